@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A local TCP socket tied to a stream over relay connections ("carriers"): dial the session's port,
+ * JOIN with the ticket, TLS with the attempt's PSK, HELLO, and then bytes both ways, until both
+ * ends said FIN and heard it acknowledged, or it breaks: then the local socket gets an RST, never
+ * an EOF.
+ *
+ * The way of the bytes: recv() from the local socket into the stream's tx ring; frames from there,
+ * 16 KiB at a time, into TLS's output buffer; one send() for many records. The other way likewise.
+ * Each wake-up moves at most GT_CONDUIT_BUDGET bytes, so that many conduits share one loop fairly.
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/join.h"
+#include "gotthard/sock.h"
+#include "gotthard/stream.h"
+#include "gotthard/tls.h"
+
+#define GT_CONDUIT_BUDGET (1024 * 1024)
+
+struct gt_conduit;
+
+struct gt_conduit_settings {
+    struct ev_loop *loop;
+    enum gt_role role;
+    const uint8_t *session_key; /* K_sess; keeps */
+    struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
+    size_t ring_size;
+};
+
+struct gt_conduit_events {
+    /* The conduit needs a carrier for this attempt: ask the relay for a ticket, then
+     * gt_conduit_carry(). Operator only. */
+    void (*on_ticket_due)(struct gt_conduit *conduit, void *userdata, uint32_t attempt);
+    /* Device: the operator named the service (HELLO or BIND). Answer with _serve or _refuse, now or
+     * later. */
+    void (*on_service)(struct gt_conduit *conduit, void *userdata, const char *service);
+    /* Both HELLOs are exchanged, each time a carrier is up. */
+    void (*on_up)(struct gt_conduit *conduit, void *userdata);
+    /* Over: GT_RST_NONE when it ended well. Everything is closed. The conduit frees itself after
+     * this returns. */
+    void (*on_end)(struct gt_conduit *conduit, void *userdata, enum gt_rst code);
+};
+
+/* @local_fd: operator, takes; device: -1. Operator: on_ticket_due comes before this returns. */
+int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, int local_fd,
+                   const char *service, const struct gt_conduit_events *events, void *userdata,
+                   struct gt_conduit **ret) GT_MUST_CHECK;
+/* A ticket is there: dial @relay (address and port) and go on. A newer attempt closes the older
+ * carrier. */
+int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
+                     const struct gt_ticket *ticket) GT_MUST_CHECK;
+/* Device: the target is connected (takes @fd), or could not be. */
+void gt_conduit_serve(struct gt_conduit *conduit, int fd);
+void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code);
+/* Breaks it from outside: RST to both sides, then on_end from a later turn of the loop. */
+void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code);
+/* At once, without on_end: for the end of the process. */
+struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit);
+
+uint32_t gt_conduit_number(const struct gt_conduit *conduit);
+uint32_t gt_conduit_attempt(const struct gt_conduit *conduit);
+const char *gt_conduit_service(const struct gt_conduit *conduit);
+/* Payload bytes so far, operator to device and device to operator. */
+void gt_conduit_counts(const struct gt_conduit *conduit, uint64_t *ret_up, uint64_t *ret_down);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A byte queue of fixed capacity: the I/O buffer of a stream and its replay store in one, so that
+ * a byte is kept once. Its ends are counted in absolute offsets (u64, from 0, never wrapping in
+ * practice), which are the offsets the stream protocol speaks of:
+ *
+ *     head           tail
+ *      |--- kept ----|--- free ---|        tail - head <= capacity
+ *
+ * The bytes live in at most two runs; I/O works on them in place (gt_ring_room / gt_ring_view give
+ * iovecs for readv and writev).
+ */
+#pragma once
+
+#include <sys/uio.h>
+
+#include "gotthard/bytes.h"
+
+struct gt_ring {
+    uint8_t *data;   /* owned; allocated by the first write, kept until deinit */
+    size_t capacity; /* a power of two */
+    uint64_t head, tail;
+};
+
+#define GT_RING_MIN 4096
+
+/* @capacity is rounded up to a power of two, at least GT_RING_MIN. Allocates nothing yet. */
+void gt_ring_init(struct gt_ring *ring, size_t capacity);
+void gt_ring_deinit(struct gt_ring *ring);
+/* Gives the memory back while the ring is empty (the next write takes it again). */
+void gt_ring_release(struct gt_ring *ring);
+
+static inline size_t gt_ring_used(const struct gt_ring *ring)
+{
+    return (size_t)(ring->tail - ring->head);
+}
+
+static inline size_t gt_ring_free(const struct gt_ring *ring)
+{
+    return ring->capacity - gt_ring_used(ring);
+}
+
+/* The free runs, at most @max bytes together: returns their number (0-2). -ENOMEM. */
+int gt_ring_room(struct gt_ring *ring, size_t max, struct iovec ret[2], int *ret_n) GT_MUST_CHECK;
+void gt_ring_fill(struct gt_ring *ring, size_t n); /* @n bytes were put into the room */
+/* The kept runs from absolute offset @from (head <= from <= tail), at most @max bytes: 0-2. */
+int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct iovec ret[2]);
+void gt_ring_drop(struct gt_ring *ring, size_t n); /* forget the oldest @n */
+
+/* Copies; @n must fit. -ENOMEM. */
+int gt_ring_write(struct gt_ring *ring, const void *data, size_t n) GT_MUST_CHECK;
+/* Copies out up to @n from offset @from without dropping; returns how many. */
+size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t n);

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One stream, end to end: a TCP connection cut into frames, with absolute offsets, acknowledgements
+ * and a window, so that it can go on over one carrier (a joined, handshaken relay connection) after
+ * another. Pure: bytes from the carrier in, bytes for the carrier out, and two rings towards the
+ * local socket. See docs/protocol.md, section 4.
+ *
+ *    local socket --> tx ring --> DATA frames --> carrier --> rx ring --> local socket
+ *
+ * Exact or loud: a stream ends well (ENDED) only when FIN was sent, received and acknowledged both
+ * ways; everything else is BROKEN, on both ends. A FIN takes one place in the sequence, as TCP's
+ * does: it is acknowledged by final_off + 1, and only when all before it was taken out of the rx
+ * ring and the local socket was told (gt_stream_eof_delivered), so that ENDED means delivered.
+ */
+#pragma once
+
+#include "gotthard/key.h"
+#include "gotthard/ring.h"
+
+#define GT_STREAM_ALPN    "gotthard-s/1"
+#define GT_STREAM_VERSION 1
+#define GT_FRAME_HEADER   4
+#define GT_DATA_MAX       16000
+#define GT_FRAME_MAX      (GT_FRAME_HEADER + GT_DATA_MAX)
+#define GT_PRODUCE_MIN    512 /* room gt_stream_produce() needs to make progress in every state */
+
+enum gt_stream_state {
+    GT_STREAM_PARKED,   /* no carrier */
+    GT_STREAM_GREETING, /* a carrier, our HELLO on its way, the peer's not here yet */
+    GT_STREAM_OPEN,
+    GT_STREAM_ENDED,  /* well: nothing more to send or to receive */
+    GT_STREAM_BROKEN, /* loudly: ->code says why; what produce() still gives (an RST) may be sent */
+};
+
+/* RST's code. */
+enum gt_rst {
+    GT_RST_NONE = 0,
+    GT_RST_LOCAL = 1,       /* the local socket was reset */
+    GT_RST_REFUSED = 2,     /* the target refused the connection */
+    GT_RST_TIMEOUT = 3,     /* the target did not answer */
+    GT_RST_UNREACHABLE = 4, /* no route, no such host */
+    GT_RST_DENIED = 5,      /* no such service for this operator */
+    GT_RST_RESYNC = 6,      /* offsets that do not fit */
+    GT_RST_PROTOCOL = 7,
+    GT_RST_EXPIRED = 8, /* resume window or another deadline */
+    GT_RST_CLOSED = 9,  /* the session was closed */
+    GT_RST_INTERNAL = 10,
+    GT_RST_LOST = 11, /* the carrier was lost, or the peer */
+};
+const char *gt_rst_text(unsigned code);
+
+struct gt_stream {
+    enum gt_role role;
+    uint32_t number, attempt;
+    enum gt_stream_state state;
+    enum gt_rst code;
+    bool is_reset_by_peer; /* BROKEN by the peer's RST, not by us */
+    char service[GT_SERVICE_MAX +
+                 1];  /* operator: what to ask for; device: what was asked for. "" = spare */
+    bool is_bind_due; /* operator: a spare was given a service */
+
+    struct gt_ring tx;   /* head: acknowledged; tail: read from the local socket */
+    uint64_t tx_sent;    /* head <= tx_sent <= tx.tail */
+    uint64_t tx_limit;   /* what the peer's window allows: rx_off + window */
+    bool is_tx_finished; /* the local socket gave EOF: FIN at tx.tail */
+    bool is_fin_sent, is_fin_acked;
+
+    struct gt_ring rx;      /* head: given to the local socket; tail: received */
+    bool is_fin_received;   /* at rx.tail */
+    bool is_eof_delivered;  /* the local socket was told; the FIN is acknowledged from now on */
+    uint64_t rx_acked;      /* the last rx_off we said */
+    uint64_t rx_limit_said; /* the last rx_off + window we said */
+    bool is_ack_due, is_hello_due, is_rst_due, is_pong_due, is_ping_due;
+    uint64_t ping, pong;
+
+    /* a frame that is not whole yet */
+    uint8_t partial[GT_FRAME_HEADER + 512];
+    size_t n_partial;
+    size_t data_left; /* of a DATA frame whose header was seen */
+};
+
+/* @service: operator only ("" = a spare); NULL for a device. @ring_size: of each direction. */
+void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
+                    size_t ring_size);
+void gt_stream_deinit(struct gt_stream *s);
+
+/* A carrier is there (attempt greater than any before): HELLO is due, the parser is fresh. */
+void gt_stream_attach(struct gt_stream *s, uint32_t attempt);
+/* The carrier is gone. PARKED, unless the stream is over. */
+void gt_stream_park(struct gt_stream *s);
+/* Operator: gives a spare its service (BIND). */
+void gt_stream_bind(struct gt_stream *s, const char *service);
+/* Breaks the stream from this side: RST is due if there is a carrier. No effect once over. */
+void gt_stream_reset(struct gt_stream *s, enum gt_rst code);
+
+/* Bytes the carrier brought, any number, cut anywhere. -ENOMEM; whatever the peer does wrong breaks
+ * the stream. */
+int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n) GT_MUST_CHECK;
+/*
+ * Writes as many whole frames as there are to send and fit into @cap (>= GT_PRODUCE_MIN; 16 KiB
+ * makes one full TLS record): control frames first, then DATA within the peer's window. Returns the
+ * number of bytes; 0: nothing to send now.
+ */
+size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap);
+/* Is there something produce() would give? */
+bool gt_stream_wants_carrier(const struct gt_stream *s);
+
+/* The local socket's side. Reads go into room of s->tx (gt_ring_room), then: */
+void gt_stream_sent_in(struct gt_stream *s, size_t n);
+void gt_stream_finish(struct gt_stream *s); /* the local socket gave EOF */
+/* Writes come out of a view of s->rx from its head, then (may make an ACK due): */
+void gt_stream_taken_out(struct gt_stream *s, size_t n);
+/* True when the rx ring is empty and FIN was received and the local socket not yet told. */
+bool gt_stream_is_eof_due(const struct gt_stream *s);
+void gt_stream_eof_delivered(struct gt_stream *s);
+
+/* Asks for a PONG (heartbeat of a carrier); the answer shows in gt_stream_last_pong. */
+void gt_stream_ping(struct gt_stream *s, uint64_t value);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One end of a session: a link to the relay and the conduits over it. gotthard-cli has one for an
+ * operator, each worker of gotthard-agentd one for a device; they differ in who opens streams (the
+ * operator) and who is asked for services (the device).
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/conduit.h"
+#include "gotthard/link.h"
+
+struct gt_tunnel;
+
+struct gt_tunnel_settings { /* strings and keys copied */
+    enum gt_role role;
+    const char *relay_host;
+    uint16_t relay_port;
+    bool is_single_port;        /* data connections go to relay_port too */
+    const char *name;           /* this side's: operator or device */
+    const uint8_t *client_key;  /* K_rc */
+    const uint8_t *session_key; /* K_sess */
+    const uint8_t *rid;
+    uint32_t lifetime_s; /* the session is closed after it; 0: the relay's own cap */
+    unsigned max_streams;
+    size_t ring_size;
+    unsigned peer_timeout_ms; /* how long the other side may stay away before the tunnel gives up;
+                                 0: 30 s */
+};
+
+struct gt_tunnel_events {
+    /* Both sides are registered at the relay: streams can be opened. Once. */
+    void (*on_up)(void *userdata, uint16_t port);
+    /* The other side came or went; @reason as the relay says. */
+    void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
+    /* Device: a stream asks for @service. Answer with gt_conduit_serve or gt_conduit_refuse. */
+    void (*on_service)(void *userdata, struct gt_conduit *conduit, const char *service);
+    /* A stream is over (already freed after this returns). @code GT_RST_NONE: well. */
+    void (*on_stream_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
+                          uint64_t n_up, uint64_t n_down);
+    /* The tunnel is over, all streams with it. GT_CODE_BYE: the other side closed politely. Last
+     * callback; free it from here on (not inside). */
+    void (*on_down)(void *userdata, enum gt_code code, const char *why);
+};
+
+int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
+                  const struct gt_tunnel_events *events, void *userdata,
+                  struct gt_tunnel **ret) GT_MUST_CHECK;
+struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel);
+
+enum { GT_TUNNEL_E_FULL = 1 /* max_streams */ };
+
+/* Operator: carries @local_fd (takes, also on failure) to @service. */
+int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) GT_MUST_CHECK;
+/* Says goodbye: streams are broken, BYE is sent; on_down(GT_CODE_BYE) follows within 2 s. */
+void gt_tunnel_close(struct gt_tunnel *tunnel);
+unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
+bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
