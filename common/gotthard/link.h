@@ -25,6 +25,20 @@ struct gt_link_settings { /* strings and keys copied */
     unsigned connect_timeout_ms; /* for all from resolving to WELCOME; 0: 15 s */
 };
 
+/* Why a link, or the tunnel over it, is over: what a caller decides by. Code and text say more. */
+enum gt_down {
+    GT_DOWN_CLOSED,      /* politely: by this side, or by the other's BYE */
+    GT_DOWN_UNREACHABLE, /* no address for the host, no connection, or no answer in time */
+    GT_DOWN_REFUSED,     /* the handshake failed: wrong key here or there, or not our relay */
+    GT_DOWN_RELAY,    /* the relay said no (->code: NO_PORT, TAKEN, LIMIT...) or spoke nonsense */
+    GT_DOWN_LOST,     /* it was up; then the connection broke or went silent */
+    GT_DOWN_PEER,     /* tunnel only: the other side did not come, or not back, in time */
+    GT_DOWN_EXPIRED,  /* the session's lifetime has passed */
+    GT_DOWN_INTERNAL, /* memory, descriptors or a library here */
+};
+/* "closed", "unreachable", ...: for log lines and JSON. Static storage. */
+const char *gt_down_text(enum gt_down cause);
+
 struct gt_link_events {
     /* SESSION: registered; @addr is the relay's address that worked, with the session's port in
      * @port. May come again when the port changes. */
@@ -33,9 +47,9 @@ struct gt_link_events {
     void (*on_ticket)(void *userdata, const struct gt_ticket *ticket);
     void (*on_stream_end)(void *userdata, uint32_t stream, uint32_t attempt, unsigned code);
     void (*on_restarting)(void *userdata, uint32_t reconnect_in_ms);
-    /* The link is over: @code GT_CODE_NONE when it was the network's doing. @why for people. Free
-     * it from the next turn on; no callback follows. */
-    void (*on_down)(void *userdata, enum gt_code code, const char *why);
+    /* The link is over. @code: what the relay said last, GT_CODE_NONE when it said nothing. @why
+     * for people ("connection refused"). Free it from the next turn on; no callback follows. */
+    void (*on_down)(void *userdata, enum gt_down cause, enum gt_code code, const char *why);
 };
 
 /* Nothing is called inside: the first callback comes from the loop. */

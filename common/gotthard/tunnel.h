@@ -39,9 +39,10 @@ struct gt_tunnel_events {
     /* A stream is over (already freed after this returns). @code GT_RST_NONE: well. */
     void (*on_stream_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                           uint64_t n_up, uint64_t n_down);
-    /* The tunnel is over, all streams with it. GT_CODE_BYE: the other side closed politely. Last
-     * callback; free it from here on (not inside). */
-    void (*on_down)(void *userdata, enum gt_code code, const char *why);
+    /* The tunnel is over, all streams with it. GT_DOWN_CLOSED: this side closed it (GT_CODE_NONE),
+     * or the other did, politely (GT_CODE_BYE). @why for people. Last callback; free it from the
+     * next turn on (not inside). */
+    void (*on_down)(void *userdata, enum gt_down cause, enum gt_code code, const char *why);
 };
 
 int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
@@ -53,7 +54,8 @@ enum { GT_TUNNEL_E_FULL = 1 /* max_streams */ };
 
 /* Operator: carries @local_fd (takes, also on failure) to @service. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) GT_MUST_CHECK;
-/* Says goodbye: streams are broken, BYE is sent; on_down(GT_CODE_BYE) follows within 2 s. */
+/* Says goodbye: streams are broken, BYE is sent; on_down(GT_DOWN_CLOSED) follows within 2
+ * s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
