@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: ISC
+"""The fixtures: a world that shows every log when its test fails and checks for sanitizer reports."""
+
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+import harness
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    setattr(item, f"report_{call.when}", outcome.get_result())
+
+
+@pytest.fixture
+def world(request):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-"))
+    made = harness.World(folder)
+    yield made
+    made.close()
+    report = getattr(request.node, "report_call", None)
+    reports = made.sanitizer_reports()
+    if reports or report is None or report.failed:
+        made.show_logs()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not reports, reports

@@ -1,0 +1,587 @@
+# SPDX-License-Identifier: ISC
+"""One private world for a test: certificates, a broker, an sshd, the relay, agents, operators.
+
+Every process gets a folder, free loopback ports and log files of its own, so that any number of
+worlds run beside each other. Nothing here sleeps to let something happen: it waits for a
+condition, with a limit, and fails with every log shown. Processes end by pid.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"  # mosquitto and sshd live there
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = pathlib.Path(os.environ.get("GOTTHARD_BUILD", ROOT / "build"))
+PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthard-{name}"
+            for name in ("relayd", "agentd", "cli")}
+# Sanitizers and loaded machines are slow: limits are generous, since no test waits one out when all is well.
+LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
+
+
+def wait_until(condition, what, limit=LIMIT, step=0.02):
+    """Polls @condition until it is true, and returns what it gave."""
+    end = time.monotonic() + limit
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit:.0f} s: {what}")
+        time.sleep(step)
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+_PORT_LOCKS = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"gotthard-ports.{os.getuid()}"
+_held_locks = []
+
+
+def free_ports(n):
+    """The first of @n ports in a row, below the ephemeral range, that no other test takes."""
+    _PORT_LOCKS.mkdir(mode=0o700, exist_ok=True)
+    for _ in range(1000):
+        first = 10000 + secrets.randbelow((32000 - 10000) // n) * n
+        locks, sockets = [], []
+        try:
+            for port in range(first, first + n):
+                lock = open(_PORT_LOCKS / str(port), "w", encoding="ascii")
+                locks.append(lock)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for family, host in ((socket.AF_INET, ""), (socket.AF_INET6, "::")):
+                    probe = socket.socket(family)
+                    sockets.append(probe)
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind((host, port))
+        except OSError:
+            for lock in locks:
+                lock.close()
+            continue
+        finally:
+            for probe in sockets:
+                probe.close()
+        _held_locks.extend(locks)  # held until this process ends
+        return first
+    raise AssertionError("no free ports")
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+class Process:
+    """A child with its output in files, ended by pid."""
+
+    def __init__(self, world, name, argv, env=None, stdin=subprocess.DEVNULL, preexec=None):
+        self.name = name
+        self.folder = world.folder
+        self.out_path = world.folder / f"{name}.out"
+        self.log_path = world.folder / f"{name}.log"
+        self._seen = 0
+        with open(self.out_path, "ab") as out, open(self.log_path, "ab") as log:
+            self.log_start = log.tell()
+            self.child = subprocess.Popen(
+                [str(a) for a in argv], stdin=stdin, stdout=out, stderr=log,
+                env=env if env is not None else clean_environment(), start_new_session=True,
+                cwd=world.folder, preexec_fn=preexec)
+        self.pid = self.child.pid
+        world.processes.append(self)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")[self.log_start:]
+
+    def out(self):
+        return self.out_path.read_text(errors="replace")
+
+    def is_running(self):
+        return self.child.poll() is None
+
+    def wait_for(self, pattern, limit=LIMIT, where=None, count=1):
+        """Waits for the count-th match of @pattern in the log (or where())."""
+        read = where or self.log
+        regex = re.compile(pattern, re.MULTILINE)
+
+        def look():
+            found = list(regex.finditer(read()))
+            if len(found) >= count:
+                return found[count - 1]
+            if not self.is_running() and len(list(regex.finditer(read()))) < count:
+                raise AssertionError(f"{self.name} ended ({self.child.returncode}) without {pattern!r}")
+            return None
+
+        return wait_until(look, f"{pattern!r} from {self.name}", limit)
+
+    def send(self, number):
+        if self.is_running():
+            os.kill(self.pid, number)
+
+    def wait(self, limit=LIMIT):
+        try:
+            return self.child.wait(limit)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {limit} s") from None
+
+    def stop(self, number=signal.SIGTERM, limit=LIMIT):
+        self.send(number)
+        return self.wait(limit)
+
+    def kill(self):
+        """The whole group: workers of an agent too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(10)
+
+
+def clean_environment(**more):
+    """What a service gets: no GOTTHARD_* of the caller's."""
+    env = {k: v for k, v in os.environ.items()
+           if k in ("PATH", "HOME", "TMPDIR", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
+                    "LSAN_OPTIONS", "LD_LIBRARY_PATH", "USER", "LOGNAME")}
+    env["GOTTHARD_CONFIG_DIR"] = "/nonexistent"
+    env.update({k: str(v) for k, v in more.items() if v is not None})
+    return env
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children_of(pid):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += [int(x) for x in (task / "children").read_text().split()]
+    return found
+
+
+def rss_kib(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text).group(1))
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# --- the world ------------------------------------------------------------------------------------
+
+
+def _openssl(*args):
+    subprocess.run(["openssl", *map(str, args)], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+class World:
+    """Made by the `world` fixture. Parts start when they are asked for."""
+
+    PREFIX = "gotthard/v1"
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.processes = []
+        self.targets = []
+        self.key = secrets.token_hex(32)
+        self.iv = secrets.token_hex(16)
+        self.broker_port = free_ports(1)
+        self.relay_port = free_ports(1)
+        self.n_relay_ports = 20
+        self.relay_ports = free_ports(self.n_relay_ports)
+        self._n = 0
+        self._make_ca()
+        self.certificates("broker")
+
+    # certificates: one throw-away authority, one folder of three files for each name
+
+    def _make_ca(self):
+        ca = self.folder / "ca"
+        ca.mkdir()
+        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                 "-subj", "/CN=test authority", "-keyout", ca / "ca.key", "-out", ca / "ca.crt")
+
+    def certificates(self, name):
+        folder = self.folder / "certs" / name
+        if folder.exists():
+            return folder
+        folder.mkdir(parents=True)
+        ca = self.folder / "ca"
+        (folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                 "-keyout", folder / "private.key", "-out", folder / "csr")
+        _openssl("x509", "-req", "-in", folder / "csr", "-CA", ca / "ca.crt", "-CAkey", ca / "ca.key", "-days", "2",
+                 "-CAcreateserial", "-extfile", folder / "ext", "-out", folder / "cert.pem")
+        (folder / "ca.crt").write_bytes((ca / "ca.crt").read_bytes())
+        os.chmod(folder / "private.key", 0o600)
+        return folder
+
+    # the parts
+
+    def unique(self, name):
+        self._n += 1
+        return f"{name}-{self._n}"
+
+    def broker(self, tls=True, extra=""):
+        certs = self.certificates("broker")
+        config = self.folder / "mosquitto.conf"
+        acl = self.folder / "mosquitto.acl"
+        acl.write_text(f"""\
+pattern read {self.PREFIX}/d/%u/req
+pattern write {self.PREFIX}/d/%u/rsp/+
+pattern write {self.PREFIX}/d/%u/state
+""" + "".join(f"""
+user {name}
+topic write {self.PREFIX}/d/+/req
+topic read {self.PREFIX}/d/+/rsp/{name}
+topic read {self.PREFIX}/d/+/state
+""" for name in ("alice", "bob", "operator")) + """
+user god
+topic readwrite #
+""")
+        os.chmod(acl, 0o600)
+        user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
+        secured = f"""\
+cafile {certs}/ca.crt
+certfile {certs}/cert.pem
+keyfile {certs}/private.key
+require_certificate true
+use_identity_as_username true
+acl_file {acl}
+""" if tls else "allow_anonymous true\n"
+        config.write_text(f"""\
+user {user}
+listener {self.broker_port} 127.0.0.1
+persistence false
+log_dest stderr
+connection_messages true
+set_tcp_nodelay true
+{secured}{extra}""")
+        broker = Process(self, self.unique("broker"), ["mosquitto", "-c", config])
+        wait_until(lambda: can_connect(self.broker_port) or not broker.is_running(), "the broker listens")
+        assert broker.is_running(), broker.log()
+        return broker
+
+    def relay_environment(self, **more):
+        return clean_environment(**{
+            "GOTTHARD_SERVER_PORT": self.relay_port, "GOTTHARD_SERVER_PORTS_FROM": self.relay_ports,
+            "GOTTHARD_SERVER_PORTS_TO": self.relay_ports + self.n_relay_ports - 1,
+            "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv, **more})
+
+    def relay(self, *args, env=None, preexec=None):
+        relay = Process(self, self.unique("relayd"), [PROGRAMS["relayd"], *args],
+                        env=env or self.relay_environment(), preexec=preexec)
+        wait_until(lambda: can_connect(self.relay_port) or not relay.is_running(), "the relay listens")
+        assert relay.is_running(), relay.log()
+        return relay
+
+    def agent_environment(self, name, **more):
+        return clean_environment(**{
+            "MACHINE_ID": name, "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_SERVER_PORT": self.relay_port,
+            "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv,
+            "GOTTHARD_AWS_CERT_PATH": self.certificates(name),
+            "GOTTHARD_MQTT_ENDPOINT": f"localhost:{self.broker_port}", **more})
+
+    def agent(self, name="GatewayOli", *args, env=None, wait=True, preexec=None, **more):
+        """@more: variables, e.g. GOTTHARD_AGENT_DATA_PORT."""
+        agent = Process(self, self.unique(f"agentd-{name}"), [PROGRAMS["agentd"], *args],
+                        env=env or self.agent_environment(name, **more), preexec=preexec)
+        if wait:
+            agent.wait_for(AGENT_READY)
+        return agent
+
+    def cli_environment(self, name="alice", **more):
+        return clean_environment(**{
+            "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_SERVER_PORT": self.relay_port,
+            "GOTTHARD_CLIENT_PORT": 0, "GOTTHARD_CLIENT_NAME": name,
+            "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv,
+            "GOTTHARD_AWS_CERT_PATH": self.certificates(name),
+            "GOTTHARD_MQTT_ENDPOINT": f"localhost:{self.broker_port}", **more})
+
+    def cli(self, *args, name="alice", env=None, **more):
+        """Runs a command to its end."""
+        return subprocess.run([str(PROGRAMS["cli"]), *map(str, args)], capture_output=True, text=True,
+                              env=env or self.cli_environment(name, **more), timeout=LIMIT * 2, cwd=self.folder,
+                              stdin=subprocess.DEVNULL)
+
+    def connect(self, device="GatewayOli", *targets, name="alice", options=(), env=None, wait=True, **more):
+        """A `connect` that holds its tunnel; targets as on the command line (":ssh" when none)."""
+        targets = targets or ("0:ssh",)
+        tunnel = Tunnel(self, self.unique(f"cli-{name}"),
+                        [PROGRAMS["cli"], "connect", "--json", *options, device, *targets],
+                        env=env or self.cli_environment(name, **more))
+        if wait:
+            tunnel.wait_up()
+        return tunnel
+
+    def target(self, behaviour):
+        target = Target(behaviour)
+        self.targets.append(target)
+        return target
+
+    def config_folder(self, **files):
+        """A folder for $GOTTHARD_CONFIG_DIR: relayd="server = {...};" and so on."""
+        folder = self.folder / self.unique("config")
+        folder.mkdir()
+        for name, text in files.items():
+            path = folder / (name.replace("__", "/") + ".conf")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            os.chmod(path, 0o600)
+        return folder
+
+    # the end
+
+    def close(self):
+        for process in reversed(self.processes):
+            if process.is_running():
+                process.send(signal.SIGTERM)
+        end = time.monotonic() + 5
+        for process in reversed(self.processes):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.child.wait(max(0.1, end - time.monotonic()))
+        for process in self.processes:
+            process.kill()
+        for target in self.targets:
+            target.close()
+
+    def sanitizer_reports(self):
+        pattern = re.compile(r"(ERROR: AddressSanitizer|runtime error:|WARNING: ThreadSanitizer|ERROR: LeakSanitizer)")
+        return [f"{p.name}: {m.group(0)}" for p in self.processes for m in [pattern.search(p.log())] if m]
+
+    def show_logs(self):
+        for process in self.processes:
+            sys.stderr.write(f"\n===== {process.name} (exit {process.child.poll()})\n")
+            text = process.log_path.read_text(errors="replace")
+            sys.stderr.write(text[-6000:])
+
+
+AGENT_READY = r"online"
+
+
+class Tunnel(Process):
+    """A running `connect --json`."""
+
+    def events(self):
+        found = []
+        for line in self.out().splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def event(self, name, limit=LIMIT, count=1, **fields):
+        """Waits for the count-th event of this name (and with these fields)."""
+
+        def look():
+            all_ = [e for e in self.events()
+                    if e.get("event") == name and all(e.get(k) == v for k, v in fields.items())]
+            if len(all_) >= count:
+                return all_[count - 1]
+            if not self.is_running():
+                all_ = [e for e in self.events() if e.get("event") == name]
+                if len(all_) < count:
+                    raise AssertionError(f"{self.name} ended ({self.child.returncode}) without {name}: {self.log()}")
+            return None
+
+        return wait_until(look, f"event {name} {fields} from {self.name}", limit)
+
+    def wait_up(self, limit=LIMIT):
+        self.event("up", limit)
+        return self
+
+    def port(self, service=None):
+        for event in self.events():
+            if event.get("event") == "listening" and service in (None, event.get("service")):
+                return event["port"]
+        raise AssertionError(f"{self.name} listens on no port for {service}")
+
+    def dial(self, service=None):
+        sock = socket.create_connection(("127.0.0.1", self.port(service)), timeout=LIMIT)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def close_politely(self):
+        return self.stop(signal.SIGINT)
+
+
+def can_connect(port, host="127.0.0.1"):
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=1).close()
+        return True
+    return False
+
+
+# --- targets on the device's side -----------------------------------------------------------------
+
+
+class Target:
+    """A listening socket; each connection runs @behaviour(socket) in a thread."""
+
+    def __init__(self, behaviour):
+        self.behaviour = behaviour
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        self.connections = []
+        self.n_accepted = 0
+        self.errors = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.n_accepted += 1
+            self.connections.append(sock)
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock):
+        try:
+            self.behaviour(sock)
+        except OSError as error:
+            self.errors.append(error)
+        except Exception as error:  # shown by the test that looks
+            self.errors.append(error)
+            raise
+        finally:
+            self.connections.remove(sock)
+            with contextlib.suppress(OSError):
+                sock.close()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for sock in list(self.connections):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def echo(sock):
+    while data := sock.recv(1 << 16):
+        sock.sendall(data)
+
+
+def pattern(seed, n, chunk=1 << 16):
+    """@n bytes that belong to @seed and to nobody else, in chunks: SHAKE-128 blocks tiled with a counter."""
+    block = hashlib.shake_128(f"gotthard {seed}".encode()).digest(chunk - 8)
+    at = 0
+    while at < n:
+        piece = (at.to_bytes(8, "big") + block)[: n - at]
+        yield piece
+        at += len(piece)
+
+
+def send_pattern(sock, seed, n):
+    for piece in pattern(seed, n):
+        sock.sendall(piece)
+
+
+def receive_pattern(sock, seed, n):
+    """Reads exactly @n bytes and compares each: a foreign byte fails here."""
+    for wanted in pattern(seed, n):
+        got = receive_exactly(sock, len(wanted))
+        if got != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
+            raise AssertionError(f"stream {seed}: byte {at} of a chunk is wrong, or the stream is short")
+
+
+def receive_exactly(sock, n):
+    parts = bytearray()
+    while len(parts) < n:
+        data = sock.recv(min(n - len(parts), 1 << 20))
+        if not data:
+            break
+        parts += data
+    return bytes(parts)
+
+
+def digest_to_eof(sock):
+    total, state = 0, hashlib.sha256()
+    while data := sock.recv(1 << 18):
+        total += len(data)
+        state.update(data)
+    return total, state.hexdigest()
+
+
+def digest_of_pattern(seed, n):
+    state = hashlib.sha256()
+    for piece in pattern(seed, n):
+        state.update(piece)
+    return state.hexdigest()
+
+
+def in_threads(*functions):
+    """Runs all of them at once; the first failure is raised."""
+    errors = []
+
+    def guard(function):
+        try:
+            function()
+        except BaseException as error:  # noqa: B902 - handed on
+            errors.append(error)
+
+    threads = [threading.Thread(target=guard, args=(f,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+# --- a real sshd ----------------------------------------------------------------------------------
+
+
+class Sshd:
+    """An sshd without root rights on a high port, and a client key for it."""
+
+    def __init__(self, world):
+        folder = world.folder / "sshd"
+        folder.mkdir(mode=0o700)
+        for name in ("host_key", "client_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        (folder / "authorized_keys").write_bytes((folder / "client_key.pub").read_bytes())
+        self.port = free_ports(1)
+        self.client_key = folder / "client_key"
+        self.folder = folder
+        if os.getuid() == 0:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        (folder / "sshd_config").write_text(f"""\
+ListenAddress 127.0.0.1
+Port {self.port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile {folder}/pid
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin yes
+MaxStartups 200
+PrintMotd no
+PrintLastLog no
+Subsystem sftp internal-sftp
+""")
+        self.process = Process(world, world.unique("sshd"),
+                               ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"])
+        wait_until(lambda: can_connect(self.port), "sshd listens")
+        self.user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
+
+    def ssh(self, port, *command, tty=False):
+        return ["ssh", "-F", "none", "-i", str(self.client_key), "-p", str(port), "-o", "BatchMode=yes",
+                "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.folder}/known_hosts",
+                "-o", "HostKeyAlias=device", "-o", "LogLevel=ERROR", *(["-tt"] if tty else []),
+                f"{self.user}@127.0.0.1", *command]
