@@ -47,7 +47,8 @@ bool gt_text_is_host(
 int gt_text_host_port(const char *text, uint16_t default_port, char *ret_host,
                       uint16_t *ret_port) GT_MUST_CHECK;
 
-/* Printable ASCII as it is, all else as \xHH; cut with "..." at @cap. Returns @ret. */
+/* Printable ASCII but the backslash as it is, all else as \xHH; cut with "..." at @cap. Returns
+ * @ret. */
 const char *gt_text_escape(struct gt_span text, char *ret, size_t cap);
 /* "1.5 s", "3 min", "2 h" for people. Returns @ret. */
 const char *gt_text_ago(uint64_t ms, char *ret, size_t cap);
