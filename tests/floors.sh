@@ -26,7 +26,8 @@ for file in common/gotthard/*.[ch]; do
             failed=1
         fi
     done
-    if [ "$mine" -lt 2 ] && grep -Hn '#include <\(ev\|sys/socket\|sys/epoll\|poll\|netinet/in\)\.h>' "$file"; then
+    # log is ground and has one descriptor: it must know how to write to it without waiting.
+    if [ "$mine" -lt 2 ] && [ "$name" != log ] && grep -Hn '#include <\(ev\|sys/socket\|sys/epoll\|poll\|netinet/in\)\.h>' "$file"; then
         echo "$file: floor $mine knows nothing of descriptors and loops"
         failed=1
     fi

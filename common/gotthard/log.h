@@ -3,8 +3,8 @@
  * Log lines on standard error: `<N>` priorities when fd 2 is the journal ($JOURNAL_STREAM, see
  * systemd.exec(5)), ISO time and level otherwise. Writing never blocks and never fails loudly: a
  * line that standard error cannot take at once is dropped and counted. Floors 0 to 2 never log
- * above debug. Remote strings pass through gt_text_escape() before they come here; control
- * characters that reach it all the same are shown as '?'.
+ * above debug. Remote strings pass through gt_text_escape() before they come here; what is not
+ * printable ASCII and reaches it all the same is shown as '?'. A line is cut at about 1000 bytes.
  */
 #pragma once
 
@@ -19,6 +19,9 @@ int gt_log_parse_level(const char *text, enum gt_log_level *ret_level) GT_MUST_C
 
 /* @err is an errno (either sign) whose text ends the line, or 0. */
 void gt_log(enum gt_log_level level, int err, const char *fmt, ...) GT_PRINTF(3, 4);
+
+/* '?' for each byte of @text that is not printable ASCII: what every line passes through. */
+void gt_log_clean(char *text);
 
 #define gt_debug(...)            gt_log(GT_LOG_DEBUG, 0, __VA_ARGS__)
 #define gt_info(...)             gt_log(GT_LOG_INFO, 0, __VA_ARGS__)
