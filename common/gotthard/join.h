@@ -12,7 +12,7 @@
 #define GT_TICKET_TTL_S    30
 
 struct gt_ticket {
-    uint32_t stream, attempt;
+    uint32_t stream, attempt; /* both count from 1; 0 is E_BAD on every wire */
     uint8_t id[GT_TICKET_ID_SIZE];
     uint8_t secret[GT_KEY_SIZE];
     uint16_t ttl_s;
