@@ -30,6 +30,10 @@ int gt_hkdf_extract(struct gt_span salt, struct gt_span ikm,
                     uint8_t ret[static GT_KEY_SIZE]) GT_MUST_CHECK;
 int gt_hkdf_expand(const uint8_t prk[static GT_KEY_SIZE], struct gt_span info, void *ret,
                    size_t n) GT_MUST_CHECK;
+/* Expand with info = "gotthard/1 " || label || 0 || context: the schedule's one step, X() in
+ * docs/protocol.md. E_BAD when @context is longer than 256 bytes. */
+int gt_hkdf_label(const uint8_t key[static GT_KEY_SIZE], const char *label, struct gt_span context,
+                  void *ret, size_t n) GT_MUST_CHECK;
 /* RFC 7914, N=2^14 r=8 p=1. */
 int gt_scrypt(struct gt_span passphrase, struct gt_span salt,
               uint8_t ret[static GT_KEY_SIZE]) GT_MUST_CHECK;
