@@ -15,7 +15,7 @@
 struct gt_resolve;
 
 /* @err 0: addresses (borrowed during the call), in the order to try them; else an EAI_* code. The
- * query frees itself after. */
+ * query frees itself after; to cancel it from inside is harmless, to keep its pointer is not. */
 typedef void (*gt_resolve_fn)(void *userdata, int err, const struct gt_addr *addrs, size_t n_addrs);
 
 /* Numeric hosts are answered too, but always from the loop, never inside this call. */
