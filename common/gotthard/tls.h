@@ -5,7 +5,8 @@
  *
  * Records are batched through a BIO of our own: one recv() takes up to GT_TLS_BATCH bytes of
  * ciphertext, one send() gives up to as many, however many 16 KiB records that is. The buffers come
- * from a pool of the thread and are held only while bytes are in them: an idle connection has none.
+ * from a pool of the thread and are held only while bytes are in them: an idle connection has none
+ * (batch.h). Wait level-triggered: a read says E_AGAIN when the socket was emptied a moment ago.
  *
  * After the handshake each end asserts what it relies on: TLS 1.3, PSK used, no certificate,
  * X25519, one of our suites, the ALPN. A server that ignores the PSK is refused, whatever
@@ -13,9 +14,10 @@
  */
 #pragma once
 
+#include "gotthard/batch.h"
 #include "gotthard/crypto.h"
 
-#define GT_TLS_BATCH (128 * 1024)
+#define GT_TLS_BATCH GT_BATCH
 
 struct gt_tls_context; /* shared by the connections of one process: role and ALPN */
 struct gt_tls;
@@ -33,7 +35,7 @@ enum {
     GT_TLS_E_BROKEN,    /* anything else; gt_tls_why() says what */
 };
 
-/* @alpn (keeps). */
+/* @alpn (copied, at most 64 bytes). The context outlives its connections. */
 int gt_tls_context_new(enum gt_tls_role role, const char *alpn,
                        struct gt_tls_context **ret) GT_MUST_CHECK;
 struct gt_tls_context *gt_tls_context_free(struct gt_tls_context *context);
@@ -68,5 +70,10 @@ bool gt_tls_wants_write(const struct gt_tls *tls);
 void gt_tls_close(struct gt_tls *tls);
 /* Why it broke: a few words, static or inside @tls. */
 const char *gt_tls_why(const struct gt_tls *tls);
+/* Did it break in the handshake by an alert or by one of our checks (a wrong key, most likely), and
+ * not by the network? */
+bool gt_tls_is_refused(const struct gt_tls *tls);
+/* Changes its key after @n_bytes instead of 16 GiB: for tests. */
+void gt_tls_set_key_limit(struct gt_tls *tls, uint64_t n_bytes);
 /* "TLS_AES_128_GCM_SHA256" */
 const char *gt_tls_suite(const struct gt_tls *tls);

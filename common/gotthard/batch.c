@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The pool is thread-local and last-in first-out: nothing is locked, and a loop that serves one
+ * connection after another uses the same few buffers, which stay in the cache.
+ */
+#include "gotthard/batch.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#define KEPT_MAX 4
+
+static _Thread_local struct {
+    uint8_t *kept[KEPT_MAX];
+    size_t n_kept;
+    size_t n_held;
+} pool;
+
+static uint8_t *pool_take(void)
+{
+    uint8_t *buffer = pool.n_kept ? pool.kept[--pool.n_kept] : malloc(GT_BATCH);
+    if (buffer)
+        pool.n_held++;
+    return buffer;
+}
+
+static void pool_give(uint8_t **buffer)
+{
+    if (!*buffer)
+        return;
+    pool.n_held--;
+    if (pool.n_kept < KEPT_MAX)
+        pool.kept[pool.n_kept++] = *buffer;
+    else
+        free(*buffer);
+    *buffer = NULL;
+}
+
+size_t gt_batch_n_held(void)
+{
+    return pool.n_held;
+}
+
+void gt_batch_trim(void)
+{
+    while (pool.n_kept)
+        free(pool.kept[--pool.n_kept]);
+}
+
+void gt_batch_init(struct gt_batch *batch, int fd)
+{
+    *batch = (struct gt_batch){.fd = fd};
+}
+
+void gt_batch_deinit(struct gt_batch *batch)
+{
+    pool_give(&batch->in);
+    pool_give(&batch->out);
+}
+
+/* Only when the input is empty. */
+static int refill(struct gt_batch *batch)
+{
+    if (batch->recv_error)
+        return GT_BATCH_E_BROKEN;
+    if (batch->is_eof)
+        return GT_BATCH_E_EOF;
+    if (batch->is_dry) {
+        batch->is_dry = false;
+        return GT_BATCH_E_AGAIN;
+    }
+    if (!batch->in && !(batch->in = pool_take()))
+        return -ENOMEM;
+    ssize_t n;
+    do
+        n = recv(batch->fd, batch->in, GT_BATCH, 0);
+    while (n < 0 && errno == EINTR);
+    int err = errno;
+    if (n > 0) {
+        batch->in_at = 0;
+        batch->in_end = (size_t)n;
+        batch->is_dry = n < GT_BATCH;
+        return 0;
+    }
+    pool_give(&batch->in);
+    if (n == 0) {
+        batch->is_eof = true;
+        return GT_BATCH_E_EOF;
+    }
+    if (err == EAGAIN)
+        return GT_BATCH_E_AGAIN;
+    batch->recv_error = err;
+    return GT_BATCH_E_BROKEN;
+}
+
+int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n)
+{
+    if (!gt_batch_has_input(batch)) {
+        int r = refill(batch);
+        if (r)
+            return r;
+    }
+    n = GT_MIN(n, batch->in_end - batch->in_at);
+    memcpy(ret, batch->in + batch->in_at, n);
+    batch->in_at += n;
+    if (batch->in_at == batch->in_end)
+        pool_give(&batch->in);
+    *ret_n = n;
+    return 0;
+}
+
+size_t gt_batch_room(struct gt_batch *batch)
+{
+    /* What a full socket left behind is moved only when that frees at least as much as it moves. */
+    if (batch->out_at >= GT_BATCH / 2) {
+        memmove(batch->out, batch->out + batch->out_at, batch->out_end - batch->out_at);
+        batch->out_end -= batch->out_at;
+        batch->out_at = 0;
+    }
+    return GT_BATCH - batch->out_end;
+}
+
+int gt_batch_put(struct gt_batch *batch, const void *data, size_t n)
+{
+    if (n > gt_batch_room(batch))
+        return GT_BATCH_E_AGAIN;
+    if (!batch->out && !(batch->out = pool_take()))
+        return -ENOMEM;
+    memcpy(batch->out + batch->out_end, data, n);
+    batch->out_end += n;
+    return 0;
+}
+
+int gt_batch_flush(struct gt_batch *batch)
+{
+    while (gt_batch_has_output(batch) && !batch->send_error) {
+        ssize_t n = send(batch->fd, batch->out + batch->out_at, batch->out_end - batch->out_at,
+                         MSG_NOSIGNAL);
+        if (n >= 0)
+            batch->out_at += (size_t)n;
+        else if (errno == EAGAIN)
+            return GT_BATCH_E_AGAIN;
+        else if (errno != EINTR)
+            batch->send_error = errno;
+    }
+    batch->out_at = batch->out_end = 0;
+    pool_give(&batch->out);
+    return batch->send_error ? GT_BATCH_E_BROKEN : 0;
+}

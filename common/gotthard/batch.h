@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Large system calls for small records: a socket with one input and one output buffer of GT_BATCH
+ * bytes between it and TLS. One recv() takes as much as there is, one send() gives as much as was
+ * put in. The buffers come from a pool of the thread and are held only while bytes are in them, so
+ * that an idle connection costs none. Never raises SIGPIPE, never blocks, never grows.
+ */
+#pragma once
+
+#include "gotthard/base.h"
+
+#define GT_BATCH (128 * 1024) /* 64 KiB gives 80 % of the gain, 1 MiB falls out of the cache */
+
+struct gt_batch {
+    int fd;            /* borrows */
+    uint8_t *in, *out; /* from the pool, or NULL */
+    size_t in_at, in_end, out_at, out_end;
+    bool is_dry;    /* the last recv() took all there was: the next one would say EAGAIN */
+    bool is_eof;    /* the peer sends no more */
+    int recv_error; /* errno; 0: none */
+    int send_error;
+};
+
+enum {
+    GT_BATCH_E_AGAIN = 1,
+    GT_BATCH_E_EOF,
+    GT_BATCH_E_BROKEN, /* ->recv_error or ->send_error */
+};
+
+void gt_batch_init(struct gt_batch *batch, int fd);
+void gt_batch_deinit(struct gt_batch *batch);
+
+/*
+ * Takes up to @n bytes. After a recv() that did not fill the buffer the next one is spared and
+ * E_AGAIN said at once: the caller waits level-triggered, so what came meanwhile wakes it.
+ */
+int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n) GT_MUST_CHECK;
+static inline bool gt_batch_has_input(const struct gt_batch *batch)
+{
+    return batch->in_at < batch->in_end;
+}
+
+/* How much gt_batch_put would take now. */
+size_t gt_batch_room(struct gt_batch *batch);
+/* All of it, or E_AGAIN (no room) and nothing. -ENOMEM. */
+int gt_batch_put(struct gt_batch *batch, const void *data, size_t n) GT_MUST_CHECK;
+/* E_AGAIN: some is left, wait for writable. */
+int gt_batch_flush(struct gt_batch *batch) GT_MUST_CHECK;
+static inline bool gt_batch_has_output(const struct gt_batch *batch)
+{
+    return batch->out_at < batch->out_end;
+}
+
+/* Buffers that connections of this thread hold now. */
+size_t gt_batch_n_held(void);
+/* Frees the few buffers the pool keeps for the next connection: for a thread that ends. */
+void gt_batch_trim(void);
