@@ -228,9 +228,10 @@ static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
            SSL_CTX_set_ciphersuites(ssl, suites) && SSL_CTX_set1_groups_list(ssl, "X25519") &&
            SSL_CTX_set_num_tickets(ssl, 0) && SSL_CTX_set_max_early_data(ssl, 0) &&
            SSL_CTX_set_recv_max_early_data(ssl, 0) &&
-           SSL_CTX_set_session_id_context(ssl, context->alpn, GT_MIN(1u + context->alpn[0], 32u)) &&
-           (role == GT_TLS_SERVER ||
-            SSL_CTX_set_alpn_protos(ssl, context->alpn, 1u + context->alpn[0]) == 0);
+           (role == GT_TLS_CLIENT
+                ? SSL_CTX_set_alpn_protos(ssl, context->alpn, 1u + context->alpn[0]) == 0
+                : SSL_CTX_set_session_id_context(ssl, context->alpn,
+                                                 1)); /* any: verify wants one */
 }
 
 int gt_tls_context_new(enum gt_tls_role role, const char *alpn, struct gt_tls_context **ret)
