@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Configuration: one table per program drives the variables, the files, the command line,
- * `--check-config`, `config show`, the examples in etc/ and the tests. The only file that knows
- * libconfig.
+ * `--check-config`, `config show`, the examples in etc/ and the tests.
  *
  * Layers, the later one wins: the table's defaults, environment variables,
  * /etc/gotthard/<program>.conf, <program>.conf.d/ *.conf in name order, (for the CLI)
  * ~/.config/gotthard/cli.conf, the command line. Each value remembers where it came from. Nothing
  * is guessed: an unknown key, a wrong type, a number out of range or a duplicate is an error with
- * file:line and what would be right.
+ * file:line and what would be right; also in a value that a later layer hides. A variable or a text
+ * in a file that is empty counts as not given, if it stands for a text; an empty number, choice or
+ * duration is an error.
  */
 #pragma once
 
@@ -49,7 +50,7 @@ struct gt_config_item {
     size_t offset; /* in the program's settings struct */
     const char
         *fallback; /* the default as text, or NULL for none; MAP: "name=value,name=value" or NULL */
-    uint64_t min, max;   /* NUMBER, DURATION (ms), SIZE */
+    uint64_t min, max;   /* NUMBER, DURATION (ms), SIZE; max UINT64_MAX: no upper end */
     const char *choices; /* CHOICE: "psk pin" */
     const char *help;    /* one sentence */
 };
@@ -105,6 +106,8 @@ void gt_config_help(const struct gt_config_program *program, int fd);
 int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret_text,
                         size_t *ret_n, const char **ret_why) GT_MUST_CHECK;
 
+enum { GT_CONFIG_WORDS_ONLY = 2 };
+
 /*
  * The flags of a table out of argv: "--flag value", "--flag=value", "--flag" for a BOOL (also
  * --no-flag). What is no flag of the table is left to the program through @other (an option, with
@@ -113,10 +116,13 @@ int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret
  */
 struct gt_config_parse {
     const struct gt_config_program *program;
-    /* Returns 0 known, 1 unknown. @value NULL: asks whether it takes one (sets *ret_takes_value).
+    /* Returns 0 known, 1 unknown. Called once with @value NULL, which is all for an option without
+     * a value; one that sets *ret_takes_value is called again with it. --config FILE is known here.
      */
     int (*other)(void *userdata, const char *option, const char *value, bool *ret_takes_value);
-    int (*word)(void *userdata, const char *word); /* 0, or 1: one too many */
+    /* 0, 1: one too many, or GT_CONFIG_WORDS_ONLY: taken, and whatever follows is a word as well,
+     * dashes or not (for a command that hands its arguments on). */
+    int (*word)(void *userdata, const char *word);
     void *userdata;
 };
 /* E_BAD with a sentence in @ret_error (a usage error: exit 64). @ret_args->sets is allocated: free
