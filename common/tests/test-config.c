@@ -755,12 +755,12 @@ static const struct {
     {.argv = {"--config"}, "--config needs a value"},
     {.argv = {"--config=a", "--config", "b"}, "--config is given twice; keep one"},
     {.argv = {"--quiet=1"}, "--quiet takes no value"},
-    {.argv = {"--no-name"}, "--no-name is no option"},
-    {.argv = {"--no-single-port=1"}, "--no-single-port is no option"},
-    {.argv = {"--server-por", "1"}, "--server-por is no option"},
-    {.argv = {"--server-ports=1"}, "--server-ports is no option"},
-    {.argv = {"-x"}, "-x is no option"},
-    {.argv = {"--=x"}, "-- is no option"},
+    {.argv = {"--no-name"}, "--no-name is no option; see --help"},
+    {.argv = {"--no-single-port=1"}, "--no-single-port is no option; see --help"},
+    {.argv = {"--server-por", "1"}, "--server-por is no option; see --help"},
+    {.argv = {"--server-ports=1"}, "--server-ports is no option; see --help"},
+    {.argv = {"-x"}, "-x is no option; see --help"},
+    {.argv = {"--=x"}, "-- is no option; see --help"},
     {.argv = {"a", "b", "c", "d", "\x1b"}, "one argument too many: \\x1b"},
 };
 
