@@ -1,2 +1,103 @@
 /* SPDX-License-Identifier: ISC */
+/*
+ * The byte queue of a stream. Offsets are absolute and only ever grow; where a byte lies in memory
+ * is its distance from the base, modulo the capacity. Must never move a byte once it was written,
+ * and never give out room that a reader may still be looking at.
+ */
 #include "gotthard/ring.h"
+
+#include <assert.h>
+
+void gt_ring_init(struct gt_ring *ring, size_t capacity)
+{
+    size_t rounded = GT_RING_MIN;
+    while (rounded < capacity && rounded <= SIZE_MAX / 4)
+        rounded *= 2;
+    *ring = (struct gt_ring){.capacity = rounded};
+}
+
+void gt_ring_deinit(struct gt_ring *ring)
+{
+    free(ring->data);
+    ring->data = NULL;
+}
+
+void gt_ring_release(struct gt_ring *ring)
+{
+    if (gt_ring_used(ring) == 0)
+        gt_ring_deinit(ring);
+}
+
+/* The run of @n bytes from @offset as one or two iovecs. */
+static int ring_runs(const struct gt_ring *ring, uint64_t offset, size_t n, struct iovec ret[2])
+{
+    if (n == 0)
+        return 0;
+    size_t at = (size_t)(offset - ring->base) & (ring->capacity - 1);
+    size_t first = GT_MIN(n, ring->capacity - at);
+    ret[0] = (struct iovec){ring->data + at, first};
+    if (first == n)
+        return 1;
+    ret[1] = (struct iovec){ring->data, n - first};
+    return 2;
+}
+
+static int ring_allocate(struct gt_ring *ring)
+{
+    if (!ring->data)
+        ring->data = malloc(ring->capacity);
+    return ring->data ? 0 : -ENOMEM;
+}
+
+int gt_ring_room(struct gt_ring *ring, size_t max, struct iovec ret[2], int *ret_n)
+{
+    int r = ring_allocate(ring);
+    if (r < 0)
+        return r;
+    if (gt_ring_used(ring) == 0)
+        ring->base = ring->tail;
+    *ret_n = ring_runs(ring, ring->tail, GT_MIN(max, gt_ring_free(ring)), ret);
+    return 0;
+}
+
+void gt_ring_fill(struct gt_ring *ring, size_t n)
+{
+    assert(n <= gt_ring_free(ring));
+    ring->tail += n;
+}
+
+int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct iovec ret[2])
+{
+    assert(from >= ring->head && from <= ring->tail);
+    return ring_runs(ring, from, GT_MIN(max, (size_t)(ring->tail - from)), ret);
+}
+
+void gt_ring_drop(struct gt_ring *ring, size_t n)
+{
+    assert(n <= gt_ring_used(ring));
+    ring->head += n;
+}
+
+int gt_ring_write(struct gt_ring *ring, const void *data, size_t n)
+{
+    struct iovec room[2];
+    int n_room;
+    int r = gt_ring_room(ring, n, room, &n_room);
+    if (r < 0)
+        return r;
+    const uint8_t *from = data;
+    for (int i = 0; i < n_room; from += room[i].iov_len, i++)
+        memcpy(room[i].iov_base, from, room[i].iov_len);
+    gt_ring_fill(ring, n);
+    return 0;
+}
+
+size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t n)
+{
+    struct iovec view[2];
+    int n_view = gt_ring_view(ring, from, n, view);
+    uint8_t *to = ret;
+    for (int i = 0; i < n_view; to += view[i].iov_len, i++)
+        memcpy(to, view[i].iov_base, view[i].iov_len);
+    return (size_t)(to - (uint8_t *)ret);
+}

@@ -8,7 +8,8 @@
  *      |--- kept ----|--- free ---|        tail - head <= capacity
  *
  * The bytes live in at most two runs; I/O works on them in place (gt_ring_room / gt_ring_view give
- * iovecs for readv and writev).
+ * iovecs for readv and writev). A ring that was emptied begins again at the start of its memory, so
+ * that a stream that keeps up touches a few warm pages, whatever the capacity.
  */
 #pragma once
 
@@ -20,6 +21,7 @@ struct gt_ring {
     uint8_t *data;   /* owned; allocated by the first write, kept until deinit */
     size_t capacity; /* a power of two */
     uint64_t head, tail;
+    uint64_t base; /* the offset that lies at data[0], modulo capacity */
 };
 
 #define GT_RING_MIN 4096
@@ -40,7 +42,10 @@ static inline size_t gt_ring_free(const struct gt_ring *ring)
     return ring->capacity - gt_ring_used(ring);
 }
 
-/* The free runs, at most @max bytes together: returns their number (0-2). -ENOMEM. */
+/*
+ * The free runs, at most @max bytes together, and their number (0-2). They hold until the next call
+ * that takes anything out of the ring. -ENOMEM.
+ */
 int gt_ring_room(struct gt_ring *ring, size_t max, struct iovec ret[2], int *ret_n) GT_MUST_CHECK;
 void gt_ring_fill(struct gt_ring *ring, size_t n); /* @n bytes were put into the room */
 /* The kept runs from absolute offset @from (head <= from <= tail), at most @max bytes: 0-2. */

@@ -11,17 +11,20 @@
  * ways; everything else is BROKEN, on both ends. A FIN takes one place in the sequence, as TCP's
  * does: it is acknowledged by final_off + 1, and only when all before it was taken out of the rx
  * ring and the local socket was told (gt_stream_eof_delivered), so that ENDED means delivered.
+ *
+ * DATA is acknowledged when it is in the rx ring; the window is that ring's free room. Up to
+ * GT_STREAM_EARLY bytes may follow the first HELLO of a stream before the peer's is here: every end
+ * has that much room, and it saves a client that speaks first a round trip.
  */
 #pragma once
 
+#include "gotthard/frame.h"
 #include "gotthard/key.h"
 #include "gotthard/ring.h"
 
 #define GT_STREAM_ALPN    "gotthard-s/1"
 #define GT_STREAM_VERSION 1
-#define GT_FRAME_HEADER   4
-#define GT_DATA_MAX       16000
-#define GT_FRAME_MAX      (GT_FRAME_HEADER + GT_DATA_MAX)
+#define GT_STREAM_EARLY   GT_RING_MIN
 #define GT_PRODUCE_MIN    512 /* room gt_stream_produce() needs to make progress in every state */
 
 enum gt_stream_state {
@@ -49,15 +52,25 @@ enum gt_rst {
 };
 const char *gt_rst_text(unsigned code);
 
+/* What belongs to one carrier and dies with it. */
+struct gt_stream_carrier {
+    struct gt_framer framer;
+    unsigned due;     /* a bit (1 << type) for each control frame that is to be sent */
+    bool is_replay;   /* something was sent before: nothing goes out until HELLO says from where */
+    bool is_fin_sent; /* a FIN is sent, and taken, once on each carrier */
+    bool is_fin_received;
+    bool is_pong_awaited;
+    uint64_t ping, pong;
+};
+
 struct gt_stream {
     enum gt_role role;
     uint32_t number, attempt;
     enum gt_stream_state state;
     enum gt_rst code;
     bool is_reset_by_peer; /* BROKEN by the peer's RST, not by us */
-    char service[GT_SERVICE_MAX +
-                 1];  /* operator: what to ask for; device: what was asked for. "" = spare */
-    bool is_bind_due; /* operator: a spare was given a service */
+    /* operator: what to ask for; device: what was asked for. "" = spare */
+    char service[GT_SERVICE_MAX + 1];
 
     struct gt_ring tx;   /* head: acknowledged; tail: read from the local socket */
     uint64_t tx_sent;    /* head <= tx_sent <= tx.tail */
@@ -68,23 +81,23 @@ struct gt_stream {
     struct gt_ring rx;      /* head: given to the local socket; tail: received */
     bool is_fin_received;   /* at rx.tail */
     bool is_eof_delivered;  /* the local socket was told; the FIN is acknowledged from now on */
-    uint64_t rx_acked;      /* the last rx_off we said */
+    uint64_t rx_said;       /* the last rx_off we said */
     uint64_t rx_limit_said; /* the last rx_off + window we said */
-    bool is_ack_due, is_hello_due, is_rst_due, is_pong_due, is_ping_due;
-    uint64_t ping, pong;
 
-    /* a frame that is not whole yet */
-    uint8_t partial[GT_FRAME_HEADER + 512];
-    size_t n_partial;
-    size_t data_left; /* of a DATA frame whose header was seen */
+    struct gt_stream_carrier carrier;
 };
 
 /* @service: operator only ("" = a spare); NULL for a device. @ring_size: of each direction. */
 void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
                     size_t ring_size);
 void gt_stream_deinit(struct gt_stream *s);
+/* Gives back the memory of rings that are empty (the next byte takes it again). */
+void gt_stream_trim(struct gt_stream *s);
 
-/* A carrier is there (attempt greater than any before): HELLO is due, the parser is fresh. */
+/*
+ * A carrier is there (attempt greater than any before): HELLO is due, the parser is fresh. A stream
+ * that ended may be attached again: for a peer that has not heard the last acknowledgement.
+ */
 void gt_stream_attach(struct gt_stream *s, uint32_t attempt);
 /* The carrier is gone. PARKED, unless the stream is over. */
 void gt_stream_park(struct gt_stream *s);
@@ -92,20 +105,24 @@ void gt_stream_park(struct gt_stream *s);
 void gt_stream_bind(struct gt_stream *s, const char *service);
 /* Breaks the stream from this side: RST is due if there is a carrier. No effect once over. */
 void gt_stream_reset(struct gt_stream *s, enum gt_rst code);
+/* ENDED or BROKEN. */
+bool gt_stream_is_over(const struct gt_stream *s);
 
 /* Bytes the carrier brought, any number, cut anywhere. -ENOMEM; whatever the peer does wrong breaks
  * the stream. */
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n) GT_MUST_CHECK;
 /*
- * Writes as many whole frames as there are to send and fit into @cap (>= GT_PRODUCE_MIN; 16 KiB
- * makes one full TLS record): control frames first, then DATA within the peer's window. Returns the
- * number of bytes; 0: nothing to send now.
+ * Writes control frames that are due and then one DATA frame within the peer's window, as large as
+ * fits into @cap (>= GT_PRODUCE_MIN; 16 KiB makes one full TLS record). Returns the number of
+ * bytes; 0: nothing to send now.
  */
 size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap);
 /* Is there something produce() would give? */
 bool gt_stream_wants_carrier(const struct gt_stream *s);
 
-/* The local socket's side. Reads go into room of s->tx (gt_ring_room), then: */
+/* The local socket's side. Is there room worth a read? */
+bool gt_stream_wants_local(const struct gt_stream *s);
+/* Reads go into room of s->tx (gt_ring_room), then: */
 void gt_stream_sent_in(struct gt_stream *s, size_t n);
 void gt_stream_finish(struct gt_stream *s); /* the local socket gave EOF */
 /* Writes come out of a view of s->rx from its head, then (may make an ACK due): */
@@ -114,5 +131,5 @@ void gt_stream_taken_out(struct gt_stream *s, size_t n);
 bool gt_stream_is_eof_due(const struct gt_stream *s);
 void gt_stream_eof_delivered(struct gt_stream *s);
 
-/* Asks for a PONG (heartbeat of a carrier); the answer shows in gt_stream_last_pong. */
+/* Asks for a PONG and an ACK (heartbeat of a carrier). */
 void gt_stream_ping(struct gt_stream *s, uint64_t value);

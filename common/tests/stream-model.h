@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The world around two ends of a stream, for the property test and the fuzzer: local applications
+ * that write, read and finish as they like, and carriers that cut frames anywhere and lose what is
+ * in flight. Every choice comes from one source, so that a run can be had again. Asserts at every
+ * step that what comes out is what went in (exact), and that an end that says "ended well" is right
+ * about both directions (or loud).
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "gotthard/stream.h"
+
+#define MODEL_WIRE (128 * 1024)
+
+#define model_check(what, condition)                                                  \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, what, #condition); \
+            abort();                                                                  \
+        }                                                                             \
+    } while (0)
+
+/* A number below @n (> 0); false from ->is_dry when the source is used up. */
+struct model_source {
+    uint32_t (*choose)(struct model_source *source, uint32_t n);
+    bool is_dry;
+};
+
+struct model_wire {
+    uint8_t bytes[MODEL_WIRE];
+    size_t n, taken;
+};
+
+struct model_end {
+    struct gt_stream s;
+    uint64_t n_in, n_out; /* what its application wrote and read */
+    bool was_reset;
+};
+
+struct model {
+    struct model_source *source;
+    struct model_end ends[2];
+    struct model_wire wires[2][2]; /* by sender and by parity of the attempt */
+    bool is_broken_on_purpose;
+};
+
+static inline uint8_t model_byte(int from, uint64_t offset)
+{
+    return (uint8_t)((offset * 2654435761u + (unsigned)from * 97) >> 13);
+}
+
+static inline void model_check_end(struct model *m, int e)
+{
+    struct model_end *me = &m->ends[e], *other = &m->ends[!e];
+    if (me->s.state == GT_STREAM_ENDED) {
+        model_check("ended, received", me->n_out == other->n_in && other->s.is_tx_finished);
+        model_check("ended, delivered", other->n_out == me->n_in && other->s.is_eof_delivered);
+    }
+    if (me->s.state == GT_STREAM_BROKEN)
+        model_check("broken without cause", m->is_broken_on_purpose);
+    model_check("carrier wanted without one",
+                me->s.state != GT_STREAM_PARKED || !gt_stream_wants_carrier(&me->s));
+}
+
+static inline void model_write(struct model *m, int e, size_t n)
+{
+    struct model_end *me = &m->ends[e];
+    struct iovec room[2];
+    int n_room;
+    if (me->s.is_tx_finished || gt_stream_is_over(&me->s))
+        return;
+    model_check("memory", gt_ring_room(&me->s.tx, n, room, &n_room) == 0);
+    size_t written = 0;
+    for (int i = 0; i < n_room; i++)
+        for (size_t k = 0; k < room[i].iov_len; k++, written++)
+            ((uint8_t *)room[i].iov_base)[k] = model_byte(e, me->n_in++);
+    gt_stream_sent_in(&me->s, written);
+}
+
+static inline void model_read(struct model *m, int e, size_t n)
+{
+    struct model_end *me = &m->ends[e];
+    struct iovec view[2];
+    int n_view = gt_ring_view(&me->s.rx, me->s.rx.head, n, view);
+    size_t taken = 0;
+    if (me->s.state == GT_STREAM_BROKEN)
+        return;
+    for (int i = 0; i < n_view; i++)
+        for (size_t k = 0; k < view[i].iov_len; k++, taken++)
+            model_check("exact", ((uint8_t *)view[i].iov_base)[k] == model_byte(!e, me->n_out++));
+    gt_stream_taken_out(&me->s, taken);
+}
+
+static inline void model_tell_eof(struct model *m, int e)
+{
+    struct model_end *me = &m->ends[e], *other = &m->ends[!e];
+    if (!gt_stream_is_eof_due(&me->s))
+        return;
+    model_check("whole before its end", other->s.is_tx_finished && me->n_out == other->n_in);
+    gt_stream_eof_delivered(&me->s);
+}
+
+static inline void model_produce(struct model *m, int e, size_t cap)
+{
+    struct gt_stream *s = &m->ends[e].s;
+    struct model_wire *wire = &m->wires[e][s->attempt & 1];
+    if (MODEL_WIRE - wire->n < cap)
+        return;
+    bool is_wanted = gt_stream_wants_carrier(s);
+    size_t n = gt_stream_produce(s, wire->bytes + wire->n, cap);
+    model_check("wants and gives agree", (n > 0) == is_wanted);
+    wire->n += n;
+}
+
+static inline void model_deliver(struct model *m, int e, size_t n)
+{
+    struct gt_stream *s = &m->ends[e].s;
+    struct model_wire *wire = &m->wires[!e][s->attempt & 1];
+    n = GT_MIN(n, wire->n - wire->taken);
+    bool is_attached = s->state == GT_STREAM_GREETING || s->state == GT_STREAM_OPEN;
+    if (!is_attached)
+        return;
+    model_check("memory", gt_stream_consume(s, wire->bytes + wire->taken, n) == 0);
+    wire->taken += n;
+    if (wire->taken == wire->n)
+        wire->taken = wire->n = 0;
+}
+
+/* The next attempt, unless the other end has yet to come to this one. */
+static inline void model_attach(struct model *m, int e)
+{
+    struct gt_stream *s = &m->ends[e].s;
+    uint32_t attempt = s->attempt + 1;
+    if (s->state == GT_STREAM_BROKEN || attempt > m->ends[!e].s.attempt + 1)
+        return;
+    m->wires[e][attempt & 1].n = m->wires[e][attempt & 1].taken = 0;
+    if (attempt > m->ends[!e].s.attempt) /* what the other sent on this attempt waits for us */
+        m->wires[!e][attempt & 1].n = m->wires[!e][attempt & 1].taken = 0;
+    gt_stream_park(s);
+    gt_stream_attach(s, attempt);
+}
+
+static inline void model_reset(struct model *m, int e)
+{
+    gt_stream_reset(&m->ends[e].s, GT_RST_LOCAL);
+    if (m->ends[e].s.state == GT_STREAM_BROKEN)
+        m->is_broken_on_purpose = true;
+}
+
+static inline void model_step(struct model *m)
+{
+    struct model_source *from = m->source;
+    int e = (int)from->choose(from, 2);
+    uint32_t what = from->choose(from, 64);
+    size_t n = from->choose(from, 1u << (from->choose(from, 4) * 4 + 3)); /* 8 B to 32 KiB */
+    if (what < 12)
+        model_write(m, e, n);
+    else if (what < 26)
+        model_produce(m, e, GT_PRODUCE_MIN + GT_MIN(n, (size_t)15872));
+    else if (what < 42)
+        model_deliver(m, e, n);
+    else if (what < 54)
+        model_read(m, e, n);
+    else if (what < 58)
+        model_tell_eof(m, e);
+    else if (what < 59)
+        gt_stream_park(&m->ends[e].s);
+    else if (what < 61)
+        model_attach(m, e);
+    else if (what < 62)
+        gt_stream_ping(&m->ends[e].s, n);
+    else if (what < 63 && n == 7)
+        gt_stream_finish(&m->ends[e].s);
+    else if (what == 63 && n == 1 && from->choose(from, 8) == 0)
+        model_reset(m, e);
+    for (e = 0; e < 2; e++)
+        model_check_end(m, e);
+}
+
+static inline bool model_is_over(const struct model *m)
+{
+    return gt_stream_is_over(&m->ends[0].s) && gt_stream_is_over(&m->ends[1].s);
+}
+
+/* Nothing is cut any more: both must come to their end, well unless somebody broke it. */
+static inline void model_drain(struct model *m)
+{
+    for (int e = 0; e < 2; e++)
+        if (m->ends[e].s.attempt <= m->ends[!e].s.attempt)
+            model_attach(m, e);
+    for (int e = 0; e < 2; e++)
+        if (m->ends[e].s.attempt < m->ends[!e].s.attempt)
+            model_attach(m, e);
+    for (int round = 0; round < 2000 && !model_is_over(m); round++)
+        for (int e = 0; e < 2; e++) {
+            gt_stream_finish(&m->ends[e].s);
+            model_produce(m, e, 16384);
+            model_deliver(m, !e, MODEL_WIRE);
+            model_read(m, !e, SIZE_MAX);
+            model_tell_eof(m, !e);
+            model_check_end(m, e);
+        }
+    if (!m->is_broken_on_purpose)
+        model_check("both ended", model_is_over(m));
+}
+
+static inline void model_run(struct model_source *source, unsigned n_steps)
+{
+    struct model *m = calloc(1, sizeof(*m));
+    model_check("memory", m);
+    m->source = source;
+    gt_stream_init(&m->ends[0].s, GT_ROLE_OPERATOR, 7, "ssh",
+                   (size_t)GT_RING_MIN << source->choose(source, 5));
+    gt_stream_init(&m->ends[1].s, GT_ROLE_DEVICE, 7, NULL,
+                   (size_t)GT_RING_MIN << source->choose(source, 5));
+    model_attach(m, 0);
+    model_attach(m, 1);
+    for (unsigned i = 0; i < n_steps && !source->is_dry && !model_is_over(m); i++)
+        model_step(m);
+    model_drain(m);
+    gt_stream_deinit(&m->ends[0].s);
+    gt_stream_deinit(&m->ends[1].s);
+    free(m);
+}
