@@ -188,11 +188,10 @@ static inline bool model_is_over(const struct model *m)
 static inline void model_drain(struct model *m)
 {
     for (int e = 0; e < 2; e++)
-        if (m->ends[e].s.attempt <= m->ends[!e].s.attempt)
-            model_attach(m, e);
-    for (int e = 0; e < 2; e++)
         if (m->ends[e].s.attempt < m->ends[!e].s.attempt)
             model_attach(m, e);
+    for (int e = 0; e < 2; e++)
+        model_attach(m, e);
     for (int round = 0; round < 2000 && !model_is_over(m); round++)
         for (int e = 0; e < 2; e++) {
             gt_stream_finish(&m->ends[e].s);

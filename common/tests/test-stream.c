@@ -6,6 +6,8 @@
 // clang-format off
 #include <stdarg.h>
 #include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <cmocka.h>
 // clang-format on
 #include <time.h>
@@ -300,11 +302,12 @@ struct bad {
     struct gt_frame frames[3];
 };
 
-#define HELLO_(...)                                                                       \
-    {                                                                                     \
-        .type = GT_FRAME_HELLO, .version = 1, .stream = 3, .attempt = 1, .window = 65536, \
-        __VA_ARGS__                                                                       \
+#define HELLO_AS(ver, num, att, off, ...)                                                     \
+    {                                                                                         \
+        .type = GT_FRAME_HELLO, .version = ver, .stream = num, .attempt = att, .offset = off, \
+        .window = 65536, __VA_ARGS__                                                          \
     }
+#define HELLO_(...) HELLO_AS(1, 3, 1, 0, __VA_ARGS__)
 #define ACK_(off, win)                                     \
     {                                                      \
         .type = GT_FRAME_ACK, .offset = off, .window = win \
@@ -354,17 +357,17 @@ static const struct bad bads[] = {
     {"service too long", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_(TEXT_128 "x"))}},
     {"service with NUL", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("s\0h"))}},
     {"service with escape", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("s\x1b[2J"))}},
-    {"version 0", GT_RST_PROTOCOL, true, {HELLO_(.version = 0, SERVICE_("ssh"))}},
-    {"version 2", GT_RST_PROTOCOL, true, {HELLO_(.version = 2, SERVICE_("ssh"))}},
-    {"wrong stream", GT_RST_PROTOCOL, true, {HELLO_(.stream = 4, SERVICE_("ssh"))}},
-    {"wrong attempt", GT_RST_PROTOCOL, true, {HELLO_(.attempt = 2, SERVICE_("ssh"))}},
-    {"rx_off beyond", GT_RST_RESYNC, true, {HELLO_(.offset = 1, SERVICE_("ssh"))}},
-    {"data for a spare", GT_RST_PROTOCOL, true, {HELLO_(), DATA_("abc")}},
-    {"FIN for a spare", GT_RST_PROTOCOL, true, {HELLO_(), FIN_(0)}},
+    {"version 0", GT_RST_PROTOCOL, true, {HELLO_AS(0, 3, 1, 0, SERVICE_("ssh"))}},
+    {"version 2", GT_RST_PROTOCOL, true, {HELLO_AS(2, 3, 1, 0, SERVICE_("ssh"))}},
+    {"wrong stream", GT_RST_PROTOCOL, true, {HELLO_AS(1, 4, 1, 0, SERVICE_("ssh"))}},
+    {"wrong attempt", GT_RST_PROTOCOL, true, {HELLO_AS(1, 3, 2, 0, SERVICE_("ssh"))}},
+    {"rx_off beyond", GT_RST_RESYNC, true, {HELLO_AS(1, 3, 1, 1, SERVICE_("ssh"))}},
+    {"data for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), DATA_("abc")}},
+    {"FIN for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), FIN_(0)}},
     {"two BINDs",
      GT_RST_PROTOCOL,
      true,
-     {HELLO_(),
+     {HELLO_(SERVICE_("")),
       {.type = GT_FRAME_BIND, SERVICE_("web")},
       {.type = GT_FRAME_BIND, SERVICE_("web")}}},
 };
