@@ -1,2 +1,330 @@
 /* SPDX-License-Identifier: ISC */
+/*
+ * Signatures and policies. The digest and padding of a signature follow from the declared
+ * algorithm, and the algorithm must be the one its key is for: nothing is negotiated and nothing is
+ * taken from the certificate but its public key. Names, dates and issuers in a certificate mean
+ * nothing here; the pin file says all of that.
+ */
 #include "gotthard/trust.h"
+
+#include <limits.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+#define RSA_BITS_MIN 2048
+#define RSA_BITS_MAX (8 * GT_SIGNATURE_MAX)
+
+enum {
+    SIGALG_ECDSA_P256 = 0x0403,
+    SIGALG_ECDSA_P384 = 0x0503,
+    SIGALG_RSA_PSS = 0x0804,
+    SIGALG_ED25519 = 0x0807,
+};
+
+struct gt_signer {
+    EVP_PKEY *key;
+    uint8_t certificate[GT_CERTIFICATE_MAX];
+    size_t n_certificate;
+    uint16_t sigalg;
+    uint8_t fingerprint[GT_KEY_SIZE];
+};
+
+const char *gt_trust_strerror(int condition)
+{
+    switch (condition) {
+    case GT_TRUST_E_SYNTAX: return "not a certificate, an unencrypted key or a pin file";
+    case GT_TRUST_E_MISMATCH: return "the private key does not belong to the certificate";
+    case GT_TRUST_E_UNSUITED:
+        return "the key is not ECDSA P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519, or its "
+               "certificate is longer than 4096 bytes";
+    case GT_TRUST_E_DENIED: return "not signed, or not by anybody who is trusted";
+    }
+    return "unknown condition of trust";
+}
+
+/* --- keys ----------------------------------------------------------------------------------- */
+
+/* The one algorithm a key may be used with; 0: not accepted. */
+static uint16_t sigalg_of(const EVP_PKEY *key)
+{
+    char group[32] = "";
+    int bits = EVP_PKEY_get_bits(key);
+    if (EVP_PKEY_is_a(key, "ED25519"))
+        return SIGALG_ED25519;
+    if (EVP_PKEY_is_a(key, "RSA"))
+        return bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX ? SIGALG_RSA_PSS : 0;
+    if (!EVP_PKEY_is_a(key, "EC") ||
+        EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group),
+                                       NULL) != 1)
+        return 0;
+    if (strcmp(group, "prime256v1") == 0)
+        return SIGALG_ECDSA_P256;
+    return strcmp(group, "secp384r1") == 0 ? SIGALG_ECDSA_P384 : 0;
+}
+
+static bool fingerprint_of(const X509 *certificate, uint8_t ret[static GT_KEY_SIZE])
+{
+    unsigned char *der = NULL;
+    int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    struct gt_span spki = gt_span(der, n > 0 ? (size_t)n : 0);
+    bool is_good = n > 0 && gt_sha256(&spki, 1, ret) == 0;
+    OPENSSL_free(der);
+    return is_good;
+}
+
+/* --- the signer ----------------------------------------------------------------------------- */
+
+/* Without this libcrypto would ask on the terminal. */
+static int no_passphrase(char *buf, int size, int is_writing, void *data)
+{
+    return -1;
+}
+
+static int signer_load(struct gt_signer *signer, X509 *certificate)
+{
+    unsigned char *der = NULL;
+    if (X509_check_private_key(certificate, signer->key) != 1)
+        return GT_TRUST_E_MISMATCH;
+    signer->sigalg = sigalg_of(signer->key);
+    int n = i2d_X509(certificate, &der);
+    if (n > 0 && n <= GT_CERTIFICATE_MAX) {
+        memcpy(signer->certificate, der, (size_t)n);
+        signer->n_certificate = (size_t)n;
+    }
+    OPENSSL_free(der);
+    if (n <= 0 || !fingerprint_of(certificate, signer->fingerprint))
+        return -EIO;
+    return signer->sigalg && signer->n_certificate ? 0 : GT_TRUST_E_UNSUITED;
+}
+
+int gt_signer_new(struct gt_span certificate_pem, struct gt_span key_pem, struct gt_signer **ret)
+{
+    if (certificate_pem.n > INT_MAX || key_pem.n > INT_MAX)
+        return GT_TRUST_E_SYNTAX;
+    struct gt_signer *signer = calloc(1, sizeof(*signer));
+    BIO *certificate_bio = BIO_new_mem_buf(certificate_pem.data, (int)certificate_pem.n);
+    BIO *key_bio = BIO_new_mem_buf(key_pem.data, (int)key_pem.n);
+    X509 *certificate = NULL;
+    int r = -ENOMEM;
+    if (signer && certificate_bio && key_bio) {
+        certificate = PEM_read_bio_X509(certificate_bio, NULL, no_passphrase, NULL);
+        signer->key = PEM_read_bio_PrivateKey(key_bio, NULL, no_passphrase, NULL);
+        r = certificate && signer->key ? signer_load(signer, certificate) : GT_TRUST_E_SYNTAX;
+    }
+    X509_free(certificate);
+    BIO_free(certificate_bio);
+    BIO_free(key_bio);
+    ERR_clear_error();
+    if (r)
+        gt_signer_free(signer);
+    else
+        *ret = signer;
+    return r;
+}
+
+struct gt_signer *gt_signer_free(struct gt_signer *signer)
+{
+    if (signer)
+        EVP_PKEY_free(signer->key);
+    free(signer);
+    return NULL;
+}
+
+struct gt_span gt_signer_certificate(const struct gt_signer *signer)
+{
+    return signer ? gt_span(signer->certificate, signer->n_certificate) : gt_span("", 0);
+}
+
+uint16_t gt_signer_algorithm(const struct gt_signer *signer)
+{
+    return signer ? signer->sigalg : 0;
+}
+
+void gt_signer_fingerprint(const struct gt_signer *signer, uint8_t ret[static GT_KEY_SIZE])
+{
+    memcpy(ret, signer->fingerprint, GT_KEY_SIZE);
+}
+
+/* --- signatures ----------------------------------------------------------------------------- */
+
+struct statement {
+    uint8_t bytes[64 + 32 + 1 + GT_KEY_SIZE];
+    size_t n;
+};
+
+static const char *context_text(enum gt_signature_context context)
+{
+    switch (context) {
+    case GT_SIGNATURE_REQ: return "Gotthard v1, operator request";
+    case GT_SIGNATURE_CLOSE: return "Gotthard v1, operator close";
+    case GT_SIGNATURE_ACK: return "Gotthard v1, device ack";
+    }
+    abort();
+}
+
+/* 64 blanks || context || 0 || SHA256(parts), the form of RFC 8446, section 4.4.3. */
+static int statement_make(enum gt_signature_context context, const struct gt_span *parts,
+                          size_t n_parts, struct statement *ret)
+{
+    uint8_t hash[GT_KEY_SIZE];
+    struct gt_writer w = gt_writer(ret->bytes, sizeof(ret->bytes));
+    const char *text = context_text(context);
+    int r = gt_sha256(parts, n_parts, hash);
+    if (r)
+        return r;
+    memset(gt_write_room(&w, 64), ' ', 64);
+    gt_write_bytes(&w, text, strlen(text) + 1);
+    gt_write_bytes(&w, hash, sizeof(hash));
+    ret->n = w.n;
+    return 0;
+}
+
+/* Digest by the algorithm, never by the key's own default. */
+static const EVP_MD *digest_of(uint16_t sigalg)
+{
+    if (sigalg == SIGALG_ED25519)
+        return NULL;
+    return sigalg == SIGALG_ECDSA_P384 ? EVP_sha384() : EVP_sha256();
+}
+
+static bool set_padding(EVP_PKEY_CTX *pkey, uint16_t sigalg)
+{
+    return sigalg != SIGALG_RSA_PSS ||
+           (EVP_PKEY_CTX_set_rsa_padding(pkey, RSA_PKCS1_PSS_PADDING) == 1 &&
+            EVP_PKEY_CTX_set_rsa_pss_saltlen(pkey, RSA_PSS_SALTLEN_DIGEST) == 1);
+}
+
+int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context context,
+                   const struct gt_span *parts, size_t n_parts,
+                   uint8_t ret[static GT_SIGNATURE_MAX], size_t *ret_n)
+{
+    struct statement statement;
+    EVP_PKEY_CTX *pkey = NULL; /* md's */
+    size_t n = GT_SIGNATURE_MAX;
+    int r = statement_make(context, parts, n_parts, &statement);
+    if (r)
+        return r;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool is_good =
+        md && EVP_DigestSignInit(md, &pkey, digest_of(signer->sigalg), NULL, signer->key) == 1 &&
+        set_padding(pkey, signer->sigalg) &&
+        EVP_DigestSign(md, ret, &n, statement.bytes, statement.n) == 1;
+    EVP_MD_CTX_free(md);
+    ERR_clear_error();
+    if (!is_good)
+        return -EIO;
+    *ret_n = n;
+    return 0;
+}
+
+static bool is_signed_by(EVP_PKEY *key, const struct gt_proof *proof,
+                         const struct statement *statement)
+{
+    EVP_PKEY_CTX *pkey = NULL; /* md's */
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    bool is_good = md &&
+                   EVP_DigestVerifyInit(md, &pkey, digest_of(proof->sigalg), NULL, key) == 1 &&
+                   set_padding(pkey, proof->sigalg) &&
+                   EVP_DigestVerify(md, proof->signature.data, proof->signature.n, statement->bytes,
+                                    statement->n) == 1;
+    EVP_MD_CTX_free(md);
+    return is_good;
+}
+
+/* The whole of @der, and nothing after it. */
+static X509 *parse_certificate(struct gt_span der)
+{
+    const unsigned char *at = der.data;
+    if (!der.n || der.n > GT_CERTIFICATE_MAX)
+        return NULL;
+    X509 *certificate = d2i_X509(NULL, &at, (long)der.n);
+    if (certificate && at == der.data + der.n)
+        return certificate;
+    X509_free(certificate);
+    return NULL;
+}
+
+int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context context,
+                        const struct gt_span *parts, size_t n_parts,
+                        uint8_t ret_fingerprint[static GT_KEY_SIZE])
+{
+    struct statement statement;
+    uint8_t fingerprint[GT_KEY_SIZE];
+    int r = statement_make(context, parts, n_parts, &statement);
+    if (r)
+        return r;
+    X509 *certificate = parse_certificate(proof->certificate);
+    EVP_PKEY *key = certificate ? X509_get0_pubkey(certificate) : NULL;
+    bool is_good = key && proof->signature.n && proof->signature.n <= GT_SIGNATURE_MAX &&
+                   proof->sigalg && proof->sigalg == sigalg_of(key) &&
+                   fingerprint_of(certificate, fingerprint) && is_signed_by(key, proof, &statement);
+    X509_free(certificate);
+    ERR_clear_error();
+    if (!is_good)
+        return GT_TRUST_E_DENIED;
+    memcpy(ret_fingerprint, fingerprint, sizeof(fingerprint));
+    return 0;
+}
+
+/* --- policies ------------------------------------------------------------------------------- */
+
+void gt_trust_init_psk(struct gt_trust *trust)
+{
+    *trust = (struct gt_trust){.policy = GT_POLICY_PSK};
+}
+
+int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_line,
+                        const char **ret_why)
+{
+    struct gt_trust trust = {.policy = GT_POLICY_PIN};
+    int r = gt_pins_parse(text, &trust.pins, &trust.n_pins, ret_line, ret_why);
+    if (r)
+        return r < 0 ? r : GT_TRUST_E_SYNTAX;
+    *ret = trust;
+    return 0;
+}
+
+void gt_trust_deinit(struct gt_trust *trust)
+{
+    gt_pins_free(trust->pins, trust->n_pins);
+    *trust = (struct gt_trust){.policy = GT_POLICY_PIN}; /* what is gone trusts nobody */
+}
+
+static const struct gt_pin *find_pin(const struct gt_trust *trust, bool is_operator,
+                                     const char *name, time_t now, const uint8_t *fingerprint)
+{
+    for (size_t i = 0; i < trust->n_pins; i++) {
+        const struct gt_pin *pin = &trust->pins[i];
+        if (memcmp(pin->fingerprint, fingerprint, GT_KEY_SIZE) == 0 &&
+            strcmp(pin->name, name) == 0 && (!pin->until || now < pin->until) &&
+            is_operator == (pin->role != GT_PIN_DEVICE))
+            return pin;
+    }
+    return NULL;
+}
+
+int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *name, time_t now,
+                   const struct gt_proof *proof, enum gt_signature_context context,
+                   const struct gt_span *parts, size_t n_parts, const struct gt_pin **ret_pin)
+{
+    uint8_t fingerprint[GT_KEY_SIZE];
+    const struct gt_pin *pin = NULL;
+    bool is_signed = proof->certificate.n || proof->sigalg || proof->signature.n;
+    int r = is_signed ? gt_signature_verify(proof, context, parts, n_parts, fingerprint) : 0;
+    if (r)
+        return r;
+    switch (trust->policy) {
+    case GT_POLICY_PSK: break;
+    case GT_POLICY_PIN:
+        pin = is_signed ? find_pin(trust, is_operator, name, now, fingerprint) : NULL;
+        if (!pin)
+            return GT_TRUST_E_DENIED;
+        break;
+    }
+    *ret_pin = pin;
+    return 0;
+}

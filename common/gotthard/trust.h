@@ -2,21 +2,13 @@
 /*
  * Who may do this, now? Signatures over what was said, and the receiver's own policy about them:
  * `psk` (the sealing is proof enough), or `pin` (a file of SPKI hashes, each with a name, a role,
- * services and an expiry). The policy is never negotiated. Pure but for libcrypto: files are read
- * by the caller.
- *
- * A pin file has one pin a line, blank lines and # comments aside:
- *
- *     NAME  SPKI-SHA256-as-64-hex-or-base64  [role=operator|admin|device] [services=a,b|*]
- * [until=YYYY-MM-DD]
- *
- * One bad line refuses the whole file; an empty file denies all.
+ * services and an expiry: pins.h). The policy is never negotiated. Pure but for libcrypto: files
+ * are read by the caller.
  */
 #pragma once
 
-#include <time.h>
-
 #include "gotthard/message.h"
+#include "gotthard/pins.h"
 
 enum {
     GT_TRUST_E_SYNTAX = 1, /* not a key, certificate or pin file */
@@ -51,16 +43,6 @@ int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context 
 
 enum gt_policy { GT_POLICY_PSK, GT_POLICY_PIN };
 
-struct gt_pin {
-    char name[GT_NAME_MAX + 1];
-    uint8_t fingerprint[GT_KEY_SIZE];
-    enum { GT_PIN_OPERATOR, GT_PIN_ADMIN, GT_PIN_DEVICE } role;
-    bool is_any_service;
-    char **services; /* owned */
-    size_t n_services;
-    time_t until; /* 0: for ever; otherwise the first second it no longer holds */
-};
-
 struct gt_trust {
     enum gt_policy policy;
     struct gt_pin *pins; /* owned */
@@ -68,7 +50,8 @@ struct gt_trust {
 };
 
 void gt_trust_init_psk(struct gt_trust *trust);
-/* E_SYNTAX with *ret_line (from 1) and *ret_why (static) set. */
+/* Policy `pin`, from the text of a pin file (pins.h). E_SYNTAX with *ret_line (from 1) and *ret_why
+ * (static) set. */
 int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_line,
                         const char **ret_why) GT_MUST_CHECK;
 void gt_trust_deinit(struct gt_trust *trust);
@@ -83,6 +66,3 @@ int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *n
                    const struct gt_proof *proof, enum gt_signature_context context,
                    const struct gt_span *parts, size_t n_parts,
                    const struct gt_pin **ret_pin) GT_MUST_CHECK;
-/* May it? @pin NULL (policy psk): any. */
-bool gt_pin_allows_service(const struct gt_pin *pin, const char *service);
-bool gt_pin_is_admin(const struct gt_pin *pin); /* NULL: yes, whoever holds the key is */
