@@ -12,6 +12,7 @@ struct scan {
     const uint8_t *at, *end;
     unsigned line;
     unsigned depth, n_settings;
+    uint8_t last;    /* the sign before, '"' for a text, 0 for any other word */
     const char *why; /* set: refused */
 };
 
@@ -51,6 +52,7 @@ static struct gt_span scan_while(struct scan *s, bool (*is_part)(uint8_t c))
 
 static void scan_number(struct scan *s)
 {
+    s->last = 0;
     struct gt_span word = scan_while(s, is_in_number);
     char text[11] = "";
     uint64_t value;
@@ -72,6 +74,12 @@ static void scan_number(struct scan *s)
 
 static void scan_string(struct scan *s)
 {
+    /* libconfig loses the memory of a text that it does not expect. */
+    if (!s->last || !strchr("=:\"", s->last)) {
+        s->why = "a text where none belongs; a setting is name = \"text\";";
+        return;
+    }
+    s->last = '"';
     for (s->at++; s->at < s->end; s->at++) {
         if (*s->at == '"') {
             s->at++;
@@ -114,17 +122,18 @@ static void scan_line_comment(struct scan *s)
 static void scan_sign(struct scan *s)
 {
     uint8_t sign = *s->at++;
+    s->last = strchr(" \t\r\n", sign) ? s->last : sign;
     switch (sign) {
     case '\n': s->line++; break;
-    case '{':
     case '(':
     case '[':
+        s->why = "lists are not taken; a setting is a number, a text, true, false or a { group; }";
+        break;
+    case '{':
         if (++s->depth > GT_CONFIGSCAN_DEPTH)
             s->why = "groups are nested too deep; server = { port = 7000; } is one level";
         break;
     case '}':
-    case ')':
-    case ']':
         if (s->depth-- == 0)
             s->why = "a bracket is closed that was not opened";
         break;
@@ -141,6 +150,12 @@ static void scan_sign(struct scan *s)
     }
 }
 
+static void scan_name(struct scan *s)
+{
+    s->last = 0;
+    scan_while(s, is_in_name);
+}
+
 static void scan_step(struct scan *s)
 {
     if (scan_is_at(s, "/*"))
@@ -150,7 +165,7 @@ static void scan_step(struct scan *s)
     else if (*s->at == '"')
         scan_string(s);
     else if (is_letter(*s->at) || *s->at == '*')
-        scan_while(s, is_in_name);
+        scan_name(s);
     else if (is_in_number(*s->at))
         scan_number(s);
     else
