@@ -396,7 +396,7 @@ int gt_message_peek(struct gt_span payload, enum gt_message_type *ret_type)
     return 0;
 }
 
-static void header_encode(enum gt_message_type type, struct gt_writer *w)
+void gt_message_header(enum gt_message_type type, struct gt_writer *w)
 {
     gt_write_bytes(w, magic, sizeof(magic));
     gt_write_u8(w, (uint8_t)type);
@@ -404,7 +404,7 @@ static void header_encode(enum gt_message_type type, struct gt_writer *w)
 
 void gt_message_ad(enum gt_message_type type, const char *topic, struct gt_writer *w)
 {
-    header_encode(type, w);
+    gt_message_header(type, w);
     gt_write_string(w, topic);
 }
 
@@ -417,7 +417,7 @@ int gt_message_seal(const uint8_t key[static GT_KEY_SIZE], enum gt_message_type 
     gt_message_ad(type, topic, &ad_writer);
     if (ad_writer.failed || inner.n > GT_MESSAGE_MAX - GT_MESSAGE_HEADER - GT_SEAL_OVERHEAD)
         return GT_MESSAGE_E_BAD;
-    header_encode(type, &w);
+    gt_message_header(type, &w);
     int r = gt_seal(key, gt_span(ad, ad_writer.n), inner, ret + GT_MESSAGE_HEADER);
     if (r == 0)
         *ret_n = GT_MESSAGE_HEADER + inner.n + GT_SEAL_OVERHEAD;

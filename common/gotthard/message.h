@@ -150,5 +150,6 @@ int gt_message_seal(const uint8_t key[static GT_KEY_SIZE], enum gt_message_type 
 int gt_message_open(const uint8_t key[static GT_KEY_SIZE], enum gt_message_type type,
                     const char *topic, struct gt_span payload, uint8_t *ret_inner,
                     size_t *ret_n) GT_MUST_CHECK;
-/* The additional data of a message: into @w. */
+/* Magic and type, and the additional data of a message: into @w. */
+void gt_message_header(enum gt_message_type type, struct gt_writer *w);
 void gt_message_ad(enum gt_message_type type, const char *topic, struct gt_writer *w);

@@ -1,2 +1,0 @@
-/* SPDX-License-Identifier: ISC */
-#include "gotthard/exchange.h"
