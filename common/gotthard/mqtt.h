@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A connection to an MQTT broker that comes back for ever, and the only file that knows
- * libmosquitto. It lives in a thread of its own (the library blocks in DNS and spins in corners
- * when driven from outside, see HACKING.md); what it hears comes to the caller's libev loop through
- * a locked queue and an ev_async. Every callback below runs in that loop. MQTT 5, falling back
- * to 3.1.1 when the broker refuses 5; clean start; back-off 1 s to 60 s with jitter; 20 s for
- * CONNACK.
+ * A connection to an MQTT broker that comes back for ever: attempts, back-off and what is told to
+ * the caller. Each attempt is a struct gt_broker (broker.h), a thread of its own, because
+ * libmosquitto blocks in DNS and spins in corners when driven from outside (see HACKING.md). Every
+ * callback below runs in the caller's loop. MQTT 5, falling back to 3.1.1 when the broker refuses
+ * 5; clean start; back-off 1 s to 60 s with jitter (5 s to 5 min while another client takes our
+ * client id); 20 s for CONNACK.
  */
 #pragma once
 
@@ -24,6 +24,7 @@ struct gt_mqtt_settings { /* all copied */
     const char *client_id;
     const char *username, *password; /* or NULL */
     unsigned keepalive_s;            /* >= 5 */
+    unsigned connack_s;              /* from the attempt's beginning; 0: 20 */
     bool is_once; /* a command, not a service: the first failed attempt is final (on_down, no retry)
                    */
 };
@@ -45,13 +46,15 @@ struct gt_mqtt_events {
      * (GT_TOPIC_MAX + 1). Called in the loop before each attempt. NULL callback: no will. Returns
      * false for none. */
     bool (*make_will)(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n);
+    /* The broker refused to take that message (MQTT 5 only); @why for people. May be NULL. */
+    void (*on_refused)(void *userdata, int id, const char *why);
 };
 
 int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
                 const struct gt_mqtt_events *events, void *userdata,
                 struct gt_mqtt **ret) GT_MUST_CHECK;
-/* Disconnects in order if it can within 1 s; a thread stuck in the resolver is left behind, never
- * joined. */
+/* Disconnects in order if it can within 1 s, published messages first; a thread stuck in the
+ * resolver is left behind, never joined. May be called from a callback. Takes NULL. */
 struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt);
 
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * libmosquitto, kept where it can do no harm (HACKING.md has the list of what it does otherwise):
+ * one instance for one connection, one thread that alone runs its loop, all signals blocked there.
+ * Publishing goes straight from the caller's thread: the library's own locks allow that, and its
+ * wake-up socket pair sends at once. This file's lock is never held while calling the library,
+ * whose callbacks take it.
+ */
+#include "gotthard/broker.h"
+
+#include <mosquitto.h>
+#include <mqtt_protocol.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "gotthard/log.h"
+
+#define TURN_MS         500
+#define QOS             1
+#define PACKET_MAX      (GT_MESSAGE_MAX + GT_TOPIC_MAX + 512)
+#define WAITING_MAX     (2u << 20) /* bytes of reports that the loop has not taken yet */
+#define LEFT_BEHIND_MAX 8          /* threads; more are not begun until some have ended */
+
+enum broker_state {
+    BROKER_CONNECTING, /* in mosquitto_connect(): perhaps stuck in the resolver for a minute */
+    BROKER_TALKING,    /* in mosquitto_loop(), looks at the state at least every TURN_MS */
+    BROKER_ENDED,      /* the thread is done with everything here */
+    BROKER_ABANDONED,  /* the owner is gone: the thread frees everything */
+};
+
+struct gt_broker {
+    pthread_mutex_t lock; /* of state, the queue and last_error */
+    pthread_cond_t ended;
+    enum broker_state state;
+    struct gt_broker_report *first, **last;
+    size_t n_waiting; /* bytes in the queue */
+    char last_error[160];
+
+    struct ev_loop *loop; /* borrows, as long as not ABANDONED */
+    ev_async *heard;
+
+    struct mosquitto *mosquitto;
+    bool is_v5;
+    char host[GT_HOST_MAX + 1];
+    uint16_t port;
+    int keepalive_s;
+
+    /* The thread's own. */
+    bool was_up;
+    int reason;                   /* of a CONNACK that refuses, or the broker's DISCONNECT */
+    struct gt_broker_report *end; /* made in advance: the last report never lacks memory */
+};
+
+static atomic_int n_left_behind;
+
+static struct gt_broker_report *report_new(enum gt_broker_event event, const char *text,
+                                           struct gt_span payload)
+{
+    struct gt_broker_report *report = calloc(1, sizeof(*report) + payload.n);
+    if (!report)
+        return NULL;
+    report->event = event;
+    snprintf(report->text, sizeof(report->text), "%s", text);
+    report->n = payload.n;
+    if (payload.n)
+        memcpy(report->payload, payload.data, payload.n);
+    return report;
+}
+
+/* Takes @report. False: too many wait already, and it was dropped. */
+static bool broker_report(struct gt_broker *broker, struct gt_broker_report *report)
+{
+    bool is_taken = false;
+    size_t n = report ? sizeof(*report) + report->n : 0;
+    pthread_mutex_lock(&broker->lock);
+    if (report && broker->state != BROKER_ABANDONED &&
+        (report->event != GT_BROKER_MESSAGE || broker->n_waiting + n <= WAITING_MAX)) {
+        *broker->last = report;
+        broker->last = &report->next;
+        broker->n_waiting += n;
+        ev_async_send(broker->loop, broker->heard);
+        is_taken = true;
+    }
+    pthread_mutex_unlock(&broker->lock);
+    if (!is_taken)
+        free(report);
+    return is_taken;
+}
+
+/* --- libmosquitto's callbacks, in the thread --------------------------------------------------
+ */
+
+static void broker_on_connack(struct mosquitto *mosquitto, void *userdata, int reason, int flags,
+                              const mosquitto_property *properties)
+{
+    struct gt_broker *broker = userdata;
+    broker->reason = reason;
+    if (reason == 0)
+        broker->was_up = broker_report(broker, report_new(GT_BROKER_UP, "", gt_span("", 0)));
+}
+
+static void broker_on_disconnect(struct mosquitto *mosquitto, void *userdata, int reason,
+                                 const mosquitto_property *properties)
+{
+    struct gt_broker *broker = userdata;
+    if (reason >= GT_BROKER_FAILED) /* below: the library's own codes */
+        broker->reason = reason;
+}
+
+static void broker_on_suback(struct mosquitto *mosquitto, void *userdata, int id, int n_granted,
+                             const int *granted, const mosquitto_property *properties)
+{
+    struct gt_broker *broker = userdata;
+    struct gt_broker_report *report = report_new(GT_BROKER_GRANTED, "", gt_span("", 0));
+    if (report && (n_granted < 1 || granted[0] >= GT_BROKER_FAILED))
+        report->reason = GT_BROKER_FAILED;
+    broker_report(broker, report);
+}
+
+static void broker_on_message(struct mosquitto *mosquitto, void *userdata,
+                              const struct mosquitto_message *message,
+                              const mosquitto_property *properties)
+{
+    struct gt_broker *broker = userdata;
+    size_t n = (size_t)message->payloadlen;
+    if (n > GT_MESSAGE_MAX || strlen(message->topic) > GT_TOPIC_MAX) {
+        gt_debug("mqtt dropped=%zu reason=size", n);
+        return;
+    }
+    struct gt_broker_report *report =
+        report_new(GT_BROKER_MESSAGE, message->topic, gt_span(message->payload, n));
+    if (report)
+        report->is_retained = message->retain;
+    if (!broker_report(broker, report))
+        gt_debug("mqtt dropped=%zu reason=backlog", n);
+}
+
+static void broker_on_puback(struct mosquitto *mosquitto, void *userdata, int id, int reason,
+                             const mosquitto_property *properties)
+{
+    struct gt_broker_report *report =
+        report_new(GT_BROKER_PUBLISHED, mosquitto_reason_string(reason), gt_span("", 0));
+    if (report) {
+        report->id = id;
+        report->reason = reason;
+    }
+    broker_report(userdata, report);
+}
+
+/* Called in either thread. The details of a failed handshake come this way and no other. */
+static void broker_on_log(struct mosquitto *mosquitto, void *userdata, int level, const char *text)
+{
+    struct gt_broker *broker = userdata;
+    gt_debug("mqtt: %s", text);
+    if (level != MOSQ_LOG_ERR && level != MOSQ_LOG_WARNING)
+        return;
+    pthread_mutex_lock(&broker->lock);
+    snprintf(broker->last_error, sizeof(broker->last_error), "%s", text);
+    pthread_mutex_unlock(&broker->lock);
+}
+
+/* --- the thread -------------------------------------------------------------------------------
+ */
+
+static void broker_destroy(struct gt_broker *broker)
+{
+    mosquitto_destroy(broker->mosquitto);
+    for (struct gt_broker_report *report; (report = gt_steal(&broker->first));) {
+        broker->first = report->next;
+        free(report);
+    }
+    free(broker->end);
+    pthread_cond_destroy(&broker->ended);
+    pthread_mutex_destroy(&broker->lock);
+    free(broker);
+}
+
+/* Why a connection ended with the library's @rc, in words for a log line. */
+static void broker_explain(struct gt_broker *broker, int rc, int err, char *ret, size_t cap)
+{
+    char text[128];
+    if (broker->reason && broker->was_up)
+        snprintf(ret, cap, "closed by the broker: %s", mosquitto_reason_string(broker->reason));
+    else if (broker->reason)
+        snprintf(ret, cap, "refused by the broker: %s",
+                 broker->is_v5 ? mosquitto_reason_string(broker->reason)
+                               : mosquitto_connack_string(broker->reason));
+    else if (rc == MOSQ_ERR_ERRNO)
+        snprintf(ret, cap, "%s", strerror_r(err, text, sizeof(text)));
+    else if (rc == MOSQ_ERR_EAI)
+        snprintf(ret, cap, "no address for that name");
+    else if (rc == MOSQ_ERR_TLS)
+        snprintf(ret, cap, "TLS: %s", broker->last_error);
+    else
+        snprintf(ret, cap, "%s", mosquitto_strerror(rc));
+}
+
+/*
+ * Could an older broker have ended it like this? Some refuse version 5 (as 0x84, or 1 in the words
+ * of version 3), some send what this library cannot read as version 5, some just close.
+ */
+static bool broker_may_be_older(const struct gt_broker *broker, int rc)
+{
+    if (!broker->is_v5 || broker->was_up)
+        return false;
+    if (broker->reason)
+        return broker->reason == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION ||
+               broker->reason == CONNACK_REFUSED_PROTOCOL_VERSION;
+    return rc == MOSQ_ERR_CONN_LOST || rc == MOSQ_ERR_PROTOCOL || rc == MOSQ_ERR_MALFORMED_PACKET;
+}
+
+/* Careful: @broker is the owner's after this, or freed. */
+static void broker_end(struct gt_broker *broker, int rc, int err)
+{
+    struct gt_broker_report *end = broker->end;
+    broker_explain(broker, rc, err, end->text, sizeof(end->text));
+    end->reason = broker->reason;
+    end->is_version = broker_may_be_older(broker, rc);
+    pthread_mutex_lock(&broker->lock);
+    bool is_abandoned = broker->state == BROKER_ABANDONED;
+    if (!is_abandoned) {
+        broker->state = BROKER_ENDED;
+        *broker->last = gt_steal(&broker->end);
+        broker->last = &end->next;
+        ev_async_send(broker->loop, broker->heard);
+        pthread_cond_signal(&broker->ended);
+    }
+    pthread_mutex_unlock(&broker->lock);
+    if (is_abandoned) {
+        broker_destroy(broker);
+        n_left_behind--;
+    }
+}
+
+/* Goes on to TALKING, or stays there; false when the owner is gone. */
+static bool broker_goes_on(struct gt_broker *broker)
+{
+    pthread_mutex_lock(&broker->lock);
+    bool is_wanted = broker->state != BROKER_ABANDONED;
+    if (is_wanted)
+        broker->state = BROKER_TALKING;
+    pthread_mutex_unlock(&broker->lock);
+    return is_wanted;
+}
+
+static int broker_connect(struct gt_broker *broker)
+{
+    mosquitto_property *properties = NULL;
+    int rc = 0;
+    if (broker->is_v5)
+        rc = mosquitto_property_add_int32(&properties, MQTT_PROP_MAXIMUM_PACKET_SIZE, PACKET_MAX);
+    if (rc == 0)
+        rc = mosquitto_connect_bind_v5(broker->mosquitto, broker->host, broker->port,
+                                       broker->keepalive_s, NULL, properties);
+    mosquitto_property_free_all(&properties);
+    return rc;
+}
+
+static void *broker_thread(void *arg)
+{
+    struct gt_broker *broker = arg;
+    errno = 0;
+    int rc = broker_connect(broker);
+    while (rc == MOSQ_ERR_SUCCESS && broker_goes_on(broker))
+        rc = mosquitto_loop(broker->mosquitto, TURN_MS, 1);
+    broker_end(broker, rc, errno);
+    return NULL;
+}
+
+/* --- the owner's side -------------------------------------------------------------------------
+ */
+
+/* An encrypted key is refused: the library would ask for its passphrase on the terminal. */
+static int no_passphrase(char *buf, int size, int rwflag, void *userdata)
+{
+    return 0;
+}
+
+static int set_tls(struct mosquitto *mosquitto, const struct gt_mqtt_settings *settings)
+{
+    const char *folder = settings->ca_file ? NULL : "/etc/ssl/certs";
+    int rc = mosquitto_tls_set(mosquitto, settings->ca_file, folder, settings->cert_file,
+                               settings->key_file, no_passphrase);
+    if (rc == 0)
+        rc = mosquitto_tls_opts_set(mosquitto, 1, "tlsv1.2", NULL);
+    if (rc == 0 && settings->alpn)
+        rc = mosquitto_string_option(mosquitto, MOSQ_OPT_TLS_ALPN, settings->alpn);
+    return rc;
+}
+
+static int set_options(struct mosquitto *mosquitto, const struct gt_mqtt_settings *settings,
+                       bool is_v5, const struct gt_broker_will *will)
+{
+    int version = is_v5 ? MQTT_PROTOCOL_V5 : MQTT_PROTOCOL_V311;
+    int rc = mosquitto_threaded_set(mosquitto, true);
+    if (rc == 0)
+        rc = mosquitto_int_option(mosquitto, MOSQ_OPT_PROTOCOL_VERSION, version);
+    if (rc == 0)
+        rc = mosquitto_int_option(mosquitto, MOSQ_OPT_TCP_NODELAY, 1);
+    if (rc == 0 && settings->username)
+        rc = mosquitto_username_pw_set(mosquitto, settings->username, settings->password);
+    if (rc == 0 && settings->is_tls)
+        rc = set_tls(mosquitto, settings);
+    if (rc == 0 && will)
+        rc = mosquitto_will_set(mosquitto, will->topic, (int)will->payload.n, will->payload.data,
+                                QOS, true);
+    return rc;
+}
+
+static void set_callbacks(struct mosquitto *mosquitto)
+{
+    mosquitto_connect_v5_callback_set(mosquitto, broker_on_connack);
+    mosquitto_disconnect_v5_callback_set(mosquitto, broker_on_disconnect);
+    mosquitto_subscribe_v5_callback_set(mosquitto, broker_on_suback);
+    mosquitto_message_v5_callback_set(mosquitto, broker_on_message);
+    mosquitto_publish_v5_callback_set(mosquitto, broker_on_puback);
+    mosquitto_log_callback_set(mosquitto, broker_on_log);
+}
+
+static void init_locks(struct gt_broker *broker)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&broker->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&broker->lock, NULL);
+}
+
+static int broker_begin(struct gt_broker *broker)
+{
+    sigset_t all, before;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(&thread, NULL, broker_thread, broker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err == 0)
+        pthread_detach(thread);
+    return -err;
+}
+
+static void init_library(void)
+{
+    mosquitto_lib_init();
+}
+
+int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
+                  const struct gt_broker_will *will, struct ev_loop *loop, ev_async *heard,
+                  struct gt_broker **ret)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_library);
+    if (n_left_behind >= LEFT_BEHIND_MAX)
+        return -EAGAIN;
+    struct gt_broker *broker = calloc(1, sizeof(*broker));
+    if (!broker)
+        return -ENOMEM;
+    init_locks(broker);
+    broker->last = &broker->first;
+    broker->loop = loop;
+    broker->heard = heard;
+    broker->is_v5 = is_v5;
+    broker->port = settings->port;
+    broker->keepalive_s = (int)settings->keepalive_s;
+    snprintf(broker->host, sizeof(broker->host), "%s", settings->host);
+    broker->end = report_new(GT_BROKER_ENDED, "", gt_span("", 0));
+    broker->mosquitto = mosquitto_new(settings->client_id, true, broker);
+    int r = broker->end && broker->mosquitto ? 0 : -ENOMEM;
+    if (r == 0 && set_options(broker->mosquitto, settings, is_v5, will) != MOSQ_ERR_SUCCESS)
+        r = -EINVAL;
+    if (r == 0) {
+        set_callbacks(broker->mosquitto);
+        r = broker_begin(broker);
+    }
+    if (r < 0) {
+        broker_destroy(broker);
+        return r;
+    }
+    *ret = broker;
+    return 0;
+}
+
+static struct timespec in_ms(unsigned ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    uint64_t ns = (uint64_t)at.tv_nsec + (uint64_t)ms * 1000000;
+    at.tv_sec += (time_t)(ns / 1000000000);
+    at.tv_nsec = (long)(ns % 1000000000);
+    return at;
+}
+
+/* Asks a thread that can hear it to disconnect, and waits for it. */
+static void broker_leave(struct gt_broker *broker, unsigned patience_ms)
+{
+    struct timespec until = in_ms(patience_ms);
+    int err = 0;
+    pthread_mutex_lock(&broker->lock);
+    bool is_talking = broker->state == BROKER_TALKING;
+    pthread_mutex_unlock(&broker->lock);
+    if (is_talking) /* wakes the thread too; a failure means that it is about to end */
+        mosquitto_disconnect(broker->mosquitto);
+    pthread_mutex_lock(&broker->lock);
+    while (broker->state == BROKER_TALKING && err == 0)
+        err = pthread_cond_timedwait(&broker->ended, &broker->lock, &until);
+    pthread_mutex_unlock(&broker->lock);
+}
+
+struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
+{
+    if (!broker)
+        return NULL;
+    if (patience_ms)
+        broker_leave(broker, patience_ms);
+    pthread_mutex_lock(&broker->lock);
+    bool is_ended = broker->state == BROKER_ENDED;
+    if (!is_ended) {
+        broker->state = BROKER_ABANDONED;
+        n_left_behind++;
+    }
+    pthread_mutex_unlock(&broker->lock);
+    if (is_ended)
+        broker_destroy(broker);
+    return NULL;
+}
+
+struct gt_broker_report *gt_broker_take(struct gt_broker *broker)
+{
+    if (!broker)
+        return NULL;
+    pthread_mutex_lock(&broker->lock);
+    struct gt_broker_report *report = broker->first;
+    if (report) {
+        broker->first = report->next;
+        if (!broker->first)
+            broker->last = &broker->first;
+        broker->n_waiting -= report->event == GT_BROKER_ENDED ? 0 : sizeof(*report) + report->n;
+    }
+    pthread_mutex_unlock(&broker->lock);
+    return report;
+}
+
+static int to_errno(int rc)
+{
+    if (rc == MOSQ_ERR_SUCCESS)
+        return 0;
+    if (rc == MOSQ_ERR_NOMEM)
+        return -ENOMEM;
+    return rc == MOSQ_ERR_NO_CONN || rc == MOSQ_ERR_CONN_LOST ? -ENOTCONN : -EINVAL;
+}
+
+int gt_broker_publish(struct gt_broker *broker, const char *topic, struct gt_span payload,
+                      bool is_retained, unsigned expiry_s, int *ret_id)
+{
+    mosquitto_property *properties = NULL;
+    int id = 0, rc = 0;
+    if (broker->is_v5 && expiry_s)
+        rc = mosquitto_property_add_int32(&properties, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, expiry_s);
+    if (rc == 0)
+        rc = mosquitto_publish_v5(broker->mosquitto, &id, topic, (int)payload.n, payload.data, QOS,
+                                  is_retained, properties);
+    mosquitto_property_free_all(&properties);
+    if (rc)
+        return to_errno(rc);
+    *ret_id = id;
+    return 0;
+}
+
+int gt_broker_subscribe(struct gt_broker *broker, const char *filter)
+{
+    return to_errno(mosquitto_subscribe(broker->mosquitto, NULL, filter, QOS));
+}
