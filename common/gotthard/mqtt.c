@@ -12,7 +12,7 @@
 #include "gotthard/log.h"
 
 #define CONNACK_S    20 /* unless the settings say otherwise */
-#define STABLE_S     30 /* a connection that lasted this long forgives earlier failures */
+#define STABLE_S     30
 #define GOODBYE_MS   1000
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
@@ -45,7 +45,9 @@ struct gt_mqtt {
     ev_async heard;
     ev_timer timer; /* WAITING, TRYING */
     ev_tstamp up_since;
-    unsigned n_failures;
+    unsigned n_failures; /* in a row, of any kind */
+    unsigned n_short;    /* connections in a row that did not last */
+    unsigned wait_ms;    /* the last one */
     unsigned n_ungranted;
 };
 
@@ -74,25 +76,40 @@ static unsigned retry_ms(unsigned n_failures, unsigned min_ms, unsigned max_ms)
     return (unsigned)(base + base * chance / UINT32_MAX / 4);
 }
 
+/*
+ * How long to wait now. A connection that was lost soon after it began was perhaps taken over by
+ * another client with our id, who then waits as long as we do before he takes it back: so only one
+ * that lasted twice our last wait counts as stable, and makes the waits short again.
+ */
+static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, int reason)
+{
+    bool was_up = mqtt->state == MQTT_UP;
+    double lasted_s = was_up ? ev_now(mqtt->loop) - mqtt->up_since : 0;
+    bool is_stable = was_up && lasted_s >= GT_MAX(STABLE_S, 2 * mqtt->wait_ms / 1e3);
+    if (is_stable)
+        mqtt->n_failures = mqtt->n_short = 0;
+    else if (was_up)
+        mqtt->n_short++;
+    if (reason == GT_BROKER_TAKEN_OVER || (was_up && mqtt->n_short > 1))
+        return retry_ms(mqtt->n_short - GT_MIN(mqtt->n_short, 2u), RIVAL_MIN_MS, RIVAL_MAX_MS);
+    return retry_ms(mqtt->n_failures++, RETRY_MIN_MS, RETRY_MAX_MS);
+}
+
 /* The connection or the attempt at one is over. */
 static void mqtt_fail(struct gt_mqtt *mqtt, int reason, const char *why)
 {
-    bool is_rival = reason == GT_BROKER_TAKEN_OVER, was_up = mqtt->state == MQTT_UP;
-    unsigned ms = 0;
+    bool is_attempt = mqtt->state != MQTT_UP;
     mqtt->broker = gt_broker_free(mqtt->broker, 0);
-    if (was_up && !is_rival && ev_now(mqtt->loop) - mqtt->up_since >= STABLE_S)
-        mqtt->n_failures = 0;
-    if (!was_up)
+    mqtt->wait_ms = mqtt_next_wait(mqtt, reason);
+    if (is_attempt)
         mqtt->is_v5 = true;
-    if (mqtt->settings.is_once && !was_up) {
+    if (is_attempt && mqtt->settings.is_once) {
+        mqtt->wait_ms = 0;
         mqtt_enter(mqtt, MQTT_OVER, -1);
     } else {
-        ms = is_rival ? retry_ms(mqtt->n_failures, RIVAL_MIN_MS, RIVAL_MAX_MS)
-                      : retry_ms(mqtt->n_failures, RETRY_MIN_MS, RETRY_MAX_MS);
-        mqtt->n_failures++;
-        mqtt_enter(mqtt, MQTT_WAITING, ms / 1e3);
+        mqtt_enter(mqtt, MQTT_WAITING, mqtt->wait_ms / 1e3);
     }
-    mqtt->events.on_down(mqtt->userdata, why, ms);
+    mqtt->events.on_down(mqtt->userdata, why, mqtt->wait_ms);
 }
 
 static int mqtt_begin(struct gt_mqtt *mqtt)

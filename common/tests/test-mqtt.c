@@ -118,7 +118,7 @@ static void mosquitto_begin(struct mosquitto_process *process, uint16_t port, co
     char config[1024], path[128], log[128];
     path_of("log", log);
     snprintf(config, sizeof(config),
-             "listener %u 127.0.0.1\nallow_anonymous true\nlog_dest file %s\n%s", port, log, more);
+             "listener %u 127.0.0.1\nallow_anonymous true\nlog_dest stderr\n%s", port, more);
     write_file("mosquitto.conf", config);
     path_of("mosquitto.conf", path);
     process->port = port;
@@ -126,6 +126,7 @@ static void mosquitto_begin(struct mosquitto_process *process, uint16_t port, co
     assert_true(process->pid >= 0);
     if (process->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(open(log, O_WRONLY | O_CREAT | O_APPEND, 0600), STDERR_FILENO);
         execl(MOSQUITTO, "mosquitto", "-c", path, (char *)NULL);
         _exit(127);
     }
@@ -340,7 +341,8 @@ static void nobody_listens(void **state)
     gt_mqtt_free(client.mqtt);
 }
 
-/* A rival with the same client id: the old one's will is published, and he keeps his distance. */
+/* A rival with the same client id: the old one's will is published, and they keep their distance.
+ * This mosquitto does not say why it closes, as MQTT 5 would have it. */
 static void rival_takes_over(void **state)
 {
     struct client watcher, old, rival;
@@ -354,7 +356,9 @@ static void rival_takes_over(void **state)
     wait_for(&old.n_down, 1, 10);
     wait_for(&watcher.n_messages, 1, 10);
     assert_string_equal(watcher.payload, "gone");
-    assert_string_equal(old.why, "closed by the broker: Session taken over");
+    assert_in_range(old.retry_ms, 1000, 1250);
+    wait_for(&rival.n_down, 1, 10);
+    wait_for(&old.n_down, 2, 10);
     assert_in_range(old.retry_ms, 5000, 6250);
     gt_mqtt_free(old.mqtt);
     gt_mqtt_free(rival.mqtt);
@@ -374,7 +378,7 @@ static void goodbye_is_orderly(void **state)
     client_publish(&leaver, "bye/last", "words", false);
     double begun = now();
     gt_mqtt_free(leaver.mqtt);
-    print_message("goodbye: %.1f ms\n", (now() - begun) * 1e3);
+    print_message("goodbye: %.2f ms\n", (now() - begun) * 1e3);
     assert_true(now() - begun < 1.0);
     wait_for(&watcher.n_messages, 1, 10);
     assert_string_equal(watcher.topic, "bye/last");
