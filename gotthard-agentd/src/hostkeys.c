@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Reading public host keys; see the header. Nothing of a private key's file could pass: a line must
+ * begin with an algorithm's name and a blank.
+ */
+#include "hostkeys.h"
+
+#include <glob.h>
+#include <stdio.h>
+
+#include "gotthard/config.h"
+
+#define KEY_FILE_MAX 8192
+#define KEY_LINE_MAX 1024
+
+static const char base64_alphabet[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+
+bool hostkeys_parse(const char *text, char *ret, size_t cap)
+{
+    size_t n_type =
+        strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-@._");
+    bool is_known = strncmp(text, "ssh-", 4) == 0 || strncmp(text, "ecdsa-sha2-", 11) == 0 ||
+                    strncmp(text, "sk-", 3) == 0;
+
+    if (!is_known || text[n_type] != ' ')
+        return false;
+    size_t n_key = strspn(text + n_type + 1, base64_alphabet);
+    const char *end = text + n_type + 1 + n_key;
+    if (n_key < 16 || (*end && !strchr(" \t\r\n", *end)) || n_type + 1 + n_key >= cap)
+        return false;
+    memcpy(ret, text, (size_t)(end - text));
+    ret[end - text] = 0;
+    return true;
+}
+
+static void hostkeys_add_file(struct hostkeys *keys, const char *path)
+{
+    gt_cleanup(gt_free) char *text = NULL;
+    char line[KEY_LINE_MAX];
+    const char *why;
+    size_t n;
+
+    if (keys->n == GT_HOST_KEYS_MAX ||
+        gt_config_read_file(path, KEY_FILE_MAX, false, &text, &n, &why) != 0 ||
+        !hostkeys_parse(text, line, sizeof(line)))
+        return;
+    keys->lines[keys->n] = strdup(line);
+    if (keys->lines[keys->n])
+        keys->n++;
+}
+
+static void hostkeys_add_pattern(struct hostkeys *keys, const char *pattern)
+{
+    glob_t found;
+
+    if (glob(pattern, 0, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        hostkeys_add_file(keys, found.gl_pathv[i]);
+    globfree(&found);
+}
+
+static int compare_lengths(const void *a, const void *b)
+{
+    size_t n_a = strlen(*(char *const *)a), n_b = strlen(*(char *const *)b);
+    return n_a < n_b ? -1 : n_a > n_b;
+}
+
+void hostkeys_read(const char *patterns, struct hostkeys *ret)
+{
+    struct hostkeys keys = {0};
+    gt_cleanup(gt_free) char *copy = strdup(patterns ? patterns : "");
+    char *rest = copy, *pattern;
+
+    while (copy && (pattern = strsep(&rest, " \t")))
+        if (*pattern)
+            hostkeys_add_pattern(&keys, pattern);
+    qsort(keys.lines, keys.n, sizeof(keys.lines[0]), compare_lengths);
+    for (size_t i = 0; i < keys.n; i++)
+        keys.spans[i] = gt_span_text(keys.lines[i]);
+    *ret = keys;
+}
+
+void hostkeys_deinit(struct hostkeys *keys)
+{
+    for (size_t i = 0; i < keys->n; i++)
+        free(keys->lines[i]);
+    *keys = (struct hostkeys){0};
+}

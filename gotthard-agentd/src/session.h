@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A session as the listener sees it: one worker process, who it is for, and what it was granted.
+ * The worker is this very program, run again (/proc/self/exe, so that it is the same version even
+ * while an upgrade replaces the file); it stands ready first and gets its keys after, so that an
+ * operator is only told yes when there is a process to serve him.
+ *
+ * The listener's end does not end its sessions. Ending one goes from asking to insisting.
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/list.h"
+#include "handover.h"
+
+enum session_state {
+    SESSION_READY,     /* the process is there and waits for its hand-over */
+    SESSION_RUNNING,   /* it has all it needs; the lifetime bounds it */
+    SESSION_CLOSING,   /* SIGTERM: it says goodbye to the relay and ends */
+    SESSION_INSISTING, /* SIGTERM again: it ends at once */
+    SESSION_KILLED,    /* SIGKILL */
+};
+
+struct session;
+/* Its process has ended. Frees itself after this. */
+typedef void (*session_fn)(void *userdata, struct session *session);
+
+struct session {
+    struct gt_list link; /* the listener's list */
+    struct ev_loop *loop;
+    session_fn on_end;
+    void *userdata;
+    enum session_state state;
+    char device[GT_NAME_MAX + 1], operator_[GT_NAME_MAX + 1];
+    char id[2 * 4 + 1]; /* first digits of the rid, as in every log line; "-" before it has one */
+    uint8_t rid[GT_RID_SIZE];
+    bool has_pin;
+    uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
+    struct targets services;          /* owned: what was granted */
+    double begun_at;                  /* the loop's clock */
+    uint32_t lifetime_s;
+    pid_t pid;
+    int pipe; /* our end of the hand-over */
+    ev_child child;
+    ev_timer deadline;
+};
+
+/* A process that stands ready. @pin may be NULL; @services are copied. Negative: no process. The
+ * loop must be libev's default one, which alone hears of children. */
+int session_new(struct ev_loop *loop, const char *device, const char *operator_,
+                const struct gt_pin *pin, const struct targets *services, session_fn on_end,
+                void *userdata, struct session **ret) GT_MUST_CHECK;
+/* Hands over. Negative: it could not; the process is on its way out and on_end will follow. */
+int session_begin(struct session *session, const struct handover *handover) GT_MUST_CHECK;
+/* Asks it to end, politely first. @why for the log. */
+void session_close(struct session *session, const char *why);
+bool session_is_closing(const struct session *session);
+const char *session_state_text(enum session_state state);
+/* Forgets the process without ending it. Takes NULL. */
+struct session *session_free(struct session *session);

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What agentd can be told, as one table: variables, files, flags, --check-config, the manual page
+ * and etc/agentd.conf all come from it.
+ */
+#pragma once
+
+#include "gotthard/config.h"
+
+struct settings {
+    char *server_host;
+    uint64_t server_port;
+    bool is_single_port;
+    char *crypt_key, *crypt_iv, *crypt_key_previous;
+    char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
+    uint64_t mqtt_keepalive_ms;
+    char *device_name;
+    struct gt_config_map services, relays;
+    char *data_host;
+    uint64_t data_port;
+    char *trust_policy, *trust_pins;
+    char *host_keys;
+    uint64_t sessions_max, per_operator_max, streams_max;
+    uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms;
+    uint64_t stream_buffer;
+    char *log_level;
+};
+
+extern const struct gt_config_program settings_program;

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Lists of named places, in the order of the configuration; see the header. A name of digits only
+ * is refused, since an operator's "22" means a port.
+ */
+#include "target.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+void targets_deinit(struct targets *targets)
+{
+    free(targets->all);
+    *targets = (struct targets){0};
+}
+
+int targets_add(struct targets *targets, const struct target *target)
+{
+    struct target *all = realloc(targets->all, (targets->n + 1) * sizeof(*all));
+    if (!all)
+        return -ENOMEM;
+    targets->all = all;
+    targets->all[targets->n++] = *target;
+    return 0;
+}
+
+static bool name_is_usable(const char *name)
+{
+    return gt_text_is_name(gt_span_text(name)) && name[strspn(name, "0123456789")] != 0;
+}
+
+int targets_add_map(struct targets *targets, const struct gt_config_map *map, char *ret_why,
+                    size_t cap)
+{
+    for (size_t i = 0; i < map->n_pairs; i++) {
+        const struct gt_config_pair *pair = &map->pairs[i];
+        struct target target = {0};
+
+        if (!name_is_usable(pair->name)) {
+            snprintf(ret_why, cap,
+                     "'%s' cannot be a name: letters, digits and ._:@-, not digits only",
+                     pair->name);
+            return TARGET_E_BAD;
+        }
+        if (gt_text_host_port(pair->value, 0, target.host, &target.port) != 0) {
+            snprintf(ret_why, cap, "%s = \"%s\" is not of the form host:port", pair->name,
+                     pair->value);
+            return TARGET_E_BAD;
+        }
+        memcpy(target.name, pair->name, strlen(pair->name) + 1);
+        int r = targets_add(targets, &target);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+const struct target *targets_find(const struct targets *targets, const char *name)
+{
+    for (size_t i = 0; i < targets->n; i++)
+        if (strcmp(targets->all[i].name, name) == 0)
+            return &targets->all[i];
+    return NULL;
+}
+
+static const struct target *targets_find_port(const struct targets *targets, uint64_t port)
+{
+    for (size_t i = 0; i < targets->n; i++)
+        if (targets->all[i].port == port)
+            return &targets->all[i];
+    return NULL;
+}
+
+static const struct target *targets_find_place(const struct targets *targets, const char *host,
+                                               uint16_t port)
+{
+    for (size_t i = 0; i < targets->n; i++)
+        if (targets->all[i].port == port && strcasecmp(targets->all[i].host, host) == 0)
+            return &targets->all[i];
+    return NULL;
+}
+
+const struct target *targets_resolve(const struct targets *targets, const char *text)
+{
+    const struct target *named = targets_find(targets, text);
+    char host[GT_HOST_MAX + 1];
+    uint64_t number;
+    uint16_t port;
+
+    if (named)
+        return named;
+    if (gt_text_number(text, 1, UINT16_MAX, &number) == 0)
+        return targets_find_port(targets, number);
+    if (gt_text_host_port(text, 0, host, &port) == 0)
+        return targets_find_place(targets, host, port);
+    return NULL;
+}
+
+bool target_equals(const struct target *a, const struct target *b)
+{
+    return strcmp(a->name, b->name) == 0 && strcasecmp(a->host, b->host) == 0 && a->port == b->port;
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The process of one session, from its hand-over to its end: a tunnel in the role of the device,
+ * and a dial for each stream that names a service. It holds the session's keys and nothing else, so
+ * that its crash, or the listener's, is nobody else's.
+ */
+#pragma once
+
+/* Reads its hand-over from HANDOVER_FD. Returns the exit code of the process. */
+int worker_main(void);

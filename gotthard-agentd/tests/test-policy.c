@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Who may have what: every answer of the device's own rules, and that they stay true after a
+ * reload.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "policy.h"
+
+static const struct target ssh = {"ssh", "127.0.0.1", 22}, web = {"web", "127.0.0.1", 80};
+static const struct target relay_main = {"main", "relay.example", 7000},
+                           relay_lab = {"lab", "10.0.0.1", 7000};
+
+static struct policy make_policy(void)
+{
+    struct policy policy = {
+        .sessions_max = 3, .per_operator_max = 2, .streams_max = 64, .lifetime_max_s = 3600};
+
+    assert_int_equal(targets_add(&policy.services, &ssh), 0);
+    assert_int_equal(targets_add(&policy.services, &web), 0);
+    assert_int_equal(targets_add(&policy.relays, &relay_main), 0);
+    assert_int_equal(targets_add(&policy.relays, &relay_lab), 0);
+    return policy;
+}
+
+static char *only_web[] = {(char *)"web"};
+static const struct gt_pin web_pin = {
+    .name = "alice", .role = GT_PIN_OPERATOR, .services = only_web, .n_services = 1};
+static const struct gt_pin any_pin = {
+    .name = "alice", .role = GT_PIN_OPERATOR, .is_any_service = true};
+static const struct gt_pin none_pin = {.name = "alice", .role = GT_PIN_OPERATOR};
+
+static void each_question_has_its_answer(void **state)
+{
+    static const struct {
+        const char *service, *relay;
+        const struct gt_pin *pin;
+        bool is_denied;
+        unsigned n_sessions, n_of_operator;
+        enum gt_ack_status status;
+        size_t n_services;
+        const char *chosen;
+    } cases[] = {
+        {"ssh", "", NULL, false, 0, 0, GT_ACK_OK, 2, "main"},
+        {"", "", NULL, false, 2, 1, GT_ACK_OK, 2, "main"},
+        {"22", "lab", NULL, false, 0, 0, GT_ACK_OK, 2, "lab"},
+        {"ssh", "", &any_pin, false, 0, 0, GT_ACK_OK, 2, "main"},
+        {"web", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
+        {"80", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
+        {"", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
+        {"ssh", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"22", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"127.0.0.1:22", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"", "", &none_pin, false, 0, 0, GT_ACK_SERVICE, 0, "main"},
+        {"telnet", "", NULL, false, 0, 0, GT_ACK_SERVICE, 2, "main"},
+        {"ssh", "", NULL, true, 0, 0, GT_ACK_DENIED, 0, "main"},
+        {"telnet", "nowhere", NULL, true, 9, 9, GT_ACK_DENIED, 0, NULL},
+        {"ssh", "", NULL, false, 3, 0, GT_ACK_QUOTA, 2, "main"},
+        {"ssh", "", NULL, false, 2, 2, GT_ACK_QUOTA, 2, "main"},
+        {"ssh", "nowhere", NULL, false, 0, 0, GT_ACK_RELAY, 2, NULL},
+        {"ssh", "10.0.0.1:7000", NULL, false, 0, 0, GT_ACK_RELAY, 2, NULL},
+    };
+    struct policy policy = make_policy();
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_req req = {.operator_ = "alice", .device = "dev"};
+        snprintf(req.service, sizeof(req.service), "%s", cases[i].service);
+        snprintf(req.relay, sizeof(req.relay), "%s", cases[i].relay);
+        struct policy_question question = {&req, cases[i].pin, cases[i].is_denied,
+                                           cases[i].n_sessions, cases[i].n_of_operator};
+        struct grant grant;
+        assert_int_equal(policy_decide(&policy, &question, &grant), 0);
+        assert_int_equal(grant.status, cases[i].status);
+        assert_int_equal(grant.services.n, cases[i].n_services);
+        assert_int_equal(grant.why[0] == 0, cases[i].status == GT_ACK_OK);
+        if (cases[i].chosen)
+            assert_string_equal(grant.relay->name, cases[i].chosen);
+        else
+            assert_null(grant.relay);
+        grant_deinit(&grant);
+    }
+    policy_deinit(&policy);
+}
+
+static void a_lifetime_is_never_longer_than_the_device_allows(void **state)
+{
+    static const uint32_t cases[][2] = {{0, 3600},    {1, 1},       {3599, 3599},
+                                        {3600, 3600}, {3601, 3600}, {UINT32_MAX, 3600}};
+    struct policy policy = make_policy();
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_req req = {.lifetime_s = cases[i][0]};
+        struct policy_question question = {.req = &req};
+        struct grant grant;
+        assert_int_equal(policy_decide(&policy, &question, &grant), 0);
+        assert_int_equal(grant.lifetime_s, cases[i][1]);
+        grant_deinit(&grant);
+    }
+    policy_deinit(&policy);
+}
+
+static void a_grant_is_reviewed_against_new_rules(void **state)
+{
+    struct policy old = make_policy(), same = make_policy(), less = {0}, moved = {0};
+    struct target elsewhere = {"ssh", "127.0.0.1", 2222};
+
+    assert_int_equal(targets_add(&less.services, &web), 0);
+    assert_int_equal(targets_add(&moved.services, &elsewhere), 0);
+    assert_int_equal(targets_add(&moved.services, &web), 0);
+    assert_true(policy_still_allows(&same, NULL, &old.services));
+    assert_true(policy_still_allows(&same, &any_pin, &old.services));
+    assert_false(policy_still_allows(&same, &web_pin, &old.services));
+    assert_true(policy_still_allows(&old, &web_pin, &less.services));
+    assert_false(policy_still_allows(&less, NULL, &old.services));
+    assert_false(policy_still_allows(&moved, NULL, &old.services));
+    policy_deinit(&old);
+    policy_deinit(&same);
+    policy_deinit(&less);
+    policy_deinit(&moved);
+}
+
+static void a_pin_holds_for_its_name_key_role_and_time(void **state)
+{
+    struct gt_pin pins[] = {
+        {.name = "alice", .fingerprint = {1}, .role = GT_PIN_OPERATOR, .until = 100},
+        {.name = "bob", .fingerprint = {2}, .role = GT_PIN_ADMIN},
+        {.name = "dev", .fingerprint = {3}, .role = GT_PIN_DEVICE},
+    };
+    struct gt_trust trust = {GT_POLICY_PIN, pins, GT_ARRAY_SIZE(pins)};
+    static const uint8_t keys[4][GT_KEY_SIZE] = {{0}, {1}, {2}, {3}};
+
+    assert_ptr_equal(policy_find_pin(&trust, "alice", keys[1], 99), &pins[0]);
+    assert_null(policy_find_pin(&trust, "alice", keys[1], 100));
+    assert_null(policy_find_pin(&trust, "alice", keys[2], 99));
+    assert_ptr_equal(policy_find_pin(&trust, "bob", keys[2], 1000), &pins[1]);
+    assert_null(policy_find_pin(&trust, "dev", keys[3], 0));
+    assert_null(policy_find_pin(&trust, "carol", keys[0], 0));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_question_has_its_answer),
+        cmocka_unit_test(a_lifetime_is_never_longer_than_the_device_allows),
+        cmocka_unit_test(a_grant_is_reviewed_against_new_rules),
+        cmocka_unit_test(a_pin_holds_for_its_name_key_role_and_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
