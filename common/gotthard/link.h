@@ -59,6 +59,11 @@ int gt_link_new(struct ev_loop *loop, const struct gt_link_settings *settings,
 /* BYE if it is up, best effort, then close. Not from inside its own callbacks. Takes NULL. */
 struct gt_link *gt_link_free(struct gt_link *link);
 
+enum {
+    GT_LINK_E_FULL = 1, /* the relay does not read: nothing was queued */
+    GT_LINK_E_OVER,     /* closing, or down */
+};
+
 /* Operator: asks for the ticket of a stream's attempt. May be called before SESSION (sent after
  * RENDEZVOUS). */
 int gt_link_open(struct gt_link *link, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;
