@@ -20,7 +20,7 @@ struct inbox {
     void *userdata;
     struct gt_responder *responder;
     struct gt_incoming in; /* of the message at hand: large, so not on the stack */
-    struct gt_log_rate dropped;
+    struct gt_log_rate strange;
 };
 
 static void list_names(const struct targets *services, struct gt_extensions *ret)
@@ -119,7 +119,6 @@ static int inbox_on_request(struct inbox *inbox)
     struct policy_question question = {
         .req = &in->req,
         .pin = in->pin,
-        .is_denied = in->is_denied,
         .n_sessions = inbox->events->count_sessions(inbox->userdata, NULL),
         .n_of_operator = inbox->events->count_sessions(inbox->userdata, in->req.operator_),
     };
@@ -140,10 +139,9 @@ static int inbox_on_close(struct inbox *inbox)
     const struct gt_close *close = &inbox->in.close;
     enum gt_nak_code code = GT_NAK_CLOSED;
 
-    int n = inbox->in.is_denied ? -EPERM
-                                : inbox->events->close_sessions(inbox->userdata, close->operator_,
-                                                                gt_pin_is_admin(inbox->in.pin),
-                                                                close->is_all ? NULL : close->rid);
+    int n = inbox->events->close_sessions(inbox->userdata, close->operator_,
+                                          gt_pin_is_admin(inbox->in.pin),
+                                          close->is_all ? NULL : close->rid);
     if (n < 0) {
         gt_warn("device=%s operator=%s may not close that session", close->device,
                 close->operator_);
@@ -157,21 +155,27 @@ static int inbox_on_close(struct inbox *inbox)
     return r;
 }
 
-static int inbox_on_drop(struct inbox *inbox)
+/* A message that the responder dealt with alone: what strangers cause, so not every one is told. */
+static void inbox_log(struct inbox *inbox, const char *what)
 {
+    const struct gt_incoming *in = &inbox->in;
     unsigned n_left_out;
 
-    if (gt_log_is_allowed(&inbox->dropped, 5, &n_left_out))
-        gt_info("device=%s message dropped: reason=\"%s\" unlogged=%u", inbox->settings.device,
-                inbox->in.why, n_left_out);
-    return 0;
+    if (!gt_log_is_allowed(&inbox->strange, 5, &n_left_out))
+        return;
+    gt_log(in->is_denied ? GT_LOG_WARN : GT_LOG_INFO, 0,
+           "device=%s operator=%s message %s: reason=\"%s\" unlogged=%u", inbox->settings.device,
+           in->req.operator_[0] ? in->req.operator_ : "-", what, in->why, n_left_out);
 }
 
 static int inbox_act(struct inbox *inbox)
 {
     switch (inbox->in.verdict) {
-    case GT_VERDICT_DROP: return inbox_on_drop(inbox);
-    case GT_VERDICT_REPLY: inbox_publish(inbox); return 0;
+    case GT_VERDICT_DROP: inbox_log(inbox, "dropped"); return 0;
+    case GT_VERDICT_REPLY:
+        inbox_log(inbox, inbox->in.is_denied ? "refused" : "answered");
+        inbox_publish(inbox);
+        return 0;
     case GT_VERDICT_REQUEST: return inbox_on_request(inbox);
     case GT_VERDICT_CLOSE: return inbox_on_close(inbox);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The device's own rules, in the order of the protocol: who, what, how many, which way. See the
+ * The device's own rules, in the order of the protocol: what, how many, which way. See the
  * header.
  */
 #include "policy.h"
@@ -47,9 +47,6 @@ static enum gt_ack_status policy_judge(const struct policy *policy,
                                        const struct policy_question *question,
                                        const struct grant *grant, const char **ret_why)
 {
-    *ret_why = "not trusted here";
-    if (question->is_denied)
-        return GT_ACK_DENIED;
     *ret_why = "no such service for this operator";
     if (!grant_has_service(grant, question->req->service))
         return GT_ACK_SERVICE;
@@ -75,7 +72,7 @@ int policy_decide(const struct policy *policy, const struct policy_question *que
         .lifetime_s = asked_s ? GT_MIN(asked_s, policy->lifetime_max_s) : policy->lifetime_max_s,
     };
 
-    int r = question->is_denied ? 0 : policy_list_services(policy, question->pin, &grant.services);
+    int r = policy_list_services(policy, question->pin, &grant.services);
     if (r) {
         grant_deinit(&grant);
         return r;

@@ -21,7 +21,6 @@ struct policy {
 struct policy_question {
     const struct gt_req *req;
     const struct gt_pin *pin; /* NULL under psk */
-    bool is_denied;           /* the operator's proof was not enough */
     unsigned n_sessions, n_of_operator;
 };
 

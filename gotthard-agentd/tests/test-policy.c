@@ -41,30 +41,27 @@ static void each_question_has_its_answer(void **state)
     static const struct {
         const char *service, *relay;
         const struct gt_pin *pin;
-        bool is_denied;
         unsigned n_sessions, n_of_operator;
         enum gt_ack_status status;
         size_t n_services;
         const char *chosen;
     } cases[] = {
-        {"ssh", "", NULL, false, 0, 0, GT_ACK_OK, 2, "main"},
-        {"", "", NULL, false, 2, 1, GT_ACK_OK, 2, "main"},
-        {"22", "lab", NULL, false, 0, 0, GT_ACK_OK, 2, "lab"},
-        {"ssh", "", &any_pin, false, 0, 0, GT_ACK_OK, 2, "main"},
-        {"web", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
-        {"80", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
-        {"", "", &web_pin, false, 0, 0, GT_ACK_OK, 1, "main"},
-        {"ssh", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
-        {"22", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
-        {"127.0.0.1:22", "", &web_pin, false, 0, 0, GT_ACK_SERVICE, 1, "main"},
-        {"", "", &none_pin, false, 0, 0, GT_ACK_SERVICE, 0, "main"},
-        {"telnet", "", NULL, false, 0, 0, GT_ACK_SERVICE, 2, "main"},
-        {"ssh", "", NULL, true, 0, 0, GT_ACK_DENIED, 0, "main"},
-        {"telnet", "nowhere", NULL, true, 9, 9, GT_ACK_DENIED, 0, NULL},
-        {"ssh", "", NULL, false, 3, 0, GT_ACK_QUOTA, 2, "main"},
-        {"ssh", "", NULL, false, 2, 2, GT_ACK_QUOTA, 2, "main"},
-        {"ssh", "nowhere", NULL, false, 0, 0, GT_ACK_RELAY, 2, NULL},
-        {"ssh", "10.0.0.1:7000", NULL, false, 0, 0, GT_ACK_RELAY, 2, NULL},
+        {"ssh", "", NULL, 0, 0, GT_ACK_OK, 2, "main"},
+        {"", "", NULL, 2, 1, GT_ACK_OK, 2, "main"},
+        {"22", "lab", NULL, 0, 0, GT_ACK_OK, 2, "lab"},
+        {"ssh", "", &any_pin, 0, 0, GT_ACK_OK, 2, "main"},
+        {"web", "", &web_pin, 0, 0, GT_ACK_OK, 1, "main"},
+        {"80", "", &web_pin, 0, 0, GT_ACK_OK, 1, "main"},
+        {"", "", &web_pin, 0, 0, GT_ACK_OK, 1, "main"},
+        {"ssh", "", &web_pin, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"22", "", &web_pin, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"127.0.0.1:22", "", &web_pin, 0, 0, GT_ACK_SERVICE, 1, "main"},
+        {"", "", &none_pin, 0, 0, GT_ACK_SERVICE, 0, "main"},
+        {"telnet", "", NULL, 0, 0, GT_ACK_SERVICE, 2, "main"},
+        {"ssh", "", NULL, 3, 0, GT_ACK_QUOTA, 2, "main"},
+        {"ssh", "", NULL, 2, 2, GT_ACK_QUOTA, 2, "main"},
+        {"ssh", "nowhere", NULL, 0, 0, GT_ACK_RELAY, 2, NULL},
+        {"ssh", "10.0.0.1:7000", NULL, 0, 0, GT_ACK_RELAY, 2, NULL},
     };
     struct policy policy = make_policy();
 
@@ -72,8 +69,8 @@ static void each_question_has_its_answer(void **state)
         struct gt_req req = {.operator_ = "alice", .device = "dev"};
         snprintf(req.service, sizeof(req.service), "%s", cases[i].service);
         snprintf(req.relay, sizeof(req.relay), "%s", cases[i].relay);
-        struct policy_question question = {&req, cases[i].pin, cases[i].is_denied,
-                                           cases[i].n_sessions, cases[i].n_of_operator};
+        struct policy_question question = {&req, cases[i].pin, cases[i].n_sessions,
+                                           cases[i].n_of_operator};
         struct grant grant;
         assert_int_equal(policy_decide(&policy, &question, &grant), 0);
         assert_int_equal(grant.status, cases[i].status);
