@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The three ways to say a thing. Plain lines are the log's own, so that `gotthard-cli connect` as a
+ * service looks like every other. Nothing here may wait for a reader while a tunnel runs (a
+ * terminal stopped by Ctrl+S, a pipe that nobody empties); only print_data() and its kin do,
+ * for commands whose output is their purpose.
+ */
+#include "print.h"
+
+#include <langinfo.h>
+#include <locale.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "gotthard/log.h"
+
+#define LINE_MAX_SIZE 2048 /* below PIPE_BUF: a pipe that is writable takes it whole */
+
+#define RED     "\033[31m"
+#define GREEN   "\033[32m"
+#define YELLOW  "\033[33m"
+#define RESET   "\033[0m"
+#define RESTART "\r\033[K"
+
+static bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && *value;
+}
+
+void print_init(struct print *print, const struct print_options *options)
+{
+    setlocale(LC_CTYPE, "");
+    const char *terminal = getenv("TERM");
+    bool is_dumb = !terminal || !*terminal || strcmp(terminal, "dumb") == 0;
+    *print = (struct print){
+        .style = isatty(STDERR_FILENO) ? PRINT_HUMAN : PRINT_LINES,
+        .is_json = options->is_json,
+        .is_quiet = options->is_quiet || options->is_json,
+        .has_color = !options->is_plain_color && !is_set("NO_COLOR") && !is_dumb,
+        .has_marks = !is_dumb && strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
+    };
+}
+
+/* Writes if that is possible now; a short write of a line is not worth a second try. */
+static bool write_now(int fd, const char *text, size_t n)
+{
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+    if (poll(&writable, 1, 0) == 1 && !(writable.revents & POLLOUT))
+        return true; /* broken: nobody will ever read it */
+    return (writable.revents & POLLOUT) && write(fd, text, n) == (ssize_t)n;
+}
+
+static void write_human(struct print *print, const char *color, const char *mark, const char *end,
+                        const char *fmt, va_list args)
+{
+    char text[LINE_MAX_SIZE / 2], line[LINE_MAX_SIZE];
+    vsnprintf(text, sizeof(text), fmt, args);
+    if (!print->has_color)
+        color = "";
+    int n = snprintf(line, sizeof(line), "%s%s%s%s%s%s", print->has_progress ? RESTART : "", color,
+                     mark, *color ? RESET : "", text, end);
+    write_now(STDERR_FILENO, line, GT_MIN((size_t)n, sizeof(line) - 1));
+    print->has_progress = *end == 0;
+}
+
+void print_done(struct print *print, const char *fmt, ...)
+{
+    if (print->style != PRINT_HUMAN || print->is_quiet)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    write_human(print, GREEN, print->has_marks ? "✓ " : "ok: ", "\n", fmt, args);
+    va_end(args);
+}
+
+void print_plain(struct print *print, const char *fmt, ...)
+{
+    if (print->style != PRINT_HUMAN || print->is_quiet)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    write_human(print, "", "", "\n", fmt, args);
+    va_end(args);
+}
+
+void print_progress(struct print *print, const char *fmt, ...)
+{
+    if (print->style != PRINT_HUMAN || print->is_quiet || !print->has_color)
+        return; /* without escape sequences it could not be taken back */
+    va_list args;
+    va_start(args, fmt);
+    write_human(print, "", print->has_marks ? "… " : "... ", "", fmt, args);
+    va_end(args);
+}
+
+static void write_log(enum gt_log_level level, const char *fmt, va_list args)
+{
+    char text[LINE_MAX_SIZE / 2];
+    vsnprintf(text, sizeof(text), fmt, args);
+    gt_log(level, 0, "%s", text);
+}
+
+void print_fact(struct print *print, const char *fmt, ...)
+{
+    if (print->style != PRINT_LINES || print->is_quiet)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    write_log(GT_LOG_INFO, fmt, args);
+    va_end(args);
+}
+
+void print_note(struct print *print, const char *fmt, ...)
+{
+    if (print->is_quiet)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    if (print->style == PRINT_HUMAN)
+        write_human(print, "", "", "\n", fmt, args);
+    else
+        write_log(GT_LOG_INFO, fmt, args);
+    va_end(args);
+}
+
+void print_warning(struct print *print, const char *fmt, ...)
+{
+    if (print->is_quiet && !print->is_json)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    if (print->style == PRINT_HUMAN)
+        write_human(print, YELLOW, print->has_marks ? "! " : "warning: ", "\n", fmt, args);
+    else
+        write_log(GT_LOG_WARN, fmt, args);
+    va_end(args);
+}
+
+static void write_error(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
+static void write_error(struct print *print, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    write_human(print, RED, print->has_marks ? "✗ " : "error: ", "\n", fmt, args);
+    va_end(args);
+}
+
+int print_failure(struct print *print, const struct failure *failure)
+{
+    int code = failure_exit(failure->id);
+    if (print->style == PRINT_HUMAN)
+        write_error(print, "%s\n  %s  [GTD-E%d]", failure->message, failure->hint, failure->id);
+    else
+        gt_error("[GTD-E%d] %s; %s", failure->id, failure->message, failure->hint);
+    char id[16];
+    snprintf(id, sizeof(id), "GTD-E%d", failure->id);
+    print_event(print, "error", "{s:s, s:s, s:s, s:i}", "id", id, "message", failure->message,
+                "hint", failure->hint, "exit", code);
+    return code;
+}
+
+static void stamp(char *ret, size_t cap)
+{
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t n = strftime(ret, cap, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(ret + n, cap - n, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+static void write_event(struct print *print, json_t *event)
+{
+    gt_cleanup(gt_free) char *text = json_dumps(event, JSON_COMPACT | JSON_ENSURE_ASCII);
+    size_t n = text ? strlen(text) : 0;
+    if (n > 0)
+        text[n] = '\n'; /* in place of the NUL: one write, one line */
+    if (n == 0 || !write_now(STDOUT_FILENO, text, n + 1))
+        print->n_events_lost++;
+}
+
+/* Events that a full pipe did not take are at least counted in the next one. */
+void print_event(struct print *print, const char *event, const char *fmt, ...)
+{
+    if (!print->is_json)
+        return;
+    char time[40];
+    stamp(time, sizeof(time));
+    va_list args;
+    va_start(args, fmt);
+    json_t *fields = json_vpack_ex(NULL, 0, fmt, args);
+    va_end(args);
+    json_t *line = json_pack("{s:s, s:s}", "time", time, "event", event);
+    json_object_update(line, fields);
+    unsigned n_lost = print->n_events_lost;
+    if (n_lost > 0)
+        json_object_set_new(line, "events_lost", json_integer(n_lost));
+    write_event(print, line);
+    if (print->n_events_lost == n_lost)
+        print->n_events_lost = 0;
+    json_decref(fields);
+    json_decref(line);
+}
+
+void print_bytes(struct print *print, const char *text, size_t n)
+{
+    while (n > 0 && print->stdout_errno == 0) {
+        ssize_t written = write(STDOUT_FILENO, text, n);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0) {
+            print->stdout_errno = errno;
+            return;
+        }
+        text += written;
+        n -= (size_t)written;
+    }
+}
+
+void print_data(struct print *print, const char *fmt, ...)
+{
+    char *text = NULL;
+    va_list args;
+    va_start(args, fmt);
+    int n = vasprintf(&text, fmt, args);
+    va_end(args);
+    if (n >= 0)
+        print_bytes(print, text, (size_t)n);
+    free(n >= 0 ? text : NULL);
+}
+
+int print_page_begin(void)
+{
+    return memfd_create("page", MFD_CLOEXEC);
+}
+
+void print_page_end(struct print *print, int fd)
+{
+    char buf[4096];
+    ssize_t n;
+    if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
+        print->stdout_errno = errno;
+    else
+        while ((n = read(fd, buf, sizeof(buf))) > 0)
+            print_bytes(print, buf, (size_t)n);
+    gt_close(&fd);
+}
+
+void print_json(struct print *print, json_t *takes)
+{
+    gt_cleanup(gt_free) char *text = json_dumps(takes, JSON_COMPACT | JSON_ENSURE_ASCII);
+    json_decref(takes);
+    if (text)
+        print_data(print, "%s\n", text);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: ISC */
+/* failure.c: every id has an exit code of the documented ones, and a hint. */
+#include "failure.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct {
+    enum failure_id id;
+    int exit;
+} rows[] = {
+    {FAILURE_CONFIG, 78},
+    {FAILURE_KEY, 78},
+    {FAILURE_BROKER_UNREACHABLE, 69},
+    {FAILURE_BROKER_REFUSED, 77},
+    {FAILURE_UNKNOWN_DEVICE, 69},
+    {FAILURE_OFFLINE, 69},
+    {FAILURE_NO_ANSWER, 69},
+    {FAILURE_UNTRUSTED, 77},
+    {FAILURE_DENIED, 77},
+    {FAILURE_NO_SERVICE, 77},
+    {FAILURE_QUOTA, 75},
+    {FAILURE_NO_RELAY, 77},
+    {FAILURE_DEVICE_INTERNAL, 75},
+    {FAILURE_RELAY_UNREACHABLE, 69},
+    {FAILURE_RELAY_REFUSED, 77},
+    {FAILURE_RELAY_FULL, 75},
+    {FAILURE_RELAY_ERROR, 76},
+    {FAILURE_PORT_BUSY, 75},
+    {FAILURE_BIND, 77},
+    {FAILURE_TUNNEL_LOST, 69},
+    {FAILURE_DEVICE_LOST, 69},
+    {FAILURE_INTERNAL, 70},
+};
+
+static void test_table(void **state)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        struct failure failure;
+        assert_int_equal(failure_set(&failure, rows[i].id, NULL, "%s %d", "why", 7), 1);
+        assert_int_equal(failure.id, rows[i].id);
+        assert_string_equal(failure.message, "why 7");
+        assert_true(strlen(failure.hint) > 0);
+        assert_int_equal(failure_exit(rows[i].id), rows[i].exit);
+    }
+}
+
+static void test_hint(void **state)
+{
+    struct failure failure;
+    failure_set(&failure, FAILURE_KEY, "do this", "%s", "that");
+    assert_string_equal(failure.hint, "do this");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_hint)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
