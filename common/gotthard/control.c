@@ -255,9 +255,12 @@ int gt_control_decode(const uint8_t *in, size_t n, struct gt_control_frame *ret_
     struct gt_reader body = gt_reader(r.at, n_body);
     struct gt_control_frame frame = {.type = (enum gt_control_type)type};
     read_body(&body, &frame);
-    if (!gt_reader_is_done(&body))
+    bool is_good = gt_reader_is_done(&body);
+    if (is_good)
+        *ret_frame = frame;
+    gt_wipe(&frame, sizeof(frame)); /* perhaps a ticket */
+    if (!is_good)
         return GT_CONTROL_E_BAD;
-    *ret_frame = frame;
     *ret_used = GT_CONTROL_HEADER + (size_t)n_body;
     return 0;
 }

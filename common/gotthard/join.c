@@ -38,10 +38,11 @@ int gt_join_decode(const uint8_t in[static GT_JOIN_SIZE], struct gt_join *ret)
     join.attempt = gt_read_u32(&r);
     gt_read_into(&r, join.id, sizeof(join.id));
     gt_read_into(&r, join.secret, sizeof(join.secret));
-    if (!gt_reader_is_done(&r) || join.stream == 0 || join.attempt == 0)
-        return GT_JOIN_E_BAD;
-    *ret = join;
-    return 0;
+    bool is_good = gt_reader_is_done(&r) && join.stream != 0 && join.attempt != 0;
+    if (is_good)
+        *ret = join;
+    gt_wipe(&join, sizeof(join));
+    return is_good ? 0 : GT_JOIN_E_BAD;
 }
 
 bool gt_join_may_begin(const uint8_t *in, size_t n)
