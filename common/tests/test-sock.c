@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: ISC */
+/* sock.c: addresses as text and as sources, and what every descriptor is born with. */
+#include "gotthard/sock.h"
+
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct gt_addr address(const char *host, uint16_t port)
+{
+    struct gt_addr addr;
+    assert_int_equal(gt_addr_parse(host, port, &addr), 0);
+    return addr;
+}
+
+static void addresses_are_numeric(void **state)
+{
+    static const char *const bad[] = {"",          "localhost",  "127.1",      "[::1]", "1.2.3.4:5",
+                                      "256.0.0.1", " 127.0.0.1", "0x7f.0.0.1", ":::",   "a:b"};
+    struct gt_addr addr = address("127.0.0.1", 1);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
+        assert_int_equal(gt_addr_parse(bad[i], 22, &addr), 1);
+    assert_int_equal(gt_addr_port(&addr), 1);
+}
+
+static void addresses_are_shown(void **state)
+{
+    static const struct {
+        const char *host;
+        uint16_t port;
+        const char *text;
+        bool is_loopback;
+    } table[] = {
+        {"127.0.0.1", 4444, "127.0.0.1:4444", true},
+        {"127.255.0.9", 1, "127.255.0.9:1", true},
+        {"0.0.0.0", 0, "0.0.0.0:0", false},
+        {"192.0.2.1", 65535, "192.0.2.1:65535", false},
+        {"::1", 22, "[::1]:22", true},
+        {"::", 22, "[::]:22", false},
+        {"2001:DB8::0:1", 22, "[2001:db8::1]:22", false},
+        {"::ffff:127.0.0.1", 22, "127.0.0.1:22", true},
+        {"::ffff:192.0.2.1", 22, "192.0.2.1:22", false},
+        {"fe80::1%lo", 22, "[fe80::1%1]:22", false},
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
+        char text[GT_ADDR_TEXT];
+        struct gt_addr addr = address(table[i].host, table[i].port);
+        assert_string_equal(gt_addr_text(&addr, text), table[i].text);
+        assert_int_equal(gt_addr_is_loopback(&addr), table[i].is_loopback);
+        assert_int_equal(gt_addr_port(&addr), table[i].port);
+        gt_addr_set_port(&addr, 7);
+        assert_int_equal(gt_addr_port(&addr), 7);
+    }
+}
+
+/* An IPv6 host has 2^64 addresses to come from, and one /64. */
+static void sources_are_counted_alike(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool is_same;
+    } table[] = {
+        {"192.0.2.1", "192.0.2.1", true},
+        {"192.0.2.1", "192.0.2.2", false},
+        {"192.0.2.1", "::ffff:192.0.2.1", true},
+        {"2001:db8::1", "2001:db8::ffff:1", true},
+        {"2001:db8:0:1::1", "2001:db8:0:2::1", false},
+        {"::1", "0.0.0.0", false},
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
+        struct gt_addr a = address(table[i].a, 1), b = address(table[i].b, 2);
+        uint8_t of_a[16], of_b[16];
+        gt_addr_source(&a, of_a);
+        gt_addr_source(&b, of_b);
+        assert_int_equal(memcmp(of_a, of_b, 16) == 0, table[i].is_same);
+    }
+}
+
+static void assert_born_well(int fd)
+{
+    assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+}
+
+static int option(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t n = sizeof(value);
+    assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
+    return value;
+}
+
+static void wait_until(int fd, short events)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = events};
+    assert_int_equal(poll(&poll_fd, 1, 5000), 1);
+}
+
+/* A listener on a free port, and both ends of a connection to it. */
+static void connect_to(const char *host, const char *listen_host, int ret[3])
+{
+    struct gt_addr any = address(listen_host, 0), at, peer, from;
+    ret[0] = gt_sock_listen(&any, 4);
+    assert_true(ret[0] >= 0);
+    assert_int_equal(gt_sock_local(ret[0], &at), 0);
+    struct gt_addr to = address(host, gt_addr_port(&at));
+    ret[1] = gt_sock_connect(&to);
+    assert_true(ret[1] >= 0);
+    wait_until(ret[0], POLLIN);
+    ret[2] = gt_sock_accept(ret[0], &peer);
+    assert_true(ret[2] >= 0);
+    wait_until(ret[1], POLLOUT);
+    assert_int_equal(gt_sock_error(ret[1]), 0);
+    assert_int_equal(gt_sock_local(ret[1], &from), 0);
+    assert_int_equal(gt_addr_port(&from), gt_addr_port(&peer));
+    assert_true(gt_addr_is_loopback(&peer));
+    assert_int_equal(gt_sock_peer(ret[1], &from), 0);
+    assert_int_equal(gt_addr_port(&from), gt_addr_port(&at));
+}
+
+static void connections_are_born_well(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"127.0.0.1", "127.0.0.1"}, {"::1", "::1"}, {"127.0.0.1", "::"}, {"::1", "::"}};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(pairs); i++) {
+        int fds[3];
+        struct gt_addr ignored;
+        connect_to(pairs[i][0], pairs[i][1], fds);
+        for (size_t j = 0; j < 3; j++)
+            assert_born_well(fds[j]);
+        for (size_t j = 1; j < 3; j++) {
+            assert_true(option(fds[j], IPPROTO_TCP, TCP_NODELAY));
+            assert_true(option(fds[j], SOL_SOCKET, SO_KEEPALIVE));
+        }
+        gt_sock_user_timeout(fds[1], 45000);
+        assert_int_equal(option(fds[1], IPPROTO_TCP, TCP_USER_TIMEOUT), 45000);
+        assert_int_equal(gt_sock_accept(fds[0], &ignored), -EAGAIN);
+        for (size_t j = 0; j < 3; j++)
+            close(fds[j]);
+    }
+}
+
+static void reset_is_a_reset(void **state)
+{
+    int fds[3];
+    char byte;
+    connect_to("127.0.0.1", "127.0.0.1", fds);
+    gt_sock_reset(fds[1]);
+    wait_until(fds[2], POLLIN);
+    assert_int_equal(read(fds[2], &byte, 1), -1);
+    assert_int_equal(errno, ECONNRESET);
+    close(fds[0]);
+    close(fds[2]);
+}
+
+static void failures_are_told(void **state)
+{
+    struct gt_addr any = address("127.0.0.1", 0), at;
+    int fd = gt_sock_listen(&any, 1);
+    assert_int_equal(gt_sock_local(fd, &at), 0);
+    assert_int_equal(gt_sock_listen(&at, 1), -EADDRINUSE);
+    close(fd);
+    int refused = gt_sock_connect(&at);
+    if (refused >= 0) {
+        wait_until(refused, POLLOUT);
+        assert_int_equal(gt_sock_error(refused), -ECONNREFUSED);
+        assert_int_equal(gt_sock_peer(refused, &any), -ENOTCONN);
+        close(refused);
+    } else {
+        assert_int_equal(refused, -ECONNREFUSED);
+    }
+    assert_int_equal(gt_sock_error(-1), -EBADF);
+    assert_int_equal(gt_sock_local(-1, &any), -EBADF);
+}
+
+static void pair_is_a_pair(void **state)
+{
+    int fds[2];
+    char byte = 0;
+    struct gt_addr addr;
+    char text[GT_ADDR_TEXT];
+    assert_int_equal(gt_sock_pair(fds), 0);
+    assert_born_well(fds[0]);
+    assert_born_well(fds[1]);
+    assert_int_equal(write(fds[0], "x", 1), 1);
+    assert_int_equal(read(fds[1], &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    assert_int_equal(gt_sock_local(fds[0], &addr), 0);
+    assert_string_equal(gt_addr_text(&addr, text), "local");
+    assert_int_equal(gt_addr_port(&addr), 0);
+    assert_true(gt_addr_is_loopback(&addr));
+    close(fds[0]);
+    close(fds[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(addresses_are_numeric),
+        cmocka_unit_test(addresses_are_shown),
+        cmocka_unit_test(sources_are_counted_alike),
+        cmocka_unit_test(connections_are_born_well),
+        cmocka_unit_test(reset_is_a_reset),
+        cmocka_unit_test(failures_are_told),
+        cmocka_unit_test(pair_is_a_pair),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
