@@ -7,26 +7,10 @@
  */
 #include "gotthard/responder.h"
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "gotthard/epoch.h"
 
 #define NAK_INTERVAL_MS 1000
 #define TOKEN           1000 /* the bucket counts thousandths, as the clock does */
-
-/* A message of this epoch, and what was answered; empty while it is being decided. */
-struct seen {
-    uint8_t id[GT_REQ_ID_SIZE];
-    uint8_t th1[GT_KEY_SIZE];
-    uint8_t *reply;
-    size_t n_reply;
-    UT_hash_handle hh;
-};
-
-struct epoch {
-    uint8_t id[GT_EPOCH_SIZE];
-    struct seen *seen; /* owned */
-    uint64_t ends_ms;  /* the current one: rotates then; the previous one: is refused from then */
-};
 
 struct gt_responder {
     char prefix[GT_TOPIC_MAX + 1], device[GT_NAME_MAX + 1];
@@ -35,31 +19,21 @@ struct gt_responder {
     const struct gt_trust *trust;
     struct gt_message_keys keys, previous_keys;
     bool has_previous_keys;
-    struct epoch current, previous;
+    struct gt_epoch current;  /* ends: rotates */
+    struct gt_epoch previous; /* ends: is refused */
     uint64_t seq;
     uint64_t tokens, tokens_at_ms, next_nak_ms;
 };
 
 /* --- epochs --------------------------------------------------------------------------------- */
 
-static void epoch_forget(struct epoch *epoch)
-{
-    struct seen *seen, *next;
-    HASH_ITER (hh, epoch->seen, seen, next) {
-        HASH_DEL(epoch->seen, seen);
-        free(seen->reply);
-        free(seen);
-    }
-    *epoch = (struct epoch){0};
-}
-
 static int epoch_rotate(struct gt_responder *responder, uint64_t now_ms)
 {
-    struct epoch fresh = {.ends_ms = now_ms + GT_EPOCH_LIFE_MS};
-    int r = gt_random(fresh.id, sizeof(fresh.id));
+    struct gt_epoch fresh;
+    int r = gt_epoch_init(&fresh, now_ms + GT_EPOCH_LIFE_MS);
     if (r)
         return r;
-    epoch_forget(&responder->previous);
+    gt_epoch_deinit(&responder->previous);
     responder->previous = responder->current;
     responder->previous.ends_ms = now_ms + GT_EPOCH_GRACE_MS;
     responder->current = fresh;
@@ -67,7 +41,8 @@ static int epoch_rotate(struct gt_responder *responder, uint64_t now_ms)
 }
 
 /* NULL: neither the current epoch nor the one before it. */
-static struct epoch *epoch_find(struct gt_responder *responder, uint64_t now_ms, const uint8_t *id)
+static struct gt_epoch *epoch_find(struct gt_responder *responder, uint64_t now_ms,
+                                   const uint8_t *id)
 {
     if (memcmp(responder->current.id, id, GT_EPOCH_SIZE) == 0)
         return &responder->current;
@@ -77,43 +52,12 @@ static struct epoch *epoch_find(struct gt_responder *responder, uint64_t now_ms,
     return NULL;
 }
 
-static struct seen *epoch_seen(const struct epoch *epoch, const uint8_t *id)
-{
-    struct seen *seen;
-    HASH_FIND(hh, epoch->seen, id, GT_REQ_ID_SIZE, seen);
-    return seen;
-}
-
-static int epoch_add(struct epoch *epoch, const struct gt_agreement *asked)
-{
-    struct seen *seen = calloc(1, sizeof(*seen));
-    if (!seen)
-        return -ENOMEM;
-    memcpy(seen->id, asked->id, sizeof(seen->id));
-    memcpy(seen->th1, asked->th1, sizeof(seen->th1));
-    HASH_ADD(hh, epoch->seen, id, sizeof(seen->id), seen);
-    if (seen->hh.tbl)
-        return 0;
-    free(seen);
-    return -ENOMEM;
-}
-
 /* Wherever it has gone since: a rotation may have come between the question and its answer. */
 static int remember_reply(struct gt_responder *responder, const struct gt_incoming *in)
 {
-    struct seen *seen = epoch_seen(&responder->current, in->agreement.id);
-    if (!seen)
-        seen = epoch_seen(&responder->previous, in->agreement.id);
-    if (!seen)
-        return 0;
-    uint8_t *reply = malloc(in->n_reply);
-    if (!reply)
-        return -ENOMEM;
-    memcpy(reply, in->reply, in->n_reply);
-    free(seen->reply);
-    seen->reply = reply;
-    seen->n_reply = in->n_reply;
-    return 0;
+    struct gt_span reply = gt_span(in->reply, in->n_reply);
+    int r = gt_epoch_answer(&responder->current, in->agreement.id, reply);
+    return r ? r : gt_epoch_answer(&responder->previous, in->agreement.id, reply);
 }
 
 /* --- birth and end -------------------------------------------------------------------------- */
@@ -131,8 +75,7 @@ static int responder_init(struct gt_responder *responder,
     responder->trust = settings->trust;
     responder->tokens = GT_REQ_BURST * TOKEN;
     responder->tokens_at_ms = now_ms;
-    responder->current.ends_ms = now_ms + GT_EPOCH_LIFE_MS;
-    int r = gt_random(responder->current.id, sizeof(responder->current.id));
+    int r = gt_epoch_init(&responder->current, now_ms + GT_EPOCH_LIFE_MS);
     if (r == 0)
         r = gt_key_messages(of_device, &responder->keys);
     responder->has_previous_keys = previous != NULL;
@@ -160,8 +103,8 @@ struct gt_responder *gt_responder_free(struct gt_responder *responder)
 {
     if (!responder)
         return NULL;
-    epoch_forget(&responder->current);
-    epoch_forget(&responder->previous);
+    gt_epoch_deinit(&responder->current);
+    gt_epoch_deinit(&responder->previous);
     gt_wipe(responder, sizeof(*responder));
     free(responder);
     return NULL;
@@ -187,7 +130,7 @@ void gt_responder_set_trust(struct gt_responder *responder, const struct gt_sign
 bool gt_responder_tick(struct gt_responder *responder, uint64_t now_ms)
 {
     if (now_ms >= responder->previous.ends_ms)
-        epoch_forget(&responder->previous);
+        gt_epoch_deinit(&responder->previous);
     /* Without random bytes the old epoch goes on, and the next tick tries again. */
     return now_ms >= responder->current.ends_ms && epoch_rotate(responder, now_ms) == 0;
 }
@@ -374,14 +317,14 @@ static int answer_stale(struct gt_responder *responder, uint64_t now_ms, struct 
     return r ? r : reply(in, "of a stale epoch");
 }
 
-static int answer_again(const struct seen *seen, struct gt_incoming *in)
+static int answer_again(const struct gt_seen *seen, struct gt_incoming *in)
 {
     if (memcmp(seen->th1, in->agreement.th1, sizeof(seen->th1)) != 0)
         return drop(in, "another message with an id that was used");
-    if (!seen->reply)
+    if (!seen->reply.n)
         return drop(in, "a duplicate of one that is being decided");
-    memcpy(in->reply, seen->reply, seen->n_reply);
-    in->n_reply = seen->n_reply;
+    memcpy(in->reply, seen->reply.data, seen->reply.n);
+    in->n_reply = seen->reply.n;
     return reply(in, "a duplicate");
 }
 
@@ -398,11 +341,11 @@ static int agree(struct gt_incoming *in)
 }
 
 /* The message will be answered: from now on it is known. Full: the epoch rotates. */
-static int note(struct gt_responder *responder, uint64_t now_ms, struct epoch *epoch,
+static int note(struct gt_responder *responder, uint64_t now_ms, struct gt_epoch *epoch,
                 struct gt_incoming *in)
 {
-    int r = epoch_add(epoch, &in->agreement);
-    if (r || epoch != &responder->current || HASH_COUNT(epoch->seen) < GT_SEEN_MAX)
+    int r = gt_epoch_add(epoch, in->agreement.id, in->agreement.th1);
+    if (r || epoch != &responder->current || gt_epoch_count(epoch) < GT_SEEN_MAX)
         return r; /* the previous epoch grows by no more than the bucket gives in its minute */
     r = epoch_rotate(responder, now_ms);
     in->is_epoch_rotated = r == 0;
@@ -418,8 +361,8 @@ static int refuse(struct gt_responder *responder, struct gt_incoming *in, enum g
 }
 
 /* A question that is new: does the policy trust who asks? */
-static int judge(struct gt_responder *responder, uint64_t now_ms, time_t now, struct epoch *epoch,
-                 const struct question *q, struct gt_incoming *in)
+static int judge(struct gt_responder *responder, uint64_t now_ms, time_t now,
+                 struct gt_epoch *epoch, const struct question *q, struct gt_incoming *in)
 {
     bool is_close = q->type == GT_MESSAGE_CLOSE;
     /* body || lp(certificate), which lie together */
@@ -454,10 +397,10 @@ static int consider(struct gt_responder *responder, uint64_t now_ms, time_t now,
         return drop(in, "an operator of this device's own name");
     if (gt_topic_rsp(responder->prefix, responder->device, q->operator_, in->rsp_topic))
         return drop(in, "an operator whose topic would be too long");
-    struct epoch *epoch = epoch_find(responder, now_ms, q->epoch);
+    struct gt_epoch *epoch = epoch_find(responder, now_ms, q->epoch);
     if (!epoch)
         return answer_stale(responder, now_ms, in);
-    const struct seen *seen = epoch_seen(epoch, in->agreement.id);
+    const struct gt_seen *seen = gt_epoch_find(epoch, in->agreement.id);
     return seen ? answer_again(seen, in) : judge(responder, now_ms, now, epoch, q, in);
 }
 
