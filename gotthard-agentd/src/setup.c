@@ -114,20 +114,33 @@ static int setup_add_map(struct setup *setup, const char *path, const struct gt_
     return r > 0 ? setup_bad(setup, ret_error, path, "%s", why) : r;
 }
 
+static int setup_load_relays(struct setup *setup, char *ret_error)
+{
+    const struct settings *s = setup->settings;
+    struct targets *relays = &setup->policy.relays;
+    int r = 0;
+
+    if (s->server_host && !gt_config_map_get(&s->relays, "main"))
+        r = setup_add(relays, "main", s->server_host, s->server_port);
+    if (r == 0)
+        r = setup_add_map(setup, "relays", &s->relays, relays, ret_error);
+    for (size_t i = 0; r == 0 && i < relays->n; i++)
+        if (strlen(relays->all[i].name) > GT_RELAY_NAME_MAX)
+            r = setup_bad(setup, ret_error, "relays", "a name has at most %d characters",
+                          GT_RELAY_NAME_MAX);
+    return r;
+}
+
 static int setup_load_policy(struct setup *setup, char *ret_error)
 {
     const struct settings *s = setup->settings;
     struct policy *policy = &setup->policy;
-    int r = 0;
 
     policy->sessions_max = (unsigned)s->sessions_max;
     policy->per_operator_max = (unsigned)s->per_operator_max;
     policy->streams_max = (uint16_t)s->streams_max;
     policy->lifetime_max_s = (uint32_t)(s->lifetime_ms / 1000);
-    if (s->server_host)
-        r = setup_add(&policy->relays, "main", s->server_host, s->server_port);
-    if (r == 0)
-        r = setup_add_map(setup, "relays", &s->relays, &policy->relays, ret_error);
+    int r = setup_load_relays(setup, ret_error);
     if (r == 0 && !gt_config_map_get(&s->services, "ssh"))
         r = setup_add(&policy->services, "ssh", s->data_host, s->data_port);
     if (r == 0)
@@ -170,17 +183,17 @@ static char *setup_pins_path(const struct setup *setup)
 static int setup_load_trust(struct setup *setup, char *ret_error)
 {
     const char *policy = setup->settings->trust_policy;
-    gt_cleanup(gt_free) char *path = setup_pins_path(setup);
     struct stat st;
 
-    if (!path)
+    setup->pins_path = setup_pins_path(setup);
+    if (!setup->pins_path)
         return -ENOMEM;
-    bool is_absent = stat(path, &st) < 0 && errno == ENOENT;
+    bool is_absent = stat(setup->pins_path, &st) < 0 && errno == ENOENT;
     if (strcmp(policy, "psk") == 0 || (strcmp(policy, "auto") == 0 && is_absent)) {
         gt_trust_init_psk(&setup->trust);
         return 0;
     }
-    return setup_parse_pins(setup, path, ret_error);
+    return setup_parse_pins(setup, setup->pins_path, ret_error);
 }
 
 /* --- all of it */
@@ -192,6 +205,7 @@ struct setup *setup_free(struct setup *setup)
     hostkeys_deinit(&setup->host_keys);
     policy_deinit(&setup->policy);
     gt_trust_deinit(&setup->trust);
+    free(setup->pins_path);
     credentials_deinit(&setup->credentials);
     gt_config_free(setup->config);
     gt_wipe(setup, sizeof(*setup));
@@ -262,7 +276,7 @@ void setup_warn(const struct setup *setup)
     if (setup->trust.policy == GT_POLICY_PSK)
         gt_warn("trust.policy is psk: whoever holds the key may open tunnels under any name; pin "
                 "the operators' certificates in %s",
-                s->trust_pins);
+                setup->pins_path);
     else if (setup->trust.n_pins == 0)
         gt_warn("the file of pins is empty: nobody may open a tunnel");
     if (!setup->broker.is_tls && !gt_endpoint_is_loopback(&setup->broker))

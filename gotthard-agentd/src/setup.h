@@ -21,6 +21,7 @@ struct setup {
     struct gt_endpoint broker;
     struct credentials credentials;
     struct gt_trust trust;
+    char *pins_path; /* owned: where the pins are, or would be */
     struct policy policy;
     struct hostkeys host_keys;
 };
