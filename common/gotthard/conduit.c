@@ -1,2 +1,369 @@
 /* SPDX-License-Identifier: ISC */
+/*
+ * Where a stream meets the world: its local socket on one side, its carrier on the other. Every
+ * event moves what it can, and then one function (conduit_turn) looks at the stream's state and
+ * draws the consequences, so that it does not matter which event brought a change. Must never close
+ * a local socket in order unless the stream ended well, and never read from one more than the ring
+ * holds.
+ */
 #include "gotthard/conduit.h"
+
+#include <assert.h>
+
+#include "gotthard/local.h"
+#include "gotthard/log.h"
+
+enum conduit_state {
+    CONDUIT_WAITING,  /* for a ticket */
+    CONDUIT_CARRYING, /* a carrier is dialled, joined, handshaken */
+    CONDUIT_GREETING, /* HELLO both ways */
+    CONDUIT_UP,
+    CONDUIT_LINGERING, /* over: our last words go out, and the peer's end is awaited */
+    CONDUIT_DONE,      /* everything is closed; on_end is due */
+};
+
+/* Deadlines in seconds; UP and LINGERING are watched by the carrier's own, which always come. */
+static const struct {
+    const char *name;
+    ev_tstamp deadline;
+} states[] = {
+    [CONDUIT_WAITING] = {"waiting", GT_TICKET_TTL_S},
+    [CONDUIT_CARRYING] = {"carrying", 60},
+    [CONDUIT_GREETING] = {"greeting", 10},
+    [CONDUIT_UP] = {"up", -1},
+    [CONDUIT_LINGERING] = {"lingering", 10},
+    [CONDUIT_DONE] = {"done", 0},
+};
+
+struct gt_conduit {
+    struct gt_conduit_settings settings;
+    const struct gt_conduit_events *events;
+    void *userdata;
+
+    enum conduit_state state;
+    ev_timer deadline;
+    ev_timer again; /* a turn is due that no descriptor brings */
+
+    struct gt_stream stream;
+    struct gt_carrier *carrier;
+    uint32_t attempt; /* the last one a carrier was dialled for */
+
+    struct gt_local local;
+};
+
+static void conduit_enter(struct gt_conduit *conduit, enum conduit_state state)
+{
+    struct ev_loop *loop = conduit->settings.loop;
+    gt_debug("stream=%u %s -> %s", conduit->stream.number, states[conduit->state].name,
+             states[state].name);
+    conduit->state = state;
+    ev_timer_stop(loop, &conduit->deadline);
+    if (states[state].deadline < 0)
+        return;
+    ev_timer_set(&conduit->deadline, states[state].deadline, 0);
+    ev_timer_start(loop, &conduit->deadline);
+}
+
+/* Only ever from a later turn of the loop: this is where everything public ends. */
+static void conduit_wake(struct gt_conduit *conduit)
+{
+    ev_timer_start(conduit->settings.loop, &conduit->again);
+}
+
+/* --- the carrier ------------------------------------------------------------------------------ */
+
+/* What there is for the carrier, as far as it takes it. */
+static void conduit_emit(struct gt_conduit *conduit)
+{
+    uint8_t record[GT_CARRIER_RECORD];
+    if (!conduit->carrier)
+        return;
+    while (gt_stream_wants_carrier(&conduit->stream) && gt_carrier_has_room(conduit->carrier)) {
+        size_t n = gt_stream_produce(&conduit->stream, record, sizeof(record));
+        gt_carrier_write(conduit->carrier, record, n);
+    }
+    gt_carrier_flush(conduit->carrier);
+}
+
+/* Everything the carrier has, a budget at most. The local socket is served in between, so that the
+ * ring stays short and its memory warm. */
+static void conduit_absorb(struct gt_conduit *conduit)
+{
+    uint8_t record[GT_CARRIER_RECORD];
+    struct gt_stream *s = &conduit->stream;
+    for (size_t total = 0, n; total < GT_CONDUIT_BUDGET; total += n) {
+        n = gt_carrier_read(conduit->carrier, record, sizeof(record));
+        if (n == 0)
+            break;
+        if (gt_stream_consume(s, record, n) < 0)
+            return; /* out of memory: the stream is broken, and the turn sees it */
+        if (gt_ring_used(&s->rx) >= GT_BATCH && !gt_local_is_full(&conduit->local))
+            gt_local_write(&conduit->local);
+    }
+}
+
+/* What the local socket has, a budget at most; it goes out batch by batch. */
+static void conduit_collect(struct gt_conduit *conduit)
+{
+    struct gt_stream *s = &conduit->stream;
+    uint64_t end = s->tx.tail + GT_CONDUIT_BUDGET;
+    while (s->tx.tail < end && gt_stream_wants_local(s) && gt_local_read(&conduit->local))
+        conduit_emit(conduit);
+}
+
+/* The next issue asks for another ticket here instead of giving up. */
+static void conduit_on_carrier_lost(struct gt_conduit *conduit)
+{
+    gt_stream_park(&conduit->stream);
+    gt_stream_reset(&conduit->stream, GT_RST_LOST);
+}
+
+/* --- a turn ----------------------------------------------------------------------------------- */
+
+/* Is there a service to be connected that nobody was asked for yet? */
+static void conduit_ask(struct gt_conduit *conduit)
+{
+    if (conduit->settings.role != GT_ROLE_DEVICE || conduit->local.state != GT_LOCAL_NONE ||
+        !conduit->stream.service[0])
+        return;
+    conduit->local.state = GT_LOCAL_ASKED;
+    conduit->events->on_service(conduit, conduit->userdata, conduit->stream.service);
+}
+
+/* The stream is over: the local socket is closed at once, the carrier after our last words. */
+static void conduit_wind_up(struct gt_conduit *conduit)
+{
+    gt_local_close(&conduit->local);
+    if (conduit->state < CONDUIT_LINGERING)
+        conduit_enter(conduit, conduit->carrier ? CONDUIT_LINGERING : CONDUIT_DONE);
+    if (conduit->carrier && !gt_stream_wants_carrier(&conduit->stream))
+        gt_carrier_close(conduit->carrier);
+}
+
+/* Consequences of the stream's state. */
+static void conduit_react(struct gt_conduit *conduit)
+{
+    switch (conduit->stream.state) {
+    case GT_STREAM_PARKED:
+    case GT_STREAM_GREETING: break;
+    case GT_STREAM_OPEN:
+        if (conduit->state == CONDUIT_GREETING) {
+            conduit_enter(conduit, CONDUIT_UP);
+            conduit->events->on_up(conduit, conduit->userdata);
+        }
+        conduit_ask(conduit);
+        break;
+    case GT_STREAM_ENDED:
+    case GT_STREAM_BROKEN: conduit_wind_up(conduit); break;
+    }
+}
+
+static void conduit_turn(struct gt_conduit *conduit)
+{
+    if (!gt_local_is_full(&conduit->local))
+        gt_local_write(&conduit->local);
+    conduit_emit(conduit);
+    conduit_react(conduit);
+    gt_local_watch(&conduit->local);
+}
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static void conduit_on_local(void *userdata, int revents)
+{
+    struct gt_conduit *conduit = userdata;
+    if (revents & EV_WRITE)
+        gt_local_write(&conduit->local);
+    if (revents & EV_READ)
+        conduit_collect(conduit);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_ready(void *userdata)
+{
+    struct gt_conduit *conduit = userdata;
+    gt_stream_attach(&conduit->stream, conduit->attempt);
+    conduit_enter(conduit, CONDUIT_GREETING);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_readable(void *userdata)
+{
+    struct gt_conduit *conduit = userdata;
+    conduit_absorb(conduit);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_writable(void *userdata)
+{
+    conduit_turn(userdata);
+}
+
+static void conduit_on_quiet(void *userdata)
+{
+    struct gt_conduit *conduit = userdata;
+    gt_stream_trim(&conduit->stream);
+    gt_stream_ping(&conduit->stream, 0);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_gone(void *userdata, const char *why)
+{
+    struct gt_conduit *conduit = userdata;
+    conduit->carrier = gt_carrier_free(conduit->carrier);
+    if (conduit->state == CONDUIT_LINGERING)
+        conduit_enter(conduit, CONDUIT_DONE);
+    else
+        conduit_on_carrier_lost(conduit);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_again(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct gt_conduit *conduit = watcher->data;
+    ev_timer_stop(loop, watcher);
+    conduit_turn(conduit);
+}
+
+static void conduit_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct gt_conduit *conduit = watcher->data;
+    switch (conduit->state) {
+    case CONDUIT_WAITING:
+    case CONDUIT_CARRYING:
+    case CONDUIT_GREETING: gt_stream_reset(&conduit->stream, GT_RST_EXPIRED); break;
+    case CONDUIT_UP: break;
+    case CONDUIT_LINGERING: conduit_enter(conduit, CONDUIT_DONE); break;
+    case CONDUIT_DONE:
+        conduit->events->on_end(conduit, conduit->userdata, conduit->stream.code);
+        gt_conduit_free(conduit);
+        return;
+    }
+    conduit_turn(conduit);
+}
+
+/* --- from outside ----------------------------------------------------------------------------- */
+
+int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
+                     const struct gt_ticket *ticket)
+{
+    static const struct gt_carrier_events events = {
+        .on_ready = conduit_on_ready,
+        .on_readable = conduit_on_readable,
+        .on_writable = conduit_on_writable,
+        .on_quiet = conduit_on_quiet,
+        .on_gone = conduit_on_gone,
+    };
+    const struct gt_carrier_settings settings = {
+        .loop = conduit->settings.loop,
+        .role = conduit->settings.role,
+        .session_key = conduit->settings.session_key,
+        .tls = conduit->settings.tls,
+    };
+    if (ticket->stream != conduit->stream.number || ticket->attempt <= conduit->attempt ||
+        gt_stream_is_over(&conduit->stream))
+        return GT_CONDUIT_E_STALE;
+    struct gt_carrier *carrier;
+    int r = gt_carrier_new(&settings, relay, ticket, &events, conduit, &carrier);
+    if (r)
+        return r;
+    gt_stream_park(&conduit->stream);
+    gt_carrier_free(conduit->carrier);
+    conduit->carrier = carrier;
+    conduit->attempt = ticket->attempt;
+    conduit_enter(conduit, CONDUIT_CARRYING);
+    return 0;
+}
+
+void gt_conduit_serve(struct gt_conduit *conduit, int fd)
+{
+    if (gt_stream_is_over(&conduit->stream)) {
+        gt_sock_reset(fd);
+        return;
+    }
+    assert(conduit->local.state == GT_LOCAL_ASKED || conduit->local.state == GT_LOCAL_NONE);
+    gt_local_open(&conduit->local, fd);
+    conduit_wake(conduit);
+}
+
+void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service)
+{
+    if (!gt_stream_is_over(&conduit->stream))
+        gt_stream_bind(&conduit->stream, service);
+    gt_conduit_serve(conduit, fd);
+}
+
+void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code)
+{
+    gt_conduit_break(conduit, code);
+}
+
+void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code)
+{
+    gt_stream_reset(&conduit->stream, code);
+    conduit_wake(conduit);
+}
+
+int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, int local_fd,
+                   const char *service, const struct gt_conduit_events *events, void *userdata,
+                   struct gt_conduit **ret)
+{
+    struct gt_conduit *conduit = calloc(1, sizeof(*conduit));
+    if (!conduit) {
+        gt_close(&local_fd);
+        return -ENOMEM;
+    }
+    conduit->settings = *settings;
+    conduit->events = events;
+    conduit->userdata = userdata;
+    gt_stream_init(&conduit->stream, settings->role, number, service, settings->ring_size);
+    gt_local_init(&conduit->local, settings->loop, &conduit->stream, conduit_on_local, conduit);
+    ev_init(&conduit->deadline, conduit_on_deadline);
+    ev_timer_init(&conduit->again, conduit_on_again, 0, 0);
+    conduit->deadline.data = conduit->again.data = conduit;
+    if (local_fd >= 0)
+        gt_local_open(&conduit->local, local_fd);
+    conduit_enter(conduit, CONDUIT_WAITING);
+    gt_local_watch(&conduit->local); /* what is read before the carrier is up goes out with HELLO */
+    *ret = conduit;
+    if (settings->role == GT_ROLE_OPERATOR)
+        events->on_ticket_due(conduit, userdata, conduit->attempt + 1);
+    return 0;
+}
+
+struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit)
+{
+    if (conduit) {
+        struct ev_loop *loop = conduit->settings.loop;
+        gt_carrier_free(conduit->carrier);
+        gt_local_close(&conduit->local);
+        ev_timer_stop(loop, &conduit->deadline);
+        ev_timer_stop(loop, &conduit->again);
+        gt_stream_deinit(&conduit->stream);
+        free(conduit);
+    }
+    return NULL;
+}
+
+uint32_t gt_conduit_number(const struct gt_conduit *conduit)
+{
+    return conduit->stream.number;
+}
+
+uint32_t gt_conduit_attempt(const struct gt_conduit *conduit)
+{
+    return conduit->attempt;
+}
+
+const char *gt_conduit_service(const struct gt_conduit *conduit)
+{
+    return conduit->stream.service;
+}
+
+void gt_conduit_counts(const struct gt_conduit *conduit, uint64_t *ret_up, uint64_t *ret_down)
+{
+    bool is_operator = conduit->settings.role == GT_ROLE_OPERATOR;
+    uint64_t sent = conduit->stream.tx.tail, received = conduit->stream.rx.head;
+    *ret_up = is_operator ? sent : received;
+    *ret_down = is_operator ? received : sent;
+}

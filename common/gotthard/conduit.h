@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A local TCP socket tied to a stream over relay connections ("carriers"): dial the session's port,
- * JOIN with the ticket, TLS with the attempt's PSK, HELLO, and then bytes both ways, until both
- * ends said FIN and heard it acknowledged, or it breaks: then the local socket gets an RST, never
- * an EOF.
+ * A local TCP socket tied to a stream over relay connections (carrier.h), one after another: bytes
+ * both ways until both ends said FIN and heard it acknowledged, or it breaks: then the local socket
+ * gets an RST, never an EOF.
  *
  * The way of the bytes: recv() from the local socket into the stream's tx ring; frames from there,
  * 16 KiB at a time, into TLS's output buffer; one send() for many records. The other way likewise.
@@ -13,10 +12,8 @@
 
 #include <ev.h>
 
-#include "gotthard/join.h"
-#include "gotthard/sock.h"
+#include "gotthard/carrier.h"
 #include "gotthard/stream.h"
-#include "gotthard/tls.h"
 
 #define GT_CONDUIT_BUDGET (1024 * 1024)
 
@@ -44,20 +41,27 @@ struct gt_conduit_events {
     void (*on_end)(struct gt_conduit *conduit, void *userdata, enum gt_rst code);
 };
 
-/* @local_fd: operator, takes; device: -1. Operator: on_ticket_due comes before this returns. */
+enum { GT_CONDUIT_E_STALE = 1 /* a ticket of another stream, of an old attempt, or too late */ };
+
+/*
+ * @local_fd: operator, takes, also on failure; -1 with @service "" for a spare; device: -1 and
+ * NULL. Operator: on_ticket_due comes before this returns (with *ret set already). -ENOMEM.
+ */
 int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, int local_fd,
                    const char *service, const struct gt_conduit_events *events, void *userdata,
                    struct gt_conduit **ret) GT_MUST_CHECK;
 /* A ticket is there: dial @relay (address and port) and go on. A newer attempt closes the older
- * carrier. */
+ * carrier. E_STALE, -ENOMEM. */
 int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
                      const struct gt_ticket *ticket) GT_MUST_CHECK;
+/* Operator: gives a spare its socket (takes @fd) and its service. */
+void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service);
 /* Device: the target is connected (takes @fd), or could not be. */
 void gt_conduit_serve(struct gt_conduit *conduit, int fd);
 void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code);
 /* Breaks it from outside: RST to both sides, then on_end from a later turn of the loop. */
 void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code);
-/* At once, without on_end: for the end of the process. */
+/* At once, without on_end: for the end of the process. Not from inside its own callbacks. */
 struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit);
 
 uint32_t gt_conduit_number(const struct gt_conduit *conduit);

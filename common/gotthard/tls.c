@@ -466,16 +466,21 @@ static void refresh_key(struct gt_tls *tls, size_t n)
     }
 }
 
+bool gt_tls_has_room(struct gt_tls *tls, size_t n)
+{
+    return gt_batch_room(&tls->batch) >= n + WRITE_SPARE;
+}
+
 int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
 {
     if ((tls->state != TLS_OPEN && tls->state != TLS_CLOSED) || n > WRITE_MAX)
         return tls_break(tls, "written to before or after its time");
     if (n == 0)
         return 0;
-    if (gt_batch_room(&tls->batch) < n + WRITE_SPARE) {
+    if (!gt_tls_has_room(tls, n)) {
         if (gt_tls_flush(tls) == GT_TLS_E_BROKEN)
             return GT_TLS_E_BROKEN;
-        if (gt_batch_room(&tls->batch) < n + WRITE_SPARE)
+        if (!gt_tls_has_room(tls, n))
             return GT_TLS_E_AGAIN;
     }
     refresh_key(tls, n);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One relay connection of one attempt of a stream: dial, JOIN with the ticket, TLS with the
+ * attempt's PSK, and then bytes both ways until it is closed or lost. A stream outlives its
+ * carriers (conduit.c); a carrier knows nothing of frames.
+ *
+ * Everything that goes wrong comes as on_gone, from a later turn of the loop: reading and writing
+ * only ever say "no more now".
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/join.h"
+#include "gotthard/sock.h"
+#include "gotthard/tls.h"
+
+#define GT_CARRIER_RECORD (16 * 1024) /* what one write takes at most */
+#define GT_CARRIER_QUIET  15.0        /* s without a byte until on_quiet */
+#define GT_CARRIER_SILENT 45.0        /* ... until it counts as lost */
+
+struct gt_carrier;
+
+struct gt_carrier_settings {
+    struct ev_loop *loop;
+    enum gt_role role;
+    const uint8_t *session_key; /* K_sess; borrows during gt_carrier_new */
+    struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
+};
+
+struct gt_carrier_events {
+    void (*on_ready)(void *userdata);    /* handshaken: bytes may go both ways */
+    void (*on_readable)(void *userdata); /* gt_carrier_read has some */
+    void (*on_writable)(void *userdata); /* there is room again after there was none */
+    void (*on_quiet)(void *userdata);    /* nothing came for long: ask for a sign of life */
+    void (*on_gone)(void *userdata, const char *why); /* over; @why is static. Free it, also here */
+};
+
+/* Begins to dial. No callback comes from inside, whatever the network says. -ENOMEM. */
+int gt_carrier_new(const struct gt_carrier_settings *settings, const struct gt_addr *relay,
+                   const struct gt_ticket *ticket, const struct gt_carrier_events *events,
+                   void *userdata, struct gt_carrier **ret) GT_MUST_CHECK;
+/* At once, without a goodbye. Not inside a callback of its own but on_gone. Takes NULL. */
+struct gt_carrier *gt_carrier_free(struct gt_carrier *carrier);
+/*
+ * Sends what is written, says goodbye, and waits for the peer's end (5 s at most), so that nothing
+ * written is lost on the way: on_gone follows.
+ */
+void gt_carrier_close(struct gt_carrier *carrier);
+
+/* Up to @n bytes; 0: no more now. */
+size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);
+/* Would gt_carrier_write take a whole record? If not, on_writable comes (or on_gone). */
+bool gt_carrier_has_room(struct gt_carrier *carrier);
+/* One record of at most GT_CARRIER_RECORD bytes, which goes out by gt_carrier_flush. */
+void gt_carrier_write(struct gt_carrier *carrier, const void *data, size_t n);
+void gt_carrier_flush(struct gt_carrier *carrier);
