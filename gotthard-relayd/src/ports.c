@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The port allocator: one slot a port and a cursor that goes round, so that the port given out is
+ * nearly always the one that has been free for longest. It must never give one port to two
+ * sessions.
+ */
+#include "ports.h"
+
+#define PORTS_SKIP_MS 1000ull /* what others hold they mostly hold for long */
+
+static struct port *ports_slot(const struct ports *ports, uint16_t port)
+{
+    if (port < ports->from || port > ports->to)
+        return NULL;
+    return &ports->slots[port - ports->from];
+}
+
+static bool port_is_free(const struct port *slot, uint64_t now)
+{
+    return slot->state == PORT_FREE && slot->rests_until <= now;
+}
+
+size_t ports_n(const struct ports *ports)
+{
+    return (size_t)(ports->to - ports->from) + 1;
+}
+
+int ports_init(struct ports *ports, uint16_t from, uint16_t to, uint64_t rest_ms)
+{
+    *ports = (struct ports){.from = from, .to = to, .rest_ms = rest_ms};
+    ports->slots = calloc(ports_n(ports), sizeof(*ports->slots));
+    return ports->slots ? 0 : -ENOMEM;
+}
+
+void ports_deinit(struct ports *ports)
+{
+    free(ports->slots);
+    ports->slots = NULL;
+}
+
+int ports_change(struct ports *ports, uint16_t from, uint16_t to, uint64_t rest_ms)
+{
+    struct ports changed;
+    int r = ports_init(&changed, from, to, rest_ms);
+
+    if (r)
+        return r;
+    for (size_t i = 0; i < ports_n(&changed); i++) {
+        const struct port *old = ports_slot(ports, (uint16_t)(from + i));
+        if (old)
+            changed.slots[i] = *old;
+    }
+    ports_deinit(ports);
+    *ports = changed;
+    return 0;
+}
+
+int ports_take(struct ports *ports, uint16_t hint, uint64_t now, uint16_t *ret_port)
+{
+    struct port *slot = ports_slot(ports, hint);
+
+    if (slot && port_is_free(slot, now)) {
+        slot->state = PORT_TAKEN;
+        *ret_port = hint;
+        return 0;
+    }
+    for (size_t i = 0; i < ports_n(ports); i++) {
+        size_t at = (ports->cursor + i) % ports_n(ports);
+        if (!port_is_free(&ports->slots[at], now))
+            continue;
+        ports->slots[at].state = PORT_TAKEN;
+        ports->cursor = at + 1;
+        *ret_port = (uint16_t)(ports->from + at);
+        return 0;
+    }
+    return PORTS_E_NONE;
+}
+
+void ports_give_back(struct ports *ports, uint16_t port, uint64_t now)
+{
+    struct port *slot = ports_slot(ports, port);
+
+    if (slot)
+        *slot = (struct port){PORT_FREE, now + ports->rest_ms};
+}
+
+void ports_skip(struct ports *ports, uint16_t port, uint64_t now)
+{
+    struct port *slot = ports_slot(ports, port);
+
+    if (slot)
+        *slot = (struct port){PORT_FREE, now + GT_MAX(ports->rest_ms, PORTS_SKIP_MS)};
+}
+
+size_t ports_n_taken(const struct ports *ports)
+{
+    size_t n_taken = 0;
+
+    for (size_t i = 0; i < ports_n(ports); i++)
+        n_taken += ports->slots[i].state == PORT_TAKEN;
+    return n_taken;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Stream slots, tickets out, and whose turn it is. The counts follow from the states: only
+ * stream_enter changes both.
+ */
+#include "streams.h"
+
+static bool stream_is_live(const struct stream *stream)
+{
+    switch (stream->state) {
+    case STREAM_FREE:
+    case STREAM_ENDED: return false;
+    case STREAM_WAITING:
+    case STREAM_TICKETED:
+    case STREAM_JOINED: return true;
+    }
+    return false;
+}
+
+static void stream_enter(struct streams *streams, struct stream *stream, enum stream_state state)
+{
+    if (stream->state == STREAM_TICKETED)
+        gt_wipe(stream->ticket.secret, sizeof(stream->ticket.secret));
+    streams->n_live -= stream_is_live(stream);
+    streams->n_tickets -= stream->state == STREAM_TICKETED;
+    stream->state = state;
+    stream->serial = ++streams->serial;
+    streams->n_live += stream_is_live(stream);
+    streams->n_tickets += stream->state == STREAM_TICKETED;
+}
+
+int streams_init(struct streams *streams, size_t n_slots, size_t n_tickets_max)
+{
+    *streams = (struct streams){.n_slots = n_slots, .n_tickets_max = n_tickets_max};
+    streams->slots = calloc(n_slots, sizeof(*streams->slots));
+    return streams->slots ? 0 : -ENOMEM;
+}
+
+void streams_deinit(struct streams *streams)
+{
+    if (streams->slots)
+        gt_wipe(streams->slots, streams->n_slots * sizeof(*streams->slots));
+    free(streams->slots);
+    streams->slots = NULL;
+}
+
+/* The slot that knows this stream, else a free one, else that of the stream that ended first. */
+static struct stream *streams_slot(struct streams *streams, uint32_t number)
+{
+    struct stream *best = NULL;
+
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        struct stream *slot = &streams->slots[i];
+        if (slot->state != STREAM_FREE && slot->ticket.stream == number)
+            return slot;
+        if (!stream_is_live(slot) && (!best || slot->serial < best->serial))
+            best = slot;
+    }
+    return best;
+}
+
+int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
+{
+    struct stream *slot = streams_slot(streams, number);
+
+    if (number == 0 || attempt == 0)
+        return STREAMS_E_ORDER;
+    if (!slot)
+        return STREAMS_E_FULL;
+    if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)
+        return STREAMS_E_ORDER;
+    stream_enter(streams, slot, STREAM_WAITING);
+    slot->ticket = (struct gt_ticket){.stream = number, .attempt = attempt};
+    return 0;
+}
+
+struct stream *streams_next(struct streams *streams)
+{
+    struct stream *first = NULL;
+
+    if (streams->n_tickets >= streams->n_tickets_max)
+        return NULL;
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        struct stream *slot = &streams->slots[i];
+        if (slot->state == STREAM_WAITING && (!first || slot->serial < first->serial))
+            first = slot;
+    }
+    return first;
+}
+
+void streams_give(struct streams *streams, struct stream *stream, const struct gt_ticket *ticket,
+                  uint64_t expires_at)
+{
+    stream->ticket = *ticket;
+    stream->expires_at = expires_at;
+    stream_enter(streams, stream, STREAM_TICKETED);
+}
+
+struct stream *streams_find(struct streams *streams, uint32_t number, uint32_t attempt)
+{
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        struct stream *slot = &streams->slots[i];
+        if (stream_is_live(slot) && slot->ticket.stream == number &&
+            slot->ticket.attempt == attempt)
+            return slot;
+    }
+    return NULL;
+}
+
+void streams_join(struct streams *streams, struct stream *stream)
+{
+    stream_enter(streams, stream, STREAM_JOINED);
+}
+
+void streams_end(struct streams *streams, struct stream *stream)
+{
+    stream_enter(streams, stream, STREAM_ENDED);
+}

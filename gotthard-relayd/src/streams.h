@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The streams of one session as the control thread sees them: which were asked for, which have a
+ * ticket out, which are joined. Pure. The number of slots is fixed when the session is born; an
+ * ended stream stays remembered (its last attempt counts) until its slot is needed.
+ *
+ * Only so many tickets may be out at a time; a stream asked for beyond that waits for its turn.
+ */
+#pragma once
+
+#include "gotthard/join.h"
+
+enum stream_state { STREAM_FREE, STREAM_WAITING, STREAM_TICKETED, STREAM_JOINED, STREAM_ENDED };
+
+struct stream {
+    enum stream_state state;
+    uint64_t serial;         /* of its last change: who came first */
+    struct gt_ticket ticket; /* stream and attempt always, the secret while TICKETED */
+    uint64_t expires_at;     /* the ticket */
+};
+
+struct streams {
+    struct stream *slots;
+    size_t n_slots, n_tickets_max;
+    size_t n_live;    /* WAITING, TICKETED, JOINED */
+    size_t n_tickets; /* TICKETED */
+    uint64_t serial;
+};
+
+enum {
+    STREAMS_E_ORDER = 1, /* no such number, or the attempt is not greater than the last */
+    STREAMS_E_FULL,      /* all slots are live */
+};
+
+int streams_init(struct streams *streams, size_t n_slots, size_t n_tickets_max) GT_MUST_CHECK;
+void streams_deinit(struct streams *streams);
+
+/* OPEN: the stream is WAITING from now on, whatever it was before. */
+int streams_open(struct streams *streams, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;
+/* Who is first in line for a ticket, if one more may be out? NULL: nobody. */
+struct stream *streams_next(struct streams *streams);
+/* Gives the first in line (streams_next) its ticket; keeps a copy of it. */
+void streams_give(struct streams *streams, struct stream *stream, const struct gt_ticket *ticket,
+                  uint64_t expires_at);
+/* That very attempt, or NULL when it is not live any more. */
+struct stream *streams_find(struct streams *streams, uint32_t stream, uint32_t attempt);
+void streams_join(struct streams *streams, struct stream *stream);
+void streams_end(struct streams *streams, struct stream *stream);
