@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Strangers. A JOIN that arrives together with its connection (nearly all do) is read and acted on
+ * in the accept itself, without a watcher. The deadline is one for all that a stranger says: a byte
+ * now and then buys no time.
+ */
+#include "stranger.h"
+
+#include "gotthard/log.h"
+
+#define TLS_HANDSHAKE_RECORD 0x16 /* RFC 8446 section 5.1 */
+
+void stranger_host_init(struct stranger_host *host, struct ev_loop *loop, struct quota *quota)
+{
+    *host = (struct stranger_host){.loop = loop, .quota = quota};
+    gt_list_init(&host->living);
+    gt_list_init(&host->dead);
+}
+
+static void stranger_unwatch(struct stranger *stranger)
+{
+    ev_io_stop(stranger->host->loop, &stranger->io);
+    ev_timer_stop(stranger->host->loop, &stranger->timer);
+}
+
+static void stranger_bury_later(struct stranger *stranger)
+{
+    stranger_unwatch(stranger);
+    stranger->state = STRANGER_DONE;
+    gt_wipe(stranger->bytes, sizeof(stranger->bytes));
+    gt_list_unlink(&stranger->of_host);
+    gt_list_append(&stranger->host->dead, &stranger->of_host);
+}
+
+static void stranger_close(struct stranger *stranger)
+{
+    gt_close(&stranger->fd);
+    quota_release(&stranger->charge);
+    stranger_bury_later(stranger);
+}
+
+void stranger_host_bury(struct stranger_host *host)
+{
+    gt_list_for_each_safe (at, next, &host->dead) {
+        gt_list_unlink(at);
+        free(gt_list_entry(at, struct stranger, of_host));
+    }
+}
+
+void stranger_host_deinit(struct stranger_host *host)
+{
+    gt_list_for_each_safe (at, next, &host->living)
+        stranger_close(gt_list_entry(at, struct stranger, of_host));
+    stranger_host_bury(host);
+}
+
+void stranger_close_of(struct stranger_host *host, const void *dock)
+{
+    gt_list_for_each_safe (at, next, &host->living) {
+        struct stranger *stranger = gt_list_entry(at, struct stranger, of_host);
+        if (stranger->dock == dock)
+            stranger_close(stranger);
+    }
+}
+
+static void stranger_arm(struct stranger *stranger)
+{
+    struct ev_loop *loop = stranger->host->loop;
+
+    ev_timer_stop(loop, &stranger->timer);
+    ev_timer_set(&stranger->timer, now_seconds_to(now_ms(), stranger->deadline), 0);
+    ev_timer_start(loop, &stranger->timer);
+}
+
+static void stranger_enter(struct stranger *stranger, enum stranger_state state)
+{
+    stranger->state = state;
+}
+
+int stranger_release(struct stranger *stranger, struct quota_charge *ret_charge)
+{
+    int fd = gt_steal_fd(&stranger->fd);
+
+    quota_move(&stranger->charge, ret_charge);
+    stranger_bury_later(stranger);
+    return fd;
+}
+
+void stranger_detach(struct stranger *stranger)
+{
+    stranger_unwatch(stranger);
+    gt_list_unlink(&stranger->of_host);
+    stranger->host = NULL;
+}
+
+/* Reads on until 64 bytes are in. 0: they are; 1: not yet; 2: it ended. */
+static int stranger_read(struct stranger *stranger)
+{
+    while (stranger->n_bytes < GT_JOIN_SIZE) {
+        ssize_t n = recv(stranger->fd, stranger->bytes + stranger->n_bytes,
+                         GT_JOIN_SIZE - stranger->n_bytes, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return 1;
+        if (n <= 0)
+            return 2;
+        stranger->n_bytes += (size_t)n;
+    }
+    return 0;
+}
+
+/* A connection that came and went without a word is a health check, not an offence. */
+static void stranger_on_ended(struct stranger *stranger)
+{
+    if (stranger->n_bytes)
+        quota_punish(&stranger->charge, QUOTA_FAILED, now_ms());
+    stranger_close(stranger);
+}
+
+static void stranger_drain(struct stranger *stranger)
+{
+    if (stranger_read(stranger) != 1)
+        stranger_on_ended(stranger);
+}
+
+void stranger_refuse(struct stranger *stranger)
+{
+    gt_wipe(stranger->bytes, sizeof(stranger->bytes));
+    stranger_enter(stranger, STRANGER_DRAINING);
+    stranger_drain(stranger);
+}
+
+static void stranger_join(struct stranger *stranger)
+{
+    int r = stranger_read(stranger);
+
+    if (stranger->n_bytes && !gt_join_may_begin(stranger->bytes, stranger->n_bytes))
+        stranger_refuse(stranger);
+    else if (r == 2)
+        stranger_on_ended(stranger);
+    else if (r == 0)
+        stranger->host->on_join(stranger->host->userdata, stranger);
+    /* Careful: @stranger may be another thread's here */
+}
+
+/* The first byte is looked at and left in the socket: a TLS library wants to read it itself. */
+static void stranger_demux(struct stranger *stranger)
+{
+    struct stranger_host *host = stranger->host;
+    uint8_t first;
+    ssize_t n = recv(stranger->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        stranger_on_ended(stranger);
+        return;
+    }
+    if (first == TLS_HANDSHAKE_RECORD && host->on_tls) {
+        host->on_tls(host->userdata, stranger);
+        return;
+    }
+    stranger->deadline = GT_MIN(stranger->deadline, now_ms() + host->join_ms);
+    stranger_arm(stranger);
+    stranger_enter(stranger, STRANGER_JOINING);
+    stranger_join(stranger);
+}
+
+static void stranger_look(struct stranger *stranger)
+{
+    switch (stranger->state) {
+    case STRANGER_NEW: stranger_demux(stranger); break;
+    case STRANGER_JOINING: stranger_join(stranger); break;
+    case STRANGER_DRAINING: stranger_drain(stranger); break;
+    case STRANGER_DONE: break;
+    }
+}
+
+static void stranger_on_readable(struct ev_loop *loop, ev_io *io, int events)
+{
+    stranger_look(gt_container_of(io, struct stranger, io));
+}
+
+static void stranger_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct stranger *stranger = gt_container_of(timer, struct stranger, timer);
+
+    quota_punish(&stranger->charge, QUOTA_TIMEOUT, now_ms());
+    stranger_close(stranger);
+}
+
+static void stranger_watch(struct stranger *stranger)
+{
+    ev_io_start(stranger->host->loop, &stranger->io);
+    stranger_arm(stranger);
+}
+
+void stranger_attach(struct stranger *stranger, struct stranger_host *host)
+{
+    stranger->host = host;
+    gt_list_append(&host->living, &stranger->of_host);
+    stranger_watch(stranger);
+    stranger_join(stranger);
+}
+
+static void stranger_log_refusal(const struct gt_addr *addr, int condition)
+{
+    static struct gt_log_rate rate; /* a race between threads costs a line at most */
+    static const char *const why[] = {[QUOTA_E_PENALTY] = "penalty",
+                                      [QUOTA_E_SOURCE] = "source limit",
+                                      [QUOTA_E_FULL] = "full",
+                                      [QUOTA_E_FDS] = "descriptors"};
+    char text[GT_ADDR_TEXT];
+    unsigned left_out;
+
+    if (gt_log_is_allowed(&rate, 2, &left_out))
+        gt_info("stranger=%s refused reason=\"%s\" left-out=%u", gt_addr_text(addr, text),
+                why[condition], left_out);
+}
+
+static struct stranger *stranger_new(struct stranger_host *host, int fd, const struct gt_addr *addr,
+                                     void *dock)
+{
+    struct stranger *stranger = calloc(1, sizeof(*stranger));
+
+    if (!stranger)
+        return NULL;
+    stranger->state = host->on_tls ? STRANGER_NEW : STRANGER_JOINING;
+    stranger->host = host;
+    stranger->dock = dock;
+    stranger->fd = fd;
+    stranger->addr = *addr;
+    stranger->born_at = now_ms();
+    stranger->deadline = stranger->born_at + (host->on_tls ? host->first_ms : host->join_ms);
+    ev_io_init(&stranger->io, stranger_on_readable, fd, EV_READ);
+    ev_init(&stranger->timer, stranger_on_deadline);
+    gt_list_append(&host->living, &stranger->of_host);
+    return stranger;
+}
+
+static int stranger_admit(struct stranger *stranger)
+{
+    struct stranger_host *host = stranger->host;
+    uint8_t source[QUOTA_SOURCE];
+
+    gt_addr_source(&stranger->addr, source);
+    int r = quota_admit(host->quota, source, stranger->born_at, &stranger->charge);
+    if (r && r != QUOTA_E_FDS && host->is_vouched && !stranger_read(stranger) &&
+        host->is_vouched(host->userdata, stranger->bytes, stranger->dock))
+        r = quota_admit_known(host->quota, source, &stranger->charge);
+    return r;
+}
+
+void stranger_welcome(struct stranger_host *host, int fd, const struct gt_addr *addr, void *dock)
+{
+    struct stranger *stranger = stranger_new(host, fd, addr, dock);
+
+    if (!stranger) {
+        gt_close(&fd);
+        return;
+    }
+    int r = stranger_admit(stranger);
+    if (r) {
+        stranger_log_refusal(addr, r);
+        stranger_close(stranger);
+        return;
+    }
+    stranger_watch(stranger);
+    stranger_look(stranger); /* Careful: @stranger may be another thread's here */
+}
