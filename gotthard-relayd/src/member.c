@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The control connection. Each state has its deadline; READY's is the earliest of four things that
+ * may be due, looked at when the timer fires and not at each frame, so that traffic costs no timer
+ * and an idle member wakes the relay once per heartbeat.
+ */
+#include "member.h"
+
+#include "gotthard/log.h"
+#include "gotthard/text.h"
+
+#define MEMBER_LINGER_MS 1000 /* for the last frames */
+#define MEMBER_PAUSE_MS  250
+#define MEMBER_OUT_STOP  (MEMBER_OUT / 2) /* above it, it is not read */
+#define MEMBER_VERSION   GT_CONTROL_VERSION
+
+static const uint8_t no_rid[GT_RID_SIZE];
+
+static const char *member_state_text(enum member_state state)
+{
+    switch (state) {
+    case MEMBER_HANDSHAKE: return "handshake";
+    case MEMBER_HELLO: return "hello";
+    case MEMBER_READY: return "ready";
+    case MEMBER_PAUSED: return "paused";
+    case MEMBER_CLOSING: return "closing";
+    case MEMBER_DEAD: return "dead";
+    }
+    return "?";
+}
+
+static bool member_is_up(const struct member *member)
+{
+    return member->state == MEMBER_READY || member->state == MEMBER_PAUSED;
+}
+
+/* 15 s +- 20 %, so that a thousand clients do not breathe in step. */
+static uint64_t member_heartbeat(const struct member *member)
+{
+    uint64_t heartbeat = member->host->limits.heartbeat_ms;
+
+    return heartbeat * 4 / 5 + (uint64_t)((uintptr_t)member / 64 % 101) * heartbeat * 2 / 500;
+}
+
+static uint64_t member_ready_deadline(const struct member *member)
+{
+    const struct member_limits *limits = &member->host->limits;
+    uint64_t dead = member->heard_at + limits->dead_ms;
+    uint64_t ping = GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member);
+    uint64_t unseated = member->n_seats ? NEVER : member->unseated_at + limits->unseated_ms;
+
+    return GT_MIN(dead, GT_MIN(ping, unseated));
+}
+
+static uint64_t member_deadline(const struct member *member)
+{
+    const struct member_limits *limits = &member->host->limits;
+
+    switch (member->state) {
+    case MEMBER_HANDSHAKE: return member->entered_at + limits->handshake_ms;
+    case MEMBER_HELLO: return member->entered_at + limits->hello_ms;
+    case MEMBER_READY: return member_ready_deadline(member);
+    case MEMBER_PAUSED: return member->entered_at + MEMBER_PAUSE_MS;
+    case MEMBER_CLOSING: return member->entered_at + MEMBER_LINGER_MS;
+    case MEMBER_DEAD: return NEVER;
+    }
+    return NEVER;
+}
+
+static bool member_is_read(const struct member *member)
+{
+    switch (member->state) {
+    case MEMBER_HANDSHAKE:
+    case MEMBER_HELLO:
+    case MEMBER_CLOSING: return true;
+    case MEMBER_READY: return member->n_out < MEMBER_OUT_STOP;
+    case MEMBER_PAUSED:
+    case MEMBER_DEAD: return false;
+    }
+    return false;
+}
+
+static void member_arm(struct member *member)
+{
+    struct ev_loop *loop = member->host->loop;
+    uint64_t deadline = member_deadline(member);
+
+    ev_timer_stop(loop, &member->timer);
+    if (deadline == NEVER)
+        return;
+    ev_timer_set(&member->timer, now_seconds_to(now_ms(), deadline), 0);
+    ev_timer_start(loop, &member->timer);
+}
+
+/* What is watched follows from the state and from what is queued: here and nowhere else. */
+static void member_watch(struct member *member)
+{
+    struct ev_loop *loop = member->host->loop;
+    int events = member_is_read(member) ? EV_READ : 0;
+
+    if (member->tls && gt_tls_wants_write(member->tls))
+        events |= EV_WRITE;
+    if ((member->io.events & (EV_READ | EV_WRITE)) != events || !ev_is_active(&member->io)) {
+        ev_io_stop(loop, &member->io);
+        ev_io_set(&member->io, member->fd, events);
+        if (events && member->state != MEMBER_DEAD)
+            ev_io_start(loop, &member->io);
+    }
+}
+
+static void member_enter(struct member *member, enum member_state state)
+{
+    bool was_up = member_is_up(member);
+
+    gt_debug("member=%s %s -> %s", member->identity, member_state_text(member->state),
+             member_state_text(state));
+    member->state = state;
+    member->entered_at = now_ms();
+    member_watch(member);
+    member_arm(member);
+    if (was_up && !member_is_up(member))
+        member->host->on_gone(member->host->userdata, member);
+}
+
+static void member_log_end(const struct member *member)
+{
+    static struct gt_log_rate rate;
+    char text[GT_ADDR_TEXT];
+    unsigned left_out;
+
+    if (member->identity[0])
+        gt_info("member=%s down address=%s reason=\"%s\"", member->identity,
+                gt_addr_text(&member->addr, text), member->why);
+    else if (gt_log_is_allowed(&rate, 5, &left_out))
+        gt_info("stranger=%s handshake failed left-out=%u reason=\"%s\"",
+                gt_addr_text(&member->addr, text), left_out, member->why);
+}
+
+/* Closes it now. */
+static void member_drop(struct member *member, const char *why)
+{
+    if (member->state == MEMBER_DEAD)
+        return;
+    if (!member->why)
+        member->why = why;
+    member_enter(member, MEMBER_DEAD);
+    member_log_end(member);
+    member->tls = gt_tls_free(member->tls);
+    gt_close(&member->fd);
+    quota_release(&member->charge);
+    gt_list_unlink(&member->dirty);
+    gt_list_unlink(&member->of_host);
+    gt_list_append(&member->host->dead, &member->of_host);
+    member->host->n_members--;
+}
+
+/* --- sending ---------------------------------------------------------------------------------- */
+
+void member_send(struct member *member, const struct gt_control_frame *frame)
+{
+    uint8_t bytes[GT_CONTROL_FRAME_MAX];
+
+    if (member->state == MEMBER_DEAD || member->state == MEMBER_CLOSING)
+        return;
+    size_t n = gt_control_encode(frame, bytes);
+    if (n > MEMBER_OUT - member->n_out) {
+        gt_wipe(bytes, sizeof(bytes));
+        member_drop(member, "does not read");
+        return;
+    }
+    memcpy(member->out + member->n_out, bytes, n);
+    gt_wipe(bytes, n);
+    member->n_out += n;
+    gt_list_unlink(&member->dirty);
+    gt_list_append(&member->host->dirty, &member->dirty);
+}
+
+void member_send_code(struct member *member, enum gt_control_type type, const uint8_t *rid,
+                      enum gt_code code)
+{
+    struct gt_control_frame frame = {.type = type, .code = (uint16_t)code};
+
+    memcpy(frame.rid, rid ? rid : no_rid, GT_RID_SIZE);
+    member_send(member, &frame);
+}
+
+/* What the queue holds goes into one record, once the one before it is out. False: it is dead. */
+static bool member_flush(struct member *member)
+{
+    int r = gt_tls_flush(member->tls);
+
+    if (r == 0 && member->n_out) {
+        r = gt_tls_write(member->tls, member->out, member->n_out);
+        if (r == 0) {
+            gt_wipe(member->out, member->n_out);
+            member->n_out = 0;
+            r = gt_tls_flush(member->tls);
+        }
+    }
+    if (r == 0 || r == GT_TLS_E_AGAIN)
+        return true;
+    member_drop(member, gt_tls_why(member->tls));
+    return false;
+}
+
+void member_close(struct member *member, const char *why)
+{
+    if (member->state == MEMBER_DEAD || member->state == MEMBER_CLOSING)
+        return;
+    member->why = why;
+    gt_list_unlink(&member->dirty);
+    gt_list_append(&member->host->dirty, &member->dirty);
+    member_enter(member, MEMBER_CLOSING);
+}
+
+void member_fail(struct member *member, enum gt_code code, const uint8_t *rid, const char *why)
+{
+    member_send_code(member, GT_CONTROL_ERROR, rid, code);
+    member_close(member, why);
+}
+
+/* All is queued in TLS: close_notify behind it, then the FIN, then wait for theirs. */
+static void member_finish(struct member *member)
+{
+    if (member->n_out || gt_tls_wants_write(member->tls))
+        return;
+    gt_tls_close(member->tls);
+    if (!gt_tls_wants_write(member->tls))
+        shutdown(member->fd, SHUT_WR);
+}
+
+static void member_settle(struct member *member)
+{
+    gt_list_unlink(&member->dirty);
+    if (member->state == MEMBER_DEAD || !member_flush(member))
+        return;
+    if (member->state == MEMBER_CLOSING)
+        member_finish(member);
+    member_watch(member);
+}
+
+/* --- receiving -------------------------------------------------------------------------------- */
+
+static void member_on_hello(struct member *member, const struct gt_control_frame *frame)
+{
+    const struct member_host *host = member->host;
+    struct gt_control_frame welcome = {.type = GT_CONTROL_WELCOME};
+    char text[GT_ADDR_TEXT], software[GT_SOFTWARE_MAX + 1];
+
+    if (frame->hello.version_min > MEMBER_VERSION || frame->hello.version_max < MEMBER_VERSION) {
+        member_fail(member, GT_CODE_VERSION, NULL, "no version in common");
+        return;
+    }
+    welcome.welcome.version = MEMBER_VERSION;
+    memcpy(welcome.welcome.boot_id, host->boot_id, sizeof(host->boot_id));
+    welcome.welcome.heartbeat_ms = (uint32_t)host->limits.heartbeat_ms;
+    welcome.welcome.max_streams = host->limits.n_streams;
+    welcome.welcome.ttl_s = (uint32_t)(host->limits.lifetime_ms / 1000);
+    member->unseated_at = now_ms();
+    member_enter(member, MEMBER_READY);
+    member_send(member, &welcome);
+    gt_info("member=%s up address=%s software=\"%s\"", member->identity,
+            gt_addr_text(&member->addr, text),
+            gt_text_escape(gt_span_text(frame->hello.software), software, sizeof(software)));
+}
+
+static void member_on_ping(struct member *member, const struct gt_control_frame *frame)
+{
+    member_send(member, &(struct gt_control_frame){.type = GT_CONTROL_PONG, .ping = frame->ping});
+}
+
+static void member_on_ready_frame(struct member *member, const struct gt_control_frame *frame)
+{
+    switch (frame->type) {
+    case GT_CONTROL_RENDEZVOUS:
+    case GT_CONTROL_OPEN:
+    case GT_CONTROL_STREAM_END:
+    case GT_CONTROL_BYE: member->host->on_frame(member->host->userdata, member, frame); return;
+    case GT_CONTROL_PING: member_on_ping(member, frame); return;
+    case GT_CONTROL_PONG: return;
+    case GT_CONTROL_ERROR: member_close(member, gt_code_text(frame->code)); return;
+    case GT_CONTROL_HELLO:
+    case GT_CONTROL_WELCOME:
+    case GT_CONTROL_SESSION:
+    case GT_CONTROL_PEER:
+    case GT_CONTROL_TICKET:
+    case GT_CONTROL_RESTARTING:
+        member_fail(member, GT_CODE_PROTOCOL, NULL, "a frame that is not a client's to send");
+        return;
+    }
+}
+
+static void member_on_frame(struct member *member, const struct gt_control_frame *frame)
+{
+    switch (member->state) {
+    case MEMBER_HELLO:
+        if (frame->type == GT_CONTROL_HELLO)
+            member_on_hello(member, frame);
+        else
+            member_fail(member, GT_CODE_PROTOCOL, NULL, "a frame before HELLO");
+        return;
+    case MEMBER_READY: member_on_ready_frame(member, frame); return;
+    case MEMBER_HANDSHAKE:
+    case MEMBER_PAUSED:
+    case MEMBER_CLOSING:
+    case MEMBER_DEAD: return;
+    }
+}
+
+/* May one more frame be read now? Two seconds' worth may come at once. */
+static bool member_spend(struct member *member)
+{
+    uint64_t now = now_ms(),
+             earned = (now - member->tokens_at) * member->host->limits.n_frames / 1000;
+    unsigned max = 2 * member->host->limits.n_frames;
+
+    if (earned) {
+        member->tokens = (unsigned)GT_MIN(member->tokens + earned, (uint64_t)max);
+        member->tokens_at = now;
+    }
+    if (!member->tokens)
+        return false;
+    member->tokens--;
+    return true;
+}
+
+static bool member_is_decoding(const struct member *member)
+{
+    return member->state == MEMBER_HELLO || member->state == MEMBER_READY;
+}
+
+/* One frame out of the buffer. False: none, or not now. */
+static bool member_decode(struct member *member)
+{
+    struct gt_control_frame frame;
+    size_t used = 0;
+    int r = gt_control_decode(member->in, member->n_in, &frame, &used);
+
+    if (r == GT_CONTROL_E_SHORT)
+        return false;
+    if (r == GT_CONTROL_E_BAD) {
+        member_fail(member, GT_CODE_PROTOCOL, NULL, "an ill-formed frame");
+        return false;
+    }
+    if (!member_spend(member)) {
+        member_enter(member, MEMBER_PAUSED);
+        return false;
+    }
+    member->n_in -= used;
+    memmove(member->in, member->in + used, member->n_in);
+    if (r == 0)
+        member_on_frame(member, &frame);
+    return member_is_decoding(member);
+}
+
+/* Reads until there is nothing more, or it has said too much for now. */
+static void member_read(struct member *member)
+{
+    while (member_is_decoding(member) && member->n_out < MEMBER_OUT_STOP) {
+        size_t n = 0;
+        if (member_decode(member))
+            continue;
+        if (!member_is_decoding(member))
+            break;
+        int r = gt_tls_read(member->tls, member->in + member->n_in,
+                            sizeof(member->in) - member->n_in, &n);
+        if (r == GT_TLS_E_AGAIN)
+            break;
+        if (r) {
+            member_drop(member, r == GT_TLS_E_CLOSED ? "closed" : gt_tls_why(member->tls));
+            return;
+        }
+        member->n_in += n;
+        member->heard_at = now_ms();
+    }
+    if (member->state != MEMBER_DEAD)
+        member_settle(member);
+}
+
+static void member_on_proved(struct member *member)
+{
+    struct gt_span identity = gt_tls_identity(member->tls);
+
+    quota_know(&member->charge);
+    if (!gt_key_parse_identity(identity, &member->role, member->name)) {
+        member_drop(member, "an ill-formed identity");
+        return;
+    }
+    gt_key_identity(member->role, member->name, member->identity);
+    member->heard_at = now_ms();
+    member_enter(member, MEMBER_HELLO);
+    member_read(member);
+}
+
+static void member_shake(struct member *member)
+{
+    int r = gt_tls_handshake(member->tls);
+
+    if (r == 0) {
+        member_on_proved(member);
+    } else if (r == GT_TLS_E_AGAIN) {
+        member_watch(member);
+    } else {
+        quota_punish(&member->charge, QUOTA_FAILED, now_ms());
+        member_drop(member, gt_tls_why(member->tls));
+    }
+}
+
+/* Whatever still comes is thrown away, until they have closed too. */
+static void member_linger(struct member *member)
+{
+    uint8_t waste[4096];
+    ssize_t n = recv(member->fd, waste, sizeof(waste), MSG_DONTWAIT);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        member_drop(member, "closed");
+    else if (member->n_out || gt_tls_wants_write(member->tls))
+        member_settle(member);
+}
+
+static void member_on_ready(struct ev_loop *loop, ev_io *io, int events)
+{
+    struct member *member = gt_container_of(io, struct member, io);
+
+    switch (member->state) {
+    case MEMBER_HANDSHAKE: member_shake(member); break;
+    case MEMBER_HELLO:
+    case MEMBER_READY: member_read(member); break;
+    case MEMBER_PAUSED: member_settle(member); break;
+    case MEMBER_CLOSING: member_linger(member); break;
+    case MEMBER_DEAD: break;
+    }
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+static void member_on_ready_deadline(struct member *member)
+{
+    const struct member_limits *limits = &member->host->limits;
+    uint64_t now = now_ms();
+
+    if (now >= member->heard_at + limits->dead_ms) {
+        member_drop(member, "silent");
+        return;
+    }
+    if (!member->n_seats && now >= member->unseated_at + limits->unseated_ms) {
+        member_send_code(member, GT_CONTROL_BYE, NULL, GT_CODE_EXPIRED);
+        member_close(member, "without a session");
+        return;
+    }
+    if (now >= GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member)) {
+        member->pinged_at = now;
+        member_send(member, &(struct gt_control_frame){.type = GT_CONTROL_PING, .ping = now});
+    }
+    if (member->state == MEMBER_READY)
+        member_arm(member);
+}
+
+static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct member *member = gt_container_of(timer, struct member, timer);
+
+    switch (member->state) {
+    case MEMBER_HANDSHAKE:
+        quota_punish(&member->charge, QUOTA_TIMEOUT, now_ms());
+        member_drop(member, "handshake timeout");
+        break;
+    case MEMBER_HELLO: member_drop(member, "no HELLO"); break;
+    case MEMBER_READY: member_on_ready_deadline(member); break;
+    case MEMBER_PAUSED:
+        member_enter(member, MEMBER_READY);
+        member_read(member);
+        break;
+    case MEMBER_CLOSING: member_drop(member, "closed"); break;
+    case MEMBER_DEAD: break;
+    }
+}
+
+void member_seat(struct member *member)
+{
+    member->n_seats++;
+}
+
+void member_unseat(struct member *member)
+{
+    member->n_seats--;
+    member->unseated_at = now_ms();
+    if (member->state == MEMBER_READY)
+        member_arm(member);
+}
+
+/* --- birth and burial ------------------------------------------------------------------------- */
+
+void member_new(struct member_host *host, int fd, const struct gt_addr *addr, uint64_t since,
+                struct quota_charge *charge)
+{
+    struct member *member = calloc(1, sizeof(*member));
+
+    if (!member || gt_tls_new_server(host->tls, fd, host->psk, host->userdata, &member->tls)) {
+        free(member);
+        gt_close(&fd);
+        quota_release(charge);
+        return;
+    }
+    member->host = host;
+    member->fd = fd;
+    member->addr = *addr;
+    member->tokens = 2 * host->limits.n_frames;
+    member->entered_at = member->tokens_at = since;
+    quota_move(charge, &member->charge);
+    gt_list_init(&member->dirty);
+    gt_list_append(&host->living, &member->of_host);
+    host->n_members++;
+    ev_io_init(&member->io, member_on_ready, fd, EV_READ);
+    ev_init(&member->timer, member_on_timer);
+    member_arm(member);
+    member_shake(member);
+}
+
+void member_host_init(struct member_host *host, struct ev_loop *loop)
+{
+    *host = (struct member_host){.loop = loop};
+    gt_list_init(&host->living);
+    gt_list_init(&host->dead);
+    gt_list_init(&host->dirty);
+}
+
+void member_host_settle(struct member_host *host)
+{
+    /* One that dies here may make others dirty. */
+    while (!gt_list_is_empty(&host->dirty))
+        member_settle(gt_list_entry(host->dirty.next, struct member, dirty));
+    gt_list_for_each_safe (at, next, &host->dead) {
+        struct member *member = gt_list_entry(at, struct member, of_host);
+        gt_list_unlink(at);
+        gt_wipe(member, sizeof(*member));
+        free(member);
+    }
+}
+
+void member_host_deinit(struct member_host *host)
+{
+    gt_list_for_each_safe (at, next, &host->living)
+        member_drop(gt_list_entry(at, struct member, of_host), "the relay is stopping");
+    member_host_settle(host);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A client's control connection, seen from the relay: TLS with the key of its identity, HELLO, and
+ * then frames both ways with a heartbeat. It knows frames and their order; what they ask for is its
+ * whole's to decide. Who it is was proved in the handshake and is never read from a frame.
+ *
+ * Its memory is fixed when it is accepted. One that does not read what it is sent is not read
+ * either, and in the end lost.
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/control.h"
+#include "gotthard/sock.h"
+#include "gotthard/tls.h"
+#include "now.h"
+#include "quota.h"
+
+#define MEMBER_OUT (16 * 1024) /* one TLS record */
+
+enum member_state {
+    MEMBER_HANDSHAKE,
+    MEMBER_HELLO,   /* proved who it is; its HELLO is awaited */
+    MEMBER_READY,   /* frames both ways */
+    MEMBER_PAUSED,  /* sent too many frames: not read for a moment */
+    MEMBER_CLOSING, /* its last frames are on their way out */
+    MEMBER_DEAD,    /* closed: to be buried */
+};
+
+struct member;
+
+struct member_limits {
+    uint64_t handshake_ms, hello_ms, heartbeat_ms, dead_ms, unseated_ms, lifetime_ms;
+    unsigned n_frames; /* per second */
+    uint16_t n_streams;
+};
+
+struct member_host {
+    struct ev_loop *loop;
+    struct gt_tls_context *tls; /* borrows */
+    gt_tls_psk_fn psk;
+    struct member_limits limits;
+    uint8_t boot_id[16];
+    size_t n_members;
+    struct gt_list living, dead, dirty; /* dirty: something to flush before sleep */
+    /* One of RENDEZVOUS, OPEN, STREAM_END, BYE, of a READY member. */
+    void (*on_frame)(void *userdata, struct member *member, const struct gt_control_frame *frame);
+    /* It was READY and is not any more: nothing can be sent to it. */
+    void (*on_gone)(void *userdata, struct member *member);
+    void *userdata;
+};
+
+struct member {
+    enum member_state state;
+    struct member_host *host;
+    int fd;
+    struct gt_addr addr;
+    struct quota_charge charge;
+    struct gt_tls *tls;
+    char identity[GT_IDENTITY_MAX + 1]; /* "g1:o:alice" */
+    enum gt_role role;
+    char name[GT_NAME_MAX + 1];
+    ev_io io;
+    ev_timer timer;
+    uint64_t entered_at, heard_at, pinged_at, unseated_at;
+    size_t n_seats;  /* sessions it is in, kept by its whole through member_seat/unseat */
+    unsigned tokens; /* frames it may still send this second */
+    uint64_t tokens_at;
+    const char *why; /* it ended */
+    struct gt_list of_host, dirty;
+    size_t n_in, n_out;
+    uint8_t in[2 * GT_CONTROL_FRAME_MAX];
+    uint8_t out[MEMBER_OUT];
+};
+
+void member_host_init(struct member_host *host, struct ev_loop *loop);
+/* Sends what is queued and frees the dead; before the loop sleeps. */
+void member_host_settle(struct member_host *host);
+void member_host_deinit(struct member_host *host);
+
+/* Takes @fd, accepted at @since, and what @charge holds; closes both if it cannot. */
+void member_new(struct member_host *host, int fd, const struct gt_addr *addr, uint64_t since,
+                struct quota_charge *charge);
+
+/* Queues a frame; it goes out before the loop sleeps. Fine in any state: dropped when it is over.
+ */
+void member_send(struct member *member, const struct gt_control_frame *frame);
+void member_send_code(struct member *member, enum gt_control_type type, const uint8_t *rid,
+                      enum gt_code code);
+void member_seat(struct member *member);
+void member_unseat(struct member *member);
+/* Sends what is queued, says goodbye in TLS and closes; 1 s at most. @why (static) for the log. */
+void member_close(struct member *member, const char *why);
+/* ERROR with @code first. */
+void member_fail(struct member *member, enum gt_code code, const uint8_t *rid, const char *why);

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The sessions of the relay: who is in which, what members ask for, what planes report, and what
+ * becomes of it. Here the decisions of session.c and streams.c turn into frames, letters, ports and
+ * timers. It lives in the control thread.
+ */
+#pragma once
+
+#include <uthash.h>
+
+#include "dock.h"
+#include "member.h"
+#include "plane.h"
+#include "ports.h"
+#include "session.h"
+
+struct registry_limits {
+    struct session_limits session;
+    uint64_t lifetime_ms, ticket_ms;
+    size_t n_sessions, n_sessions_per_identity, n_streams, n_tickets;
+};
+
+enum registry_state {
+    REGISTRY_OPEN,
+    REGISTRY_DRAINING, /* no new sessions, the old ones go on for a moment */
+    REGISTRY_CLOSED,
+};
+
+struct entry {
+    struct session session;
+    struct registry *registry;
+    struct plane *plane;
+    struct dock *dock; /* the plane's; only handed over in letters */
+    ev_timer timer;
+    uint64_t n_streams, n_up, n_down; /* ended streams and their bytes */
+    UT_hash_handle by_rid, by_serial;
+    struct gt_list dead;
+};
+
+struct registry {
+    enum registry_state state;
+    struct ev_loop *loop;
+    struct quota *quota;
+    struct ports ports;
+    struct plane **planes; /* borrows */
+    size_t n_planes;
+    struct gt_addr bind; /* of sessions' ports */
+    struct registry_limits limits;
+    struct entry *by_rid, *by_serial;
+    struct gt_list dead;
+    uint64_t serial;
+    uint64_t n_born, n_unlisted; /* sessions; events in states that do not know them */
+};
+
+/* @planes is set before the first session. */
+int registry_init(struct registry *registry, struct ev_loop *loop, struct quota *quota,
+                  uint16_t ports_from, uint16_t ports_to, uint64_t rest_ms) GT_MUST_CHECK;
+void registry_deinit(struct registry *registry);
+/* Frees what ended; before the loop sleeps. */
+void registry_bury(struct registry *registry);
+
+/* From members. */
+void registry_on_frame(struct registry *registry, struct member *member,
+                       const struct gt_control_frame *frame);
+void registry_on_gone(struct registry *registry, struct member *member);
+/* PAIRED and ENDED, from planes. The letter stays the caller's. */
+void registry_on_letter(struct registry *registry, const struct letter *letter);
+
+void registry_drain(struct registry *registry);
+/* Ends every session. */
+void registry_close(struct registry *registry, enum gt_code code);
+/* Is any stream joined or about to be? */
+bool registry_is_busy(const struct registry *registry);
+size_t registry_n_sessions(const struct registry *registry);
+/* One log line a session. */
+void registry_show(const struct registry *registry);

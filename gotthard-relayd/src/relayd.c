@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The control thread: it accepts on the main port, holds the control connections and the sessions,
+ * starts the planes, and listens to signals and to the service manager. Signals come through the
+ * loop, so that nothing ever happens inside a handler.
+ *
+ * A reload is all or nothing: whatever could fail is done before anything is changed. After start
+ * the relay opens no file but its configuration, connects to nobody and starts no program.
+ */
+#include "relayd.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "gotthard/log.h"
+#include "gotthard/notify.h"
+#include "registry.h"
+
+#define N_LISTENERS_MAX     8
+#define N_PLANES_MAX        64
+#define N_OWN_FDS           16 /* the standard three, the loop's, signals, main listeners, a spare */
+#define N_FDS_MIN           16 /* below which there is no point in running */
+#define N_PIPES_MAX         1024
+#define BACKLOG             1024
+#define RELAYD_RECONNECT_MS 1000
+#define RELAYD_TRY_FOR_MS   60000
+#define RELAYD_FLUSH_S      1.0 /* for the last frames */
+
+enum relayd_state {
+    RELAYD_RUNNING,
+    RELAYD_DRAINING, /* told to stop: streams may end in peace */
+    RELAYD_CLOSING,  /* sessions are over, their last frames are on their way */
+};
+
+struct relayd {
+    enum relayd_state state;
+    struct gt_config *config;
+    const struct settings *settings;
+    const struct gt_config_args *args;
+    struct gt_key key;
+    struct ev_loop *loop;
+    struct gt_tls_context *tls;
+    struct quota quota;
+    struct plane *planes[N_PLANES_MAX];
+    size_t n_planes;
+    struct mailbox inbox;
+    struct registry registry;
+    struct member_host members;
+    struct stranger_host strangers;
+    struct listener listeners[N_LISTENERS_MAX];
+    size_t n_listeners;
+    struct spare spare;
+    struct gt_watchdog watchdog;
+    ev_signal on_term, on_int, on_hup, on_usr1;
+    ev_timer stop;
+    ev_prepare before_sleep;
+};
+
+/* --- settings to limits ----------------------------------------------------------------------- */
+
+static struct quota_limits relayd_quota_limits(const struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+    /* On a small budget strangers may never have it all. */
+    size_t n_max = GT_MIN(s->n_preauth, GT_MAX(relayd->quota.n_fds_max / 4, (size_t)4));
+
+    return (struct quota_limits){
+        .n_strangers = n_max,
+        .n_early = GT_MIN(s->n_preauth_drop_from, n_max),
+        .n_per_source = s->n_per_source,
+        .penalty_failed_ms = s->penalty_failed_ms,
+        .penalty_timeout_ms = s->penalty_timeout_ms,
+        .penalty_max_ms = s->penalty_max_ms,
+    };
+}
+
+static struct plane_limits relayd_plane_limits(const struct settings *s)
+{
+    struct plane_limits limits = {
+        .join_ms = s->join_ms,
+        .pair = {.second_ms = s->second_ms, .half_closed_ms = s->half_closed_ms, .budget = 1 << 20},
+    };
+
+    if (s->congestion)
+        snprintf(limits.pair.congestion, sizeof(limits.pair.congestion), "%s", s->congestion);
+    return limits;
+}
+
+/* All limits that live in this thread. */
+static void relayd_apply(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+    struct quota_limits quota_limits = relayd_quota_limits(relayd);
+
+    quota_change(&relayd->quota, &quota_limits);
+    relayd->strangers.first_ms = s->handshake_ms;
+    relayd->strangers.join_ms = s->join_ms;
+    relayd->members.limits = (struct member_limits){
+        .handshake_ms = s->handshake_ms,
+        .hello_ms = s->hello_ms,
+        .heartbeat_ms = s->heartbeat_ms,
+        .dead_ms = s->dead_ms,
+        .unseated_ms = s->half_ms,
+        .lifetime_ms = s->lifetime_ms,
+        .n_frames = (unsigned)s->n_frames,
+        .n_streams = (uint16_t)s->n_streams,
+    };
+    relayd->registry.limits = (struct registry_limits){
+        .session = {s->half_ms, s->idle_ms, s->grace_ms},
+        .lifetime_ms = s->lifetime_ms,
+        .ticket_ms = s->ticket_ms,
+        .n_sessions = s->n_sessions,
+        .n_sessions_per_identity = s->n_sessions_per_identity,
+        .n_streams = s->n_streams,
+        .n_tickets = s->n_tickets,
+    };
+}
+
+static void relayd_log_level(const struct settings *settings)
+{
+    enum gt_log_level level;
+
+    if (!gt_log_parse_level(settings->level, &level))
+        gt_log_open("gotthard-relayd", level);
+}
+
+static void relayd_warn(const struct relayd *relayd)
+{
+    if (relayd->key.kind == GT_KEY_MASTER)
+        gt_warn("this is the fleet's key, and a relay holding it holds more than it needs: "
+                "`gotthard-cli keygen relay` makes one that opens no tunnel (gk1r....)");
+    if (relayd->key.is_passphrase)
+        gt_warn("the key is a passphrase; 32 random bytes are better");
+}
+
+/* --- callbacks between the parts -------------------------------------------------------------- */
+
+static bool relayd_psk(void *userdata, struct gt_span identity, uint8_t *ret_psk)
+{
+    const struct relayd *relayd = userdata;
+    char name[GT_NAME_MAX + 1];
+    enum gt_role role;
+
+    return gt_key_parse_identity(identity, &role, name) &&
+           !gt_key_client(&relayd->key, role, name, ret_psk);
+}
+
+static void relayd_on_frame(void *userdata, struct member *member,
+                            const struct gt_control_frame *frame)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_frame(&relayd->registry, member, frame);
+}
+
+static void relayd_on_gone(void *userdata, struct member *member)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_gone(&relayd->registry, member);
+}
+
+static void relayd_on_letter(void *userdata, struct letter *letter)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_letter(&relayd->registry, letter);
+    letter_free(letter);
+}
+
+static void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr)
+{
+    struct relayd *relayd = userdata;
+
+    stranger_welcome(&relayd->strangers, fd, addr, NULL);
+}
+
+static void relayd_on_tls(void *userdata, struct stranger *stranger)
+{
+    struct relayd *relayd = userdata;
+    struct quota_charge charge;
+    struct gt_addr addr = stranger->addr;
+    uint64_t since = stranger->born_at;
+    int fd = stranger_release(stranger, &charge);
+
+    member_new(&relayd->members, fd, &addr, since, &charge);
+}
+
+/* A JOIN at the main port: its ticket's id says which plane it belongs to. */
+static void relayd_on_join(void *userdata, struct stranger *stranger)
+{
+    struct relayd *relayd = userdata;
+    struct gt_join join;
+
+    if (gt_join_decode(stranger->bytes, &join)) {
+        stranger_refuse(stranger);
+        return;
+    }
+    unsigned routing = (unsigned)join.id[0] << 8 | join.id[1];
+    gt_wipe(&join, sizeof(join));
+    if (plane_join(relayd->planes[routing % relayd->n_planes], stranger))
+        stranger_refuse(stranger);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void relayd_stop_listening(struct relayd *relayd)
+{
+    for (size_t i = 0; i < relayd->n_listeners; i++)
+        listener_stop(&relayd->listeners[i]);
+    relayd->n_listeners = 0;
+}
+
+static void relayd_close(struct relayd *relayd)
+{
+    relayd->state = RELAYD_CLOSING;
+    registry_close(&relayd->registry, GT_CODE_SHUTDOWN);
+    gt_list_for_each_safe (at, next, &relayd->members.living) {
+        struct member *member = gt_list_entry(at, struct member, of_host);
+        member_send_code(member, GT_CONTROL_BYE, NULL, GT_CODE_SHUTDOWN);
+        member_close(member, "the relay is stopping");
+    }
+    ev_timer_stop(relayd->loop, &relayd->stop);
+    ev_timer_set(&relayd->stop, RELAYD_FLUSH_S, 0);
+    ev_timer_start(relayd->loop, &relayd->stop);
+}
+
+static void relayd_on_stop(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct relayd *relayd = gt_container_of(timer, struct relayd, stop);
+
+    if (relayd->state == RELAYD_DRAINING)
+        relayd_close(relayd);
+    else
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void relayd_drain(struct relayd *relayd)
+{
+    struct gt_control_frame frame = {.type = GT_CONTROL_RESTARTING};
+
+    gt_notify("STOPPING=1\nSTATUS=Draining");
+    gt_info("draining sessions=%zu", registry_n_sessions(&relayd->registry));
+    relayd->state = RELAYD_DRAINING;
+    relayd_stop_listening(relayd);
+    registry_drain(&relayd->registry);
+    frame.restarting.reconnect_in_ms = RELAYD_RECONNECT_MS;
+    frame.restarting.try_for_ms = RELAYD_TRY_FOR_MS;
+    gt_list_for_each_safe (at, next, &relayd->members.living)
+        member_send(gt_list_entry(at, struct member, of_host), &frame);
+    ev_timer_set(&relayd->stop, (double)relayd->settings->drain_ms / 1000, 0);
+    ev_timer_start(relayd->loop, &relayd->stop);
+}
+
+/* The first asks to end in peace, the second at once. */
+static void relayd_on_term(struct ev_loop *loop, ev_signal *signal, int events)
+{
+    struct relayd *relayd = signal->data;
+
+    if (relayd->state == RELAYD_RUNNING)
+        relayd_drain(relayd);
+    else
+        ev_break(loop, EVBREAK_ALL);
+}
+
+/* Is there still something that the drain waits for? */
+static void relayd_check_drain(struct relayd *relayd)
+{
+    if (relayd->state == RELAYD_DRAINING && !registry_is_busy(&relayd->registry))
+        relayd_close(relayd);
+    if (relayd->state == RELAYD_CLOSING && !relayd->members.n_members)
+        ev_break(relayd->loop, EVBREAK_ALL);
+}
+
+/* --- reload and status ------------------------------------------------------------------------ */
+
+static void relayd_warn_unchanged(const struct settings *old, const struct settings *new)
+{
+    const char *congestion[] = {old->congestion ? old->congestion : "",
+                                new->congestion ? new->congestion : ""};
+
+    if (old->port != new->port || strcmp(old->bind, new->bind) ||
+        old->n_threads != new->n_threads || strcmp(old->splice, new->splice) ||
+        old->pipe_size != new->pipe_size || old->n_descriptors != new->n_descriptors)
+        gt_warn("server.port, server.bind, relay.threads, relay.splice, relay.pipe_size and "
+                "limits.descriptors change with the next start only");
+    if (strcmp(congestion[0], congestion[1]))
+        gt_info("relay.congestion applies to new connections");
+}
+
+static bool relayd_reload(struct relayd *relayd, char *ret_error)
+{
+    struct gt_config *config;
+    struct gt_key key;
+    int r = settings_load(relayd->args, &config, &key, ret_error);
+
+    if (r < 0)
+        snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s", strerror(-r));
+    if (r)
+        return false;
+    const struct settings *new = gt_config_settings(config);
+    if (ports_change(&relayd->registry.ports, (uint16_t) new->ports_from, (uint16_t) new->ports_to,
+                     new->ports_rest_ms)) {
+        snprintf(ret_error, GT_CONFIG_ERROR_MAX, "no memory");
+        gt_config_free(config);
+        gt_key_wipe(&key);
+        return false;
+    }
+    relayd_warn_unchanged(relayd->settings, new);
+    gt_config_free(relayd->config);
+    relayd->config = config;
+    relayd->settings = new;
+    relayd->key = key;
+    gt_key_wipe(&key);
+    return true;
+}
+
+static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
+{
+    struct relayd *relayd = signal->data;
+    char error[GT_CONFIG_ERROR_MAX];
+
+    if (!relayd_reload(relayd, error)) {
+        gt_error("configuration not reloaded, the old one stays: %s", error);
+        return;
+    }
+    relayd_log_level(relayd->settings);
+    relayd_apply(relayd);
+    struct plane_limits limits = relayd_plane_limits(relayd->settings);
+    for (size_t i = 0; i < relayd->n_planes; i++)
+        if (plane_change(relayd->planes[i], &limits))
+            gt_warn("plane=%zu keeps its old limits reason=\"no memory\"", i);
+    gt_info("configuration reloaded");
+    relayd_warn(relayd);
+}
+
+static void relayd_show_plane(const struct plane *plane)
+{
+    const struct plane_counts *counts = &plane->counts;
+
+    gt_info("status plane=%u sessions=%u tickets=%u pairs=%u pipes=%u bytes=%lu wake-ups=%lu",
+            plane->index, atomic_load(&counts->n_docks), atomic_load(&counts->n_tickets),
+            atomic_load(&counts->n_pairs), atomic_load(&counts->n_pipes),
+            atomic_load(&counts->n_bytes), atomic_load(&counts->n_wakeups));
+}
+
+static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
+{
+    struct relayd *relayd = signal->data;
+    const struct registry *registry = &relayd->registry;
+    unsigned n_pairs = 0, n_tickets = 0;
+    unsigned long n_wakeups = ev_iteration(loop);
+    struct quota_counts counts;
+
+    for (size_t i = 0; i < relayd->n_planes; i++) {
+        n_pairs += atomic_load(&relayd->planes[i]->counts.n_pairs);
+        n_tickets += atomic_load(&relayd->planes[i]->counts.n_tickets);
+        n_wakeups += atomic_load(&relayd->planes[i]->counts.n_wakeups);
+    }
+    quota_count(&relayd->quota, &counts);
+    gt_info("status sessions=%zu members=%zu pairs=%u tickets=%u ports=%zu/%zu fds=%zu/%zu "
+            "strangers=%zu refused=%zu born=%llu unlisted=%llu wake-ups=%lu",
+            registry_n_sessions(registry), relayd->members.n_members, n_pairs, n_tickets,
+            ports_n_taken(&registry->ports), ports_n(&registry->ports), counts.n_fds,
+            counts.n_fds_max, counts.n_strangers, counts.n_refused,
+            (unsigned long long)registry->n_born, (unsigned long long)registry->n_unlisted,
+            n_wakeups);
+    for (size_t i = 0; i < relayd->n_planes; i++)
+        relayd_show_plane(relayd->planes[i]);
+    registry_show(registry);
+}
+
+/* --- the start -------------------------------------------------------------------------------- */
+
+static void relayd_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int events)
+{
+    struct relayd *relayd = gt_container_of(prepare, struct relayd, before_sleep);
+
+    relayd_check_drain(relayd);
+    member_host_settle(&relayd->members);
+    stranger_host_bury(&relayd->strangers);
+    registry_bury(&relayd->registry);
+}
+
+static void relayd_signal(struct relayd *relayd, ev_signal *watcher, int number,
+                          void (*on_signal)(struct ev_loop *, ev_signal *, int))
+{
+    ev_signal_init(watcher, on_signal, number);
+    watcher->data = relayd;
+    ev_signal_start(relayd->loop, watcher);
+}
+
+/* As many descriptors as the system grants, or as the configuration allows. */
+static size_t relayd_n_descriptors(const struct settings *settings)
+{
+    struct rlimit limit = {1024, 1024};
+
+    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+        struct rlimit raised = {GT_MIN(limit.rlim_max, (rlim_t)1 << 20), limit.rlim_max};
+        if (!setrlimit(RLIMIT_NOFILE, &raised))
+            limit = raised;
+    }
+    size_t n = (size_t)GT_MIN(limit.rlim_cur, (rlim_t)1 << 20);
+    return settings->n_descriptors ? GT_MIN(n, (size_t)settings->n_descriptors) : n;
+}
+
+static size_t relayd_n_threads(const struct settings *settings)
+{
+    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (settings->n_threads)
+        return settings->n_threads;
+    return n_cores < 1 ? 1 : GT_MIN((size_t)n_cores, (size_t)8);
+}
+
+struct relayd_budget {
+    size_t n_connections, n_pipes; /* pipes of one plane */
+};
+
+static int relayd_budget(const struct relayd *relayd, struct relayd_budget *ret)
+{
+    size_t n = relayd_n_descriptors(relayd->settings);
+    size_t n_fixed = N_OWN_FDS + relayd->n_planes * PLANE_N_FDS;
+
+    if (n < n_fixed + N_FDS_MIN) {
+        gt_error("%zu file descriptors are too few: raise the limit to %zu at least", n,
+                 n_fixed + N_FDS_MIN);
+        return RELAYD_E_SMALL;
+    }
+    size_t n_pipes = GT_MIN((n - n_fixed) / 16, (size_t)N_PIPES_MAX) / relayd->n_planes;
+    ret->n_pipes = GT_MAX(n_pipes, (size_t)1);
+    ret->n_connections = n - n_fixed - 2 * ret->n_pipes * relayd->n_planes;
+    return 0;
+}
+
+static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
+{
+    struct plane_settings settings = {
+        .outbox = &relayd->inbox,
+        .quota = &relayd->quota,
+        .pipe_kind = strcmp(relayd->settings->splice, "off") ? PIPE_SPLICED : PIPE_COPIED,
+        .pipe_size = relayd->settings->pipe_size,
+        .n_pipes_max = n_pipes,
+        .limits = relayd_plane_limits(relayd->settings),
+    };
+    size_t n_wanted = relayd->n_planes;
+
+    for (relayd->n_planes = 0; relayd->n_planes < n_wanted; relayd->n_planes++) {
+        settings.index = (unsigned)relayd->n_planes;
+        int r = plane_new(&settings, &relayd->planes[relayd->n_planes]);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+/* Where to listen: "*" is every address of both families, or of IPv4 where there is no IPv6. */
+static int relayd_bind(const char *bind, uint16_t port, struct gt_addr *ret, int *ret_fd)
+{
+    const char *const hosts[] = {strcmp(bind, "*") ? bind : "::",
+                                 strcmp(bind, "*") ? bind : "0.0.0.0"};
+    int fd = -EINVAL;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(hosts) && fd < 0; i++) {
+        if (gt_addr_parse(hosts[i], port, ret))
+            return -EINVAL;
+        fd = gt_sock_listen(ret, BACKLOG);
+        if (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL)
+            break;
+    }
+    *ret_fd = fd;
+    return fd < 0 ? fd : 0;
+}
+
+static void relayd_listen_on(struct relayd *relayd, int fd)
+{
+    listener_start(&relayd->listeners[relayd->n_listeners++], relayd->loop, fd, &relayd->spare,
+                   relayd_on_accept, relayd);
+}
+
+/* The main listener: given by the service manager, or made here. Either way the address of the
+ * sessions' ports is the configured one. */
+static int relayd_listen(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+    unsigned n_given = gt_notify_listen_fds();
+    bool is_any = !strcmp(s->bind, "*");
+    int fd;
+
+    for (unsigned i = 0; i < n_given && i < N_LISTENERS_MAX; i++)
+        relayd_listen_on(relayd, 3 + (int)i);
+    if (n_given) {
+        if (!gt_addr_parse(is_any ? "::" : s->bind, 0, &relayd->registry.bind))
+            return 0;
+        gt_error("server.bind: \"%s\" is no address", s->bind);
+        return RELAYD_E_LISTEN;
+    }
+    int r = relayd_bind(s->bind, (uint16_t)s->port, &relayd->registry.bind, &fd);
+    if (r) {
+        gt_error_errno(r, "cannot listen on %s port %llu", s->bind, (unsigned long long)s->port);
+        return RELAYD_E_LISTEN;
+    }
+    relayd_listen_on(relayd, fd);
+    return 0;
+}
+
+static void relayd_init_parts(struct relayd *relayd)
+{
+    mailbox_init(&relayd->inbox, relayd->loop, relayd_on_letter, relayd);
+    spare_init(&relayd->spare);
+    stranger_host_init(&relayd->strangers, relayd->loop, &relayd->quota);
+    relayd->strangers.on_join = relayd_on_join;
+    relayd->strangers.on_tls = relayd_on_tls;
+    relayd->strangers.userdata = relayd;
+    member_host_init(&relayd->members, relayd->loop);
+    relayd->members.tls = relayd->tls;
+    relayd->members.psk = relayd_psk;
+    relayd->members.on_frame = relayd_on_frame;
+    relayd->members.on_gone = relayd_on_gone;
+    relayd->members.userdata = relayd;
+    ev_init(&relayd->stop, relayd_on_stop);
+    ev_prepare_init(&relayd->before_sleep, relayd_before_sleep);
+    ev_prepare_start(relayd->loop, &relayd->before_sleep);
+    relayd_signal(relayd, &relayd->on_term, SIGTERM, relayd_on_term);
+    relayd_signal(relayd, &relayd->on_int, SIGINT, relayd_on_term);
+    relayd_signal(relayd, &relayd->on_hup, SIGHUP, relayd_on_hup);
+    relayd_signal(relayd, &relayd->on_usr1, SIGUSR1, relayd_on_usr1);
+}
+
+static int relayd_start(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+    struct relayd_budget budget;
+    uint64_t seed;
+
+    relayd->n_planes = relayd_n_threads(s);
+    int r = relayd_budget(relayd, &budget);
+    if (!r)
+        r = gt_random(&seed, sizeof(seed));
+    if (!r)
+        r = gt_random(relayd->members.boot_id, sizeof(relayd->members.boot_id));
+    if (r)
+        return r;
+    quota_init(&relayd->quota, &(struct quota_limits){0}, budget.n_connections, seed);
+    relayd_apply(relayd);
+    r = relayd_start_planes(relayd, budget.n_pipes);
+    relayd->registry.planes = relayd->planes;
+    relayd->registry.n_planes = relayd->n_planes;
+    if (!r)
+        r = relayd_listen(relayd);
+    if (r)
+        return r;
+    gt_watchdog_start(&relayd->watchdog, relayd->loop);
+    gt_notify("READY=1\nSTATUS=Listening on port %llu", (unsigned long long)s->port);
+    gt_info("listening port=%llu ports=%llu-%llu threads=%zu connections=%zu pipes=%zu splice=%s "
+            "version=%s",
+            (unsigned long long)s->port, (unsigned long long)s->ports_from,
+            (unsigned long long)s->ports_to, relayd->n_planes, budget.n_connections,
+            budget.n_pipes * relayd->n_planes, s->splice, GOTTHARD_VERSION);
+    return 0;
+}
+
+/* In the order in which the parts need each other: sessions talk to planes and to members. */
+static void relayd_deinit(struct relayd *relayd)
+{
+    relayd_stop_listening(relayd);
+    registry_deinit(&relayd->registry);
+    member_host_deinit(&relayd->members);
+    stranger_host_deinit(&relayd->strangers);
+    for (size_t i = 0; i < relayd->n_planes; i++)
+        plane_free(relayd->planes[i]);
+    mailbox_drain(&relayd->inbox);
+    mailbox_deinit(&relayd->inbox);
+    registry_bury(&relayd->registry);
+    spare_deinit(&relayd->spare);
+    quota_deinit(&relayd->quota);
+    gt_watchdog_stop(&relayd->watchdog, relayd->loop);
+    relayd->tls = gt_tls_context_free(relayd->tls);
+    ev_loop_destroy(relayd->loop);
+    gt_config_free(relayd->config);
+    gt_key_wipe(&relayd->key);
+}
+
+static int relayd_init(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+
+    relayd->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    if (!relayd->loop)
+        return -ENOMEM;
+    int r = gt_tls_context_new(GT_TLS_SERVER, GT_CONTROL_ALPN, &relayd->tls);
+    if (!r)
+        r = registry_init(&relayd->registry, relayd->loop, &relayd->quota, (uint16_t)s->ports_from,
+                          (uint16_t)s->ports_to, s->ports_rest_ms);
+    return r;
+}
+
+int relayd_run(struct gt_config *config, struct gt_key *key, const struct gt_config_args *args)
+{
+    static struct relayd relayd; /* large: the table of penalties */
+
+    relayd.config = config;
+    relayd.settings = gt_config_settings(config);
+    relayd.args = args;
+    relayd.key = *key;
+    gt_key_wipe(key);
+    relayd_log_level(relayd.settings);
+    relayd_warn(&relayd);
+    int r = relayd_init(&relayd);
+    if (r)
+        return r;
+    relayd_init_parts(&relayd);
+    r = relayd_start(&relayd);
+    if (!r)
+        ev_run(relayd.loop, 0);
+    relayd_deinit(&relayd);
+    if (!r)
+        gt_info("ended");
+    return r;
+}

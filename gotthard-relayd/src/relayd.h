@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The relay as a whole: its sockets, its threads, its signals, and its life from start to drain.
+ */
+#pragma once
+
+#include "settings.h"
+
+enum {
+    RELAYD_E_LISTEN = 1, /* the main port cannot be had; logged */
+    RELAYD_E_SMALL,      /* too few descriptors to do anything useful; logged */
+};
+
+/* Takes @config and @key; borrows @args for reloads. Returns when the relay has ended in order. */
+int relayd_run(struct gt_config *config, struct gt_key *key,
+               const struct gt_config_args *args) GT_MUST_CHECK;
