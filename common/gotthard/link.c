@@ -573,6 +573,11 @@ void gt_link_bye(struct gt_link *link, enum gt_code code)
     }
 }
 
+bool gt_link_is_over(const struct gt_link *link)
+{
+    return link->state == LINK_DOWN;
+}
+
 struct gt_link *gt_link_free(struct gt_link *link)
 {
     if (!link)

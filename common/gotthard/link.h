@@ -71,3 +71,5 @@ int gt_link_stream_end(struct gt_link *link, uint32_t stream, uint32_t attempt, 
                        uint64_t n_up, uint64_t n_down) GT_MUST_CHECK;
 /* Queues BYE (code) for the session; on_down follows when it is sent, or 1 s later. */
 void gt_link_bye(struct gt_link *link, enum gt_code code);
+/* Was on_down called, or is it being? */
+bool gt_link_is_over(const struct gt_link *link);

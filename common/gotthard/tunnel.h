@@ -32,7 +32,7 @@ struct gt_tunnel_settings { /* strings and keys copied */
 struct gt_tunnel_events {
     /* Both sides are registered at the relay: streams can be opened. Once. */
     void (*on_up)(void *userdata, uint16_t port);
-    /* The other side came or went; @reason as the relay says. */
+    /* After on_up: the other side went, or came back; @reason as the relay says. */
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     /* Device: a stream asks for @service. Answer with gt_conduit_serve or gt_conduit_refuse. */
     void (*on_service)(void *userdata, struct gt_conduit *conduit, const char *service);
@@ -50,7 +50,10 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
                   struct gt_tunnel **ret) GT_MUST_CHECK;
 struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel);
 
-enum { GT_TUNNEL_E_FULL = 1 /* max_streams */ };
+enum {
+    GT_TUNNEL_E_FULL = 1, /* max_streams */
+    GT_TUNNEL_E_OVER,     /* closing, or down */
+};
 
 /* Operator: carries @local_fd (takes, also on failure) to @service. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) GT_MUST_CHECK;

@@ -241,11 +241,12 @@ static inline void fake_relay_deinit(struct fake_relay *relay)
     gt_tls_context_free(relay->context);
 }
 
-/* The live member of a role, or NULL. */
+/* The registered member of a role, or NULL. */
 static inline struct fake_member *fake_relay_member(struct fake_relay *relay, enum gt_role role)
 {
     for (size_t i = 0; i < MEMBERS_MAX; i++)
-        if (relay->members[i].fd >= 0 && relay->members[i].role == role)
+        if (relay->members[i].fd >= 0 && relay->members[i].role == role &&
+            relay->members[i].n_frames[GT_CONTROL_RENDEZVOUS] > 0)
             return &relay->members[i];
     return NULL;
 }
