@@ -314,7 +314,9 @@ static int config_settle(struct gt_config *config, char *ret_error)
     for (size_t i = 0; i < config->program->n_items; i++) {
         const struct gt_config_item *item = &config->program->items[i];
         const struct gives *gives = &config->gives[i];
-        if (item->fallback)
+        bool is_nothing =
+            !item->fallback || (!*item->fallback && gt_configvalue_is_string(item->type));
+        if (!is_nothing)
             r = gt_configvalue_set(item, config->settings, item->fallback, "default", ret_error);
         for (size_t j = 0; j < gives->n && r == 0; j++)
             r = gt_configvalue_set(item, config->settings, gives->all[j].text, gives->all[j].origin,

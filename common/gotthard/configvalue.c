@@ -54,7 +54,7 @@ static const char *unit_format(const struct unit *unit, uint64_t value, char *re
 {
     while (unit[1].name && (value % unit->factor || value < unit->factor))
         unit++;
-    snprintf(ret, cap, "%" PRIu64 "%s", value / unit->factor, unit->name);
+    snprintf(ret, cap, "%" PRIu64 "%s", value / unit->factor, value ? unit->name : "");
     return ret;
 }
 
