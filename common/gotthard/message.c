@@ -200,10 +200,10 @@ static void extensions_decode(struct gt_reader *r, struct gt_extensions *x)
     for (size_t n = gt_read_u8(r); n && !r->failed; n--) {
         uint8_t type = gt_read_u8(r);
         struct gt_span value = gt_read_lp(r);
-        if (type <= EXTENSION_PUBLISHED && seen & UINT32_C(1) << type)
+        uint32_t bit = type && type <= EXTENSION_PUBLISHED ? UINT32_C(1) << type : 0;
+        if (seen & bit)
             r->failed = true;
-        if (type <= EXTENSION_PUBLISHED)
-            seen |= UINT32_C(1) << type;
+        seen |= bit;
         if (!r->failed && !extension_decode(type, value, x))
             r->failed = true;
     }
