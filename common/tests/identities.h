@@ -41,7 +41,8 @@ static inline X509 *identity_certificate(EVP_PKEY *key, const char *name)
     X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_ASC,
                                (const unsigned char *)name, -1, -1, 0);
     X509_set_issuer_name(certificate, X509_get_subject_name(certificate));
-    int n = X509_sign(certificate, key, EVP_PKEY_is_a(key, "ED25519") ? NULL : EVP_sha256());
+    bool is_edwards = EVP_PKEY_is_a(key, "ED25519") || EVP_PKEY_is_a(key, "ED448");
+    int n = X509_sign(certificate, key, is_edwards ? NULL : EVP_sha256());
     assert(n > 0);
     (void)n;
     return certificate;
