@@ -647,6 +647,10 @@ static void test_secrets(void **state)
     assert_null(strstr(error, "break"));
     assert_null(getenv("T_KEY"));
     setenv("T_KEY", "new", 1);
+    setenv("T_PORT", "x", 1); /* judged before it, taken all the same */
+    refused("T_PORT");
+    assert_null(getenv("T_KEY"));
+    unsetenv("T_PORT");
     assert_key("new", "T_KEY");
 
     put_bytes("key", "of a file\r\n", 11, 0600);
