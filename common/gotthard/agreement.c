@@ -20,11 +20,12 @@ int gt_agreement_meet(struct gt_agreement *agreement, const uint8_t own[static G
     return r;
 }
 
-static void ad_write(const struct gt_agreement *agreement, struct gt_writer *w)
+static bool ad_write(const struct gt_agreement *agreement, struct gt_writer *w)
 {
     gt_message_ad(GT_MESSAGE_ACK, agreement->topic, w);
     gt_write_bytes(w, agreement->id, sizeof(agreement->id));
     gt_write_bytes(w, agreement->gy, sizeof(agreement->gy));
+    return !w->failed;
 }
 
 int gt_agreement_seal(const struct gt_agreement *agreement, struct gt_span inner, uint8_t *ret,
@@ -32,9 +33,8 @@ int gt_agreement_seal(const struct gt_agreement *agreement, struct gt_span inner
 {
     uint8_t ad[ACK_AD_MAX], keyiv[GT_KEYIV];
     struct gt_writer ad_writer = gt_writer(ad, sizeof(ad));
-    if (inner.n > GT_MESSAGE_MAX - GT_ACK_HEADER - GT_TAG_SIZE)
+    if (inner.n > GT_MESSAGE_MAX - GT_ACK_HEADER - GT_TAG_SIZE || !ad_write(agreement, &ad_writer))
         return GT_MESSAGE_E_BAD;
-    ad_write(agreement, &ad_writer);
     int r = gt_key_ack(agreement->prk, agreement->th1, agreement->gy, keyiv);
     if (r == 0)
         r = gt_aead_seal(keyiv, gt_span(ad, ad_writer.n), inner, ret + GT_ACK_HEADER);
@@ -54,8 +54,9 @@ int gt_agreement_open(const struct gt_agreement *agreement, struct gt_span ack, 
 {
     uint8_t ad[ACK_AD_MAX], keyiv[GT_KEYIV];
     struct gt_writer ad_writer = gt_writer(ad, sizeof(ad));
+    if (ack.n < GT_ACK_HEADER || !ad_write(agreement, &ad_writer))
+        return GT_MESSAGE_E_BAD;
     struct gt_span box = gt_span(ack.data + GT_ACK_HEADER, ack.n - GT_ACK_HEADER);
-    ad_write(agreement, &ad_writer);
     int r = gt_key_ack(agreement->prk, agreement->th1, agreement->gy, keyiv);
     if (r == 0)
         r = gt_aead_open(keyiv, gt_span(ad, ad_writer.n), box, ret_inner);

@@ -27,7 +27,7 @@ int gt_agreement_meet(struct gt_agreement *agreement, const uint8_t own[static G
 /* Writes the whole ACK into @ret (GT_MESSAGE_MAX). GT_MESSAGE_E_BAD: it would not fit. */
 int gt_agreement_seal(const struct gt_agreement *agreement, struct gt_span inner, uint8_t *ret,
                       size_t *ret_n) GT_MUST_CHECK;
-/* @ack: at least GT_ACK_HEADER bytes. Writes inner2 (room for GT_MESSAGE_MAX). GT_MESSAGE_E_BAD:
+/* @ack: at most GT_MESSAGE_MAX bytes. Writes inner2 (room for GT_MESSAGE_MAX). GT_MESSAGE_E_BAD:
  * not sealed with this. */
 int gt_agreement_open(const struct gt_agreement *agreement, struct gt_span ack, uint8_t *ret_inner,
                       size_t *ret_n) GT_MUST_CHECK;
