@@ -199,6 +199,67 @@ static void test_last_ack_is_said_again(void **state)
     pair_deinit(&p);
 }
 
+/* Heard everything, but never said so: that is not the end yet. */
+static void test_parked_before_the_last_ack(void **state)
+{
+    struct pair p;
+    pair_init(&p, "ssh");
+    gt_stream_finish(&p.o);
+    gt_stream_finish(&p.d);
+    carry_all(&p);
+    gt_stream_eof_delivered(&p.o);
+    carry_all(&p);
+    gt_stream_eof_delivered(&p.d); /* its ACK is due, and the carrier goes */
+    gt_stream_park(&p.d);
+    assert_int_equal(p.d.state, GT_STREAM_PARKED);
+    gt_stream_reset(&p.d, GT_RST_EXPIRED);
+    assert_int_equal(p.d.state, GT_STREAM_BROKEN);
+    pair_deinit(&p);
+}
+
+/* Said and heard everything: neither a lost carrier nor a late RST makes that a failure. */
+static void test_done_is_done(void **state)
+{
+    struct pair p;
+    uint8_t buf[16384];
+    struct gt_writer w = gt_writer(buf, sizeof(buf));
+    pair_init(&p, "ssh");
+    gt_stream_finish(&p.o);
+    gt_stream_finish(&p.d);
+    carry_all(&p);
+    gt_stream_eof_delivered(&p.o);
+    gt_stream_eof_delivered(&p.d);
+    carry_all(&p);
+    assert_int_equal(p.o.state, GT_STREAM_ENDED);
+    gt_stream_attach(&p.o, 2);
+    gt_stream_park(&p.o);
+    assert_int_equal(p.o.state, GT_STREAM_ENDED);
+    gt_stream_attach(&p.o, 3);
+    gt_stream_reset(&p.o, GT_RST_LOST);
+    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_RST, .code = GT_RST_LOST});
+    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
+    assert_int_equal(p.o.state, GT_STREAM_ENDED);
+    assert_int_equal(p.o.code, GT_RST_NONE);
+    pair_deinit(&p);
+}
+
+static void test_acked_fin_stays_acked(void **state)
+{
+    struct pair p;
+    uint8_t buf[64];
+    struct gt_writer w = gt_writer(buf, sizeof(buf));
+    pair_init(&p, "ssh");
+    gt_stream_finish(&p.o);
+    carry_all(&p);
+    gt_stream_eof_delivered(&p.d);
+    carry_all(&p);
+    assert_true(p.o.is_fin_acked);
+    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_ACK, .offset = 0, .window = 9});
+    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
+    assert_int_equal(p.o.code, GT_RST_PROTOCOL);
+    pair_deinit(&p);
+}
+
 static void test_reset_reaches_the_peer(void **state)
 {
     for (int code = GT_RST_LOCAL; code <= GT_RST_LOST; code++) {
@@ -516,6 +577,9 @@ int main(void)
         cmocka_unit_test(test_spare_bound_while_away),
         cmocka_unit_test(test_resume_sends_again),
         cmocka_unit_test(test_last_ack_is_said_again),
+        cmocka_unit_test(test_parked_before_the_last_ack),
+        cmocka_unit_test(test_done_is_done),
+        cmocka_unit_test(test_acked_fin_stays_acked),
         cmocka_unit_test(test_reset_reaches_the_peer),
         cmocka_unit_test(test_reset_after_hello_only),
         cmocka_unit_test(test_small_ring_meets_large_one),

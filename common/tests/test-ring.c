@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The ring: its limits, the wrap, the way back to the start of its memory, and random lives next
+ * to a plain array that never forgets.
+ */
+// clang-format off
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+// clang-format on
+#include <time.h>
+
+#include "gotthard/ring.h"
+
+static void test_capacity_is_rounded(void **state)
+{
+    static const size_t table[][2] = {
+        {0, GT_RING_MIN},
+        {1, GT_RING_MIN},
+        {GT_RING_MIN - 1, GT_RING_MIN},
+        {GT_RING_MIN, GT_RING_MIN},
+        {GT_RING_MIN + 1, 2 * GT_RING_MIN},
+        {1 << 20, 1 << 20},
+        {(1 << 20) + 1, 2 << 20},
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
+        struct gt_ring ring;
+        gt_ring_init(&ring, table[i][0]);
+        assert_int_equal(ring.capacity, table[i][1]);
+        assert_null(ring.data);
+        gt_ring_deinit(&ring);
+    }
+}
+
+static void test_full_and_empty(void **state)
+{
+    static uint8_t in[GT_RING_MIN], out[GT_RING_MIN];
+    struct gt_ring ring;
+    struct iovec runs[2];
+    int n_runs = -1;
+    memset(in, 'x', sizeof(in));
+    gt_ring_init(&ring, GT_RING_MIN);
+    assert_int_equal(gt_ring_write(&ring, in, 0), 0);
+    assert_int_equal(gt_ring_view(&ring, 0, SIZE_MAX, runs), 0);
+    assert_int_equal(gt_ring_copy(&ring, 0, out, sizeof(out)), 0);
+    assert_int_equal(gt_ring_write(&ring, in, GT_RING_MIN), 0);
+    assert_int_equal(gt_ring_free(&ring), 0);
+    assert_int_equal(gt_ring_room(&ring, SIZE_MAX, runs, &n_runs), 0);
+    assert_int_equal(n_runs, 0);
+    assert_int_equal(gt_ring_copy(&ring, 0, out, SIZE_MAX), GT_RING_MIN);
+    assert_memory_equal(in, out, sizeof(in));
+    assert_int_equal(gt_ring_copy(&ring, GT_RING_MIN, out, 1), 0);
+    gt_ring_release(&ring); /* not while bytes are in it */
+    assert_non_null(ring.data);
+    gt_ring_drop(&ring, GT_RING_MIN);
+    gt_ring_release(&ring);
+    assert_null(ring.data);
+    assert_int_equal(ring.head, GT_RING_MIN); /* offsets stay */
+    assert_int_equal(gt_ring_write(&ring, "y", 1), 0);
+    assert_int_equal(gt_ring_copy(&ring, GT_RING_MIN, out, 1), 1);
+    assert_int_equal(out[0], 'y');
+    gt_ring_deinit(&ring);
+}
+
+static void test_wraps_into_two_runs(void **state)
+{
+    static uint8_t in[GT_RING_MIN], out[GT_RING_MIN];
+    struct gt_ring ring;
+    struct iovec runs[2];
+    int n_runs = 0;
+    for (size_t i = 0; i < sizeof(in); i++)
+        in[i] = (uint8_t)(i * 7);
+    gt_ring_init(&ring, GT_RING_MIN);
+    assert_int_equal(gt_ring_write(&ring, in, GT_RING_MIN - 10), 0);
+    gt_ring_drop(&ring, GT_RING_MIN - 20);
+    assert_int_equal(gt_ring_room(&ring, 30, runs, &n_runs), 0);
+    assert_int_equal(n_runs, 2);
+    assert_int_equal(runs[0].iov_len, 10);
+    assert_int_equal(runs[1].iov_len, 20);
+    assert_ptr_equal(runs[1].iov_base, ring.data);
+    assert_int_equal(gt_ring_write(&ring, in, 30), 0);
+    assert_int_equal(gt_ring_view(&ring, ring.head, SIZE_MAX, runs), 2);
+    assert_int_equal(gt_ring_view(&ring, ring.head, 20, runs), 1);
+    assert_int_equal(gt_ring_view(&ring, ring.head + 20, SIZE_MAX, runs), 1);
+    assert_int_equal(gt_ring_copy(&ring, ring.head + 10, out, SIZE_MAX), 30);
+    assert_memory_equal(out, in, 30);
+    gt_ring_deinit(&ring);
+}
+
+static void test_emptied_ring_begins_again(void **state)
+{
+    struct gt_ring ring;
+    struct iovec runs[2];
+    int n_runs = 0;
+    gt_ring_init(&ring, GT_RING_MIN);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(gt_ring_room(&ring, 1000, runs, &n_runs), 0);
+        assert_int_equal(n_runs, 1);
+        assert_ptr_equal(runs[0].iov_base, ring.data);
+        gt_ring_fill(&ring, 1000);
+        gt_ring_drop(&ring, 1000);
+    }
+    gt_ring_deinit(&ring);
+}
+
+static void test_random_lives(void **state)
+{
+    unsigned seed = (unsigned)time(NULL);
+    print_message("seed %u\n", seed);
+    srand(seed);
+    for (int life = 0; life < 50; life++) {
+        static uint8_t all[1 << 20], out[1 << 14];
+        size_t n = 0, taken = 0;
+        struct gt_ring ring;
+        gt_ring_init(&ring, (size_t)GT_RING_MIN << rand() % 3);
+        while (n < sizeof(all) - (1 << 14)) {
+            size_t wish = (size_t)rand() % 5000, k = GT_MIN(wish, gt_ring_free(&ring));
+            for (size_t i = 0; i < k; i++)
+                all[n + i] = (uint8_t)rand();
+            assert_int_equal(gt_ring_write(&ring, all + n, k), 0);
+            n += k;
+            size_t from = taken + (size_t)rand() % (n - taken + 1);
+            k = gt_ring_copy(&ring, from, out, (size_t)rand() % sizeof(out));
+            assert_memory_equal(out, all + from, k);
+            k = GT_MIN(wish, gt_ring_used(&ring));
+            gt_ring_drop(&ring, k);
+            taken += k;
+            assert_int_equal(ring.head, taken);
+            assert_int_equal(ring.tail, n);
+        }
+        gt_ring_deinit(&ring);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_capacity_is_rounded),
+        cmocka_unit_test(test_full_and_empty),
+        cmocka_unit_test(test_wraps_into_two_runs),
+        cmocka_unit_test(test_emptied_ring_begins_again),
+        cmocka_unit_test(test_random_lives),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
