@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -173,18 +174,22 @@ static void count_lines(char *text, unsigned *n_lines, unsigned *n_lost)
 }
 
 /* A reader that has stopped: nothing waits, and all lines are accounted for when he goes on. */
-static void stuck_reader_costs_lines(int fds[2])
+static void stuck_reader_costs_lines(int fds[2], unsigned n_descriptors)
 {
     enum { N_LINES = 5000 };
     static char text[1 << 20];
     unsigned n_lines = 0, n_lost = 0;
     int flags = fcntl(fds[1], F_GETFL);
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     stderr_take(fds[1]);
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){n_descriptors, limit.rlim_max});
     gt_log_open("test-log", GT_LOG_INFO);
     double begun = now();
     for (unsigned i = 0; i < N_LINES; i++)
         gt_info("line %u of those that nobody reads, to the end", i);
     double lasted = now() - begun;
+    setrlimit(RLIMIT_NOFILE, &limit);
     stderr_give_back();
     assert_true(lasted < 5);
     assert_int_equal(fcntl(fds[1], F_GETFL), flags);
@@ -206,7 +211,15 @@ static void stuck_pipe(void **state)
 {
     int fds[2];
     make_pipe(fds);
-    stuck_reader_costs_lines(fds);
+    stuck_reader_costs_lines(fds, 1024);
+}
+
+/* The same when a pipe cannot be opened anew, as it is also where /proc is not mounted. */
+static void stuck_pipe_and_no_descriptor(void **state)
+{
+    int fds[2];
+    make_pipe(fds);
+    stuck_reader_costs_lines(fds, 3);
 }
 
 /* A line may be cut here: then it counts as lost, and what is left of it ends with a newline. */
@@ -215,7 +228,7 @@ static void stuck_socket(void **state)
     int fds[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
-    stuck_reader_costs_lines(fds);
+    stuck_reader_costs_lines(fds, 1024);
 }
 
 /* None of these may kill, SIGPIPE being what it is by default. */
@@ -341,6 +354,7 @@ int main(void)
         cmocka_unit_test(long_line_is_cut),
         cmocka_unit_test(journal_gets_priorities),
         cmocka_unit_test(stuck_pipe),
+        cmocka_unit_test(stuck_pipe_and_no_descriptor),
         cmocka_unit_test(stuck_socket),
         cmocka_unit_test(nobody_at_the_other_end),
         cmocka_unit_test(file_is_appended_to),
