@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: ISC */
+/* streams.c: the order of attempts, the limit of slots, and whose turn a ticket is. */
+#include "streams.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static struct streams streams_of(size_t n_slots, size_t n_tickets)
+{
+    struct streams streams;
+    assert_int_equal(streams_init(&streams, n_slots, n_tickets), 0);
+    return streams;
+}
+
+static struct stream *give(struct streams *streams)
+{
+    struct stream *next = streams_next(streams);
+    if (next) {
+        struct gt_ticket ticket = next->ticket;
+        ticket.secret[0] = 0xaa;
+        streams_give(streams, next, &ticket, 30000);
+    }
+    return next;
+}
+
+static void attempts_only_grow(void **state)
+{
+    static const struct {
+        uint32_t stream, attempt;
+        int condition;
+    } table[] = {
+        {0, 1, STREAMS_E_ORDER},
+        {1, 0, STREAMS_E_ORDER},
+        {1, 1, 0},
+        {1, 1, STREAMS_E_ORDER},
+        {1, 3, 0},
+        {1, 2, STREAMS_E_ORDER},
+        {1, 3, STREAMS_E_ORDER},
+        {1, UINT32_MAX, 0},
+        {1, UINT32_MAX, STREAMS_E_ORDER},
+        {1, 1, STREAMS_E_ORDER}, /* no wrap */
+        {UINT32_MAX, 1, 0},
+        {2, 7, 0},
+    };
+    struct streams streams = streams_of(8, 8);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++)
+        assert_int_equal(streams_open(&streams, table[i].stream, table[i].attempt),
+                         table[i].condition);
+    assert_int_equal(streams.n_live, 3);
+    streams_deinit(&streams);
+}
+
+static void an_ended_stream_keeps_its_count(void **state)
+{
+    struct streams streams = streams_of(2, 2);
+    assert_int_equal(streams_open(&streams, 1, 5), 0);
+    streams_end(&streams, streams_find(&streams, 1, 5));
+    assert_null(streams_find(&streams, 1, 5));
+    assert_int_equal(streams_open(&streams, 1, 5), STREAMS_E_ORDER);
+    assert_int_equal(streams_open(&streams, 1, 6), 0);
+    streams_deinit(&streams);
+}
+
+static void slots_are_limited_and_the_first_ended_goes_first(void **state)
+{
+    struct streams streams = streams_of(64, 16);
+    for (uint32_t i = 1; i <= 64; i++)
+        assert_int_equal(streams_open(&streams, i, 1), 0);
+    assert_int_equal(streams_open(&streams, 65, 1), STREAMS_E_FULL);
+    assert_int_equal(streams_open(&streams, 3, 2), 0); /* its own slot */
+    streams_end(&streams, streams_find(&streams, 9, 1));
+    streams_end(&streams, streams_find(&streams, 4, 1));
+    assert_int_equal(streams_open(&streams, 65, 1), 0);
+    assert_int_equal(streams_open(&streams, 9, 1), 0); /* 65 took its slot: it is forgotten */
+    assert_int_equal(streams_open(&streams, 66, 1), STREAMS_E_FULL);
+    assert_int_equal(streams.n_live, 64);
+    streams_deinit(&streams);
+}
+
+static void tickets_are_limited_and_given_in_turn(void **state)
+{
+    struct streams streams = streams_of(64, 16);
+    for (uint32_t i = 1; i <= 40; i++)
+        assert_int_equal(streams_open(&streams, i, 1), 0);
+    for (uint32_t i = 1; i <= 16; i++)
+        assert_int_equal(give(&streams)->ticket.stream, i);
+    assert_null(give(&streams));
+    streams_join(&streams, streams_find(&streams, 5, 1));
+    assert_int_equal(give(&streams)->ticket.stream, 17);
+    assert_null(give(&streams));
+    streams_end(&streams, streams_find(&streams, 6, 1));
+    assert_int_equal(streams_open(&streams, 7, 2), 0); /* gives its own ticket up, goes last */
+    assert_int_equal(give(&streams)->ticket.stream, 18);
+    assert_int_equal(give(&streams)->ticket.stream, 19);
+    assert_null(give(&streams));
+    assert_int_equal(streams.n_tickets, 16);
+    streams_deinit(&streams);
+}
+
+static void a_secret_lives_as_long_as_its_ticket(void **state)
+{
+    struct streams streams = streams_of(1, 1);
+    assert_int_equal(streams_open(&streams, 1, 1), 0);
+    struct stream *stream = give(&streams);
+    assert_int_equal(stream->ticket.secret[0], 0xaa);
+    streams_join(&streams, stream);
+    assert_int_equal(stream->ticket.secret[0], 0);
+    streams_deinit(&streams);
+}
+
+/* Whatever happens, the counts are what the states say. */
+static void counts_follow_states(void **state)
+{
+    struct streams streams = streams_of(8, 3);
+    unsigned seed = (unsigned)time(NULL);
+    uint32_t attempt = 0;
+    print_message("seed %u\n", seed);
+    for (unsigned i = 0; i < 20000; i++) {
+        struct stream *any = &streams.slots[rand_r(&seed) % 8];
+        switch (rand_r(&seed) % 4) {
+        case 0:
+            if (streams_open(&streams, 1 + (uint32_t)rand_r(&seed) % 12, ++attempt))
+                assert_int_equal(streams.n_live, 8);
+            break;
+        case 1: give(&streams); break;
+        case 2:
+            if (any->state == STREAM_TICKETED)
+                streams_join(&streams, any);
+            break;
+        case 3:
+            if (any->state != STREAM_FREE)
+                streams_end(&streams, any);
+            break;
+        }
+        size_t n_live = 0, n_tickets = 0;
+        for (size_t k = 0; k < 8; k++) {
+            n_live +=
+                streams.slots[k].state != STREAM_FREE && streams.slots[k].state != STREAM_ENDED;
+            n_tickets += streams.slots[k].state == STREAM_TICKETED;
+        }
+        assert_int_equal(streams.n_live, n_live);
+        assert_int_equal(streams.n_tickets, n_tickets);
+        assert_in_range(n_tickets, 0, 3);
+    }
+    streams_deinit(&streams);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attempts_only_grow),
+        cmocka_unit_test(an_ended_stream_keeps_its_count),
+        cmocka_unit_test(slots_are_limited_and_the_first_ended_goes_first),
+        cmocka_unit_test(tickets_are_limited_and_given_in_turn),
+        cmocka_unit_test(a_secret_lives_as_long_as_its_ticket),
+        cmocka_unit_test(counts_follow_states),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
