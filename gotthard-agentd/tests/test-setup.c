@@ -20,7 +20,7 @@
 
 static char folder[64];
 
-static void run(const char *fmt, ...)
+static GT_PRINTF(1, 2) void run(const char *fmt, ...)
 {
     char command[1024], words[768];
     va_list arguments;
@@ -192,7 +192,7 @@ static void the_file_of_pins_decides_the_policy(void **state)
 {
     struct setup *setup;
 
-    run("printf 'alice %064d\\n' 1 >etc/operators.pins");
+    run("printf 'alice %%064d\\n' 1 >etc/operators.pins");
     setup = make();
     assert_int_equal(setup->trust.policy, GT_POLICY_PIN);
     assert_int_equal(setup->trust.n_pins, 1);
@@ -203,7 +203,7 @@ static void the_file_of_pins_decides_the_policy(void **state)
     assert_int_equal(setup->trust.n_pins, 0);
     setup_warn(setup);
     setup_free(setup);
-    run("printf 'alice %064d\\nbob 12\\n' 1 >etc/operators.pins");
+    run("printf 'alice %%064d\\nbob 12\\n' 1 >etc/operators.pins");
     assert_refused("operators.pins:2");
     setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
     setup = make();
