@@ -33,6 +33,7 @@ struct agentd {
     struct inbox *inbox; /* owned */
     struct presence presence;
     struct roster roster;
+    char *folder;            /* owned; of the sessions' records, or NULL */
     struct session *newborn; /* ready, and not handed over yet */
     enum agentd_state state;
     int exit_code;
@@ -156,12 +157,18 @@ static unsigned agentd_count_sessions(void *userdata, const char *operator_)
 static int agentd_prepare_session(void *userdata, const struct inbox_offer *offer)
 {
     struct agentd *agentd = userdata;
+    struct session_settings settings = {
+        .device = agentd_device(agentd),
+        .operator_ = offer->operator_,
+        .pin = offer->pin,
+        .services = &offer->grant->services,
+        .folder = agentd->folder,
+    };
     struct session *session;
 
     if (agentd->state != AGENTD_SERVING)
         return -ESHUTDOWN;
-    int r = session_new(agentd->loop, agentd_device(agentd), offer->operator_, offer->pin,
-                        &offer->grant->services, agentd_on_session_end, agentd, &session);
+    int r = session_new(agentd->loop, &settings, agentd_on_session_end, agentd, &session);
     if (r)
         return r;
     roster_add(&agentd->roster, session);
@@ -384,6 +391,36 @@ static void agentd_on_tick(struct ev_loop *loop, ev_timer *watcher, int revents)
 
 /* --- from beginning to end */
 
+/* A session of a listener before us. What it was granted is reviewed like all others'. */
+static void agentd_on_record(void *userdata, const struct record *record, int pidfd,
+                             const char *path)
+{
+    struct agentd *agentd = userdata;
+    struct session *session;
+
+    int r =
+        session_adopt(agentd->loop, record, pidfd, path, agentd_on_session_end, agentd, &session);
+    if (r) {
+        gt_warn_errno(r, "device=%s a session that lives on is not known", agentd_device(agentd));
+        return;
+    }
+    roster_add(&agentd->roster, session);
+    gt_info("session=%s device=%s operator=%s lives on: pid=%d", session->id, session->device,
+            session->operator_, (int)session->pid);
+}
+
+/* systemd's, kept over a restart; without it sessions live on all the same, but unknown. */
+static void agentd_adopt_sessions(struct agentd *agentd)
+{
+    const char *folders = getenv("RUNTIME_DIRECTORY");
+
+    if (!folders || !*folders)
+        return;
+    agentd->folder = strndup(folders, strcspn(folders, ":"));
+    if (agentd->folder && record_scan(agentd->folder, agentd_on_record, agentd) > 0)
+        roster_review(&agentd->roster, &agentd->setup->trust, &agentd->setup->policy, time(NULL));
+}
+
 static void agentd_watch_signal(struct agentd *agentd, ev_signal *watcher,
                                 void (*on_signal)(struct ev_loop *, ev_signal *, int), int number)
 {
@@ -417,7 +454,10 @@ static int agentd_start(struct agentd *agentd)
     presence_init(&agentd->presence, agentd->loop, &events, agentd);
     agentd_watch(agentd);
     int r = agentd_make_inbox(agentd, agentd->setup, &agentd->inbox);
-    return r ? r : presence_open(&agentd->presence, agentd->setup, agentd->inbox);
+    if (r)
+        return r;
+    agentd_adopt_sessions(agentd);
+    return presence_open(&agentd->presence, agentd->setup, agentd->inbox);
 }
 
 static void agentd_deinit(struct agentd *agentd)
@@ -426,6 +466,7 @@ static void agentd_deinit(struct agentd *agentd)
     roster_deinit(&agentd->roster);
     inbox_free(agentd->inbox);
     setup_free(agentd->setup);
+    free(agentd->folder);
 }
 
 int agentd_run(struct setup *setup, const struct gt_config_args *args)

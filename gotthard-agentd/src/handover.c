@@ -5,28 +5,14 @@
  */
 #include "handover.h"
 
-static const char magic[] = "GTH1";
-
-static void target_encode(const struct target *target, struct gt_writer *w)
-{
-    gt_write_string(w, target->name);
-    gt_write_string(w, target->host);
-    gt_write_u16(w, target->port);
-}
-
-static void target_decode(struct gt_reader *r, struct target *ret)
-{
-    gt_read_string(r, ret->name, sizeof(ret->name));
-    gt_read_string(r, ret->host, sizeof(ret->host));
-    ret->port = gt_read_u16(r);
-}
+#define MAGIC 0x47544831u /* "GTH1" */
 
 int handover_encode(const struct handover *handover, uint8_t ret[static HANDOVER_MAX],
                     size_t *ret_n)
 {
     struct gt_writer w = gt_writer(ret, HANDOVER_MAX);
 
-    gt_write_bytes(&w, magic, 4);
+    gt_write_u32(&w, MAGIC);
     gt_write_bytes(&w, handover->keys.session, GT_KEY_SIZE);
     gt_write_bytes(&w, handover->keys.rid, GT_RID_SIZE);
     gt_write_bytes(&w, handover->client_key, GT_KEY_SIZE);
@@ -40,24 +26,10 @@ int handover_encode(const struct handover *handover, uint8_t ret[static HANDOVER
     gt_write_u32(&w, handover->dial_timeout_ms);
     gt_write_u32(&w, handover->ring_size);
     gt_write_u16(&w, handover->max_streams);
-    gt_write_u16(&w, (uint16_t)handover->services.n);
-    for (size_t i = 0; i < handover->services.n; i++)
-        target_encode(&handover->services.all[i], &w);
-    if (w.failed || handover->services.n > UINT16_MAX)
+    targets_encode(&handover->services, &w);
+    if (w.failed)
         return HANDOVER_E_BAD;
     *ret_n = w.n;
-    return 0;
-}
-
-static int services_decode(struct gt_reader *r, struct targets *ret)
-{
-    for (unsigned n_left = gt_read_u16(r); n_left && !r->failed; n_left--) {
-        struct target service;
-        target_decode(r, &service);
-        int err = targets_add(ret, &service);
-        if (err)
-            return err;
-    }
     return 0;
 }
 
@@ -66,7 +38,7 @@ int handover_decode(struct gt_span bytes, struct handover *ret)
     struct gt_reader r = gt_reader(bytes.data, bytes.n);
     struct handover handover = {0};
 
-    bool is_ours = gt_span_equals(gt_read_bytes(&r, 4), gt_span(magic, 4));
+    bool is_ours = gt_read_u32(&r) == MAGIC;
     gt_read_into(&r, handover.keys.session, GT_KEY_SIZE);
     gt_read_into(&r, handover.keys.rid, GT_RID_SIZE);
     gt_read_into(&r, handover.client_key, GT_KEY_SIZE);
@@ -80,7 +52,7 @@ int handover_decode(struct gt_span bytes, struct handover *ret)
     handover.dial_timeout_ms = gt_read_u32(&r);
     handover.ring_size = gt_read_u32(&r);
     handover.max_streams = gt_read_u16(&r);
-    int err = services_decode(&r, &handover.services);
+    int err = targets_decode(&r, &handover.services);
     if (!err && (!is_ours || !gt_reader_is_done(&r)))
         err = HANDOVER_E_BAD;
     if (err)

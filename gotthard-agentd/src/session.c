@@ -10,7 +10,9 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "gotthard/log.h"
 
@@ -38,12 +40,20 @@ static double state_seconds(const struct session *session, enum session_state st
                                     : states[state].seconds;
 }
 
+static void session_signal(const struct session *session, int number)
+{
+    if (session->pidfd >= 0)
+        (void)syscall(SYS_pidfd_send_signal, session->pidfd, number, NULL, 0);
+    else
+        kill(session->pid, number);
+}
+
 static void session_enter(struct session *session, enum session_state state)
 {
     gt_debug("session=%s %s -> %s", session->id, states[session->state].name, states[state].name);
     session->state = state;
     if (states[state].signal)
-        kill(session->pid, states[state].signal);
+        session_signal(session, states[state].signal);
     ev_timer_stop(session->loop, &session->deadline);
     ev_timer_set(&session->deadline, state_seconds(session, state), 0.);
     if (state != SESSION_KILLED)
@@ -89,11 +99,24 @@ struct session *session_free(struct session *session)
         return NULL;
     gt_list_unlink(&session->link);
     ev_child_stop(session->loop, &session->child);
+    ev_io_stop(session->loop, &session->ended);
     ev_timer_stop(session->loop, &session->deadline);
     gt_close(&session->pipe);
+    gt_close(&session->pidfd);
+    gt_close(&session->record);
+    free(session->record_at);
     targets_deinit(&session->services);
     free(session);
     return NULL;
+}
+
+/* Careful: frees @session. */
+static void session_end(struct session *session)
+{
+    if (session->record_at)
+        unlink(session->record_at);
+    session->on_end(session->userdata, session);
+    session_free(session);
 }
 
 static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents)
@@ -107,8 +130,12 @@ static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents
     else
         gt_debug("session=%s pid=%d exited: status=%d", session->id, (int)session->pid,
                  WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    session->on_end(session->userdata, session);
-    session_free(session);
+    session_end(session);
+}
+
+static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    session_end(watcher->data);
 }
 
 /* The worker needs no secret of ours, and must not speak to the service manager in our name. */
@@ -138,26 +165,31 @@ static char **clean_environment(void)
     return kept;
 }
 
-static int spawn_with(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes, int fd,
-                      char *const *argv, char *const *envp, pid_t *ret_pid)
+/* The worker's descriptors: the pipe, and the record's lock when there is one. */
+static int spawn_actions(posix_spawn_file_actions_t *actions, const int fds[2])
+{
+    int r = posix_spawn_file_actions_adddup2(actions, fds[0], HANDOVER_FD);
+    if (r)
+        return r;
+    return fds[1] >= 0 ? posix_spawn_file_actions_adddup2(actions, fds[1], RECORD_FD)
+                       : posix_spawn_file_actions_addclose(actions, RECORD_FD);
+}
+
+static int spawn_attributes(posix_spawnattr_t *attributes)
 {
     sigset_t none, all;
 
     sigemptyset(&none);
     sigfillset(&all);
-    int r = posix_spawn_file_actions_adddup2(actions, fd, HANDOVER_FD);
-    if (!r)
-        r = posix_spawnattr_setsigmask(attributes, &none);
+    int r = posix_spawnattr_setsigmask(attributes, &none);
     if (!r)
         r = posix_spawnattr_setsigdefault(attributes, &all);
     if (!r)
         r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    if (!r)
-        r = posix_spawn(ret_pid, "/proc/self/exe", actions, attributes, argv, envp);
-    return -r;
+    return r;
 }
 
-static int spawn_worker(const char *title, int fd, pid_t *ret_pid)
+static int spawn_worker(const char *title, const int fds[2], pid_t *ret_pid)
 {
     char *const argv[] = {(char *)title, (char *)"--worker", NULL};
     posix_spawn_file_actions_t actions;
@@ -170,10 +202,41 @@ static int spawn_worker(const char *title, int fd, pid_t *ret_pid)
         posix_spawn_file_actions_destroy(&actions);
         return -ENOMEM;
     }
-    int r = spawn_with(&actions, &attributes, fd, argv, envp, ret_pid);
+    int r = spawn_actions(&actions, fds);
+    if (!r)
+        r = spawn_attributes(&attributes);
+    if (!r)
+        r = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attributes, argv, envp);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
-    return r;
+    return -r;
+}
+
+/* Out of the way of the numbers that the worker's own get. */
+static int fd_move_up(int fd)
+{
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, RECORD_FD + 1);
+    int err = errno;
+
+    close(fd);
+    return moved < 0 ? -err : moved;
+}
+
+/* A session without a record is a session all the same. */
+static void session_open_record(struct session *session, const char *folder)
+{
+    char path[RECORD_PATH_MAX];
+
+    int fd = record_create(folder, path);
+    if (fd >= 0)
+        fd = fd_move_up(fd);
+    if (fd < 0) {
+        gt_warn_errno(fd, "device=%s a restart will not know this session: %s", session->device,
+                      folder);
+        return;
+    }
+    session->record = fd;
+    session->record_at = strdup(path);
 }
 
 /* What `ps` shows: whose session a process is. */
@@ -187,48 +250,71 @@ static int session_spawn(struct session *session)
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     session->pipe = ends[1];
-    int r = fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0 ? -errno
-                                                    : spawn_worker(title, ends[0], &session->pid);
-    close(ends[0]);
+    int fds[2] = {fd_move_up(ends[0]), session->record};
+    if (fds[0] < 0)
+        return fds[0];
+    int r = fcntl(session->pipe, F_SETFL, O_NONBLOCK) < 0 ? -errno
+                                                          : spawn_worker(title, fds, &session->pid);
+    close(fds[0]);
     return r;
 }
 
-static int session_init(struct session *session, const char *device, const char *operator_,
-                        const struct gt_pin *pin, const struct targets *services)
-{
-    snprintf(session->device, sizeof(session->device), "%s", device);
-    snprintf(session->operator_, sizeof(session->operator_), "%s", operator_);
-    snprintf(session->id, sizeof(session->id), "-");
-    if (pin) {
-        session->has_pin = true;
-        memcpy(session->fingerprint, pin->fingerprint, GT_KEY_SIZE);
-    }
-    for (size_t i = 0; i < services->n; i++) {
-        int r = targets_add(&session->services, &services->all[i]);
-        if (r)
-            return r;
-    }
-    return session_spawn(session);
-}
-
-int session_new(struct ev_loop *loop, const char *device, const char *operator_,
-                const struct gt_pin *pin, const struct targets *services, session_fn on_end,
-                void *userdata, struct session **ret)
+static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, void *userdata)
 {
     struct session *session = calloc(1, sizeof(*session));
     if (!session)
-        return -ENOMEM;
+        return NULL;
     gt_list_init(&session->link);
     session->loop = loop;
     session->on_end = on_end;
     session->userdata = userdata;
     session->begun_at = ev_now(loop);
-    session->pipe = -1;
+    session->pidfd = session->pipe = session->record = -1;
+    snprintf(session->id, sizeof(session->id), "-");
     ev_child_init(&session->child, session_on_exit, 0, 0);
+    ev_io_init(&session->ended, session_on_ended, -1, EV_READ);
     ev_timer_init(&session->deadline, session_on_deadline, 0., 0.);
-    session->child.data = session->deadline.data = session;
-    int r = session_init(session, device, operator_, pin, services);
+    session->child.data = session->ended.data = session->deadline.data = session;
+    return session;
+}
+
+static int session_name(struct session *session, const char *device, const char *operator_,
+                        const struct targets *services)
+{
+    snprintf(session->device, sizeof(session->device), "%s", device);
+    snprintf(session->operator_, sizeof(session->operator_), "%s", operator_);
+    for (size_t i = 0; i < services->n; i++) {
+        int r = targets_add(&session->services, &services->all[i]);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static void session_set_rid(struct session *session, const uint8_t *rid)
+{
+    memcpy(session->rid, rid, GT_RID_SIZE);
+    gt_text_hex(rid, (sizeof(session->id) - 1) / 2, session->id);
+}
+
+int session_new(struct ev_loop *loop, const struct session_settings *settings, session_fn on_end,
+                void *userdata, struct session **ret)
+{
+    struct session *session = session_alloc(loop, on_end, userdata);
+    if (!session)
+        return -ENOMEM;
+    if (settings->pin) {
+        session->has_pin = true;
+        memcpy(session->fingerprint, settings->pin->fingerprint, GT_KEY_SIZE);
+    }
+    int r = session_name(session, settings->device, settings->operator_, settings->services);
+    if (r == 0 && settings->folder)
+        session_open_record(session, settings->folder);
+    if (r == 0)
+        r = session_spawn(session);
     if (r) {
+        if (session->record_at)
+            unlink(session->record_at);
         session_free(session);
         return r;
     }
@@ -239,11 +325,72 @@ int session_new(struct ev_loop *loop, const char *device, const char *operator_,
     return 0;
 }
 
+static uint64_t boot_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, const char *path,
+                  session_fn on_end, void *userdata, struct session **ret)
+{
+    uint64_t now_ms = boot_ms();
+    struct session *session = session_alloc(loop, on_end, userdata);
+    if (!session) {
+        close(pidfd);
+        return -ENOMEM;
+    }
+    session->pidfd = pidfd;
+    session->pid = record->pid;
+    session->has_pin = record->has_pin;
+    memcpy(session->fingerprint, record->fingerprint, GT_KEY_SIZE);
+    session_set_rid(session, record->rid);
+    session->lifetime_s =
+        record->ends_at_ms > now_ms ? (double)(record->ends_at_ms - now_ms) / 1000. : 0.;
+    session->record_at = strdup(path);
+    int r = session->record_at
+                ? session_name(session, record->device, record->operator_, &record->services)
+                : -ENOMEM;
+    if (r) {
+        session_free(session);
+        return r;
+    }
+    ev_io_set(&session->ended, pidfd, EV_READ);
+    ev_io_start(loop, &session->ended);
+    session_enter(session, SESSION_RUNNING);
+    *ret = session;
+    return 0;
+}
+
+static void session_write_record(struct session *session)
+{
+    struct record record = {
+        .pid = session->pid,
+        .has_pin = session->has_pin,
+        .ends_at_ms = boot_ms() + (uint64_t)(session->lifetime_s * 1000.),
+        .services = session->services, /* borrowed, for the length of a call */
+    };
+
+    if (session->record < 0)
+        return;
+    memcpy(record.device, session->device, sizeof(record.device));
+    memcpy(record.operator_, session->operator_, sizeof(record.operator_));
+    memcpy(record.rid, session->rid, sizeof(record.rid));
+    memcpy(record.fingerprint, session->fingerprint, sizeof(record.fingerprint));
+    int r = record_write(session->record, &record);
+    if (r)
+        gt_warn_errno(r, "session=%s device=%s a restart will not know this session", session->id,
+                      session->device);
+    gt_close(&session->record);
+}
+
 int session_begin(struct session *session, const struct handover *handover)
 {
-    memcpy(session->rid, handover->keys.rid, GT_RID_SIZE);
-    gt_text_hex(session->rid, (sizeof(session->id) - 1) / 2, session->id);
+    session_set_rid(session, handover->keys.rid);
     session->lifetime_s = handover->lifetime_s;
+    session_write_record(session);
     int r = handover_send(handover, session->pipe);
     gt_close(&session->pipe);
     if (r)

@@ -5,14 +5,15 @@
  * while an upgrade replaces the file); it stands ready first and gets its keys after, so that an
  * operator is only told yes when there is a process to serve him.
  *
- * The listener's end does not end its sessions. Ending one goes from asking to insisting.
+ * The listener's end does not end its sessions: where there is a runtime folder they leave a
+ * record, by which the next listener adopts them. Ending one goes from asking to insisting.
  */
 #pragma once
 
 #include <ev.h>
 
 #include "gotthard/list.h"
-#include "handover.h"
+#include "record.h"
 
 enum session_state {
     SESSION_READY,     /* the process is there and waits for its hand-over */
@@ -39,18 +40,31 @@ struct session {
     uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
     struct targets services;          /* owned: what was granted */
     double begun_at;                  /* the loop's clock */
-    uint32_t lifetime_s;
+    double lifetime_s;                /* from then on */
     pid_t pid;
-    int pipe; /* our end of the hand-over */
+    int pidfd;       /* of an adopted one, which is no child of ours; else -1 */
+    int pipe;        /* our end of the hand-over */
+    int record;      /* until it is written */
+    char *record_at; /* owned; NULL: none is kept */
     ev_child child;
+    ev_io ended; /* of the pidfd */
     ev_timer deadline;
 };
 
-/* A process that stands ready. @pin may be NULL; @services are copied. Negative: no process. The
- * loop must be libev's default one, which alone hears of children. */
-int session_new(struct ev_loop *loop, const char *device, const char *operator_,
-                const struct gt_pin *pin, const struct targets *services, session_fn on_end,
+struct session_settings {
+    const char *device, *operator_;
+    const struct gt_pin *pin;       /* or NULL */
+    const struct targets *services; /* copied */
+    const char *folder;             /* of the records, or NULL */
+};
+
+/* A process that stands ready. Negative: no process. The loop must be libev's default one, which
+ * alone hears of children. */
+int session_new(struct ev_loop *loop, const struct session_settings *settings, session_fn on_end,
                 void *userdata, struct session **ret) GT_MUST_CHECK;
+/* A worker of a listener before us. @pidfd: takes, also on failure. */
+int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, const char *path,
+                  session_fn on_end, void *userdata, struct session **ret) GT_MUST_CHECK;
 /* Hands over. Negative: it could not; the process is on its way out and on_end will follow. */
 int session_begin(struct session *session, const struct handover *handover) GT_MUST_CHECK;
 /* Asks it to end, politely first. @why for the log. */

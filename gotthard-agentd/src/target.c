@@ -100,3 +100,38 @@ bool target_equals(const struct target *a, const struct target *b)
 {
     return strcmp(a->name, b->name) == 0 && strcasecmp(a->host, b->host) == 0 && a->port == b->port;
 }
+
+void target_encode(const struct target *target, struct gt_writer *w)
+{
+    gt_write_string(w, target->name);
+    gt_write_string(w, target->host);
+    gt_write_u16(w, target->port);
+}
+
+void target_decode(struct gt_reader *r, struct target *ret)
+{
+    gt_read_string(r, ret->name, sizeof(ret->name));
+    gt_read_string(r, ret->host, sizeof(ret->host));
+    ret->port = gt_read_u16(r);
+}
+
+void targets_encode(const struct targets *targets, struct gt_writer *w)
+{
+    if (targets->n > UINT16_MAX)
+        w->failed = true;
+    gt_write_u16(w, (uint16_t)targets->n);
+    for (size_t i = 0; i < targets->n; i++)
+        target_encode(&targets->all[i], w);
+}
+
+int targets_decode(struct gt_reader *r, struct targets *ret)
+{
+    for (unsigned n_left = gt_read_u16(r); n_left && !r->failed; n_left--) {
+        struct target target;
+        target_decode(r, &target);
+        int err = targets_add(ret, &target);
+        if (err)
+            return err;
+    }
+    return 0;
+}

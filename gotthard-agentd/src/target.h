@@ -35,3 +35,10 @@ const struct target *targets_find(const struct targets *targets, const char *nam
  */
 const struct target *targets_resolve(const struct targets *targets, const char *text);
 bool target_equals(const struct target *a, const struct target *b);
+
+/* Between our own processes: a list is its count and its targets. A reader that fails leaves what
+ * it had read; -ENOMEM. */
+void target_encode(const struct target *target, struct gt_writer *w);
+void target_decode(struct gt_reader *r, struct target *ret);
+void targets_encode(const struct targets *targets, struct gt_writer *w);
+int targets_decode(struct gt_reader *r, struct targets *ret) GT_MUST_CHECK;

@@ -8,12 +8,13 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "gotthard/list.h"
 #include "gotthard/log.h"
 #include "gotthard/tunnel.h"
-#include "handover.h"
+#include "record.h"
 #include "service.h"
 
 enum worker_state {
@@ -279,12 +280,13 @@ static void worker_run(struct worker *worker)
     ev_run(worker->loop, 0);
 }
 
-/* What the listener had open is none of the worker's business, whoever opened it. */
+/* What the listener had open is none of the worker's business, whoever opened it; but for the lock
+ * of its record, which it holds for life. */
 static void close_inherited(void)
 {
-    if (syscall(SYS_close_range, HANDOVER_FD + 1, ~0u, 0) == 0)
+    if (syscall(SYS_close_range, RECORD_FD + 1, ~0u, 0) == 0)
         return;
-    for (int fd = HANDOVER_FD + 1; fd < 1024; fd++)
+    for (int fd = RECORD_FD + 1; fd < 1024; fd++)
         close(fd);
 }
 
@@ -292,6 +294,7 @@ int worker_main(void)
 {
     struct worker worker = {.state = WORKER_RUNNING};
 
+    prctl(PR_SET_NAME, "gotthard-worker"); /* not "exe" */
     close_inherited();
     gt_list_init(&worker.dials);
     int r = handover_receive(HANDOVER_FD, &worker.handover);

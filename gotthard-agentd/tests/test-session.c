@@ -42,6 +42,8 @@ static int worker(void)
 
 /* --- the tests */
 
+static const char *folder; /* of the records; NULL in most tests */
+
 struct world {
     struct ev_loop *loop;
     unsigned n_ended;
@@ -65,8 +67,9 @@ static struct session *start(struct world *world, const char *operator_)
 
     *world = (struct world){.loop = ev_default_loop(0), .status = -1};
     assert_int_equal(targets_add(&services, &service), 0);
-    assert_int_equal(
-        session_new(world->loop, "dev", operator_, NULL, &services, on_end, world, &session), 0);
+    struct session_settings settings = {
+        .device = "dev", .operator_ = operator_, .services = &services, .folder = folder};
+    assert_int_equal(session_new(world->loop, &settings, on_end, world, &session), 0);
     targets_deinit(&services);
     assert_int_equal(session->state, SESSION_READY);
     return session;
@@ -149,6 +152,110 @@ static void forgetting_a_session_leaves_its_process_alone(void **state)
     assert_int_equal(world.n_ended, 0);
 }
 
+struct adoption {
+    struct world *world;
+    struct session *session;
+};
+
+static void on_record(void *userdata, const struct record *record, int pidfd, const char *path)
+{
+    struct adoption *adoption = userdata;
+
+    assert_null(adoption->session);
+    assert_int_equal(session_adopt(adoption->world->loop, record, pidfd, path, on_end,
+                                   adoption->world, &adoption->session),
+                     0);
+}
+
+static unsigned count_files(const char *path)
+{
+    char command[128];
+    unsigned n = 99;
+
+    snprintf(command, sizeof(command), "ls %s | wc -l", path);
+    FILE *pipe = popen(command, "r");
+    assert_int_equal(fscanf(pipe, "%u", &n), 1);
+    pclose(pipe);
+    return n;
+}
+
+static void a_session_is_known_to_the_listener_that_follows(void **state)
+{
+    char path[] = "/tmp/test-session.XXXXXX";
+    struct world world;
+    struct adoption adoption = {&world, NULL};
+
+    folder = mkdtemp(path);
+    struct session *session = start(&world, "waiting");
+    begin(session);
+    pid_t pid = session->pid;
+    session_free(session); /* as when the listener ends */
+    assert_int_equal(count_files(folder), 1);
+    assert_int_equal(record_scan(folder, on_record, &adoption), 1);
+    session = adoption.session;
+    assert_int_equal(session->pid, pid);
+    assert_string_equal(session->operator_, "waiting");
+    assert_string_equal(session->id, "ab000000");
+    assert_int_equal(session->services.n, 1);
+    assert_true(session->lifetime_s > 50. && session->lifetime_s <= 60.);
+    session_close(session, "test");
+    ev_run(world.loop, 0);
+    assert_int_equal(world.n_ended, 1);
+    assert_int_equal(count_files(folder), 0);
+    rmdir(folder);
+    folder = NULL;
+}
+
+static void a_session_that_is_over_is_forgotten(void **state)
+{
+    char path[] = "/tmp/test-session.XXXXXX", record_at[RECORD_PATH_MAX];
+    struct world world;
+    struct adoption adoption = {&world, NULL};
+
+    folder = mkdtemp(path);
+    begin(start(&world, "alice")); /* ends by itself: its file goes with it */
+    ev_run(world.loop, 0);
+    assert_int_equal(count_files(folder), 0);
+    int fd = record_create(folder, record_at); /* a listener that died before anything was in it */
+    assert_true(fd >= 0);
+    assert_int_equal(record_scan(folder, on_record, &adoption), 0);
+    assert_int_equal(count_files(folder), 1);
+    close(fd);
+    assert_int_equal(record_scan(folder, on_record, &adoption), 0);
+    assert_int_equal(count_files(folder), 0);
+    rmdir(folder);
+    folder = NULL;
+}
+
+static void a_session_needs_no_folder(void **state)
+{
+    struct world world;
+
+    folder = "/nonexistent";
+    begin(start(&world, "alice"));
+    ev_run(world.loop, 0);
+    assert_int_equal(world.status, 0);
+    folder = NULL;
+}
+
+static void a_record_is_taken_whole_or_not_at_all(void **state)
+{
+    static uint8_t bytes[HANDOVER_MAX];
+    struct record record = {.pid = 4711, .device = "dev", .operator_ = "alice"}, got;
+    size_t n;
+
+    assert_int_equal(record_encode(&record, bytes, &n), 0);
+    assert_int_equal(record_decode(gt_span(bytes, n), &got), 0);
+    assert_int_equal(got.pid, 4711);
+    record_deinit(&got);
+    for (size_t cut = 0; cut < n; cut++)
+        assert_int_equal(record_decode(gt_span(bytes, cut), &got), RECORD_E_BAD);
+    assert_int_equal(record_decode(gt_span(bytes, n + 1), &got), RECORD_E_BAD);
+    record.pid = 1; /* nobody signals init by a slip of a file */
+    assert_int_equal(record_encode(&record, bytes, &n), 0);
+    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +264,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(closing_asks_the_worker_to_end),
         cmocka_unit_test(a_worker_that_will_not_end_is_killed),
         cmocka_unit_test(forgetting_a_session_leaves_its_process_alone),
+        cmocka_unit_test(a_session_is_known_to_the_listener_that_follows),
+        cmocka_unit_test(a_session_that_is_over_is_forgotten),
+        cmocka_unit_test(a_session_needs_no_folder),
+        cmocka_unit_test(a_record_is_taken_whole_or_not_at_all),
     };
 
     if (argc == 2 && strcmp(argv[1], "--worker") == 0)
