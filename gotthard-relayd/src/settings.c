@@ -125,7 +125,7 @@ static const struct gt_config_item items[] = {
          "How many streams one session may have at a time."),
     ITEM("limits.tickets", NUMBER, n_tickets, "16", 1, 1024,
          "How many unused tickets one session may have; further streams wait for their turn."),
-    ITEM("limits.frames", NUMBER, n_frames, "200", 10, 100000,
+    ITEM("limits.frames", NUMBER, n_frames, "5000", 10, 100000,
          "How many control frames a second are read from one client before it is slowed down."),
     ITEM("limits.descriptors", NUMBER, n_descriptors, "0", 0, 1 << 20,
          "How many file descriptors may be used; 0 is as many as the system allows."),
