@@ -50,6 +50,7 @@ struct gt_tls {
     void *userdata;
     uint8_t identity[IDENTITY_MAX];
     size_t n_identity;
+    bool is_asked;            /* server: a key was asked for, whether it is known or not */
     uint8_t psk[GT_KEY_SIZE]; /* client, wiped after the handshake */
 
     uint64_t key_bytes, key_bytes_max; /* written with the present key, and at most */
@@ -143,6 +144,7 @@ static int tls_on_psk_find(SSL *ssl, const unsigned char *id, size_t n, SSL_SESS
 {
     struct gt_tls *tls = SSL_get_app_data(ssl);
     uint8_t psk[GT_KEY_SIZE];
+    tls->is_asked = true;
     bool is_known = n <= IDENTITY_MAX && tls->find(tls->userdata, gt_span(id, n), psk);
     if (!is_known && gt_random(psk, sizeof psk))
         return 0;
@@ -422,6 +424,8 @@ int gt_tls_handshake(struct gt_tls *tls)
     }
     if (r != GT_TLS_E_AGAIN)
         gt_wipe(tls->psk, sizeof tls->psk);
+    if (tls->find && !tls->is_asked)
+        return r; /* never a byte, not even an alert, to one who offers no key */
     /* An alert goes out too, as far as the socket takes it. */
     int flushed = gt_tls_flush(tls);
     return r == GT_TLS_E_AGAIN && flushed == GT_TLS_E_BROKEN && !gt_batch_has_input(&tls->batch)
