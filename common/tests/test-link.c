@@ -516,11 +516,11 @@ static void a_closed_link_is_lost(void **state)
 static const struct gt_control_frame violations[] = {
     {.type = GT_CONTROL_HELLO, .hello = {.version_min = 1, .version_max = 1}},
     {.type = GT_CONTROL_RENDEZVOUS},
-    {.type = GT_CONTROL_OPEN, .open = {1, 1}},
+    {.type = GT_CONTROL_OPEN, .open = {.stream = 1, .attempt = 1}},
     {.type = GT_CONTROL_WELCOME, .welcome = {.version = 1}},
     {.type = GT_CONTROL_PEER}, /* of another rid, these four */
-    {.type = GT_CONTROL_TICKET, .ticket = {1, 1}},
-    {.type = GT_CONTROL_STREAM_END, .stream_end = {1, 1}},
+    {.type = GT_CONTROL_TICKET, .ticket = {.stream = 1, .attempt = 1}},
+    {.type = GT_CONTROL_STREAM_END, .stream_end = {.stream = 1, .attempt = 1}},
     {.type = GT_CONTROL_SESSION},
 };
 
