@@ -12,14 +12,13 @@
 #include <stdio.h>
 
 #include "gotthard/dial.h"
+#include "gotthard/line.h"
 #include "gotthard/log.h"
-#include "gotthard/tls.h"
 
 #define CONNECT_TIMEOUT_MS 15000
 #define HEARTBEAT_MS       15000
 #define HEARTBEAT_MIN_MS   500
 #define BEATS_UNTIL_DEAD   3
-#define READ_BUDGET        (64 * 1024)
 #define OUT_SPARE          64 /* of the queue, for PONG and BYE */
 
 enum link_state {
@@ -63,7 +62,6 @@ struct gt_link {
     struct gt_addr addr; /* that answered */
     int fd;
     struct gt_tls_context *context;
-    struct gt_tls *tls;
 
     ev_io io;
     ev_timer deadline, heartbeat;
@@ -71,8 +69,7 @@ struct gt_link {
     ev_tstamp heartbeat_s;
     uint64_t n_pings;
 
-    uint8_t in[2 * GT_CONTROL_FRAME_MAX], out[8 * GT_CONTROL_FRAME_MAX];
-    size_t n_in, n_out;
+    struct gt_line line;
     char why[160];
 };
 
@@ -95,18 +92,15 @@ const char *gt_down_text(enum gt_down cause)
 
 static int link_interest(const struct gt_link *link)
 {
-    bool has_output = link->tls && gt_tls_wants_write(link->tls);
-    /* A relay that does not read our answers is not read. */
-    bool has_room = link->n_out + OUT_SPARE <= sizeof link->out;
+    int wants_write = gt_line_wants_write(&link->line) ? EV_WRITE : 0;
     switch (link->state) {
     case LINK_DIALLING:
     case LINK_DOWN: return 0;
-    case LINK_HANDSHAKE: return EV_READ | (has_output ? EV_WRITE : 0);
+    case LINK_HANDSHAKE: return EV_READ | (gt_tls_wants_write(link->line.tls) ? EV_WRITE : 0);
     case LINK_GREETING:
     case LINK_REGISTERING:
     case LINK_UP:
-    case LINK_CLOSING:
-        return (has_room ? EV_READ : 0) | (has_output || link->n_out > 0 ? EV_WRITE : 0);
+    case LINK_CLOSING: return wants_write | (gt_line_wants_read(&link->line) ? EV_READ : 0);
     }
     return 0;
 }
@@ -122,7 +116,7 @@ static void link_watch(struct gt_link *link)
             ev_io_start(link->loop, &link->io);
     }
     /* What is inside already wakes nobody. */
-    if (interest & EV_READ && link->state >= LINK_GREETING && gt_tls_has_pending(link->tls))
+    if (interest & EV_READ && link->state >= LINK_GREETING && gt_line_has_pending(&link->line))
         ev_feed_event(link->loop, &link->io, EV_READ);
 }
 
@@ -153,7 +147,7 @@ static void link_enter(struct gt_link *link, enum link_state state)
 static void link_disconnect(struct gt_link *link)
 {
     ev_io_stop(link->loop, &link->io);
-    link->tls = gt_tls_free(link->tls);
+    gt_line_disconnect(&link->line);
     gt_close(&link->fd);
 }
 
@@ -186,29 +180,10 @@ static void link_violated(struct gt_link *link, const char *why)
 
 /* --- frames out ------------------------------------------------------------------------------- */
 
-/* The queue into TLS, and TLS into the socket. 0, or GT_TLS_E_*. */
-static int link_send(struct gt_link *link)
-{
-    if (link->n_out > 0) {
-        int r = gt_tls_write(link->tls, link->out, link->n_out);
-        if (r)
-            return r;
-        link->n_out = 0;
-    }
-    return gt_tls_flush(link->tls);
-}
-
-/* Leaves @spare bytes of the queue free. */
 static int link_queue(struct gt_link *link, const struct gt_control_frame *frame, size_t spare)
 {
-    uint8_t encoded[GT_CONTROL_FRAME_MAX];
-    size_t n = gt_control_encode(frame, encoded) + spare;
-    if (n > sizeof link->out - link->n_out && link->state >= LINK_GREETING && link_send(link))
-        gt_debug("link=%.8s the relay reads slowly", link->identity);
-    if (n > sizeof link->out - link->n_out)
+    if (gt_line_queue(&link->line, frame, spare))
         return GT_LINK_E_FULL;
-    memcpy(link->out + link->n_out, encoded, n - spare);
-    link->n_out += n - spare;
     link_watch(link);
     return 0;
 }
@@ -355,43 +330,12 @@ static void link_on_frame(struct gt_link *link, struct gt_control_frame *frame)
     }
 }
 
-static void link_parse(struct gt_link *link)
+static bool link_hear(void *userdata, struct gt_control_frame *frame)
 {
-    struct gt_control_frame frame;
-    size_t at = 0, used;
-    int r = 0;
-    while (link->state < LINK_CLOSING && r != GT_CONTROL_E_SHORT && r != GT_CONTROL_E_BAD) {
-        r = gt_control_decode(link->in + at, link->n_in - at, &frame, &used);
-        if (r == 0 || r == GT_CONTROL_E_UNKNOWN)
-            at += used;
-        if (r == 0)
-            link_on_frame(link, &frame);
-    }
-    if (r == GT_CONTROL_E_BAD)
-        link_violated(link, "the relay sent what is no frame");
-    if (link->state >= LINK_CLOSING)
-        at = link->n_in; /* nothing more is heard */
-    memmove(link->in, link->in + at, link->n_in - at);
-    gt_wipe(link->in + link->n_in - at, at);
-    gt_wipe(&frame, sizeof frame); /* a ticket's secret */
-    link->n_in -= at;
-}
-
-/* Reads what there is, within a budget. 0, or GT_TLS_E_*. */
-static int link_receive(struct gt_link *link)
-{
-    for (size_t n_read = 0, n; n_read < READ_BUDGET; n_read += n) {
-        int r = gt_tls_read(link->tls, link->in + link->n_in, sizeof link->in - link->n_in, &n);
-        if (r)
-            return r;
-        link->n_in += n;
-        if (link->state == LINK_UP)
-            ev_timer_again(link->loop, &link->deadline);
-        link_parse(link);
-        if (link->state == LINK_DOWN)
-            return 0;
-    }
-    return 0; /* link_watch sees to what is left */
+    struct gt_link *link = userdata;
+    if (link->state < LINK_CLOSING)
+        link_on_frame(link, frame);
+    return link->state < LINK_DOWN;
 }
 
 /* --- from a name to a greeting ---------------------------------------------------------------- */
@@ -399,24 +343,24 @@ static int link_receive(struct gt_link *link)
 static void link_on_greeting(struct gt_link *link)
 {
     gt_wipe(link->psk, sizeof link->psk);
-    gt_debug("link=%.8s suite=%s", link->identity, gt_tls_suite(link->tls));
+    gt_debug("link=%.8s suite=%s", link->identity, gt_tls_suite(link->line.tls));
     link_enter(link, LINK_GREETING);
-    if (link_send(link))
+    if (gt_line_send(&link->line))
         gt_debug("link=%.8s could not send at once", link->identity); /* the watcher sees to it */
     link_watch(link);
 }
 
 static void link_shake(struct gt_link *link)
 {
-    int r = gt_tls_handshake(link->tls);
+    int r = gt_tls_handshake(link->line.tls);
     if (r == 0) {
         link_on_greeting(link);
     } else if (r == GT_TLS_E_AGAIN) {
         link_watch(link);
-    } else if (gt_tls_is_refused(link->tls)) {
+    } else if (gt_tls_is_refused(link->line.tls)) {
         char why[128];
         snprintf(why, sizeof why, "the relay refused the handshake: wrong key? (%s)",
-                 gt_tls_why(link->tls));
+                 gt_tls_why(link->line.tls));
         link_down(link, GT_DOWN_REFUSED, GT_CODE_NONE, why);
     } else {
         link_lost(link, "the relay closed the connection during the handshake");
@@ -433,7 +377,8 @@ static void link_on_dialled(void *userdata, int fd, const struct gt_addr *addr, 
     }
     link->fd = fd;
     link->addr = *addr;
-    if (gt_tls_new_client(link->context, fd, gt_span_text(link->identity), link->psk, &link->tls)) {
+    if (gt_tls_new_client(link->context, fd, gt_span_text(link->identity), link->psk,
+                          &link->line.tls)) {
         link_down(link, GT_DOWN_INTERNAL, GT_CODE_NONE, "out of memory");
         return;
     }
@@ -443,28 +388,34 @@ static void link_on_dialled(void *userdata, int fd, const struct gt_addr *addr, 
 
 /* --- events ----------------------------------------------------------------------------------- */
 
-static const char *end_text(const struct gt_link *link, int r)
+static void link_listen(struct gt_link *link)
 {
-    return r == GT_TLS_E_CLOSED ? "the relay closed the connection" : gt_tls_why(link->tls);
+    uint64_t before = link->line.n_received;
+    int r = gt_line_receive(&link->line, link_hear, link);
+    if (link->state == LINK_UP && link->line.n_received != before)
+        ev_timer_again(link->loop, &link->deadline);
+    if (r == GT_LINE_E_CLOSED)
+        link_lost(link, "the relay closed the connection");
+    else if (r == GT_LINE_E_BROKEN)
+        link_lost(link, gt_tls_why(link->line.tls));
+    else if (r == GT_LINE_E_BAD)
+        link_violated(link, "the relay sent what is no frame");
 }
 
-/* Reads even when sending failed: the relay's last words say more than a broken pipe. */
+/* Listens even when sending failed: the relay's last words say more than a broken pipe. */
 static void link_exchange(struct gt_link *link, int revents)
 {
-    int sent = revents & EV_WRITE ? link_send(link) : 0;
-    if (link->state == LINK_CLOSING && sent != GT_TLS_E_AGAIN && link->n_out == 0) {
-        gt_tls_close(link->tls);
+    int sent = revents & EV_WRITE ? gt_line_send(&link->line) : 0;
+    if (link->state == LINK_CLOSING && !gt_line_wants_write(&link->line)) {
         link_down(link, GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
         return;
     }
-    int received =
-        revents & EV_READ || sent == GT_TLS_E_BROKEN ? link_receive(link) : GT_TLS_E_AGAIN;
+    if (revents & EV_READ || sent == GT_LINE_E_BROKEN)
+        link_listen(link);
     if (link->state == LINK_DOWN)
         return;
-    if (received == GT_TLS_E_CLOSED || received == GT_TLS_E_BROKEN)
-        link_lost(link, end_text(link, received));
-    else if (sent == GT_TLS_E_BROKEN)
-        link_lost(link, gt_tls_why(link->tls));
+    if (sent == GT_LINE_E_BROKEN)
+        link_lost(link, gt_tls_why(link->line.tls));
     else
         link_watch(link);
 }
@@ -584,17 +535,15 @@ struct gt_link *gt_link_free(struct gt_link *link)
         return NULL;
     if (link->state >= LINK_GREETING && link->state < LINK_CLOSING)
         gt_link_bye(link, GT_CODE_BYE);
-    if (link->state == LINK_CLOSING && link->tls) {
-        if (link_send(link) == 0)
-            gt_tls_close(link->tls);
-    }
+    if (link->state == LINK_CLOSING && link->line.tls && gt_line_send(&link->line))
+        gt_debug("link=%.8s left without a goodbye", link->identity);
     ev_timer_stop(link->loop, &link->deadline);
     ev_timer_stop(link->loop, &link->heartbeat);
     gt_dial_cancel(link->dial);
     link_disconnect(link);
     gt_tls_context_free(link->context);
     gt_wipe(link->psk, sizeof link->psk);
-    gt_wipe(link->in, sizeof link->in);
+    gt_line_deinit(&link->line);
     free(link);
     return NULL;
 }
