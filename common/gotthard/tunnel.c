@@ -402,6 +402,11 @@ void gt_tunnel_close(struct gt_tunnel *tunnel)
     tunnel_end(tunnel, GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
 }
 
+uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel)
+{
+    return tunnel->last_stream;
+}
+
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel)
 {
     return HASH_COUNT(tunnel->streams);

@@ -60,5 +60,7 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) 
 /* Says goodbye: streams are broken, BYE is sent; on_down(GT_DOWN_CLOSED) follows within 2
  * s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
+/* The number of the newest stream, as on_stream_end will tell it; 0: none yet. */
+uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel);
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
