@@ -33,8 +33,6 @@ struct agentd {
     struct inbox *inbox; /* owned */
     struct presence presence;
     struct roster roster;
-    char *folder;            /* owned; of the sessions' records, or NULL */
-    struct session *newborn; /* ready, and not handed over yet */
     enum agentd_state state;
     int exit_code;
     ev_signal on_hangup, on_interrupt, on_terminate, on_status;
@@ -129,20 +127,12 @@ static void agentd_on_interrupt(struct ev_loop *loop, ev_signal *watcher, int re
 
 /* --- sessions, as the inbox wishes */
 
-static void agentd_sessions_changed(struct agentd *agentd)
-{
-    presence_changed(&agentd->presence);
-    agentd_notify(agentd);
-}
-
-static void agentd_on_session_end(void *userdata, struct session *session)
+static void agentd_on_sessions_change(void *userdata)
 {
     struct agentd *agentd = userdata;
 
-    if (agentd->newborn == session)
-        agentd->newborn = NULL;
-    roster_remove(&agentd->roster, session);
-    agentd_sessions_changed(agentd);
+    presence_changed(&agentd->presence);
+    agentd_notify(agentd);
     if (agentd->state == AGENTD_CLOSING && agentd->roster.n == 0)
         agentd_enter(agentd, AGENTD_LEAVING);
 }
@@ -157,68 +147,16 @@ static unsigned agentd_count_sessions(void *userdata, const char *operator_)
 static int agentd_prepare_session(void *userdata, const struct inbox_offer *offer)
 {
     struct agentd *agentd = userdata;
-    struct session_settings settings = {
-        .device = agentd_device(agentd),
-        .operator_ = offer->operator_,
-        .pin = offer->pin,
-        .services = &offer->grant->services,
-        .folder = agentd->folder,
-    };
-    struct session *session;
 
-    if (agentd->state != AGENTD_SERVING)
-        return -ESHUTDOWN;
-    int r = session_new(agentd->loop, &settings, agentd_on_session_end, agentd, &session);
-    if (r)
-        return r;
-    roster_add(&agentd->roster, session);
-    agentd->newborn = session;
-    return 0;
-}
-
-static void agentd_fill_handover(const struct agentd *agentd, const struct inbox_offer *offer,
-                                 const struct gt_session_keys *keys, struct handover *ret)
-{
-    const struct settings *s = agentd->setup->settings;
-
-    ret->keys = *keys;
-    memcpy(ret->client_key, agentd->setup->client_key, GT_KEY_SIZE);
-    snprintf(ret->device, sizeof(ret->device), "%s", s->device_name);
-    snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
-    ret->relay = *offer->grant->relay;
-    ret->is_single_port = s->is_single_port;
-    ret->log_level = (uint8_t)gt_log_level();
-    ret->lifetime_s = offer->grant->lifetime_s;
-    ret->peer_timeout_ms = (uint32_t)s->peer_timeout_ms;
-    ret->dial_timeout_ms = (uint32_t)s->dial_timeout_ms;
-    ret->ring_size = (uint32_t)s->stream_buffer;
-    ret->max_streams = (uint16_t)s->streams_max;
-    ret->services = offer->grant->services; /* borrowed, for the length of a call */
+    return agentd->state == AGENTD_SERVING ? roster_prepare(&agentd->roster, offer) : -ESHUTDOWN;
 }
 
 static int agentd_begin_session(void *userdata, const struct inbox_offer *offer,
                                 const struct gt_session_keys *keys)
 {
     struct agentd *agentd = userdata;
-    struct session *session = gt_steal(&agentd->newborn);
-    struct handover handover = {0};
-    char service[64];
 
-    if (!keys) {
-        session_close(session, "not agreed");
-        return 0;
-    }
-    agentd_fill_handover(agentd, offer, keys, &handover);
-    int r = session_begin(session, &handover);
-    gt_wipe(&handover, sizeof(handover));
-    if (r)
-        return r;
-    gt_info("session=%s device=%s operator=%s agreed: service=%s relay=%s lifetime=%us pid=%d",
-            session->id, session->device, session->operator_,
-            gt_text_escape(gt_span_text(offer->service), service, sizeof(service)),
-            offer->grant->relay->name, offer->grant->lifetime_s, (int)session->pid);
-    agentd_sessions_changed(agentd);
-    return 0;
+    return roster_begin(&agentd->roster, offer, keys);
 }
 
 static int agentd_close_sessions(void *userdata, const char *operator_, bool is_admin,
@@ -316,7 +254,7 @@ static int agentd_switch(struct agentd *agentd, struct setup *setup, struct inbo
         inbox_set(agentd->inbox, &settings);
     }
     setup_free(agentd->setup);
-    agentd->setup = setup;
+    agentd->roster.setup = agentd->setup = setup;
     if (is_same_broker)
         presence_set(&agentd->presence, setup);
     else
@@ -363,7 +301,7 @@ static void agentd_on_hangup(struct ev_loop *loop, ev_signal *watcher, int reven
     }
     setup_apply_log_level(setup);
     setup_warn(setup);
-    roster_review(&agentd->roster, &setup->trust, &setup->policy, time(NULL));
+    roster_review(&agentd->roster, time(NULL));
     gt_info("device=%s reloaded: services=%zu pins=%zu", agentd_device(agentd),
             setup->policy.services.n, setup->trust.n_pins);
 }
@@ -386,28 +324,10 @@ static void agentd_on_tick(struct ev_loop *loop, ev_timer *watcher, int revents)
     struct agentd *agentd = watcher->data;
 
     inbox_tick(agentd->inbox, boot_ms());
-    roster_review(&agentd->roster, &agentd->setup->trust, &agentd->setup->policy, time(NULL));
+    roster_review(&agentd->roster, time(NULL));
 }
 
 /* --- from beginning to end */
-
-/* A session of a listener before us. What it was granted is reviewed like all others'. */
-static void agentd_on_record(void *userdata, const struct record *record, int pidfd,
-                             const char *path)
-{
-    struct agentd *agentd = userdata;
-    struct session *session;
-
-    int r =
-        session_adopt(agentd->loop, record, pidfd, path, agentd_on_session_end, agentd, &session);
-    if (r) {
-        gt_warn_errno(r, "device=%s a session that lives on is not known", agentd_device(agentd));
-        return;
-    }
-    roster_add(&agentd->roster, session);
-    gt_info("session=%s device=%s operator=%s lives on: pid=%d", session->id, session->device,
-            session->operator_, (int)session->pid);
-}
 
 /* systemd's, kept over a restart; without it sessions live on all the same, but unknown. */
 static void agentd_adopt_sessions(struct agentd *agentd)
@@ -416,9 +336,8 @@ static void agentd_adopt_sessions(struct agentd *agentd)
 
     if (!folders || !*folders)
         return;
-    agentd->folder = strndup(folders, strcspn(folders, ":"));
-    if (agentd->folder && record_scan(agentd->folder, agentd_on_record, agentd) > 0)
-        roster_review(&agentd->roster, &agentd->setup->trust, &agentd->setup->policy, time(NULL));
+    gt_cleanup(gt_free) char *first = strndup(folders, strcspn(folders, ":"));
+    roster_adopt(&agentd->roster, first);
 }
 
 static void agentd_watch_signal(struct agentd *agentd, ev_signal *watcher,
@@ -466,15 +385,14 @@ static void agentd_deinit(struct agentd *agentd)
     roster_deinit(&agentd->roster);
     inbox_free(agentd->inbox);
     setup_free(agentd->setup);
-    free(agentd->folder);
 }
 
 int agentd_run(struct setup *setup, const struct gt_config_args *args)
 {
     struct agentd agentd = {.setup = setup, .args = args, .state = AGENTD_SERVING};
 
-    roster_init(&agentd.roster);
     agentd.loop = ev_default_loop(EVFLAG_AUTO);
+    roster_init(&agentd.roster, agentd.loop, setup, agentd_on_sessions_change, &agentd);
     int r = agentd.loop ? agentd_start(&agentd) : -ENOMEM;
     if (r) {
         gt_error_errno(r < 0 ? r : 0, "device=%s cannot start", agentd_device(&agentd));

@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Starting, keeping and ending the worker of a session; see the header. Between fork and exec
- * nothing of ours runs (posix_spawn): there is an MQTT thread in this process, and what it may have
- * locked must not matter.
+ * Starting, keeping and ending the worker of a session; see the header.
  */
 #include "session.h"
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "gotthard/log.h"
-
-extern char **environ;
+#include "launch.h"
 
 /* What each state does on entering, and how long it may last. */
 static const struct {
@@ -138,90 +134,6 @@ static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
     session_end(watcher->data);
 }
 
-/* The worker needs no secret of ours, and must not speak to the service manager in our name. */
-static bool variable_is_ours(const char *variable)
-{
-    static const char *const ours[] = {
-        "GOTTHARD_", "MACHINE_ID=", "NOTIFY_SOCKET=",        "WATCHDOG_",
-        "LISTEN_",   "FDSTORE",     "CREDENTIALS_DIRECTORY="};
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(ours); i++)
-        if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
-            return true;
-    return false;
-}
-
-/* Borrows the strings of environ. */
-static char **clean_environment(void)
-{
-    size_t n = 0, n_kept = 0;
-
-    while (environ && environ[n])
-        n++;
-    char **kept = calloc(n + 1, sizeof(*kept));
-    for (size_t i = 0; kept && i < n; i++)
-        if (!variable_is_ours(environ[i]))
-            kept[n_kept++] = environ[i];
-    return kept;
-}
-
-/* The worker's descriptors: the pipe, and the record's lock when there is one. */
-static int spawn_actions(posix_spawn_file_actions_t *actions, const int fds[2])
-{
-    int r = posix_spawn_file_actions_adddup2(actions, fds[0], HANDOVER_FD);
-    if (r)
-        return r;
-    return fds[1] >= 0 ? posix_spawn_file_actions_adddup2(actions, fds[1], RECORD_FD)
-                       : posix_spawn_file_actions_addclose(actions, RECORD_FD);
-}
-
-static int spawn_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t none, all;
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    int r = posix_spawnattr_setsigmask(attributes, &none);
-    if (!r)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (!r)
-        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    return r;
-}
-
-static int spawn_worker(const char *title, const int fds[2], pid_t *ret_pid)
-{
-    char *const argv[] = {(char *)title, (char *)"--worker", NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-
-    gt_cleanup(gt_free) char **envp = clean_environment();
-    if (!envp || posix_spawn_file_actions_init(&actions) != 0)
-        return -ENOMEM;
-    if (posix_spawnattr_init(&attributes) != 0) {
-        posix_spawn_file_actions_destroy(&actions);
-        return -ENOMEM;
-    }
-    int r = spawn_actions(&actions, fds);
-    if (!r)
-        r = spawn_attributes(&attributes);
-    if (!r)
-        r = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attributes, argv, envp);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
-}
-
-/* Out of the way of the numbers that the worker's own get. */
-static int fd_move_up(int fd)
-{
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, RECORD_FD + 1);
-    int err = errno;
-
-    close(fd);
-    return moved < 0 ? -err : moved;
-}
-
 /* A session without a record is a session all the same. */
 static void session_open_record(struct session *session, const char *folder)
 {
@@ -229,7 +141,7 @@ static void session_open_record(struct session *session, const char *folder)
 
     int fd = record_create(folder, path);
     if (fd >= 0)
-        fd = fd_move_up(fd);
+        fd = launch_move_up(fd);
     if (fd < 0) {
         gt_warn_errno(fd, "device=%s a restart will not know this session: %s", session->device,
                       folder);
@@ -250,11 +162,12 @@ static int session_spawn(struct session *session)
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     session->pipe = ends[1];
-    int fds[2] = {fd_move_up(ends[0]), session->record};
+    int fds[2] = {launch_move_up(ends[0]), session->record};
     if (fds[0] < 0)
         return fds[0];
-    int r = fcntl(session->pipe, F_SETFL, O_NONBLOCK) < 0 ? -errno
-                                                          : spawn_worker(title, fds, &session->pid);
+    int r = fcntl(session->pipe, F_SETFL, O_NONBLOCK) < 0
+                ? -errno
+                : launch_worker(title, fds, &session->pid);
     close(fds[0]);
     return r;
 }
