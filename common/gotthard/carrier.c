@@ -33,7 +33,7 @@ static const struct {
     [CARRIER_DIALLING] = {"dialling", 10, "the relay's port does not answer", false, true},
     [CARRIER_JOINING] = {"joining", 20, "the other side did not come", true, false},
     [CARRIER_HANDSHAKE] = {"handshake", 10, "the handshake took too long", true, false},
-    [CARRIER_READY] = {"ready", GT_CARRIER_QUIET, "nothing came for long", true, false},
+    [CARRIER_READY] = {"ready", GT_CARRIER_SILENT, "nothing came for long", true, false},
     [CARRIER_DEAF] = {"deaf", 5, "the peer takes nothing", true, false},
     [CARRIER_CLOSING] = {"closing", 5, "the peer's end did not come", true, false},
     [CARRIER_GONE] = {"gone", 0, NULL, false, false},
@@ -51,8 +51,8 @@ struct gt_carrier {
     int fd;
     ev_io reader, writer;
     ev_timer deadline;
-    ev_timer again; /* more is buffered inside than one turn may take */
-    ev_tstamp heard;
+    ev_timer again;                 /* more is buffered inside than one turn may take */
+    ev_tstamp heard, quiet, silent; /* when; after how long */
 
     uint8_t join[GT_JOIN_SIZE];
     uint8_t reply[GT_JOIN_REPLY_SIZE];
@@ -242,6 +242,7 @@ static void carrier_shake_hands(struct gt_carrier *carrier)
     gt_wipe(&carrier->psk, sizeof(carrier->psk));
     carrier->heard = ev_now(carrier->loop);
     carrier_enter(carrier, CARRIER_READY);
+    carrier_arm(carrier, carrier->quiet);
     carrier_watch(carrier);
     carrier->events->on_ready(carrier->userdata);
     if (carrier->state == CARRIER_READY && gt_tls_has_pending(carrier->tls))
@@ -346,17 +347,17 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
  */
 static void carrier_on_quiet(struct gt_carrier *carrier)
 {
-    if (ev_now(carrier->loop) - carrier->heard >= GT_CARRIER_SILENT)
+    if (ev_now(carrier->loop) - carrier->heard >= carrier->silent)
         carrier_read_on(carrier);
     if (carrier->state != CARRIER_READY)
         return;
-    ev_tstamp quiet = ev_now(carrier->loop) - carrier->heard;
-    if (quiet >= GT_CARRIER_SILENT) {
+    ev_tstamp silence = ev_now(carrier->loop) - carrier->heard;
+    if (silence >= carrier->silent) {
         carrier_lose(carrier, states[CARRIER_READY].expired);
         return;
     }
-    bool is_quiet = quiet >= GT_CARRIER_QUIET;
-    carrier_arm(carrier, is_quiet ? GT_CARRIER_QUIET : GT_CARRIER_QUIET - quiet);
+    bool is_quiet = silence >= carrier->quiet;
+    carrier_arm(carrier, is_quiet ? carrier->quiet : carrier->quiet - silence);
     if (is_quiet)
         carrier->events->on_quiet(carrier->userdata);
 }
@@ -403,6 +404,8 @@ int gt_carrier_new(const struct gt_carrier_settings *settings, const struct gt_a
     carrier->events = events;
     carrier->userdata = userdata;
     carrier->context = settings->tls;
+    carrier->quiet = settings->quiet_s > 0 ? settings->quiet_s : GT_CARRIER_QUIET;
+    carrier->silent = settings->silent_s > 0 ? settings->silent_s : GT_CARRIER_SILENT;
     carrier->fd = -1;
     ev_init(&carrier->reader, carrier_on_readable);
     ev_init(&carrier->writer, carrier_on_writable);

@@ -16,8 +16,8 @@
 #include "gotthard/tls.h"
 
 #define GT_CARRIER_RECORD (16 * 1024) /* what one write takes at most */
-#define GT_CARRIER_QUIET  15.0        /* s without a byte until on_quiet */
-#define GT_CARRIER_SILENT 45.0        /* ... until it counts as lost */
+#define GT_CARRIER_QUIET  15.0
+#define GT_CARRIER_SILENT 45.0
 
 struct gt_carrier;
 
@@ -26,6 +26,8 @@ struct gt_carrier_settings {
     enum gt_role role;
     const uint8_t *session_key; /* K_sess; borrows during gt_carrier_new */
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
+    double quiet_s;             /* without a byte until on_quiet; 0: GT_CARRIER_QUIET */
+    double silent_s;            /* ... until it counts as lost; 0: GT_CARRIER_SILENT */
 };
 
 struct gt_carrier_events {

@@ -259,6 +259,8 @@ int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
         .role = conduit->settings.role,
         .session_key = conduit->settings.session_key,
         .tls = conduit->settings.tls,
+        .quiet_s = conduit->settings.quiet_s,
+        .silent_s = conduit->settings.silent_s,
     };
     if (ticket->stream != conduit->stream.number || ticket->attempt <= conduit->attempt ||
         gt_stream_is_over(&conduit->stream))

@@ -25,6 +25,7 @@ struct gt_conduit_settings {
     const uint8_t *session_key; /* K_sess; keeps */
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
     size_t ring_size;
+    double quiet_s, silent_s; /* heartbeat: asked for after, given up after; 0: 15 and 45 */
 };
 
 struct gt_conduit_events {

@@ -469,10 +469,16 @@ static void ends_init(struct ends *ends, struct relay *relay, uint32_t number)
     ends->relay = relay;
     ends->number = number;
     ends->o_code = ends->d_code = -1;
-    ends->o_settings =
-        (struct gt_conduit_settings){loop, GT_ROLE_OPERATOR, session_key, client_context, MIB};
-    ends->d_settings =
-        (struct gt_conduit_settings){loop, GT_ROLE_DEVICE, session_key, server_context, MIB};
+    ends->o_settings = (struct gt_conduit_settings){
+        .loop = loop,
+        .role = GT_ROLE_OPERATOR,
+        .session_key = session_key,
+        .tls = client_context,
+        .ring_size = MIB,
+    };
+    ends->d_settings = ends->o_settings;
+    ends->d_settings.role = GT_ROLE_DEVICE;
+    ends->d_settings.tls = server_context;
     tcp_pair(pair);
     app_init(&ends->client, pair[0], number, true);
     ends->client_fd = pair[1];
@@ -821,6 +827,16 @@ static void on_time(struct ev_loop *l, ev_timer *watcher, int revents)
     *(bool *)watcher->data = true;
 }
 
+static void run_for(ev_tstamp s)
+{
+    bool is_time = false;
+    ev_timer timer;
+    ev_timer_init(&timer, on_time, s, 0);
+    timer.data = &is_time;
+    ev_timer_start(loop, &timer);
+    run_until(is_time);
+}
+
 /* A local side that hung up while its stream cannot move must not spin the loop. */
 static void test_hung_up_is_quiet(void **state)
 {
@@ -836,14 +852,33 @@ static void test_hung_up_is_quiet(void **state)
         ;
     app_close(&ends.client); /* everything it wrote is still to be read */
 
-    bool is_time = false;
-    ev_timer timer;
-    ev_timer_init(&timer, on_time, 0.2, 0);
-    timer.data = &is_time;
-    ev_timer_start(loop, &timer);
     unsigned before = ev_iteration(loop);
-    run_until(is_time);
+    run_for(0.2);
     assert_true(ev_iteration(loop) - before < 30);
+    ends_deinit(&ends);
+    relay_deinit(&relay);
+}
+
+/* Idle is no reason to be lost, nor to hold memory; a black hole is. */
+static void test_heartbeat(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    relay_init(&relay);
+    ends_init(&ends, &relay, 1);
+    ends.o_settings.quiet_s = ends.d_settings.quiet_s = 0.02;
+    ends.o_settings.silent_s = ends.d_settings.silent_s = 0.1;
+    ends_open(&ends, false);
+    carry_both(&ends, 1);
+    app_send(&ends.client, 1000, false);
+    run_until(ends.server.n_in == 1000);
+    run_for(0.5);
+    assert_int_equal(ends.o_code, -1);
+    assert_int_equal(ends.d_code, -1);
+    for (size_t i = 0; i < relay.n_legs; i++)
+        ev_io_stop(loop, &relay.legs[i]->reader); /* open sockets, and nothing behind them */
+    assert_broken(&ends, GT_RST_LOST, GT_RST_LOST);
+    run_until(ends.client.is_reset && ends.server.is_reset);
     ends_deinit(&ends);
     relay_deinit(&relay);
 }
@@ -956,6 +991,7 @@ int main(void)
         conduit_test(test_other_keys),
         conduit_test(test_slow_reader_is_bounded),
         conduit_test(test_hung_up_is_quiet),
+        conduit_test(test_heartbeat),
         conduit_test(test_many_at_once),
         conduit_test(test_spare_is_bound),
         conduit_test(test_newer_attempts_carry_on),
