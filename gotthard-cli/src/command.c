@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What several commands do the same way: complain about a word, check a device's name, listen to
+ * signals.
+ */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "commands.h"
+#include "gotthard/log.h"
+
+int command_misused(struct context *context, const char *fmt, ...)
+{
+    char text[GT_CONFIG_ERROR_MAX];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    dprintf(STDERR_FILENO, "%s: %s\nTry '%s --help'.\n", context->program, text, context->program);
+    return EXIT_USAGE;
+}
+
+bool command_takes_device(struct context *context, const char *word)
+{
+    char shown[64];
+    if (gt_text_is_name(gt_span_text(word)))
+        return true;
+    gt_text_escape(gt_span_text(word), shown, sizeof(shown));
+    command_misused(context,
+                    "\"%s\" is not a device's name: 1 to %d letters, digits and . _ : @ -, the "
+                    "first a letter or digit",
+                    shown, GT_NAME_MAX);
+    return false;
+}
+
+static void signals_on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
+{
+    struct command_signals *signals = watcher->data;
+    signals->on_signal(signals->userdata, watcher->signum);
+}
+
+void command_signals_start(struct command_signals *signals, struct ev_loop *loop,
+                           command_signal_fn on_signal, void *userdata)
+{
+    static const int numbers[N_COMMAND_SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+    signals->loop = loop;
+    signals->on_signal = on_signal;
+    signals->userdata = userdata;
+    for (size_t i = 0; i < N_COMMAND_SIGNALS; i++) {
+        struct sigaction before;
+        ev_signal *watcher = &signals->watchers[i];
+        ev_signal_init(watcher, signals_on_signal, numbers[i]);
+        watcher->data = signals;
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            ev_signal_start(loop, watcher);
+    }
+}
+
+void command_signals_stop(struct command_signals *signals)
+{
+    for (size_t i = 0; i < N_COMMAND_SIGNALS; i++)
+        ev_signal_stop(signals->loop, &signals->watchers[i]);
+}
