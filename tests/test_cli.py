@@ -1,0 +1,532 @@
+# SPDX-License-Identifier: ISC
+"""gotthard-cli by itself: what it says and how it exits, without a tunnel and mostly without a broker."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from harness import LIMIT, PROGRAMS, ROOT, Process, clean_environment, free_ports, wait_until
+
+CLI = str(PROGRAMS["cli"])
+KEY = bytes(range(32)).hex()
+IV = bytes(range(0xA0, 0xB0)).hex()
+GOOD = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV, "GOTTHARD_SERVER_HOST": "localhost",
+        "GOTTHARD_CLIENT_PORT": "0", "GOTTHARD_MQTT_ENDPOINT": "mqtt://127.0.0.1:1"}
+
+
+def run(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec=None, program=CLI, cwd=None, **env):
+    return subprocess.run([program, *map(str, args)], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
+                          env=clean_environment(**env), timeout=LIMIT, preexec_fn=preexec, cwd=cwd)
+
+
+def run_on_terminal(*args, **env):
+    """With standard error on a pseudo-terminal: (exit code, what it showed)."""
+    reader, terminal = pty.openpty()
+    child = subprocess.Popen([CLI, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
+                             env=clean_environment(**{"TERM": "xterm", "LANG": "C.UTF-8", **env}))
+    os.close(terminal)
+    text = b""
+    while select.select([reader], [], [], LIMIT)[0]:
+        try:
+            data = os.read(reader, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        text += data
+    os.close(reader)
+    return child.wait(LIMIT), text.decode()
+
+
+def error_id(result):
+    found = re.search(r"\[(GTD-E\d+)\]", result.stderr)
+    return found and found.group(1)
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+def test_no_arguments():
+    result = run()
+    assert result.returncode == 64
+    assert result.stdout == ""
+    assert "connect DEVICE" in result.stderr
+
+
+@pytest.mark.parametrize("args", [
+    ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
+    ["disconnect"], ["disconnect", "a", "b"], ["devices", "x"], ["status", "a", "b"], ["config"], ["config", "hide"],
+    ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["version", "x"], ["--frob"],
+    ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
+    ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],
+])
+def test_misuse(args):
+    result = run(*args, **GOOD)
+    assert result.returncode == 64, result.stderr
+    assert result.stdout == ""
+    assert "--help" in result.stderr or "see --help" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["connect", "--help"], ["--version"], ["-V"], ["version"]])
+def test_help_and_version_are_fast(args):
+    began = time.monotonic()
+    result = run(*args)
+    assert result.returncode == 0
+    assert result.stdout
+    assert result.stderr == ""
+    assert time.monotonic() - began < 5  # a machine under load and sanitizers; by itself it takes milliseconds
+
+
+def test_version_is_the_one_version():
+    version = (ROOT / "common" / "VERSION").read_text().strip()
+    assert run("--version").stdout == f"gotthard-cli {version}\n"
+    assert json.loads(run("version", "--json").stdout)["version"] == version
+
+
+def test_help_names_each_command():
+    text = run("--help").stdout
+    for command in ("connect", "disconnect", "status", "devices", "keygen", "config show", "version"):
+        assert f"\n  {command}" in text
+    assert "server\n" not in text
+
+
+def test_name_with_escape_sequences_is_not_shown_raw():
+    result = run("connect", "\x1b[31mred", **GOOD)
+    assert result.returncode == 64
+    assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["a/b", "#", "+", "a b", " a", "a ", "-x", "", "x" * 129, "x" * 256, "a\nb", "é", "$SYS", ".a"])
+@pytest.mark.parametrize("command", ["connect", "disconnect", "status"])
+def test_bad_device_names(command, name):
+    result = run(command, "--", name, **GOOD)
+    assert result.returncode == 64
+    assert result.stdout == ""
+
+
+# --- standard descriptors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("args", [["version"], ["keygen"], ["config", "show"], ["--help"]])
+def test_closed_standard_output(args):
+    result = run(*args, stdout=None, preexec=lambda: os.close(1))
+    assert result.returncode == 70
+    assert "standard output" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["version"], ["keygen"], ["config", "show"], ["--help"]])
+def test_full_standard_output(args):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        result = run(*args, stdout=full)
+    assert result.returncode == 70
+
+
+def test_full_standard_error():
+    with open("/dev/full", "w", encoding="ascii") as full:
+        assert run("connect", "dev", stderr=full, **GOOD).returncode == 69
+        assert run(stderr=full).returncode == 64
+
+
+def test_all_closed():
+    def close_all():
+        for fd in (0, 1, 2):
+            os.close(fd)
+
+    assert run("connect", "--json", "dev", stdout=None, stderr=None, preexec=close_all, **GOOD).returncode == 69
+
+
+def test_reader_goes_away():
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = run("connect", "--json", "dev", stdout=writer, **GOOD)
+    os.close(writer)
+    assert result.returncode == 69
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+def keygen(*args, **env):
+    result = run("keygen", *args, **env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_keygen_makes_an_environment_file():
+    made = dict(line.split("=", 1) for line in keygen().splitlines())
+    assert list(made) == ["GOTTHARD_CRYPT_KEY", "GOTTHARD_CRYPT_IV"]
+    assert re.fullmatch("[0-9a-f]{64}", made["GOTTHARD_CRYPT_KEY"])
+    assert re.fullmatch("[0-9a-f]{32}", made["GOTTHARD_CRYPT_IV"])
+    assert keygen() != keygen()
+    assert keygen("relay", **made).startswith("gk1r.")
+    assert keygen("device", "GatewayOli", **made).startswith("gk1d.GatewayOli.")
+    assert keygen("relay", **made) == keygen("relay", **made)
+    assert keygen("device", "a", **made) != keygen("device", "b", **made)
+
+
+def test_keygen_known_answers():
+    """Against the vectors of docs/protocol.md, section 6."""
+    import base64
+
+    def decode(text):
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).hex()
+
+    env = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV}
+    assert decode(keygen("relay", **env).strip().split(".")[1]) == \
+        "0580b76a5553feb1b03167035fc3314d9673bd93e951a36cf22f264d8a4665bc"
+    assert decode(keygen("device", "GatewayOli", **env).strip().split(".")[2]) == \
+        "1819f074db08babc7934c7438b5a63b3860ccefcb9b5d04f63ae3d843b65cadf" \
+        "e0faf111578d5609441878ac6b0a896ded88e682f8f5cb5f14caffd6d322e120"
+
+
+def test_keygen_warns_of_a_readable_file(tmp_path):
+    for mode, is_warned in ((0o644, True), (0o600, False)):
+        path = tmp_path / f"{mode:o}"
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, mode), "w", encoding="ascii") as out:
+            os.fchmod(out.fileno(), mode)
+            result = run("keygen", stdout=out)
+        assert result.returncode == 0
+        assert ("others may read" in result.stderr) == is_warned
+
+
+def test_derived_keys_are_not_enough_for_an_operator():
+    master = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV}
+    for derived in (keygen("relay", **master), keygen("device", "dev", **master)):
+        result = run("connect", "dev", **{**GOOD, "GOTTHARD_CRYPT_KEY": derived.strip()})
+        assert (result.returncode, error_id(result)) == (78, "GTD-E11")
+
+
+@pytest.mark.parametrize("command", [["connect", "dev"], ["disconnect", "dev"], ["status", "dev"], ["devices"],
+                                     ["keygen", "relay"], ["keygen", "device", "dev"]])
+@pytest.mark.parametrize("wrong", [
+    {"GOTTHARD_CRYPT_KEY": None}, {"GOTTHARD_CRYPT_KEY": ""}, {"GOTTHARD_CRYPT_KEY": "0" * 64},
+    {"GOTTHARD_CRYPT_KEY": "short"}, {"GOTTHARD_CRYPT_KEY": "gk1r.x"}, {"GOTTHARD_CRYPT_IV": None},
+    {"GOTTHARD_CRYPT_KEY": IV + IV, "GOTTHARD_CRYPT_IV": IV + IV},
+    {"GOTTHARD_CRYPT_KEY_PREVIOUS": "short"},
+])
+def test_wrong_keys(command, wrong):
+    env = {**GOOD, **wrong}
+    result = run(*command, **env)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E11"), result.stderr
+    assert KEY not in result.stderr and result.stdout == ""
+
+
+def test_key_in_a_file(tmp_path):
+    path = tmp_path / "key"
+    path.write_text(KEY + "\n")
+    env = {"GOTTHARD_CRYPT_KEY_FILE": path, "GOTTHARD_CRYPT_IV": IV}
+    path.chmod(0o600)
+    assert keygen("relay", **env) == keygen("relay", GOTTHARD_CRYPT_KEY=KEY, GOTTHARD_CRYPT_IV=IV)
+    path.chmod(0o644)
+    assert run("keygen", "relay", **env).returncode == 78
+
+
+def make_certificate(folder, *key_options):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", *key_options, "-nodes", "-days", "2", "-subj", "/CN=alice",
+                    "-keyout", folder / "private.key", "-out", folder / "cert.pem"], check=True, capture_output=True)
+    os.chmod(folder / "private.key", 0o600)
+
+
+def test_keygen_pin_is_openssl_s(tmp_path):
+    make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    der = subprocess.run(f"openssl x509 -in {tmp_path}/cert.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
+                         shell=True, check=True, capture_output=True, text=True).stdout.split()[0]
+    assert keygen("pin", GOTTHARD_AWS_CERT_PATH=tmp_path, GOTTHARD_CLIENT_NAME="alice") == f"alice {der} role=operator\n"
+
+
+def test_keygen_pin_without_certificate(tmp_path):
+    for env in ({}, {"GOTTHARD_AWS_CERT_PATH": tmp_path}):
+        result = run("keygen", "pin", **env)
+        assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+
+
+def test_readable_private_key_is_refused(tmp_path):
+    make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    os.chmod(tmp_path / "private.key", 0o644)
+    result = run("keygen", "pin", GOTTHARD_AWS_CERT_PATH=tmp_path)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+    assert "private.key" in result.stderr
+
+
+def test_half_a_certificate(tmp_path):
+    make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    os.unlink(tmp_path / "cert.pem")
+    result = run("connect", "dev", **{**GOOD, "GOTTHARD_AWS_CERT_PATH": tmp_path})
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+
+
+def test_pins(tmp_path):
+    """A file of pins: a bad line refuses it all, with its number."""
+    pins = tmp_path / "pins"
+    pins.write_text(f"# fleet\nGatewayOli {'ab' * 32} role=device\nnonsense\n")
+    result = run("connect", "dev", GOTTHARD_TRUST_PINS=pins, **GOOD)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+    assert "pins:3" in result.stderr
+    pins.write_text(f"GatewayOli {'ab' * 32} role=device\n")
+    assert run("connect", "dev", GOTTHARD_TRUST_PINS=pins, **GOOD).returncode == 69
+    assert run("connect", "dev", GOTTHARD_TRUST_PINS=tmp_path / "none", GOTTHARD_TRUST_POLICY="pin", **GOOD).returncode == 78
+
+
+# --- configuration --------------------------------------------------------------------------------
+
+
+def shown(result):
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("#")]
+    return {name: tuple(rest.rsplit("   # ", 1)) for name, rest in (line.split(" = ", 1) for line in lines)}
+
+
+def test_config_show_origins(tmp_path):
+    (tmp_path / "cli.conf").write_text('client = {\n  name = "bob";\n  port = 5000;\n};\nserver = { host = "relay"; };\n')
+    result = run("config", "show", "--server-port", "7100", GOTTHARD_CONFIG_DIR=tmp_path, GOTTHARD_CLIENT_PORT="4000",
+                 GOTTHARD_MQTT_PREFIX="fleet", GOTTHARD_CRYPT_KEY=KEY)
+    values = shown(result)
+    assert values["client.name"] == ("bob", f"{tmp_path}/cli.conf:2")
+    assert values["client.port"] == ("5000", f"{tmp_path}/cli.conf:3")
+    assert values["server.host"] == ("relay", f"{tmp_path}/cli.conf:5")
+    assert values["server.port"] == ("7100", "--server-port")
+    assert values["mqtt.prefix"] == ("fleet", "GOTTHARD_MQTT_PREFIX")
+    assert values["mqtt.keepalive"] == ("30s", "default")
+    assert values["crypt.key"] == ("set", "GOTTHARD_CRYPT_KEY")
+    assert KEY not in result.stdout
+    assert "GOTTHARD_CLIENT_PORT" in result.stdout  # the value that the file hides
+
+
+def test_home_file_wins_over_the_system_s(tmp_path):
+    home = tmp_path / "home"
+    (home / ".config" / "gotthard").mkdir(parents=True)
+    (tmp_path / "cli.conf").write_text('client = { name = "system"; port = 1; };')
+    (home / ".config" / "gotthard" / "cli.conf").write_text('client = { name = "mine"; };')
+    values = shown(run("config", "show", GOTTHARD_CONFIG_DIR=tmp_path, HOME=home))
+    assert values["client.name"][0] == "mine"
+    assert values["client.port"][0] == "1"
+
+
+def test_config_option(tmp_path):
+    path = tmp_path / "my.conf"
+    path.write_text('client = { name = "carol"; };')
+    assert shown(run("config", "show", "--config", path))["client.name"] == ("carol", f"{path}:1")
+    assert run("config", "show", "--config", tmp_path / "none").returncode == 78
+    assert run("config", "show", "--config", tmp_path).returncode == 78
+
+
+@pytest.mark.parametrize("text", ["clint = { };", "client = { prt = 1; };", "client = { port = \"4444\"; };",
+                                  "client = { port = 65536; };", "client = { port = 4294967318; };",
+                                  "client = { name = \"a/b\"; };", "client = {", "relays = { x = \"nowhere\"; };",
+                                  "trust = { policy = \"tofu\"; };", "@include \"x\""])
+def test_bad_files(tmp_path, text):
+    (tmp_path / "cli.conf").write_text(text)
+    result = run("config", "show", GOTTHARD_CONFIG_DIR=tmp_path)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10"), result.stderr
+    assert "cli.conf" in result.stderr
+
+
+def test_example_shows_each_setting_at_its_default(tmp_path):
+    example = (ROOT / "etc" / "cli.conf").read_text()
+    path = tmp_path / "cli.conf"
+    path.write_text(example)  # as it is installed: nothing is set
+    defaults = shown(run("config", "show"))
+    values = shown(run("config", "show", "--config", path))
+    assert values.pop("relays")[0] == ""  # the group is there, and empty
+    assert values == {k: v for k, v in defaults.items() if k != "relays"}
+    path.write_text(re.sub(r"^( *)#(?=\w)", r"\1", example, flags=re.MULTILINE))  # all of it switched on
+    values = shown(run("config", "show", "--config", path))
+    assert {k: v[0] for k, v in values.items()} == {k: v[0] for k, v in defaults.items()}
+    sections = re.split(r"^(\w+) = \{$", example, flags=re.MULTILINE)
+    named = {f"{sections[i]}.{key}" for i in range(1, len(sections), 2)
+             for key in re.findall(r"^ *#(\w+) = ", sections[i + 1], re.MULTILINE)}
+    named |= {sections[i] for i in range(1, len(sections), 2)}
+    assert set(defaults) <= named
+
+
+def test_help_and_example_agree_on_variables():
+    text = run("--help").stdout
+    example = (ROOT / "etc" / "cli.conf").read_text()
+    for variable in set(re.findall(r"GOTTHARD_[A-Z_]+", text)):
+        assert variable in example
+
+
+def test_missing_settings():
+    for missing, code in (("GOTTHARD_MQTT_ENDPOINT", 78), ("GOTTHARD_SERVER_HOST", 78)):
+        result = run("connect", "dev", **{**GOOD, missing: None})
+        assert (result.returncode, error_id(result)) == (code, "GTD-E10")
+        assert missing in result.stderr
+    result = run("connect", "dev", "--relay", "alps", **GOOD)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+
+
+# --- ports ----------------------------------------------------------------------------------------
+
+
+def test_busy_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for args, env in ((["dev", f"{port}:ssh"], {}), (["dev"], {"GOTTHARD_CLIENT_PORT": port}),
+                          (["dev", "--client-port", port], {})):
+            result = run("connect", *args, **{**GOOD, **env})
+            assert (result.returncode, error_id(result)) == (75, "GTD-E60"), result.stderr
+        # a PORT alone is only a wish
+        result = run("connect", "--json", "dev", port, **GOOD)
+        assert error_id(result) == "GTD-E20"
+        listening = [e for e in map(json.loads, result.stdout.splitlines()) if e["event"] == "listening"]
+        assert listening[0]["port"] != port and listening[0]["service"] == str(port)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "192.0.2.1", "localhost", "1.2.3"])
+def test_bad_bind(address):
+    result = run("connect", "--bind", address, "dev", **GOOD)
+    assert (result.returncode, error_id(result)) == (77, "GTD-E61")
+
+
+def test_bind_to_all_warns():
+    result = run("connect", "--bind", "*", "dev", **GOOD)
+    assert (result.returncode, error_id(result)) == (69, "GTD-E20")
+    assert "whoever reaches it" in result.stderr
+
+
+# --- the broker -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["connect", "dev"], ["disconnect", "dev"], ["status", "dev"], ["devices"]])
+def test_broker_down(command):
+    result = run(*command, **GOOD)
+    assert (result.returncode, error_id(result)) == (69, "GTD-E20")
+    assert result.stdout == ""
+
+
+def test_error_event():
+    result = run("connect", "--json", "dev", **GOOD)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [e["event"] for e in events] == ["requesting", "listening", "error"]
+    assert events[-1]["id"] == "GTD-E20" and events[-1]["exit"] == result.returncode == 69
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", e["time"]) for e in events)
+
+
+def test_lines_have_time_and_level():
+    result = run("connect", "dev", **GOOD)
+    for line in result.stderr.splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z? (info|warn|error)", line), line
+    assert "\x1b" not in result.stderr
+
+
+def test_quiet_says_errors_only():
+    result = run("connect", "-q", "dev", **GOOD)
+    assert result.returncode == 69
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("env, args, has_color, has_marks", [
+    ({}, [], True, True), ({"NO_COLOR": "1"}, [], False, True), ({}, ["--no-color"], False, True),
+    ({"TERM": "dumb"}, [], False, False), ({"LANG": "C"}, [], True, False),
+])
+def test_on_a_terminal(env, args, has_color, has_marks):
+    code, text = run_on_terminal("connect", *args, "dev", **{**GOOD, **env})
+    assert code == 69
+    assert "GTD-E20" in text
+    assert ("\x1b" in text) == has_color, text
+    assert ("✗" in text) == has_marks, text
+
+
+def silent_server():
+    """Accepts and never says a word."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", [["connect", "dev"], ["disconnect", "dev"], ["status", "dev"], ["devices"]])
+def test_interrupted_before_it_is_up(world, command, number):
+    with silent_server() as server:
+        env = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
+        cli = Process(world, world.unique("cli"), [CLI, *command], env=env)
+        server.settimeout(LIMIT)
+        connection, _ = server.accept()
+        connection.recv(1)  # CONNECT is under way: signals are watched
+        cli.send(number)
+        assert cli.wait(10) == 130
+        connection.close()
+
+
+def test_broker_that_hangs_up(world):
+    with silent_server() as server:
+        env = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
+        cli = Process(world, world.unique("cli"), [CLI, "connect", "dev"], env=env)
+        server.settimeout(LIMIT)
+        for _ in range(2):  # MQTT 5, then 3.1.1
+            connection, _ = server.accept()
+            connection.recv(1)
+            connection.close()
+        assert cli.wait() == 69
+        assert "GTD-E20" in cli.log()
+
+
+def test_nobody_at_the_broker(world):
+    world.broker()
+    result = world.cli("devices")
+    assert (result.returncode, result.stdout) == (0, "")
+    for command in (["status", "nobody"], ["connect", "nobody"], ["disconnect", "nobody"]):
+        began = time.monotonic()
+        result = world.cli(*command)
+        assert (result.returncode, error_id(result)) == (69, "GTD-E30"), result.stderr
+        assert time.monotonic() - began < 15  # the broker knows at once that nobody listens
+
+
+def test_broker_refuses(world):
+    """A broker with another authority: the handshake fails, whichever side notices first."""
+    world.broker()
+    folder = world.folder / "stranger"
+    folder.mkdir()
+    make_certificate(folder, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    (folder / "ca.crt").write_bytes((folder / "cert.pem").read_bytes())
+    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
+    assert (result.returncode, error_id(result)) == (77, "GTD-E21"), result.stderr
+
+
+def test_missing_ca(world):
+    folder = world.folder / "empty"
+    folder.mkdir()
+    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder / "nowhere")
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10")
+
+
+# --- `gotthard` -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(tmp_path):
+    path = tmp_path / "bin" / "gotthard"
+    path.parent.mkdir()
+    path.symlink_to(CLI)
+    return path
+
+
+def test_link_knows_the_original_s_words(link):
+    text = run("--help", program=link).stdout
+    for word in ("connect", "disconnect", "server", "edge-device"):
+        assert f"\n  {word}" in text
+    assert run("connect", program=link).returncode == 64
+
+
+@pytest.mark.parametrize("word, daemon", [("server", "gotthard-relayd"), ("edge-device", "gotthard-agentd")])
+def test_daemons_are_executed(tmp_path, link, word, daemon):
+    """Found on the way of programs; arguments and environment go along untouched."""
+    fake = tmp_path / "path" / daemon
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "$0 $* $GOTTHARD_CRYPT_KEY"\nexit 42\n')
+    fake.chmod(0o755)
+    result = run(word, "--check-config", program=link, PATH=f"{fake.parent}:{os.environ['PATH']}", GOTTHARD_CRYPT_KEY=KEY)
+    assert result.returncode == 42, result.stderr
+    assert result.stdout.split() == [str(fake), "--check-config", KEY]
+    result = run(word, program=link, PATH="/nonexistent")
+    assert result.returncode == 78
+    assert daemon in result.stderr
