@@ -65,7 +65,7 @@ def test_no_arguments():
 @pytest.mark.parametrize("args", [
     ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
     ["disconnect"], ["disconnect", "a", "b"], ["devices", "x"], ["status", "a", "b"], ["config"], ["config", "hide"],
-    ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["version", "x"], ["--frob"],
+    ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
     ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
     ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],
 ])
@@ -94,7 +94,7 @@ def test_version_is_the_one_version():
 
 def test_help_names_each_command():
     text = run("--help").stdout
-    for command in ("connect", "disconnect", "status", "devices", "keygen", "config show", "version"):
+    for command in ("connect", "disconnect", "status", "devices", "keygen", "fingerprint", "config show", "version"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
 
@@ -236,23 +236,24 @@ def make_certificate(folder, *key_options):
     os.chmod(folder / "private.key", 0o600)
 
 
-def test_keygen_pin_is_openssl_s(tmp_path):
+def test_fingerprint_is_openssl_s(tmp_path):
     make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     der = subprocess.run(f"openssl x509 -in {tmp_path}/cert.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
                          shell=True, check=True, capture_output=True, text=True).stdout.split()[0]
-    assert keygen("pin", GOTTHARD_AWS_CERT_PATH=tmp_path, GOTTHARD_CLIENT_NAME="alice") == f"alice {der} role=operator\n"
+    result = run("fingerprint", GOTTHARD_AWS_CERT_PATH=tmp_path, GOTTHARD_CLIENT_NAME="alice")
+    assert (result.returncode, result.stdout) == (0, f"alice {der}\n")
 
 
-def test_keygen_pin_without_certificate(tmp_path):
+def test_fingerprint_without_certificate(tmp_path):
     for env in ({}, {"GOTTHARD_AWS_CERT_PATH": tmp_path}):
-        result = run("keygen", "pin", **env)
+        result = run("fingerprint", **env)
         assert (result.returncode, error_id(result)) == (78, "GTD-E10")
 
 
 def test_readable_private_key_is_refused(tmp_path):
     make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     os.chmod(tmp_path / "private.key", 0o644)
-    result = run("keygen", "pin", GOTTHARD_AWS_CERT_PATH=tmp_path)
+    result = run("fingerprint", GOTTHARD_AWS_CERT_PATH=tmp_path)
     assert (result.returncode, error_id(result)) == (78, "GTD-E10")
     assert "private.key" in result.stderr
 

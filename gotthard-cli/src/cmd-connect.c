@@ -3,7 +3,7 @@
  * `connect DEVICE [TARGET]...`: asks the device over MQTT, meets it at the relay, and carries local
  * connections until it is told to stop:
  *
- *   ASKING -> JOINING -> UP -> CLOSING -> OVER
+ *   ASKING -> JOINING -> UP <-> AWAY (the device is) -> CLOSING -> OVER
  *
  * MQTT is let go as soon as the session is agreed: a tunnel does not depend on the broker. The
  * ports are bound first of all and kept, but nothing is accepted before the tunnel is up. What is
@@ -27,16 +27,20 @@ enum connect_state {
     CONNECT_ASKING,
     CONNECT_JOINING,
     CONNECT_UP,
+    CONNECT_AWAY,
     CONNECT_CLOSING,
     CONNECT_OVER,
 };
 
 static const struct {
     const char *name;
-    double deadline; /* seconds; 0: another one's (the request's, the session's lifetime) */
+    double deadline; /* seconds; 0: it is watched by the request or the tunnel */
 } states[] = {
-    [CONNECT_ASKING] = {"asking", 0}, [CONNECT_JOINING] = {"joining", 60},
-    [CONNECT_UP] = {"up", 0},         [CONNECT_CLOSING] = {"closing", 2.5},
+    [CONNECT_ASKING] = {"asking", 0},
+    [CONNECT_JOINING] = {"joining", 0},
+    [CONNECT_UP] = {"up", 0},
+    [CONNECT_AWAY] = {"away", 0},
+    [CONNECT_CLOSING] = {"closing", 2.5},
     [CONNECT_OVER] = {"over", 0},
 };
 
@@ -100,7 +104,7 @@ static void connect_on_connection(void *userdata, struct port *port, int fd,
         voice_stream_refused(&connect->voice, service, err);
         return;
     }
-    voice_stream_opened(&connect->voice, service, peer);
+    voice_stream_opened(&connect->voice, service, gt_tunnel_last_stream(connect->tunnel), peer);
     if (++connect->n_streams < connect->max_streams)
         return;
     ports_stop(&connect->ports);
@@ -129,11 +133,20 @@ static void tunnel_on_up(void *userdata, uint16_t port)
     ports_start(&connect->ports);
 }
 
+/* While the device is away new connections wait in the kernel's queue. */
 static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct connect *connect = userdata;
-    if (connect->state == CONNECT_UP)
-        voice_peer(&connect->voice, is_up, reason);
+    if (connect->state == CONNECT_UP && !is_up) {
+        connect_enter(connect, CONNECT_AWAY);
+        ports_stop(&connect->ports);
+        voice_peer_away(&connect->voice, reason);
+    } else if (connect->state == CONNECT_AWAY && is_up) {
+        connect_enter(connect, CONNECT_UP);
+        voice_peer_back(&connect->voice);
+        if (connect->n_streams < connect->max_streams)
+            ports_start(&connect->ports);
+    }
 }
 
 static void describe_down(const struct connect *connect, enum gt_down cause, enum gt_code code,
@@ -253,23 +266,11 @@ static void request_on_failure(void *userdata, const struct failure *failure)
 
 /* --- the end ------------------------------------------------------------------------------- */
 
+/* Of CLOSING alone: the tunnel said goodbye, or could not. */
 static void connect_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
 {
     struct connect *connect = timer->data;
-    struct failure failure;
-    switch (connect->state) {
-    case CONNECT_JOINING:
-        failure_set(&failure, FAILURE_DEVICE_LOST, "check that the device can reach the relay",
-                    "%s did not come to the relay", connect->device);
-        connect_fail(connect, "timeout", &failure);
-        return;
-    case CONNECT_CLOSING:
-        connect_end(connect, "interrupted", connect->was_up ? 0 : EXIT_INTERRUPTED);
-        return;
-    case CONNECT_ASKING:
-    case CONNECT_UP:
-    case CONNECT_OVER: return;
-    }
+    connect_end(connect, "interrupted", connect->was_up ? 0 : EXIT_INTERRUPTED);
 }
 
 static void connect_on_signal(void *userdata, int number)
@@ -278,6 +279,7 @@ static void connect_on_signal(void *userdata, int number)
     switch (connect->state) {
     case CONNECT_JOINING:
     case CONNECT_UP:
+    case CONNECT_AWAY:
         ports_stop(&connect->ports);
         voice_closing(&connect->voice);
         connect_enter(connect, CONNECT_CLOSING);

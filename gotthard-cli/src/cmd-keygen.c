@@ -71,30 +71,6 @@ static int keygen_derived(struct context *context, const char *device)
     return code;
 }
 
-/* The line that a device's operators.pins needs to know this operator; not a secret. */
-static int keygen_pin(struct context *context)
-{
-    struct identity identity = {0};
-    struct failure failure;
-    int code = 0;
-    int err = identity_load_signer(context->settings, &identity, &failure);
-    if (err == 0 && !identity.signer)
-        err = failure_set(&failure, FAILURE_CONFIG,
-                          "set GOTTHARD_AWS_CERT_PATH to the folder of cert.pem and private.key",
-                          "no certificate: mqtt.cert_path is not set, or has none");
-    if (err == 0) {
-        uint8_t fingerprint[GT_KEY_SIZE];
-        char text[2 * GT_KEY_SIZE + 1];
-        gt_signer_fingerprint(identity.signer, fingerprint);
-        gt_text_hex(fingerprint, sizeof(fingerprint), text);
-        print_data(&context->print, "%s %s role=operator\n", context->settings->client_name, text);
-    } else {
-        code = print_failure(&context->print, &failure);
-    }
-    identity_deinit(&identity);
-    return code;
-}
-
 int cmd_keygen(struct context *context)
 {
     const char *what = context->n_words > 0 ? context->words[0] : "";
@@ -103,11 +79,9 @@ int cmd_keygen(struct context *context)
         return keygen_fleet(context);
     if (strcmp(what, "relay") == 0 && !has_name)
         return keygen_derived(context, NULL);
-    if (strcmp(what, "pin") == 0 && !has_name)
-        return keygen_pin(context);
     if (strcmp(what, "device") == 0 && has_name)
         return command_takes_device(context, context->words[1])
                    ? keygen_derived(context, context->words[1])
                    : EXIT_USAGE;
-    return command_misused(context, "keygen: nothing, \"device NAME\", \"relay\" or \"pin\"");
+    return command_misused(context, "keygen: nothing more, \"device NAME\" or \"relay\"");
 }

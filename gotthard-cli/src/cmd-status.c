@@ -46,9 +46,10 @@ static json_t *json_of(const struct presence_device *device)
     strcpy(list, device->services);
     for (char *name = strtok_r(list, " ", &at); name; name = strtok_r(NULL, " ", &at))
         json_array_append_new(services, json_string(name));
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i}", "device", device->name, "state",
-                     word_of(device), "since", since, "version", device->version, "services",
-                     services, "sessions", (int)device->n_sessions);
+    json_t *online = device->is_authentic ? json_boolean(device->is_online) : json_null();
+    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i}", "device", device->name, "online", online,
+                     "since", since, "version", device->version, "services", services, "sessions",
+                     (int)device->n_sessions);
 }
 
 static void print_row(struct print *print, const struct presence_device *device, int width)
@@ -71,6 +72,22 @@ static void print_table(struct print *print, const struct presence_device *devic
         print_row(print, &devices[i], width);
 }
 
+/* One device: a line for each thing known. */
+static void print_one(struct print *print, const struct presence_device *device)
+{
+    char since[40];
+    format_time(device->published_at, false, since, sizeof(since));
+    print_data(print, "%s is %s\n", device->name, word_of(device));
+    if (!device->is_authentic)
+        return;
+    print_data(print, "  %-9s %s\n", device->is_online ? "since" : "last seen",
+               *since ? since : "not told");
+    print_data(print, "  %-9s %s\n", "version", *device->version ? device->version : "not told");
+    print_data(print, "  %-9s %s\n", "services",
+               *device->services ? device->services : "none told");
+    print_data(print, "  %-9s %u\n", "sessions", device->n_sessions);
+}
+
 static void status_on_failure(void *userdata, const struct failure *failure)
 {
     struct status *status = userdata;
@@ -88,8 +105,9 @@ static void judge(struct status *status, const struct presence_device *devices, 
         failure_set(&failure, FAILURE_UNKNOWN_DEVICE, NULL,
                     "no device named %s has ever been at this broker", status->device);
     else if (!devices[0].is_authentic)
-        failure_set(&failure, FAILURE_KEY, NULL,
-                    "%s is there, but what it says is sealed with another key", status->device);
+        failure_set(&failure, FAILURE_NO_ANSWER,
+                    "the same GOTTHARD_CRYPT_KEY and _IV belong on all sides",
+                    "what %s says of itself is sealed with another key", status->device);
     else
         failure_set(&failure, FAILURE_OFFLINE, NULL, "%s is offline", status->device);
     status->code = print_failure(&status->context->print, &failure);
@@ -102,6 +120,8 @@ static void status_on_devices(void *userdata, const struct presence_device *devi
     if (print->is_json)
         for (size_t i = 0; i < n; i++)
             print_json(print, json_of(&devices[i]));
+    else if (n > 0 && status->device)
+        print_one(print, &devices[0]);
     else if (n > 0)
         print_table(print, devices, n);
     else if (!status->device)

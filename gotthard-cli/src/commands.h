@@ -37,6 +37,7 @@ int cmd_disconnect(struct context *context);
 int cmd_status(struct context *context);
 int cmd_devices(struct context *context);
 int cmd_keygen(struct context *context);
+int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
 int cmd_version(struct context *context);
 

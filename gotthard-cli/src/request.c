@@ -107,8 +107,10 @@ static void request_give_up(struct request *request)
                     "no device named %s has ever been at this broker", device);
         break;
     case SEEN_FOREIGN:
-        failure_set(&request->failure, FAILURE_KEY, NULL,
-                    "%s is there, but what it says is sealed with another key", device);
+        failure_set(&request->failure, FAILURE_NO_ANSWER,
+                    "the same GOTTHARD_CRYPT_KEY and _IV belong on all sides",
+                    "%s does not answer, and what it says of itself is sealed with another key",
+                    device);
         break;
     case SEEN_OFFLINE: describe_offline(request); break;
     case SEEN_ONLINE:

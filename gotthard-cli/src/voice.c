@@ -154,17 +154,17 @@ void voice_up(struct voice *voice, const struct ports *ports, const char *relay_
     say_ports(voice, ports, ms);
 }
 
-void voice_peer(struct voice *voice, bool is_up, enum gt_code reason)
+void voice_peer_away(struct voice *voice, enum gt_code reason)
 {
-    if (is_up) {
-        print_note(voice->print, "%s is back.", voice->device);
-        print_event(voice->print, "peer-back", "{s:s}", "device", voice->device);
-        return;
-    }
     print_event(voice->print, "peer-lost", "{s:s}", "reason", gt_code_text(reason));
-    if (reason != GT_CODE_BYE)
-        print_warning(voice->print, "%s is gone (%s), waiting for it", voice->device,
-                      gt_code_text(reason));
+    print_warning(voice->print, "%s is gone (%s), waiting for it", voice->device,
+                  gt_code_text(reason));
+}
+
+void voice_peer_back(struct voice *voice)
+{
+    print_event(voice->print, "peer-back", "{s:s}", "device", voice->device);
+    print_note(voice->print, "%s is back.", voice->device);
 }
 
 void voice_closing(struct voice *voice)
@@ -188,17 +188,19 @@ void voice_closed(struct voice *voice, const char *reason, int code)
 
 /* --- single connections: few words on a terminal, where somebody else's output may stand ------ */
 
-void voice_stream_opened(struct voice *voice, const char *service, const struct gt_addr *peer)
+void voice_stream_opened(struct voice *voice, const char *service, uint32_t stream,
+                         const struct gt_addr *peer)
 {
     char text[GT_ADDR_TEXT];
     gt_addr_text(peer, text);
-    print_fact(voice->print, "service=%s peer=%s connection opened", service, text);
-    print_event(voice->print, "stream-opened", "{s:s, s:s}", "service", service, "peer", text);
+    print_fact(voice->print, "stream=%" PRIu32 " service=%s peer=%s opened", stream, service, text);
+    print_event(voice->print, "stream-opened", "{s:I, s:s, s:s}", "stream", (json_int_t)stream,
+                "service", service, "peer", text);
 }
 
 void voice_stream_refused(struct voice *voice, const char *service, int err)
 {
-    const char *why = err == GT_TUNNEL_E_FULL ? "too many at once" : strerror(abs(err));
+    const char *why = err > 0 ? "too many at once" : strerror(-err);
     print_warning(voice->print, "a connection to %s was closed: %s", service, why);
     print_event(voice->print, "stream-refused", "{s:s, s:s}", "service", service, "reason", why);
 }

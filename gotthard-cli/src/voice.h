@@ -24,12 +24,14 @@ void voice_broker(struct voice *voice, const char *endpoint);
 void voice_answered(struct voice *voice);
 void voice_up(struct voice *voice, const struct ports *ports, const char *relay_host,
               uint16_t relay_port);
-void voice_peer(struct voice *voice, bool is_up, enum gt_code reason);
+void voice_peer_away(struct voice *voice, enum gt_code reason);
+void voice_peer_back(struct voice *voice);
 void voice_closing(struct voice *voice);
 void voice_closed_by_device(struct voice *voice);
 void voice_closed(struct voice *voice, const char *reason, int code);
 
-void voice_stream_opened(struct voice *voice, const char *service, const struct gt_addr *peer);
+void voice_stream_opened(struct voice *voice, const char *service, uint32_t stream,
+                         const struct gt_addr *peer);
 /* @err: what gt_tunnel_open returned. */
 void voice_stream_refused(struct voice *voice, const char *service, int err);
 void voice_stream_ended(struct voice *voice, const char *service, uint32_t stream, enum gt_rst code,
