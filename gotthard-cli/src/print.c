@@ -55,6 +55,7 @@ static bool write_now(int fd, const char *text, size_t n)
     return (writable.revents & POLLOUT) && write(fd, text, n) == (ssize_t)n;
 }
 
+GT_PRINTF(5, 0)
 static void write_human(struct print *print, const char *color, const char *mark, const char *end,
                         const char *fmt, va_list args)
 {
@@ -98,6 +99,7 @@ void print_progress(struct print *print, const char *fmt, ...)
     va_end(args);
 }
 
+GT_PRINTF(2, 0)
 static void write_log(enum gt_log_level level, const char *fmt, va_list args)
 {
     char text[LINE_MAX_SIZE / 2];
@@ -141,7 +143,7 @@ void print_warning(struct print *print, const char *fmt, ...)
     va_end(args);
 }
 
-static void write_error(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
+GT_PRINTF(2, 3)
 static void write_error(struct print *print, const char *fmt, ...)
 {
     va_list args;
