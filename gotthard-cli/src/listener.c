@@ -97,10 +97,17 @@ static void listener_close(struct listener *listener)
 static int bind_one(struct listener *listener, const char *host, uint16_t port)
 {
     struct gt_addr addr;
-    if (gt_addr_parse(strcmp(host, "*") == 0 ? "::" : host, port, &addr) != 0)
+    if (gt_addr_parse(host, port, &addr) != 0)
         return -EADDRNOTAVAIL;
     int err = listener_add(listener, &addr);
     return err ? err : gt_sock_local(listener->sockets[0].fd, &listener->addr);
+}
+
+/* "::" takes IPv4 too, where there is any IPv6. */
+static int bind_all(struct listener *listener, uint16_t port)
+{
+    int err = bind_one(listener, "::", port);
+    return err == -EAFNOSUPPORT ? bind_one(listener, "0.0.0.0", port) : err;
 }
 
 /* Both loopback addresses on one port; only the first where there is no IPv6. */
@@ -116,6 +123,8 @@ static int bind_loopback(struct listener *listener, uint16_t port)
 
 static int listener_bind(struct listener *listener, const char *host, uint16_t port)
 {
+    if (host && strcmp(host, "*") == 0)
+        return bind_all(listener, port);
     if (host)
         return bind_one(listener, host, port);
     int err = bind_loopback(listener, port);
