@@ -286,6 +286,9 @@ static void connect_on_signal(void *userdata, int number)
         gt_tunnel_close(connect->tunnel);
         return;
     case CONNECT_ASKING:
+        voice_interrupted(&connect->voice);
+        connect_end(connect, "interrupted", EXIT_INTERRUPTED);
+        return;
     case CONNECT_CLOSING: connect_end(connect, "interrupted", EXIT_INTERRUPTED); return;
     case CONNECT_OVER: return;
     }

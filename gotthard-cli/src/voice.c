@@ -167,6 +167,11 @@ void voice_peer_back(struct voice *voice)
     print_note(voice->print, "%s is back.", voice->device);
 }
 
+void voice_interrupted(struct voice *voice)
+{
+    print_note(voice->print, "Interrupted.");
+}
+
 void voice_closing(struct voice *voice)
 {
     print_plain(voice->print, "\nClosing (Ctrl+C again leaves at once).");

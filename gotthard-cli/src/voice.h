@@ -26,6 +26,8 @@ void voice_up(struct voice *voice, const struct ports *ports, const char *relay_
               uint16_t relay_port);
 void voice_peer_away(struct voice *voice, enum gt_code reason);
 void voice_peer_back(struct voice *voice);
+/* Before it was up. */
+void voice_interrupted(struct voice *voice);
 void voice_closing(struct voice *voice);
 void voice_closed_by_device(struct voice *voice);
 void voice_closed(struct voice *voice, const char *reason, int code);
