@@ -500,6 +500,17 @@ def test_missing_ca(world):
     assert (result.returncode, error_id(result)) == (78, "GTD-E10")
 
 
+def test_each_error_is_in_the_manual():
+    """Every id with its exit status, both ways."""
+    exits = {"UNREACHABLE": "69", "INTERNAL": "70", "TRY_AGAIN": "75", "PROTOCOL": "76", "REFUSED": "77",
+             "CONFIGURATION": "78"}
+    source = ROOT / "gotthard-cli" / "src"
+    numbers = dict(re.findall(r"(FAILURE_\w+) = (\d+),", (source / "failure.h").read_text()))
+    rows = re.findall(r"\{(FAILURE_\w+), EXIT_(\w+),", (source / "failure.c").read_text())
+    manual = (ROOT / "gotthard-cli" / "gotthard.7.scd").read_text()
+    assert {(numbers[name], exits[how]) for name, how in rows} == set(re.findall(r"^\*GTD-E(\d+)\* \((\d+)\)$", manual, re.M))
+
+
 # --- `gotthard` -----------------------------------------------------------------------------------
 
 
