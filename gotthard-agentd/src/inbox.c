@@ -159,13 +159,14 @@ static int inbox_on_close(struct inbox *inbox)
 static void inbox_log(struct inbox *inbox, const char *what)
 {
     const struct gt_incoming *in = &inbox->in;
+    const char *operator_ = in->req.operator_[0] ? in->req.operator_ : in->close.operator_;
     unsigned n_left_out;
 
     if (!gt_log_is_allowed(&inbox->strange, 5, &n_left_out))
         return;
     gt_log(in->is_denied ? GT_LOG_WARN : GT_LOG_INFO, 0,
            "device=%s operator=%s message %s: reason=\"%s\" unlogged=%u", inbox->settings.device,
-           in->req.operator_[0] ? in->req.operator_ : "-", what, in->why, n_left_out);
+           operator_[0] ? operator_ : "-", what, in->why, n_left_out);
 }
 
 static int inbox_act(struct inbox *inbox)

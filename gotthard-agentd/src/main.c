@@ -13,6 +13,13 @@
 #include "gotthard/log.h"
 #include "worker.h"
 
+/* The leak sanitizer attaches to this process as a debugger does. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 enum { EXIT_USAGE = 64, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
 
 enum command { COMMAND_SERVE, COMMAND_CHECK, COMMAND_HELP, COMMAND_VERSION };
@@ -23,8 +30,8 @@ static void forbid_core_dumps(void)
     static const struct rlimit none = {0, 0};
 
     setrlimit(RLIMIT_CORE, &none);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(GOTTHARD_SANITIZED)
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the leak sanitizer is such a debugger */
+#ifndef __SANITIZE_ADDRESS__
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
 }
 
