@@ -37,7 +37,9 @@ static int worker(void)
     }
     if (strcmp(handover.operator_, "waiting") == 0)
         pause();
-    return handover.services.n == 1 && handover.keys.session[0] == 0x5e ? 0 : 98;
+    bool is_right = handover.services.n == 1 && handover.keys.session[0] == 0x5e;
+    handover_deinit(&handover);
+    return is_right ? 0 : 98;
 }
 
 /* --- the tests */
