@@ -362,6 +362,11 @@ const char *gt_conduit_service(const struct gt_conduit *conduit)
     return conduit->stream.service;
 }
 
+enum gt_rst gt_conduit_code(const struct gt_conduit *conduit)
+{
+    return conduit->stream.code;
+}
+
 void gt_conduit_counts(const struct gt_conduit *conduit, uint64_t *ret_up, uint64_t *ret_down)
 {
     bool is_operator = conduit->settings.role == GT_ROLE_OPERATOR;

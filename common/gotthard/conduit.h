@@ -68,5 +68,7 @@ struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit);
 uint32_t gt_conduit_number(const struct gt_conduit *conduit);
 uint32_t gt_conduit_attempt(const struct gt_conduit *conduit);
 const char *gt_conduit_service(const struct gt_conduit *conduit);
+/* How it ended, or GT_RST_NONE; settled as soon as it is broken, before on_end. */
+enum gt_rst gt_conduit_code(const struct gt_conduit *conduit);
 /* Payload bytes so far, operator to device and device to operator. */
 void gt_conduit_counts(const struct gt_conduit *conduit, uint64_t *ret_up, uint64_t *ret_down);

@@ -363,7 +363,9 @@ static void link_shake(struct gt_link *link)
                  gt_tls_why(link->line.tls));
         link_down(link, GT_DOWN_REFUSED, GT_CODE_NONE, why);
     } else {
-        link_lost(link, "the relay closed the connection during the handshake");
+        char why[128];
+        snprintf(why, sizeof why, "the handshake came to nothing: %s", gt_tls_why(link->line.tls));
+        link_lost(link, why);
     }
 }
 

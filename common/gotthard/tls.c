@@ -362,6 +362,16 @@ static const char *tls_words(const struct gt_tls *tls)
     return text ? text : "TLS failed";
 }
 
+/* Does the peer speak anything like TLS? */
+static bool is_no_tls(void)
+{
+    unsigned long error = ERR_peek_last_error();
+    int reason = ERR_GET_REASON(error);
+    return ERR_GET_LIB(error) == ERR_LIB_SSL &&
+           (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+            reason == SSL_R_HTTPS_PROXY_REQUEST);
+}
+
 /* What a call that did not succeed means. */
 static int tls_judge(struct gt_tls *tls, int ssl_result)
 {
@@ -378,8 +388,9 @@ static int tls_judge(struct gt_tls *tls, int ssl_result)
         tls->state = TLS_CLOSED;
         return GT_TLS_E_CLOSED;
     }
-    tls->is_refused = tls->state == TLS_HANDSHAKE && !tls->batch.recv_error && !tls->batch.is_eof;
-    return tls_break(tls, tls_words(tls));
+    tls->is_refused =
+        tls->state == TLS_HANDSHAKE && !tls->batch.recv_error && !tls->batch.is_eof && !is_no_tls();
+    return tls_break(tls, is_no_tls() ? "no TLS is spoken there" : tls_words(tls));
 }
 
 /* What we rely on; NULL when all of it holds. */

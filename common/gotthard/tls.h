@@ -72,8 +72,8 @@ bool gt_tls_wants_write(const struct gt_tls *tls);
 void gt_tls_close(struct gt_tls *tls);
 /* Why it broke: a few words, static or inside @tls. */
 const char *gt_tls_why(const struct gt_tls *tls);
-/* Did it break in the handshake by an alert or by one of our checks (a wrong key, most likely), and
- * not by the network? */
+/* Did it break in the handshake by an alert or by one of our checks (a wrong key, most likely)?
+ * Not by the network, and not because nothing like TLS is spoken there. */
 bool gt_tls_is_refused(const struct gt_tls *tls);
 /* Changes its key after @n_bytes instead of 16 GiB: for tests. */
 void gt_tls_set_key_limit(struct gt_tls *tls, uint64_t n_bytes);

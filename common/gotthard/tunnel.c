@@ -366,7 +366,7 @@ static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
     case TUNNEL_ENDING: {
         struct tunnel_stream *stream, *next;
         HASH_ITER (hh, tunnel->streams, stream, next) { /* still cannot say their last words */
-            stream_tell_end(stream, rst_of(tunnel->cause));
+            stream_tell_end(stream, gt_conduit_code(stream->conduit));
             gt_conduit_free(stream->conduit);
             stream_forget(stream);
         }

@@ -449,8 +449,34 @@ static void a_curt_relay_is_unreachable(void **state)
     fixture_init(&f);
     f.relay.is_curt = true;
     fixture_dial(&f);
-    expect_down(&f, GT_DOWN_UNREACHABLE, GT_CODE_NONE, "closed the connection");
+    expect_down(&f, GT_DOWN_UNREACHABLE, GT_CODE_NONE, "came to nothing");
     fixture_deinit(&f);
+}
+
+static bool is_accepted(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->relay.n_accepted > 0;
+}
+
+static void what_is_no_relay_is_unreachable(void **state)
+{
+    static const char *const greetings[] = {
+        "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
+        "220 mail.example.org ESMTP\r\n",
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(greetings); i++) {
+        struct fixture f;
+        fixture_init(&f);
+        f.relay.is_mute = true;
+        fixture_dial(&f);
+        assert_true(fake_run(f.loop, is_accepted, &f, 5));
+        size_t n = strlen(greetings[i]);
+        assert_int_equal(send(f.relay.members[0].fd, greetings[i], n, MSG_NOSIGNAL), n);
+        expect_down(&f, GT_DOWN_UNREACHABLE, GT_CODE_NONE, "no TLS is spoken");
+        fixture_deinit(&f);
+    }
 }
 
 static void say_nothing(struct fake_member *member, const struct gt_control_frame *frame)
@@ -611,6 +637,7 @@ int main(void)
         cmocka_unit_test(a_wrong_key_is_told_apart),
         cmocka_unit_test(a_mute_relay_is_given_up),
         cmocka_unit_test(a_curt_relay_is_unreachable),
+        cmocka_unit_test(what_is_no_relay_is_unreachable),
         cmocka_unit_test(a_relay_without_welcome_is_given_up),
         cmocka_unit_test(welcome_in_another_version),
         cmocka_unit_test(a_silent_relay_is_dead_after_three_beats),

@@ -540,6 +540,7 @@ enum oddity {
     LONG_IDENTITY,
     NUL_IDENTITY,
     CHACHA_FIRST,
+    RETRY,
 };
 
 static void make_odd(struct raw *raw, enum oddity oddity)
@@ -568,6 +569,7 @@ static void make_odd(struct raw *raw, enum oddity oddity)
         raw_identity = "g1:o:alice\0x";
         raw_identity_n = 12;
         break;
+    case RETRY: SSL_set1_groups_list(raw->ssl, "P-256:X25519"); break;
     case CHACHA_FIRST:
         SSL_set_ciphersuites(raw->ssl, "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256");
         break;
@@ -582,7 +584,7 @@ static void odd_clients_are_refused(void **state)
     } cases[] = {
         {PLAIN, true},         {TLS_1_2, false},     {SHA_384, false},     {P_256, false},
         {NO_ALPN, false},      {NO_PSK, false},      {CERTIFICATE, false}, {LONG_IDENTITY, false},
-        {NUL_IDENTITY, false}, {CHACHA_FIRST, true},
+        {NUL_IDENTITY, false}, {CHACHA_FIRST, true}, {RETRY, true},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct ends e;

@@ -41,6 +41,7 @@ struct switchboard {
     size_t n_tickets;
     unsigned n_stream_ends, n_joins;
     bool is_ticketless; /* answers OPEN with STREAM_END */
+    bool is_frozen;     /* forwards no more data */
 };
 
 static void data_close(struct data *data)
@@ -64,7 +65,7 @@ static void data_watch(struct data *data)
         events |= EV_WRITE;
     ev_io_stop(data->board->loop, &data->io);
     ev_io_set(&data->io, data->fd, events);
-    if (events)
+    if (events && !data->board->is_frozen)
         ev_io_start(data->board->loop, &data->io);
 }
 
@@ -663,6 +664,27 @@ static void either_side_may_close(void **state)
     }
 }
 
+static void closing_does_not_wait_for_a_stalled_carrier(void **state)
+{
+    static struct fixture f;
+    fixture_up(&f);
+    int fd = open_stream(&f);
+    assert_true(fake_run(f.loop, is_served, &f, 5));
+    f.board.is_frozen = true;
+    for (size_t i = 0; i < DATA_MAX; i++)
+        if (f.board.data[i].fd >= 0)
+            data_watch(&f.board.data[i]);
+    ev_tstamp begun = ev_time();
+    gt_tunnel_close(f.end[0].tunnel);
+    assert_true(fake_run(f.loop, are_both_down, &f, 5));
+    assert_true(ev_time() - begun < 4); /* one after the other, each within 2 s */
+    assert_int_equal(f.end[0].n_ends, 1);
+    assert_int_equal(f.end[0].last_rst, GT_RST_CLOSED);
+    assert_int_equal(f.end[1].n_ends, 1);
+    close(fd);
+    fixture_deinit(&f);
+}
+
 static void closing_before_it_is_up(void **state)
 {
     for (int n_turns = 0; n_turns < 10; n_turns++) {
@@ -822,6 +844,7 @@ int main(void)
         cmocka_unit_test(no_ticket_is_told_by_stream_end),
         cmocka_unit_test(a_ticket_of_an_ended_stream_makes_nothing),
         cmocka_unit_test(either_side_may_close),
+        cmocka_unit_test(closing_does_not_wait_for_a_stalled_carrier),
         cmocka_unit_test(closing_before_it_is_up),
         cmocka_unit_test(freed_in_every_state),
         cmocka_unit_test(a_device_that_does_not_come),
