@@ -225,8 +225,8 @@ static void test_device_string(void **state)
 {
     static const char *names[] = {
         "GatewayOli", "a", "dots.in.it", "x@y:z_-.",
-        "l2345678901234567890123456789012345678901234567890123456789012345"
-        "67890123456789012345678901234567890123456789012345678901234567"};
+        ("l2345678901234567890123456789012345678901234567890123456789012345"
+         "67890123456789012345678901234567890123456789012345678901234567")};
     struct gt_key master = parse(KEY_HEX, IV_HEX);
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
         char text[GT_KEY_TEXT_MAX];

@@ -386,7 +386,9 @@ static void test_names(void **state)
 
 static int decode_extensions(const void *bytes, size_t n, struct gt_state *ret)
 {
-    uint8_t inner[4096] = {0, 1};
+    static uint8_t inner[4096]; /* the spans of @ret point into it */
+    memset(inner, 0, sizeof(inner));
+    inner[1] = 1;
     memcpy(inner + 27, bytes, n);
     return gt_state_decode(gt_span(inner, 27 + n), ret);
 }
