@@ -31,7 +31,8 @@ enum {
     GT_ASK_E_IGNORE = 1, /* not an answer to this question: go on waiting */
     GT_ASK_E_RETRY,      /* a NAK: ask again with the epoch given (once only) */
     GT_ASK_E_REFUSED,    /* an authentic answer that says no: *ret_status */
-    GT_ASK_E_UNTRUSTED,  /* sealed well, but not proven to be the device by this side's policy */
+    GT_ASK_E_UNTRUSTED,  /* sealed well, but not proven to be the device by this side's policy; the
+                            question stays open for the device itself */
 };
 
 /* @of_device, @previous (may be NULL): K_dev now and before rotation. GT_MESSAGE_E_BAD: a bad name.

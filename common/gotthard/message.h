@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What is said over MQTT ("GTM1"): one struct a kind, and its bytes. Outer form (magic, type, SEAL)
- * and inner form are both here; who may say what, and when, is exchange.c's. See docs/protocol.md,
- * section 2. Spans in decoded structs point into the caller's buffer.
+ * and inner form are both here; who may say what, and when, is ask.c's and responder.c's. See
+ * docs/protocol.md, section 2. Spans in decoded structs point into the caller's buffer.
  */
 #pragma once
 
