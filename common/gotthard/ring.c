@@ -7,6 +7,9 @@
 #include "gotthard/ring.h"
 
 #include <assert.h>
+#include <sys/mman.h>
+
+#define MAPPED_MIN ((size_t)128 * 1024)
 
 void gt_ring_init(struct gt_ring *ring, size_t capacity)
 {
@@ -16,9 +19,17 @@ void gt_ring_init(struct gt_ring *ring, size_t capacity)
     *ring = (struct gt_ring){.capacity = rounded};
 }
 
+static bool is_mapped(const struct gt_ring *ring)
+{
+    return ring->capacity >= MAPPED_MIN;
+}
+
 void gt_ring_deinit(struct gt_ring *ring)
 {
-    free(ring->data);
+    if (ring->data && is_mapped(ring))
+        munmap(ring->data, ring->capacity);
+    else
+        free(ring->data);
     ring->data = NULL;
 }
 
@@ -42,10 +53,23 @@ static int ring_runs(const struct gt_ring *ring, uint64_t offset, size_t n, stru
     return 2;
 }
 
+/*
+ * Large ones are mapped: only pages that were written to cost anything, and what is given back is
+ * gone at once. A huge page would cost 2 MiB for the first byte.
+ */
+static uint8_t *ring_map(size_t n)
+{
+    void *data = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+        return NULL;
+    madvise(data, n, MADV_NOHUGEPAGE);
+    return data;
+}
+
 static int ring_allocate(struct gt_ring *ring)
 {
     if (!ring->data)
-        ring->data = malloc(ring->capacity);
+        ring->data = is_mapped(ring) ? ring_map(ring->capacity) : malloc(ring->capacity);
     return ring->data ? 0 : -ENOMEM;
 }
 

@@ -44,6 +44,8 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
     }
     gt_ring_init(&s->tx, ring_size);
     gt_ring_init(&s->rx, GT_MIN(ring_size, (size_t)1 << 30)); /* a window is a u32 */
+    s->rx_window = GT_MIN(s->rx.capacity, (size_t)GT_STREAM_WINDOW);
+    s->rx_limit_said = GT_STREAM_EARLY;
 }
 
 void gt_stream_deinit(struct gt_stream *s)
@@ -56,6 +58,7 @@ void gt_stream_trim(struct gt_stream *s)
 {
     gt_ring_release(&s->tx);
     gt_ring_release(&s->rx);
+    s->rx_window = GT_MIN(s->rx.capacity, (size_t)GT_STREAM_WINDOW);
 }
 
 bool gt_stream_is_over(const struct gt_stream *s)
@@ -78,6 +81,12 @@ static void owe(struct gt_stream *s, enum gt_frame_type type)
 static uint64_t received(const struct gt_stream *s)
 {
     return s->rx.tail + s->is_eof_delivered;
+}
+
+/* How far the peer may send. */
+static uint64_t rx_limit(const struct gt_stream *s)
+{
+    return GT_MAX(s->rx_limit_said, s->rx.head + s->rx_window);
 }
 
 /* Was everything said and heard, both ways? */
@@ -186,14 +195,25 @@ static enum gt_rst on_bind(struct gt_stream *s, const struct gt_frame *bind)
     return !s->service[0] && take_service(s, bind->service) ? GT_RST_NONE : GT_RST_PROTOCOL;
 }
 
+/* The peer is about to be stopped by the window alone, not by a local socket that falls behind. */
+static bool is_window_short(const struct gt_stream *s)
+{
+    return s->rx_window < s->rx.capacity && s->rx_limit_said - s->rx.tail <= s->rx_window / 4 &&
+           gt_ring_used(&s->rx) <= s->rx_window / 2;
+}
+
 static enum gt_rst on_data(struct gt_stream *s, struct gt_span data, int *ret_r)
 {
-    if (s->is_fin_received || data.n > gt_ring_free(&s->rx) || !s->service[0])
+    if (s->is_fin_received || data.n > s->rx_limit_said - s->rx.tail || !s->service[0])
         return GT_RST_PROTOCOL;
     *ret_r = gt_ring_write(&s->rx, data.data, data.n);
     if (*ret_r < 0)
         return GT_RST_INTERNAL;
-    if (s->rx.tail - s->rx_said >= GT_MIN(s->rx.capacity / 4, (size_t)ACK_EVERY))
+    if (is_window_short(s)) {
+        s->rx_window *= 2;
+        owe(s, GT_FRAME_ACK);
+    }
+    if (s->rx.tail - s->rx_said >= GT_MIN(s->rx_window / 4, (size_t)ACK_EVERY))
         owe(s, GT_FRAME_ACK);
     return GT_RST_NONE;
 }
@@ -310,7 +330,7 @@ static void produce_control(struct gt_stream *s, struct gt_writer *w, enum gt_fr
         .stream = s->number,
         .attempt = s->attempt,
         .offset = type == GT_FRAME_FIN ? s->tx.tail : received(s),
-        .window = (uint32_t)gt_ring_free(&s->rx),
+        .window = (uint32_t)(rx_limit(s) - s->rx.tail),
         .service = gt_span_text(s->service),
         .code = (uint16_t)s->code,
         .value = type == GT_FRAME_PING ? s->carrier.ping : s->carrier.pong,
@@ -319,7 +339,7 @@ static void produce_control(struct gt_stream *s, struct gt_writer *w, enum gt_fr
     s->carrier.due &= ~DUE(type);
     if (type == GT_FRAME_HELLO || type == GT_FRAME_ACK) {
         s->rx_said = received(s);
-        s->rx_limit_said = s->rx.head + s->rx.capacity;
+        s->rx_limit_said = rx_limit(s);
     }
 }
 
@@ -362,7 +382,7 @@ size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap)
 bool gt_stream_wants_local(const struct gt_stream *s)
 {
     return !gt_stream_is_over(s) && !s->is_tx_finished &&
-           gt_ring_free(&s->tx) >= s->tx.capacity / 4;
+           gt_ring_free(&s->tx) >= s->tx.capacity / 4 && s->tx.tail - s->tx_sent < GT_STREAM_WINDOW;
 }
 
 void gt_stream_sent_in(struct gt_stream *s, size_t n)
@@ -379,8 +399,7 @@ void gt_stream_finish(struct gt_stream *s)
 void gt_stream_taken_out(struct gt_stream *s, size_t n)
 {
     gt_ring_drop(&s->rx, n);
-    uint64_t limit = s->rx.head + s->rx.capacity;
-    if (!s->is_fin_received && limit - s->rx_limit_said >= s->rx.capacity / 4)
+    if (!s->is_fin_received && rx_limit(s) - s->rx_limit_said >= s->rx_window / 4)
         owe(s, GT_FRAME_ACK);
 }
 

@@ -12,7 +12,9 @@
  * does: it is acknowledged by final_off + 1, and only when all before it was taken out of the rx
  * ring and the local socket was told (gt_stream_eof_delivered), so that ENDED means delivered.
  *
- * DATA is acknowledged when it is in the rx ring; the window is that ring's free room. Up to
+ * DATA is acknowledged when it is in the rx ring. The window is small at first, so that a slow
+ * reader holds little memory, and doubles up to the ring's capacity while the peer uses all of it
+ * and the local socket keeps up: a long fat link gets the product of its bandwidth and delay. Up to
  * GT_STREAM_EARLY bytes may follow the first HELLO of a stream before the peer's is here: every end
  * has that much room, and it saves a client that speaks first a round trip.
  */
@@ -25,6 +27,7 @@
 #define GT_STREAM_ALPN    "gotthard-s/1"
 #define GT_STREAM_VERSION 1
 #define GT_STREAM_EARLY   GT_RING_MIN
+#define GT_STREAM_WINDOW  (256 * 1024) /* at first; what waits unsent is bounded by as much */
 #define GT_PRODUCE_MIN    512 /* room gt_stream_produce() needs to make progress in every state */
 
 enum gt_stream_state {
@@ -82,7 +85,8 @@ struct gt_stream {
     bool is_fin_received;   /* at rx.tail */
     bool is_eof_delivered;  /* the local socket was told; the FIN is acknowledged from now on */
     uint64_t rx_said;       /* the last rx_off we said */
-    uint64_t rx_limit_said; /* the last rx_off + window we said */
+    uint64_t rx_limit_said; /* the greatest rx_off + window we said: never taken back */
+    size_t rx_window;       /* how much we want under way or in the ring, at most its capacity */
 
     struct gt_stream_carrier carrier;
 };
@@ -91,7 +95,8 @@ struct gt_stream {
 void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
                     size_t ring_size);
 void gt_stream_deinit(struct gt_stream *s);
-/* Gives back the memory of rings that are empty (the next byte takes it again). */
+/* For a quiet hour: gives back the memory of rings that are empty (the next byte takes it again)
+ * and lets the window begin small. */
 void gt_stream_trim(struct gt_stream *s);
 
 /*

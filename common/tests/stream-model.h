@@ -169,8 +169,10 @@ static inline void model_step(struct model *m)
         gt_stream_park(&m->ends[e].s);
     else if (what < 61)
         model_attach(m, e);
-    else if (what < 62)
+    else if (what < 62 && n % 2)
         gt_stream_ping(&m->ends[e].s, n);
+    else if (what < 62)
+        gt_stream_trim(&m->ends[e].s);
     else if (what < 63 && n == 7)
         gt_stream_finish(&m->ends[e].s);
     else if (what == 63 && n == 1 && from->choose(from, 8) == 0)
@@ -214,6 +216,10 @@ static inline void model_run(struct model_source *source, unsigned n_steps)
                    (size_t)GT_RING_MIN << source->choose(source, 5));
     gt_stream_init(&m->ends[1].s, GT_ROLE_DEVICE, 7, NULL,
                    (size_t)GT_RING_MIN << source->choose(source, 5));
+    for (int e = 0; e < 2; e++) /* so that windows have room to grow here as well */
+        m->ends[e].s.rx_window >>= source->choose(source, 2) ? 0 : source->choose(source, 5);
+    for (int e = 0; e < 2; e++)
+        m->ends[e].s.rx_window = GT_MAX(m->ends[e].s.rx_window, (size_t)GT_RING_MIN);
     model_attach(m, 0);
     model_attach(m, 1);
     for (unsigned i = 0; i < n_steps && !source->is_dry && !model_is_over(m); i++)

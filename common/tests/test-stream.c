@@ -338,6 +338,46 @@ static void test_acks_are_frequent_and_windows_open(void **state)
     pair_deinit(&p);
 }
 
+/* The window grows with a peer that fills it, and not for a local socket that falls behind. */
+static void test_window_grows_only_when_used(void **state)
+{
+    for (int is_read = 0; is_read < 2; is_read++) {
+        struct gt_stream o, d;
+        static uint8_t chunk[GT_DATA_MAX], record[16384];
+        gt_stream_init(&o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
+        gt_stream_init(&d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
+        gt_stream_attach(&o, 1);
+        gt_stream_attach(&d, 1);
+        carry(&o, &d);
+        carry(&d, &o);
+        for (int trip = 0; trip < 10; trip++) { /* all that the window lets through at once */
+            for (size_t n = 1; n > 0;) {
+                while (gt_stream_wants_local(&o))
+                    assert_int_equal(gt_ring_write(&o.tx, chunk, sizeof(chunk)), 0);
+                n = gt_stream_produce(&o, record, sizeof(record));
+                assert_int_equal(gt_stream_consume(&d, record, n), 0);
+                if (is_read)
+                    gt_stream_taken_out(&d, gt_ring_used(&d.rx));
+            }
+            carry(&d, &o);
+        }
+        assert_true(d.rx_window <= d.rx.capacity);
+        if (is_read)
+            assert_int_equal(d.rx_window, 4 << 20);
+        else
+            assert_int_equal(gt_ring_used(&d.rx), GT_STREAM_WINDOW);
+        if (is_read) {
+            gt_stream_trim(&d);
+            assert_null(d.rx.data);
+            assert_int_equal(d.rx_window, GT_STREAM_WINDOW);
+            carry(&o, &d); /* what was granted stays granted */
+            assert_int_equal(d.state, GT_STREAM_OPEN);
+        }
+        gt_stream_deinit(&o);
+        gt_stream_deinit(&d);
+    }
+}
+
 static void test_ping_flood_owes_one_answer(void **state)
 {
     struct pair p;
@@ -584,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_reset_after_hello_only),
         cmocka_unit_test(test_small_ring_meets_large_one),
         cmocka_unit_test(test_acks_are_frequent_and_windows_open),
+        cmocka_unit_test(test_window_grows_only_when_used),
         cmocka_unit_test(test_ping_flood_owes_one_answer),
         cmocka_unit_test(test_bad_frames),
         cmocka_unit_test(test_bad_headers),
