@@ -353,10 +353,18 @@ static bool member_decode(struct member *member)
     return member_is_decoding(member);
 }
 
+/* Is there room for answers? If not, the socket's writability brings us back. */
+static bool member_has_room(struct member *member)
+{
+    if (member->n_out < MEMBER_OUT_STOP)
+        return true;
+    return member_flush(member) && member->n_out < MEMBER_OUT_STOP;
+}
+
 /* Reads until there is nothing more, or it has said too much for now. */
 static void member_read(struct member *member)
 {
-    while (member_is_decoding(member) && member->n_out < MEMBER_OUT_STOP) {
+    while (member_is_decoding(member) && member_has_room(member)) {
         size_t n = 0;
         if (member_decode(member))
             continue;
