@@ -49,8 +49,13 @@ _PORT_LOCKS = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"gotthard-ports.
 _held_locks = []
 
 
+def release_ports():
+    while _held_locks:
+        _held_locks.pop().close()
+
+
 def free_ports(n):
-    """The first of @n ports in a row, below the ephemeral range, that no other test takes."""
+    """The first of @n ports in a row, below the ephemeral range, that no other test takes until release_ports()."""
     _PORT_LOCKS.mkdir(mode=0o700, exist_ok=True)
     for _ in range(1000):
         first = 10000 + secrets.randbelow((32000 - 10000) // n) * n
@@ -73,7 +78,7 @@ def free_ports(n):
         finally:
             for probe in sockets:
                 probe.close()
-        _held_locks.extend(locks)  # held until this process ends
+        _held_locks.extend(locks)
         return first
     raise AssertionError("no free ports")
 
@@ -356,6 +361,7 @@ set_tcp_nodelay true
             process.kill()
         for target in self.targets:
             target.close()
+        release_ports()
 
     def sanitizer_reports(self):
         pattern = re.compile(r"(ERROR: AddressSanitizer|runtime error:|WARNING: ThreadSanitizer|ERROR: LeakSanitizer)")

@@ -14,7 +14,7 @@ def capture(world, topic, n=1, name="god"):
     """mosquitto_sub as a client that may read all, printing topic and hex payload."""
     certs = world.certificates(name)
     process = harness.Process(world, world.unique("sub"), [
-        "mosquitto_sub", "-h", "localhost", "-p", world.broker_port, "--cafile", certs / "ca.crt", "--cert", certs / "cert.pem",
+        "stdbuf", "-oL", "mosquitto_sub", "-h", "localhost", "-p", world.broker_port, "--cafile", certs / "ca.crt", "--cert", certs / "cert.pem",
         "--key", certs / "private.key", "-t", topic, "-F", "%t %r %x", "-q", "1", "-d"])
     wait_until(lambda: "SUBACK" in process.out() + process.log() or not process.is_running(), "subscribed")
 

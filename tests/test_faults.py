@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Each party dies, or runs out of descriptors: the others notice, say so, and free everything."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -55,9 +56,9 @@ def assert_back(world, before):
 def test_operator_killed(parts):
     before = baseline(parts)
     tunnel = parts.connect()
-    open_stream(tunnel)
+    sock = open_stream(tunnel)
     target = parts.targets[0]
-    wait_until(lambda: target.connections, "the target is connected")
+    assert target.connections
     tunnel.kill()
     wait_until(lambda: not target.connections, "the device let its connection go", limit=45)
     wait_until(lambda: not harness.children_of(parts.agent_process.pid), "the worker ended", limit=60)
@@ -114,11 +115,12 @@ def test_relay_killed(parts):
 
 def test_relay_drains_on_sigterm(parts):
     tunnel = parts.connect()
-    open_stream(tunnel)
+    sock = open_stream(tunnel)
     begun = time.monotonic()
     assert parts.relay_process.stop() == 0
     assert time.monotonic() - begun < 12
-    assert tunnel.wait() in (69, 75)
+    assert_broken(sock)
+    assert tunnel.wait() == 69
 
 
 def limit_files(n):
@@ -140,7 +142,8 @@ def test_ten_seconds_of_nofile_64_on_relay_and_agent(world):
             flood.append(socket.socket())
             flood[-1].setblocking(False)
             flood[-1].connect_ex(("127.0.0.1", world.relay_port))
-            flood.append(tunnel.dial())
+            with contextlib.suppress(ConnectionError):  # the operator's side may turn it away at once
+                flood.append(tunnel.dial())
         sock.sendall(b"x" * 1000)
         assert harness.receive_exactly(sock, 1000) == b"x" * 1000
         time.sleep(0.02)

@@ -199,7 +199,8 @@ def test_ctrl_c_is_polite_and_tells_the_device(world):
     begun = time.monotonic()
     assert tunnel.close_politely() == 0
     assert time.monotonic() - begun < 3
-    assert [e["event"] for e in tunnel.events()][-2:] == ["closing", "closed"]
+    told = [e["event"] for e in tunnel.events()]
+    assert "closing" in told and told[-1] == "closed"
     wait_until(lambda: not harness.children_of(agent.pid), "the device let go", 10)
 
 

@@ -57,13 +57,15 @@ def test_ssh_interactive_shell(parts):
                              start_new_session=True)
     os.close(slave)
     heard = b""
+    poll = select.poll()
+    poll.register(master, select.POLLIN)
 
     def hear(pattern):
         nonlocal heard
         end = time.monotonic() + LIMIT
         while not re.search(pattern, heard):
             assert time.monotonic() < end, heard
-            if select.select([master], [], [], 1)[0]:
+            if poll.poll(1000):
                 heard += os.read(master, 4096)
 
     try:
@@ -73,7 +75,9 @@ def test_ssh_interactive_shell(parts):
         os.write(master, b"cat\n")
         os.write(master, b"echoed by cat\n")
         hear(rb"echoed by cat\s+echoed by cat")
-        os.write(master, b"\x03exit 7\n")
+        os.write(master, b"\x03")  # which also throws away what is typed ahead
+        hear(rb"\^C[^#$]*[#$] $")
+        os.write(master, b"exit 7\n")
         assert shell.wait(LIMIT) == 7
     finally:
         shell.kill()
@@ -107,6 +111,7 @@ def test_256_mib_each_way(parts):
 
     in_threads(send, receive)
     ended = tunnel.event("stream-ended")
+    wait_until(lambda: "up" in results, "the target has read it all")
     assert results["up"] == (n, harness.digest_of_pattern("up", n))
     assert results["down"] == (n, harness.digest_of_pattern("down", n))
     assert (ended["up"], ended["down"], ended["code"]) == (n, n, 0)
@@ -143,7 +148,8 @@ def test_64_connections_each_with_its_own_bytes(parts):
 def test_half_close_then_64_mib(world, first, splice):
     """One side says it is done; the other's 64 MiB after that arrive whole."""
     world.broker()
-    world.relay(f"--splice={splice}")
+    folder = world.config_folder(relayd=f'relay = {{ splice = "{splice}"; }};')
+    world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder))
     n = 64 * MIB
     heard = {}
 

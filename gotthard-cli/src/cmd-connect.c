@@ -149,6 +149,14 @@ static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
     }
 }
 
+/* What the relay's last word stands for. */
+static enum failure_id failure_of_code(enum gt_code code)
+{
+    if (code == GT_CODE_NO_PORT)
+        return FAILURE_RELAY_FULL;
+    return code == GT_CODE_SHUTDOWN ? FAILURE_TUNNEL_LOST : FAILURE_RELAY_ERROR;
+}
+
 static void describe_down(const struct connect *connect, enum gt_down cause, enum gt_code code,
                           const char *why, struct failure *ret)
 {
@@ -166,8 +174,7 @@ static void describe_down(const struct connect *connect, enum gt_down cause, enu
         failure_set(ret, FAILURE_RELAY_REFUSED, NULL, "relay %s:%u: %s", host, port, why);
         return;
     case GT_DOWN_RELAY:
-        failure_set(ret, code == GT_CODE_NO_PORT ? FAILURE_RELAY_FULL : FAILURE_RELAY_ERROR, NULL,
-                    "relay %s:%u: %s", host, port, why);
+        failure_set(ret, failure_of_code(code), NULL, "relay %s:%u: %s", host, port, why);
         return;
     case GT_DOWN_LOST:
         failure_set(ret, FAILURE_TUNNEL_LOST, NULL, "the connection to the relay is lost: %s", why);

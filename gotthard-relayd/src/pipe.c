@@ -30,13 +30,14 @@ static struct pipe *pipe_free(struct pipe_pool *pool, struct pipe *pipe)
     return NULL;
 }
 
-void pipe_pool_deinit(struct pipe_pool *pool)
+void pipe_pool_drain(struct pipe_pool *pool)
 {
     for (struct pipe *pipe = pool->idle, *next; pipe; pipe = next) {
         next = pipe->next;
         pipe_free(pool, pipe);
     }
     pool->idle = NULL;
+    pool->n_idle = 0;
 }
 
 static int pipe_open(size_t wish, int ret_fds[2], size_t *ret_capacity)

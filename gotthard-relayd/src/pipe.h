@@ -37,7 +37,8 @@ enum {
 
 void pipe_pool_init(struct pipe_pool *pool, enum pipe_kind kind, size_t capacity,
                     size_t n_spliced_max);
-void pipe_pool_deinit(struct pipe_pool *pool);
+/* Closes the idle ones: at the end, and whenever a plane has no pair left to use them. */
+void pipe_pool_drain(struct pipe_pool *pool);
 /* E_NONE. */
 int pipe_take(struct pipe_pool *pool, struct pipe **ret) GT_MUST_CHECK;
 /* Returns NULL. A pipe with bytes left inside is not used again. NULL is fine. */

@@ -62,6 +62,8 @@ static void plane_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int ev
 
     stranger_host_bury(&plane->strangers);
     plane_bury_pairs(plane);
+    if (atomic_load(&plane->counts.n_pairs) == 0)
+        pipe_pool_drain(&plane->pool);
     atomic_store(&plane->counts.n_pipes, (unsigned)plane->pool.n_spliced);
     atomic_store(&plane->counts.n_wakeups, ev_iteration(loop));
 }
@@ -114,7 +116,7 @@ static void plane_deinit(struct plane *plane)
         dock_free(gt_list_entry(at, struct dock, of_plane));
     stranger_host_deinit(&plane->strangers);
     plane_bury_pairs(plane);
-    pipe_pool_deinit(&plane->pool);
+    pipe_pool_drain(&plane->pool);
     spare_deinit(&plane->spare);
     mailbox_deinit(&plane->inbox);
     ev_loop_destroy(plane->loop);

@@ -102,7 +102,7 @@ static void end(void)
     world.pair = pair_free(world.pair);
     gt_close(&world.ends[0]);
     gt_close(&world.ends[1]);
-    pipe_pool_deinit(&world.pool);
+    pipe_pool_drain(&world.pool);
     assert_int_equal(world.pool.n_spliced, 0);
     quota_count(&world.quota, &counts);
     assert_int_equal(counts.n_fds, 0);
@@ -458,7 +458,7 @@ static void test_pool_falls_back_to_buffers(void **state)
     pipe_give(&pool, pipes[0]);
     assert_int_equal(pool.n_spliced, 1);
     assert_null(pipe_give(&pool, NULL));
-    pipe_pool_deinit(&pool);
+    pipe_pool_drain(&pool);
 }
 
 int main(void)
