@@ -74,7 +74,7 @@ def test_ssh_interactive_shell(parts):
         hear(rb"/dev/pts/\d+")
         os.write(master, b"cat\n")
         os.write(master, b"echoed by cat\n")
-        hear(rb"echoed by cat\s+echoed by cat")
+        hear(rb"echoed by cat[\s#$]+echoed by cat")
         os.write(master, b"\x03")  # which also throws away what is typed ahead
         hear(rb"\^C[^#$]*[#$] $")
         os.write(master, b"exit 7\n")
