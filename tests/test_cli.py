@@ -542,3 +542,241 @@ def test_daemons_are_executed(tmp_path, link, word, daemon):
     result = run(word, program=link, PATH="/nonexistent")
     assert result.returncode == 78
     assert daemon in result.stderr
+
+
+# --- a whole tunnel -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(world):
+    """A broker, a relay and one device whose `ssh` says <ssh!> and whose `echo` echoes."""
+    from harness import echo
+
+    def greet(sock):
+        sock.sendall(b"<ssh!>")
+        sock.recv(1)
+
+    world.broker()
+    world.relay()
+    services = f'services = {{ echo = "127.0.0.1:{world.target(echo).port}"; }};'
+    folder = world.config_folder(agentd=services + "limits = { streams = 4; };")
+    world.agent("GatewayOli", GOTTHARD_AGENT_DATA_PORT=world.target(greet).port, GOTTHARD_CONFIG_DIR=folder)
+    return world
+
+
+class Terminal:
+    """A `connect` with a pseudo-terminal for everything, as a person has it."""
+
+    def __init__(self, world, *args, **env):
+        self.reader, terminal = pty.openpty()
+        environment = world.cli_environment(TERM="xterm", LANG="C.UTF-8", **env)
+        self.child = subprocess.Popen([CLI, "connect", *map(str, args)], stdin=terminal, stdout=terminal, stderr=terminal,
+                                      env=environment, start_new_session=True)
+        os.close(terminal)
+        os.set_blocking(self.reader, False)
+        self.text = ""
+
+    def read(self):
+        try:
+            self.text += os.read(self.reader, 65536).decode()
+        except (BlockingIOError, OSError):
+            pass
+        return self.text
+
+    def wait_for(self, text):
+        wait_until(lambda: text in self.read(), f"{text!r} on the terminal, which shows {self.text!r}")
+
+    def end(self):
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+        os.close(self.reader)
+
+
+def test_what_a_person_sees(fleet):
+    port = free_ports(1)
+    terminal = Terminal(fleet, "GatewayOli", GOTTHARD_CLIENT_PORT=port)
+    try:
+        terminal.wait_for("Press Ctrl+C to close.")
+        overwritten = re.sub(r"[^\n]*\r\x1b\[K", "", terminal.text.replace("\r\n", "\n"))
+        shown_lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", overwritten).splitlines() if line]
+        assert re.fullmatch(r"✓ GatewayOli answered \([0-9.]+ m?s\), tunnel is up", shown_lines[0]), shown_lines
+        assert shown_lines[1] == f"→ localhost:{port}  ⇢  GatewayOli:ssh"
+        assert shown_lines[2] == f"  ssh -p {port} -o HostKeyAlias=gatewayoli.gotthard <user>@localhost"
+        terminal.child.send_signal(signal.SIGINT)
+        terminal.wait_for("Closing")
+        assert terminal.child.wait(10) == 0
+        terminal.wait_for("closed")
+    finally:
+        terminal.end()
+
+
+def test_milestones_in_the_original_order(fleet):
+    cli = Process(fleet, fleet.unique("lines"), [CLI, "connect", "GatewayOli"], env=fleet.cli_environment())
+    cli.wait_for("to log in")
+    cli.stop(signal.SIGTERM)
+    assert cli.child.returncode == 0
+    milestones = ["sending the MQTT message", "listening on localhost port", "connected to MQTT", "GatewayOli answered",
+                  "relay reached", "end-to-end tunnel to GatewayOli is up", "ssh -p ", "closing", "closed"]
+    found = [next(i for i, line in enumerate(cli.log().splitlines()) if text in line) for text in milestones]
+    assert found == sorted(found)
+    assert cli.out() == ""
+
+
+def test_several_services(fleet):
+    port = free_ports(1)
+    tunnel = fleet.connect("GatewayOli", "0:ssh", f"{port}:echo")
+    assert tunnel.port("echo") == port
+    up = tunnel.event("up")
+    assert up["ports"] == [tunnel.port("ssh"), port] and up["device"] == "GatewayOli"
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port), timeout=LIMIT) as sock:
+            sock.sendall(b"there and back")
+            assert sock.recv(100) == b"there and back"
+    with tunnel.dial("ssh") as sock:
+        assert sock.recv(100) == b"<ssh!>"
+    opened = [e for e in tunnel.events() if e["event"] == "stream-opened"]
+    assert [e["stream"] for e in opened] == [1, 2, 3]
+    ended = tunnel.event("stream-ended", stream=1)
+    assert (ended["service"], ended["code"], ended["up"], ended["down"]) == ("echo", 0, 14, 14)
+
+
+def test_print_port_prints_each(fleet):
+    cli = Process(fleet, fleet.unique("ports"), [CLI, "connect", "-q", "--print-port", "GatewayOli", ":ssh", "0:echo"],
+                  env=fleet.cli_environment())
+    wait_until(lambda: cli.out().count("\n") == 2, "both ports are printed")
+    for port in map(int, cli.out().split()):
+        socket.create_connection(("127.0.0.1", port), timeout=LIMIT).close()
+    assert cli.stop(signal.SIGINT) == 0
+    assert cli.log() == ""
+
+
+def test_more_connections_than_streams_wait(fleet):
+    tunnel = fleet.connect("GatewayOli", "0:echo")
+    sockets = [tunnel.dial() for _ in range(5)]
+    for sock in sockets:
+        sock.sendall(b"x")
+    assert tunnel.event("streams-full")["streams"] == 4
+    for sock in sockets[:4]:
+        assert sock.recv(1) == b"x"
+    sockets[4].settimeout(0.3)
+    with pytest.raises(socket.timeout):
+        sockets[4].recv(1)
+    sockets[0].close()
+    sockets[4].settimeout(LIMIT)
+    assert sockets[4].recv(1) == b"x"
+    for sock in sockets[1:]:
+        sock.close()
+
+
+def test_busy_default_port_moves(fleet):
+    """4444 is taken and nobody asked for it: a free one, and it is said."""
+    try:
+        taken = socket.create_server(("127.0.0.1", 4444))
+    except OSError:
+        taken = None  # by somebody else: as good
+    cli = Process(fleet, fleet.unique("moved"), [CLI, "connect", "--print-port", "GatewayOli"],
+                  env=fleet.cli_environment(GOTTHARD_CLIENT_PORT=None))
+    wait_until(lambda: cli.out().endswith("\n"), "the port is printed")
+    if taken:
+        taken.close()
+    assert int(cli.out()) != 4444
+    assert "4444 is taken" in cli.log()
+    with socket.create_connection(("127.0.0.1", int(cli.out())), timeout=LIMIT) as sock:
+        assert sock.recv(100) == b"<ssh!>"
+
+
+def frozen(world, name):
+    process = next(p for p in world.processes if name in p.name and p.is_running())
+    os.kill(process.pid, signal.SIGSTOP)
+    return process
+
+
+def test_first_interrupt_is_polite_and_short(fleet):
+    """The relay hears nothing any more: two seconds, then it is over all the same."""
+    tunnel = fleet.connect("GatewayOli")
+    relay = frozen(fleet, "relayd")
+    began = time.monotonic()
+    code = tunnel.stop(signal.SIGINT, 10)
+    os.kill(relay.pid, signal.SIGCONT)
+    assert code == 0
+    assert time.monotonic() - began < 5
+
+
+def test_second_interrupt_leaves_at_once(fleet):
+    tunnel = fleet.connect("GatewayOli")
+    with tunnel.dial() as sock:
+        assert sock.recv(6) == b"<ssh!>"
+        relay = frozen(fleet, "relayd")
+        tunnel.send(signal.SIGINT)
+        tunnel.event("closing")
+        tunnel.send(signal.SIGINT)
+        code = tunnel.wait(10)
+        os.kill(relay.pid, signal.SIGCONT)
+    assert code in (130, 0)  # 0: it had closed before the second came
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_closes(fleet, number):
+    tunnel = fleet.connect("GatewayOli")
+    assert tunnel.stop(number) == 0
+    assert tunnel.event("closed")["exit"] == 0
+
+
+def test_ignored_hangup_stays_ignored(fleet):
+    """nohup gotthard-cli connect ..."""
+    tunnel = fleet.connect("GatewayOli", env=fleet.cli_environment(), wait=False)
+    tunnel.wait_up()
+    cli = Process(fleet, fleet.unique("nohup"), ["nohup", CLI, "connect", "--print-port", "GatewayOli", "0:ssh"],
+                  env=fleet.cli_environment())
+    wait_until(lambda: cli.out().endswith("\n"), "the port is printed")
+    cli.send(signal.SIGHUP)
+    with socket.create_connection(("127.0.0.1", int(cli.out())), timeout=LIMIT) as sock:
+        assert sock.recv(100) == b"<ssh!>"
+    assert cli.stop(signal.SIGTERM) == 0
+
+
+def test_interrupted_while_joining(fleet):
+    """The session is agreed, the relay does not answer: 130, at once or after a polite moment."""
+    relay = frozen(fleet, "relayd")
+    tunnel = fleet.connect("GatewayOli", wait=False)
+    tunnel.event("answered")
+    code = tunnel.stop(signal.SIGINT, 10)
+    os.kill(relay.pid, signal.SIGCONT)
+    assert code == 130
+
+
+def test_relay_unreachable(fleet):
+    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_PORT=free_ports(1))
+    assert (result.returncode, error_id(result)) == (69, "GTD-E50"), result.stderr
+    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_HOST="no-such-host.invalid")
+    assert (result.returncode, error_id(result)) == (69, "GTD-E50"), result.stderr
+
+
+def test_relay_without_free_ports(world):
+    world.broker()
+    first = world.relay_ports
+    world.relay(env=world.relay_environment(GOTTHARD_SERVER_PORTS_FROM=first, GOTTHARD_SERVER_PORTS_TO=first))
+    world.agent("dev-aaaa")
+    world.connect("dev-aaaa")
+    result = world.cli("connect", "dev-aaaa")
+    assert (result.returncode, error_id(result)) == (75, "GTD-E52"), result.stderr
+
+
+def test_unknown_relay_name(fleet):
+    folder = fleet.config_folder(cli=f'relays = {{ alps = "localhost:{fleet.relay_port}"; }};')
+    result = fleet.cli("connect", "GatewayOli", "--relay", "alps", GOTTHARD_CONFIG_DIR=folder)
+    assert (result.returncode, error_id(result)) == (77, "GTD-E43"), result.stderr
+
+
+def test_status_for_people_and_scripts(fleet):
+    result = fleet.cli("status", "GatewayOli")
+    assert result.returncode == 0
+    assert result.stdout.startswith("GatewayOli is online\n")
+    assert "echo" in result.stdout and "ssh" in result.stdout
+    next(p for p in fleet.processes if "agentd" in p.name).stop()
+    result = fleet.cli("status", "GatewayOli")
+    assert (result.returncode, error_id(result)) == (69, "GTD-E31")
+    assert "last seen" in result.stdout
+    result = fleet.cli("status", "GatewayOli", GOTTHARD_CRYPT_KEY=KEY)
+    assert (result.returncode, error_id(result)) == (69, "GTD-E32")

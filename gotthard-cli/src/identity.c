@@ -118,17 +118,32 @@ static int load_pins(const char *path, struct gt_trust *ret, struct failure *ret
     return 0;
 }
 
-static int load_trust(const struct settings *settings, struct print *print, struct gt_trust *ret,
+/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard. */
+static char *find_pins(const struct settings *settings)
+{
+    const char *folder = getenv("GOTTHARD_CONFIG_DIR");
+    char *path = NULL;
+    if (!folder || strcmp(settings->trust_pins, SETTINGS_PINS) != 0)
+        return strdup(settings->trust_pins);
+    return asprintf(&path, "%s/devices.pins", folder) < 0 ? NULL : path;
+}
+
+/* Only a file that is not there means that `auto` may trust the key alone; one that cannot be read
+ * does not. */
+static int load_trust(const struct settings *settings, struct print *print, struct identity *ret,
                       struct failure *ret_failure)
 {
     bool is_auto = strcmp(settings->trust_policy, "auto") == 0;
-    bool has_file = access(settings->trust_pins, F_OK) == 0 || errno != ENOENT;
+    ret->pins_path = find_pins(settings);
+    if (!ret->pins_path)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
+    bool has_file = access(ret->pins_path, F_OK) == 0 || errno != ENOENT;
     if (strcmp(settings->trust_policy, "pin") == 0 || (is_auto && has_file))
-        return load_pins(settings->trust_pins, ret, ret_failure);
-    gt_trust_init_psk(ret);
+        return load_pins(ret->pins_path, &ret->trust, ret_failure);
+    gt_trust_init_psk(&ret->trust);
     if (is_auto)
         print_fact(print, "no %s: whoever has the fleet's key is believed to be the device",
-                   settings->trust_pins);
+                   ret->pins_path);
     return 0;
 }
 
@@ -139,7 +154,7 @@ int identity_load(const struct settings *settings, struct print *print, struct i
         return 1;
     if (identity_load_signer(settings, ret, ret_failure) != 0)
         return 1;
-    return load_trust(settings, print, &ret->trust, ret_failure);
+    return load_trust(settings, print, ret, ret_failure);
 }
 
 void identity_deinit(struct identity *identity)
@@ -148,6 +163,7 @@ void identity_deinit(struct identity *identity)
     gt_key_wipe(&identity->previous);
     identity->signer = gt_signer_free(identity->signer);
     gt_trust_deinit(&identity->trust);
+    free(gt_steal(&identity->pins_path));
 }
 
 int identity_of_device(const struct identity *identity, const char *device,

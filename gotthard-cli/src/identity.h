@@ -15,6 +15,7 @@ struct identity {
     bool has_previous;
     struct gt_signer *signer; /* owned; NULL: no certificate configured */
     struct gt_trust trust;
+    char *pins_path; /* owned; where pins are, or would be */
 };
 
 /* Only the key: enough for keygen. 0, or 1 with @ret_failure. */

@@ -17,7 +17,7 @@
 #include "gotthard/log.h"
 
 #define EXPIRY_S         20
-#define OFFLINE_PATIENCE 5. /* seconds, where the presence says that nobody is there */
+#define PATIENCE         5. /* seconds, where no presence says that the device is there */
 #define SERVICE_OF_CLOSE ""
 
 enum request_state {
@@ -128,10 +128,9 @@ static void request_consider(struct request *request)
         return;
     if (request->is_unheard)
         request_give_up(request);
-    else if (request->seen == SEEN_OFFLINE &&
-             ev_timer_remaining(request->settings.loop, &request->deadline) > OFFLINE_PATIENCE) {
+    else if (ev_timer_remaining(request->settings.loop, &request->deadline) > PATIENCE) {
         ev_timer_stop(request->settings.loop, &request->deadline);
-        ev_timer_set(&request->deadline, OFFLINE_PATIENCE, 0);
+        ev_timer_set(&request->deadline, PATIENCE, 0);
         ev_timer_start(request->settings.loop, &request->deadline);
     }
 }
@@ -246,7 +245,7 @@ static void request_on_response(struct request *request, const char *topic, stru
     case GT_ASK_E_UNTRUSTED:
         failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
                     "the answer is not proven to be %s's: its key is not pinned in %s",
-                    request->settings.device, request->settings.settings->trust_pins);
+                    request->settings.device, request->settings.identity->pins_path);
         break;
     default: return; /* not an answer to this question */
     }

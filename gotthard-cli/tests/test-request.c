@@ -223,7 +223,6 @@ static struct settings settings = {
     .client_name = (char *)OPERATOR,
     .relay = (char *)"main",
     .lifetime_ms = 3600000,
-    .trust_pins = (char *)"devices.pins",
 };
 static struct identity identity;
 static struct print print = {.style = PRINT_LINES, .is_quiet = true};
@@ -268,6 +267,7 @@ static int setup(void **state)
     memset(&world, 0, sizeof(world));
     loop = ev_default_loop(0);
     gt_trust_init_psk(trust);
+    identity.pins_path = strdup("devices.pins");
     if (gt_key_parse(KEY, IV, &identity.key) != 0 ||
         gt_key_device(&identity.key, DEVICE, of_device) != 0)
         return -1;
