@@ -71,14 +71,8 @@ struct service *service_free(struct service *service)
 }
 
 /* Careful: frees @service. */
-static void service_finish(struct service *service, int fd, enum gt_rst code, const char *why)
+static void service_finish(struct service *service, int fd, enum gt_rst code)
 {
-    const struct target *target = service->settings.target;
-
-    if (fd < 0)
-        gt_warn("%s service=%s stream=%u could not be dialled: target=%s:%u reason=\"%s\"",
-                service->settings.log_prefix, target->name, service->settings.stream, target->host,
-                target->port, why);
     service->done(service->userdata, service, fd, code);
     service_free(service);
 }
@@ -123,7 +117,7 @@ static void service_try(struct service *service)
         }
         return;
     }
-    service_finish(service, -1, service_code_of(err), strerror(-err));
+    service_finish(service, -1, service_code_of(err));
 }
 
 /* This address will not do. Careful: may free. */
@@ -134,7 +128,7 @@ static void service_try_next(struct service *service, int err)
         service->at++;
         service_try(service);
     } else {
-        service_finish(service, -1, service_code_of(err), strerror(err < 0 ? -err : err));
+        service_finish(service, -1, service_code_of(err));
     }
 }
 
@@ -152,7 +146,7 @@ static void service_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
     ev_io_stop(loop, watcher);
     gt_sock_tune(service->fd);
     service_log_success(service, service->fd);
-    service_finish(service, gt_steal_fd(&service->fd), GT_RST_NONE, "");
+    service_finish(service, gt_steal_fd(&service->fd), GT_RST_NONE);
 }
 
 static void service_on_patience_over(struct ev_loop *loop, ev_timer *watcher, int revents)
@@ -164,9 +158,8 @@ static void service_on_deadline(struct ev_loop *loop, ev_timer *watcher, int rev
 {
     struct service *service = watcher->data;
 
-    service_finish(service, -1, GT_RST_TIMEOUT,
-                   service->state == SERVICE_RESOLVING ? "the name was not resolved in time"
-                                                       : "no answer in time");
+    service_finish(service, -1,
+                   service->state == SERVICE_RESOLVING ? GT_RST_UNREACHABLE : GT_RST_TIMEOUT);
 }
 
 static void service_on_resolved(void *userdata, int err, const struct gt_addr *addrs,
@@ -176,7 +169,7 @@ static void service_on_resolved(void *userdata, int err, const struct gt_addr *a
 
     service->resolve = NULL;
     if (err || !n_addrs) {
-        service_finish(service, -1, GT_RST_UNREACHABLE, "the name has no address");
+        service_finish(service, -1, GT_RST_UNREACHABLE);
         return;
     }
     service->state = SERVICE_CONNECTING;

@@ -27,7 +27,8 @@ enum worker_state {
 struct dial {
     struct gt_list link;
     struct worker *worker;
-    struct gt_conduit *conduit; /* the tunnel's */
+    struct gt_conduit *conduit;  /* the tunnel's */
+    const struct target *target; /* the hand-over's */
     struct service *service;
 };
 
@@ -41,6 +42,7 @@ struct worker {
     struct gt_list dials;
     uint64_t n_streams, n_up, n_down; /* over its life */
     double begun_at;
+    struct gt_log_rate failed; /* lines about streams that came to nothing */
     ev_signal on_terminate, on_status;
 };
 
@@ -57,6 +59,18 @@ static void worker_enter(struct worker *worker, enum worker_state state)
     }
 }
 
+/* A stream that came to nothing: an operator's tools can ask for hundreds a second. */
+static void worker_log_failed(struct worker *worker, uint32_t stream, const char *service,
+                              const char *why)
+{
+    char text[2 * GT_SERVICE_MAX];
+    unsigned n_left_out;
+
+    if (gt_log_is_allowed(&worker->failed, 5, &n_left_out))
+        gt_warn("%s stream=%u service=%s not connected: reason=\"%s\" unlogged=%u", worker->prefix,
+                stream, gt_text_escape(gt_span_text(service), text, sizeof(text)), why, n_left_out);
+}
+
 static struct dial *dial_free(struct dial *dial)
 {
     gt_list_unlink(&dial->link);
@@ -70,10 +84,13 @@ static void dial_on_done(void *userdata, struct service *service, int fd, enum g
     struct dial *dial = userdata;
 
     dial->service = NULL; /* frees itself */
-    if (fd >= 0)
+    if (fd >= 0) {
         gt_conduit_serve(dial->conduit, fd);
-    else
+    } else {
+        worker_log_failed(dial->worker, service_stream(service), dial->target->name,
+                          gt_rst_text(code));
         gt_conduit_refuse(dial->conduit, code);
+    }
     dial_free(dial);
 }
 
@@ -92,6 +109,7 @@ static int worker_dial(struct worker *worker, struct gt_conduit *conduit,
     gt_list_init(&dial->link);
     dial->worker = worker;
     dial->conduit = conduit;
+    dial->target = target;
     int r = service_new(worker->loop, &settings, dial_on_done, dial, &dial->service);
     if (r)
         dial_free(dial);
@@ -105,20 +123,17 @@ static void worker_on_service(void *userdata, struct gt_conduit *conduit, const 
 {
     struct worker *worker = userdata;
     const struct target *target = targets_resolve(&worker->handover.services, service);
-    char text[2 * GT_SERVICE_MAX];
 
     worker->n_streams++;
     if (!target) {
-        gt_warn("%s stream=%u refused: service=%s reason=\"no such service for this operator\"",
-                worker->prefix, gt_conduit_number(conduit),
-                gt_text_escape(gt_span_text(service), text, sizeof(text)));
+        worker_log_failed(worker, gt_conduit_number(conduit), service,
+                          "no such service for this operator");
         gt_conduit_refuse(conduit, GT_RST_DENIED);
         return;
     }
     int r = worker_dial(worker, conduit, target);
     if (r) {
-        gt_warn_errno(r, "%s stream=%u service=%s could not be dialled", worker->prefix,
-                      gt_conduit_number(conduit), target->name);
+        worker_log_failed(worker, gt_conduit_number(conduit), target->name, strerror(-r));
         gt_conduit_refuse(conduit, GT_RST_INTERNAL);
     }
 }
@@ -142,10 +157,11 @@ static void worker_on_stream_end(void *userdata, const char *service, uint32_t s
     worker_forget_dial(worker, stream);
     worker->n_up += n_up;
     worker->n_down += n_down;
-    gt_info("%s stream=%u service=%s ended: up=%llu down=%llu reason=\"%s\"", worker->prefix,
-            stream, gt_text_escape(gt_span_text(service ? service : ""), text, sizeof(text)),
-            (unsigned long long)n_up, (unsigned long long)n_down,
-            code == GT_RST_NONE ? "well" : gt_rst_text(code));
+    gt_log(service && *service ? GT_LOG_INFO : GT_LOG_DEBUG, 0,
+           "%s stream=%u service=%s ended: up=%llu down=%llu reason=\"%s\"", worker->prefix, stream,
+           gt_text_escape(gt_span_text(service ? service : ""), text, sizeof(text)),
+           (unsigned long long)n_up, (unsigned long long)n_down,
+           code == GT_RST_NONE ? "well" : gt_rst_text(code));
 }
 
 static void worker_on_up(void *userdata, uint16_t port)
