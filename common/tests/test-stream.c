@@ -515,30 +515,6 @@ static void test_bad_frames(void **state)
     }
 }
 
-/* Types and lengths as raw headers: known ones of every wrong length, unknown ones of both halves.
- */
-static void test_bad_headers(void **state)
-{
-    static const uint16_t lengths[] = {0,  1,  2,  3,   7,   8,     9,     11,   12,
-                                       13, 24, 25, 152, 153, 16000, 16001, 65535};
-    static const uint16_t good[9][2] = {{1, 0}, {24, 152}, {1, 16000}, {12, 12}, {8, 8},
-                                        {2, 2}, {8, 8},    {8, 8},     {3, 130}};
-    for (unsigned type = 0; type < 256; type++)
-        for (size_t i = 0; i < GT_ARRAY_SIZE(lengths); i++)
-            for (uint8_t flags = 0; flags < 2; flags++) {
-                struct gt_framer framer = {0};
-                struct gt_frame frame;
-                uint8_t header[] = {(uint8_t)type, flags, (uint8_t)(lengths[i] >> 8),
-                                    (uint8_t)lengths[i]};
-                struct gt_reader in = gt_reader(header, sizeof(header));
-                bool is_good = type >= GT_FRAME_MAY_SKIP ||
-                               (type < 9 && !flags && lengths[i] >= good[type][0] &&
-                                lengths[i] <= good[type][1]);
-                assert_int_equal(gt_framer_next(&framer, &in, &frame),
-                                 is_good ? GT_FRAME_E_MORE : GT_FRAME_E_BAD);
-            }
-}
-
 static void test_unknown_frames_are_skipped(void **state)
 {
     uint8_t buf[70000];
@@ -627,7 +603,6 @@ int main(void)
         cmocka_unit_test(test_window_grows_only_when_used),
         cmocka_unit_test(test_ping_flood_owes_one_answer),
         cmocka_unit_test(test_bad_frames),
-        cmocka_unit_test(test_bad_headers),
         cmocka_unit_test(test_unknown_frames_are_skipped),
         cmocka_unit_test(test_data_beyond_the_window),
         cmocka_unit_test(test_operator_is_not_bound),
