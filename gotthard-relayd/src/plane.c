@@ -39,9 +39,10 @@ static void plane_on_letter(void *userdata, struct letter *letter)
     letter_free(letter);
 }
 
-static void plane_on_join(void *userdata, struct stranger *stranger)
+static bool plane_on_join(void *userdata, struct stranger *stranger)
 {
     dock_join(userdata, stranger);
+    return false;
 }
 
 static bool plane_is_vouched(void *userdata, const uint8_t *bytes, void *dock)
@@ -88,7 +89,7 @@ static int plane_start_thread(struct plane *plane)
     return -r;
 }
 
-static void plane_init(struct plane *plane, const struct plane_settings *settings)
+static int plane_init(struct plane *plane, const struct plane_settings *settings)
 {
     plane->index = settings->index;
     plane->outbox = settings->outbox;
@@ -100,13 +101,14 @@ static void plane_init(struct plane *plane, const struct plane_settings *setting
     spare_init(&plane->spare);
     pipe_pool_init(&plane->pool, settings->pipe_kind, settings->pipe_size, settings->n_pipes_max);
     mailbox_init(&plane->inbox, plane->loop, plane_on_letter, plane);
-    stranger_host_init(&plane->strangers, plane->loop, settings->quota);
+    int r = stranger_host_init(&plane->strangers, plane->loop, settings->quota);
     plane->strangers.join_ms = settings->limits.join_ms;
     plane->strangers.on_join = plane_on_join;
     plane->strangers.is_vouched = plane_is_vouched;
     plane->strangers.userdata = plane;
     ev_prepare_init(&plane->before_sleep, plane_before_sleep);
     ev_prepare_start(plane->loop, &plane->before_sleep);
+    return r;
 }
 
 static void plane_deinit(struct plane *plane)
@@ -133,8 +135,9 @@ int plane_new(const struct plane_settings *settings, struct plane **ret)
         free(plane);
         return -ENOMEM;
     }
-    plane_init(plane, settings);
-    int r = plane_start_thread(plane);
+    int r = plane_init(plane, settings);
+    if (!r)
+        r = plane_start_thread(plane);
     if (r) {
         plane_deinit(plane);
         free(plane);

@@ -45,8 +45,9 @@ struct plane_settings {
     struct plane_limits limits;
 };
 
-/* Descriptors that a plane needs for itself: of its loop, its wake-ups, the spare one. */
-#define PLANE_N_FDS 3
+/* Descriptors that a plane needs for itself: of its loop, its wake-ups, its strangers, the spare.
+ */
+#define PLANE_N_FDS 4
 
 /* Starts the thread. */
 int plane_new(const struct plane_settings *settings, struct plane **ret) GT_MUST_CHECK;

@@ -165,14 +165,21 @@ void quota_know(struct quota_charge *charge)
 
 void quota_move(struct quota_charge *from, struct quota_charge *to)
 {
+    struct quota *quota = from->quota;
+
+    if (from->state == CHARGE_NONE) {
+        to->state = CHARGE_NONE;
+        return;
+    }
+    pthread_mutex_lock(&quota->lock); /* neighbours in the list may be other threads' */
     *to = *from;
+    gt_list_init(&to->strangers);
     if (from->state == CHARGE_STRANGER) {
-        pthread_mutex_lock(&from->quota->lock);
         gt_list_append(&from->strangers, &to->strangers);
         gt_list_unlink(&from->strangers);
-        pthread_mutex_unlock(&from->quota->lock);
     }
     from->state = CHARGE_NONE;
+    pthread_mutex_unlock(&quota->lock);
 }
 
 void quota_release(struct quota_charge *charge)

@@ -188,19 +188,20 @@ static void relayd_on_tls(void *userdata, struct stranger *stranger)
 }
 
 /* A JOIN at the main port: its ticket's id says which plane it belongs to. */
-static void relayd_on_join(void *userdata, struct stranger *stranger)
+static bool relayd_on_join(void *userdata, struct stranger *stranger)
 {
     struct relayd *relayd = userdata;
     struct gt_join join;
+    bool is_gone = false;
 
-    if (gt_join_decode(stranger->bytes, &join)) {
-        stranger_refuse(stranger);
-        return;
+    if (!gt_join_decode(stranger->bytes, &join)) {
+        unsigned routing = (unsigned)join.id[0] << 8 | join.id[1];
+        is_gone = !plane_join(relayd->planes[routing % relayd->n_planes], stranger);
     }
-    unsigned routing = (unsigned)join.id[0] << 8 | join.id[1];
     gt_wipe(&join, sizeof(join));
-    if (plane_join(relayd->planes[routing % relayd->n_planes], stranger))
+    if (!is_gone)
         stranger_refuse(stranger);
+    return is_gone;
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
@@ -505,11 +506,11 @@ static int relayd_listen(struct relayd *relayd)
     return 0;
 }
 
-static void relayd_init_parts(struct relayd *relayd)
+static int relayd_init_parts(struct relayd *relayd)
 {
     mailbox_init(&relayd->inbox, relayd->loop, relayd_on_letter, relayd);
     spare_init(&relayd->spare);
-    stranger_host_init(&relayd->strangers, relayd->loop, &relayd->quota);
+    int r = stranger_host_init(&relayd->strangers, relayd->loop, &relayd->quota);
     relayd->strangers.on_join = relayd_on_join;
     relayd->strangers.on_tls = relayd_on_tls;
     relayd->strangers.userdata = relayd;
@@ -526,6 +527,7 @@ static void relayd_init_parts(struct relayd *relayd)
     relayd_signal(relayd, &relayd->on_int, SIGINT, relayd_on_term);
     relayd_signal(relayd, &relayd->on_hup, SIGHUP, relayd_on_hup);
     relayd_signal(relayd, &relayd->on_usr1, SIGUSR1, relayd_on_usr1);
+    return r;
 }
 
 static int relayd_start(struct relayd *relayd)
@@ -610,8 +612,9 @@ int relayd_run(struct gt_config *config, struct gt_key *key, const struct gt_con
     int r = relayd_init(&relayd);
     if (r)
         return r;
-    relayd_init_parts(&relayd);
-    r = relayd_start(&relayd);
+    r = relayd_init_parts(&relayd);
+    if (!r)
+        r = relayd_start(&relayd);
     if (!r)
         ev_run(relayd.loop, 0);
     relayd_deinit(&relayd);

@@ -6,26 +6,24 @@
  */
 #include "stranger.h"
 
+#include <sys/epoll.h>
+
 #include "gotthard/log.h"
 
 #define TLS_HANDSHAKE_RECORD 0x16 /* RFC 8446 section 5.1 */
 
-void stranger_host_init(struct stranger_host *host, struct ev_loop *loop, struct quota *quota)
-{
-    *host = (struct stranger_host){.loop = loop, .quota = quota};
-    gt_list_init(&host->living);
-    gt_list_init(&host->dead);
-}
-
 static void stranger_unwatch(struct stranger *stranger)
 {
-    ev_io_stop(stranger->host->loop, &stranger->io);
-    ev_timer_stop(stranger->host->loop, &stranger->timer);
+    struct stranger_host *host = stranger->host;
+
+    if (!ev_is_active(&stranger->timer))
+        return;
+    epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, stranger->fd, NULL);
+    ev_timer_stop(host->loop, &stranger->timer);
 }
 
 static void stranger_bury_later(struct stranger *stranger)
 {
-    stranger_unwatch(stranger);
     stranger->state = STRANGER_DONE;
     gt_wipe(stranger->bytes, sizeof(stranger->bytes));
     gt_list_unlink(&stranger->of_host);
@@ -34,6 +32,7 @@ static void stranger_bury_later(struct stranger *stranger)
 
 static void stranger_close(struct stranger *stranger)
 {
+    stranger_unwatch(stranger);
     gt_close(&stranger->fd);
     quota_release(&stranger->charge);
     stranger_bury_later(stranger);
@@ -52,6 +51,8 @@ void stranger_host_deinit(struct stranger_host *host)
     gt_list_for_each_safe (at, next, &host->living)
         stranger_close(gt_list_entry(at, struct stranger, of_host));
     stranger_host_bury(host);
+    ev_io_stop(host->loop, &host->io);
+    gt_close(&host->epoll_fd);
 }
 
 void stranger_close_of(struct stranger_host *host, const void *dock)
@@ -72,13 +73,9 @@ static void stranger_arm(struct stranger *stranger)
     ev_timer_start(loop, &stranger->timer);
 }
 
-static void stranger_enter(struct stranger *stranger, enum stranger_state state)
-{
-    stranger->state = state;
-}
-
 int stranger_release(struct stranger *stranger, struct quota_charge *ret_charge)
 {
+    stranger_unwatch(stranger);
     int fd = gt_steal_fd(&stranger->fd);
 
     quota_move(&stranger->charge, ret_charge);
@@ -125,11 +122,12 @@ static void stranger_drain(struct stranger *stranger)
 void stranger_refuse(struct stranger *stranger)
 {
     gt_wipe(stranger->bytes, sizeof(stranger->bytes));
-    stranger_enter(stranger, STRANGER_DRAINING);
+    stranger->state = STRANGER_DRAINING;
     stranger_drain(stranger);
 }
 
-static void stranger_join(struct stranger *stranger)
+/* True here and below: it went to another thread. */
+static bool stranger_join(struct stranger *stranger)
 {
     int r = stranger_read(stranger);
 
@@ -138,46 +136,67 @@ static void stranger_join(struct stranger *stranger)
     else if (r == 2)
         stranger_on_ended(stranger);
     else if (r == 0)
-        stranger->host->on_join(stranger->host->userdata, stranger);
-    /* Careful: @stranger may be another thread's here */
+        return stranger->host->on_join(stranger->host->userdata, stranger);
+    return false;
 }
 
 /* The first byte is looked at and left in the socket: a TLS library wants to read it itself. */
-static void stranger_demux(struct stranger *stranger)
+static bool stranger_demux(struct stranger *stranger)
 {
     struct stranger_host *host = stranger->host;
     uint8_t first;
     ssize_t n = recv(stranger->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (n <= 0) {
         stranger_on_ended(stranger);
-        return;
+        return false;
     }
     if (first == TLS_HANDSHAKE_RECORD && host->on_tls) {
         host->on_tls(host->userdata, stranger);
-        return;
+        return false;
     }
     stranger->deadline = GT_MIN(stranger->deadline, now_ms() + host->join_ms);
-    stranger_arm(stranger);
-    stranger_enter(stranger, STRANGER_JOINING);
-    stranger_join(stranger);
+    if (ev_is_active(&stranger->timer))
+        stranger_arm(stranger);
+    stranger->state = STRANGER_JOINING;
+    return stranger_join(stranger);
 }
 
-static void stranger_look(struct stranger *stranger)
+static bool stranger_look(struct stranger *stranger)
 {
     switch (stranger->state) {
-    case STRANGER_NEW: stranger_demux(stranger); break;
-    case STRANGER_JOINING: stranger_join(stranger); break;
-    case STRANGER_DRAINING: stranger_drain(stranger); break;
-    case STRANGER_DONE: break;
+    case STRANGER_NEW: return stranger_demux(stranger);
+    case STRANGER_JOINING: return stranger_join(stranger);
+    case STRANGER_DRAINING: stranger_drain(stranger); return false;
+    case STRANGER_DONE: return false;
     }
+    return false;
 }
 
+/* Most are done at first sight and never watched. */
+static void stranger_watch(struct stranger *stranger)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = stranger};
+
+    if (stranger->state == STRANGER_DONE)
+        return;
+    if (epoll_ctl(stranger->host->epoll_fd, EPOLL_CTL_ADD, stranger->fd, &event) < 0)
+        stranger_close(stranger);
+    else
+        stranger_arm(stranger);
+}
+
+/* Those who end in one of these turns stay in memory until the loop sleeps. */
 static void stranger_on_readable(struct ev_loop *loop, ev_io *io, int events)
 {
-    stranger_look(gt_container_of(io, struct stranger, io));
+    struct stranger_host *host = gt_container_of(io, struct stranger_host, io);
+    struct epoll_event ready[64];
+    int n = epoll_wait(host->epoll_fd, ready, GT_ARRAY_SIZE(ready), 0);
+
+    for (int i = 0; i < n; i++)
+        stranger_look(ready[i].data.ptr);
 }
 
 static void stranger_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
@@ -188,23 +207,17 @@ static void stranger_on_deadline(struct ev_loop *loop, ev_timer *timer, int even
     stranger_close(stranger);
 }
 
-static void stranger_watch(struct stranger *stranger)
-{
-    ev_io_start(stranger->host->loop, &stranger->io);
-    stranger_arm(stranger);
-}
-
 void stranger_attach(struct stranger *stranger, struct stranger_host *host)
 {
     stranger->host = host;
     gt_list_append(&host->living, &stranger->of_host);
-    stranger_watch(stranger);
-    stranger_join(stranger);
+    if (!stranger_join(stranger))
+        stranger_watch(stranger);
 }
 
 static void stranger_log_refusal(const struct gt_addr *addr, int condition)
 {
-    static struct gt_log_rate rate; /* a race between threads costs a line at most */
+    static _Thread_local struct gt_log_rate rate;
     static const char *const why[] = {[QUOTA_E_PENALTY] = "penalty",
                                       [QUOTA_E_SOURCE] = "source limit",
                                       [QUOTA_E_FULL] = "full",
@@ -231,7 +244,6 @@ static struct stranger *stranger_new(struct stranger_host *host, int fd, const s
     stranger->addr = *addr;
     stranger->born_at = now_ms();
     stranger->deadline = stranger->born_at + (host->on_tls ? host->first_ms : host->join_ms);
-    ev_io_init(&stranger->io, stranger_on_readable, fd, EV_READ);
     ev_init(&stranger->timer, stranger_on_deadline);
     gt_list_append(&host->living, &stranger->of_host);
     return stranger;
@@ -264,6 +276,19 @@ void stranger_welcome(struct stranger_host *host, int fd, const struct gt_addr *
         stranger_close(stranger);
         return;
     }
-    stranger_watch(stranger);
-    stranger_look(stranger); /* Careful: @stranger may be another thread's here */
+    if (!stranger_look(stranger))
+        stranger_watch(stranger);
+}
+
+int stranger_host_init(struct stranger_host *host, struct ev_loop *loop, struct quota *quota)
+{
+    *host = (struct stranger_host){.loop = loop, .quota = quota};
+    gt_list_init(&host->living);
+    gt_list_init(&host->dead);
+    host->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (host->epoll_fd < 0)
+        return -errno;
+    ev_io_init(&host->io, stranger_on_readable, host->epoll_fd, EV_READ);
+    ev_io_start(loop, &host->io);
+    return 0;
 }

@@ -27,12 +27,16 @@ struct stranger;
 
 struct stranger_host {
     struct ev_loop *loop;
+    int epoll_fd; /* of the waiting ones; libev cannot let go of a descriptor another thread takes
+                   */
+    ev_io io;
     struct quota *quota;
     struct gt_list living, dead;
     uint64_t first_ms; /* for the first byte (main port) */
     uint64_t join_ms;  /* for the whole of a JOIN */
-    /* The whole JOIN is in ->bytes: take it over (stranger_release) or stranger_refuse it. */
-    void (*on_join)(void *userdata, struct stranger *stranger);
+    /* The whole JOIN is in ->bytes: stranger_release it, or stranger_refuse it. True: it went to
+     * another thread and is not to be touched any more. */
+    bool (*on_join)(void *userdata, struct stranger *stranger);
     /* A TLS record begins; nothing was read. NULL on ports that know no TLS. */
     void (*on_tls)(void *userdata, struct stranger *stranger);
     /* Do these 64 bytes, which came to @dock's port, prove enough by themselves? Asked only about
@@ -49,14 +53,14 @@ struct stranger {
     struct quota_charge charge;
     struct gt_addr addr;
     uint64_t born_at, deadline;
-    ev_io io;
-    ev_timer timer;
+    ev_timer timer; /* active: it is waiting, and watched */
     size_t n_bytes;
     uint8_t bytes[GT_JOIN_SIZE];
     struct gt_list of_host;
 };
 
-void stranger_host_init(struct stranger_host *host, struct ev_loop *loop, struct quota *quota);
+int stranger_host_init(struct stranger_host *host, struct ev_loop *loop,
+                       struct quota *quota) GT_MUST_CHECK;
 /* Closes all of them. */
 void stranger_host_deinit(struct stranger_host *host);
 /* Frees the dead; once per turn of the loop, and not from inside a callback. */
