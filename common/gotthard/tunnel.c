@@ -42,6 +42,7 @@ static const struct {
 enum stream_state {
     STREAM_OPENING, /* no carrier was up yet: the relay alone can tell that it never will be */
     STREAM_CARRIED, /* its end comes through the carrier, or with it */
+    STREAM_LEFT,    /* it has ended on the other side, and will here in a moment */
 };
 
 struct tunnel_stream {
@@ -240,6 +241,16 @@ static int stream_new(struct gt_tunnel *tunnel, uint32_t number, int local_fd, c
     return 0;
 }
 
+/* Device: room for one more? The operator opens a stream as soon as one of his has ended, which may
+ * still be ending here: those do not count, but are not without limit either. */
+static bool tunnel_has_room(const struct gt_tunnel *tunnel)
+{
+    unsigned n_here = 0;
+    for (const struct tunnel_stream *stream = tunnel->streams; stream; stream = stream->hh.next)
+        n_here += stream->state != STREAM_LEFT;
+    return n_here < tunnel->max_streams && HASH_COUNT(tunnel->streams) < 2 * tunnel->max_streams;
+}
+
 /* Device: the first ticket of a stream makes it. NULL when it must not. */
 static struct tunnel_stream *tunnel_accept(struct gt_tunnel *tunnel, const struct gt_ticket *ticket)
 {
@@ -247,8 +258,7 @@ static struct tunnel_stream *tunnel_accept(struct gt_tunnel *tunnel, const struc
     if (ticket->stream <= tunnel->last_stream)
         return NULL; /* it was here and has ended */
     tunnel->last_stream = ticket->stream;
-    if (HASH_COUNT(tunnel->streams) < tunnel->max_streams &&
-        stream_new(tunnel, ticket->stream, -1, NULL, &stream) == 0)
+    if (tunnel_has_room(tunnel) && stream_new(tunnel, ticket->stream, -1, NULL, &stream) == 0)
         return stream;
     if (gt_link_stream_end(tunnel->link, ticket->stream, ticket->attempt, GT_CODE_LIMIT, 0, 0))
         gt_debug("stream=%u its refusal was not told to the relay", ticket->stream);
@@ -326,8 +336,12 @@ static void tunnel_on_stream_end(void *userdata, uint32_t number, uint32_t attem
 {
     struct gt_tunnel *tunnel = userdata;
     struct tunnel_stream *stream = tunnel_find(tunnel, number);
-    if (!stream || stream->state != STREAM_OPENING || attempt < gt_conduit_attempt(stream->conduit))
+    if (!stream || attempt < gt_conduit_attempt(stream->conduit))
         return;
+    if (stream->state != STREAM_OPENING) {
+        stream->state = STREAM_LEFT;
+        return;
+    }
     gt_debug("stream=%u ended by the relay or the %s: %s", number, peer_name(tunnel),
              gt_code_text(code));
     gt_conduit_break(stream->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
