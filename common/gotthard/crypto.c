@@ -29,6 +29,13 @@ static int crypto_bad(void)
     return GT_CRYPTO_E_BAD;
 }
 
+/* A thread of libmosquitto's may still be inside libcrypto when the process ends (it is left
+ * behind, never joined): a cleanup at exit would pull the ground from under it. */
+__attribute__((constructor)) static void crypto_stay_until_the_end(void)
+{
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
+}
+
 void gt_wipe(void *data, size_t n)
 {
     OPENSSL_cleanse(data, n);
