@@ -31,6 +31,17 @@ PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthar
 LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
 
 
+def _sanitizer():
+    """What the programs were built with: "address,undefined", "thread", or "none"."""
+    with contextlib.suppress(OSError):
+        options = json.loads((BUILD / "meson-info" / "intro-buildoptions.json").read_text())
+        return next((o["value"] for o in options if o["name"] == "b_sanitize"), "none")
+    return "none"
+
+
+SANITIZER = _sanitizer()  # memory and time of a sanitized program say nothing about the program
+
+
 def wait_until(condition, what, limit=LIMIT, step=0.02):
     """Polls @condition until it is true, and returns what it gave."""
     end = time.monotonic() + limit

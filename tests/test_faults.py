@@ -149,7 +149,7 @@ def test_ten_seconds_of_nofile_64_on_relay_and_agent(world):
         time.sleep(0.02)
     spent = [harness.cpu_seconds(p.pid) - c for p, c in zip((relay, agent), cpu)]
     for used in spent:
-        assert used < 2 or "libasan" in open(f"/proc/{relay.pid}/maps", encoding="ascii").read(), f"{used} s of 10 s"
+        assert used < 2 or harness.SANITIZER != "none", f"{used} s of 10 s"
     for one in flood:
         one.close()
     assert relay.is_running() and agent.is_running() and tunnel.is_running()
@@ -188,7 +188,7 @@ def test_idle_relay_with_100_sessions(world):
     share = (harness.cpu_seconds(relay.pid) - cpu) / (time.monotonic() - begun)
     print(f"relay idle with 100 sessions: {share * 100:.2f} % CPU, {harness.rss_kib(relay.pid)} KiB, "
           f"{harness.descriptors(relay.pid) - before} descriptors")
-    assert share < 0.005
+    assert share < 0.005 or harness.SANITIZER != "none"
     for agent in agents:
         agent.send(signal.SIGINT)
     for tunnel in tunnels:
