@@ -38,6 +38,7 @@ struct gt_broker {
     pthread_mutex_t lock; /* of state, the queue and last_error */
     pthread_cond_t ended;
     enum broker_state state;
+    pthread_t thread;
     struct gt_broker_report *first, **last;
     size_t n_waiting; /* bytes in the queue */
     char last_error[160];
@@ -358,13 +359,10 @@ static void init_locks(struct gt_broker *broker)
 static int broker_begin(struct gt_broker *broker)
 {
     sigset_t all, before;
-    pthread_t thread;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&thread, NULL, broker_thread, broker);
+    int err = pthread_create(&broker->thread, NULL, broker_thread, broker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (err == 0)
-        pthread_detach(thread);
     return -err;
 }
 
@@ -446,10 +444,13 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
     if (!is_ended) {
         broker->state = BROKER_ABANDONED;
         n_left_behind++;
+        pthread_detach(broker->thread); /* it may be stuck in the resolver */
     }
     pthread_mutex_unlock(&broker->lock);
-    if (is_ended)
+    if (is_ended) {
+        pthread_join(broker->thread, NULL); /* an instant; what libcrypto keeps of it goes too */
         broker_destroy(broker);
+    }
     return NULL;
 }
 
