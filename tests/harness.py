@@ -172,6 +172,11 @@ def clean_environment(**more):
 
 
 def descriptors(pid):
+    """Of a daemon: it keeps keys, so that only root may look into it."""
+    if os.getuid() != 0:
+        import pytest
+
+        pytest.skip("only root counts the descriptors of a process that is not dumpable")
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

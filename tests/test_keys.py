@@ -2,6 +2,7 @@
 """The wrong key opens nothing, and nothing that is carried can be read on the way."""
 
 import base64
+import os
 import secrets
 import shutil
 import socket
@@ -158,6 +159,8 @@ def test_nothing_leaks(world):
 
 
 def test_secrets_are_not_in_the_environment_of_a_running_service(parts):
+    if os.getuid() != 0:
+        pytest.skip("only root sees the environment of a process that is not dumpable")
     for name in ("relayd", "agentd"):
         process = next(p for p in parts.processes if name in p.name)
         with open(f"/proc/{process.pid}/environ", "rb") as environ:
