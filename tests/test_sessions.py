@@ -219,6 +219,7 @@ def test_status_and_devices(world):
 
     start(world, "dev-aaaa", "dev-bbbb")
     next(p for p in world.processes if "dev-bbbb" in p.name).stop()
+    before = json.loads(world.cli("status", "dev-aaaa", "--json").stdout.splitlines()[0])
     world.connect("dev-aaaa")
 
     def one_session():
@@ -228,6 +229,7 @@ def test_status_and_devices(world):
     status = json.loads(world.cli("status", "dev-aaaa", "--json").stdout.splitlines()[0])
     assert status["device"] == "dev-aaaa" and status["online"] is True
     assert "ssh" in status["services"] and status["version"]
+    assert status["since"] == before["since"], "a session does not make it come online anew"
     devices = {d["device"]: d for d in map(json.loads, world.cli("devices", "--json").stdout.splitlines())}
     assert devices["dev-aaaa"]["online"] is True and devices["dev-bbbb"]["online"] is False
     table = world.cli("devices").stdout

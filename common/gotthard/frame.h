@@ -10,8 +10,8 @@
 #define GT_FRAME_HEADER 4
 #define GT_DATA_MAX     16000
 #define GT_FRAME_MAX    (GT_FRAME_HEADER + GT_DATA_MAX)
-#define GT_CONTROL_MAX  (2 + 4 + 4 + 8 + 4 + 2 + GT_SERVICE_MAX) /* the body of the longest HELLO \
-                                                                  */
+/* The body of the longest control frame, a HELLO. */
+#define GT_CONTROL_MAX (2 + 4 + 4 + 8 + 4 + 2 + GT_SERVICE_MAX)
 
 enum gt_frame_type {
     GT_FRAME_HELLO = 0x01,

@@ -152,7 +152,7 @@ static void write_number(struct gt_writer *w, uint8_t type, uint64_t value, uint
 static void extensions_encode(const struct gt_extensions *x, struct gt_writer *w)
 {
     gt_write_u8(w, (uint8_t)((x->version.n > 0) + (x->n_services > 0) + (x->n_host_keys > 0) +
-                             (x->n_sessions > 0) + (x->published_at > 0)));
+                             (x->n_sessions > 0) + (x->since > 0)));
     if (x->version.n) {
         gt_write_u8(w, EXTENSION_VERSION);
         gt_write_lp(w, x->version);
@@ -163,8 +163,8 @@ static void extensions_encode(const struct gt_extensions *x, struct gt_writer *w
         write_list(w, EXTENSION_HOST_KEYS, x->host_keys, x->n_host_keys);
     if (x->n_sessions)
         write_number(w, EXTENSION_SESSIONS, x->n_sessions, 2);
-    if (x->published_at)
-        write_number(w, EXTENSION_PUBLISHED, x->published_at, 8);
+    if (x->since)
+        write_number(w, EXTENSION_PUBLISHED, x->since, 8);
 }
 
 static bool read_list(struct gt_span value, struct gt_span *items, size_t max, size_t *n_items)
@@ -188,7 +188,7 @@ static bool extension_decode(uint8_t type, struct gt_span value, struct gt_exten
     case EXTENSION_HOST_KEYS:
         return read_list(value, x->host_keys, GT_HOST_KEYS_MAX, &x->n_host_keys);
     case EXTENSION_SESSIONS: x->n_sessions = gt_read_u16(&r); return gt_reader_is_done(&r);
-    case EXTENSION_PUBLISHED: x->published_at = gt_read_u64(&r); return gt_reader_is_done(&r);
+    case EXTENSION_PUBLISHED: x->since = gt_read_u64(&r); return gt_reader_is_done(&r);
     }
     return true; /* of a later version: skipped */
 }

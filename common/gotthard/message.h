@@ -47,8 +47,8 @@ struct gt_extensions {
     size_t n_services;
     struct gt_span host_keys[GT_HOST_KEYS_MAX]; /* 3: "ssh-ed25519 AAAA...", public key lines */
     size_t n_host_keys;
-    uint16_t n_sessions;   /* 4: sessions open */
-    uint64_t published_at; /* 5: unix time; for people, never for a decision */
+    uint16_t n_sessions; /* 4: sessions open */
+    uint64_t since; /* 5: unix time it came online, or went; for people, never for a decision */
 };
 
 struct gt_state {

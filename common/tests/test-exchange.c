@@ -633,7 +633,7 @@ static void test_presence(void **state)
     uint8_t buffer[GT_MESSAGE_MAX];
     struct gt_state said;
     struct gt_extensions extensions = {
-        .version = gt_span_text("0.1"), .n_sessions = 3, .published_at = NOW};
+        .version = gt_span_text("0.1"), .n_sessions = 3, .since = NOW};
     const char *topic = gt_responder_state_topic(p->device);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(gt_responder_state(p->device, i, &extensions, p->message, &p->n), 0);
@@ -642,7 +642,7 @@ static void test_presence(void **state)
         assert_int_equal(said.is_online, i);
         assert_int_equal(said.seq, 2 + i); /* the first was setup's */
         assert_int_equal(said.extensions.n_sessions, 3);
-        assert_int_equal(said.extensions.published_at, NOW);
+        assert_int_equal(said.extensions.since, NOW);
         assert_int_equal(gt_ask_state(&p->alice, REQ, message, &said, buffer), GT_ASK_E_IGNORE);
         p->message[p->n - 1] ^= 1;
         assert_int_equal(gt_ask_state(&p->alice, topic, message, &said, buffer), GT_ASK_E_IGNORE);

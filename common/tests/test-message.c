@@ -37,7 +37,7 @@ static struct gt_extensions sample_extensions(void)
         .host_keys = {gt_span_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI")},
         .n_host_keys = 1,
         .n_sessions = 7,
-        .published_at = 1700000000,
+        .since = 1700000000,
     };
 }
 
@@ -149,7 +149,7 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_int_equal(got->n_host_keys, 1);
     assert_true(gt_span_equals(got->host_keys[0], want.host_keys[0]));
     assert_int_equal(got->n_sessions, 7);
-    assert_int_equal(got->published_at, 1700000000);
+    assert_int_equal(got->since, 1700000000);
 }
 
 static void test_state_and_ack(void **state)

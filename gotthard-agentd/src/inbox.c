@@ -214,10 +214,10 @@ const char *inbox_state_topic(const struct inbox *inbox)
     return gt_responder_state_topic(inbox->responder);
 }
 
-int inbox_state(struct inbox *inbox, bool is_online, uint64_t published_at, uint8_t *ret,
+int inbox_state(struct inbox *inbox, bool is_online, uint64_t since, uint8_t *ret,
                 size_t *ret_n)
 {
-    struct gt_extensions extensions = {.published_at = published_at};
+    struct gt_extensions extensions = {.since = since};
 
     inbox_fill(inbox, &inbox->settings.policy->services, &extensions);
     return gt_responder_state(inbox->responder, is_online, &extensions, ret, ret_n);

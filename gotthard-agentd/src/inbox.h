@@ -63,6 +63,6 @@ void inbox_tick(struct inbox *inbox, uint64_t now_ms);
 
 const char *inbox_req_topic(const struct inbox *inbox);
 const char *inbox_state_topic(const struct inbox *inbox);
-/* A STATE message into @ret (GT_MESSAGE_MAX). @published_at: unix time, for people. */
-int inbox_state(struct inbox *inbox, bool is_online, uint64_t published_at, uint8_t *ret,
+/* A STATE message into @ret (GT_MESSAGE_MAX). @since: unix time, for people. */
+int inbox_state(struct inbox *inbox, bool is_online, uint64_t since, uint8_t *ret,
                 size_t *ret_n) GT_MUST_CHECK;

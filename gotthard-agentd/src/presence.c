@@ -27,7 +27,8 @@ static int presence_publish(struct presence *presence, bool is_online)
 
     if (!presence_is_up(presence))
         return 0;
-    int r = inbox_state(presence->inbox, is_online, (uint64_t)time(NULL), payload, &n);
+    int r = inbox_state(presence->inbox, is_online,
+                        is_online ? presence->online_since : (uint64_t)time(NULL), payload, &n);
     if (r == 0)
         r = gt_mqtt_publish(presence->mqtt, inbox_state_topic(presence->inbox), gt_span(payload, n),
                             true, 0, &id);
@@ -92,6 +93,7 @@ static void presence_on_subscribed(void *userdata)
 
     if (presence->is_leaving)
         return;
+    presence->online_since = (uint64_t)time(NULL);
     (void)presence_publish(presence, true);
     gt_info("device=%s online: broker=%s:%u", presence_device(presence),
             presence->setup->broker.host, presence->setup->broker.port);

@@ -24,6 +24,7 @@ struct presence {
     const struct setup *setup; /* keeps */
     struct inbox *inbox;       /* keeps */
     struct gt_mqtt *mqtt;      /* owned */
+    uint64_t online_since;     /* unix time, for people */
     bool is_leaving;
     int goodbye;        /* the publish id of the offline STATE */
     ev_timer state_due; /* many changes make one STATE */

@@ -416,7 +416,7 @@ static void presence_fits_whatever_is_configured(void **state)
     assert_int_equal(
         gt_ask_state(&ask, inbox_state_topic(world->inbox), gt_span(payload, n), &now, buffer), 0);
     assert_false(now.is_online);
-    assert_int_equal(now.extensions.published_at, 99);
+    assert_int_equal(now.extensions.since, 99);
     assert_true(now.extensions.n_services > 1);
     gt_ask_deinit(&ask);
 }

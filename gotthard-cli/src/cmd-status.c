@@ -40,7 +40,7 @@ static void format_time(uint64_t unix_time, bool is_iso, char *ret, size_t cap)
 static json_t *json_of(const struct presence_device *device)
 {
     char since[40];
-    format_time(device->published_at, true, since, sizeof(since));
+    format_time(device->since, true, since, sizeof(since));
     json_t *services = json_array();
     char list[sizeof(device->services)], *at = NULL;
     strcpy(list, device->services);
@@ -55,7 +55,7 @@ static json_t *json_of(const struct presence_device *device)
 static void print_row(struct print *print, const struct presence_device *device, int width)
 {
     char since[40];
-    format_time(device->published_at, false, since, sizeof(since));
+    format_time(device->since, false, since, sizeof(since));
     print_data(print, "%-*s  %-8s  %-19s  %8u  %-8s  %s\n", width, device->name, word_of(device),
                *since ? since : "-", device->n_sessions, *device->version ? device->version : "-",
                device->is_authentic ? device->services : "(sealed with another key)");
@@ -76,7 +76,7 @@ static void print_table(struct print *print, const struct presence_device *devic
 static void print_one(struct print *print, const struct presence_device *device)
 {
     char since[40];
-    format_time(device->published_at, false, since, sizeof(since));
+    format_time(device->since, false, since, sizeof(since));
     print_data(print, "%s is %s\n", device->name, word_of(device));
     if (!device->is_authentic)
         return;

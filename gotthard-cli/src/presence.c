@@ -101,7 +101,7 @@ static void describe(const struct gt_state *state, struct presence_device *ret)
     ret->is_authentic = true;
     ret->is_online = state->is_online;
     ret->n_sessions = extensions->n_sessions;
-    ret->published_at = extensions->published_at;
+    ret->since = extensions->since;
     gt_text_escape(extensions->version, ret->version, sizeof(ret->version));
     for (size_t i = 0; i < extensions->n_services; i++) {
         char name[GT_SERVICE_MAX + 1];

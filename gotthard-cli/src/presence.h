@@ -20,7 +20,7 @@ struct presence_device {
     char version[64];
     char services[1024]; /* "ssh web" */
     unsigned n_sessions;
-    uint64_t published_at; /* unix time, 0: not told */
+    uint64_t since; /* unix time, 0: not told */
 };
 
 struct presence_settings { /* all kept until presence_free */

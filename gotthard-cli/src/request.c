@@ -165,7 +165,7 @@ static void request_on_state(struct request *request, const char *topic, struct 
             request->seen = SEEN_FOREIGN;
     } else {
         request->seen = state.is_online ? SEEN_ONLINE : SEEN_OFFLINE;
-        request->last_seen = state.extensions.published_at;
+        request->last_seen = state.extensions.since;
         memcpy(request->epoch, state.epoch, GT_EPOCH_SIZE);
     }
     if (request->state == REQUEST_LISTENING)

@@ -60,7 +60,7 @@ static void mqtt_say_state(struct gt_mqtt *mqtt)
 {
     uint8_t message[GT_MESSAGE_MAX] = "GTM1 garbage";
     size_t n = 200;
-    struct gt_extensions extensions = {.published_at = 1700000000};
+    struct gt_extensions extensions = {.since = 1700000000};
     bool is_online = world.presence == ONLINE;
     if (world.presence == NONE)
         return;
