@@ -20,7 +20,8 @@ enum gt_config_type {
     GT_CONFIG_NAME,   /* char *, gt_text_is_name */
     GT_CONFIG_HOST,   /* char *, gt_text_is_host */
     GT_CONFIG_PATH,   /* char *, absolute or relative to the working directory */
-    GT_CONFIG_SECRET, /* char *, wiped when freed, shown as "set"; also VAR_FILE and key_file forms
+    GT_CONFIG_SECRET, /* char *, wiped when freed, shown as "set"; also VAR_FILE and key_file forms,
+                         whose file is the secret alone, or has a line VAR=secret
                        */
     GT_CONFIG_NUMBER, /* uint64_t within min..max */
     GT_CONFIG_BOOL,   /* bool */

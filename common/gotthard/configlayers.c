@@ -29,7 +29,28 @@ struct taken {
 };
 static struct taken *taken_first;
 
-/* A secret that is the whole of a file, but for the end of its line. */
+/*
+ * Where a secret begins in a file: at the start of a file that holds nothing else, or behind its
+ * own VARIABLE= in a file of such lines, as `keygen` prints them. It is ended in place.
+ */
+static char *find_secret(char *text, const char *variable)
+{
+    char *secret = text;
+    size_t n = variable ? strlen(variable) : 0;
+    for (char *line = text; n > 0 && line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, variable, n) != 0 || line[n] != '=')
+            continue;
+        secret = line + n + 1;
+        secret[strcspn(secret, "\n")] = 0;
+        break;
+    }
+    n = strlen(secret);
+    while (n && (secret[n - 1] == '\n' || secret[n - 1] == '\r'))
+        secret[--n] = 0;
+    return secret;
+}
+
 static int give_file(struct layers *layers, const struct gt_config_item *item, const char *path,
                      const char *origin, char *ret_error)
 {
@@ -44,14 +65,14 @@ static int give_file(struct layers *layers, const struct gt_config_item *item, c
         return gt_configvalue_bad(ret_error, "%s: %s: %.256s: %s", origin, item->path, path, why);
     if (r < 0)
         return r;
-    while (n && (text[n - 1] == '\n' || text[n - 1] == '\r'))
-        text[--n] = 0;
-    if (n == 0)
+    char *secret = find_secret(text, item->env);
+    if (!*secret)
         r = gt_configvalue_bad(ret_error, "%s: %s: %.256s: the file is empty; it takes a secret",
                                origin, item->path, path);
     else
-        r = gt_config_give(layers->config, item, text, origin, ret_error);
-    gt_configvalue_forget(text);
+        r = gt_config_give(layers->config, item, secret, origin, ret_error);
+    gt_wipe(text, n);
+    free(text);
     return r;
 }
 

@@ -658,6 +658,17 @@ static void test_secrets(void **state)
     refused("T_KEY_FILE: crypt.key is given twice, also by T_KEY");
     setenv("T_KEY", "", 1);
     assert_key("of a file", "T_KEY_FILE");
+    static const char *const of_lines[] = {"T_KEY=lines\n", "T_IV=salt\r\nT_KEY=lines\r\n",
+                                           "\nNOT_T_KEY=a\nT_KEYS=b\nT_KEY=lines\nT_KEY=c"};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(of_lines); i++) {
+        put_bytes("key", of_lines[i], strlen(of_lines[i]), 0600);
+        assert_key("lines", "T_KEY_FILE");
+    }
+    put_bytes("key", "T_KEY=\nT_IV=salt\n", 17, 0600);
+    refused("the file is empty");
+    put_bytes("key", "T_IV=salt\nT_OTHER=x\n", 20, 0600);
+    refused("is not printable");
+    put_bytes("key", "of a file\r\n", 11, 0600);
     unsetenv("T_KEY_FILE");
 
     make_folder("credentials");
