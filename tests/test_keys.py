@@ -45,7 +45,9 @@ def test_operator_with_the_wrong_key(parts, wrong):
 def test_relay_with_the_wrong_key(world, wrong):
     """The relay does not know our PSK: no tunnel, and the operator is told so."""
     world.broker()
-    world.relay(env=world.relay_environment(**wrong))
+    # The worker is refused at the same time: from the same address here, and the operator shall not pay for it.
+    unpunished = world.config_folder(relayd='limits = { penalty_failed = "0s"; };')
+    world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=unpunished, **wrong))
     world.agent()
     done = world.cli("connect", "GatewayOli", "0:ssh")
     assert done.returncode == 77 and "GTD-E51" in done.stderr, done.stderr
