@@ -214,8 +214,7 @@ const char *inbox_state_topic(const struct inbox *inbox)
     return gt_responder_state_topic(inbox->responder);
 }
 
-int inbox_state(struct inbox *inbox, bool is_online, uint64_t since, uint8_t *ret,
-                size_t *ret_n)
+int inbox_state(struct inbox *inbox, bool is_online, uint64_t since, uint8_t *ret, size_t *ret_n)
 {
     struct gt_extensions extensions = {.since = since};
 
