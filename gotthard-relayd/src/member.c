@@ -23,6 +23,7 @@ static const char *member_state_text(enum member_state state)
     case MEMBER_HELLO: return "hello";
     case MEMBER_READY: return "ready";
     case MEMBER_PAUSED: return "paused";
+    case MEMBER_STUCK: return "stuck";
     case MEMBER_CLOSING: return "closing";
     case MEMBER_DEAD: return "dead";
     }
@@ -31,7 +32,22 @@ static const char *member_state_text(enum member_state state)
 
 static bool member_is_up(const struct member *member)
 {
-    return member->state == MEMBER_READY || member->state == MEMBER_PAUSED;
+    switch (member->state) {
+    case MEMBER_READY:
+    case MEMBER_PAUSED:
+    case MEMBER_STUCK: return true;
+    case MEMBER_HANDSHAKE:
+    case MEMBER_HELLO:
+    case MEMBER_CLOSING:
+    case MEMBER_DEAD: return false;
+    }
+    return false;
+}
+
+/* Nothing more can be said to it. */
+static bool member_is_over(const struct member *member)
+{
+    return member->state >= MEMBER_STUCK;
 }
 
 /* 15 s +- 20 %, so that a thousand clients do not breathe in step. */
@@ -61,6 +77,7 @@ static uint64_t member_deadline(const struct member *member)
     case MEMBER_HELLO: return member->entered_at + limits->hello_ms;
     case MEMBER_READY: return member_ready_deadline(member);
     case MEMBER_PAUSED: return member->entered_at + MEMBER_PAUSE_MS;
+    case MEMBER_STUCK: return member->entered_at;
     case MEMBER_CLOSING: return member->entered_at + MEMBER_LINGER_MS;
     case MEMBER_DEAD: return NEVER;
     }
@@ -75,6 +92,7 @@ static bool member_is_read(const struct member *member)
     case MEMBER_CLOSING: return true;
     case MEMBER_READY: return member->n_out < MEMBER_OUT_STOP;
     case MEMBER_PAUSED:
+    case MEMBER_STUCK:
     case MEMBER_DEAD: return false;
     }
     return false;
@@ -160,17 +178,16 @@ void member_send(struct member *member, const struct gt_control_frame *frame)
 {
     uint8_t bytes[GT_CONTROL_FRAME_MAX];
 
-    if (member->state == MEMBER_DEAD || member->state == MEMBER_CLOSING)
+    if (member_is_over(member))
         return;
     size_t n = gt_control_encode(frame, bytes);
-    if (n > MEMBER_OUT - member->n_out) {
-        gt_wipe(bytes, sizeof(bytes));
-        member_drop(member, "does not read");
-        return;
+    if (n <= MEMBER_OUT - member->n_out) {
+        memcpy(member->out + member->n_out, bytes, n);
+        member->n_out += n;
+    } else {
+        member_enter(member, MEMBER_STUCK);
     }
-    memcpy(member->out + member->n_out, bytes, n);
-    gt_wipe(bytes, n);
-    member->n_out += n;
+    gt_wipe(bytes, sizeof(bytes));
     gt_list_unlink(&member->dirty);
     gt_list_append(&member->host->dirty, &member->dirty);
 }
@@ -205,7 +222,7 @@ static bool member_flush(struct member *member)
 
 void member_close(struct member *member, const char *why)
 {
-    if (member->state == MEMBER_DEAD || member->state == MEMBER_CLOSING)
+    if (member_is_over(member))
         return;
     member->why = why;
     gt_list_unlink(&member->dirty);
@@ -232,6 +249,8 @@ static void member_finish(struct member *member)
 static void member_settle(struct member *member)
 {
     gt_list_unlink(&member->dirty);
+    if (member->state == MEMBER_STUCK)
+        member_drop(member, "does not read");
     if (member->state == MEMBER_DEAD || !member_flush(member))
         return;
     if (member->state == MEMBER_CLOSING)
@@ -302,6 +321,7 @@ static void member_on_frame(struct member *member, const struct gt_control_frame
     case MEMBER_READY: member_on_ready_frame(member, frame); return;
     case MEMBER_HANDSHAKE:
     case MEMBER_PAUSED:
+    case MEMBER_STUCK:
     case MEMBER_CLOSING:
     case MEMBER_DEAD: return;
     }
@@ -434,7 +454,8 @@ static void member_on_ready(struct ev_loop *loop, ev_io *io, int events)
     case MEMBER_HANDSHAKE: member_shake(member); break;
     case MEMBER_HELLO:
     case MEMBER_READY: member_read(member); break;
-    case MEMBER_PAUSED: member_settle(member); break;
+    case MEMBER_PAUSED:
+    case MEMBER_STUCK: member_settle(member); break;
     case MEMBER_CLOSING: member_linger(member); break;
     case MEMBER_DEAD: break;
     }
@@ -479,6 +500,7 @@ static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
         member_enter(member, MEMBER_READY);
         member_read(member);
         break;
+    case MEMBER_STUCK: member_settle(member); break;
     case MEMBER_CLOSING: member_drop(member, "closed"); break;
     case MEMBER_DEAD: break;
     }

@@ -24,6 +24,7 @@ enum member_state {
     MEMBER_HELLO,   /* proved who it is; its HELLO is awaited */
     MEMBER_READY,   /* frames both ways */
     MEMBER_PAUSED,  /* sent too many frames: not read for a moment */
+    MEMBER_STUCK,   /* does not read what it is sent: closed before the loop sleeps */
     MEMBER_CLOSING, /* its last frames are on their way out */
     MEMBER_DEAD,    /* closed: to be buried */
 };
@@ -83,7 +84,10 @@ void member_host_deinit(struct member_host *host);
 void member_new(struct member_host *host, int fd, const struct gt_addr *addr, uint64_t since,
                 struct quota_charge *charge);
 
-/* Queues a frame; it goes out before the loop sleeps. Fine in any state: dropped when it is over.
+/*
+ * Queues a frame; it goes out before the loop sleeps. Fine in any state: dropped when it is over,
+ * and when there is no room (the member is STUCK then). Never calls back: its whole may send to
+ * anybody in the middle of anything.
  */
 void member_send(struct member *member, const struct gt_control_frame *frame);
 void member_send_code(struct member *member, enum gt_control_type type, const uint8_t *rid,
