@@ -143,7 +143,7 @@ void dock_start(struct dock *dock, struct plane *plane)
                    dock_on_accept, dock);
 }
 
-static void dock_stop(struct dock *dock)
+void dock_end(struct dock *dock)
 {
     listener_stop(&dock->listener);
     ev_timer_stop(dock->plane->loop, &dock->expiry);
@@ -156,6 +156,7 @@ static void dock_stop(struct dock *dock)
         dock_bury_pair(dock, pair);
     }
     gt_list_unlink(&dock->of_plane);
+    gt_list_append(&dock->plane->dead_docks, &dock->of_plane);
     atomic_fetch_sub(&dock->plane->counts.n_docks, 1);
     quota_give_fd(dock->plane->quota);
 }
@@ -164,8 +165,7 @@ struct dock *dock_free(struct dock *dock)
 {
     if (!dock)
         return NULL;
-    if (dock->plane)
-        dock_stop(dock);
+    gt_list_unlink(&dock->of_plane);
     gt_close(&dock->fd);
     free(dock);
     return NULL;
@@ -252,7 +252,7 @@ void dock_join(struct plane *plane, struct stranger *stranger)
     struct ticket *ticket;
     struct gt_join join;
 
-    mailbox_drain(&plane->inbox); /* as above */
+    mailbox_drain(&plane->inbox); /* as above; it may also have ended the dock */
     if (stranger->state == STRANGER_DONE)
         return;
     if (gt_join_decode(stranger->bytes, &join) ||

@@ -25,10 +25,13 @@ struct dock {
 
 /* Takes *fd, unless it returns NULL (no memory). */
 struct dock *dock_new(uint64_t serial, const char *tag, int *fd);
-/* Ends everything in it; gives its listener's descriptor back to the budget. */
+/* One that was not started, or has ended. */
 struct dock *dock_free(struct dock *dock);
 
 void dock_start(struct dock *dock, struct plane *plane);
+/* Ends everything in it and gives its listener's descriptor back to the budget. Whoever called may
+ * still be inside its listener, so the plane frees it at the end of the turn. */
+void dock_end(struct dock *dock);
 void dock_honour(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at);
 /* Ends the tickets and pairs of @stream up to @attempt. */
 void dock_cancel(struct dock *dock, uint32_t stream, uint32_t attempt);

@@ -48,10 +48,14 @@ void mailbox_post(struct mailbox *mailbox, struct letter *letter)
 
 void mailbox_drain(struct mailbox *mailbox)
 {
+    if (mailbox->state == MAILBOX_DELIVERING)
+        return;
+    mailbox->state = MAILBOX_DELIVERING;
     for (struct letter *at = mailbox_take_all(mailbox), *next; at; at = next) {
         next = at->next;
         mailbox->on_letter(mailbox->userdata, at);
     }
+    mailbox->state = MAILBOX_IDLE;
 }
 
 struct letter *letter_new(enum letter_kind kind, struct dock *dock)

@@ -56,7 +56,10 @@ struct letter {
 /* Owns the letter while it runs; frees it, unless it is embedded in something. */
 typedef void (*mailbox_fn)(void *userdata, struct letter *letter);
 
+enum mailbox_state { MAILBOX_IDLE, MAILBOX_DELIVERING };
+
 struct mailbox {
+    enum mailbox_state state; /* the reader's */
     pthread_mutex_t lock;
     struct letter *first, **last;
     struct ev_loop *loop;
@@ -70,7 +73,10 @@ void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, mailbox_fn on_l
 void mailbox_deinit(struct mailbox *mailbox);
 /* From any thread; takes @letter. */
 void mailbox_post(struct mailbox *mailbox, struct letter *letter);
-/* From the reader's thread: delivers what is there now, without waiting for the loop. */
+/*
+ * From the reader's thread: delivers what is there now, without waiting for the loop. From inside a
+ * delivery it does nothing: no letter overtakes another.
+ */
 void mailbox_drain(struct mailbox *mailbox);
 
 /* NULL when there is no memory. */

@@ -22,7 +22,7 @@ static void plane_on_letter(void *userdata, struct letter *letter)
 
     switch (letter->kind) {
     case LETTER_DOCK: dock_start(letter->dock, plane); break;
-    case LETTER_UNDOCK: dock_free(letter->dock); return;
+    case LETTER_UNDOCK: dock_end(letter->dock); return; /* the letter is part of it */
     case LETTER_TICKET: dock_honour(letter->dock, &letter->ticket, letter->expires_at); break;
     case LETTER_CANCEL:
         dock_cancel(letter->dock, letter->ticket.stream, letter->ticket.attempt);
@@ -50,10 +50,12 @@ static bool plane_is_vouched(void *userdata, const uint8_t *bytes, void *dock)
     return dock_vouch(userdata, bytes, dock);
 }
 
-static void plane_bury_pairs(struct plane *plane)
+static void plane_bury(struct plane *plane)
 {
     gt_list_for_each_safe (at, next, &plane->dead_pairs)
         pair_free(gt_list_entry(at, struct pair, of_dock));
+    gt_list_for_each_safe (at, next, &plane->dead_docks)
+        dock_free(gt_list_entry(at, struct dock, of_plane));
 }
 
 /* Once per turn: nothing is freed inside its own callback. */
@@ -62,7 +64,7 @@ static void plane_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int ev
     struct plane *plane = gt_container_of(prepare, struct plane, before_sleep);
 
     stranger_host_bury(&plane->strangers);
-    plane_bury_pairs(plane);
+    plane_bury(plane);
     if (atomic_load(&plane->counts.n_pairs) == 0)
         pipe_pool_drain(&plane->pool);
     atomic_store(&plane->counts.n_pipes, (unsigned)plane->pool.n_spliced);
@@ -97,6 +99,7 @@ static int plane_init(struct plane *plane, const struct plane_settings *settings
     plane->limits = settings->limits;
     plane->stop.kind = LETTER_STOP;
     gt_list_init(&plane->docks);
+    gt_list_init(&plane->dead_docks);
     gt_list_init(&plane->dead_pairs);
     spare_init(&plane->spare);
     pipe_pool_init(&plane->pool, settings->pipe_kind, settings->pipe_size, settings->n_pipes_max);
@@ -115,9 +118,9 @@ static void plane_deinit(struct plane *plane)
 {
     mailbox_drain(&plane->inbox); /* what was posted after the end */
     gt_list_for_each_safe (at, next, &plane->docks)
-        dock_free(gt_list_entry(at, struct dock, of_plane));
+        dock_end(gt_list_entry(at, struct dock, of_plane));
     stranger_host_deinit(&plane->strangers);
-    plane_bury_pairs(plane);
+    plane_bury(plane);
     pipe_pool_drain(&plane->pool);
     spare_deinit(&plane->spare);
     mailbox_deinit(&plane->inbox);

@@ -30,7 +30,7 @@ struct plane {
     struct plane_limits limits;
     struct tickets tickets;
     struct stranger_host strangers;
-    struct gt_list docks, dead_pairs;
+    struct gt_list docks, dead_docks, dead_pairs;
     ev_prepare before_sleep;
     struct plane_counts counts;
     struct letter stop;
