@@ -10,6 +10,7 @@
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/key.h"
 #include "gotthard/log.h"
 
@@ -51,8 +52,9 @@ struct gt_carrier {
     int fd;
     ev_io reader, writer;
     ev_timer deadline;
-    ev_timer again;                 /* more is buffered inside than one turn may take */
-    ev_tstamp heard, quiet, silent; /* when; after how long */
+    ev_timer again;          /* more is buffered inside than one turn may take */
+    ev_tstamp heard;         /* when, by gt_clock() */
+    ev_tstamp quiet, silent; /* after how long */
 
     uint8_t join[GT_JOIN_SIZE];
     uint8_t reply[GT_JOIN_REPLY_SIZE];
@@ -117,7 +119,7 @@ size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n)
     size_t n_read;
     int r = gt_tls_read(carrier->tls, ret, n, &n_read);
     if (r == 0) {
-        carrier->heard = ev_now(carrier->loop);
+        carrier->heard = gt_clock();
         return n_read;
     }
     if (r == GT_TLS_E_CLOSED)
@@ -240,7 +242,7 @@ static void carrier_shake_hands(struct gt_carrier *carrier)
         return;
     }
     gt_wipe(&carrier->psk, sizeof(carrier->psk));
-    carrier->heard = ev_now(carrier->loop);
+    carrier->heard = gt_clock();
     carrier_enter(carrier, CARRIER_READY);
     carrier_arm(carrier, carrier->quiet);
     carrier_watch(carrier);
@@ -326,6 +328,8 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
     case CARRIER_HANDSHAKE: carrier_shake_hands(carrier); break;
     case CARRIER_READY:
         gt_carrier_flush(carrier);
+        if (gt_tls_has_pending(carrier->tls)) /* reading had to wait for room, too */
+            ev_timer_start(loop, &carrier->again);
         if (!ev_is_active(&carrier->writer))
             carrier->events->on_writable(carrier->userdata);
         break;
@@ -347,11 +351,11 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
  */
 static void carrier_on_quiet(struct gt_carrier *carrier)
 {
-    if (ev_now(carrier->loop) - carrier->heard >= carrier->silent)
+    if (gt_clock() - carrier->heard >= carrier->silent)
         carrier_read_on(carrier);
     if (carrier->state != CARRIER_READY)
         return;
-    ev_tstamp silence = ev_now(carrier->loop) - carrier->heard;
+    ev_tstamp silence = gt_clock() - carrier->heard;
     if (silence >= carrier->silent) {
         carrier_lose(carrier, states[CARRIER_READY].expired);
         return;

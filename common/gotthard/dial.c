@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 #include "gotthard/resolve.h"
 #include "gotthard/text.h"
@@ -29,8 +30,8 @@ struct gt_dial {
     int fd;
     ev_io writable;
     ev_timer deadline;
-    ev_tstamp give_up_at;
-    char why[160]; /* the first failure, "" before it */
+    ev_tstamp give_up_at; /* by gt_clock() */
+    char why[160];        /* the first failure, "" before it */
 };
 
 static void dial_disconnect(struct gt_dial *dial)
@@ -61,7 +62,7 @@ static void dial_done(struct gt_dial *dial, const struct gt_addr *addr)
 
 static void dial_enter(struct gt_dial *dial, enum dial_state state)
 {
-    ev_tstamp left = dial->give_up_at - ev_now(dial->loop);
+    ev_tstamp left = dial->give_up_at - gt_clock();
     bool is_last = state == DIAL_RESOLVING || dial->at + 1 == dial->n_addrs;
     dial->state = state;
     dial->deadline.repeat = GT_MAX(is_last ? left : GT_MIN(left, NEXT_ADDRESS_S), 1e-6);
@@ -98,7 +99,7 @@ static void dial_try_next(struct gt_dial *dial, const char *why)
 {
     dial_remember(dial, why);
     dial_disconnect(dial);
-    dial->at = ev_now(dial->loop) < dial->give_up_at ? dial->at + 1 : dial->n_addrs;
+    dial->at = gt_clock() < dial->give_up_at ? dial->at + 1 : dial->n_addrs;
     dial_connect(dial);
 }
 
@@ -148,7 +149,7 @@ int gt_dial_new(struct ev_loop *loop, const char *host, uint16_t port, unsigned 
     dial->done = done;
     dial->userdata = userdata;
     dial->fd = -1;
-    dial->give_up_at = ev_now(loop) + timeout_ms / 1000.;
+    dial->give_up_at = gt_clock() + timeout_ms / 1000.;
     snprintf(dial->host, sizeof dial->host, "%s", host);
     ev_init(&dial->writable, dial_on_writable);
     ev_init(&dial->deadline, dial_on_deadline);

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/dial.h"
 #include "gotthard/line.h"
 #include "gotthard/log.h"
@@ -65,7 +66,7 @@ struct gt_link {
 
     ev_io io;
     ev_timer deadline, heartbeat;
-    ev_tstamp give_up_at; /* connecting, as a whole */
+    ev_tstamp give_up_at; /* connecting, as a whole; by gt_clock() */
     ev_tstamp heartbeat_s;
     uint64_t n_pings;
 
@@ -126,7 +127,7 @@ static ev_tstamp link_limit(const struct gt_link *link)
     if (link->state == LINK_UP)
         limit = BEATS_UNTIL_DEAD * link->heartbeat_s;
     if (link->state > LINK_DIALLING && link->state < LINK_REGISTERING)
-        limit = GT_MIN(limit, link->give_up_at - ev_now(link->loop));
+        limit = GT_MIN(limit, link->give_up_at - gt_clock());
     return GT_MAX(limit, 1e-6);
 }
 
@@ -473,7 +474,7 @@ static void link_init(struct gt_link *link, struct ev_loop *loop,
     link->loop = loop;
     link->fd = -1;
     link->heartbeat_s = HEARTBEAT_MS / 1000.;
-    link->give_up_at = ev_now(loop) + timeout_ms / 1000.;
+    link->give_up_at = gt_clock() + timeout_ms / 1000.;
     gt_key_identity(settings->role, settings->name, link->identity);
     memcpy(link->psk, settings->client_key, sizeof link->psk);
     memcpy(link->rid, settings->rid, sizeof link->rid);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "gotthard/broker.h"
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 
 #define CONNACK_S    20 /* unless the settings say otherwise */
@@ -43,8 +44,8 @@ struct gt_mqtt {
     bool is_v5;
     struct gt_broker *broker; /* TRYING, UP */
     ev_async heard;
-    ev_timer timer; /* WAITING, TRYING */
-    ev_tstamp up_since;
+    ev_timer timer;      /* WAITING, TRYING */
+    double up_since;     /* by gt_clock() */
     unsigned n_failures; /* in a row, of any kind */
     unsigned n_short;    /* connections in a row that did not last */
     unsigned wait_ms;    /* the last one */
@@ -84,7 +85,7 @@ static unsigned retry_ms(unsigned n_failures, unsigned min_ms, unsigned max_ms)
 static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, int reason)
 {
     bool was_up = mqtt->state == MQTT_UP;
-    double lasted_s = was_up ? ev_now(mqtt->loop) - mqtt->up_since : 0;
+    double lasted_s = was_up ? gt_clock() - mqtt->up_since : 0;
     bool is_stable = was_up && lasted_s >= GT_MAX(STABLE_S, 2 * mqtt->wait_ms / 1e3);
     if (is_stable)
         mqtt->n_failures = mqtt->n_short = 0;
@@ -153,7 +154,7 @@ static void mqtt_on_ended(struct gt_mqtt *mqtt, const struct gt_broker_report *r
 static void mqtt_on_up(struct gt_mqtt *mqtt)
 {
     mqtt_enter(mqtt, MQTT_UP, -1);
-    mqtt->up_since = ev_now(mqtt->loop);
+    mqtt->up_since = gt_clock();
     mqtt->events.on_up(mqtt->userdata);
 }
 

@@ -11,7 +11,20 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <sys/time.h>
+
 #include "conduit-world.h"
+
+static time_t wall_clock_offset_s;
+
+/* What libev asks for the time of day: a symbol of the program comes before the C library's. */
+int gettimeofday(struct timeval *restrict ret, void *restrict zone)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    *ret = (struct timeval){now.tv_sec + wall_clock_offset_s, now.tv_nsec / 1000};
+    return 0;
+}
 
 static void transfer(size_t up, size_t down, size_t o_ring, size_t d_ring)
 {
@@ -360,6 +373,35 @@ static void test_heartbeat(void **state)
     relay_deinit(&relay);
 }
 
+/* A device without a battery hears what year it is: no stream is lost by that, and none lives on
+ * that is dead. */
+static void test_wall_clock_jumps(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    relay_init(&relay);
+    ends_init(&ends, &relay, 1);
+    ends.o_settings.quiet_s = ends.d_settings.quiet_s = 0.05;
+    ends.o_settings.silent_s = ends.d_settings.silent_s = 0.5;
+    ends_open(&ends, false);
+    carry_both(&ends, 1);
+    run_until(ends.n_up_o && ends.n_up_d);
+    wall_clock_offset_s = 10 * 365 * 86400;
+    run_until(ev_now(loop) > (double)time(NULL) + 86400); /* it is believed */
+    run_for(0.2);
+    wall_clock_offset_s *= -1;
+    run_until(ev_now(loop) < (double)time(NULL) - 86400);
+    run_for(0.2);
+    assert_int_equal(ends.o_code, -1);
+    assert_int_equal(ends.d_code, -1);
+    for (size_t i = 0; i < relay.n_legs; i++)
+        ev_io_stop(loop, &relay.legs[i]->reader);
+    assert_broken(&ends, GT_RST_LOST, GT_RST_LOST);
+    wall_clock_offset_s = 0;
+    ends_deinit(&ends);
+    relay_deinit(&relay);
+}
+
 static void test_many_at_once(void **state)
 {
     enum { N = 60 };
@@ -469,6 +511,7 @@ int main(void)
         conduit_test(test_slow_reader_is_bounded),
         conduit_test(test_hung_up_is_quiet),
         conduit_test(test_heartbeat),
+        conduit_test(test_wall_clock_jumps),
         conduit_test(test_many_at_once),
         conduit_test(test_spare_is_bound),
         conduit_test(test_newer_attempts_carry_on),
