@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,9 +23,9 @@
 #define LINE_MAX_BYTES 1024 /* well below PIPE_BUF: a line goes into a pipe whole or not at all */
 
 static struct {
-    const char *program;
+    const char *_Atomic program;
     _Atomic enum gt_log_level level;
-    bool is_journal;
+    atomic_bool is_journal;
     atomic_uint n_lost;      /* lines that standard error did not take */
     atomic_bool is_mid_line; /* the last one was taken in part */
 } log_state = {.program = "gotthard", .level = GT_LOG_INFO};
@@ -194,7 +195,7 @@ void gt_log(enum gt_log_level level, int err, const char *fmt, ...)
     errno = saved;
 }
 
-bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out)
+static bool rate_allows(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -210,4 +211,13 @@ bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_l
     *ret_left_out = rate->n_left_out;
     rate->n_left_out = 0;
     return true;
+}
+
+bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* one for all: held for an instant */
+    pthread_mutex_lock(&lock);
+    bool is_allowed = rate_allows(rate, burst, ret_left_out);
+    pthread_mutex_unlock(&lock);
+    return is_allowed;
 }

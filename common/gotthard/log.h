@@ -40,5 +40,6 @@ struct gt_log_rate {
     unsigned n_left_out;
 };
 
-/* May this be logged now? If so, *ret_left_out is how many were not since the last one. */
+/* May this be logged now? From any thread. If so, *ret_left_out is how many were not since the last
+ * one. */
 bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out);

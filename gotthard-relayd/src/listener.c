@@ -46,7 +46,7 @@ static bool listener_turn_away(struct listener *listener)
 
 static void listener_on_failure(struct listener *listener, int error)
 {
-    static _Thread_local struct gt_log_rate rate;
+    static struct gt_log_rate rate;
     unsigned left_out;
 
     if (error == -EAGAIN || error == -ECONNABORTED || error == -EINTR)

@@ -217,7 +217,7 @@ void stranger_attach(struct stranger *stranger, struct stranger_host *host)
 
 static void stranger_log_refusal(const struct gt_addr *addr, int condition)
 {
-    static _Thread_local struct gt_log_rate rate;
+    static struct gt_log_rate rate;
     static const char *const why[] = {[QUOTA_E_PENALTY] = "penalty",
                                       [QUOTA_E_SOURCE] = "source limit",
                                       [QUOTA_E_FULL] = "full",
