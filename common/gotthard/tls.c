@@ -16,6 +16,8 @@
 #include <sys/auxv.h>
 #include <time.h>
 
+#include "gotthard/binder.h"
+
 #define WRITE_MAX     (16 * 1024)
 #define WRITE_SPARE   512 /* of a record around its bytes, and for a KeyUpdate before it */
 #define IDENTITY_MAX  256
@@ -46,7 +48,10 @@ struct gt_tls {
     struct gt_batch batch;
     const struct gt_tls_context *context;
 
-    gt_tls_psk_fn find; /* server */
+    gt_tls_psk_fn find;     /* server */
+    gt_tls_psk_fn previous; /* server: another key of the same identity, or NULL */
+    uint8_t *hello;         /* owned; the ClientHello, kept while ->previous may be asked */
+    size_t n_hello;
     void *userdata;
     uint8_t identity[IDENTITY_MAX];
     size_t n_identity;
@@ -140,12 +145,21 @@ static int tls_on_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **ret_
     return *ret != NULL;
 }
 
+/* The key the client means: the previous one only if its binder was made with that. */
+static bool tls_find(const struct gt_tls *tls, struct gt_span id, uint8_t ret[static GT_KEY_SIZE])
+{
+    struct gt_span hello = gt_span(tls->hello, tls->n_hello);
+    if (tls->previous && tls->previous(tls->userdata, id, ret) && gt_binder_fits(hello, ret))
+        return true;
+    return tls->find(tls->userdata, id, ret);
+}
+
 static int tls_on_psk_find(SSL *ssl, const unsigned char *id, size_t n, SSL_SESSION **ret)
 {
     struct gt_tls *tls = SSL_get_app_data(ssl);
     uint8_t psk[GT_KEY_SIZE];
     tls->is_asked = true;
-    bool is_known = n <= IDENTITY_MAX && tls->find(tls->userdata, gt_span(id, n), psk);
+    bool is_known = n <= IDENTITY_MAX && tls_find(tls, gt_span(id, n), psk);
     if (!is_known && gt_random(psk, sizeof psk))
         return 0;
     tls->n_identity = is_known ? n : 0;
@@ -171,14 +185,28 @@ static int tls_on_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_n
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* The first handshake message is the ClientHello; a second one would be another's business. */
+static void keep_hello(struct gt_tls *tls, const void *data, size_t n)
+{
+    bool is_kept = tls->n_hello == 0 && n <= GT_BINDER_HELLO_MAX;
+    if (is_kept)
+        memcpy(tls->hello, data, n);
+    tls->n_hello = is_kept ? n : 0;
+}
+
 /* Counts what comes as handshake after the handshake. Breaking makes the BIO give no more, so
  * that what is left of a flood in the buffer is not served. */
 static void tls_on_message(int is_written, int version, int type, const void *data, size_t n,
                            SSL *ssl, void *userdata)
 {
     struct gt_tls *tls = userdata;
-    if (is_written || type != SSL3_RT_HANDSHAKE || tls->state == TLS_HANDSHAKE)
+    if (is_written || type != SSL3_RT_HANDSHAKE)
         return;
+    if (tls->state == TLS_HANDSHAKE) {
+        if (tls->hello)
+            keep_hello(tls, data, n);
+        return;
+    }
     if (tls->update_second != now_s()) {
         tls->update_second = now_s();
         tls->n_updates = 0;
@@ -327,9 +355,26 @@ int gt_tls_new_server(struct gt_tls_context *context, int fd, gt_tls_psk_fn psk,
     return 0;
 }
 
+int gt_tls_set_previous(struct gt_tls *tls, gt_tls_psk_fn previous)
+{
+    tls->hello = malloc(GT_BINDER_HELLO_MAX);
+    if (!tls->hello)
+        return -ENOMEM;
+    tls->previous = previous;
+    return 0;
+}
+
+static void forget_hello(struct gt_tls *tls)
+{
+    free(tls->hello);
+    tls->hello = NULL;
+    tls->n_hello = 0;
+}
+
 struct gt_tls *gt_tls_free(struct gt_tls *tls)
 {
     if (tls) {
+        forget_hello(tls);
         SSL_free(tls->ssl);
         gt_batch_deinit(&tls->batch);
         gt_wipe(tls->psk, sizeof tls->psk);
@@ -433,8 +478,10 @@ int gt_tls_handshake(struct gt_tls *tls)
         tls->state = TLS_OPEN;
         tls->key_since = now_s();
     }
-    if (r != GT_TLS_E_AGAIN)
+    if (r != GT_TLS_E_AGAIN) {
         gt_wipe(tls->psk, sizeof tls->psk);
+        forget_hello(tls);
+    }
     if (tls->find && !tls->is_asked)
         return r; /* never a byte, not even an alert, to one who offers no key */
     /* An alert goes out too, as far as the socket takes it. */

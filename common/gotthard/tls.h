@@ -46,6 +46,9 @@ int gt_tls_new_client(struct gt_tls_context *context, int fd, struct gt_span ide
                       const uint8_t psk[static GT_KEY_SIZE], struct gt_tls **ret) GT_MUST_CHECK;
 int gt_tls_new_server(struct gt_tls_context *context, int fd, gt_tls_psk_fn psk, void *userdata,
                       struct gt_tls **ret) GT_MUST_CHECK;
+/* Server, before the handshake: a second key of the same identity, for while keys are changed. It
+ * is used when the client's binder was made with it. -ENOMEM. */
+int gt_tls_set_previous(struct gt_tls *tls, gt_tls_psk_fn previous) GT_MUST_CHECK;
 struct gt_tls *gt_tls_free(struct gt_tls *tls);
 
 /* 0: done and asserted. E_AGAIN, E_CLOSED, E_BROKEN. */

@@ -338,6 +338,35 @@ static void a_stranger_looks_like_a_wrong_key(void **state)
     assert_int_equal(to_wrong[0], 21); /* an alert, in the clear */
 }
 
+static bool find_previous(void *userdata, struct gt_span identity, uint8_t ret[static GT_KEY_SIZE])
+{
+    memcpy(ret, wrong, GT_KEY_SIZE);
+    return gt_span_equals(identity, gt_span_text("g1:o:alice"));
+}
+
+/* While keys are changed either is good, and a third is none. */
+static void either_of_two_keys_is_good(void **state)
+{
+    static const uint8_t third[GT_KEY_SIZE] = "a third key that nobody knows of";
+    static const struct {
+        const char *identity;
+        const uint8_t *key;
+        bool is_good;
+    } table[] = {{"g1:o:alice", right, true},
+                 {"g1:o:alice", wrong, true},
+                 {"g1:o:alice", third, false},
+                 {"g1:o:bob", wrong, false}};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
+        struct ends e;
+        int r[2];
+        ends_init(&e, table[i].identity, table[i].key, ALPN);
+        assert_int_equal(gt_tls_set_previous(e.tls[1], find_previous), 0);
+        shake(&e, r);
+        assert_int_equal(r[0] == 0 && r[1] == 0, table[i].is_good);
+        ends_deinit(&e);
+    }
+}
+
 static void another_alpn_is_refused(void **state)
 {
     struct ends e;
@@ -678,6 +707,7 @@ int main(void)
         cmocka_unit_test(a_flipped_bit_is_broken),
         cmocka_unit_test(writing_to_a_gone_peer_is_broken),
         cmocka_unit_test(a_stranger_looks_like_a_wrong_key),
+        cmocka_unit_test(either_of_two_keys_is_good),
         cmocka_unit_test(another_alpn_is_refused),
         cmocka_unit_test(a_cut_handshake_is_not_a_refusal),
         cmocka_unit_test(odd_arguments_are_refused),
