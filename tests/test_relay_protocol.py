@@ -412,6 +412,25 @@ def test_tls_without_our_key(world, relay_of):
     assert len(reasons) == 1, reasons
 
 
+def test_keys_are_changed_without_a_cut(world, relay_of):
+    """While the relay holds two keys either is good; when the old one goes, the new one stays."""
+    old, new = secrets.token_hex(32), world.key
+    relay = relay_of(LENIENT, f'crypt = {{ key_previous = "{old}"; }};')
+
+    def connects(key):
+        world.key = key
+        client = Client(world, "g1:o:alice", hello=False)
+        with client.news:
+            assert client.news.wait_for(lambda: client.lines, LIMIT)
+        return client.lines[0].startswith("connected")
+
+    assert connects(new) and connects(old) and not connects(secrets.token_hex(32))
+    (relay.folder_of_config / "relayd.conf").write_text(f"limits = {{ {LENIENT} }};")
+    relay.send(signal.SIGHUP)
+    relay.wait_for("configuration reloaded")
+    assert connects(new) and not connects(old)
+
+
 # --- control frames -------------------------------------------------------------------------------
 
 RID = bytes(range(16))

@@ -56,8 +56,8 @@ static int main_run(const struct gt_config_args *args, enum action action)
 {
     char error[GT_CONFIG_ERROR_MAX];
     struct gt_config *config;
-    struct gt_key key;
-    int r = settings_load(args, &config, &key, error);
+    struct settings_keys keys;
+    int r = settings_load(args, &config, &keys, error);
 
     if (r > 0) {
         gt_error("%s", error);
@@ -66,11 +66,11 @@ static int main_run(const struct gt_config_args *args, enum action action)
     if (!r && action == ACTION_CHECK) {
         gt_config_show(config, STDOUT_FILENO);
         gt_config_free(config);
-        gt_key_wipe(&key);
+        settings_wipe_keys(&keys);
         return EXIT_GOOD;
     }
     if (!r)
-        r = relayd_run(config, &key, args);
+        r = relayd_run(config, &keys, args);
     if (r == RELAYD_E_LISTEN)
         return EXIT_UNAVAILABLE;
     if (r == RELAYD_E_SMALL)

@@ -521,12 +521,27 @@ void member_unseat(struct member *member)
 
 /* --- birth and burial ------------------------------------------------------------------------- */
 
+static int member_tls(struct member_host *host, int fd, struct gt_tls **ret)
+{
+    struct gt_tls *tls;
+    int r = gt_tls_new_server(host->tls, fd, host->psk, host->userdata, &tls);
+
+    if (r)
+        return r;
+    if (host->previous_psk && gt_tls_set_previous(tls, host->previous_psk)) {
+        gt_tls_free(tls);
+        return -ENOMEM;
+    }
+    *ret = tls;
+    return 0;
+}
+
 void member_new(struct member_host *host, int fd, const struct gt_addr *addr, uint64_t since,
                 struct quota_charge *charge)
 {
     struct member *member = calloc(1, sizeof(*member));
 
-    if (!member || gt_tls_new_server(host->tls, fd, host->psk, host->userdata, &member->tls)) {
+    if (!member || member_tls(host, fd, &member->tls)) {
         free(member);
         gt_close(&fd);
         quota_release(charge);

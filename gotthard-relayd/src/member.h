@@ -39,8 +39,8 @@ struct member_limits {
 
 struct member_host {
     struct ev_loop *loop;
-    struct gt_tls_context *tls; /* borrows */
-    gt_tls_psk_fn psk;
+    struct gt_tls_context *tls;      /* borrows */
+    gt_tls_psk_fn psk, previous_psk; /* previous: NULL but while keys are changed */
     struct member_limits limits;
     uint8_t boot_id[16];
     size_t n_members;

@@ -38,7 +38,7 @@ struct relayd {
     struct gt_config *config;
     const struct settings *settings;
     const struct gt_config_args *args;
-    struct gt_key key;
+    struct settings_keys keys;
     struct ev_loop *loop;
     struct gt_tls_context *tls;
     struct quota quota;
@@ -56,6 +56,31 @@ struct relayd {
     ev_timer stop;
     ev_prepare before_sleep;
 };
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+static bool relayd_derive(const struct gt_key *key, struct gt_span identity, uint8_t *ret_psk)
+{
+    char name[GT_NAME_MAX + 1];
+    enum gt_role role;
+
+    return gt_key_parse_identity(identity, &role, name) && !gt_key_client(key, role, name, ret_psk);
+}
+
+static bool relayd_psk(void *userdata, struct gt_span identity, uint8_t *ret_psk)
+{
+    const struct relayd *relayd = userdata;
+
+    return relayd_derive(&relayd->keys.current, identity, ret_psk);
+}
+
+static bool relayd_previous_psk(void *userdata, struct gt_span identity, uint8_t *ret_psk)
+{
+    const struct relayd *relayd = userdata;
+
+    return relayd->keys.n == SETTINGS_TWO_KEYS &&
+           relayd_derive(&relayd->keys.previous, identity, ret_psk);
+}
 
 /* --- settings to limits ----------------------------------------------------------------------- */
 
@@ -96,6 +121,7 @@ static void relayd_apply(struct relayd *relayd)
     quota_change(&relayd->quota, &quota_limits);
     relayd->strangers.first_ms = s->handshake_ms;
     relayd->strangers.join_ms = s->join_ms;
+    relayd->members.previous_psk = relayd->keys.n == SETTINGS_TWO_KEYS ? relayd_previous_psk : NULL;
     relayd->members.limits = (struct member_limits){
         .handshake_ms = s->handshake_ms,
         .hello_ms = s->hello_ms,
@@ -127,24 +153,16 @@ static void relayd_log_level(const struct settings *settings)
 
 static void relayd_warn(const struct relayd *relayd)
 {
-    if (relayd->key.kind == GT_KEY_MASTER)
+    if (relayd->keys.current.kind == GT_KEY_MASTER)
         gt_warn("this is the fleet's key, and a relay holding it holds more than it needs: "
                 "`gotthard-cli keygen relay` makes one that opens no tunnel (gk1r....)");
-    if (relayd->key.is_passphrase)
+    if (relayd->keys.current.is_passphrase)
         gt_warn("the key is a passphrase; 32 random bytes are better");
+    if (relayd->keys.n == SETTINGS_TWO_KEYS)
+        gt_info("the previous key is still accepted");
 }
 
 /* --- callbacks between the parts -------------------------------------------------------------- */
-
-static bool relayd_psk(void *userdata, struct gt_span identity, uint8_t *ret_psk)
-{
-    const struct relayd *relayd = userdata;
-    char name[GT_NAME_MAX + 1];
-    enum gt_role role;
-
-    return gt_key_parse_identity(identity, &role, name) &&
-           !gt_key_client(&relayd->key, role, name, ret_psk);
-}
 
 static void relayd_on_frame(void *userdata, struct member *member,
                             const struct gt_control_frame *frame)
@@ -293,8 +311,8 @@ static void relayd_warn_unchanged(const struct settings *old, const struct setti
 static bool relayd_reload(struct relayd *relayd, char *ret_error)
 {
     struct gt_config *config;
-    struct gt_key key;
-    int r = settings_load(relayd->args, &config, &key, ret_error);
+    struct settings_keys keys;
+    int r = settings_load(relayd->args, &config, &keys, ret_error);
 
     if (r < 0)
         snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s", strerror(-r));
@@ -305,15 +323,15 @@ static bool relayd_reload(struct relayd *relayd, char *ret_error)
                      new->ports_rest_ms)) {
         snprintf(ret_error, GT_CONFIG_ERROR_MAX, "no memory");
         gt_config_free(config);
-        gt_key_wipe(&key);
+        settings_wipe_keys(&keys);
         return false;
     }
     relayd_warn_unchanged(relayd->settings, new);
     gt_config_free(relayd->config);
     relayd->config = config;
     relayd->settings = new;
-    relayd->key = key;
-    gt_key_wipe(&key);
+    relayd->keys = keys;
+    settings_wipe_keys(&keys);
     return true;
 }
 
@@ -581,7 +599,7 @@ static void relayd_deinit(struct relayd *relayd)
     relayd->tls = gt_tls_context_free(relayd->tls);
     ev_loop_destroy(relayd->loop);
     gt_config_free(relayd->config);
-    gt_key_wipe(&relayd->key);
+    settings_wipe_keys(&relayd->keys);
 }
 
 static int relayd_init(struct relayd *relayd)
@@ -598,15 +616,16 @@ static int relayd_init(struct relayd *relayd)
     return r;
 }
 
-int relayd_run(struct gt_config *config, struct gt_key *key, const struct gt_config_args *args)
+int relayd_run(struct gt_config *config, struct settings_keys *keys,
+               const struct gt_config_args *args)
 {
     static struct relayd relayd; /* large: the table of penalties */
 
     relayd.config = config;
     relayd.settings = gt_config_settings(config);
     relayd.args = args;
-    relayd.key = *key;
-    gt_key_wipe(key);
+    relayd.keys = *keys;
+    settings_wipe_keys(keys);
     relayd_log_level(relayd.settings);
     relayd_warn(&relayd);
     int r = relayd_init(&relayd);

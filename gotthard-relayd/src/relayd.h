@@ -11,6 +11,6 @@ enum {
     RELAYD_E_SMALL,      /* too few descriptors to do anything useful; logged */
 };
 
-/* Takes @config and @key; borrows @args for reloads. Returns when the relay has ended in order. */
-int relayd_run(struct gt_config *config, struct gt_key *key,
+/* Takes @config and @keys; borrows @args for reloads. Returns when the relay has ended in order. */
+int relayd_run(struct gt_config *config, struct settings_keys *keys,
                const struct gt_config_args *args) GT_MUST_CHECK;

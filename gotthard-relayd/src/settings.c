@@ -60,6 +60,11 @@ static const struct gt_config_item items[] = {
      .type = GT_CONFIG_SECRET,
      .offset = AT(key),
      .help = "The relay's key (gk1r...., from `gotthard-cli keygen relay`), or the fleet's."},
+    {.path = "crypt.key_previous",
+     .env = "GOTTHARD_CRYPT_KEY_PREVIOUS",
+     .type = GT_CONFIG_SECRET,
+     .offset = AT(key_previous),
+     .help = "The key before a rotation; still accepted."},
     {.path = "crypt.iv",
      .env = "GOTTHARD_CRYPT_IV",
      .type = GT_CONFIG_SECRET,
@@ -187,48 +192,70 @@ const struct gt_config_program settings_program = {
     .check = settings_check,
 };
 
-static int settings_bad_key(const struct gt_config *config, const char *what, char *ret_error)
+void settings_wipe_keys(struct settings_keys *keys)
 {
-    snprintf(ret_error, GT_CONFIG_ERROR_MAX, "crypt.key (%s): %s",
-             gt_config_origin(config, "crypt.key"), what);
+    gt_wipe(keys, sizeof(*keys));
+}
+
+static int settings_bad_key(const struct gt_config *config, const char *path, const char *what,
+                            char *ret_error)
+{
+    snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s (%s): %s", path, gt_config_origin(config, path),
+             what);
     return GT_CONFIG_E_BAD;
 }
 
 /* The relay needs K_rel, which the master and gk1r hold and a device's key does not. */
-static int settings_derive(const struct gt_config *config, struct gt_key *ret_key, char *ret_error)
+static int settings_derive(const struct gt_config *config, const char *path, const char *text,
+                           struct gt_key *ret_key, char *ret_error)
 {
     const struct settings *settings = gt_config_settings(config);
+    int r = gt_key_parse(text, settings->iv, ret_key);
 
-    if (!settings->key)
-        return settings_bad_key(
-            config, "there is none; set GOTTHARD_CRYPT_KEY, its _FILE, or crypt.key_file",
-            ret_error);
-    int r = gt_key_parse(settings->key, settings->iv, ret_key);
     if (r > 0)
-        return settings_bad_key(config, gt_key_strerror(r), ret_error);
+        return settings_bad_key(config, path, gt_key_strerror(r), ret_error);
     if (r < 0 || ret_key->kind != GT_KEY_DEVICE)
         return r;
     gt_key_wipe(ret_key);
-    return settings_bad_key(config, "this is a device's key; the relay needs its own (gk1r....)",
-                            ret_error);
+    return settings_bad_key(
+        config, path, "this is a device's key; the relay needs its own (gk1r....)", ret_error);
 }
 
-int settings_load(const struct gt_config_args *args, struct gt_config **ret, struct gt_key *ret_key,
-                  char ret_error[static GT_CONFIG_ERROR_MAX])
+static int settings_derive_keys(const struct gt_config *config, struct settings_keys *ret_keys,
+                                char *ret_error)
+{
+    const struct settings *settings = gt_config_settings(config);
+
+    *ret_keys = (struct settings_keys){.n = SETTINGS_ONE_KEY};
+    if (!settings->key)
+        return settings_bad_key(config, "crypt.key",
+                                "there is none; set GOTTHARD_CRYPT_KEY, its _FILE, or "
+                                "crypt.key_file",
+                                ret_error);
+    int r = settings_derive(config, "crypt.key", settings->key, &ret_keys->current, ret_error);
+    if (r || !settings->key_previous)
+        return r;
+    ret_keys->n = SETTINGS_TWO_KEYS;
+    return settings_derive(config, "crypt.key_previous", settings->key_previous,
+                           &ret_keys->previous, ret_error);
+}
+
+int settings_load(const struct gt_config_args *args, struct gt_config **ret,
+                  struct settings_keys *ret_keys, char ret_error[static GT_CONFIG_ERROR_MAX])
 {
     struct gt_config *config;
-    struct gt_key key;
+    struct settings_keys keys;
     int r = gt_config_load(&settings_program, args, &config, ret_error);
 
     if (r)
         return r;
-    r = settings_derive(config, &key, ret_error);
+    r = settings_derive_keys(config, &keys, ret_error);
     if (r) {
         gt_config_free(config);
-        return r;
+    } else {
+        *ret = config;
+        *ret_keys = keys;
     }
-    *ret = config;
-    *ret_key = key;
-    gt_key_wipe(&key);
-    return 0;
+    settings_wipe_keys(&keys);
+    return r;
 }

@@ -12,7 +12,7 @@
 struct settings {
     char *bind;
     uint64_t port, ports_from, ports_to, ports_rest_ms;
-    char *key, *iv;
+    char *key, *key_previous, *iv;
     uint64_t n_threads, pipe_size, drain_ms;
     char *splice, *congestion;
     uint64_t handshake_ms, hello_ms, join_ms, second_ms, heartbeat_ms, dead_ms;
@@ -25,7 +25,15 @@ struct settings {
 
 extern const struct gt_config_program settings_program;
 
-/* Loads the settings and derives the key. E_BAD as of gt_config_load, with the sentence in
+/* The key, and the one before it while a fleet changes its key. */
+struct settings_keys {
+    enum { SETTINGS_ONE_KEY, SETTINGS_TWO_KEYS } n;
+    struct gt_key current, previous;
+};
+void settings_wipe_keys(struct settings_keys *keys);
+
+/* Loads the settings and derives the keys. E_BAD as of gt_config_load, with the sentence in
  * @ret_error. */
-int settings_load(const struct gt_config_args *args, struct gt_config **ret, struct gt_key *ret_key,
+int settings_load(const struct gt_config_args *args, struct gt_config **ret,
+                  struct settings_keys *ret_keys,
                   char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
