@@ -54,8 +54,9 @@ struct request {
     uint8_t epoch[GT_EPOCH_SIZE]; /* zeros: unknown */
     uint64_t last_seen;           /* unix time, 0: not told */
     int publish_id;
-    bool is_unheard; /* the broker said: no subscriber for the question */
-    bool is_failed;  /* DONE: by ->failure, else ->answer */
+    bool is_unheard;  /* the broker said: no subscriber for the question */
+    bool is_repeated; /* and it was asked once more when the device came back: not a third time */
+    bool is_failed;   /* DONE: by ->failure, else ->answer */
     struct failure failure;
     struct gt_answer answer;
 };
@@ -170,10 +171,12 @@ static void request_on_state(struct request *request, const char *topic, struct 
     }
     if (request->state == REQUEST_LISTENING)
         request_ask(request);
-    else if (request->is_unheard && request->seen == SEEN_ONLINE)
-        request_ask(request); /* it has just come back: nobody heard the first question */
-    else
+    else if (request->is_unheard && request->seen == SEEN_ONLINE && !request->is_repeated) {
+        request->is_repeated = true; /* it has just come back: nobody heard the first question */
+        request_ask(request);
+    } else {
         request_consider(request);
+    }
 }
 
 static void describe_nak(struct request *request)
