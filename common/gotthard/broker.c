@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "gotthard/assertion.h"
 #include "gotthard/log.h"
 
 #define TURN_MS         500
@@ -54,7 +55,9 @@ struct gt_broker {
 
     /* The thread's own. */
     bool was_up;
+    int rc, err;                  /* the library's last word, and errno then */
     int reason;                   /* of a CONNACK that refuses, or the broker's DISCONNECT */
+    bool is_spoiled;              /* the library gave up in the middle of a turn */
     struct gt_broker_report *end; /* made in advance: the last report never lacks memory */
 };
 
@@ -80,8 +83,7 @@ static bool broker_report(struct gt_broker *broker, struct gt_broker_report *rep
     bool is_taken = false;
     size_t n = report ? sizeof(*report) + report->n : 0;
     pthread_mutex_lock(&broker->lock);
-    if (report && broker->state != BROKER_ABANDONED &&
-        (report->event != GT_BROKER_MESSAGE || broker->n_waiting + n <= WAITING_MAX)) {
+    if (report && broker->state != BROKER_ABANDONED && broker->n_waiting + n <= WAITING_MAX) {
         *broker->last = report;
         broker->last = &report->next;
         broker->n_waiting += n;
@@ -101,6 +103,8 @@ static void broker_on_connack(struct mosquitto *mosquitto, void *userdata, int r
                               const mosquitto_property *properties)
 {
     struct gt_broker *broker = userdata;
+    if (broker->was_up) /* said before */
+        return;
     broker->reason = reason;
     if (reason == 0)
         broker->was_up = broker_report(broker, report_new(GT_BROKER_UP, "", gt_span("", 0)));
@@ -169,9 +173,36 @@ static void broker_on_log(struct mosquitto *mosquitto, void *userdata, int level
 /* --- the thread -------------------------------------------------------------------------------
  */
 
+static int thread_begin(void *(*run)(void *), void *arg, pthread_t *ret)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(ret, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -err;
+}
+
+static void *destroy_thread(void *mosquitto)
+{
+    mosquitto_destroy(mosquitto);
+    return NULL;
+}
+
+/* A spoiled instance may hold a lock for ever: whoever destroys it must not be needed elsewhere. */
+static void bury(struct mosquitto *spoiled)
+{
+    pthread_t thread;
+    if (thread_begin(destroy_thread, spoiled, &thread) == 0)
+        pthread_detach(thread);
+}
+
 static void broker_destroy(struct gt_broker *broker)
 {
-    mosquitto_destroy(broker->mosquitto);
+    if (broker->is_spoiled)
+        bury(broker->mosquitto);
+    else
+        mosquitto_destroy(broker->mosquitto);
     for (struct gt_broker_report *report; (report = gt_steal(&broker->first));) {
         broker->first = report->next;
         free(report);
@@ -182,18 +213,21 @@ static void broker_destroy(struct gt_broker *broker)
     free(broker);
 }
 
-/* Why a connection ended with the library's @rc, in words for a log line. */
-static void broker_explain(struct gt_broker *broker, int rc, int err, char *ret, size_t cap)
+/* Why the connection ended, in words for a log line. */
+static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
 {
     char text[128];
-    if (broker->reason && broker->was_up)
+    int rc = broker->rc;
+    if (broker->is_spoiled)
+        snprintf(ret, cap, "the broker sent what the MQTT library cannot bear");
+    else if (broker->reason && broker->was_up)
         snprintf(ret, cap, "closed by the broker: %s", mosquitto_reason_string(broker->reason));
     else if (broker->reason)
         snprintf(ret, cap, "refused by the broker: %s",
                  broker->is_v5 ? mosquitto_reason_string(broker->reason)
                                : mosquitto_connack_string(broker->reason));
     else if (rc == MOSQ_ERR_ERRNO)
-        snprintf(ret, cap, "%s", strerror_r(err, text, sizeof(text)));
+        snprintf(ret, cap, "%s", strerror_r(broker->err, text, sizeof(text)));
     else if (rc == MOSQ_ERR_EAI)
         snprintf(ret, cap, "no address for that name");
     else if (rc == MOSQ_ERR_TLS)
@@ -206,9 +240,10 @@ static void broker_explain(struct gt_broker *broker, int rc, int err, char *ret,
  * Could an older broker have ended it like this? Some refuse version 5 (as 0x84, or 1 in the words
  * of version 3), some send what this library cannot read as version 5, some just close.
  */
-static bool broker_may_be_older(const struct gt_broker *broker, int rc)
+static bool broker_may_be_older(const struct gt_broker *broker)
 {
-    if (!broker->is_v5 || broker->was_up)
+    int rc = broker->rc;
+    if (!broker->is_v5 || broker->was_up || broker->is_spoiled)
         return false;
     if (broker->reason)
         return broker->reason == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION ||
@@ -217,12 +252,12 @@ static bool broker_may_be_older(const struct gt_broker *broker, int rc)
 }
 
 /* Careful: @broker is the owner's after this, or freed. */
-static void broker_end(struct gt_broker *broker, int rc, int err)
+static void broker_end(struct gt_broker *broker)
 {
     struct gt_broker_report *end = broker->end;
-    broker_explain(broker, rc, err, end->text, sizeof(end->text));
+    broker_explain(broker, end->text, sizeof(end->text));
     end->reason = broker->reason;
-    end->is_version = broker_may_be_older(broker, rc);
+    end->is_version = broker_may_be_older(broker);
     pthread_mutex_lock(&broker->lock);
     bool is_abandoned = broker->state == BROKER_ABANDONED;
     if (!is_abandoned) {
@@ -276,23 +311,29 @@ static void broker_acknowledge(const struct gt_broker *broker)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
-static int broker_turn(struct gt_broker *broker, int *ret_errno)
+static void broker_turn(struct gt_broker *broker)
 {
     errno = 0;
-    int rc = mosquitto_loop(broker->mosquitto, TURN_MS, 1);
-    *ret_errno = errno;
+    broker->rc = mosquitto_loop(broker->mosquitto, TURN_MS, 1);
+    broker->err = errno;
     broker_acknowledge(broker);
-    return rc;
+}
+
+static void broker_talk(void *userdata)
+{
+    struct gt_broker *broker = userdata;
+    errno = 0;
+    broker->rc = broker_connect(broker);
+    broker->err = errno;
+    while (broker->rc == MOSQ_ERR_SUCCESS && broker_goes_on(broker))
+        broker_turn(broker);
 }
 
 static void *broker_thread(void *arg)
 {
     struct gt_broker *broker = arg;
-    errno = 0;
-    int rc = broker_connect(broker), err = errno;
-    while (rc == MOSQ_ERR_SUCCESS && broker_goes_on(broker))
-        rc = broker_turn(broker, &err);
-    broker_end(broker, rc, err);
+    broker->is_spoiled = !gt_assertion_holds(broker_talk, broker);
+    broker_end(broker);
     return NULL;
 }
 
@@ -356,16 +397,6 @@ static void init_locks(struct gt_broker *broker)
     pthread_mutex_init(&broker->lock, NULL);
 }
 
-static int broker_begin(struct gt_broker *broker)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = pthread_create(&broker->thread, NULL, broker_thread, broker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -err;
-}
-
 static void init_library(void)
 {
     mosquitto_lib_init();
@@ -397,7 +428,7 @@ int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
         r = -EINVAL;
     if (r == 0) {
         set_callbacks(broker->mosquitto);
-        r = broker_begin(broker);
+        r = thread_begin(broker_thread, broker, &broker->thread);
     }
     if (r < 0) {
         broker_destroy(broker);

@@ -20,6 +20,8 @@
 #define RIVAL_MIN_MS 5000 /* while another client has our client id */
 #define RIVAL_MAX_MS 300000
 
+#define REPORTS_PER_TURN 64
+
 enum mqtt_state {
     MQTT_WAITING, /* for the next attempt; the first is due at once */
     MQTT_TRYING,  /* at most connack_s */
@@ -213,12 +215,16 @@ static void mqtt_tell(struct gt_mqtt *mqtt, void (*step)(struct gt_mqtt *))
         mqtt_destroy(mqtt);
 }
 
+/* A broker that never stops talking does not stop the rest of the loop. */
 static void mqtt_hear(struct gt_mqtt *mqtt)
 {
-    for (struct gt_broker_report *report; (report = gt_broker_take(mqtt->broker));) {
+    struct gt_broker_report *report = NULL;
+    for (unsigned n = 0; n < REPORTS_PER_TURN && (report = gt_broker_take(mqtt->broker)); n++) {
         mqtt_on_report(mqtt, report);
         free(report);
     }
+    if (report && mqtt->state != MQTT_GONE)
+        ev_async_send(mqtt->loop, &mqtt->heard); /* there may be more */
 }
 
 static void mqtt_on_heard(struct ev_loop *loop, ev_async *async, int revents)
