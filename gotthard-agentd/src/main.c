@@ -6,34 +6,18 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "agentd.h"
 #include "gotthard/log.h"
+#include "gotthard/process.h"
 #include "worker.h"
 
-/* The leak sanitizer attaches to this process as a debugger does. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#endif
-#endif
+/* Of the listener: a broker says how large its packets are, and libmosquitto believes it. */
+#define MEMORY_MAX (128u << 20)
 
 enum { EXIT_USAGE = 64, EXIT_INTERNAL = 70, EXIT_CONFIGURATION = 78 };
 
 enum command { COMMAND_SERVE, COMMAND_CHECK, COMMAND_HELP, COMMAND_VERSION };
-
-/* Keys are in this memory: no core file, no debugger of the same user. */
-static void forbid_core_dumps(void)
-{
-    static const struct rlimit none = {0, 0};
-
-    setrlimit(RLIMIT_CORE, &none);
-#ifndef __SANITIZE_ADDRESS__
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-#endif
-}
 
 /* So that no socket ever gets the number 0, 1 or 2. */
 static void open_standard_descriptors(void)
@@ -110,9 +94,12 @@ int main(int argc, char **argv)
     char error[GT_CONFIG_ERROR_MAX];
     struct gt_config_args args;
 
-    forbid_core_dumps();
-    if (argc == 2 && strcmp(argv[1], "--worker") == 0)
+    gt_process_hide_memory();
+    if (argc == 2 && strcmp(argv[1], "--worker") == 0) {
+        gt_process_lift_memory_limit();
         return worker_main();
+    }
+    gt_process_limit_memory(MEMORY_MAX);
     open_standard_descriptors();
     gt_log_open("gotthard-agentd", GT_LOG_INFO);
     if (gt_config_parse_args(&parse, argc, argv, &args, error) != 0) {

@@ -383,13 +383,12 @@ int cmd_connect(struct context *context)
                context->is_print_port);
     ev_init(&connect.deadline, connect_on_deadline);
     connect.deadline.data = &connect;
-    if (connect_begin(&connect, targets, n_targets, &failure) != 0) {
+    command_signals_start(&connect.signals, context->loop, connect_on_signal, &connect);
+    if (connect_begin(&connect, targets, n_targets, &failure) != 0)
         connect.code = print_failure(&context->print, &failure);
-    } else {
-        command_signals_start(&connect.signals, context->loop, connect_on_signal, &connect);
+    else
         ev_run(context->loop, 0);
-        command_signals_stop(&connect.signals);
-    }
+    command_signals_stop(&connect.signals);
     connect_deinit(&connect);
     return connect.code;
 }

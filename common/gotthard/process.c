@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: ISC */
+/* Three calls to the kernel; see the header. */
+#include "gotthard/process.h"
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+/* gcc says it with macros, clang with features. The leak sanitizer attaches to its process as a
+ * debugger does, and all of them map more memory than there is. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define IS_SANITIZED true
+#endif
+#endif
+#if !defined(IS_SANITIZED) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
+#define IS_SANITIZED true
+#endif
+#ifndef IS_SANITIZED
+#define IS_SANITIZED false
+#endif
+
+void gt_process_hide_memory(void)
+{
+    static const struct rlimit none = {0, 0};
+
+    setrlimit(RLIMIT_CORE, &none);
+    if (!IS_SANITIZED)
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* The hard limit stays, so that it can be lifted. */
+void gt_process_limit_memory(size_t n)
+{
+    struct rlimit limit;
+
+    if (IS_SANITIZED || getrlimit(RLIMIT_DATA, &limit) < 0 || limit.rlim_cur <= n)
+        return;
+    limit.rlim_cur = n;
+    setrlimit(RLIMIT_DATA, &limit);
+}
+
+void gt_process_lift_memory_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_DATA, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_DATA, &limit);
+}
