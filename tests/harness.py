@@ -171,12 +171,6 @@ def clean_environment(**more):
     return env
 
 
-def is_sanitized():
-    """Were the programs built with a sanitizer?"""
-    program = PROGRAMS["agentd"].read_bytes()
-    return b"__asan_init" in program or b"__tsan_init" in program
-
-
 def descriptors(pid):
     """Of a daemon: it keeps keys, so that only root may look into it."""
     if os.getuid() != 0:
