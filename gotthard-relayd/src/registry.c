@@ -71,6 +71,28 @@ static void entry_arm(struct entry *entry)
     ev_timer_start(registry->loop, &entry->timer);
 }
 
+/* Into both tables. */
+static int entry_enlist(struct entry *entry)
+{
+    struct registry *registry = entry->registry;
+
+    HASH_ADD(by_rid, registry->by_rid, session.rid, GT_RID_SIZE, entry);
+    if (entry->by_rid.tbl)
+        HASH_ADD(by_serial, registry->by_serial, session.serial, sizeof(uint64_t), entry);
+    return entry->by_rid.tbl && entry->by_serial.tbl ? 0 : -ENOMEM;
+}
+
+/* Out of those that it is in. */
+static void entry_delist(struct entry *entry)
+{
+    struct registry *registry = entry->registry;
+
+    if (entry->by_rid.tbl)
+        HASH_DELETE(by_rid, registry->by_rid, entry);
+    if (entry->by_serial.tbl)
+        HASH_DELETE(by_serial, registry->by_serial, entry);
+}
+
 /* --- frames ----------------------------------------------------------------------------------- */
 
 static void entry_send(struct entry *entry, struct member *member, struct gt_control_frame *frame)
@@ -139,8 +161,7 @@ static void entry_release(struct entry *entry)
 {
     struct registry *registry = entry->registry;
 
-    HASH_DELETE(by_rid, registry->by_rid, entry);
-    HASH_DELETE(by_serial, registry->by_serial, entry);
+    entry_delist(entry);
     ev_timer_stop(registry->loop, &entry->timer);
     plane_undock(entry->plane, gt_steal(&entry->dock));
     ports_give_back(&registry->ports, entry->session.port, now_ms());
@@ -253,7 +274,8 @@ static struct entry *entry_new(struct registry *registry, const uint8_t *rid, ui
     if (!entry->dock ||
         streams_init(&entry->session.streams, registry->limits.n_streams,
                      registry->limits.n_tickets) ||
-        plane_dock(entry->plane, entry->dock)) {
+        entry_enlist(entry) || plane_dock(entry->plane, entry->dock)) {
+        entry_delist(entry);
         dock_free(entry->dock);
         streams_deinit(&entry->session.streams);
         free(entry);
@@ -278,8 +300,6 @@ static enum gt_code registry_open_session(struct registry *registry,
             ports_give_back(&registry->ports, port, now_ms());
         return code ? code : GT_CODE_INTERNAL;
     }
-    HASH_ADD(by_rid, registry->by_rid, session.rid, GT_RID_SIZE, entry);
-    HASH_ADD(by_serial, registry->by_serial, session.serial, sizeof(uint64_t), entry);
     registry->n_born++;
     *ret = entry;
     return GT_CODE_NONE;
@@ -461,9 +481,11 @@ static void registry_on_stream_end(struct registry *registry, struct member *mem
     if (!entry)
         return;
     struct stream *stream = streams_find(&entry->session.streams, number, attempt);
+    if (!stream)
+        return; /* it has ended: nobody is to be told, however often this comes */
     struct gt_control_frame copy = *frame;
     entry_send(entry, entry_peer(entry, member), &copy);
-    if (!stream || stream->state == STREAM_JOINED)
+    if (stream->state == STREAM_JOINED)
         return; /* its pair ends by itself, after the last byte */
     streams_end(&entry->session.streams, stream);
     entry->session.active_at = now_ms();

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "dock.h"

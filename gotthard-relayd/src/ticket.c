@@ -17,6 +17,11 @@ int tickets_add(struct tickets *tickets, const struct gt_ticket *given, uint64_t
     ticket->dock = dock;
     gt_list_init(&ticket->of_dock);
     HASH_ADD(hh, tickets->by_id, given.id, GT_TICKET_ID_SIZE, ticket);
+    if (!ticket->hh.tbl) {
+        gt_wipe(ticket, sizeof(*ticket));
+        free(ticket);
+        return -ENOMEM;
+    }
     *ret = ticket;
     return 0;
 }

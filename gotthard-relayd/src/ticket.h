@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "gotthard/join.h"

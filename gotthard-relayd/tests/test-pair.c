@@ -374,6 +374,20 @@ static void half_closed_has_a_deadline_that_bytes_put_off(struct way way)
     end();
 }
 
+/* An end that is gone by the time the other ends: a reset stays one. */
+static void reset_after_a_half_close(struct way way)
+{
+    uint8_t byte;
+    begin_joined(way);
+    shutdown(world.ends[1], SHUT_WR);
+    assert_int_equal(hear(0, &byte, 1), 0);
+    gt_sock_reset(gt_steal_fd(&world.ends[1]));
+    shutdown(world.ends[0], SHUT_WR);
+    turn_until_closed();
+    assert_int_equal(world.code, GT_CODE_LOST);
+    end();
+}
+
 static void closes_from_outside(struct way way)
 {
     uint8_t byte;
@@ -429,6 +443,11 @@ static void test_drains_before_the_fin(void **state)
     every_way(drains_before_the_fin);
 }
 
+static void test_reset_after_a_half_close(void **state)
+{
+    tcp_only(reset_after_a_half_close);
+}
+
 static void test_deadlines(void **state)
 {
     every_way(the_second_has_a_deadline);
@@ -470,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_resets),
         cmocka_unit_test(test_waits_for_a_slow_reader),
         cmocka_unit_test(test_drains_before_the_fin),
+        cmocka_unit_test(test_reset_after_a_half_close),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_closes_from_outside),
         cmocka_unit_test(test_pool_falls_back_to_buffers),

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "memory.h"
+
 static struct {
     struct ev_loop *loop;
     struct quota quota;
@@ -89,7 +91,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 }
 
 /* One that has said HELLO, and whose connection takes nothing for the moment. */
-static struct member *member_of(enum gt_role role, const char *name, uint32_t generation)
+static struct member *member_unregistered(enum gt_role role, const char *name)
 {
     struct member *member = calloc(1, sizeof(*member));
     assert_non_null(member);
@@ -105,10 +107,21 @@ static struct member *member_of(enum gt_role role, const char *name, uint32_t ge
     gt_list_init(&member->dirty);
     gt_list_append(&world.members.living, &member->of_host);
     world.members.n_members++;
+    return member;
+}
+
+static void rendezvous(struct member *member, uint32_t generation)
+{
     struct gt_control_frame frame = {.type = GT_CONTROL_RENDEZVOUS};
     memcpy(frame.rid, rid, sizeof(rid));
     frame.rendezvous.generation = generation;
     registry_on_frame(&world.registry, member, &frame);
+}
+
+static struct member *member_of(enum gt_role role, const char *name, uint32_t generation)
+{
+    struct member *member = member_unregistered(role, name);
+    rendezvous(member, generation);
     return member;
 }
 
@@ -188,12 +201,50 @@ static void test_tickets_for_one_who_does_not_read(void **state)
     assert_int_equal(world.registry.n_unlisted, 0);
 }
 
+/* No memory for a session is no reason for the relay to go, whichever part of it was refused. */
+static void test_no_memory(void **state)
+{
+    struct member *device = member_unregistered(GT_ROLE_DEVICE, "oli");
+    struct quota_counts counts;
+
+    for (int n = 0; !registry_n_sessions(&world.registry); n++) {
+        quota_count(&world.quota, &counts);
+        assert_int_equal(counts.n_fds, 0);
+        assert_int_equal(ports_n_taken(&world.registry.ports), 0);
+        memory_left = n;
+        rendezvous(device, 1);
+        memory_left = MEMORY_ENDLESS;
+        assert_true(n < 20);
+    }
+    assert_true(n_queued(device, GT_CONTROL_ERROR) > 4);
+}
+
+/* What is not under way is not reported, however often it comes. */
+static void test_ends_of_nothing(void **state)
+{
+    struct member *operator= member_of(GT_ROLE_OPERATOR, "alice", 1);
+    struct member *device = member_of(GT_ROLE_DEVICE, "oli", 1);
+    struct gt_control_frame frame = {.type = GT_CONTROL_STREAM_END};
+
+    memcpy(frame.rid, rid, sizeof(rid));
+    frame.stream_end.stream = frame.stream_end.attempt = 1;
+    for (unsigned i = 0; i < 1000; i++)
+        registry_on_frame(&world.registry, device, &frame);
+    assert_int_equal(n_queued(operator, GT_CONTROL_STREAM_END), 0);
+    open_stream(operator, 1);
+    for (unsigned i = 0; i < 1000; i++)
+        registry_on_frame(&world.registry, device, &frame);
+    assert_int_equal(n_queued(operator, GT_CONTROL_STREAM_END), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_session_and_its_end, begin, end),
         cmocka_unit_test_setup_teardown(test_the_end_reaches_nobody, begin, end),
         cmocka_unit_test_setup_teardown(test_tickets_for_one_who_does_not_read, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_ends_of_nothing, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "memory.h"
+
 static char here[] = "here", there[] = "there"; /* stand for docks */
 
 static struct gt_ticket given(uint8_t first)
@@ -127,12 +129,27 @@ static void many_tickets_do_not_mix(void **state)
     assert_null(tickets.by_id);
 }
 
+static void no_memory_no_ticket(void **state)
+{
+    struct tickets tickets = {0};
+    struct gt_ticket t = given(1);
+    struct ticket *ticket;
+    int r = -ENOMEM;
+    for (int n = 0; r; n++) {
+        memory_left = n;
+        r = tickets_add(&tickets, &t, 30000, here, &ticket);
+        memory_left = MEMORY_ENDLESS;
+        assert_true(r ? r == -ENOMEM && !tickets.by_id : n > 1);
+    }
+    ticket_free(&tickets, ticket);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_side_once),          cmocka_unit_test(the_other_side_may_come_first),
         cmocka_unit_test(every_bit_counts),        cmocka_unit_test(its_port_and_its_time),
-        cmocka_unit_test(many_tickets_do_not_mix),
+        cmocka_unit_test(many_tickets_do_not_mix), cmocka_unit_test(no_memory_no_ticket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
