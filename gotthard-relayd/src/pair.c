@@ -45,9 +45,16 @@ static uint64_t pair_deadline_ms(const struct pair *pair)
     return 0;
 }
 
-static uint64_t pair_n_bytes(const struct pair *pair)
+/* Grows with each byte that comes, and with each that goes: who reads slowly is alive, too. */
+static uint64_t pair_n_moved(const struct pair *pair)
 {
-    return pair->sides[0].n_bytes + pair->sides[1].n_bytes;
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pair_side *side = &pair->sides[i];
+        n += 2 * side->n_bytes - (side->pipe ? side->pipe->n_held : 0);
+    }
+    return n;
 }
 
 static void pair_arm(struct pair *pair)
@@ -57,7 +64,7 @@ static void pair_arm(struct pair *pair)
     ev_timer_stop(pair->loop, &pair->deadline);
     if (seconds <= 0)
         return;
-    pair->n_bytes_at_deadline = pair_n_bytes(pair);
+    pair->n_moved_at_deadline = pair_n_moved(pair);
     ev_timer_set(&pair->deadline, seconds, 0);
     ev_timer_start(pair->loop, &pair->deadline);
 }
@@ -120,11 +127,11 @@ void pair_close(struct pair *pair)
         pair_end(pair, true);
 }
 
-/* The last byte has been poured: pass the FIN on. */
-static void side_shut(struct pair_side *side)
+/* The last byte has been poured: pass the FIN on. E_RESET: there is nobody to pass it to. */
+static int side_shut(struct pair_side *side)
 {
-    shutdown(pair_other(side)->fd, SHUT_WR);
     side->flow = FLOW_SHUT;
+    return shutdown(pair_other(side)->fd, SHUT_WR) < 0 ? PIPE_E_RESET : PIPE_E_END;
 }
 
 /* Once round: empty what is held, then fill and empty again. PIPE_E_AGAIN, _END, _RESET, or 0: more
@@ -159,10 +166,10 @@ static bool side_pump(struct pair_side *side)
     while (side->flow == FLOW_OPEN && n_moved < side->pair->limits->budget) {
         size_t n = SIZE_MAX;
         int r = side_turn(side, to, &n);
+        if (r == PIPE_E_END)
+            r = side_shut(side);
         if (r == PIPE_E_RESET)
             return false;
-        if (r == PIPE_E_END)
-            side_shut(side);
         if (r || n < PAIR_SMALL)
             break;
         n_moved += n == SIZE_MAX ? 0 : n;
@@ -207,7 +214,7 @@ static void pair_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct pair *pair = gt_container_of(timer, struct pair, deadline);
 
-    if (pair->state == PAIR_HALF_CLOSED && pair_n_bytes(pair) != pair->n_bytes_at_deadline)
+    if (pair->state == PAIR_HALF_CLOSED && pair_n_moved(pair) != pair->n_moved_at_deadline)
         pair_arm(pair);
     else
         pair_finish(pair, true, GT_CODE_EXPIRED);

@@ -59,7 +59,7 @@ struct pair {
     const struct pair_events *events;
     void *userdata;
     ev_timer deadline;
-    uint64_t n_bytes_at_deadline; /* how many had passed when the deadline was set */
+    uint64_t n_moved_at_deadline; /* how much had moved when the deadline was set */
     struct gt_list of_dock;
 };
 
