@@ -11,6 +11,7 @@
 
 #define MEMBER_LINGER_MS 1000 /* for the last frames */
 #define MEMBER_PAUSE_MS  250
+#define MEMBER_READS     64               /* per turn: the others want theirs, too */
 #define MEMBER_OUT_STOP  (MEMBER_OUT / 2) /* above it, it is not read */
 #define MEMBER_VERSION   GT_CONTROL_VERSION
 
@@ -381,28 +382,39 @@ static bool member_has_room(struct member *member)
     return member_flush(member) && member->n_out < MEMBER_OUT_STOP;
 }
 
+/* More into the buffer. False: nothing more now. */
+static bool member_receive(struct member *member)
+{
+    size_t n = 0;
+    int r =
+        gt_tls_read(member->tls, member->in + member->n_in, sizeof(member->in) - member->n_in, &n);
+
+    if (r == GT_TLS_E_AGAIN)
+        return false;
+    if (r) {
+        member_drop(member, r == GT_TLS_E_CLOSED ? "closed" : gt_tls_why(member->tls));
+        return false;
+    }
+    member->n_in += n;
+    member->heard_at = now_ms();
+    return true;
+}
+
 /* Reads until there is nothing more, or it has said too much for now. */
 static void member_read(struct member *member)
 {
+    unsigned n_reads = 0;
+
     while (member_is_decoding(member) && member_has_room(member)) {
-        size_t n = 0;
         if (member_decode(member))
             continue;
-        if (!member_is_decoding(member))
+        if (n_reads++ == MEMBER_READS || !member_is_decoding(member) || !member_receive(member))
             break;
-        int r = gt_tls_read(member->tls, member->in + member->n_in,
-                            sizeof(member->in) - member->n_in, &n);
-        if (r == GT_TLS_E_AGAIN)
-            break;
-        if (r) {
-            member_drop(member, r == GT_TLS_E_CLOSED ? "closed" : gt_tls_why(member->tls));
-            return;
-        }
-        member->n_in += n;
-        member->heard_at = now_ms();
     }
     if (member->state != MEMBER_DEAD)
         member_settle(member);
+    if (n_reads > MEMBER_READS && member_is_decoding(member) && gt_tls_has_pending(member->tls))
+        ev_feed_event(member->host->loop, &member->io, EV_READ); /* what TLS holds wakes nobody */
 }
 
 static void member_on_proved(struct member *member)
