@@ -312,7 +312,8 @@ int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, 
 {
     struct gt_conduit *conduit = calloc(1, sizeof(*conduit));
     if (!conduit) {
-        gt_close(&local_fd);
+        if (local_fd >= 0)
+            gt_sock_reset(local_fd); /* never an end in order that is none */
         return -ENOMEM;
     }
     conduit->settings = *settings;
