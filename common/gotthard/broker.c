@@ -213,6 +213,16 @@ static void broker_destroy(struct gt_broker *broker)
     free(broker);
 }
 
+/*
+ * In TLS 1.3 a broker that does not take this side's certificate says so after the handshake: the
+ * library sees the alert when it reads, and calls it a lost connection.
+ */
+static bool broker_failed_in_tls(const struct gt_broker *broker)
+{
+    return broker->rc == MOSQ_ERR_TLS || (broker->rc == MOSQ_ERR_CONN_LOST && !broker->was_up &&
+                                          strstr(broker->last_error, " alert "));
+}
+
 /* Why the connection ended, in words for a log line. */
 static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
 {
@@ -230,7 +240,7 @@ static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
         snprintf(ret, cap, "%s", strerror_r(broker->err, text, sizeof(text)));
     else if (rc == MOSQ_ERR_EAI)
         snprintf(ret, cap, "no address for that name");
-    else if (rc == MOSQ_ERR_TLS)
+    else if (broker_failed_in_tls(broker))
         snprintf(ret, cap, "TLS: %s", broker->last_error);
     else
         snprintf(ret, cap, "%s", mosquitto_strerror(rc));
@@ -243,7 +253,7 @@ static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
 static bool broker_may_be_older(const struct gt_broker *broker)
 {
     int rc = broker->rc;
-    if (!broker->is_v5 || broker->was_up || broker->is_spoiled)
+    if (!broker->is_v5 || broker->was_up || broker->is_spoiled || broker_failed_in_tls(broker))
         return false;
     if (broker->reason)
         return broker->reason == MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION ||
