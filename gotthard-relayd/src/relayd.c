@@ -9,6 +9,7 @@
  */
 #include "relayd.h"
 
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -151,8 +152,20 @@ static void relayd_log_level(const struct settings *settings)
         gt_log_open("gotthard-relayd", level);
 }
 
+/* The kernel may not have it, or not for us: told here, and not at each connection. */
+static void relayd_warn_of_congestion(const char *name)
+{
+    gt_cleanup(gt_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) < 0)
+        gt_warn_errno(errno, "relay.congestion: no \"%s\" here, connections keep the system's",
+                      name);
+}
+
 static void relayd_warn(const struct relayd *relayd)
 {
+    if (relayd->settings->congestion)
+        relayd_warn_of_congestion(relayd->settings->congestion);
     if (relayd->keys.current.kind == GT_KEY_MASTER)
         gt_warn("this is the fleet's key, and a relay holding it holds more than it needs: "
                 "`gotthard-cli keygen relay` makes one that opens no tunnel (gk1r....)");

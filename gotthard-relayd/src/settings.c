@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#include "gotthard/sock.h"
+
 #define SECONDS 1000ull
 #define MINUTES (60 * SECONDS)
 #define HOURS   (60 * MINUTES)
@@ -144,6 +146,16 @@ static const struct gt_config_item items[] = {
      .help = "How much is logged."},
 };
 
+static const char *settings_check_bind(const struct settings *settings, char *ret_why, size_t cap)
+{
+    struct gt_addr addr;
+
+    if (!strcmp(settings->bind, "*") || !gt_addr_parse(settings->bind, 0, &addr))
+        return NULL;
+    snprintf(ret_why, cap, "it takes a numeric address of this machine, or * for all");
+    return "server.bind";
+}
+
 static const char *settings_check_ports(const struct settings *settings, char *ret_why, size_t cap)
 {
     if (settings->ports_from > settings->ports_to) {
@@ -179,8 +191,10 @@ static const char *settings_check_limits(const struct settings *settings, char *
 
 static const char *settings_check(const void *opaque, char *ret_why, size_t cap)
 {
-    const char *at_fault = settings_check_ports(opaque, ret_why, cap);
+    const char *at_fault = settings_check_bind(opaque, ret_why, cap);
 
+    if (!at_fault)
+        at_fault = settings_check_ports(opaque, ret_why, cap);
     return at_fault ? at_fault : settings_check_limits(opaque, ret_why, cap);
 }
 
