@@ -42,7 +42,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
         *command = COMMAND_CHECK;
     else if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0)
         *command = COMMAND_HELP;
-    else if (strcmp(option, "--version") == 0)
+    else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
         *command = COMMAND_VERSION;
     else
         return 1;
@@ -56,6 +56,7 @@ static void print_help(void)
             "Makes this device reachable for its operators, through an MQTT broker and a relay.\n\n"
             "  --config FILE                  read FILE instead of /etc/gotthard/agentd.conf\n"
             "  --check-config                 show each setting and where it came from, and end\n"
+            "  --help                         show this, and end\n"
             "  --version                      show the version, and end\n\n");
     gt_config_help(&settings_program, STDOUT_FILENO);
     dprintf(STDOUT_FILENO, "\nSIGHUP reloads the configuration, SIGUSR1 logs the status. See "
