@@ -256,7 +256,7 @@ static void request_on_answer(void *userdata, const struct gt_answer *answer)
 {
     struct connect *connect = userdata;
     struct failure failure;
-    voice_answered(&connect->voice);
+    voice_answered(&connect->voice, &answer->ack.extensions);
     connect->max_streams = GT_MAX(answer->ack.max_streams, 1u);
     int err = connect_join(connect, answer, &failure);
     connect->request = request_free(connect->request);

@@ -37,7 +37,7 @@ static const struct gt_config_item items[] = {
     {"client.port", "GOTTHARD_CLIENT_PORT", "client-port", GT_CONFIG_NUMBER, AT(client_port),
      "4444", 0, 65535, NULL, "The local port of a tunnel; 0 is any free one."},
     {"client.lifetime", "GOTTHARD_CLIENT_LIFETIME", "lifetime", GT_CONFIG_DURATION, AT(lifetime_ms),
-     "12h", 60 * SECOND, 7 * 24 * HOUR, NULL, "A tunnel closes by itself after this time."},
+     "12h", SECOND, 7 * 24 * HOUR, NULL, "A tunnel closes by itself after this time."},
     {"crypt.key", "GOTTHARD_CRYPT_KEY", NULL, GT_CONFIG_SECRET, AT(crypt_key), NULL, 0, 0, NULL,
      "The fleet's key; gotthard-cli keygen makes one."},
     {"crypt.iv", "GOTTHARD_CRYPT_IV", NULL, GT_CONFIG_SECRET, AT(crypt_iv), NULL, 0, 0, NULL,

@@ -70,14 +70,24 @@ void voice_broker(struct voice *voice, const char *endpoint)
     print_progress(voice->print, "waiting for %s to answer", voice->device);
 }
 
-void voice_answered(struct voice *voice)
+static json_t *list_texts(const struct gt_span *texts, size_t n)
 {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_stringn((const char *)texts[i].data, texts[i].n));
+    return list;
+}
+
+void voice_answered(struct voice *voice, const struct gt_extensions *said)
+{
+    json_t *host_keys = list_texts(said->host_keys, said->n_host_keys);
     uint64_t ms = now_ms() - voice->began_ms;
     char took[32];
     print_fact(voice->print, "%s answered within %s", voice->device,
                gt_text_ago(ms, took, sizeof(took)));
-    print_event(voice->print, "answered", "{s:s, s:I}", "device", voice->device, "ms",
-                (json_int_t)ms);
+    print_event(voice->print, "answered", "{s:s, s:I, s:O}", "device", voice->device, "ms",
+                (json_int_t)ms, "host_keys", host_keys);
+    json_decref(host_keys);
     print_progress(voice->print, "%s answered, joining it at the relay", voice->device);
 }
 

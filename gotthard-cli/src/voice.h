@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "gotthard/message.h"
 #include "gotthard/tunnel.h"
 #include "ports.h"
 #include "print.h"
@@ -21,7 +22,8 @@ void voice_init(struct voice *voice, struct print *print, const char *device, co
                 bool is_print_port);
 void voice_requesting(struct voice *voice, const struct ports *ports);
 void voice_broker(struct voice *voice, const char *endpoint);
-void voice_answered(struct voice *voice);
+/* @said: beside the answer; the event tells the ssh host keys that the device vouches for. */
+void voice_answered(struct voice *voice, const struct gt_extensions *said);
 void voice_up(struct voice *voice, const struct ports *ports, const char *relay_host,
               uint16_t relay_port);
 void voice_peer_away(struct voice *voice, enum gt_code reason);

@@ -89,8 +89,8 @@ static const struct variable variables[] = {
     {"GOTTHARD_MQTT_PREFIX", "a/b/c/d", true},
     {"GOTTHARD_MQTT_PREFIX", "a/b/c/d/e/f", false},
     {"GOTTHARD_MQTT_PREFIX", "a/#", false},
-    {"GOTTHARD_CLIENT_LIFETIME", "59s", false},
-    {"GOTTHARD_CLIENT_LIFETIME", "1min", true},
+    {"GOTTHARD_CLIENT_LIFETIME", "999ms", false},
+    {"GOTTHARD_CLIENT_LIFETIME", "1s", true},
     {"GOTTHARD_TRUST_POLICY", "tofu", false},
 };
 
