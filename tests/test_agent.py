@@ -11,6 +11,7 @@ import pytest
 
 import harness
 from harness import echo, wait_until
+from settings import effect
 from test_sessions import hear, start, tagged
 
 
@@ -140,6 +141,7 @@ def test_sigint_ends_the_sessions_too(world):
     assert tunnel.wait() == 0 and tunnel.event("closed")
 
 
+@effect("agentd", "RUNTIME_DIRECTORY")
 def test_a_restarted_agent_knows_the_sessions_that_live_on(world):
     """After SIGTERM (an upgrade) and after SIGKILL: the tunnel works on, counts, and can be closed."""
     world.broker()

@@ -24,6 +24,7 @@ import pytest
 
 import harness
 from harness import LIMIT, receive_exactly, wait_until
+from settings import effect
 
 CLIENT = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relay-client"
 BYE, LOST, REPLACED, NEW_PROCESS, EXPIRED, LIMITED, NO_PORT, PROTOCOL, VERSION, TAKEN, NO_SESSION, SHUTDOWN = range(1, 13)
@@ -1081,6 +1082,7 @@ def test_port_is_taken(world, relay):
     assert done.returncode == 69 and str(world.relay_port) in done.stderr
 
 
+@effect("relayd", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "WATCHDOG_USEC")
 def test_service_manager(world, relay_of):
     """Ready when listening, on a socket that was handed in; told when it stops."""
     world.clients = []

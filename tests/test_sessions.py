@@ -8,6 +8,7 @@ import time
 
 import harness
 from harness import LIMIT, PROGRAMS, echo, wait_until
+from settings import effect, refuses
 
 
 def tagged(text):
@@ -46,6 +47,8 @@ def test_two_devices(world):
     assert hear(first) == "<aaaa>" and hear(second) == "<bbbb>"
 
 
+@effect("agentd", "services")
+@refuses("agentd", "services")
 def test_two_services_and_their_names(world):
     """A service goes by its name, by its port, and by host:port; anything else is not dialled."""
     world.broker()
