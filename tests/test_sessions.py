@@ -207,6 +207,20 @@ def test_ctrl_c_is_polite_and_tells_the_device(world):
     wait_until(lambda: not harness.children_of(agent.pid), "the device let go", 10)
 
 
+def test_ctrl_c_at_a_silent_broker(world):
+    import socket
+
+    silent = socket.create_server(("127.0.0.1", world.broker_port))
+    tunnel = world.connect("dev-aaaa", wait=False)
+    sock, _ = silent.accept()
+    sock.recv(1)
+    begun = time.monotonic()
+    assert tunnel.stop(signal.SIGINT) == 130
+    assert time.monotonic() - begun < 0.8
+    sock.close()
+    silent.close()
+
+
 def test_ctrl_c_before_it_is_up(world):
     """Whatever its threads are at: the broker's ends while the process does."""
     world.broker()

@@ -290,7 +290,7 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
 {
     if (!mqtt)
         return NULL;
-    mqtt->broker = gt_broker_free(mqtt->broker, GOODBYE_MS);
+    mqtt->broker = gt_broker_free(mqtt->broker, mqtt->state == MQTT_UP ? GOODBYE_MS : 0);
     mqtt_enter(mqtt, MQTT_GONE, -1);
     ev_async_stop(mqtt->loop, &mqtt->heard);
     if (!mqtt->is_telling)

@@ -120,7 +120,7 @@ static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents
     struct session *session = watcher->data;
     int status = watcher->rstatus;
 
-    if (WIFSIGNALED(status) && session->state != SESSION_KILLED)
+    if (WIFSIGNALED(status) && WTERMSIG(status) != states[session->state].signal)
         gt_warn("session=%s device=%s operator=%s its process was killed: signal=%d", session->id,
                 session->device, session->operator_, WTERMSIG(status));
     else

@@ -86,6 +86,12 @@ static void connect_end(struct connect *connect, const char *reason, int code)
     connect_enter(connect, CONNECT_OVER);
 }
 
+/* As he wished who pressed Ctrl+C: no failure, if there was a tunnel. */
+static void connect_leave(struct connect *connect)
+{
+    connect_end(connect, "interrupted", connect->was_up ? 0 : EXIT_INTERRUPTED);
+}
+
 static void connect_fail(struct connect *connect, const char *reason, const struct failure *failure)
 {
     if (connect->state != CONNECT_OVER)
@@ -199,7 +205,7 @@ static void tunnel_on_down(void *userdata, enum gt_down cause, enum gt_code code
     struct connect *connect = userdata;
     struct failure failure;
     if (connect->state == CONNECT_CLOSING) {
-        connect_end(connect, "interrupted", connect->was_up ? 0 : EXIT_INTERRUPTED);
+        connect_leave(connect);
     } else if (cause == GT_DOWN_CLOSED && connect->was_up) {
         voice_closed_by_device(&connect->voice);
         connect_end(connect, "device", 0);
@@ -276,8 +282,7 @@ static void request_on_failure(void *userdata, const struct failure *failure)
 /* Of CLOSING alone: the tunnel said goodbye, or could not. */
 static void connect_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
 {
-    struct connect *connect = timer->data;
-    connect_end(connect, "interrupted", connect->was_up ? 0 : EXIT_INTERRUPTED);
+    connect_leave(timer->data);
 }
 
 static void connect_on_signal(void *userdata, int number)
@@ -294,9 +299,9 @@ static void connect_on_signal(void *userdata, int number)
         return;
     case CONNECT_ASKING:
         voice_interrupted(&connect->voice);
-        connect_end(connect, "interrupted", EXIT_INTERRUPTED);
+        connect_leave(connect);
         return;
-    case CONNECT_CLOSING: connect_end(connect, "interrupted", EXIT_INTERRUPTED); return;
+    case CONNECT_CLOSING: connect_leave(connect); return;
     case CONNECT_OVER: return;
     }
 }
