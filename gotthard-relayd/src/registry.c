@@ -480,13 +480,13 @@ static void registry_on_stream_end(struct registry *registry, struct member *mem
 
     if (!entry)
         return;
-    struct stream *stream = streams_find(&entry->session.streams, number, attempt);
+    struct stream *stream = streams_tell(&entry->session.streams, number, attempt);
     if (!stream)
-        return; /* it has ended: nobody is to be told, however often this comes */
+        return; /* however often it comes, the other side's queue is not for that */
     struct gt_control_frame copy = *frame;
     entry_send(entry, entry_peer(entry, member), &copy);
-    if (stream->state == STREAM_JOINED)
-        return; /* its pair ends by itself, after the last byte */
+    if (stream->state != STREAM_WAITING && stream->state != STREAM_TICKETED)
+        return; /* its pair ends by itself, after the last byte, or has */
     streams_end(&entry->session.streams, stream);
     entry->session.active_at = now_ms();
     if (plane_cancel(entry->plane, entry->dock, number, attempt))

@@ -71,6 +71,7 @@ int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
         return STREAMS_E_ORDER;
     stream_enter(streams, slot, STREAM_WAITING);
     slot->ticket = (struct gt_ticket){.stream = number, .attempt = attempt};
+    slot->n_told = 0;
     return 0;
 }
 
@@ -103,6 +104,19 @@ struct stream *streams_find(struct streams *streams, uint32_t number, uint32_t a
         if (stream_is_live(slot) && slot->ticket.stream == number &&
             slot->ticket.attempt == attempt)
             return slot;
+    }
+    return NULL;
+}
+
+struct stream *streams_tell(struct streams *streams, uint32_t number, uint32_t attempt)
+{
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        struct stream *slot = &streams->slots[i];
+        if (slot->state == STREAM_FREE || slot->ticket.stream != number ||
+            slot->ticket.attempt != attempt || slot->n_told == 2)
+            continue;
+        slot->n_told++;
+        return slot;
     }
     return NULL;
 }

@@ -17,6 +17,7 @@ struct stream {
     uint64_t serial;         /* of its last change: who came first */
     struct gt_ticket ticket; /* stream and attempt always, the secret while TICKETED */
     uint64_t expires_at;     /* the ticket */
+    unsigned n_told;         /* how often a side said that this attempt has ended */
 };
 
 struct streams {
@@ -44,5 +45,7 @@ void streams_give(struct streams *streams, struct stream *stream, const struct g
                   uint64_t expires_at);
 /* That very attempt, or NULL when it is not live any more. */
 struct stream *streams_find(struct streams *streams, uint32_t stream, uint32_t attempt);
+/* A side says that this attempt has ended, live or not. NULL: unknown, or each has said so. */
+struct stream *streams_tell(struct streams *streams, uint32_t stream, uint32_t attempt);
 void streams_join(struct streams *streams, struct stream *stream);
 void streams_end(struct streams *streams, struct stream *stream);

@@ -149,6 +149,24 @@ static void counts_follow_states(void **state)
     streams_deinit(&streams);
 }
 
+/* The ends may be told while it lives and after its pair has gone, but not without limit. */
+static void an_end_is_told_once_by_each_side(void **state)
+{
+    struct streams streams;
+    assert_int_equal(streams_init(&streams, 2, 2), 0);
+    assert_null(streams_tell(&streams, 1, 1));
+    for (uint32_t attempt = 1; attempt <= 2; attempt++) {
+        assert_int_equal(streams_open(&streams, 1, attempt), 0);
+        assert_null(streams_tell(&streams, 1, attempt + 1));
+        assert_null(streams_tell(&streams, 2, attempt));
+        assert_ptr_equal(streams_tell(&streams, 1, attempt), &streams.slots[0]);
+        streams_end(&streams, &streams.slots[0]);
+        assert_ptr_equal(streams_tell(&streams, 1, attempt), &streams.slots[0]);
+        assert_null(streams_tell(&streams, 1, attempt));
+    }
+    streams_deinit(&streams);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +176,7 @@ int main(void)
         cmocka_unit_test(tickets_are_limited_and_given_in_turn),
         cmocka_unit_test(a_secret_lives_as_long_as_its_ticket),
         cmocka_unit_test(counts_follow_states),
+        cmocka_unit_test(an_end_is_told_once_by_each_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
