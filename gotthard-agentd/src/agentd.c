@@ -10,8 +10,8 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 #include "gotthard/notify.h"
 #include "presence.h"
@@ -42,10 +42,7 @@ struct agentd {
 
 static uint64_t boot_ms(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)(gt_clock() * 1e3);
 }
 
 static const char *agentd_device(const struct agentd *agentd)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 
 #define roster_for_each(session, next, roster)                                                   \
@@ -199,5 +200,5 @@ void roster_log(const struct roster *roster)
     roster_for_each(session, next, roster)
         gt_info("status: session=%s operator=%s state=%s pid=%d seconds=%.0f", session->id,
                 session->operator_, session_state_text(session->state), (int)session->pid,
-                ev_now(session->loop) - session->begun_at);
+                gt_clock() - session->begun_at);
 }

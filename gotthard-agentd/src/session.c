@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 #include "launch.h"
 
@@ -181,7 +181,7 @@ static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, vo
     session->loop = loop;
     session->on_end = on_end;
     session->userdata = userdata;
-    session->begun_at = ev_now(loop);
+    session->begun_at = gt_clock();
     session->pidfd = session->pipe = session->record = -1;
     snprintf(session->id, sizeof(session->id), "-");
     ev_child_init(&session->child, session_on_exit, 0, 0);
@@ -238,18 +238,10 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     return 0;
 }
 
-static uint64_t boot_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, const char *path,
                   session_fn on_end, void *userdata, struct session **ret)
 {
-    uint64_t now_ms = boot_ms();
+    uint64_t now_ms = (uint64_t)(gt_clock() * 1e3);
     struct session *session = session_alloc(loop, on_end, userdata);
     if (!session) {
         close(pidfd);
@@ -282,7 +274,7 @@ static void session_write_record(struct session *session)
     struct record record = {
         .pid = session->pid,
         .has_pin = session->has_pin,
-        .ends_at_ms = boot_ms() + (uint64_t)(session->lifetime_s * 1000.),
+        .ends_at_ms = (uint64_t)((gt_clock() + session->lifetime_s) * 1e3),
         .services = session->services, /* borrowed, for the length of a call */
     };
 

@@ -39,7 +39,7 @@ struct session {
     bool has_pin;
     uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
     struct targets services;          /* owned: what was granted */
-    double begun_at;                  /* the loop's clock */
+    double begun_at;                  /* by gt_clock() */
     double lifetime_s;                /* from then on */
     pid_t pid;
     int pidfd;       /* of an adopted one, which is no child of ours; else -1 */

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/list.h"
 #include "gotthard/log.h"
 #include "gotthard/tunnel.h"
@@ -205,7 +206,7 @@ static void worker_on_down(void *userdata, enum gt_down cause, enum gt_code code
     gt_info("%s ended: cause=%s streams=%llu up=%llu down=%llu seconds=%.0f reason=\"%s\"",
             worker->prefix, gt_down_text(cause), (unsigned long long)worker->n_streams,
             (unsigned long long)worker->n_up, (unsigned long long)worker->n_down,
-            ev_now(worker->loop) - worker->begun_at,
+            gt_clock() - worker->begun_at,
             gt_text_escape(gt_span_text(why), escaped, sizeof(escaped)));
     worker->exit_code = exit_code_of(cause);
     worker_enter(worker, WORKER_OVER);
@@ -224,7 +225,7 @@ static void worker_on_status(struct ev_loop *loop, ev_signal *watcher, int reven
 
     gt_info("%s status: up=%d streams=%u seconds=%.0f", worker->prefix,
             gt_tunnel_is_up(worker->tunnel), gt_tunnel_n_streams(worker->tunnel),
-            ev_now(worker->loop) - worker->begun_at);
+            gt_clock() - worker->begun_at);
 }
 
 static int worker_start_tunnel(struct worker *worker)
@@ -285,7 +286,7 @@ static void worker_run(struct worker *worker)
     gt_text_hex(worker->handover.keys.rid, 4, id);
     snprintf(worker->prefix, sizeof(worker->prefix), "session=%s operator=%s", id,
              worker->handover.operator_);
-    worker->begun_at = ev_now(worker->loop);
+    worker->begun_at = gt_clock();
     worker_watch_signals(worker);
     int r = worker_start_tunnel(worker);
     if (r) {
