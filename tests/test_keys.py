@@ -2,6 +2,8 @@
 """The wrong key opens nothing, and nothing that is carried can be read on the way."""
 
 import base64
+import hashlib
+import hmac
 import os
 import secrets
 import shutil
@@ -169,3 +171,42 @@ def test_secrets_are_not_in_the_environment_of_a_running_service(parts):
             assert parts.key.encode() not in environ.read()
         with open(f"/proc/{process.pid}/cmdline", "rb") as cmdline:
             assert parts.key.encode() not in cmdline.read()
+
+
+def memory_of(pid):
+    """All that can be read of it, as root and with its debugger's eyes."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in maps:
+            span, rights = line.split()[:2]
+            first, last = (int(x, 16) for x in span.split("-"))
+            if not rights.startswith("rw"):
+                continue
+            try:
+                mem.seek(first)
+                yield mem.read(last - first)
+            except (OSError, OverflowError):
+                continue
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a process hides its memory from all but root")
+@pytest.mark.skipif(harness.SANITIZER != "none", reason="a sanitizer keeps what is freed")
+@pytest.mark.parametrize("how", ["variable", "file"])
+def test_a_tunnel_does_not_keep_the_fleet_s_key(parts, how):
+    """An operator's process runs for hours: what opens other devices is gone from it when the tunnel is up."""
+    env = parts.cli_environment()
+    if how == "file":
+        path = parts.folder / "key"
+        path.write_text(env.pop("GOTTHARD_CRYPT_KEY") + "\n")
+        path.chmod(0o600)
+        env["GOTTHARD_CRYPT_KEY_FILE"] = str(path)
+    tunnel = parts.connect(env=env)
+    assert hear(tunnel) == "<oli!>"
+    salt = hashlib.sha256(b"gotthard/1 salt" + bytes.fromhex(parts.iv)).digest()
+    raw = bytes.fromhex(parts.key)
+    master = hmac.digest(salt, raw, "sha256")
+    agent = next(p for p in parts.processes if "agentd" in p.name)
+    for pid in (tunnel.pid, *harness.children_of(agent.pid)):  # the device's worker never had it
+        memory = b"".join(memory_of(pid))
+        assert len(memory) > 100000
+        for secret in (parts.key.encode(), raw, master):
+            assert secret not in memory

@@ -11,6 +11,7 @@
 
 #include "gotthard/configlayers.h"
 #include "gotthard/configvalue.h"
+#include "gotthard/crypto.h"
 
 /* What one layer says of one item. */
 struct given {
@@ -138,6 +139,26 @@ struct gt_config *gt_config_free(struct gt_config *config)
     free(config->gives);
     free(config);
     return NULL;
+}
+
+/* Emptied rather than freed: that a secret was given is no secret. */
+static void wipe_text(char *text)
+{
+    if (text)
+        gt_wipe(text, strlen(text));
+}
+
+void gt_config_forget_secrets(struct gt_config *config)
+{
+    for (size_t i = 0; i < config->program->n_items; i++) {
+        const struct gt_config_item *item = &config->program->items[i];
+        if (item->type != GT_CONFIG_SECRET)
+            continue;
+        wipe_text(*(char **)(void *)((char *)config->settings + item->offset));
+        for (size_t j = 0; j < config->gives[i].n; j++)
+            wipe_text(config->gives[i].all[j].text);
+    }
+    gt_configlayers_forget_taken();
 }
 
 const void *gt_config_settings(const struct gt_config *config)

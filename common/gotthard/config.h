@@ -92,6 +92,9 @@ struct gt_config *gt_config_free(struct gt_config *config);
 const void *
 gt_config_settings(const struct gt_config *config); /* of settings_size; owned by @config */
 /* Was it given by anybody, or is it the default? */
+/* For a program that has made what it needs of its secrets and will not load again: their texts are
+ * wiped, and empty from now on. */
+void gt_config_forget_secrets(struct gt_config *config);
 bool gt_config_is_set(const struct gt_config *config, const char *path);
 /* "/etc/gotthard/relayd.conf:12", "GOTTHARD_SERVER_PORT", "--server-port", "default". */
 const char *gt_config_origin(const struct gt_config *config, const char *path);

@@ -120,6 +120,16 @@ static int take_variable(const char *variable)
     return 0;
 }
 
+void gt_configlayers_forget_taken(void)
+{
+    for (struct taken *taken; (taken = gt_steal(&taken_first));) {
+        taken_first = taken->next;
+        gt_configvalue_forget(taken->text);
+        free(taken->variable);
+        free(taken);
+    }
+}
+
 static int take_variables(const struct gt_config_program *program)
 {
     int r = 0;

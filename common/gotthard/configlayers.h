@@ -10,6 +10,9 @@
 int gt_configlayers_add(struct gt_config *config, const struct gt_config_program *program,
                         const struct gt_config_args *args, char *ret_error) GT_MUST_CHECK;
 
+/* The secrets that came in the environment, which are kept for the next load. */
+void gt_configlayers_forget_taken(void);
+
 /* What config.c takes from here. An empty text gives nothing to an item that is kept as a string;
  * twice in one layer is E_BAD. */
 int gt_config_give(struct gt_config *config, const struct gt_config_item *item, const char *text,

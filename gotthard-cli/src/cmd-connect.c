@@ -258,6 +258,14 @@ static void request_on_broker(void *userdata)
     voice_broker(&connect->voice, connect->context->settings->mqtt_endpoint);
 }
 
+/* The fleet's key opens every device: a process that holds one tunnel for hours must not hold it.
+ */
+static void connect_forget_keys(struct connect *connect)
+{
+    identity_deinit(&connect->identity);
+    gt_config_forget_secrets(connect->context->config);
+}
+
 static void request_on_answer(void *userdata, const struct gt_answer *answer)
 {
     struct connect *connect = userdata;
@@ -266,6 +274,7 @@ static void request_on_answer(void *userdata, const struct gt_answer *answer)
     connect->max_streams = GT_MAX(answer->ack.max_streams, 1u);
     int err = connect_join(connect, answer, &failure);
     connect->request = request_free(connect->request);
+    connect_forget_keys(connect);
     if (err != 0)
         connect_fail(connect, "internal", &failure);
     else
