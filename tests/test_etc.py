@@ -60,23 +60,35 @@ def test_example(world, program):
 
 
 def test_mosquitto(world):
-    """mosquitto takes the example, with the paths and the port of this test."""
-    certs = world.certificates("broker")
-    for name, there in (("server.crt", "cert.pem"), ("server.key", "private.key")):
-        (certs / name).symlink_to(there)
+    """mosquitto takes the example, with the folder and the port of this test, and certificates of the example's authority."""
+    folder = world.folder / "authority"
+    folder.mkdir()
+    for names in (["broker", "localhost"], ["GatewayOli"], ["alice"]):
+        subprocess.run([ETC / "make-certificate-example", *names], cwd=folder, check=True)
+    again = subprocess.run([ETC / "make-certificate-example", "alice"], cwd=folder, check=False, capture_output=True)
+    assert again.returncode == 1 and b"alice" in again.stderr
+    (folder / "broker/acl").write_text((ETC / "mosquitto-example.acl").read_text())
+    os.chmod(folder / "broker/acl", 0o600)
     config = (ETC / "mosquitto-example.conf").read_text()
-    port = harness.free_ports(1)
-    acl = world.folder / "gotthard.acl"
-    acl.write_text((ETC / "mosquitto-example.acl").read_text())
-    os.chmod(acl, 0o600)
-    config = config.replace("listener 8883", f"listener {port} 127.0.0.1").replace("/etc/mosquitto/certs", str(certs))
-    config = config.replace("/etc/mosquitto/gotthard.acl", str(acl))
+    config = config.replace("listener 8883", f"listener {world.broker_port} 127.0.0.1")
+    config = config.replace("/etc/mosquitto/gotthard/", f"{folder}/broker/")
+    assert "/etc/mosquitto" not in re.sub(r"^#.*", "", config, flags=re.MULTILINE)
     user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
     path = world.folder / "mosquitto-example.conf"
     path.write_text(f"user {user}\n{config}")
     broker = harness.Process(world, world.unique("broker"), ["mosquitto", "-c", path])
-    harness.wait_until(lambda: harness.can_connect(port) or not broker.is_running(), "the broker listens")
+    harness.wait_until(lambda: harness.can_connect(world.broker_port) or not broker.is_running(), "the broker listens")
     assert broker.is_running(), broker.log()
+
+    world.relay()
+    world.agent(GOTTHARD_AWS_CERT_PATH=folder / "GatewayOli", GOTTHARD_AGENT_DATA_PORT=world.target(harness.echo).port)
+    tunnel = world.connect(GOTTHARD_AWS_CERT_PATH=folder / "alice")
+    with tunnel.dial() as sock:
+        sock.sendall(b"through")
+        assert harness.receive_exactly(sock, 7) == b"through"
+    done = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder / "alice")
+    assert done.returncode == 0 and "GatewayOli" in done.stdout, done.stderr
+    tunnel.close_politely()
 
 
 def test_aws():
