@@ -15,18 +15,6 @@
 #define BACKLOG        512
 #define DEFER_ACCEPT_S 1 /* a data connection is ours once it has said something */
 
-static const enum gt_role roles[] = {GT_ROLE_OPERATOR, GT_ROLE_DEVICE};
-
-static struct member *entry_member(struct entry *entry, enum gt_role role)
-{
-    return session_slot(&entry->session, role)->member;
-}
-
-static struct member *entry_peer(struct entry *entry, const struct member *member)
-{
-    return session_peer(&entry->session, member->role)->member;
-}
-
 static struct entry *registry_find(struct registry *registry, const uint8_t *rid)
 {
     struct entry *entry;
@@ -58,164 +46,6 @@ static size_t registry_n_of(struct registry *registry, const struct member *memb
         n += !strcmp(session_slot(&entry->session, member->role)->name, member->name);
     return n;
 }
-
-static void entry_arm(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-    uint64_t deadline = session_deadline(&entry->session, &registry->limits.session);
-
-    ev_timer_stop(registry->loop, &entry->timer);
-    if (deadline == NEVER)
-        return;
-    ev_timer_set(&entry->timer, now_seconds_to(now_ms(), deadline), 0);
-    ev_timer_start(registry->loop, &entry->timer);
-}
-
-/* Into both tables. */
-static int entry_enlist(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-
-    HASH_ADD(by_rid, registry->by_rid, session.rid, GT_RID_SIZE, entry);
-    if (entry->by_rid.tbl)
-        HASH_ADD(by_serial, registry->by_serial, session.serial, sizeof(uint64_t), entry);
-    return entry->by_rid.tbl && entry->by_serial.tbl ? 0 : -ENOMEM;
-}
-
-/* Out of those that it is in. */
-static void entry_delist(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-
-    if (entry->by_rid.tbl)
-        HASH_DELETE(by_rid, registry->by_rid, entry);
-    if (entry->by_serial.tbl)
-        HASH_DELETE(by_serial, registry->by_serial, entry);
-}
-
-/* --- frames ----------------------------------------------------------------------------------- */
-
-static void entry_send(struct entry *entry, struct member *member, struct gt_control_frame *frame)
-{
-    if (!member)
-        return;
-    memcpy(frame->rid, entry->session.rid, GT_RID_SIZE);
-    member_send(member, frame);
-}
-
-static void entry_send_session(struct entry *entry, struct member *member)
-{
-    uint64_t now = now_ms(), expires_at = entry->session.expires_at;
-    struct gt_control_frame frame = {.type = GT_CONTROL_SESSION};
-
-    frame.session.port = entry->session.port;
-    frame.session.ttl_left_s = (uint32_t)(expires_at > now ? (expires_at - now) / 1000 : 0);
-    frame.session.is_peer_up = entry_peer(entry, member) != NULL;
-    entry_send(entry, member, &frame);
-}
-
-static void entry_send_peer(struct entry *entry, struct member *to, bool is_up, enum gt_code reason)
-{
-    struct gt_control_frame frame = {.type = GT_CONTROL_PEER};
-
-    frame.peer.is_up = is_up;
-    frame.peer.reason = (uint8_t)reason;
-    entry_send(entry, to, &frame);
-}
-
-static void entry_send_end(struct entry *entry, struct member *to, uint32_t stream,
-                           uint32_t attempt, enum gt_code code)
-{
-    struct gt_control_frame frame = {.type = GT_CONTROL_STREAM_END};
-
-    frame.stream_end.stream = stream;
-    frame.stream_end.attempt = attempt;
-    frame.stream_end.code = (uint16_t)code;
-    entry_send(entry, to, &frame);
-}
-
-static void entry_send_ticket(struct entry *entry, struct member *to, const struct stream *stream)
-{
-    struct gt_control_frame frame = {.type = GT_CONTROL_TICKET, .ticket = stream->ticket};
-    uint64_t now = now_ms();
-
-    frame.ticket.ttl_s =
-        (uint16_t)(stream->expires_at > now ? (stream->expires_at - now + 999) / 1000 : 0);
-    entry_send(entry, to, &frame);
-    gt_wipe(&frame, sizeof(frame));
-}
-
-/* --- the end of a session --------------------------------------------------------------------- */
-
-static void entry_leave(struct entry *entry, enum gt_role role)
-{
-    struct session_slot *slot = session_slot(&entry->session, role);
-    struct member *member = slot->member;
-
-    slot->member = NULL;
-    if (member)
-        member_unseat(member);
-}
-
-static void entry_release(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-
-    entry_delist(entry);
-    ev_timer_stop(registry->loop, &entry->timer);
-    plane_undock(entry->plane, gt_steal(&entry->dock));
-    ports_give_back(&registry->ports, entry->session.port, now_ms());
-    gt_list_append(&registry->dead, &entry->dead);
-}
-
-/* The session is GONE: whoever is still there is told why. */
-static void entry_end(struct entry *entry, enum gt_code code)
-{
-    struct session *session = &entry->session;
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++) {
-        struct member *member = entry_member(entry, roles[i]);
-        if (member)
-            member_send_code(member, GT_CONTROL_BYE, session->rid, code);
-        entry_leave(entry, roles[i]);
-    }
-    gt_info("session=%s ended operator=%s device=%s port=%u seconds=%llu streams=%llu up=%llu "
-            "down=%llu reason=\"%s\"",
-            session->tag, session->slots[0].name[0] ? session->slots[0].name : "-",
-            session->slots[1].name[0] ? session->slots[1].name : "-", session->port,
-            (unsigned long long)(now_ms() - session->born_at) / 1000,
-            (unsigned long long)entry->n_streams, (unsigned long long)entry->n_up,
-            (unsigned long long)entry->n_down, gt_code_text(code));
-    entry_release(entry);
-}
-
-/* An event happened to it. True: it lives on. */
-static bool entry_handle(struct entry *entry, enum session_event event, enum gt_code code)
-{
-    if (session_handle(&entry->session, event, now_ms())) {
-        entry->registry->n_unlisted++;
-        code = GT_CODE_INTERNAL;
-    }
-    if (entry->session.state == SESSION_GONE) {
-        entry_end(entry, code);
-        return false;
-    }
-    entry_arm(entry);
-    return true;
-}
-
-static void entry_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
-{
-    struct entry *entry = gt_container_of(timer, struct entry, timer);
-    uint64_t now = now_ms();
-
-    if (now < session_deadline(&entry->session, &entry->registry->limits.session))
-        entry_arm(entry);
-    else
-        entry_handle(entry, session_due(&entry->session, now), GT_CODE_EXPIRED);
-}
-
-/* --- the birth of a session ------------------------------------------------------------------- */
 
 /* A listener on a free port of the range; ports that others hold rest for a while. 0, or a code. */
 static enum gt_code registry_listen(struct registry *registry, uint16_t hint, int *ret_fd,
@@ -253,37 +83,6 @@ static struct plane *registry_choose_plane(struct registry *registry)
     return best;
 }
 
-/* Takes *fd once it succeeds. */
-static struct entry *entry_new(struct registry *registry, const uint8_t *rid, uint16_t port,
-                               int *fd)
-{
-    struct entry *entry = calloc(1, sizeof(*entry));
-    uint64_t now = now_ms();
-
-    if (!entry)
-        return NULL;
-    session_init(&entry->session, rid, now);
-    entry->session.port = port;
-    entry->session.serial = ++registry->serial;
-    entry->session.expires_at = now + registry->limits.lifetime_ms;
-    entry->registry = registry;
-    entry->plane = registry_choose_plane(registry);
-    gt_list_init(&entry->dead);
-    ev_init(&entry->timer, entry_on_timer);
-    entry->dock = dock_new(entry->session.serial, entry->session.tag, fd);
-    if (!entry->dock ||
-        streams_init(&entry->session.streams, registry->limits.n_streams,
-                     registry->limits.n_tickets) ||
-        entry_enlist(entry) || plane_dock(entry->plane, entry->dock)) {
-        entry_delist(entry);
-        dock_free(entry->dock);
-        streams_deinit(&entry->session.streams);
-        free(entry);
-        return NULL;
-    }
-    return entry;
-}
-
 static enum gt_code registry_open_session(struct registry *registry,
                                           const struct gt_control_frame *frame, struct entry **ret)
 {
@@ -293,7 +92,8 @@ static enum gt_code registry_open_session(struct registry *registry,
     if (!quota_take_fd(registry->quota))
         return GT_CODE_LIMIT;
     enum gt_code code = registry_listen(registry, frame->rendezvous.port_hint, &fd, &port);
-    struct entry *entry = code ? NULL : entry_new(registry, frame->rid, port, &fd);
+    struct entry *entry =
+        code ? NULL : entry_new(registry, registry_choose_plane(registry), frame->rid, port, &fd);
     if (!entry) {
         quota_give_fd(registry->quota);
         if (!code)
@@ -318,113 +118,7 @@ static enum gt_code registry_admit(struct registry *registry, const struct membe
     return GT_CODE_NONE;
 }
 
-/* --- tickets ---------------------------------------------------------------------------------- */
-
-/* The first two bytes of the id lead to the plane, for those who come in at the main port. */
-static int registry_make_ticket(struct registry *registry, const struct entry *entry,
-                                struct gt_ticket *ret)
-{
-    unsigned n = (unsigned)registry->n_planes, routing;
-    int r = gt_random(ret->id, sizeof(ret->id));
-
-    if (!r)
-        r = gt_random(ret->secret, sizeof(ret->secret));
-    if (r)
-        return r;
-    routing = (unsigned)ret->id[0] << 8 | ret->id[1];
-    routing = routing % (65536 / n) * n + entry->plane->index;
-    ret->id[0] = (uint8_t)(routing >> 8);
-    ret->id[1] = (uint8_t)routing;
-    ret->ttl_s = (uint16_t)(registry->limits.ticket_ms / 1000);
-    return 0;
-}
-
-static void entry_send_ticket_to_both(struct entry *entry, const struct stream *stream)
-{
-    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
-        entry_send_ticket(entry, entry_member(entry, roles[i]), stream);
-}
-
-static void entry_send_end_to_both(struct entry *entry, uint32_t stream, uint32_t attempt,
-                                   enum gt_code code)
-{
-    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
-        entry_send_end(entry, entry_member(entry, roles[i]), stream, attempt, code);
-}
-
-/* Whoever waits for a ticket gets one, as long as not too many are out. The plane learns of it
- * before the clients do. */
-static void entry_give_tickets(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-    struct streams *streams = &entry->session.streams;
-    uint64_t expires_at = now_ms() + registry->limits.ticket_ms;
-
-    for (struct stream *next = streams_next(streams); next; next = streams_next(streams)) {
-        struct gt_ticket ticket = next->ticket;
-        if (registry_make_ticket(registry, entry, &ticket) ||
-            plane_honour(entry->plane, entry->dock, &ticket, expires_at)) {
-            entry_send_end_to_both(entry, ticket.stream, ticket.attempt, GT_CODE_INTERNAL);
-            streams_end(streams, next);
-            continue;
-        }
-        streams_give(streams, next, &ticket, expires_at);
-        entry_send_ticket_to_both(entry, next);
-        gt_wipe(&ticket, sizeof(ticket));
-    }
-}
-
-/* A side that has just come learns of the tickets that are out. */
-static void entry_repeat_tickets(struct entry *entry, struct member *member)
-{
-    const struct streams *streams = &entry->session.streams;
-
-    for (size_t i = 0; i < streams->n_slots; i++)
-        if (streams->slots[i].state == STREAM_TICKETED)
-            entry_send_ticket(entry, member, &streams->slots[i]);
-}
-
 /* --- what members ask ------------------------------------------------------------------------- */
-
-static void entry_on_registered(struct entry *entry, struct member *member,
-                                const struct session_claim *claim)
-{
-    const struct session *session = &entry->session;
-    enum gt_code reason = claim->is_new_process ? GT_CODE_NEW_PROCESS
-                          : claim->replaced     ? GT_CODE_REPLACED
-                                                : GT_CODE_NONE;
-
-    entry_send_session(entry, member);
-    entry_send_peer(entry, entry_peer(entry, member), true, reason);
-    entry_repeat_tickets(entry, member);
-    gt_info("session=%s %s=%s state=%s port=%u", session->tag,
-            member->role == GT_ROLE_OPERATOR ? "operator" : "device", member->name,
-            session_state_text(session->state), session->port);
-}
-
-static void entry_register(struct entry *entry, struct member *member,
-                           const struct gt_control_frame *frame)
-{
-    struct session_claim claim;
-    uint64_t ttl_ms = frame->rendezvous.ttl_s * 1000ull, now = now_ms();
-
-    if (session_claim(&entry->session, member->role, member->name, frame->rendezvous.generation,
-                      member, &claim)) {
-        member_send_code(member, GT_CONTROL_ERROR, frame->rid, GT_CODE_TAKEN);
-        return;
-    }
-    member_seat(member);
-    if (ttl_ms)
-        entry->session.expires_at = GT_MIN(entry->session.expires_at, now + ttl_ms);
-    if (claim.replaced == member) {
-        member_unseat(member);
-    } else if (claim.replaced) {
-        member_send_code(claim.replaced, GT_CONTROL_BYE, frame->rid, GT_CODE_REPLACED);
-        member_unseat(claim.replaced);
-    }
-    if (entry_handle(entry, claim.event, GT_CODE_INTERNAL))
-        entry_on_registered(entry, member, &claim);
-}
 
 static void registry_on_rendezvous(struct registry *registry, struct member *member,
                                    const struct gt_control_frame *frame)
@@ -449,59 +143,31 @@ static void registry_on_open(struct registry *registry, struct member *member,
                              const struct gt_control_frame *frame)
 {
     struct entry *entry = registry_find_own(registry, member, frame->rid);
-    uint32_t stream = frame->open.stream, attempt = frame->open.attempt;
 
-    if (member->role != GT_ROLE_OPERATOR) {
+    if (member->role != GT_ROLE_OPERATOR)
         member_fail(member, GT_CODE_PROTOCOL, frame->rid, "OPEN by a device");
-        return;
-    }
-    if (!entry) {
+    else if (!entry)
         member_send_code(member, GT_CONTROL_ERROR, frame->rid, GT_CODE_NO_SESSION);
-        return;
-    }
-    switch (streams_open(&entry->session.streams, stream, attempt)) {
-    case STREAMS_E_ORDER:
-        member_fail(member, GT_CODE_PROTOCOL, frame->rid, "an attempt that is not the next");
-        return;
-    case STREAMS_E_FULL: entry_send_end(entry, member, stream, attempt, GT_CODE_LIMIT); return;
-    }
-    /* A newer attempt ends the older one's ticket and pair. */
-    if (attempt > 1 && plane_cancel(entry->plane, entry->dock, stream, attempt - 1))
-        gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
-    entry_give_tickets(entry);
-    entry_arm(entry);
+    else
+        entry_open(entry, member, frame->open.stream, frame->open.attempt);
 }
 
 static void registry_on_stream_end(struct registry *registry, struct member *member,
                                    const struct gt_control_frame *frame)
 {
     struct entry *entry = registry_find_own(registry, member, frame->rid);
-    uint32_t number = frame->stream_end.stream, attempt = frame->stream_end.attempt;
 
-    if (!entry)
-        return;
-    struct stream *stream = streams_tell(&entry->session.streams, number, attempt);
-    if (!stream)
-        return; /* however often it comes, the other side's queue is not for that */
-    struct gt_control_frame copy = *frame;
-    entry_send(entry, entry_peer(entry, member), &copy);
-    if (stream->state != STREAM_WAITING && stream->state != STREAM_TICKETED)
-        return; /* its pair ends by itself, after the last byte, or has */
-    streams_end(&entry->session.streams, stream);
-    entry->session.active_at = now_ms();
-    if (plane_cancel(entry->plane, entry->dock, number, attempt))
-        gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
-    entry_give_tickets(entry);
-    entry_arm(entry);
+    if (entry)
+        entry_tell_end(entry, member, frame);
 }
 
-static void entry_on_bye(struct entry *entry, struct member *member)
+static void registry_on_bye_to_all(struct registry *registry, struct member *member)
 {
-    struct member *peer = entry_peer(entry, member);
+    struct entry *entry, *next;
 
-    entry_leave(entry, member->role);
-    entry_send_peer(entry, peer, false, GT_CODE_BYE);
-    entry_handle(entry, SESSION_BYE, GT_CODE_BYE);
+    HASH_ITER (by_serial, registry->by_serial, entry, next)
+        if (entry_member(entry, member->role) == member)
+            entry_bye(entry, member);
 }
 
 /* BYE with a rid ends that session, one without all that this connection holds. */
@@ -509,14 +175,12 @@ static void registry_on_bye(struct registry *registry, struct member *member,
                             const struct gt_control_frame *frame)
 {
     static const uint8_t all[GT_RID_SIZE];
-    bool is_all = !memcmp(frame->rid, all, GT_RID_SIZE);
-    struct entry *entry, *next;
+    struct entry *entry = registry_find_own(registry, member, frame->rid);
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next) {
-        bool is_meant = is_all || !memcmp(entry->session.rid, frame->rid, GT_RID_SIZE);
-        if (is_meant && entry_member(entry, member->role) == member)
-            entry_on_bye(entry, member);
-    }
+    if (!memcmp(frame->rid, all, GT_RID_SIZE))
+        registry_on_bye_to_all(registry, member);
+    else if (entry)
+        entry_bye(entry, member);
     if (!member->n_seats)
         member_close(member, "said goodbye");
 }
@@ -545,53 +209,20 @@ void registry_on_gone(struct registry *registry, struct member *member)
 {
     struct entry *entry, *next;
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next) {
-        if (entry_member(entry, member->role) != member)
-            continue;
-        struct member *peer = entry_peer(entry, member);
-        entry_leave(entry, member->role);
-        entry_send_peer(entry, peer, false, GT_CODE_LOST);
-        entry_handle(entry, SESSION_LOST, GT_CODE_LOST);
-    }
+    HASH_ITER (by_serial, registry->by_serial, entry, next)
+        if (entry_member(entry, member->role) == member)
+            entry_lose(entry, member);
 }
 
 /* --- what planes report ----------------------------------------------------------------------- */
-
-static void entry_on_paired(struct entry *entry, struct stream *stream)
-{
-    streams_join(&entry->session.streams, stream);
-    entry_give_tickets(entry);
-    entry_arm(entry);
-}
-
-/* The ends see for themselves how a joined stream ended; one that never joined they are told of. */
-static void entry_on_ended(struct entry *entry, struct stream *stream, const struct letter *letter)
-{
-    entry->n_streams += stream->state == STREAM_JOINED;
-    if (stream->state != STREAM_JOINED)
-        entry_send_end_to_both(entry, letter->stream, letter->attempt, letter->code);
-    streams_end(&entry->session.streams, stream);
-    entry->session.active_at = now_ms();
-    entry_give_tickets(entry);
-    entry_arm(entry);
-}
 
 void registry_on_letter(struct registry *registry, const struct letter *letter)
 {
     struct entry *entry;
 
     HASH_FIND(by_serial, registry->by_serial, &letter->serial, sizeof(uint64_t), entry);
-    if (!entry)
-        return; /* its session ended first */
-    struct stream *stream = streams_find(&entry->session.streams, letter->stream, letter->attempt);
-    if (letter->kind == LETTER_ENDED) {
-        entry->n_up += letter->n_up;
-        entry->n_down += letter->n_down;
-    }
-    if (stream && letter->kind == LETTER_PAIRED)
-        entry_on_paired(entry, stream);
-    else if (stream && letter->kind == LETTER_ENDED)
-        entry_on_ended(entry, stream, letter);
+    if (entry) /* else its session ended first */
+        entry_on_letter(entry, letter);
 }
 
 /* --- the registry ----------------------------------------------------------------------------- */
@@ -606,12 +237,8 @@ int registry_init(struct registry *registry, struct ev_loop *loop, struct quota 
 
 void registry_bury(struct registry *registry)
 {
-    gt_list_for_each_safe (at, next, &registry->dead) {
-        struct entry *entry = gt_list_entry(at, struct entry, dead);
-        gt_list_unlink(at);
-        streams_deinit(&entry->session.streams);
-        free(entry);
-    }
+    gt_list_for_each_safe (at, next, &registry->dead)
+        entry_free(gt_list_entry(at, struct entry, dead));
 }
 
 void registry_deinit(struct registry *registry)
@@ -632,7 +259,7 @@ void registry_close(struct registry *registry, enum gt_code code)
 
     registry->state = REGISTRY_CLOSED;
     HASH_ITER (by_serial, registry->by_serial, entry, next)
-        entry_handle(entry, SESSION_STOPPED, code);
+        entry_stop(entry, code);
 }
 
 bool registry_is_busy(const struct registry *registry)
@@ -649,14 +276,6 @@ void registry_show(const struct registry *registry)
 {
     struct entry *entry, *next;
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next) {
-        const struct session *session = &entry->session;
-        gt_info("status session=%s state=%s operator=%s%s device=%s%s port=%u plane=%u "
-                "streams=%zu tickets=%zu seconds=%llu",
-                session->tag, session_state_text(session->state), session->slots[0].name,
-                session->slots[0].member ? "" : "(away)", session->slots[1].name,
-                session->slots[1].member ? "" : "(away)", session->port, entry->plane->index,
-                session->streams.n_live, session->streams.n_tickets,
-                (unsigned long long)(now_ms() - session->born_at) / 1000);
-    }
+    HASH_ITER (by_serial, registry->by_serial, entry, next)
+        entry_show(entry);
 }

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The sessions of the relay: who is in which, what members ask for, what planes report, and what
- * becomes of it. Here the decisions of session.c and streams.c turn into frames, letters, ports and
- * timers. It lives in the control thread.
+ * becomes of it (entry.h). It lives in the control thread.
  */
 #pragma once
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
-#include "dock.h"
-#include "member.h"
-#include "plane.h"
+#include "entry.h"
 #include "ports.h"
-#include "session.h"
 
 struct registry_limits {
     struct session_limits session;
@@ -25,17 +18,6 @@ enum registry_state {
     REGISTRY_OPEN,
     REGISTRY_DRAINING, /* no new sessions, the old ones go on for a moment */
     REGISTRY_CLOSED,
-};
-
-struct entry {
-    struct session session;
-    struct registry *registry;
-    struct plane *plane;
-    struct dock *dock; /* the plane's; only handed over in letters */
-    ev_timer timer;
-    uint64_t n_streams, n_up, n_down; /* ended streams and their bytes */
-    UT_hash_handle by_rid, by_serial;
-    struct gt_list dead;
 };
 
 struct registry {
