@@ -234,6 +234,15 @@ def retained_state(world):
                 return body[2 + len(STATE) + 1:]
 
 
+@pytest.mark.parametrize("command", ["status", "disconnect"])
+def test_broker_that_is_gone_at_once(world, played, command):
+    """What is said to a connection that has just ended is no internal error."""
+    broker = played(None, connack=packet(CONNACK, b"\0\0\0") + b"\0\0")
+    for _ in range(25):
+        done = cli_of(world, broker, command, DEVICE)
+        assert done.returncode == 69 and "GTD-E20" in done.stderr, (done.returncode, done.stderr)
+
+
 def test_noise(world, played):
     """Packets of every kind with any bytes inside, cut and lengthened; the seed is printed."""
     seed = random.randrange(1 << 32)

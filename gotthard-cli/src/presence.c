@@ -157,8 +157,12 @@ static void presence_on_up(void *userdata)
         return;
     int err = gt_mqtt_subscribe(presence->mqtt, presence->topic);
     if (err != 0) {
-        failure_set(&presence->failure, FAILURE_INTERNAL, NULL, "subscribe: %s",
-                    strerror(abs(err)));
+        if (err == -ENOTCONN) /* it has gone already, before the loop heard of it */
+            broker_failure(presence->settings.settings, "the connection was lost",
+                           &presence->failure);
+        else
+            failure_set(&presence->failure, FAILURE_INTERNAL, NULL, "subscribe: %s",
+                        strerror(abs(err)));
         presence_fail(presence);
         return;
     }

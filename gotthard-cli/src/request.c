@@ -79,10 +79,14 @@ static void request_fail(struct request *request)
     request_enter(request, REQUEST_DONE);
 }
 
-static void request_fail_internal(struct request *request, int err)
+/* A broker that has gone already, before the loop heard of it, is no fault of the program's. */
+static void request_fail_with(struct request *request, int err)
 {
-    failure_set(&request->failure, FAILURE_INTERNAL, NULL, "asking %s: %s",
-                request->settings.device, err < 0 ? strerror(-err) : "not possible");
+    if (err == -ENOTCONN)
+        broker_failure(request->settings.settings, "the connection was lost", &request->failure);
+    else
+        failure_set(&request->failure, FAILURE_INTERNAL, NULL, "asking %s: %s",
+                    request->settings.device, err < 0 ? strerror(-err) : "not possible");
     request_fail(request);
 }
 
@@ -149,7 +153,7 @@ static void request_ask(struct request *request)
         err = gt_mqtt_publish(request->mqtt, request->ask.req_topic, gt_span(message, n), false,
                               EXPIRY_S, &request->publish_id);
     if (err != 0) {
-        request_fail_internal(request, err);
+        request_fail_with(request, err);
         return;
     }
     request->is_unheard = false;
@@ -235,7 +239,7 @@ static void request_on_response(struct request *request, const char *topic, stru
 {
     int err = gt_ask_receive(&request->ask, topic, payload, time(NULL), &request->answer);
     if (err < 0) {
-        request_fail_internal(request, err);
+        request_fail_with(request, err);
         return;
     }
     switch (err) {
@@ -266,7 +270,7 @@ static void request_on_up(void *userdata)
     if (err == 0)
         err = gt_mqtt_subscribe(request->mqtt, request->ask.state_topic);
     if (err != 0) {
-        request_fail_internal(request, err);
+        request_fail_with(request, err);
         return;
     }
     request_enter(request, REQUEST_SUBSCRIBING);
