@@ -49,7 +49,7 @@ static int main_help(void)
     fflush(stdout);
     gt_config_help(&settings_program, STDOUT_FILENO);
     printf("\nSignals: TERM ends it after a drain, a second TERM at once; HUP reloads; USR1 logs a "
-           "status.\nSee gotthard-relayd(8) and relayd.conf(5).\n");
+           "status.\nSee gotthard-relayd(8).\n");
     return EXIT_GOOD;
 }
 
