@@ -14,15 +14,15 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
+#include "budget.h"
 #include "gotthard/log.h"
 #include "gotthard/notify.h"
+#include "limits.h"
 #include "registry.h"
+#include "status.h"
 
 #define N_LISTENERS_MAX     8
 #define N_PLANES_MAX        64
-#define N_OWN_FDS           16 /* the standard three, the loop's, signals, main listeners, a spare */
-#define N_FDS_MIN           16 /* below which there is no point in running */
-#define N_PIPES_MAX         1024
 #define BACKLOG             1024
 #define RELAYD_RECONNECT_MS 1000
 #define RELAYD_TRY_FOR_MS   60000
@@ -83,65 +83,18 @@ static bool relayd_previous_psk(void *userdata, struct gt_span identity, uint8_t
            relayd_derive(&relayd->keys.previous, identity, ret_psk);
 }
 
-/* --- settings to limits ----------------------------------------------------------------------- */
-
-static struct quota_limits relayd_quota_limits(const struct relayd *relayd)
-{
-    const struct settings *s = relayd->settings;
-    /* On a small budget strangers may never have it all. */
-    size_t n_max = GT_MIN(s->n_preauth, GT_MAX(relayd->quota.n_fds_max / 4, (size_t)4));
-
-    return (struct quota_limits){
-        .n_strangers = n_max,
-        .n_early = GT_MIN(s->n_preauth_drop_from, n_max),
-        .n_per_source = s->n_per_source,
-        .penalty_failed_ms = s->penalty_failed_ms,
-        .penalty_timeout_ms = s->penalty_timeout_ms,
-        .penalty_max_ms = s->penalty_max_ms,
-    };
-}
-
-static struct plane_limits relayd_plane_limits(const struct settings *s)
-{
-    struct plane_limits limits = {
-        .join_ms = s->join_ms,
-        .pair = {.second_ms = s->second_ms, .half_closed_ms = s->half_closed_ms, .budget = 1 << 20},
-    };
-
-    if (s->congestion)
-        snprintf(limits.pair.congestion, sizeof(limits.pair.congestion), "%s", s->congestion);
-    return limits;
-}
-
 /* All limits that live in this thread. */
 static void relayd_apply(struct relayd *relayd)
 {
     const struct settings *s = relayd->settings;
-    struct quota_limits quota_limits = relayd_quota_limits(relayd);
+    struct quota_limits quota_limits = limits_of_quota(s, relayd->quota.n_fds_max);
 
     quota_change(&relayd->quota, &quota_limits);
     relayd->strangers.first_ms = s->handshake_ms;
     relayd->strangers.join_ms = s->join_ms;
     relayd->members.previous_psk = relayd->keys.n == SETTINGS_TWO_KEYS ? relayd_previous_psk : NULL;
-    relayd->members.limits = (struct member_limits){
-        .handshake_ms = s->handshake_ms,
-        .hello_ms = s->hello_ms,
-        .heartbeat_ms = s->heartbeat_ms,
-        .dead_ms = s->dead_ms,
-        .unseated_ms = s->half_ms,
-        .lifetime_ms = s->lifetime_ms,
-        .n_frames = (unsigned)s->n_frames,
-        .n_streams = (uint16_t)s->n_streams,
-    };
-    relayd->registry.limits = (struct registry_limits){
-        .session = {s->half_ms, s->idle_ms, s->grace_ms},
-        .lifetime_ms = s->lifetime_ms,
-        .ticket_ms = s->ticket_ms,
-        .n_sessions = s->n_sessions,
-        .n_sessions_per_identity = s->n_sessions_per_identity,
-        .n_streams = s->n_streams,
-        .n_tickets = s->n_tickets,
-    };
+    relayd->members.limits = limits_of_members(s);
+    relayd->registry.limits = limits_of_registry(s);
 }
 
 static void relayd_log_level(const struct settings *settings)
@@ -359,7 +312,7 @@ static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
     }
     relayd_log_level(relayd->settings);
     relayd_apply(relayd);
-    struct plane_limits limits = relayd_plane_limits(relayd->settings);
+    struct plane_limits limits = limits_of_planes(relayd->settings);
     for (size_t i = 0; i < relayd->n_planes; i++)
         if (plane_change(relayd->planes[i], &limits))
             gt_warn("plane=%zu keeps its old limits reason=\"no memory\"", i);
@@ -367,40 +320,11 @@ static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
     relayd_warn(relayd);
 }
 
-static void relayd_show_plane(const struct plane *plane)
-{
-    const struct plane_counts *counts = &plane->counts;
-
-    gt_info("status plane=%u sessions=%u tickets=%u pairs=%u pipes=%u bytes=%lu wake-ups=%lu",
-            plane->index, atomic_load(&counts->n_docks), atomic_load(&counts->n_tickets),
-            atomic_load(&counts->n_pairs), atomic_load(&counts->n_pipes),
-            atomic_load(&counts->n_bytes), atomic_load(&counts->n_wakeups));
-}
-
 static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
 {
     struct relayd *relayd = signal->data;
-    const struct registry *registry = &relayd->registry;
-    unsigned n_pairs = 0, n_tickets = 0;
-    unsigned long n_wakeups = ev_iteration(loop);
-    struct quota_counts counts;
 
-    for (size_t i = 0; i < relayd->n_planes; i++) {
-        n_pairs += atomic_load(&relayd->planes[i]->counts.n_pairs);
-        n_tickets += atomic_load(&relayd->planes[i]->counts.n_tickets);
-        n_wakeups += atomic_load(&relayd->planes[i]->counts.n_wakeups);
-    }
-    quota_count(&relayd->quota, &counts);
-    gt_info("status sessions=%zu members=%zu pairs=%u tickets=%u ports=%zu/%zu fds=%zu/%zu "
-            "strangers=%zu refused=%zu born=%llu unlisted=%llu wake-ups=%lu",
-            registry_n_sessions(registry), relayd->members.n_members, n_pairs, n_tickets,
-            ports_n_taken(&registry->ports), ports_n(&registry->ports), counts.n_fds,
-            counts.n_fds_max, counts.n_strangers, counts.n_refused,
-            (unsigned long long)registry->n_born, (unsigned long long)registry->n_unlisted,
-            n_wakeups);
-    for (size_t i = 0; i < relayd->n_planes; i++)
-        relayd_show_plane(relayd->planes[i]);
-    registry_show(registry);
+    status_show(&relayd->registry, &relayd->members, &relayd->quota);
 }
 
 /* --- the start -------------------------------------------------------------------------------- */
@@ -423,49 +347,6 @@ static void relayd_signal(struct relayd *relayd, ev_signal *watcher, int number,
     ev_signal_start(relayd->loop, watcher);
 }
 
-/* As many descriptors as the system grants, or as the configuration allows. */
-static size_t relayd_n_descriptors(const struct settings *settings)
-{
-    struct rlimit limit = {1024, 1024};
-
-    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-        struct rlimit raised = {GT_MIN(limit.rlim_max, (rlim_t)1 << 20), limit.rlim_max};
-        if (!setrlimit(RLIMIT_NOFILE, &raised))
-            limit = raised;
-    }
-    size_t n = (size_t)GT_MIN(limit.rlim_cur, (rlim_t)1 << 20);
-    return settings->n_descriptors ? GT_MIN(n, (size_t)settings->n_descriptors) : n;
-}
-
-static size_t relayd_n_threads(const struct settings *settings)
-{
-    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-    if (settings->n_threads)
-        return settings->n_threads;
-    return n_cores < 1 ? 1 : GT_MIN((size_t)n_cores, (size_t)8);
-}
-
-struct relayd_budget {
-    size_t n_connections, n_pipes; /* pipes of one plane */
-};
-
-static int relayd_budget(const struct relayd *relayd, struct relayd_budget *ret)
-{
-    size_t n = relayd_n_descriptors(relayd->settings);
-    size_t n_fixed = N_OWN_FDS + relayd->n_planes * PLANE_N_FDS;
-
-    if (n < n_fixed + N_FDS_MIN) {
-        gt_error("%zu file descriptors are too few: raise the limit to %zu at least", n,
-                 n_fixed + N_FDS_MIN);
-        return RELAYD_E_SMALL;
-    }
-    size_t n_pipes = GT_MIN((n - n_fixed) / 16, (size_t)N_PIPES_MAX) / relayd->n_planes;
-    ret->n_pipes = GT_MAX(n_pipes, (size_t)1);
-    ret->n_connections = n - n_fixed - 2 * ret->n_pipes * relayd->n_planes;
-    return 0;
-}
-
 static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
 {
     struct plane_settings settings = {
@@ -474,7 +355,7 @@ static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
         .pipe_kind = strcmp(relayd->settings->splice, "off") ? PIPE_SPLICED : PIPE_COPIED,
         .pipe_size = relayd->settings->pipe_size,
         .n_pipes_max = n_pipes,
-        .limits = relayd_plane_limits(relayd->settings),
+        .limits = limits_of_planes(relayd->settings),
     };
     size_t n_wanted = relayd->n_planes;
 
@@ -564,13 +445,17 @@ static int relayd_init_parts(struct relayd *relayd)
 static int relayd_start(struct relayd *relayd)
 {
     const struct settings *s = relayd->settings;
-    struct relayd_budget budget;
+    struct budget budget;
     uint64_t seed;
 
-    relayd->n_planes = relayd_n_threads(s);
-    int r = relayd_budget(relayd, &budget);
-    if (!r)
-        r = gt_random(&seed, sizeof(seed));
+    relayd->n_planes = budget_n_threads(s);
+    size_t n_descriptors = budget_n_descriptors(s);
+    if (budget_make(n_descriptors, relayd->n_planes, &budget)) {
+        gt_error("%zu file descriptors are too few: raise the limit to %zu at least", n_descriptors,
+                 budget_least(relayd->n_planes));
+        return RELAYD_E_SMALL;
+    }
+    int r = gt_random(&seed, sizeof(seed));
     if (!r)
         r = gt_random(relayd->members.boot_id, sizeof(relayd->members.boot_id));
     if (r)
