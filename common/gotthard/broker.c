@@ -517,6 +517,9 @@ static int to_errno(int rc)
         return 0;
     if (rc == MOSQ_ERR_NOMEM)
         return -ENOMEM;
+    if (rc == MOSQ_ERR_OVERSIZE_PACKET || rc == MOSQ_ERR_QOS_NOT_SUPPORTED ||
+        rc == MOSQ_ERR_RETAIN_NOT_SUPPORTED)
+        return -EOPNOTSUPP; /* as its CONNACK said */
     return rc == MOSQ_ERR_NO_CONN || rc == MOSQ_ERR_CONN_LOST ? -ENOTCONN : -EINVAL;
 }
 
