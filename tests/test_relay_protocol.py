@@ -716,6 +716,32 @@ def test_sessions_of_one_identity_are_limited(world, relay_of):
     again.register(secrets.token_hex(16))
 
 
+def test_connections_of_one_identity_are_limited(world, relay_of):
+    relay_of(LENIENT + "sessions_per_identity = 1;")
+    for _ in range(4):
+        Client(world, "g1:o:alice")
+    many = Client(world, "g1:o:alice", hello=False)
+    many.hear("connected")
+    many.do("hello 1 1")
+    assert is_thrown_out(many, LIMITED)
+    Client(world, "g1:d:alice")
+
+
+def test_session_storm_is_slowed(world, relay_of):
+    """Whoever opens session after session does so ten times a second; others are served meanwhile."""
+    relay_of("sessions_per_identity = 100; frames = 100;", 'server = { ports_rest = "0"; };',
+             GOTTHARD_SERVER_PORTS_TO=world.relay_ports + 4)
+    alice, bob = Client(world, "g1:o:alice"), Client(world, "g1:o:bob")
+    begun = time.monotonic()
+    for _ in range(50):
+        alice.do("rendezvous", secrets.token_hex(16), 1, 0, 0)
+    for n in range(50):
+        alice.hear("session" if n < 5 else "error")
+        if n == 30:
+            assert bob.is_quiet()
+    assert time.monotonic() - begun > 2  # 20 at once, ten a second then
+
+
 def test_range_used_up_and_ports_of_others(world, relay_of):
     """Ports that others hold are skipped; when there is none left the client is told, and told apart."""
     blocked = socket.create_server(("127.0.0.1", world.relay_ports + 1))

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The life of an entry, from the dock that is made for it to the BYE that is sent about it. Nothing
- * here calls back into the registry in the middle of anything: members that are lost by what is
- * sent to them, and planes, answer from later turns of the loop. An entry that has ended is in no
- * table any more and stays in memory until the loop sleeps.
+ * A session at work. A refusal that concerns the session is an ERROR with its rid, one that
+ * concerns a stream a STREAM_END with its number; both leave the connection alone. The plane learns
+ * of a ticket before the clients do, so that no JOIN can be too early.
  */
 #include "entry.h"
 
 #include "gotthard/log.h"
-#include "registry.h"
 
 static const enum gt_role roles[] = {GT_ROLE_OPERATOR, GT_ROLE_DEVICE};
 
@@ -24,14 +22,14 @@ static struct member *entry_peer(struct entry *entry, const struct member *membe
 
 static void entry_arm(struct entry *entry)
 {
-    struct registry *registry = entry->registry;
-    uint64_t deadline = session_deadline(&entry->session, &registry->limits.session);
+    struct entry_host *host = entry->host;
+    uint64_t deadline = session_deadline(&entry->session, &host->limits.session);
 
-    ev_timer_stop(registry->loop, &entry->timer);
+    ev_timer_stop(host->loop, &entry->timer);
     if (deadline == NEVER)
         return;
     ev_timer_set(&entry->timer, now_seconds_to(now_ms(), deadline), 0);
-    ev_timer_start(registry->loop, &entry->timer);
+    ev_timer_start(host->loop, &entry->timer);
 }
 
 /* --- frames ----------------------------------------------------------------------------------- */
@@ -86,20 +84,7 @@ static void entry_send_ticket(struct entry *entry, struct member *to, const stru
     gt_wipe(&frame, sizeof(frame));
 }
 
-static void entry_send_ticket_to_both(struct entry *entry, const struct stream *stream)
-{
-    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
-        entry_send_ticket(entry, entry_member(entry, roles[i]), stream);
-}
-
-static void entry_send_end_to_both(struct entry *entry, uint32_t stream, uint32_t attempt,
-                                   enum gt_code code)
-{
-    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
-        entry_send_end(entry, entry_member(entry, roles[i]), stream, attempt, code);
-}
-
-/* --- the end ---------------------------------------------------------------------------------- */
+/* --- the end of a session --------------------------------------------------------------------- */
 
 static void entry_leave(struct entry *entry, enum gt_role role)
 {
@@ -111,26 +96,13 @@ static void entry_leave(struct entry *entry, enum gt_role role)
         member_unseat(member);
 }
 
-/* Out of those that it is in. */
-static void entry_delist(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-
-    if (entry->by_rid.tbl)
-        HASH_DELETE(by_rid, registry->by_rid, entry);
-    if (entry->by_serial.tbl)
-        HASH_DELETE(by_serial, registry->by_serial, entry);
-}
-
 static void entry_release(struct entry *entry)
 {
-    struct registry *registry = entry->registry;
+    struct entry_host *host = entry->host;
 
-    entry_delist(entry);
-    ev_timer_stop(registry->loop, &entry->timer);
+    ev_timer_stop(host->loop, &entry->timer);
     plane_undock(entry->plane, gt_steal(&entry->dock));
-    ports_give_back(&registry->ports, entry->session.port, now_ms());
-    gt_list_append(&registry->dead, &entry->dead);
+    host->on_ended(host->userdata, entry);
 }
 
 /* The session is GONE: whoever is still there is told why. */
@@ -158,7 +130,7 @@ static void entry_end(struct entry *entry, enum gt_code code)
 static bool entry_handle(struct entry *entry, enum session_event event, enum gt_code code)
 {
     if (session_handle(&entry->session, event, now_ms())) {
-        entry->registry->n_unlisted++;
+        entry->host->n_unlisted++;
         code = GT_CODE_INTERNAL;
     }
     if (entry->session.state == SESSION_GONE) {
@@ -174,66 +146,10 @@ static void entry_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     struct entry *entry = gt_container_of(timer, struct entry, timer);
     uint64_t now = now_ms();
 
-    if (now < session_deadline(&entry->session, &entry->registry->limits.session))
+    if (now < session_deadline(&entry->session, &entry->host->limits.session))
         entry_arm(entry);
     else
         entry_handle(entry, session_due(&entry->session, now), GT_CODE_EXPIRED);
-}
-
-void entry_stop(struct entry *entry, enum gt_code code)
-{
-    entry_handle(entry, SESSION_STOPPED, code);
-}
-
-struct entry *entry_free(struct entry *entry)
-{
-    if (!entry)
-        return NULL;
-    gt_list_unlink(&entry->dead);
-    streams_deinit(&entry->session.streams);
-    free(entry);
-    return NULL;
-}
-
-/* --- the birth -------------------------------------------------------------------------------- */
-
-/* Into both tables. */
-static int entry_enlist(struct entry *entry)
-{
-    struct registry *registry = entry->registry;
-
-    HASH_ADD(by_rid, registry->by_rid, session.rid, GT_RID_SIZE, entry);
-    if (entry->by_rid.tbl)
-        HASH_ADD(by_serial, registry->by_serial, session.serial, sizeof(uint64_t), entry);
-    return entry->by_rid.tbl && entry->by_serial.tbl ? 0 : -ENOMEM;
-}
-
-struct entry *entry_new(struct registry *registry, struct plane *plane, const uint8_t *rid,
-                        uint16_t port, int *fd)
-{
-    struct entry *entry = calloc(1, sizeof(*entry));
-    uint64_t now = now_ms();
-
-    if (!entry)
-        return NULL;
-    session_init(&entry->session, rid, now);
-    entry->session.port = port;
-    entry->session.serial = ++registry->serial;
-    entry->session.expires_at = now + registry->limits.lifetime_ms;
-    entry->registry = registry;
-    entry->plane = plane;
-    gt_list_init(&entry->dead);
-    ev_init(&entry->timer, entry_on_timer);
-    entry->dock = dock_new(entry->session.serial, entry->session.tag, fd);
-    if (!entry->dock ||
-        streams_init(&entry->session.streams, registry->limits.n_streams,
-                     registry->limits.n_tickets) ||
-        entry_enlist(entry) || plane_dock(entry->plane, entry->dock)) {
-        entry_delist(entry);
-        dock_free(entry->dock);
-        return entry_free(entry);
-    }
-    return entry;
 }
 
 /* --- tickets ---------------------------------------------------------------------------------- */
@@ -241,7 +157,7 @@ struct entry *entry_new(struct registry *registry, struct plane *plane, const ui
 /* The first two bytes of the id lead to the plane, for those who come in at the main port. */
 static int entry_make_ticket(const struct entry *entry, struct gt_ticket *ret)
 {
-    unsigned n = (unsigned)entry->registry->n_planes, routing;
+    unsigned n = entry->host->n_planes, routing;
     int r = gt_random(ret->id, sizeof(ret->id));
 
     if (!r)
@@ -252,17 +168,30 @@ static int entry_make_ticket(const struct entry *entry, struct gt_ticket *ret)
     routing = routing % (65536 / n) * n + entry->plane->index;
     ret->id[0] = (uint8_t)(routing >> 8);
     ret->id[1] = (uint8_t)routing;
-    ret->ttl_s = (uint16_t)(entry->registry->limits.ticket_ms / 1000);
+    ret->ttl_s = (uint16_t)(entry->host->limits.ticket_ms / 1000);
     return 0;
+}
+
+static void entry_send_ticket_to_both(struct entry *entry, const struct stream *stream)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
+        entry_send_ticket(entry, entry_member(entry, roles[i]), stream);
+}
+
+static void entry_send_end_to_both(struct entry *entry, uint32_t stream, uint32_t attempt,
+                                   enum gt_code code)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(roles); i++)
+        entry_send_end(entry, entry_member(entry, roles[i]), stream, attempt, code);
 }
 
 /* Whoever waits for a ticket gets one, as long as not too many are out. The plane learns of it
  * before the clients do. */
 static void entry_give_tickets(struct entry *entry)
 {
-    struct registry *registry = entry->registry;
+    struct entry_host *host = entry->host;
     struct streams *streams = &entry->session.streams;
-    uint64_t expires_at = now_ms() + registry->limits.ticket_ms;
+    uint64_t expires_at = now_ms() + host->limits.ticket_ms;
 
     for (struct stream *next = streams_next(streams); next; next = streams_next(streams)) {
         struct gt_ticket ticket = next->ticket;
@@ -288,7 +217,7 @@ static void entry_repeat_tickets(struct entry *entry, struct member *member)
             entry_send_ticket(entry, member, &streams->slots[i]);
 }
 
-/* --- what members ask ------------------------------------------------------------------------- */
+/* --- what its members ask --------------------------------------------------------------------- */
 
 static void entry_on_registered(struct entry *entry, struct member *member,
                                 const struct session_claim *claim)
@@ -330,6 +259,12 @@ void entry_register(struct entry *entry, struct member *member,
         entry_on_registered(entry, member, &claim);
 }
 
+static void entry_cancel(struct entry *entry, uint32_t stream, uint32_t attempt)
+{
+    if (plane_cancel(entry->plane, entry->dock, stream, attempt))
+        gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
+}
+
 void entry_open(struct entry *entry, struct member *member, uint32_t stream, uint32_t attempt)
 {
     switch (streams_open(&entry->session.streams, stream, attempt)) {
@@ -339,15 +274,14 @@ void entry_open(struct entry *entry, struct member *member, uint32_t stream, uin
         return;
     case STREAMS_E_FULL: entry_send_end(entry, member, stream, attempt, GT_CODE_LIMIT); return;
     }
-    /* A newer attempt ends the older one's ticket and pair. */
-    if (attempt > 1 && plane_cancel(entry->plane, entry->dock, stream, attempt - 1))
-        gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
+    if (attempt > 1)
+        entry_cancel(entry, stream, attempt - 1); /* the older one's ticket and pair */
     entry_give_tickets(entry);
     entry_arm(entry);
 }
 
-void entry_tell_end(struct entry *entry, const struct member *member,
-                    const struct gt_control_frame *frame)
+void entry_stream_end(struct entry *entry, struct member *member,
+                      const struct gt_control_frame *frame)
 {
     uint32_t number = frame->stream_end.stream, attempt = frame->stream_end.attempt;
     struct stream *stream = streams_tell(&entry->session.streams, number, attempt);
@@ -360,8 +294,7 @@ void entry_tell_end(struct entry *entry, const struct member *member,
         return; /* its pair ends by itself, after the last byte, or has */
     streams_end(&entry->session.streams, stream);
     entry->session.active_at = now_ms();
-    if (plane_cancel(entry->plane, entry->dock, number, attempt))
-        gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
+    entry_cancel(entry, number, attempt);
     entry_give_tickets(entry);
     entry_arm(entry);
 }
@@ -382,6 +315,11 @@ void entry_lose(struct entry *entry, struct member *member)
     entry_leave(entry, member->role);
     entry_send_peer(entry, peer, false, GT_CODE_LOST);
     entry_handle(entry, SESSION_LOST, GT_CODE_LOST);
+}
+
+void entry_stop(struct entry *entry, enum gt_code code)
+{
+    entry_handle(entry, SESSION_STOPPED, code);
 }
 
 /* --- what its plane reports ------------------------------------------------------------------- */
@@ -419,12 +357,53 @@ void entry_on_letter(struct entry *entry, const struct letter *letter)
         entry_on_ended(entry, stream, letter);
 }
 
+/* --- birth and burial ------------------------------------------------------------------------- */
+
+struct entry *entry_free(struct entry *entry)
+{
+    if (!entry)
+        return NULL;
+    gt_list_unlink(&entry->dead);
+    dock_free(entry->dock);
+    streams_deinit(&entry->session.streams);
+    free(entry);
+    return NULL;
+}
+
+struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
+                        uint64_t serial, struct plane *plane, uint16_t port, int *fd)
+{
+    struct entry *entry = calloc(1, sizeof(*entry));
+    uint64_t now = now_ms();
+
+    if (!entry)
+        return NULL;
+    session_init(&entry->session, rid, now);
+    entry->session.port = port;
+    entry->session.serial = serial;
+    entry->session.expires_at = now + host->limits.lifetime_ms;
+    entry->host = host;
+    entry->plane = plane;
+    gt_list_init(&entry->dead);
+    ev_init(&entry->timer, entry_on_timer);
+    entry->dock = dock_new(serial, entry->session.tag, fd);
+    if (!entry->dock ||
+        streams_init(&entry->session.streams, host->limits.n_streams, host->limits.n_tickets))
+        return entry_free(entry);
+    return entry;
+}
+
+int entry_start(struct entry *entry)
+{
+    return plane_dock(entry->plane, entry->dock);
+}
+
 void entry_show(const struct entry *entry)
 {
     const struct session *session = &entry->session;
 
-    gt_info("status session=%s state=%s operator=%s%s device=%s%s port=%u plane=%u "
-            "streams=%zu tickets=%zu seconds=%llu",
+    gt_info("status session=%s state=%s operator=%s%s device=%s%s port=%u plane=%u streams=%zu "
+            "tickets=%zu seconds=%llu",
             session->tag, session_state_text(session->state), session->slots[0].name,
             session->slots[0].member ? "" : "(away)", session->slots[1].name,
             session->slots[1].member ? "" : "(away)", session->port, entry->plane->index,

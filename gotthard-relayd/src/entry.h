@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One session of the registry: here the decisions of session.c and streams.c turn into frames,
- * letters, ports and timers. It lives in the control thread; its dock and pairs live in a plane.
+ * One session in the registry: where the decisions of session.c and streams.c turn into frames to
+ * its members, letters to its plane, and a timer. It knows its two members and its plane, and
+ * nothing of other sessions.
  */
 #pragma once
 
-#define HASH_NONFATAL_OOM 1
+#define HASH_NONFATAL_OOM 1 /* a full table refuses one session, and does not end the relay */
 #include <uthash.h>
 
 #include "dock.h"
@@ -13,42 +14,57 @@
 #include "plane.h"
 #include "session.h"
 
-struct registry;
+struct entry_limits {
+    struct session_limits session;
+    uint64_t lifetime_ms, ticket_ms;
+    size_t n_streams, n_tickets;
+};
+
+struct entry;
+
+struct entry_host {
+    struct ev_loop *loop;
+    struct entry_limits limits;
+    unsigned n_planes;   /* what the ids of tickets are routed by */
+    uint64_t n_unlisted; /* events in states that do not know them */
+    /* It is over: its port and its place are free. Free it, but not from inside. */
+    void (*on_ended)(void *userdata, struct entry *entry);
+    void *userdata;
+};
 
 struct entry {
     struct session session;
-    struct registry *registry;
+    struct entry_host *host;
     struct plane *plane;
-    struct dock *dock; /* the plane's; only handed over in letters */
+    struct dock *dock; /* the plane's once started; only handed over in letters */
     ev_timer timer;
     uint64_t n_streams, n_up, n_down; /* ended streams and their bytes */
     UT_hash_handle by_rid, by_serial;
-    struct gt_list dead; /* of the registry, once it has ended */
+    struct gt_list dead;
 };
 
-/* In the registry's tables from now on. Takes *fd, a listener at @port, once it succeeds; NULL when
- * there is no memory. */
-struct entry *entry_new(struct registry *registry, struct plane *plane, const uint8_t *rid,
-                        uint16_t port, int *fd);
-/* One that has ended. */
+/* Takes *fd, the listener on @port, unless it returns NULL (no memory). Nothing listens yet. */
+struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
+                        uint64_t serial, struct plane *plane, uint16_t port, int *fd);
+/* Hands its dock to the plane. -ENOMEM. */
+int entry_start(struct entry *entry) GT_MUST_CHECK;
+/* One that was not started, or has ended. */
 struct entry *entry_free(struct entry *entry);
-/* The relay ends it. */
-void entry_stop(struct entry *entry, enum gt_code code);
 
-/* Who is here in that role, or NULL. */
+/* Who sits in this role's slot now, or NULL. */
 struct member *entry_member(struct entry *entry, enum gt_role role);
 
-/* What members ask: RENDEZVOUS of any, and from those that are in it OPEN, STREAM_END, BYE. */
+/* What its members ask. @member sits in it, but for entry_register. */
 void entry_register(struct entry *entry, struct member *member,
                     const struct gt_control_frame *frame);
 void entry_open(struct entry *entry, struct member *member, uint32_t stream, uint32_t attempt);
-void entry_tell_end(struct entry *entry, const struct member *member,
-                    const struct gt_control_frame *frame);
+void entry_stream_end(struct entry *entry, struct member *member,
+                      const struct gt_control_frame *frame);
 void entry_bye(struct entry *entry, struct member *member);
-/* Its control connection is gone. */
+/* The member's connection went away. */
 void entry_lose(struct entry *entry, struct member *member);
-
-/* PAIRED or ENDED. */
+/* The relay ends it. */
+void entry_stop(struct entry *entry, enum gt_code code);
+/* PAIRED and ENDED, from its plane. */
 void entry_on_letter(struct entry *entry, const struct letter *letter);
-/* One log line. */
 void entry_show(const struct entry *entry);

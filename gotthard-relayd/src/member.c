@@ -11,8 +11,7 @@
 
 #define MEMBER_LINGER_MS 1000 /* for the last frames */
 #define MEMBER_PAUSE_MS  250
-#define MEMBER_READS     64               /* per turn: the others want theirs, too */
-#define MEMBER_OUT_STOP  (MEMBER_OUT / 2) /* above it, it is not read */
+#define MEMBER_READS     64 /* per turn: the others want theirs, too */
 #define MEMBER_VERSION   GT_CONTROL_VERSION
 
 static const uint8_t no_rid[GT_RID_SIZE];
@@ -91,7 +90,7 @@ static bool member_is_read(const struct member *member)
     case MEMBER_HANDSHAKE:
     case MEMBER_HELLO:
     case MEMBER_CLOSING: return true;
-    case MEMBER_READY: return member->n_out < MEMBER_OUT_STOP;
+    case MEMBER_READY: return member->wire.n_out < WIRE_OUT_STOP;
     case MEMBER_PAUSED:
     case MEMBER_STUCK:
     case MEMBER_DEAD: return false;
@@ -117,11 +116,11 @@ static void member_watch(struct member *member)
     struct ev_loop *loop = member->host->loop;
     int events = member_is_read(member) ? EV_READ : 0;
 
-    if (member->tls && gt_tls_wants_write(member->tls))
+    if (wire_wants_write(&member->wire))
         events |= EV_WRITE;
     if ((member->io.events & (EV_READ | EV_WRITE)) != events || !ev_is_active(&member->io)) {
         ev_io_stop(loop, &member->io);
-        ev_io_set(&member->io, member->fd, events);
+        ev_io_set(&member->io, member->wire.fd, events);
         if (events && member->state != MEMBER_DEAD)
             ev_io_start(loop, &member->io);
     }
@@ -164,8 +163,7 @@ static void member_drop(struct member *member, const char *why)
         member->why = why;
     member_enter(member, MEMBER_DEAD);
     member_log_end(member);
-    member->tls = gt_tls_free(member->tls);
-    gt_close(&member->fd);
+    wire_deinit(&member->wire);
     quota_release(&member->charge);
     gt_list_unlink(&member->dirty);
     gt_list_unlink(&member->of_host);
@@ -175,22 +173,19 @@ static void member_drop(struct member *member, const char *why)
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
-void member_send(struct member *member, const struct gt_control_frame *frame)
+static void member_soil(struct member *member)
 {
-    uint8_t bytes[GT_CONTROL_FRAME_MAX];
-
-    if (member_is_over(member))
-        return;
-    size_t n = gt_control_encode(frame, bytes);
-    if (n <= MEMBER_OUT - member->n_out) {
-        memcpy(member->out + member->n_out, bytes, n);
-        member->n_out += n;
-    } else {
-        member_enter(member, MEMBER_STUCK);
-    }
-    gt_wipe(bytes, sizeof(bytes));
     gt_list_unlink(&member->dirty);
     gt_list_append(&member->host->dirty, &member->dirty);
+}
+
+void member_send(struct member *member, const struct gt_control_frame *frame)
+{
+    if (member_is_over(member))
+        return;
+    if (wire_send(&member->wire, frame))
+        member_enter(member, MEMBER_STUCK);
+    member_soil(member);
 }
 
 void member_send_code(struct member *member, enum gt_control_type type, const uint8_t *rid,
@@ -202,32 +197,12 @@ void member_send_code(struct member *member, enum gt_control_type type, const ui
     member_send(member, &frame);
 }
 
-/* What the queue holds goes into one record, once the one before it is out. False: it is dead. */
-static bool member_flush(struct member *member)
-{
-    int r = gt_tls_flush(member->tls);
-
-    if (r == 0 && member->n_out) {
-        r = gt_tls_write(member->tls, member->out, member->n_out);
-        if (r == 0) {
-            gt_wipe(member->out, member->n_out);
-            member->n_out = 0;
-            r = gt_tls_flush(member->tls);
-        }
-    }
-    if (r == 0 || r == GT_TLS_E_AGAIN)
-        return true;
-    member_drop(member, gt_tls_why(member->tls));
-    return false;
-}
-
 void member_close(struct member *member, const char *why)
 {
     if (member_is_over(member))
         return;
     member->why = why;
-    gt_list_unlink(&member->dirty);
-    gt_list_append(&member->host->dirty, &member->dirty);
+    member_soil(member);
     member_enter(member, MEMBER_CLOSING);
 }
 
@@ -237,29 +212,32 @@ void member_fail(struct member *member, enum gt_code code, const uint8_t *rid, c
     member_close(member, why);
 }
 
-/* All is queued in TLS: close_notify behind it, then the FIN, then wait for theirs. */
-static void member_finish(struct member *member)
-{
-    if (member->n_out || gt_tls_wants_write(member->tls))
-        return;
-    gt_tls_close(member->tls);
-    if (!gt_tls_wants_write(member->tls))
-        shutdown(member->fd, SHUT_WR);
-}
-
 static void member_settle(struct member *member)
 {
     gt_list_unlink(&member->dirty);
     if (member->state == MEMBER_STUCK)
         member_drop(member, "does not read");
-    if (member->state == MEMBER_DEAD || !member_flush(member))
+    if (member->state == MEMBER_DEAD)
         return;
-    if (member->state == MEMBER_CLOSING)
-        member_finish(member);
-    member_watch(member);
+    int r =
+        member->state == MEMBER_CLOSING ? wire_finish(&member->wire) : wire_flush(&member->wire);
+    if (r)
+        member_drop(member, gt_tls_why(member->wire.tls));
+    else
+        member_watch(member);
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
+
+/* How many connections prove the same identity now, this one among them? */
+static size_t member_n_alike(const struct member *member)
+{
+    size_t n = 0;
+
+    gt_list_for_each_safe (at, next, &member->host->living)
+        n += !strcmp(gt_list_entry(at, struct member, of_host)->identity, member->identity);
+    return n;
+}
 
 static void member_on_hello(struct member *member, const struct gt_control_frame *frame)
 {
@@ -269,6 +247,10 @@ static void member_on_hello(struct member *member, const struct gt_control_frame
 
     if (frame->hello.version_min > MEMBER_VERSION || frame->hello.version_max < MEMBER_VERSION) {
         member_fail(member, GT_CODE_VERSION, NULL, "no version in common");
+        return;
+    }
+    if (member_n_alike(member) > host->limits.n_per_identity) {
+        member_fail(member, GT_CODE_LIMIT, NULL, "too many connections of this identity");
         return;
     }
     welcome.welcome.version = MEMBER_VERSION;
@@ -328,20 +310,16 @@ static void member_on_frame(struct member *member, const struct gt_control_frame
     }
 }
 
-/* May one more frame be read now? Two seconds' worth may come at once. */
-static bool member_spend(struct member *member)
+/* What it may read by now: two seconds' worth may come at once. False: nothing. */
+static bool member_earn(struct member *member)
 {
-    uint64_t now = now_ms(),
-             earned = (now - member->tokens_at) * member->host->limits.n_frames / 1000;
-    unsigned max = 2 * member->host->limits.n_frames;
+    uint64_t now = now_ms(), n_frames = member->host->limits.n_frames;
+    uint64_t earned = (now - member->tokens_at) * n_frames / 1000;
 
-    if (earned) {
-        member->tokens = (unsigned)GT_MIN(member->tokens + earned, (uint64_t)max);
-        member->tokens_at = now;
-    }
-    if (!member->tokens)
+    if (!earned)
         return false;
-    member->tokens--;
+    member->tokens = (unsigned)GT_MIN(earned, 2 * n_frames);
+    member->tokens_at = now;
     return true;
 }
 
@@ -350,76 +328,65 @@ static bool member_is_decoding(const struct member *member)
     return member->state == MEMBER_HELLO || member->state == MEMBER_READY;
 }
 
-/* One frame out of the buffer. False: none, or not now. */
-static bool member_decode(struct member *member)
+/* Acts on the frames that are here. False: it is not to be read on. */
+static bool member_take_frames(struct member *member)
 {
     struct gt_control_frame frame;
-    size_t used = 0;
-    int r = gt_control_decode(member->in, member->n_in, &frame, &used);
+    int r = 0;
 
-    if (r == GT_CONTROL_E_SHORT)
-        return false;
-    if (r == GT_CONTROL_E_BAD) {
-        member_fail(member, GT_CODE_PROTOCOL, NULL, "an ill-formed frame");
-        return false;
-    }
-    if (!member_spend(member)) {
-        member_enter(member, MEMBER_PAUSED);
-        return false;
-    }
-    member->n_in -= used;
-    memmove(member->in, member->in + used, member->n_in);
-    if (r == 0)
+    while (member_is_decoding(member) && wire_has_room(&member->wire)) {
+        if (!member->tokens && !member_earn(member)) {
+            member_enter(member, MEMBER_PAUSED);
+            return false;
+        }
+        r = wire_decode(&member->wire, &frame);
+        if (r == WIRE_E_AGAIN)
+            return true;
+        if (r) {
+            member_fail(member, GT_CODE_PROTOCOL, NULL, "an ill-formed frame");
+            return false;
+        }
+        member->tokens--;
         member_on_frame(member, &frame);
-    return member_is_decoding(member);
-}
-
-/* Is there room for answers? If not, the socket's writability brings us back. */
-static bool member_has_room(struct member *member)
-{
-    if (member->n_out < MEMBER_OUT_STOP)
-        return true;
-    return member_flush(member) && member->n_out < MEMBER_OUT_STOP;
-}
-
-/* More into the buffer. False: nothing more now. */
-static bool member_receive(struct member *member)
-{
-    size_t n = 0;
-    int r =
-        gt_tls_read(member->tls, member->in + member->n_in, sizeof(member->in) - member->n_in, &n);
-
-    if (r == GT_TLS_E_AGAIN)
-        return false;
-    if (r) {
-        member_drop(member, r == GT_TLS_E_CLOSED ? "closed" : gt_tls_why(member->tls));
-        return false;
     }
-    member->n_in += n;
-    member->heard_at = now_ms();
-    return true;
+    return false;
 }
 
-/* Reads until there is nothing more, or it has said too much for now. */
+/* What TLS holds wakes nobody up: the timer does, after the others have had their turn. */
+static void member_read_on_soon(struct member *member)
+{
+    if (!member_is_decoding(member) || !gt_tls_has_pending(member->wire.tls))
+        return;
+    ev_timer_stop(member->host->loop, &member->timer);
+    ev_timer_set(&member->timer, 0, 0);
+    ev_timer_start(member->host->loop, &member->timer);
+}
+
+/* Reads until there is nothing more, or it has said too much for now, or it does not listen. */
 static void member_read(struct member *member)
 {
     unsigned n_reads = 0;
+    int r = 0;
 
-    while (member_is_decoding(member) && member_has_room(member)) {
-        if (member_decode(member))
-            continue;
-        if (n_reads++ == MEMBER_READS || !member_is_decoding(member) || !member_receive(member))
+    while (n_reads < MEMBER_READS && member_take_frames(member)) {
+        r = wire_read(&member->wire);
+        if (r)
             break;
+        n_reads++;
+        member->heard_at = now_ms();
+        member->tokens -= member->tokens > 0; /* what is skipped costs as well */
     }
-    if (member->state != MEMBER_DEAD)
+    if (r == WIRE_E_CLOSED || r == WIRE_E_BROKEN)
+        member_drop(member, r == WIRE_E_CLOSED ? "closed" : gt_tls_why(member->wire.tls));
+    else
         member_settle(member);
-    if (n_reads > MEMBER_READS && member_is_decoding(member) && gt_tls_has_pending(member->tls))
-        ev_feed_event(member->host->loop, &member->io, EV_READ); /* what TLS holds wakes nobody */
+    if (n_reads == MEMBER_READS)
+        member_read_on_soon(member);
 }
 
 static void member_on_proved(struct member *member)
 {
-    struct gt_span identity = gt_tls_identity(member->tls);
+    struct gt_span identity = gt_tls_identity(member->wire.tls);
 
     quota_know(&member->charge);
     if (!gt_key_parse_identity(identity, &member->role, member->name)) {
@@ -434,7 +401,7 @@ static void member_on_proved(struct member *member)
 
 static void member_shake(struct member *member)
 {
-    int r = gt_tls_handshake(member->tls);
+    int r = gt_tls_handshake(member->wire.tls);
 
     if (r == 0) {
         member_on_proved(member);
@@ -442,20 +409,8 @@ static void member_shake(struct member *member)
         member_watch(member);
     } else {
         quota_punish(&member->charge, QUOTA_FAILED, now_ms());
-        member_drop(member, gt_tls_why(member->tls));
+        member_drop(member, gt_tls_why(member->wire.tls));
     }
-}
-
-/* Whatever still comes is thrown away, until they have closed too. */
-static void member_linger(struct member *member)
-{
-    uint8_t waste[4096];
-    ssize_t n = recv(member->fd, waste, sizeof(waste), MSG_DONTWAIT);
-
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        member_drop(member, "closed");
-    else if (member->n_out || gt_tls_wants_write(member->tls))
-        member_settle(member);
 }
 
 static void member_on_ready(struct ev_loop *loop, ev_io *io, int events)
@@ -468,7 +423,12 @@ static void member_on_ready(struct ev_loop *loop, ev_io *io, int events)
     case MEMBER_READY: member_read(member); break;
     case MEMBER_PAUSED:
     case MEMBER_STUCK: member_settle(member); break;
-    case MEMBER_CLOSING: member_linger(member); break;
+    case MEMBER_CLOSING:
+        if (wire_linger(&member->wire) == WIRE_E_CLOSED)
+            member_drop(member, "closed");
+        else if (wire_wants_write(&member->wire) || member->wire.n_out)
+            member_settle(member);
+        break;
     case MEMBER_DEAD: break;
     }
 }
@@ -501,6 +461,11 @@ static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct member *member = gt_container_of(timer, struct member, timer);
 
+    if (member_is_decoding(member) && now_ms() < member_deadline(member)) {
+        member_arm(member);
+        member_read(member);
+        return;
+    }
     switch (member->state) {
     case MEMBER_HANDSHAKE:
         quota_punish(&member->charge, QUOTA_TIMEOUT, now_ms());
@@ -531,6 +496,11 @@ void member_unseat(struct member *member)
         member_arm(member);
 }
 
+void member_tire(struct member *member)
+{
+    member->tokens -= GT_MIN(member->tokens, member->host->limits.n_frames / 10);
+}
+
 /* --- birth and burial ------------------------------------------------------------------------- */
 
 static int member_tls(struct member_host *host, int fd, struct gt_tls **ret)
@@ -553,14 +523,14 @@ void member_new(struct member_host *host, int fd, const struct gt_addr *addr, ui
 {
     struct member *member = calloc(1, sizeof(*member));
 
-    if (!member || member_tls(host, fd, &member->tls)) {
+    if (!member || member_tls(host, fd, &member->wire.tls)) {
         free(member);
         gt_close(&fd);
         quota_release(charge);
         return;
     }
     member->host = host;
-    member->fd = fd;
+    member->wire.fd = fd;
     member->addr = *addr;
     member->tokens = 2 * host->limits.n_frames;
     member->entered_at = member->tokens_at = since;

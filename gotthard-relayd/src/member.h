@@ -11,13 +11,10 @@
 
 #include <ev.h>
 
-#include "gotthard/control.h"
 #include "gotthard/sock.h"
-#include "gotthard/tls.h"
 #include "now.h"
 #include "quota.h"
-
-#define MEMBER_OUT (16 * 1024) /* one TLS record */
+#include "wire.h"
 
 enum member_state {
     MEMBER_HANDSHAKE,
@@ -33,7 +30,8 @@ struct member;
 
 struct member_limits {
     uint64_t handshake_ms, hello_ms, heartbeat_ms, dead_ms, unseated_ms, lifetime_ms;
-    unsigned n_frames; /* per second */
+    unsigned n_frames;     /* per second */
+    size_t n_per_identity; /* connections */
     uint16_t n_streams;
 };
 
@@ -55,10 +53,8 @@ struct member_host {
 struct member {
     enum member_state state;
     struct member_host *host;
-    int fd;
     struct gt_addr addr;
     struct quota_charge charge;
-    struct gt_tls *tls;
     char identity[GT_IDENTITY_MAX + 1]; /* "g1:o:alice" */
     enum gt_role role;
     char name[GT_NAME_MAX + 1];
@@ -70,9 +66,7 @@ struct member {
     uint64_t tokens_at;
     const char *why; /* it ended */
     struct gt_list of_host, dirty;
-    size_t n_in, n_out;
-    uint8_t in[2 * GT_CONTROL_FRAME_MAX];
-    uint8_t out[MEMBER_OUT];
+    struct wire wire;
 };
 
 void member_host_init(struct member_host *host, struct ev_loop *loop);
@@ -94,6 +88,8 @@ void member_send_code(struct member *member, enum gt_control_type type, const ui
                       enum gt_code code);
 void member_seat(struct member *member);
 void member_unseat(struct member *member);
+/* It asked for something costly: as many frames less this second as make it ten a second. */
+void member_tire(struct member *member);
 /* Sends what is queued, says goodbye in TLS and closes; 1 s at most. @why (static) for the log. */
 void member_close(struct member *member, const char *why);
 /* ERROR with @code first. */

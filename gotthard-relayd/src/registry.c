@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What a client may ask and what it gets. A refusal that concerns a session is an ERROR with its
- * rid, one that concerns a stream a STREAM_END with its number; both leave the connection alone.
- * What no honest client sends closes the connection. A session that is not the asker's own looks
- * like one that does not exist.
+ * What a client may ask, and whom it concerns. What no honest client sends closes the connection; a
+ * session that is not the asker's own looks like one that does not exist.
  */
 #include "registry.h"
 
@@ -46,6 +44,26 @@ static size_t registry_n_of(struct registry *registry, const struct member *memb
         n += !strcmp(session_slot(&entry->session, member->role)->name, member->name);
     return n;
 }
+
+/* Into both tables. */
+static int registry_enlist(struct registry *registry, struct entry *entry)
+{
+    HASH_ADD(by_rid, registry->by_rid, session.rid, GT_RID_SIZE, entry);
+    if (entry->by_rid.tbl)
+        HASH_ADD(by_serial, registry->by_serial, session.serial, sizeof(uint64_t), entry);
+    return entry->by_rid.tbl && entry->by_serial.tbl ? 0 : -ENOMEM;
+}
+
+/* Out of those that it is in. */
+static void registry_delist(struct registry *registry, struct entry *entry)
+{
+    if (entry->by_rid.tbl)
+        HASH_DELETE(by_rid, registry->by_rid, entry);
+    if (entry->by_serial.tbl)
+        HASH_DELETE(by_serial, registry->by_serial, entry);
+}
+
+/* --- the birth of a session ------------------------------------------------------------------- */
 
 /* A listener on a free port of the range; ports that others hold rest for a while. 0, or a code. */
 static enum gt_code registry_listen(struct registry *registry, uint16_t hint, int *ret_fd,
@@ -92,8 +110,14 @@ static enum gt_code registry_open_session(struct registry *registry,
     if (!quota_take_fd(registry->quota))
         return GT_CODE_LIMIT;
     enum gt_code code = registry_listen(registry, frame->rendezvous.port_hint, &fd, &port);
-    struct entry *entry =
-        code ? NULL : entry_new(registry, registry_choose_plane(registry), frame->rid, port, &fd);
+    struct entry *entry = NULL;
+    if (!code)
+        entry = entry_new(&registry->entries, frame->rid, ++registry->serial,
+                          registry_choose_plane(registry), port, &fd);
+    if (entry && (registry_enlist(registry, entry) || entry_start(entry))) {
+        registry_delist(registry, entry);
+        entry = entry_free(entry);
+    }
     if (!entry) {
         quota_give_fd(registry->quota);
         if (!code)
@@ -120,6 +144,16 @@ static enum gt_code registry_admit(struct registry *registry, const struct membe
 
 /* --- what members ask ------------------------------------------------------------------------- */
 
+static void registry_warn_no_port(const struct registry *registry, const struct member *member)
+{
+    static struct gt_log_rate rate;
+    unsigned left_out;
+
+    if (gt_log_is_allowed(&rate, 1, &left_out))
+        gt_warn("member=%s refused left-out=%u reason=\"all ports %u to %u are taken or resting\"",
+                member->identity, left_out, registry->ports.from, registry->ports.to);
+}
+
 static void registry_on_rendezvous(struct registry *registry, struct member *member,
                                    const struct gt_control_frame *frame)
 {
@@ -128,11 +162,12 @@ static void registry_on_rendezvous(struct registry *registry, struct member *mem
         entry && !strcmp(session_slot(&entry->session, member->role)->name, member->name);
     enum gt_code code = is_here ? GT_CODE_NONE : registry_admit(registry, member, !entry);
 
-    if (!code && !entry)
+    if (!code && !entry) {
+        member_tire(member);
         code = registry_open_session(registry, frame, &entry);
+    }
     if (code == GT_CODE_NO_PORT)
-        gt_warn("member=%s refused reason=\"all ports %u to %u are taken or resting\"",
-                member->identity, registry->ports.from, registry->ports.to);
+        registry_warn_no_port(registry, member);
     if (code)
         member_send_code(member, GT_CONTROL_ERROR, frame->rid, code);
     else
@@ -144,12 +179,15 @@ static void registry_on_open(struct registry *registry, struct member *member,
 {
     struct entry *entry = registry_find_own(registry, member, frame->rid);
 
-    if (member->role != GT_ROLE_OPERATOR)
+    if (member->role != GT_ROLE_OPERATOR) {
         member_fail(member, GT_CODE_PROTOCOL, frame->rid, "OPEN by a device");
-    else if (!entry)
+        return;
+    }
+    if (!entry) {
         member_send_code(member, GT_CONTROL_ERROR, frame->rid, GT_CODE_NO_SESSION);
-    else
-        entry_open(entry, member, frame->open.stream, frame->open.attempt);
+        return;
+    }
+    entry_open(entry, member, frame->open.stream, frame->open.attempt);
 }
 
 static void registry_on_stream_end(struct registry *registry, struct member *member,
@@ -158,7 +196,7 @@ static void registry_on_stream_end(struct registry *registry, struct member *mem
     struct entry *entry = registry_find_own(registry, member, frame->rid);
 
     if (entry)
-        entry_tell_end(entry, member, frame);
+        entry_stream_end(entry, member, frame);
 }
 
 static void registry_on_bye_to_all(struct registry *registry, struct member *member)
@@ -209,9 +247,10 @@ void registry_on_gone(struct registry *registry, struct member *member)
 {
     struct entry *entry, *next;
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next)
+    HASH_ITER (by_serial, registry->by_serial, entry, next) {
         if (entry_member(entry, member->role) == member)
             entry_lose(entry, member);
+    }
 }
 
 /* --- what planes report ----------------------------------------------------------------------- */
@@ -227,18 +266,37 @@ void registry_on_letter(struct registry *registry, const struct letter *letter)
 
 /* --- the registry ----------------------------------------------------------------------------- */
 
+static void registry_on_ended(void *userdata, struct entry *entry)
+{
+    struct registry *registry = userdata;
+
+    registry_delist(registry, entry);
+    ports_give_back(&registry->ports, entry->session.port, now_ms());
+    gt_list_append(&registry->dead, &entry->dead);
+}
+
 int registry_init(struct registry *registry, struct ev_loop *loop, struct quota *quota,
                   uint16_t ports_from, uint16_t ports_to, uint64_t rest_ms)
 {
-    *registry = (struct registry){.loop = loop, .quota = quota};
+    *registry = (struct registry){
+        .quota = quota,
+        .entries = {.loop = loop, .on_ended = registry_on_ended, .userdata = registry}};
     gt_list_init(&registry->dead);
     return ports_init(&registry->ports, ports_from, ports_to, rest_ms);
 }
 
+void registry_set_planes(struct registry *registry, struct plane **planes, size_t n_planes)
+{
+    registry->planes = planes;
+    registry->n_planes = n_planes;
+    registry->entries.n_planes = (unsigned)n_planes;
+}
+
 void registry_bury(struct registry *registry)
 {
-    gt_list_for_each_safe (at, next, &registry->dead)
+    gt_list_for_each_safe (at, next, &registry->dead) {
         entry_free(gt_list_entry(at, struct entry, dead));
+    }
 }
 
 void registry_deinit(struct registry *registry)
@@ -276,6 +334,7 @@ void registry_show(const struct registry *registry)
 {
     struct entry *entry, *next;
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next)
+    HASH_ITER (by_serial, registry->by_serial, entry, next) {
         entry_show(entry);
+    }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The sessions of the relay: who is in which, what members ask for, what planes report, and what
- * becomes of it (entry.h). It lives in the control thread.
+ * The sessions of the relay, by rid and by number, and their ports: which one a frame or a letter
+ * is about, and who may have one more. It lives in the control thread.
  */
 #pragma once
 
@@ -9,9 +9,7 @@
 #include "ports.h"
 
 struct registry_limits {
-    struct session_limits session;
-    uint64_t lifetime_ms, ticket_ms;
-    size_t n_sessions, n_sessions_per_identity, n_streams, n_tickets;
+    size_t n_sessions, n_sessions_per_identity;
 };
 
 enum registry_state {
@@ -22,7 +20,6 @@ enum registry_state {
 
 struct registry {
     enum registry_state state;
-    struct ev_loop *loop;
     struct quota *quota;
     struct ports ports;
     struct plane **planes; /* borrows */
@@ -32,12 +29,15 @@ struct registry {
     struct entry *by_rid, *by_serial;
     struct gt_list dead;
     uint64_t serial;
-    uint64_t n_born, n_unlisted; /* sessions; events in states that do not know them */
+    struct entry_host entries; /* what each session needs of this */
+    uint64_t n_born;
 };
 
-/* @planes is set before the first session. */
+/* registry_set_planes before the first session. */
 int registry_init(struct registry *registry, struct ev_loop *loop, struct quota *quota,
                   uint16_t ports_from, uint16_t ports_to, uint64_t rest_ms) GT_MUST_CHECK;
+/* Borrows @planes. */
+void registry_set_planes(struct registry *registry, struct plane **planes, size_t n_planes);
 void registry_deinit(struct registry *registry);
 /* Frees what ended; before the loop sleeps. */
 void registry_bury(struct registry *registry);

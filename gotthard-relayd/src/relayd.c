@@ -12,18 +12,14 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
-#include "budget.h"
+#include "door.h"
 #include "gotthard/log.h"
 #include "gotthard/notify.h"
 #include "limits.h"
 #include "registry.h"
 #include "status.h"
 
-#define N_LISTENERS_MAX     8
-#define N_PLANES_MAX        64
-#define BACKLOG             1024
 #define RELAYD_RECONNECT_MS 1000
 #define RELAYD_TRY_FOR_MS   60000
 #define RELAYD_FLUSH_S      1.0 /* for the last frames */
@@ -43,15 +39,13 @@ struct relayd {
     struct ev_loop *loop;
     struct gt_tls_context *tls;
     struct quota quota;
-    struct plane *planes[N_PLANES_MAX];
+    struct plane *planes[BUDGET_PLANES_MAX];
     size_t n_planes;
     struct mailbox inbox;
     struct registry registry;
     struct member_host members;
     struct stranger_host strangers;
-    struct listener listeners[N_LISTENERS_MAX];
-    size_t n_listeners;
-    struct spare spare;
+    struct door door;
     struct gt_watchdog watchdog;
     ev_signal on_term, on_int, on_hup, on_usr1;
     ev_timer stop;
@@ -83,6 +77,8 @@ static bool relayd_previous_psk(void *userdata, struct gt_span identity, uint8_t
            relayd_derive(&relayd->keys.previous, identity, ret_psk);
 }
 
+/* --- settings --------------------------------------------------------------------------------- */
+
 /* All limits that live in this thread. */
 static void relayd_apply(struct relayd *relayd)
 {
@@ -92,9 +88,10 @@ static void relayd_apply(struct relayd *relayd)
     quota_change(&relayd->quota, &quota_limits);
     relayd->strangers.first_ms = s->handshake_ms;
     relayd->strangers.join_ms = s->join_ms;
+    relayd->members.limits = limits_of_member(s);
     relayd->members.previous_psk = relayd->keys.n == SETTINGS_TWO_KEYS ? relayd_previous_psk : NULL;
-    relayd->members.limits = limits_of_members(s);
     relayd->registry.limits = limits_of_registry(s);
+    relayd->registry.entries.limits = limits_of_entry(s);
 }
 
 static void relayd_log_level(const struct settings *settings)
@@ -190,13 +187,6 @@ static bool relayd_on_join(void *userdata, struct stranger *stranger)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-static void relayd_stop_listening(struct relayd *relayd)
-{
-    for (size_t i = 0; i < relayd->n_listeners; i++)
-        listener_stop(&relayd->listeners[i]);
-    relayd->n_listeners = 0;
-}
-
 static void relayd_close(struct relayd *relayd)
 {
     relayd->state = RELAYD_CLOSING;
@@ -228,7 +218,7 @@ static void relayd_drain(struct relayd *relayd)
     gt_notify("STOPPING=1\nSTATUS=Draining");
     gt_info("draining sessions=%zu", registry_n_sessions(&relayd->registry));
     relayd->state = RELAYD_DRAINING;
-    relayd_stop_listening(relayd);
+    door_close(&relayd->door);
     registry_drain(&relayd->registry);
     frame.restarting.reconnect_in_ms = RELAYD_RECONNECT_MS;
     frame.restarting.try_for_ms = RELAYD_TRY_FOR_MS;
@@ -312,7 +302,7 @@ static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
     }
     relayd_log_level(relayd->settings);
     relayd_apply(relayd);
-    struct plane_limits limits = limits_of_planes(relayd->settings);
+    struct plane_limits limits = limits_of_plane(relayd->settings);
     for (size_t i = 0; i < relayd->n_planes; i++)
         if (plane_change(relayd->planes[i], &limits))
             gt_warn("plane=%zu keeps its old limits reason=\"no memory\"", i);
@@ -323,8 +313,16 @@ static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
 static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
 {
     struct relayd *relayd = signal->data;
+    const struct status status = {
+        .registry = &relayd->registry,
+        .members = &relayd->members,
+        .quota = &relayd->quota,
+        .planes = relayd->planes,
+        .n_planes = relayd->n_planes,
+        .n_wakeups = ev_iteration(loop),
+    };
 
-    status_show(&relayd->registry, &relayd->members, &relayd->quota);
+    status_log(&status);
 }
 
 /* --- the start -------------------------------------------------------------------------------- */
@@ -355,7 +353,7 @@ static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
         .pipe_kind = strcmp(relayd->settings->splice, "off") ? PIPE_SPLICED : PIPE_COPIED,
         .pipe_size = relayd->settings->pipe_size,
         .n_pipes_max = n_pipes,
-        .limits = limits_of_planes(relayd->settings),
+        .limits = limits_of_plane(relayd->settings),
     };
     size_t n_wanted = relayd->n_planes;
 
@@ -368,60 +366,9 @@ static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
     return 0;
 }
 
-/* Where to listen: "*" is every address of both families, or of IPv4 where there is no IPv6. */
-static int relayd_bind(const char *bind, uint16_t port, struct gt_addr *ret, int *ret_fd)
-{
-    const char *const hosts[] = {strcmp(bind, "*") ? bind : "::",
-                                 strcmp(bind, "*") ? bind : "0.0.0.0"};
-    int fd = -EINVAL;
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(hosts) && fd < 0; i++) {
-        if (gt_addr_parse(hosts[i], port, ret))
-            return -EINVAL;
-        fd = gt_sock_listen(ret, BACKLOG);
-        if (fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL)
-            break;
-    }
-    *ret_fd = fd;
-    return fd < 0 ? fd : 0;
-}
-
-static void relayd_listen_on(struct relayd *relayd, int fd)
-{
-    listener_start(&relayd->listeners[relayd->n_listeners++], relayd->loop, fd, &relayd->spare,
-                   relayd_on_accept, relayd);
-}
-
-/* The main listener: given by the service manager, or made here. Either way the address of the
- * sessions' ports is the configured one. */
-static int relayd_listen(struct relayd *relayd)
-{
-    const struct settings *s = relayd->settings;
-    unsigned n_given = gt_notify_listen_fds();
-    bool is_any = !strcmp(s->bind, "*");
-    int fd;
-
-    for (unsigned i = 0; i < n_given && i < N_LISTENERS_MAX; i++)
-        relayd_listen_on(relayd, 3 + (int)i);
-    if (n_given) {
-        if (!gt_addr_parse(is_any ? "::" : s->bind, 0, &relayd->registry.bind))
-            return 0;
-        gt_error("server.bind: \"%s\" is no address", s->bind);
-        return RELAYD_E_LISTEN;
-    }
-    int r = relayd_bind(s->bind, (uint16_t)s->port, &relayd->registry.bind, &fd);
-    if (r) {
-        gt_error_errno(r, "cannot listen on %s port %llu", s->bind, (unsigned long long)s->port);
-        return RELAYD_E_LISTEN;
-    }
-    relayd_listen_on(relayd, fd);
-    return 0;
-}
-
 static int relayd_init_parts(struct relayd *relayd)
 {
     mailbox_init(&relayd->inbox, relayd->loop, relayd_on_letter, relayd);
-    spare_init(&relayd->spare);
     int r = stranger_host_init(&relayd->strangers, relayd->loop, &relayd->quota);
     relayd->strangers.on_join = relayd_on_join;
     relayd->strangers.on_tls = relayd_on_tls;
@@ -442,20 +389,29 @@ static int relayd_init_parts(struct relayd *relayd)
     return r;
 }
 
+/* To the service manager and to people. */
+static void relayd_announce(const struct relayd *relayd, const struct budget *budget)
+{
+    const struct settings *s = relayd->settings;
+
+    gt_notify("READY=1\nSTATUS=Listening on port %llu", (unsigned long long)s->port);
+    gt_info("listening port=%llu ports=%llu-%llu threads=%zu connections=%zu pipes=%zu splice=%s "
+            "version=%s",
+            (unsigned long long)s->port, (unsigned long long)s->ports_from,
+            (unsigned long long)s->ports_to, relayd->n_planes, budget->n_connections,
+            budget->n_pipes * relayd->n_planes, s->splice, GOTTHARD_VERSION);
+}
+
 static int relayd_start(struct relayd *relayd)
 {
     const struct settings *s = relayd->settings;
     struct budget budget;
     uint64_t seed;
 
-    relayd->n_planes = budget_n_threads(s);
-    size_t n_descriptors = budget_n_descriptors(s);
-    if (budget_make(n_descriptors, relayd->n_planes, &budget)) {
-        gt_error("%zu file descriptors are too few: raise the limit to %zu at least", n_descriptors,
-                 budget_least(relayd->n_planes));
-        return RELAYD_E_SMALL;
-    }
-    int r = gt_random(&seed, sizeof(seed));
+    int r = budget_make(s, &budget) ? RELAYD_E_SMALL : 0;
+    relayd->n_planes = r ? 0 : budget.n_planes;
+    if (!r)
+        r = gt_random(&seed, sizeof(seed));
     if (!r)
         r = gt_random(relayd->members.boot_id, sizeof(relayd->members.boot_id));
     if (r)
@@ -463,26 +419,21 @@ static int relayd_start(struct relayd *relayd)
     quota_init(&relayd->quota, &(struct quota_limits){0}, budget.n_connections, seed);
     relayd_apply(relayd);
     r = relayd_start_planes(relayd, budget.n_pipes);
-    relayd->registry.planes = relayd->planes;
-    relayd->registry.n_planes = relayd->n_planes;
-    if (!r)
-        r = relayd_listen(relayd);
+    registry_set_planes(&relayd->registry, relayd->planes, relayd->n_planes);
+    if (!r && door_open(&relayd->door, relayd->loop, s->bind, (uint16_t)s->port, relayd_on_accept,
+                        relayd, &relayd->registry.bind))
+        r = RELAYD_E_LISTEN;
     if (r)
         return r;
     gt_watchdog_start(&relayd->watchdog, relayd->loop);
-    gt_notify("READY=1\nSTATUS=Listening on port %llu", (unsigned long long)s->port);
-    gt_info("listening port=%llu ports=%llu-%llu threads=%zu connections=%zu pipes=%zu splice=%s "
-            "version=%s",
-            (unsigned long long)s->port, (unsigned long long)s->ports_from,
-            (unsigned long long)s->ports_to, relayd->n_planes, budget.n_connections,
-            budget.n_pipes * relayd->n_planes, s->splice, GOTTHARD_VERSION);
+    relayd_announce(relayd, &budget);
     return 0;
 }
 
 /* In the order in which the parts need each other: sessions talk to planes and to members. */
 static void relayd_deinit(struct relayd *relayd)
 {
-    relayd_stop_listening(relayd);
+    door_close(&relayd->door);
     registry_deinit(&relayd->registry);
     member_host_deinit(&relayd->members);
     stranger_host_deinit(&relayd->strangers);
@@ -491,7 +442,6 @@ static void relayd_deinit(struct relayd *relayd)
     mailbox_drain(&relayd->inbox);
     mailbox_deinit(&relayd->inbox);
     registry_bury(&relayd->registry);
-    spare_deinit(&relayd->spare);
     quota_deinit(&relayd->quota);
     gt_watchdog_stop(&relayd->watchdog, relayd->loop);
     relayd->tls = gt_tls_context_free(relayd->tls);

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: ISC */
-/* What SIGUSR1 asks for: the relay in a few log lines, then one a plane and one a session. */
+/* What the relay is doing, in log lines: one for all of it, one a plane, one a session. */
 #pragma once
 
 #include "registry.h"
 
-void status_show(const struct registry *registry, const struct member_host *members,
-                 struct quota *quota);
+struct status { /* all borrowed */
+    const struct registry *registry;
+    const struct member_host *members;
+    struct quota *quota;
+    struct plane *const *planes;
+    size_t n_planes;
+    unsigned long n_wakeups; /* of the control thread */
+};
+
+void status_log(const struct status *status);

@@ -55,15 +55,14 @@ static int begin(void **state)
     assert_int_equal(plane_new(&settings, &world.plane), 0);
     assert_int_equal(registry_init(&world.registry, world.loop, &world.quota, 20000, 30000, 0), 0);
     assert_int_equal(gt_addr_parse("127.0.0.1", 0, &world.registry.bind), 0);
-    world.registry.planes = &world.plane;
-    world.registry.n_planes = 1;
-    world.registry.limits = (struct registry_limits){.session = {30000, 30000, 30000},
-                                                     .lifetime_ms = 60000,
-                                                     .ticket_ms = 30000,
-                                                     .n_sessions = 10,
-                                                     .n_sessions_per_identity = 10,
-                                                     .n_streams = 8,
-                                                     .n_tickets = 4};
+    registry_set_planes(&world.registry, &world.plane, 1);
+    world.registry.limits =
+        (struct registry_limits){.n_sessions = 10, .n_sessions_per_identity = 10};
+    world.registry.entries.limits = (struct entry_limits){.session = {30000, 30000, 30000},
+                                                          .lifetime_ms = 60000,
+                                                          .ticket_ms = 30000,
+                                                          .n_streams = 8,
+                                                          .n_tickets = 4};
     return 0;
 }
 
@@ -98,7 +97,7 @@ static struct member *member_unregistered(enum gt_role role, const char *name)
     member->host = &world.members;
     member->state = MEMBER_READY;
     member->role = role;
-    member->fd = -1;
+    member->wire.fd = -1;
     member->heard_at = member->unseated_at = now_ms();
     snprintf(member->name, sizeof(member->name), "%s", name);
     gt_key_identity(role, name, member->identity);
@@ -140,18 +139,19 @@ static unsigned n_queued(struct member *member, enum gt_control_type type)
     struct gt_control_frame frame;
     unsigned n = 0;
     size_t used;
-    for (size_t at = 0; at < member->n_out; at += used) {
-        assert_int_equal(gt_control_decode(member->out + at, member->n_out - at, &frame, &used), 0);
+    for (size_t at = 0; at < member->wire.n_out; at += used) {
+        assert_int_equal(
+            gt_control_decode(member->wire.out + at, member->wire.n_out - at, &frame, &used), 0);
         n += frame.type == type;
     }
-    member->n_out = 0;
+    member->wire.n_out = 0;
     gt_list_unlink(&member->dirty); /* there is no connection to flush to */
     return n;
 }
 
 static void fill(struct member *member)
 {
-    member->n_out = MEMBER_OUT - 10;
+    member->wire.n_out = WIRE_OUT - 10;
 }
 
 static void test_a_session_and_its_end(void **state)
@@ -183,7 +183,7 @@ static void test_the_end_reaches_nobody(void **state)
     registry_bury(&world.registry);
     member_host_settle(&world.members);
     assert_int_equal(world.members.n_members, 0);
-    assert_int_equal(world.registry.n_unlisted, 0);
+    assert_int_equal(world.registry.entries.n_unlisted, 0);
 }
 
 /* A ticket does not fit: the member is lost, and with it its session, but not at once. */
@@ -198,7 +198,7 @@ static void test_tickets_for_one_who_does_not_read(void **state)
     member_host_settle(&world.members);
     assert_int_equal(registry_n_sessions(&world.registry), 0);
     assert_int_equal(world.members.n_members, 0);
-    assert_int_equal(world.registry.n_unlisted, 0);
+    assert_int_equal(world.registry.entries.n_unlisted, 0);
 }
 
 /* No memory for a session is no reason for the relay to go, whichever part of it was refused. */
