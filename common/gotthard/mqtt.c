@@ -25,7 +25,8 @@
 enum mqtt_state {
     MQTT_WAITING, /* for the next attempt; the first is due at once */
     MQTT_TRYING,  /* at most connack_s */
-    MQTT_UP,      /* as long as the keep-alive is answered, which is the library's deadline */
+    MQTT_UP,      /* as long as the keep-alive is answered, which is the library's deadline;
+                     connack_s while a subscription is not granted */
     MQTT_OVER,    /* is_once, and it failed */
     MQTT_GONE,    /* freed inside a callback: no more than memory */
 };
@@ -54,17 +55,22 @@ struct gt_mqtt {
     unsigned n_ungranted;
 };
 
-static void mqtt_enter(struct gt_mqtt *mqtt, enum mqtt_state state, double timeout_s)
+static void mqtt_set_timer(struct gt_mqtt *mqtt, double timeout_s)
 {
-    gt_debug("mqtt=%s %s -> %s", mqtt->settings.client_id, state_names[mqtt->state],
-             state_names[state]);
-    mqtt->state = state;
     ev_timer_stop(mqtt->loop, &mqtt->timer);
     if (timeout_s < 0)
         return;
     ev_now_update(mqtt->loop);
     ev_timer_set(&mqtt->timer, timeout_s, 0);
     ev_timer_start(mqtt->loop, &mqtt->timer);
+}
+
+static void mqtt_enter(struct gt_mqtt *mqtt, enum mqtt_state state, double timeout_s)
+{
+    gt_debug("mqtt=%s %s -> %s", mqtt->settings.client_id, state_names[mqtt->state],
+             state_names[state]);
+    mqtt->state = state;
+    mqtt_set_timer(mqtt, timeout_s);
 }
 
 /* Doubles from @min_ms to four fifths of @max_ms, then up to a quarter more by chance: clients that
@@ -162,10 +168,12 @@ static void mqtt_on_up(struct gt_mqtt *mqtt)
 
 static void mqtt_on_granted(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
 {
-    if (report->reason >= GT_BROKER_FAILED)
+    if (report->reason >= GT_BROKER_FAILED) {
         mqtt_fail(mqtt, 0, "the broker refuses a subscription");
-    else if (mqtt->n_ungranted && --mqtt->n_ungranted == 0)
+    } else if (mqtt->n_ungranted && --mqtt->n_ungranted == 0) {
+        mqtt_set_timer(mqtt, -1);
         mqtt->events.on_subscribed(mqtt->userdata);
+    }
 }
 
 static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
@@ -316,7 +324,9 @@ int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
     int r = gt_broker_subscribe(mqtt->broker, filter);
-    if (r == 0)
-        mqtt->n_ungranted++;
-    return r;
+    if (r)
+        return r;
+    mqtt->n_ungranted++;
+    mqtt_set_timer(mqtt, mqtt->settings.connack_s);
+    return 0;
 }

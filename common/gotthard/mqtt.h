@@ -24,7 +24,7 @@ struct gt_mqtt_settings { /* all copied */
     const char *client_id;
     const char *username, *password; /* or NULL */
     unsigned keepalive_s;            /* >= 5 */
-    unsigned connack_s;              /* from the attempt's beginning; 0: 20 */
+    unsigned connack_s;              /* from the attempt's beginning, and for a SUBACK; 0: 20 */
     bool is_once; /* a command, not a service: the first failed attempt is final (on_down, no retry)
                    */
 };

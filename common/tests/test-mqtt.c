@@ -640,6 +640,24 @@ static void older_broker_is_understood(void **state)
     }
 }
 
+/* Nobody can reach a device that is connected and hears nothing. */
+static void subscription_is_not_answered(void **state)
+{
+    struct server server;
+    struct client client;
+    server_begin(&server, SERVER_REFUSES_V5);
+    client_init(&client, server.port, "unheard");
+    client.settings.connack_s = 1;
+    client_begin(&client);
+    wait_for(&client.n_up, 1, 10);
+    assert_int_equal(gt_mqtt_subscribe(client.mqtt, "some/topic"), 0);
+    wait_for(&client.n_down, 1, 10);
+    assert_string_equal(client.why, "no answer from the broker in time");
+    assert_int_equal(client.n_subscribed, 0);
+    gt_mqtt_free(client.mqtt);
+    server_end(&server);
+}
+
 /* Invariant I7: waiting costs nothing. */
 static void silence_is_quiet(void **state)
 {
@@ -778,6 +796,7 @@ int main(void)
         cmocka_unit_test(name_is_unknown),
         cmocka_unit_test(resolver_hangs),
         cmocka_unit_test(older_broker_is_understood),
+        cmocka_unit_test(subscription_is_not_answered),
         cmocka_unit_test(silence_is_quiet),
         cmocka_unit_test(tls_holds),
     };
