@@ -36,12 +36,13 @@ enum broker_state {
 };
 
 struct gt_broker {
-    pthread_mutex_t lock; /* of state, the queue and last_error */
-    pthread_cond_t ended;
+    pthread_mutex_t lock; /* of state, the queue, n_unanswered and last_error */
+    pthread_cond_t changed;
     enum broker_state state;
     pthread_t thread;
     struct gt_broker_report *first, **last;
-    size_t n_waiting; /* bytes in the queue */
+    size_t n_waiting;    /* bytes in the queue */
+    size_t n_unanswered; /* messages without their PUBACK */
     char last_error[160];
 
     struct ev_loop *loop; /* borrows, as long as not ABANDONED */
@@ -94,6 +95,16 @@ static bool broker_report(struct gt_broker *broker, struct gt_broker_report *rep
     if (!is_taken)
         free(report);
     return is_taken;
+}
+
+/* One more message that the broker has not acknowledged, or one less. */
+static void broker_count(struct gt_broker *broker, int change)
+{
+    pthread_mutex_lock(&broker->lock);
+    broker->n_unanswered += (size_t)change;
+    if (broker->n_unanswered == 0)
+        pthread_cond_signal(&broker->changed);
+    pthread_mutex_unlock(&broker->lock);
 }
 
 /* --- libmosquitto's callbacks, in the thread --------------------------------------------------
@@ -156,6 +167,7 @@ static void broker_on_puback(struct mosquitto *mosquitto, void *userdata, int id
         report->reason = reason;
     }
     broker_report(userdata, report);
+    broker_count(userdata, -1);
 }
 
 /* Called in either thread. The details of a failed handshake come this way and no other. */
@@ -208,7 +220,7 @@ static void broker_destroy(struct gt_broker *broker)
         free(report);
     }
     free(broker->end);
-    pthread_cond_destroy(&broker->ended);
+    pthread_cond_destroy(&broker->changed);
     pthread_mutex_destroy(&broker->lock);
     free(broker);
 }
@@ -275,7 +287,7 @@ static void broker_end(struct gt_broker *broker)
         *broker->last = gt_steal(&broker->end);
         broker->last = &end->next;
         ev_async_send(broker->loop, broker->heard);
-        pthread_cond_signal(&broker->ended);
+        pthread_cond_signal(&broker->changed);
     }
     pthread_mutex_unlock(&broker->lock);
     if (is_abandoned) {
@@ -402,7 +414,7 @@ static void init_locks(struct gt_broker *broker)
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&broker->ended, &monotonic);
+    pthread_cond_init(&broker->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&broker->lock, NULL);
 }
@@ -458,19 +470,25 @@ static struct timespec in_ms(unsigned ms)
     return at;
 }
 
-/* Asks a thread that can hear it to disconnect, and waits for it. */
+/*
+ * Asks a thread that can hear it to disconnect, and waits for it; before, for the acknowledgements
+ * that are on their way: one that comes between mosquitto_disconnect() and the packet that it
+ * queues is a breach of protocol to the library, which then hangs up without a word: our will.
+ */
 static void broker_leave(struct gt_broker *broker, unsigned patience_ms)
 {
     struct timespec until = in_ms(patience_ms);
     int err = 0;
     pthread_mutex_lock(&broker->lock);
+    while (broker->state == BROKER_TALKING && broker->n_unanswered > 0 && err == 0)
+        err = pthread_cond_timedwait(&broker->changed, &broker->lock, &until);
     bool is_talking = broker->state == BROKER_TALKING;
     pthread_mutex_unlock(&broker->lock);
     if (is_talking) /* wakes the thread too; a failure means that it is about to end */
         mosquitto_disconnect(broker->mosquitto);
     pthread_mutex_lock(&broker->lock);
     while (broker->state == BROKER_TALKING && err == 0)
-        err = pthread_cond_timedwait(&broker->ended, &broker->lock, &until);
+        err = pthread_cond_timedwait(&broker->changed, &broker->lock, &until);
     pthread_mutex_unlock(&broker->lock);
 }
 
@@ -517,6 +535,9 @@ static int to_errno(int rc)
         return 0;
     if (rc == MOSQ_ERR_NOMEM)
         return -ENOMEM;
+    if (rc == MOSQ_ERR_OVERSIZE_PACKET || rc == MOSQ_ERR_QOS_NOT_SUPPORTED ||
+        rc == MOSQ_ERR_RETAIN_NOT_SUPPORTED)
+        return -EOPNOTSUPP; /* as its CONNACK said */
     return rc == MOSQ_ERR_NO_CONN || rc == MOSQ_ERR_CONN_LOST ? -ENOTCONN : -EINVAL;
 }
 
@@ -527,10 +548,13 @@ int gt_broker_publish(struct gt_broker *broker, const char *topic, struct gt_spa
     int id = 0, rc = 0;
     if (broker->is_v5 && expiry_s)
         rc = mosquitto_property_add_int32(&properties, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, expiry_s);
+    broker_count(broker, 1);
     if (rc == 0)
         rc = mosquitto_publish_v5(broker->mosquitto, &id, topic, (int)payload.n, payload.data, QOS,
                                   is_retained, properties);
     mosquitto_property_free_all(&properties);
+    if (rc)
+        broker_count(broker, -1);
     if (rc)
         return to_errno(rc);
     *ret_id = id;

@@ -57,7 +57,8 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
 /* The oldest report, to be freed by the caller, or NULL. Takes NULL. */
 struct gt_broker_report *gt_broker_take(struct gt_broker *broker);
 
-/* -ENOTCONN, -EINVAL, -ENOMEM. QoS 1. */
+/* -ENOTCONN, -EOPNOTSUPP (this broker takes nothing so large, or of this kind), -EINVAL, -ENOMEM.
+ * QoS 1. */
 int gt_broker_publish(struct gt_broker *broker, const char *topic, struct gt_span payload,
                       bool is_retained, unsigned expiry_s, int *ret_id) GT_MUST_CHECK;
 int gt_broker_subscribe(struct gt_broker *broker, const char *filter) GT_MUST_CHECK;

@@ -58,7 +58,8 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
 struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt);
 
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);
-/* QoS 1. 0, or -ENOTCONN (dropped: say it again from on_up). @expiry_s 0: none. *ret_id for
+/* QoS 1. 0, -ENOTCONN (dropped: say it again from on_up), or -EOPNOTSUPP (this broker takes nothing
+ * so large, or of this kind). @expiry_s 0: none. *ret_id for
  * on_published. */
 int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
                     bool is_retained, unsigned expiry_s, int *ret_id) GT_MUST_CHECK;

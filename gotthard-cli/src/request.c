@@ -84,6 +84,10 @@ static void request_fail_with(struct request *request, int err)
 {
     if (err == -ENOTCONN)
         broker_failure(request->settings.settings, "the connection was lost", &request->failure);
+    else if (err == -EOPNOTSUPP)
+        failure_set(&request->failure, FAILURE_BROKER_REFUSED,
+                    "the broker must take messages of 8192 bytes, and QoS 1",
+                    "the broker does not take a question of this size or kind");
     else
         failure_set(&request->failure, FAILURE_INTERNAL, NULL, "asking %s: %s",
                     request->settings.device, err < 0 ? strerror(-err) : "not possible");
