@@ -2,20 +2,25 @@
 /*
  * libmosquitto, kept where it can do no harm (HACKING.md has the list of what it does otherwise):
  * one instance for one connection, one thread that alone runs its loop, all signals blocked there.
- * Publishing goes straight from the caller's thread: the library's own locks allow that, and its
- * wake-up socket pair sends at once. This file's lock is never held while calling the library,
- * whose callbacks take it.
+ * Publishing goes straight from the caller's thread: the library's own locks allow that, and a
+ * kick makes the thread send at once. Leaving is the thread's alone, between two turns: after
+ * mosquitto_disconnect() the library takes whatever the broker still says for a breach of the
+ * protocol, and closes without the DISCONNECT that keeps the will unpublished. This file's lock is
+ * never held while calling the library, whose callbacks take it.
  */
 #include "gotthard/broker.h"
 
+#include <fcntl.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -30,26 +35,28 @@
 
 enum broker_state {
     BROKER_CONNECTING, /* in mosquitto_connect(): perhaps stuck in the resolver for a minute */
-    BROKER_TALKING,    /* in mosquitto_loop(), looks at the state at least every TURN_MS */
+    BROKER_TALKING,    /* in mosquitto_loop() or asleep until there is something for it */
+    BROKER_LEAVING,    /* the owner waits: what he published is acknowledged, then we disconnect */
     BROKER_ENDED,      /* the thread is done with everything here */
     BROKER_ABANDONED,  /* the owner is gone: the thread frees everything */
 };
 
 struct gt_broker {
-    pthread_mutex_t lock; /* of state, the queue, n_unanswered and last_error */
-    pthread_cond_t changed;
+    pthread_mutex_t lock; /* of state, the queue, n_unacknowledged and last_error */
+    pthread_cond_t ended;
     enum broker_state state;
     pthread_t thread;
     struct gt_broker_report *first, **last;
-    size_t n_waiting;    /* bytes in the queue */
-    size_t n_unanswered; /* messages without their PUBACK */
+    size_t n_waiting;          /* bytes in the queue */
+    unsigned n_unacknowledged; /* published */
     char last_error[160];
 
     struct ev_loop *loop; /* borrows, as long as not ABANDONED */
     ev_async *heard;
 
+    int kicked; /* eventfd: there is something to send, or the state is another */
     struct mosquitto *mosquitto;
-    bool is_v5;
+    bool is_v5, has_will;
     char host[GT_HOST_MAX + 1];
     uint16_t port;
     int keepalive_s;
@@ -97,14 +104,18 @@ static bool broker_report(struct gt_broker *broker, struct gt_broker_report *rep
     return is_taken;
 }
 
-/* One more message that the broker has not acknowledged, or one less. */
-static void broker_count(struct gt_broker *broker, int change)
+/* One more that was published, or one less. */
+static void broker_count(struct gt_broker *broker, int more)
 {
     pthread_mutex_lock(&broker->lock);
-    broker->n_unanswered += (size_t)change;
-    if (broker->n_unanswered == 0)
-        pthread_cond_signal(&broker->changed);
+    broker->n_unacknowledged += (unsigned)more;
     pthread_mutex_unlock(&broker->lock);
+}
+
+static void broker_kick(struct gt_broker *broker)
+{
+    if (eventfd_write(broker->kicked, 1) < 0)
+        gt_debug("mqtt: the thread hears of it later"); /* cannot be: the counter is never full */
 }
 
 /* --- libmosquitto's callbacks, in the thread --------------------------------------------------
@@ -117,8 +128,7 @@ static void broker_on_connack(struct mosquitto *mosquitto, void *userdata, int r
     if (broker->was_up) /* said before */
         return;
     broker->reason = reason;
-    if (reason == 0)
-        broker->was_up = broker_report(broker, report_new(GT_BROKER_UP, "", gt_span("", 0)));
+    broker->was_up = reason == 0;
 }
 
 static void broker_on_disconnect(struct mosquitto *mosquitto, void *userdata, int reason,
@@ -160,14 +170,15 @@ static void broker_on_message(struct mosquitto *mosquitto, void *userdata,
 static void broker_on_puback(struct mosquitto *mosquitto, void *userdata, int id, int reason,
                              const mosquitto_property *properties)
 {
+    struct gt_broker *broker = userdata;
     struct gt_broker_report *report =
         report_new(GT_BROKER_PUBLISHED, mosquitto_reason_string(reason), gt_span("", 0));
     if (report) {
         report->id = id;
         report->reason = reason;
     }
-    broker_report(userdata, report);
-    broker_count(userdata, -1);
+    broker_count(broker, -1);
+    broker_report(broker, report);
 }
 
 /* Called in either thread. The details of a failed handshake come this way and no other. */
@@ -220,7 +231,9 @@ static void broker_destroy(struct gt_broker *broker)
         free(report);
     }
     free(broker->end);
-    pthread_cond_destroy(&broker->changed);
+    if (broker->kicked >= 0)
+        close(broker->kicked);
+    pthread_cond_destroy(&broker->ended);
     pthread_mutex_destroy(&broker->lock);
     free(broker);
 }
@@ -287,7 +300,7 @@ static void broker_end(struct gt_broker *broker)
         *broker->last = gt_steal(&broker->end);
         broker->last = &end->next;
         ev_async_send(broker->loop, broker->heard);
-        pthread_cond_signal(&broker->changed);
+        pthread_cond_signal(&broker->ended);
     }
     pthread_mutex_unlock(&broker->lock);
     if (is_abandoned) {
@@ -296,15 +309,31 @@ static void broker_end(struct gt_broker *broker)
     }
 }
 
-/* Goes on to TALKING, or stays there; false when the owner is gone. */
-static bool broker_goes_on(struct gt_broker *broker)
+/* The state as the owner has it now. A thread that is done with connecting is talking. */
+static enum broker_state broker_look(struct gt_broker *broker, bool *ret_is_acknowledged)
 {
     pthread_mutex_lock(&broker->lock);
-    bool is_wanted = broker->state != BROKER_ABANDONED;
-    if (is_wanted)
+    if (broker->state == BROKER_CONNECTING)
         broker->state = BROKER_TALKING;
+    enum broker_state state = broker->state;
+    *ret_is_acknowledged = broker->n_unacknowledged == 0;
     pthread_mutex_unlock(&broker->lock);
-    return is_wanted;
+    return state;
+}
+
+static bool broker_is_leaving(struct gt_broker *broker)
+{
+    bool is_acknowledged;
+    return broker_look(broker, &is_acknowledged) == BROKER_LEAVING;
+}
+
+/* Sleeps until @fd is ready for @events, there is a kick, or TURN_MS are over. */
+static void broker_wait(struct gt_broker *broker, int fd, short events)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = broker->kicked, .events = POLLIN}};
+    eventfd_t n;
+    if (poll(fds, GT_ARRAY_SIZE(fds), TURN_MS) > 0 && fds[1].revents)
+        (void)eventfd_read(broker->kicked, &n);
 }
 
 static int broker_connect(struct gt_broker *broker)
@@ -333,22 +362,74 @@ static void broker_acknowledge(const struct gt_broker *broker)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
+/*
+ * The library's loop, which here never sleeps. UP is told after the turn that brought the CONNACK:
+ * in the callback the library has yet to send again all that it takes for unsent, and a message
+ * published meanwhile would go twice.
+ */
 static void broker_turn(struct gt_broker *broker)
 {
+    bool was_up = broker->was_up;
+    int want_write = mosquitto_want_write(broker->mosquitto) ? POLLOUT : 0;
+    broker_wait(broker, mosquitto_socket(broker->mosquitto), (short)(POLLIN | want_write));
     errno = 0;
-    broker->rc = mosquitto_loop(broker->mosquitto, TURN_MS, 1);
+    broker->rc = mosquitto_loop(broker->mosquitto, 0, 1);
     broker->err = errno;
     broker_acknowledge(broker);
+    if (broker->rc == MOSQ_ERR_SUCCESS && broker->was_up && !was_up)
+        broker_report(broker, report_new(GT_BROKER_UP, "", gt_span("", 0)));
+}
+
+/* Until the broker closes: were we to close before it has read all, what it still sends us would be
+ * answered by a reset, and a reset is no goodbye. */
+static void broker_hear_out(struct gt_broker *broker, int fd)
+{
+    char scrap[1024];
+    ssize_t n;
+    shutdown(fd, SHUT_WR);
+    do {
+        broker_wait(broker, fd, POLLIN);
+        n = recv(fd, scrap, sizeof(scrap), MSG_DONTWAIT);
+    } while ((n > 0 || (n < 0 && errno == EAGAIN)) && broker_is_leaving(broker));
+}
+
+/* Says DISCONNECT, and reads nothing before. The library closes its socket with that, so what
+ * comes after needs one of our own. */
+static void broker_say_goodbye(struct gt_broker *broker)
+{
+    struct mosquitto *mosquitto = broker->mosquitto;
+    int fd = fcntl(mosquitto_socket(mosquitto), F_DUPFD_CLOEXEC, 0);
+    int rc = mosquitto_disconnect(mosquitto);
+    if (rc == MOSQ_ERR_SUCCESS)
+        rc = mosquitto_loop_write(mosquitto, 1);
+    while (rc == MOSQ_ERR_SUCCESS && mosquitto_socket(mosquitto) >= 0 &&
+           broker_is_leaving(broker)) {
+        broker_wait(broker, mosquitto_socket(mosquitto), POLLOUT);
+        rc = mosquitto_loop_write(mosquitto, 1);
+    }
+    if (fd >= 0 && broker->has_will)
+        broker_hear_out(broker, fd);
+    if (fd >= 0)
+        close(fd);
 }
 
 static void broker_talk(void *userdata)
 {
     struct gt_broker *broker = userdata;
+    bool is_acknowledged;
     errno = 0;
     broker->rc = broker_connect(broker);
     broker->err = errno;
-    while (broker->rc == MOSQ_ERR_SUCCESS && broker_goes_on(broker))
+    while (broker->rc == MOSQ_ERR_SUCCESS) {
+        enum broker_state state = broker_look(broker, &is_acknowledged);
+        if (state == BROKER_ABANDONED || (state == BROKER_LEAVING && !broker->was_up))
+            return;
+        if (state == BROKER_LEAVING && is_acknowledged) {
+            broker_say_goodbye(broker);
+            return;
+        }
         broker_turn(broker);
+    }
 }
 
 static void *broker_thread(void *arg)
@@ -414,7 +495,7 @@ static void init_locks(struct gt_broker *broker)
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&broker->changed, &monotonic);
+    pthread_cond_init(&broker->ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&broker->lock, NULL);
 }
@@ -440,12 +521,14 @@ int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
     broker->loop = loop;
     broker->heard = heard;
     broker->is_v5 = is_v5;
+    broker->has_will = will;
     broker->port = settings->port;
     broker->keepalive_s = (int)settings->keepalive_s;
     snprintf(broker->host, sizeof(broker->host), "%s", settings->host);
+    broker->kicked = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     broker->end = report_new(GT_BROKER_ENDED, "", gt_span("", 0));
     broker->mosquitto = mosquitto_new(settings->client_id, true, broker);
-    int r = broker->end && broker->mosquitto ? 0 : -ENOMEM;
+    int r = broker->end && broker->mosquitto && broker->kicked >= 0 ? 0 : -ENOMEM;
     if (r == 0 && set_options(broker->mosquitto, settings, is_v5, will) != MOSQ_ERR_SUCCESS)
         r = -EINVAL;
     if (r == 0) {
@@ -470,25 +553,18 @@ static struct timespec in_ms(unsigned ms)
     return at;
 }
 
-/*
- * Asks a thread that can hear it to disconnect, and waits for it; before, for the acknowledgements
- * that are on their way: one that comes between mosquitto_disconnect() and the packet that it
- * queues is a breach of protocol to the library, which then hangs up without a word: our will.
- */
+/* Asks a thread that can hear it to leave in order, and waits for it. */
 static void broker_leave(struct gt_broker *broker, unsigned patience_ms)
 {
     struct timespec until = in_ms(patience_ms);
     int err = 0;
     pthread_mutex_lock(&broker->lock);
-    while (broker->state == BROKER_TALKING && broker->n_unanswered > 0 && err == 0)
-        err = pthread_cond_timedwait(&broker->changed, &broker->lock, &until);
-    bool is_talking = broker->state == BROKER_TALKING;
-    pthread_mutex_unlock(&broker->lock);
-    if (is_talking) /* wakes the thread too; a failure means that it is about to end */
-        mosquitto_disconnect(broker->mosquitto);
-    pthread_mutex_lock(&broker->lock);
-    while (broker->state == BROKER_TALKING && err == 0)
-        err = pthread_cond_timedwait(&broker->changed, &broker->lock, &until);
+    if (broker->state == BROKER_TALKING) {
+        broker->state = BROKER_LEAVING;
+        broker_kick(broker);
+    }
+    while (broker->state == BROKER_LEAVING && err == 0)
+        err = pthread_cond_timedwait(&broker->ended, &broker->lock, &until);
     pthread_mutex_unlock(&broker->lock);
 }
 
@@ -503,6 +579,7 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
     if (!is_ended) {
         broker->state = BROKER_ABANDONED;
         n_left_behind++;
+        broker_kick(broker);
         pthread_detach(broker->thread); /* it may be stuck in the resolver */
     }
     pthread_mutex_unlock(&broker->lock);
@@ -553,15 +630,18 @@ int gt_broker_publish(struct gt_broker *broker, const char *topic, struct gt_spa
         rc = mosquitto_publish_v5(broker->mosquitto, &id, topic, (int)payload.n, payload.data, QOS,
                                   is_retained, properties);
     mosquitto_property_free_all(&properties);
-    if (rc)
+    broker_kick(broker);
+    if (rc) {
         broker_count(broker, -1);
-    if (rc)
         return to_errno(rc);
+    }
     *ret_id = id;
     return 0;
 }
 
 int gt_broker_subscribe(struct gt_broker *broker, const char *filter)
 {
-    return to_errno(mosquitto_subscribe(broker->mosquitto, NULL, filter, QOS));
+    int rc = mosquitto_subscribe(broker->mosquitto, NULL, filter, QOS);
+    broker_kick(broker);
+    return to_errno(rc);
 }

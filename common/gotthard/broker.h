@@ -50,8 +50,8 @@ struct gt_broker_will {
 int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
                   const struct gt_broker_will *will, struct ev_loop *loop, ev_async *heard,
                   struct gt_broker **ret) GT_MUST_CHECK;
-/* Ends the connection: in order, if the thread can do that within @patience_ms; else the thread is
- * left behind and ends when it can. Takes NULL. */
+/* Ends the connection: in order (see gt_mqtt_free), if the thread can do that within @patience_ms;
+ * else the thread is left behind and ends when it can. Takes NULL. */
 struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms);
 
 /* The oldest report, to be freed by the caller, or NULL. Takes NULL. */

@@ -14,7 +14,8 @@
 
 #define CONNACK_S    20 /* unless the settings say otherwise */
 #define STABLE_S     30
-#define GOODBYE_MS   1000
+#define PARTING_MS   1000 /* without a will, */
+#define GOODBYE_MS   3000 /* and with one, which a goodbye keeps unpublished */
 #define RETRY_MIN_MS 1000
 #define RETRY_MAX_MS 60000
 #define RIVAL_MIN_MS 5000 /* while another client has our client id */
@@ -44,7 +45,7 @@ struct gt_mqtt {
 
     enum mqtt_state state;
     bool is_telling; /* inside a callback: freed after it */
-    bool is_v5;
+    bool is_v5, has_will;
     struct gt_broker *broker; /* TRYING, UP */
     ev_async heard;
     ev_timer timer;      /* WAITING, TRYING */
@@ -127,12 +128,12 @@ static int mqtt_begin(struct gt_mqtt *mqtt)
     uint8_t payload[GT_MESSAGE_MAX];
     size_t n = 0;
     struct gt_broker_will will;
-    bool has_will =
+    mqtt->has_will =
         mqtt->events.make_will && mqtt->events.make_will(mqtt->userdata, topic, payload, &n);
     if (mqtt->state == MQTT_GONE)
         return 0;
     will = (struct gt_broker_will){topic, gt_span(payload, n)};
-    return gt_broker_new(&mqtt->settings, mqtt->is_v5, has_will ? &will : NULL, mqtt->loop,
+    return gt_broker_new(&mqtt->settings, mqtt->is_v5, mqtt->has_will ? &will : NULL, mqtt->loop,
                          &mqtt->heard, &mqtt->broker);
 }
 
@@ -298,7 +299,8 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
 {
     if (!mqtt)
         return NULL;
-    mqtt->broker = gt_broker_free(mqtt->broker, mqtt->state == MQTT_UP ? GOODBYE_MS : 0);
+    unsigned patience_ms = mqtt->has_will ? GOODBYE_MS : PARTING_MS;
+    mqtt->broker = gt_broker_free(mqtt->broker, mqtt->state == MQTT_UP ? patience_ms : 0);
     mqtt_enter(mqtt, MQTT_GONE, -1);
     ev_async_stop(mqtt->loop, &mqtt->heard);
     if (!mqtt->is_telling)

@@ -53,8 +53,12 @@ struct gt_mqtt_events {
 int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
                 const struct gt_mqtt_events *events, void *userdata,
                 struct gt_mqtt **ret) GT_MUST_CHECK;
-/* Disconnects in order if it can within 1 s, published messages first; a thread stuck in the
- * resolver is left behind, never joined. May be called from a callback. Takes NULL. */
+/*
+ * Disconnects in order, once what was published is acknowledged, and with a will waits until the
+ * broker has closed: it answered, so the will is not published. That long it blocks, at most 1 s
+ * (3 s with a will). A thread stuck in the resolver is left behind, never joined. May be called
+ * from a callback. Takes NULL.
+ */
 struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt);
 
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);

@@ -13,9 +13,11 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -41,6 +43,35 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
     sem_wait(&gate);
     sem_post(&passed);
     return EAI_AGAIN;
+}
+
+/* A slow machine: the library's thread, and no other, gets no further for a while after it has told
+ * the loop something, and before it looks what the broker says. */
+static atomic_uint slow_ms;
+static __thread bool is_of_the_loop;
+
+static void be_slow(void)
+{
+    unsigned ms = is_of_the_loop ? 0 : slow_ms;
+    if (ms)
+        nanosleep(&(struct timespec){0, (long)ms * 1000000}, NULL);
+}
+
+void ev_async_send(struct ev_loop *l, ev_async *async)
+{
+    void (*real)(struct ev_loop *, ev_async *);
+    *(void **)&real = dlsym(RTLD_NEXT, "ev_async_send");
+    real(l, async);
+    be_slow();
+}
+
+int pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout,
+            const sigset_t *mask)
+{
+    int (*real)(int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *);
+    *(void **)&real = dlsym(RTLD_NEXT, "pselect");
+    be_slow();
+    return real(n, in, out, except, timeout, mask);
 }
 
 /* --- waiting ----------------------------------------------------------------------------------
@@ -382,26 +413,40 @@ static void rival_takes_over(void **state)
     gt_mqtt_free(watcher.mqtt);
 }
 
-/* What was published just before the goodbye arrives, and the will does not. */
-static void goodbye_is_orderly(void **state)
+/* What was published just before the goodbye arrives, once, and the will does not. */
+static void leave(struct client *watcher, const char *id, bool is_heard_first)
 {
-    struct client watcher, leaver;
-    client_up(&watcher, common.port, "watcher2");
-    client_subscribe(&watcher, "bye/#");
-    client_init(&leaver, common.port, "leaver");
+    struct client leaver;
+    unsigned n = watcher->n_messages;
+    client_init(&leaver, common.port, id);
     leaver.will_topic = "bye/will";
     client_begin(&leaver);
-    wait_for(&leaver.n_up, 1, 10);
+    wait_for(&leaver.n_up, 1, 30);
     client_publish(&leaver, "bye/last", "words", false);
+    if (is_heard_first) /* so that its PUBACK is here too, or on its way */
+        wait_for(&watcher->n_messages, n + 1, 30);
     double begun = now();
     gt_mqtt_free(leaver.mqtt);
     print_message("goodbye: %.2f ms\n", (now() - begun) * 1e3);
-    assert_true(now() - begun < 1.0);
-    wait_for(&watcher.n_messages, 1, 10);
-    assert_string_equal(watcher.topic, "bye/last");
-    client_publish(&watcher, "bye/end", "", false);
-    wait_for(&watcher.n_messages, 2, 10);
-    assert_string_equal(watcher.topic, "bye/end");
+    wait_for(&watcher->n_messages, n + 1, 30);
+    assert_string_equal(watcher->topic, "bye/last");
+    client_publish(watcher, "bye/end", "", false);
+    wait_for(&watcher->n_messages, n + 2, 30);
+    assert_string_equal(watcher->topic, "bye/end");
+}
+
+static void goodbye_is_orderly(void **state)
+{
+    static const unsigned slow[] = {0, 30};
+    struct client watcher;
+    client_up(&watcher, common.port, "watcher2");
+    client_subscribe(&watcher, "bye/#");
+    for (size_t i = 0; i < GT_ARRAY_SIZE(slow); i++) {
+        slow_ms = slow[i];
+        leave(&watcher, "hasty", false);
+        leave(&watcher, "patient", true);
+    }
+    slow_ms = 0;
     gt_mqtt_free(watcher.mqtt);
 }
 
@@ -800,6 +845,7 @@ int main(void)
         cmocka_unit_test(silence_is_quiet),
         cmocka_unit_test(tls_holds),
     };
+    is_of_the_loop = true;
     sem_init(&gate, 0, 0);
     sem_init(&passed, 0, 0);
     signal(SIGPIPE, SIG_IGN);

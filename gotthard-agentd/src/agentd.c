@@ -67,7 +67,7 @@ static void agentd_enter(struct agentd *agentd, enum agentd_state state)
     } states[] = {
         [AGENTD_SERVING] = {"serving", 0.},
         [AGENTD_CLOSING] = {"closing", 6.}, /* a session goes from asking to killing in 5 */
-        [AGENTD_LEAVING] = {"leaving", 1.},
+        [AGENTD_LEAVING] = {"leaving", 3.},
         [AGENTD_GONE] = {"gone", 0.},
     };
 
