@@ -437,7 +437,7 @@ static void leave(struct client *watcher, const char *id, bool is_heard_first)
 
 static void goodbye_is_orderly(void **state)
 {
-    static const unsigned slow[] = {0, 30};
+    static const unsigned slow[] = {0, 30, 0, 0, 0, 0, 0, 0, 0, 0};
     struct client watcher;
     client_up(&watcher, common.port, "watcher2");
     client_subscribe(&watcher, "bye/#");
