@@ -10,7 +10,7 @@
 
 static int seal_salt(const uint8_t *key, struct gt_span ad, struct gt_span pt, uint8_t *ret_salt)
 {
-    uint8_t salt_key[GT_KEY_SIZE], random[GT_KEY_SIZE];
+    uint8_t salt_key[GT_KEY_SIZE], random[GT_KEY_SIZE] = {0};
     uint8_t length[2] = {(uint8_t)(ad.n >> 8), (uint8_t)ad.n};
     struct gt_span parts[] = {gt_span(random, sizeof(random)), gt_span(length, sizeof(length)), ad,
                               pt};

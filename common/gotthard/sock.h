@@ -27,7 +27,7 @@ uint16_t gt_addr_port(const struct gt_addr *addr);
 void gt_addr_set_port(struct gt_addr *addr, uint16_t port);
 bool gt_addr_is_loopback(const struct gt_addr *addr);
 /* "127.0.0.1:4444", "[::1]:4444". Returns @ret (GT_ADDR_TEXT). */
-#define GT_ADDR_TEXT 64
+#define GT_ADDR_TEXT 72 /* "[address%zone]:port" and its NUL */
 const char *gt_addr_text(const struct gt_addr *addr, char ret[static GT_ADDR_TEXT]);
 /* What a source is counted by: the IPv4 address, or the IPv6 /64 (v4-mapped is IPv4). 16 bytes. */
 void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16]);
