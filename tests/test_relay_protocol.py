@@ -1150,6 +1150,32 @@ def test_idle_relay_sleeps(world, relay):
     del streams
 
 
+def test_sessions_end_in_the_moment_of_a_join(world, relay_of):
+    """BYE and two JOINs at once, over and over: whoever comes first, the relay stays, and all comes back."""
+    world.n_relay_ports = 40
+    relay = relay_of(LENIENT + 'sessions_per_identity = 50; grace = "1s";', 'server = { ports_rest = "0"; };')
+    before = harness.descriptors(relay.pid)
+
+    def some(who):
+        for _ in range(15):
+            operator, device, rid, port = pair_up(world, names=(f"alice{who}", f"oli{who}"))
+            tickets = [operator.ticket(rid, stream) for stream in range(1, 9)]
+            ends = [dial(port if stream % 2 else world.relay_port) for stream in range(16)]
+            for n, end in enumerate(ends):
+                if n == who * 3:
+                    (operator if who % 2 else device).do("bye", 1, rid)
+                try_to_send(end, join_bytes(tickets[n // 2], OPERATOR if n % 2 else DEVICE))
+            for end in ends:
+                end.close()
+            operator.kill()
+            device.kill()
+
+    harness.in_threads(*[lambda who=who: some(who) for who in range(4)])
+    assert relay.is_running()
+    wait_until(lambda: harness.descriptors(relay.pid) <= before, "descriptors are back")
+    pair_up(world)
+
+
 def test_everything_comes_back(world, relay_of):
     """Many short sessions and streams leave descriptors, ports and memory as they were."""
     relay = relay_of("sessions_per_identity = 50;", 'server = { ports_rest = "0"; };')

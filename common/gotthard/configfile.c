@@ -102,8 +102,9 @@ int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret
     return 0;
 }
 
-const struct gt_config_item *gt_configfile_find(const struct gt_config_program *program,
-                                                const char *path, bool *ret_is_file)
+/* The table's item of that path; *ret_is_file when the path is a secret's file form. */
+static const struct gt_config_item *file_find(const struct gt_config_program *program,
+                                              const char *path, bool *ret_is_file)
 {
     for (size_t i = 0; i < program->n_items; i++) {
         const struct gt_config_item *item = &program->items[i];
@@ -272,7 +273,7 @@ static int walk_group(const struct gt_configfile *file, config_setting_t *group,
         snprintf(origin, sizeof(origin), "%.400s:%u", file->name,
                  config_setting_source_line(setting));
 
-        const struct gt_config_item *item = gt_configfile_find(file->program, path, &is_file);
+        const struct gt_config_item *item = file_find(file->program, path, &is_file);
         if (item)
             r = take_setting(file, item, is_file, setting, origin, ret_error);
         else if (is_group(file->program, path) && config_setting_is_group(setting))

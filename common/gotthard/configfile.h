@@ -30,7 +30,3 @@ int gt_configfile_parse(const struct gt_configfile *file, struct gt_span text,
 /* gt_config_read_file(), and the file's mode. */
 int gt_configfile_read(const char *path, size_t max, char **ret_text, size_t *ret_n,
                        mode_t *ret_mode, const char **ret_why) GT_MUST_CHECK;
-
-/* The table's item of that path; *ret_is_file when the path is a secret's file form. */
-const struct gt_config_item *gt_configfile_find(const struct gt_config_program *program,
-                                                const char *path, bool *ret_is_file);

@@ -175,11 +175,6 @@ void gt_sock_tune(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
 }
 
-void gt_sock_user_timeout(int fd, unsigned ms)
-{
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
-}
-
 void gt_sock_reset(int fd)
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};

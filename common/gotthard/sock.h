@@ -43,8 +43,7 @@ int gt_sock_error(int fd) GT_MUST_CHECK; /* SO_ERROR, as 0 or a negative errno *
 int gt_sock_local(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 int gt_sock_peer(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 
-void gt_sock_tune(int fd);                      /* NODELAY, KEEPALIVE; best effort */
-void gt_sock_user_timeout(int fd, unsigned ms); /* TCP_USER_TIMEOUT, best effort */
+void gt_sock_tune(int fd); /* NODELAY, KEEPALIVE; best effort */
 /* Closes with RST instead of FIN (SO_LINGER 0). */
 void gt_sock_reset(int fd);
 /* A connected pair, AF_UNIX stream, non-blocking. */
