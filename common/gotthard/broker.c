@@ -240,11 +240,11 @@ static void broker_destroy(struct gt_broker *broker)
 
 /*
  * In TLS 1.3 a broker that does not take this side's certificate says so after the handshake: the
- * library sees the alert when it reads, and calls it a lost connection.
+ * library sees the alert when it reads or writes, and calls it a lost connection or EPROTO.
  */
 static bool broker_failed_in_tls(const struct gt_broker *broker)
 {
-    return broker->rc == MOSQ_ERR_TLS || (broker->rc == MOSQ_ERR_CONN_LOST && !broker->was_up &&
+    return broker->rc == MOSQ_ERR_TLS || (broker->rc != MOSQ_ERR_SUCCESS && !broker->was_up &&
                                           strstr(broker->last_error, " alert "));
 }
 
@@ -261,12 +261,12 @@ static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
         snprintf(ret, cap, "refused by the broker: %s",
                  broker->is_v5 ? mosquitto_reason_string(broker->reason)
                                : mosquitto_connack_string(broker->reason));
+    else if (broker_failed_in_tls(broker))
+        snprintf(ret, cap, "TLS: %s", broker->last_error);
     else if (rc == MOSQ_ERR_ERRNO)
         snprintf(ret, cap, "%s", strerror_r(broker->err, text, sizeof(text)));
     else if (rc == MOSQ_ERR_EAI)
         snprintf(ret, cap, "no address for that name");
-    else if (broker_failed_in_tls(broker))
-        snprintf(ret, cap, "TLS: %s", broker->last_error);
     else
         snprintf(ret, cap, "%s", mosquitto_strerror(rc));
 }
