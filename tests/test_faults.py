@@ -16,11 +16,14 @@ from test_sessions import hear, tagged
 from test_tunnel import assert_broken
 
 
+PATIENCE = "4s"  # with one that is gone: what is waited out here
+
+
 @pytest.fixture
 def parts(world):
     world.broker()
     world.relay_process = world.relay()
-    world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
+    world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port, GOTTHARD_PEER_TIMEOUT=PATIENCE)
     return world
 
 
@@ -74,7 +77,7 @@ def hear_echo(world):
 
 def test_worker_killed(parts):
     before = baseline(parts)
-    tunnel = parts.connect()
+    tunnel = parts.connect(GOTTHARD_PEER_TIMEOUT=PATIENCE)
     sock = open_stream(tunnel)
     worker, = harness.children_of(parts.agent_process.pid)
     os.kill(worker, signal.SIGKILL)
