@@ -37,7 +37,7 @@ def nothing_started(world):
                          ids=["key", "iv"])
 def test_operator_with_the_wrong_key(parts, wrong):
     """Without the key nothing the operator sends is understood, and nothing he hears is: the device is as good as not there."""
-    done = parts.cli("connect", "GatewayOli", "0:ssh", **wrong)
+    done = parts.cli("connect", "GatewayOli", "0:ssh", GOTTHARD_CLIENT_ANSWER_TIMEOUT="2s", **wrong)
     assert done.returncode == 69 and ("GTD-E30" in done.stderr or "GTD-E32" in done.stderr), done.stderr
     nothing_started(parts)
 
@@ -94,7 +94,7 @@ def test_key_rotation(world):
     world.agent(GOTTHARD_CRYPT_KEY=old, GOTTHARD_CRYPT_KEY_PREVIOUS=new,
                 GOTTHARD_AGENT_DATA_PORT=world.target(tagged("<oli!>")).port)
     assert hear(world.connect(GOTTHARD_CRYPT_KEY=old)) == "<oli!>"
-    done = world.cli("connect", "GatewayOli", GOTTHARD_CRYPT_KEY=secrets.token_hex(32))
+    done = world.cli("connect", "GatewayOli", GOTTHARD_CRYPT_KEY=secrets.token_hex(32), GOTTHARD_CLIENT_ANSWER_TIMEOUT="2s")
     assert done.returncode == 69
 
 

@@ -126,7 +126,7 @@ def test_device_silent(world):
     world.relay()
     agent = world.agent("dev-aaaa")
     os.kill(agent.pid, signal.SIGSTOP)
-    done = world.cli("connect", "dev-aaaa")
+    done = world.cli("connect", "dev-aaaa", GOTTHARD_CLIENT_ANSWER_TIMEOUT="2s")
     os.kill(agent.pid, signal.SIGCONT)
     assert done.returncode == 69 and "GTD-E32" in done.stderr, done.stderr
 
@@ -173,7 +173,8 @@ def test_pins_refuse_a_stranger(world):
     bob = world.cli("connect", "dev-aaaa", "0:ssh", name="bob")
     assert bob.returncode == 77 and "GTD-E40" in bob.stderr, bob.stderr
     # bob's certificate under alice's name
-    env = world.cli_environment("alice", GOTTHARD_AWS_CERT_PATH=world.certificates("bob"))
+    env = world.cli_environment("alice", GOTTHARD_AWS_CERT_PATH=world.certificates("bob"),
+                                GOTTHARD_CLIENT_ANSWER_TIMEOUT="2s")
     posing = world.cli("connect", "dev-aaaa", "0:ssh", env=env)
     assert posing.returncode != 0, posing.stderr
 

@@ -46,7 +46,8 @@ SAMPLES = {
         "limits.sessions": "3", "limits.per_operator": "3", "limits.streams": "3", "limits.lifetime": "7s",
         "limits.dial_timeout": "7s",
     },
-    "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "client.lifetime": "7min"},
+    "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "client.lifetime": "7min",
+            "client.answer_timeout": "7s"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 

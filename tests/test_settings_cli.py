@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """What each setting and option of gotthard-cli does. Those that both ends have are in test_settings_agentd.py."""
 
+import contextlib
 import json
 import os
 import re
@@ -93,6 +94,25 @@ def test_lifetime(fleet):
     assert tunnel.wait() == 69 and "lifetime" in tunnel.event("error")["message"]
     assert time.monotonic() - begun < 20
     assert "lifetime=2s" in fleet.agent_process.log()
+
+
+@effect("cli", "client.answer_timeout")
+def test_answer_timeout(fleet):
+    """Online by its last word, but it does not answer; and a device that does is not hurried by it."""
+    patience = configured(fleet, 'client = { answer_timeout = "2s"; };')
+    assert hear(fleet.connect(**patience)) == "<oli!>"
+    with stopped(fleet.agent_process):
+        begun = time.monotonic()
+        result = fleet.cli("connect", "GatewayOli", **patience)
+        assert (result.returncode, error_id(result)) == (69, "GTD-E32") and "within 2 s" in result.stderr
+        assert 2 <= time.monotonic() - begun < 15
+
+
+@contextlib.contextmanager
+def stopped(process):
+    os.kill(process.pid, signal.SIGSTOP)
+    yield
+    os.kill(process.pid, signal.SIGCONT)
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@
 #include "broker.h"
 #include "gotthard/log.h"
 
-#define EXPIRY_S         20
+#define EXPIRY_S         20 /* a question nobody has fetched by then is of no use any more */
 #define PATIENCE         5. /* seconds, where no presence says that the device is there */
 #define SERVICE_OF_CLOSE ""
 
@@ -35,7 +35,7 @@ static const struct {
     [REQUEST_CONNECTING] = {"connecting", 25},
     [REQUEST_SUBSCRIBING] = {"subscribing", 10},
     [REQUEST_LISTENING] = {"listening", 1},
-    [REQUEST_ASKING] = {"asking", EXPIRY_S},
+    [REQUEST_ASKING] = {"asking", 0}, /* client.answer_timeout */
     [REQUEST_DONE] = {"done", 0},
 };
 
@@ -61,13 +61,20 @@ struct request {
     struct gt_answer answer;
 };
 
+static unsigned request_patience_s(const struct request *request)
+{
+    return (unsigned)((request->settings.settings->answer_timeout_ms + 999) / 1000);
+}
+
 static void request_enter(struct request *request, enum request_state state)
 {
     gt_debug("device=%s %s -> %s", request->settings.device, states[request->state].name,
              states[state].name);
     request->state = state;
     ev_timer_stop(request->settings.loop, &request->deadline);
-    ev_timer_set(&request->deadline, states[state].deadline, 0);
+    double deadline =
+        state == REQUEST_ASKING ? request_patience_s(request) : states[state].deadline;
+    ev_timer_set(&request->deadline, deadline, 0);
     ev_timer_start(request->settings.loop, &request->deadline);
 }
 
@@ -124,7 +131,8 @@ static void request_give_up(struct request *request)
     case SEEN_OFFLINE: describe_offline(request); break;
     case SEEN_ONLINE:
         failure_set(&request->failure, FAILURE_NO_ANSWER, NULL,
-                    "%s is online, but did not answer within %d s", device, EXPIRY_S);
+                    "%s is online, but did not answer within %u s", device,
+                    request_patience_s(request));
         break;
     }
     request_fail(request);

@@ -223,6 +223,7 @@ static struct settings settings = {
     .client_name = (char *)OPERATOR,
     .relay = (char *)"main",
     .lifetime_ms = 3600000,
+    .answer_timeout_ms = 20000,
 };
 static struct identity identity;
 static struct print print = {.style = PRINT_LINES, .is_quiet = true};
