@@ -566,6 +566,33 @@ def test_ping_flood_without_reading(world, relay):
     assert sanitized or harness.rss_kib(relay.pid) < rss + 4096
 
 
+def test_much_in_one_turn(world, relay_of):
+    """More news than a queue holds, all at once: whoever reads it is not the one to be closed."""
+    relay_of("streams = 1024; tickets = 1024; frames = 100000;")
+    operator, device, rid, _ = pair_up(world)
+    n = 1000
+    for stream in range(1, n + 1):
+        operator.do("open", rid, stream, 1)
+    for client in (operator, device):
+        for stream in range(1, n + 1):
+            client.hear("ticket", rid=rid, stream=stream)
+    ends = (raw(0x22, bytes.fromhex(rid) + struct.pack(">IIHQQ", stream, 1, 1, 0, 0)) for stream in range(1, n + 1))
+    device.do("raw", b"".join(ends).hex())
+    for stream in range(1, n + 1):
+        operator.hear("end", rid=rid, stream=stream)
+    assert operator.is_quiet()
+
+
+def test_flood_before_hello(world, relay_of):
+    """Frames that are skipped are no way around HELLO."""
+    relay_of("frames = 10;")
+    client = Client(world, "g1:o:alice", hello=False)
+    client.hear("connected")
+    client.do("repeat 100", raw(0x80, bytes(1000)).hex())
+    client.do("rendezvous", secrets.token_hex(16), 1, 0, 0)
+    client.hear("error", code=PROTOCOL)
+
+
 def test_frame_flood_is_slowed(world, relay_of):
     relay_of("frames = 100;")
     client = Client(world, "g1:o:alice")

@@ -328,6 +328,15 @@ static bool member_is_decoding(const struct member *member)
     return member->state == MEMBER_HELLO || member->state == MEMBER_READY;
 }
 
+/* Only a member can pause: who is not one yet has nothing to say but HELLO. */
+static void member_tire_out(struct member *member)
+{
+    if (member->state == MEMBER_READY)
+        member_enter(member, MEMBER_PAUSED);
+    else
+        member_fail(member, GT_CODE_PROTOCOL, NULL, "too much before HELLO");
+}
+
 /* Acts on the frames that are here. False: it is not to be read on. */
 static bool member_take_frames(struct member *member)
 {
@@ -336,7 +345,7 @@ static bool member_take_frames(struct member *member)
 
     while (member_is_decoding(member) && wire_has_room(&member->wire)) {
         if (!member->tokens && !member_earn(member)) {
-            member_enter(member, MEMBER_PAUSED);
+            member_tire_out(member);
             return false;
         }
         r = wire_decode(&member->wire, &frame);

@@ -15,20 +15,6 @@ void wire_deinit(struct wire *wire)
     wire->n_in = wire->n_out = 0;
 }
 
-int wire_send(struct wire *wire, const struct gt_control_frame *frame)
-{
-    uint8_t bytes[GT_CONTROL_FRAME_MAX];
-    size_t n = gt_control_encode(frame, bytes);
-    bool is_room = n <= WIRE_OUT - wire->n_out;
-
-    if (is_room) {
-        memcpy(wire->out + wire->n_out, bytes, n);
-        wire->n_out += n;
-    }
-    gt_wipe(bytes, n);
-    return is_room ? 0 : WIRE_E_FULL;
-}
-
 /* The queue goes into one record, once the one before it is out. */
 int wire_flush(struct wire *wire)
 {
@@ -43,6 +29,22 @@ int wire_flush(struct wire *wire)
         }
     }
     return r == 0 || r == GT_TLS_E_AGAIN ? 0 : WIRE_E_BROKEN;
+}
+
+int wire_send(struct wire *wire, const struct gt_control_frame *frame)
+{
+    uint8_t bytes[GT_CONTROL_FRAME_MAX];
+    size_t n = gt_control_encode(frame, bytes);
+
+    /* One turn may have more to say than the queue holds: TLS has room for eight of them. */
+    bool is_room =
+        n <= WIRE_OUT - wire->n_out || (!wire_flush(wire) && n <= WIRE_OUT - wire->n_out);
+    if (is_room) {
+        memcpy(wire->out + wire->n_out, bytes, n);
+        wire->n_out += n;
+    }
+    gt_wipe(bytes, n);
+    return is_room ? 0 : WIRE_E_FULL;
 }
 
 bool wire_wants_write(const struct wire *wire)

@@ -30,7 +30,7 @@ enum {
 
 void wire_deinit(struct wire *wire);
 
-/* Queues. E_FULL. */
+/* Queues; flushes first if there is no room. E_FULL: still none. */
 int wire_send(struct wire *wire, const struct gt_control_frame *frame) GT_MUST_CHECK;
 /* Sends what is queued, as far as the socket takes it. E_BROKEN. */
 int wire_flush(struct wire *wire) GT_MUST_CHECK;

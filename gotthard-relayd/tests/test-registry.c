@@ -21,6 +21,7 @@ static struct {
     struct plane *plane;
     struct registry registry;
     struct member_host members;
+    struct gt_tls_context *tls;
 } world;
 
 static const uint8_t rid[GT_RID_SIZE] = "rid of a session";
@@ -48,6 +49,7 @@ static int begin(void **state)
     quota_init(&world.quota, &(struct quota_limits){0}, 100, 1);
     mailbox_init(&world.inbox, world.loop, on_letter, NULL);
     member_host_init(&world.members, world.loop);
+    assert_int_equal(gt_tls_context_new(GT_TLS_SERVER, GT_CONTROL_ALPN, &world.tls), 0);
     world.members.limits = (struct member_limits){.dead_ms = 45000, .heartbeat_ms = 15000};
     world.members.on_frame = on_frame;
     world.members.on_gone = on_gone;
@@ -77,6 +79,7 @@ static int end(void **state)
     quota_count(&world.quota, &counts);
     assert_int_equal(counts.n_fds, 0);
     quota_deinit(&world.quota);
+    gt_tls_context_free(world.tls);
     ev_loop_destroy(world.loop);
     return 0;
 }
@@ -87,6 +90,11 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
 
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
+}
+
+static bool psk(void *userdata, struct gt_span identity, uint8_t *ret_psk)
+{
+    return false;
 }
 
 /* One that has said HELLO, and whose connection takes nothing for the moment. */
@@ -103,6 +111,7 @@ static struct member *member_unregistered(enum gt_role role, const char *name)
     gt_key_identity(role, name, member->identity);
     ev_io_init(&member->io, on_io, -1, 0);
     ev_init(&member->timer, on_timer);
+    assert_int_equal(gt_tls_new_server(world.tls, -1, psk, NULL, &member->wire.tls), 0);
     gt_list_init(&member->dirty);
     gt_list_append(&world.members.living, &member->of_host);
     world.members.n_members++;
