@@ -160,12 +160,14 @@ static void registry_on_rendezvous(struct registry *registry, struct member *mem
     struct entry *entry = registry_find(registry, frame->rid);
     bool is_here =
         entry && !strcmp(session_slot(&entry->session, member->role)->name, member->name);
-    enum gt_code code = is_here ? GT_CODE_NONE : registry_admit(registry, member, !entry);
+    enum gt_code code = GT_CODE_NONE;
 
-    if (!code && !entry) {
-        member_tire(member);
-        code = registry_open_session(registry, frame, &entry);
+    if (!is_here) {
+        member_tire(member); /* a refusal, too: it took a look at every session */
+        code = registry_admit(registry, member, !entry);
     }
+    if (!code && !entry)
+        code = registry_open_session(registry, frame, &entry);
     if (code == GT_CODE_NO_PORT)
         registry_warn_no_port(registry, member);
     if (code)
