@@ -30,8 +30,7 @@
 #define TURN_MS         500
 #define QOS             1
 #define PACKET_MAX      (GT_MESSAGE_MAX + GT_TOPIC_MAX + 512)
-#define WAITING_MAX     (2u << 20) /* bytes of reports that the loop has not taken yet */
-#define LEFT_BEHIND_MAX 8          /* threads; more are not begun until some have ended */
+#define LEFT_BEHIND_MAX 8 /* threads; more are not begun until some have ended */
 
 enum broker_state {
     BROKER_CONNECTING, /* in mosquitto_connect(): perhaps stuck in the resolver for a minute */
@@ -42,17 +41,13 @@ enum broker_state {
 };
 
 struct gt_broker {
-    pthread_mutex_t lock; /* of state, the queue, n_unacknowledged and last_error */
+    pthread_mutex_t lock; /* of state, n_unacknowledged and last_error */
     pthread_cond_t ended;
     enum broker_state state;
     pthread_t thread;
-    struct gt_broker_report *first, **last;
-    size_t n_waiting;          /* bytes in the queue */
     unsigned n_unacknowledged; /* published */
     char last_error[160];
-
-    struct ev_loop *loop; /* borrows, as long as not ABANDONED */
-    ev_async *heard;
+    struct gt_reports reports; /* open as long as not ABANDONED */
 
     int kicked; /* eventfd: there is something to send, or the state is another */
     struct mosquitto *mosquitto;
@@ -70,39 +65,6 @@ struct gt_broker {
 };
 
 static atomic_int n_left_behind;
-
-static struct gt_broker_report *report_new(enum gt_broker_event event, const char *text,
-                                           struct gt_span payload)
-{
-    struct gt_broker_report *report = calloc(1, sizeof(*report) + payload.n);
-    if (!report)
-        return NULL;
-    report->event = event;
-    snprintf(report->text, sizeof(report->text), "%s", text);
-    report->n = payload.n;
-    if (payload.n)
-        memcpy(report->payload, payload.data, payload.n);
-    return report;
-}
-
-/* Takes @report. False: too many wait already, and it was dropped. */
-static bool broker_report(struct gt_broker *broker, struct gt_broker_report *report)
-{
-    bool is_taken = false;
-    size_t n = report ? sizeof(*report) + report->n : 0;
-    pthread_mutex_lock(&broker->lock);
-    if (report && broker->state != BROKER_ABANDONED && broker->n_waiting + n <= WAITING_MAX) {
-        *broker->last = report;
-        broker->last = &report->next;
-        broker->n_waiting += n;
-        ev_async_send(broker->loop, broker->heard);
-        is_taken = true;
-    }
-    pthread_mutex_unlock(&broker->lock);
-    if (!is_taken)
-        free(report);
-    return is_taken;
-}
 
 /* One more that was published, or one less. */
 static void broker_count(struct gt_broker *broker, int more)
@@ -143,10 +105,10 @@ static void broker_on_suback(struct mosquitto *mosquitto, void *userdata, int id
                              const int *granted, const mosquitto_property *properties)
 {
     struct gt_broker *broker = userdata;
-    struct gt_broker_report *report = report_new(GT_BROKER_GRANTED, "", gt_span("", 0));
+    struct gt_broker_report *report = gt_report_new(GT_BROKER_GRANTED, "", gt_span("", 0));
     if (report && (n_granted < 1 || granted[0] >= GT_BROKER_FAILED))
         report->reason = GT_BROKER_FAILED;
-    broker_report(broker, report);
+    gt_reports_put(&broker->reports, report);
 }
 
 static void broker_on_message(struct mosquitto *mosquitto, void *userdata,
@@ -160,10 +122,10 @@ static void broker_on_message(struct mosquitto *mosquitto, void *userdata,
         return;
     }
     struct gt_broker_report *report =
-        report_new(GT_BROKER_MESSAGE, message->topic, gt_span(message->payload, n));
+        gt_report_new(GT_BROKER_MESSAGE, message->topic, gt_span(message->payload, n));
     if (report)
         report->is_retained = message->retain;
-    if (!broker_report(broker, report))
+    if (!gt_reports_put(&broker->reports, report))
         gt_debug("mqtt dropped=%zu reason=backlog", n);
 }
 
@@ -172,13 +134,13 @@ static void broker_on_puback(struct mosquitto *mosquitto, void *userdata, int id
 {
     struct gt_broker *broker = userdata;
     struct gt_broker_report *report =
-        report_new(GT_BROKER_PUBLISHED, mosquitto_reason_string(reason), gt_span("", 0));
+        gt_report_new(GT_BROKER_PUBLISHED, mosquitto_reason_string(reason), gt_span("", 0));
     if (report) {
         report->id = id;
         report->reason = reason;
     }
     broker_count(broker, -1);
-    broker_report(broker, report);
+    gt_reports_put(&broker->reports, report);
 }
 
 /* Called in either thread. The details of a failed handshake come this way and no other. */
@@ -226,10 +188,7 @@ static void broker_destroy(struct gt_broker *broker)
         bury(broker->mosquitto);
     else
         mosquitto_destroy(broker->mosquitto);
-    for (struct gt_broker_report *report; (report = gt_steal(&broker->first));) {
-        broker->first = report->next;
-        free(report);
-    }
+    gt_reports_deinit(&broker->reports);
     free(broker->end);
     if (broker->kicked >= 0)
         close(broker->kicked);
@@ -297,15 +256,14 @@ static void broker_end(struct gt_broker *broker)
     bool is_abandoned = broker->state == BROKER_ABANDONED;
     if (!is_abandoned) {
         broker->state = BROKER_ENDED;
-        *broker->last = gt_steal(&broker->end);
-        broker->last = &end->next;
-        ev_async_send(broker->loop, broker->heard);
         pthread_cond_signal(&broker->ended);
     }
     pthread_mutex_unlock(&broker->lock);
     if (is_abandoned) {
         broker_destroy(broker);
         n_left_behind--;
+    } else { /* the owner joins this thread before he frees anything */
+        gt_reports_put(&broker->reports, gt_steal(&broker->end));
     }
 }
 
@@ -377,7 +335,7 @@ static void broker_turn(struct gt_broker *broker)
     broker->err = errno;
     broker_acknowledge(broker);
     if (broker->rc == MOSQ_ERR_SUCCESS && broker->was_up && !was_up)
-        broker_report(broker, report_new(GT_BROKER_UP, "", gt_span("", 0)));
+        gt_reports_put(&broker->reports, gt_report_new(GT_BROKER_UP, "", gt_span("", 0)));
 }
 
 /* Until the broker closes: were we to close before it has read all, what it still sends us would be
@@ -517,16 +475,14 @@ int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
     if (!broker)
         return -ENOMEM;
     init_locks(broker);
-    broker->last = &broker->first;
-    broker->loop = loop;
-    broker->heard = heard;
+    gt_reports_init(&broker->reports, loop, heard);
     broker->is_v5 = is_v5;
     broker->has_will = will;
     broker->port = settings->port;
     broker->keepalive_s = (int)settings->keepalive_s;
     snprintf(broker->host, sizeof(broker->host), "%s", settings->host);
     broker->kicked = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    broker->end = report_new(GT_BROKER_ENDED, "", gt_span("", 0));
+    broker->end = gt_report_new(GT_BROKER_ENDED, "", gt_span("", 0));
     broker->mosquitto = mosquitto_new(settings->client_id, true, broker);
     int r = broker->end && broker->mosquitto && broker->kicked >= 0 ? 0 : -ENOMEM;
     if (r == 0 && set_options(broker->mosquitto, settings, is_v5, will) != MOSQ_ERR_SUCCESS)
@@ -578,6 +534,7 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
     bool is_ended = broker->state == BROKER_ENDED;
     if (!is_ended) {
         broker->state = BROKER_ABANDONED;
+        gt_reports_close(&broker->reports);
         n_left_behind++;
         broker_kick(broker);
         pthread_detach(broker->thread); /* it may be stuck in the resolver */
@@ -592,18 +549,7 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
 
 struct gt_broker_report *gt_broker_take(struct gt_broker *broker)
 {
-    if (!broker)
-        return NULL;
-    pthread_mutex_lock(&broker->lock);
-    struct gt_broker_report *report = broker->first;
-    if (report) {
-        broker->first = report->next;
-        if (!broker->first)
-            broker->last = &broker->first;
-        broker->n_waiting -= report->event == GT_BROKER_ENDED ? 0 : sizeof(*report) + report->n;
-    }
-    pthread_mutex_unlock(&broker->lock);
-    return report;
+    return broker ? gt_reports_take(&broker->reports) : NULL;
 }
 
 static int to_errno(int rc)

@@ -8,33 +8,15 @@
 #pragma once
 
 #include "gotthard/mqtt.h"
+#include "gotthard/reports.h"
 
 struct gt_broker;
-
-enum gt_broker_event {
-    GT_BROKER_UP,        /* CONNACK: accepted */
-    GT_BROKER_GRANTED,   /* one SUBACK */
-    GT_BROKER_MESSAGE,   /* a PUBLISH within the limits: topic in text, payload */
-    GT_BROKER_PUBLISHED, /* a PUBACK: id, reason; what the reason means in text */
-    GT_BROKER_ENDED,     /* always the last: why in text, reason */
-};
 
 /* MQTT 5 reason codes that somebody acts on (section 2.4 of the standard). */
 enum {
     GT_BROKER_UNHEARD = 0x10,    /* no matching subscribers */
     GT_BROKER_FAILED = 0x80,     /* this and all above are failures */
     GT_BROKER_TAKEN_OVER = 0x8e, /* another client came with our client id */
-};
-
-struct gt_broker_report {
-    struct gt_broker_report *next;
-    enum gt_broker_event event;
-    int id, reason;
-    bool is_retained;
-    bool is_version; /* ENDED: perhaps because this broker does not speak MQTT 5 */
-    char text[GT_TOPIC_MAX + 1];
-    size_t n;
-    uint8_t payload[];
 };
 
 struct gt_broker_will {
