@@ -404,9 +404,13 @@ static void rival_takes_over(void **state)
     wait_for(&old.n_down, 1, 10);
     wait_for(&watcher.n_messages, 1, 10);
     assert_string_equal(watcher.payload, "gone");
-    assert_in_range(old.retry_ms, 1000, 1250);
+    /* mosquitto 2.0.11 just closes; later ones say why, and are believed at once. */
+    if (old.retry_ms < 5000)
+        assert_in_range(old.retry_ms, 1000, 1250);
+    else
+        assert_in_range(old.retry_ms, 5000, 6250);
     wait_for(&rival.n_down, 1, 10);
-    wait_for(&old.n_down, 2, 10);
+    wait_for(&old.n_down, 2, 20);
     assert_in_range(old.retry_ms, 5000, 6250);
     gt_mqtt_free(old.mqtt);
     gt_mqtt_free(rival.mqtt);
