@@ -127,8 +127,8 @@ def cli_of(world, broker, *args):
 def is_answering(agent):
     """It lives, its loop turns, and it obeys."""
     agent.send(signal.SIGUSR1)
-    agent.wait_for("status: device", limit=10)
-    assert agent.stop(limit=10) == 0
+    agent.wait_for("status: device", limit=30)
+    assert agent.stop(limit=30) == 0
 
 
 UNKNOWN_PROPERTY = b"\x78\0\0\0"
@@ -191,7 +191,7 @@ def test_flood(world, played, play):
     wait_until(lambda: broker.n_subscriptions, "it begins")
     rss, begun = harness.rss_kib(agent.pid), time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 1, "a second of it")
-    assert harness.rss_kib(agent.pid) - rss < 16 * 1024
+    assert harness.rss_kib(agent.pid) - rss < 16 * 1024 or harness.SANITIZER != "none"
     assert len(re.findall("online", agent.log())) <= 1
     assert len(agent.log().splitlines()) < 60
     is_answering(agent)
