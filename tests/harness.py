@@ -6,6 +6,7 @@ worlds run beside each other. Nothing here sleeps to let something happen: it wa
 condition, with a limit, and fails with every log shown. Processes end by pid.
 """
 
+import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -14,10 +15,12 @@ import os
 import pathlib
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -206,6 +209,44 @@ def _openssl(*args):
                    stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
 
+class Authority:
+    """A throw-away authority: a folder of private.key, cert.pem and ca.crt for each name, made once."""
+
+    _shared = None
+    _lock = threading.RLock()
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-authority-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                 "-subj", "/CN=test authority", "-keyout", self.folder / "ca.key", "-out", self.folder / "ca.crt")
+        (self.folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+
+    @classmethod
+    def shared(cls):
+        """That of this process's tests: certificates are a third of what a short test costs."""
+        with cls._lock:
+            cls._shared = cls._shared or cls()
+            return cls._shared
+
+    def certificates(self, name):
+        folder = self.folder / "names" / name
+        with self._lock:
+            if not folder.exists():
+                self._make(name, folder)
+        return folder
+
+    def _make(self, name, folder):
+        folder.mkdir(parents=True)
+        request = self.folder / "request"
+        _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                 "-keyout", folder / "private.key", "-out", request)
+        _openssl("x509", "-req", "-in", request, "-CA", self.folder / "ca.crt", "-CAkey", self.folder / "ca.key",
+                 "-days", "2", "-CAcreateserial", "-extfile", self.folder / "ext", "-out", folder / "cert.pem")
+        shutil.copy(self.folder / "ca.crt", folder)
+        os.chmod(folder / "private.key", 0o600)
+
+
 class World:
     """Made by the `world` fixture. Parts start when they are asked for."""
 
@@ -223,30 +264,12 @@ class World:
         self.n_relay_ports = 20
         self.relay_ports = free_ports(self.n_relay_ports)
         self._n = 0
-        self._make_ca()
-        self.certificates("broker")
-
-    # certificates: one throw-away authority, one folder of three files for each name
-
-    def _make_ca(self):
-        ca = self.folder / "ca"
-        ca.mkdir()
-        _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-subj", "/CN=test authority", "-keyout", ca / "ca.key", "-out", ca / "ca.crt")
 
     def certificates(self, name):
+        """A folder of this world's own, to spoil at will."""
         folder = self.folder / "certs" / name
-        if folder.exists():
-            return folder
-        folder.mkdir(parents=True)
-        ca = self.folder / "ca"
-        (folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
-                 "-keyout", folder / "private.key", "-out", folder / "csr")
-        _openssl("x509", "-req", "-in", folder / "csr", "-CA", ca / "ca.crt", "-CAkey", ca / "ca.key", "-days", "2",
-                 "-CAcreateserial", "-extfile", folder / "ext", "-out", folder / "cert.pem")
-        (folder / "ca.crt").write_bytes((ca / "ca.crt").read_bytes())
-        os.chmod(folder / "private.key", 0o600)
+        if not folder.exists():
+            shutil.copytree(Authority.shared().certificates(name), folder)
         return folder
 
     # the parts
