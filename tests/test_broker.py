@@ -88,14 +88,10 @@ def test_broker_restart_during_a_tunnel(world):
     world.connect(name="bob").close_politely()
 
 
-def quickest_status(world):
-    """The shortest of seven: what is left is no load of the machine, but waiting that is built in."""
-    figures = []
-    for _ in range(7):
-        begun = time.monotonic()
-        assert world.cli("status", "GatewayOli").returncode == 0
-        figures.append(time.monotonic() - begun)
-    return min(figures)
+def time_of_status(world):
+    begun = time.monotonic()
+    assert world.cli("status", "GatewayOli").returncode == 0
+    return time.monotonic() - begun
 
 
 def test_a_broker_with_nagle_costs_no_more(world):
@@ -107,7 +103,11 @@ def test_a_broker_with_nagle_costs_no_more(world):
     try:
         other.broker(extra="set_tcp_nodelay false\n")
         other.agent()
-        assert quickest_status(other) - quickest_status(world) < 0.06
+        times = {other: [], world: []}
+        while len(times[world]) < 7 or min(times[other]) - min(times[world]) > 0.06:
+            assert len(times[world]) < 60, times  # a busy machine is quick once, built-in waiting never is
+            for place, figures in times.items():
+                figures.append(time_of_status(place))
     finally:
         other.close()
 
