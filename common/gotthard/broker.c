@@ -28,6 +28,8 @@
 #include "gotthard/log.h"
 
 #define TURN_MS         500
+#define QUICK_TURNS     20
+#define REST_MS         50
 #define QOS             1
 #define PACKET_MAX      (GT_MESSAGE_MAX + GT_TOPIC_MAX + 512)
 #define LEFT_BEHIND_MAX 8 /* threads; more are not begun until some have ended */
@@ -58,6 +60,7 @@ struct gt_broker {
 
     /* The thread's own. */
     bool was_up;
+    unsigned n_turns;             /* until it was up */
     int rc, err;                  /* the library's last word, and errno then */
     int reason;                   /* of a CONNACK that refuses, or the broker's DISCONNECT */
     bool is_spoiled;              /* the library gave up in the middle of a turn */
@@ -325,8 +328,21 @@ static void broker_acknowledge(const struct gt_broker *broker)
  * in the callback the library has yet to send again all that it takes for unsent, and a message
  * published meanwhile would go twice.
  */
+/*
+ * libmosquitto 2.0.21 asks select() for room to write for as long as the broker's part of the TLS
+ * handshake is awaited, and is answered at once, always. A handshake takes a few turns; after more
+ * than that it is only what the broker sends that is worth a turn.
+ */
+static void broker_rest(struct gt_broker *broker)
+{
+    struct pollfd fd = {.fd = mosquitto_socket(broker->mosquitto), .events = POLLIN};
+    if (!broker->was_up && fd.fd >= 0 && ++broker->n_turns > QUICK_TURNS)
+        (void)poll(&fd, 1, REST_MS);
+}
+
 static void broker_turn(struct gt_broker *broker)
 {
+    broker_rest(broker);
     bool was_up = broker->was_up;
     int want_write = mosquitto_want_write(broker->mosquitto) ? POLLOUT : 0;
     broker_wait(broker, mosquitto_socket(broker->mosquitto), (short)(POLLIN | want_write));
