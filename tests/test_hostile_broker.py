@@ -120,8 +120,8 @@ def agent_of(world, broker):
     return world.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LOSES)
 
 
-def cli_of(world, broker, *args):
-    return world.cli(*args, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LOSES)
+def cli_of(world, broker, *args, **more):
+    return world.cli(*args, **more, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LOSES)
 
 
 def is_answering(agent):
@@ -222,7 +222,7 @@ def test_operator_is_not_kept_asking(world, played):
 
     broker = played(play)
     broker.puback = b"\x10"  # no matching subscribers
-    done = cli_of(world, broker, "connect", DEVICE, "0:ssh")
+    done = cli_of(world, broker, "connect", DEVICE, "0:ssh", GOTTHARD_CLIENT_ANSWER_TIMEOUT="4s")
     assert done.returncode == 69, done.stderr
     assert len([topic for topic, _ in broker.published if topic == REQ]) <= 2
 
