@@ -207,7 +207,8 @@ static void broker_destroy(struct gt_broker *broker)
 static bool broker_failed_in_tls(const struct gt_broker *broker)
 {
     return broker->rc == MOSQ_ERR_TLS || (broker->rc != MOSQ_ERR_SUCCESS && !broker->was_up &&
-                                          strstr(broker->last_error, " alert "));
+                                          (strstr(broker->last_error, " alert ") ||
+                                           strstr(broker->last_error, "certificate verify")));
 }
 
 /* Why the connection ended, in words for a log line. */
