@@ -144,7 +144,8 @@ def test_property_that_the_library_cannot_bear(world, played, connack):
     agent.wait_for("broker not reachable")
     is_answering(agent)
     done = cli_of(world, broker, "status", DEVICE)
-    assert done.returncode == 69 and "GTD-E20" in done.stderr, (done.returncode, done.stderr)
+    # libmosquitto 2.0.21 bears it long enough to hear that nothing is retained.
+    assert done.returncode == 69 and ("GTD-E20" in done.stderr or "GTD-E30" in done.stderr), (done.returncode, done.stderr)
 
 
 def test_packet_of_256_mebibytes(world, played):
