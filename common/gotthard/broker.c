@@ -202,13 +202,19 @@ static void broker_destroy(struct gt_broker *broker)
 
 /*
  * In TLS 1.3 a broker that does not take this side's certificate says so after the handshake: the
- * library sees the alert when it reads or writes, and calls it a lost connection or EPROTO.
+ * library sees the alert when it reads or writes, and calls it a lost connection or EPROTO. Where
+ * the broker's reset overtakes its own alert, EPROTO (which comes from nothing but TLS) is all
+ * there is.
  */
 static bool broker_failed_in_tls(const struct gt_broker *broker)
 {
-    return broker->rc == MOSQ_ERR_TLS || (broker->rc != MOSQ_ERR_SUCCESS && !broker->was_up &&
-                                          (strstr(broker->last_error, " alert ") ||
-                                           strstr(broker->last_error, "certificate verify")));
+    if (broker->rc == MOSQ_ERR_TLS)
+        return true;
+    if (broker->rc == MOSQ_ERR_SUCCESS || broker->was_up)
+        return false;
+    return (broker->rc == MOSQ_ERR_ERRNO && broker->err == EPROTO) ||
+           strstr(broker->last_error, " alert ") ||
+           strstr(broker->last_error, "certificate verify");
 }
 
 /* Why the connection ended, in words for a log line. */
@@ -225,7 +231,10 @@ static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
                  broker->is_v5 ? mosquitto_reason_string(broker->reason)
                                : mosquitto_connack_string(broker->reason));
     else if (broker_failed_in_tls(broker))
-        snprintf(ret, cap, "TLS: %s", broker->last_error);
+        snprintf(ret, cap, "TLS: %s",
+                 *broker->last_error ? broker->last_error
+                                     : "broken off by the broker, as when it takes no certificate "
+                                       "of ours");
     else if (rc == MOSQ_ERR_ERRNO)
         snprintf(ret, cap, "%s", strerror_r(broker->err, text, sizeof(text)));
     else if (rc == MOSQ_ERR_EAI)
