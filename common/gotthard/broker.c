@@ -334,11 +334,6 @@ static void broker_acknowledge(const struct gt_broker *broker)
 }
 
 /*
- * The library's loop, which here never sleeps. UP is told after the turn that brought the CONNACK:
- * in the callback the library has yet to send again all that it takes for unsent, and a message
- * published meanwhile would go twice.
- */
-/*
  * libmosquitto 2.0.21 asks select() for room to write for as long as the broker's part of the TLS
  * handshake is awaited, and is answered at once, always. A handshake takes a few turns; after more
  * than that it is only what the broker sends that is worth a turn.
@@ -350,6 +345,11 @@ static void broker_rest(struct gt_broker *broker)
         (void)poll(&fd, 1, REST_MS);
 }
 
+/*
+ * The library's loop, which here never sleeps. UP is told after the turn that brought the CONNACK:
+ * in the callback the library has yet to send again all that it takes for unsent, and a message
+ * published meanwhile would go twice.
+ */
 static void broker_turn(struct gt_broker *broker)
 {
     broker_rest(broker);
