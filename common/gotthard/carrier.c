@@ -20,7 +20,7 @@ enum carrier_state {
     CARRIER_HANDSHAKE,
     CARRIER_READY,
     CARRIER_DEAF,    /* the peer takes no more: what it said last is still read */
-    CARRIER_CLOSING, /* our goodbye is on its way, the peer's end awaited */
+    CARRIER_CLOSING, /* our goodbye is on its way, the peer's awaited */
     CARRIER_GONE,
 };
 
@@ -36,7 +36,7 @@ static const struct {
     [CARRIER_HANDSHAKE] = {"handshake", 10, "the handshake took too long", true, false},
     [CARRIER_READY] = {"ready", GT_CARRIER_SILENT, "nothing came for long", true, false},
     [CARRIER_DEAF] = {"deaf", 5, "the peer takes nothing", true, false},
-    [CARRIER_CLOSING] = {"closing", 5, "the peer's end did not come", true, false},
+    [CARRIER_CLOSING] = {"closing", 5, "the peer's goodbye did not come", true, false},
     [CARRIER_GONE] = {"gone", 0, NULL, false, false},
 };
 
@@ -48,6 +48,7 @@ struct gt_carrier {
     const struct gt_carrier_events *events;
     void *userdata;
     const char *why;
+    bool is_goodbye; /* the peer's was heard */
 
     int fd;
     ev_io reader, writer;
@@ -110,6 +111,14 @@ static void carrier_lose_errno(struct gt_carrier *carrier, int err)
     carrier_lose(carrier, strerrordesc_np(err));
 }
 
+/* The peer said goodbye, and gets ours (best effort), so that it knows that all was heard. */
+static void carrier_part(struct gt_carrier *carrier)
+{
+    carrier->is_goodbye = true;
+    gt_tls_close(carrier->tls);
+    carrier_lose(carrier, "the peer said goodbye");
+}
+
 /* --- after the handshake ---------------------------------------------------------------------- */
 
 size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n)
@@ -123,7 +132,7 @@ size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n)
         return n_read;
     }
     if (r == GT_TLS_E_CLOSED)
-        carrier_lose(carrier, "the peer said goodbye");
+        carrier_part(carrier);
     else if (r != GT_TLS_E_AGAIN)
         carrier_lose(carrier, gt_tls_why(carrier->tls));
     return 0;
@@ -168,20 +177,13 @@ void gt_carrier_write(struct gt_carrier *carrier, const void *data, size_t n)
 static void carrier_read_on(struct gt_carrier *carrier)
 {
     carrier->events->on_readable(carrier->userdata);
-    bool is_read = carrier->state == CARRIER_READY || carrier->state == CARRIER_DEAF;
-    bool is_left = is_read && gt_tls_has_pending(carrier->tls);
-    if (is_left)
+    if (carrier->tls && gt_tls_has_pending(carrier->tls))
         ev_timer_start(carrier->loop, &carrier->again);
     else
         ev_timer_stop(carrier->loop, &carrier->again);
 }
 
-static void carrier_on_again(struct ev_loop *loop, ev_timer *watcher, int revents)
-{
-    carrier_read_on(watcher->data);
-}
-
-/* The goodbye's rest went out: the peer sees our end, and we wait for its. */
+/* The goodbye's rest went out: the peer sees our end, and we wait for its goodbye. */
 static void carrier_finish(struct gt_carrier *carrier)
 {
     if (!gt_tls_wants_write(carrier->tls))
@@ -194,7 +196,8 @@ void gt_carrier_close(struct gt_carrier *carrier)
     switch (carrier->state) {
     case CARRIER_READY:
         carrier_enter(carrier, CARRIER_CLOSING);
-        ev_timer_stop(carrier->loop, &carrier->again);
+        if (gt_tls_has_pending(carrier->tls))
+            ev_timer_start(carrier->loop, &carrier->again);
         gt_tls_close(carrier->tls);
         carrier_finish(carrier);
         break;
@@ -207,14 +210,32 @@ void gt_carrier_close(struct gt_carrier *carrier)
     }
 }
 
-/* What still comes is for nobody; closing with it unread would send a reset after our last words.
- */
+/* What still comes is for nobody but for the goodbye; closing with it unread would send a reset
+ * after our last words. */
 static void carrier_discard(struct gt_carrier *carrier)
 {
-    uint8_t scrap[16 * 1024];
-    ssize_t n = recv(carrier->fd, scrap, sizeof(scrap), 0);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+    uint8_t scrap[GT_CARRIER_RECORD];
+    size_t n = 0;
+    int r = 0;
+    for (size_t total = 0; r == 0 && total < GT_TLS_BATCH; total += n)
+        r = gt_tls_read(carrier->tls, scrap, sizeof(scrap), &n);
+    if (r == 0)
+        ev_timer_start(carrier->loop, &carrier->again);
+    else
+        ev_timer_stop(carrier->loop, &carrier->again);
+    if (r == GT_TLS_E_CLOSED)
+        carrier_part(carrier);
+    else if (r == GT_TLS_E_BROKEN)
         carrier_lose(carrier, "closed");
+}
+
+static void carrier_on_again(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct gt_carrier *carrier = watcher->data;
+    if (carrier->state == CARRIER_CLOSING)
+        carrier_discard(carrier);
+    else
+        carrier_read_on(carrier);
 }
 
 /* --- up to the handshake ---------------------------------------------------------------------- */
@@ -376,7 +397,9 @@ static void carrier_on_deadline(struct ev_loop *loop, ev_timer *watcher, int rev
     case CARRIER_DEAF:
     case CARRIER_CLOSING: carrier_lose(carrier, states[carrier->state].expired); break;
     case CARRIER_READY: carrier_on_quiet(carrier); break;
-    case CARRIER_GONE: carrier->events->on_gone(carrier->userdata, carrier->why); break;
+    case CARRIER_GONE:
+        carrier->events->on_gone(carrier->userdata, carrier->is_goodbye, carrier->why);
+        break;
     }
 }
 

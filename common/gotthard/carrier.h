@@ -35,7 +35,9 @@ struct gt_carrier_events {
     void (*on_readable)(void *userdata); /* gt_carrier_read has some */
     void (*on_writable)(void *userdata); /* there is room again after there was none */
     void (*on_quiet)(void *userdata);    /* nothing came for long: ask for a sign of life */
-    void (*on_gone)(void *userdata, const char *why); /* over; @why is static. Free it, also here */
+    /* Over; @why is static. @is_goodbye: the peer itself said so, after all it had to say; else it
+     * may still be there. Free the carrier, also here. */
+    void (*on_gone)(void *userdata, bool is_goodbye, const char *why);
 };
 
 /* Begins to dial. No callback comes from inside, whatever the network says. -ENOMEM. */
@@ -45,7 +47,7 @@ int gt_carrier_new(const struct gt_carrier_settings *settings, const struct gt_a
 /* At once, without a goodbye. Not inside a callback of its own but on_gone. Takes NULL. */
 struct gt_carrier *gt_carrier_free(struct gt_carrier *carrier);
 /*
- * Sends what is written, says goodbye, and waits for the peer's end (5 s at most), so that nothing
+ * Sends what is written, says goodbye, and waits for the peer's (5 s at most), so that nothing
  * written is lost on the way: on_gone follows.
  */
 void gt_carrier_close(struct gt_carrier *carrier);

@@ -4,35 +4,38 @@
  * event moves what it can, and then one function (conduit_turn) looks at the stream's state and
  * draws the consequences, so that it does not matter which event brought a change. Must never close
  * a local socket in order unless the stream ended well, and never read from one more than the ring
- * holds.
+ * holds. The states are those of the way to the peer; how the stream itself is, is stream.h's.
  */
 #include "gotthard/conduit.h"
 
 #include <assert.h>
 
+#include "gotthard/backoff.h"
+#include "gotthard/clock.h"
 #include "gotthard/local.h"
 #include "gotthard/log.h"
 
 enum conduit_state {
-    CONDUIT_WAITING,  /* for a ticket */
+    CONDUIT_WAITING,  /* for a ticket: the first, or another */
     CONDUIT_CARRYING, /* a carrier is dialled, joined, handshaken */
     CONDUIT_GREETING, /* HELLO both ways */
     CONDUIT_UP,
-    CONDUIT_LINGERING, /* over: our last words go out, and the peer's end is awaited */
+    CONDUIT_LINGERING, /* over: our last words go out, and the peer's goodbye is awaited */
     CONDUIT_DONE,      /* everything is closed; on_end is due */
 };
 
-/* Deadlines in seconds; UP and LINGERING are watched by the carrier's own, which always come. */
+#define FIRST_S GT_TICKET_TTL_S /* to be up for the first time */
+#define AGAIN_S 10.             /* until a ticket that did not come is asked for again */
+
+/* Deadlines in seconds; UP and LINGERING are watched by the carrier's own, which always come. All
+ * before UP share give_up_at. */
 static const struct {
     const char *name;
     ev_tstamp deadline;
 } states[] = {
-    [CONDUIT_WAITING] = {"waiting", GT_TICKET_TTL_S},
-    [CONDUIT_CARRYING] = {"carrying", 60},
-    [CONDUIT_GREETING] = {"greeting", 10},
-    [CONDUIT_UP] = {"up", -1},
-    [CONDUIT_LINGERING] = {"lingering", 10},
-    [CONDUIT_DONE] = {"done", 0},
+    [CONDUIT_WAITING] = {"waiting", AGAIN_S}, [CONDUIT_CARRYING] = {"carrying", 60},
+    [CONDUIT_GREETING] = {"greeting", 10},    [CONDUIT_UP] = {"up", -1},
+    [CONDUIT_LINGERING] = {"lingering", 10},  [CONDUIT_DONE] = {"done", 0},
 };
 
 struct gt_conduit {
@@ -46,22 +49,34 @@ struct gt_conduit {
 
     struct gt_stream stream;
     struct gt_carrier *carrier;
-    uint32_t attempt; /* the last one a carrier was dialled for */
+    uint32_t attempt;    /* the last one a carrier was dialled for */
+    uint32_t asked;      /* the last one a ticket was asked for */
+    uint32_t up_attempt; /* the last one that was up; 0: the peer may know nothing of us */
+    ev_tstamp give_up_at;
+    struct gt_backoff backoff;
 
     struct gt_local local;
 };
 
-static void conduit_enter(struct gt_conduit *conduit, enum conduit_state state)
+/* < 0: never. */
+static void conduit_arm(struct gt_conduit *conduit, ev_tstamp after)
 {
     struct ev_loop *loop = conduit->settings.loop;
+    ev_timer_stop(loop, &conduit->deadline);
+    if (after < 0)
+        return;
+    if (conduit->state < CONDUIT_UP)
+        after = GT_MIN(after, conduit->give_up_at - gt_clock());
+    ev_timer_set(&conduit->deadline, GT_MAX(after, 0.), 0);
+    ev_timer_start(loop, &conduit->deadline);
+}
+
+static void conduit_enter(struct gt_conduit *conduit, enum conduit_state state)
+{
     gt_debug("stream=%u %s -> %s", conduit->stream.number, states[conduit->state].name,
              states[state].name);
     conduit->state = state;
-    ev_timer_stop(loop, &conduit->deadline);
-    if (states[state].deadline < 0)
-        return;
-    ev_timer_set(&conduit->deadline, states[state].deadline, 0);
-    ev_timer_start(loop, &conduit->deadline);
+    conduit_arm(conduit, states[state].deadline);
 }
 
 /* Only ever from a later turn of the loop: this is where everything public ends. */
@@ -111,10 +126,53 @@ static void conduit_collect(struct gt_conduit *conduit)
         conduit_emit(conduit);
 }
 
-/* The next issue asks for another ticket here instead of giving up. */
+/* --- from one carrier to the next ------------------------------------------------------------- */
+
+/* The peer's first word must come within FIRST_S, later ones within resume_s of a lost carrier. */
+static void conduit_begin_to_wait(struct gt_conduit *conduit)
+{
+    const struct gt_conduit_settings *settings = &conduit->settings;
+    ev_tstamp patience =
+        conduit->up_attempt && settings->resume_s > 0 ? settings->resume_s : FIRST_S;
+    conduit->give_up_at = gt_clock() + patience;
+}
+
+/* Is there something that another carrier could bring, or tell? Of a stream that never was up the
+ * peer need not be told the end, and one whose peer broke it is known there. */
+static bool conduit_is_wanting(const struct gt_conduit *conduit)
+{
+    bool is_unknown = !conduit->up_attempt || conduit->stream.is_reset_by_peer;
+    return !gt_stream_is_over(&conduit->stream) ||
+           (conduit->settings.resume_s > 0 && !is_unknown && conduit->state < CONDUIT_DONE);
+}
+
+static bool conduit_is_resumable(const struct gt_conduit *conduit)
+{
+    bool is_tried_out = !conduit->up_attempt && conduit->backoff.n_tries >= GT_CONDUIT_TRIES;
+    return conduit->settings.resume_s > 0 && !is_tried_out && conduit_is_wanting(conduit) &&
+           gt_clock() < conduit->give_up_at;
+}
+
+static void conduit_ask_ticket(struct gt_conduit *conduit)
+{
+    if (conduit->settings.role != GT_ROLE_OPERATOR)
+        return;
+    conduit->asked = GT_MAX(conduit->asked, conduit->attempt) + 1;
+    conduit->events->on_ticket_due(conduit, conduit->userdata, conduit->asked);
+}
+
 static void conduit_on_carrier_lost(struct gt_conduit *conduit)
 {
+    if (conduit->state >= CONDUIT_UP)
+        conduit_begin_to_wait(conduit);
+    conduit->carrier = gt_carrier_free(conduit->carrier);
     gt_stream_park(&conduit->stream);
+    if (conduit_is_resumable(conduit)) {
+        conduit_enter(conduit, CONDUIT_WAITING);
+        conduit_arm(conduit, gt_backoff_next(&conduit->backoff));
+        return;
+    }
+    conduit->settings.resume_s = 0;
     gt_stream_reset(&conduit->stream, GT_RST_LOST);
 }
 
@@ -130,14 +188,25 @@ static void conduit_ask(struct gt_conduit *conduit)
     conduit->events->on_service(conduit, conduit->userdata, conduit->stream.service);
 }
 
-/* The stream is over: the local socket is closed at once, the carrier after our last words. */
+/* The stream is over: the local socket is closed at once, the carrier after our last words. With
+ * none, or none yet, the peer that knows of us is told over the next. */
 static void conduit_wind_up(struct gt_conduit *conduit)
 {
     gt_local_close(&conduit->local);
+    if (conduit->state < CONDUIT_GREETING && conduit_is_resumable(conduit))
+        return;
     if (conduit->state < CONDUIT_LINGERING)
         conduit_enter(conduit, conduit->carrier ? CONDUIT_LINGERING : CONDUIT_DONE);
     if (conduit->carrier && !gt_stream_wants_carrier(&conduit->stream))
         gt_carrier_close(conduit->carrier);
+}
+
+static void conduit_on_greeted(struct gt_conduit *conduit)
+{
+    conduit->up_attempt = conduit->attempt;
+    conduit->backoff = (struct gt_backoff){0};
+    conduit_enter(conduit, CONDUIT_UP);
+    conduit->events->on_up(conduit, conduit->userdata);
 }
 
 /* Consequences of the stream's state. */
@@ -147,10 +216,8 @@ static void conduit_react(struct gt_conduit *conduit)
     case GT_STREAM_PARKED:
     case GT_STREAM_GREETING: break;
     case GT_STREAM_OPEN:
-        if (conduit->state == CONDUIT_GREETING) {
-            conduit_enter(conduit, CONDUIT_UP);
-            conduit->events->on_up(conduit, conduit->userdata);
-        }
+        if (conduit->state == CONDUIT_GREETING)
+            conduit_on_greeted(conduit);
         conduit_ask(conduit);
         break;
     case GT_STREAM_ENDED:
@@ -207,14 +274,15 @@ static void conduit_on_quiet(void *userdata)
     conduit_turn(conduit);
 }
 
-static void conduit_on_gone(void *userdata, const char *why)
+/* After a goodbye nothing is left to be said, and a stream that is not over never will be. */
+static void conduit_on_gone(void *userdata, bool is_goodbye, const char *why)
 {
     struct gt_conduit *conduit = userdata;
-    conduit->carrier = gt_carrier_free(conduit->carrier);
+    if (is_goodbye)
+        conduit->settings.resume_s = 0;
+    conduit_on_carrier_lost(conduit);
     if (conduit->state == CONDUIT_LINGERING)
         conduit_enter(conduit, CONDUIT_DONE);
-    else
-        conduit_on_carrier_lost(conduit);
     conduit_turn(conduit);
 }
 
@@ -225,15 +293,31 @@ static void conduit_on_again(struct ev_loop *loop, ev_timer *watcher, int revent
     conduit_turn(conduit);
 }
 
+/* It is time to ask, again, or too late. */
+static void conduit_on_waited(struct gt_conduit *conduit)
+{
+    if (gt_clock() < conduit->give_up_at) {
+        conduit_arm(conduit, AGAIN_S);
+        conduit_ask_ticket(conduit);
+        return;
+    }
+    conduit->settings.resume_s = 0;
+    gt_stream_reset(&conduit->stream, GT_RST_EXPIRED);
+}
+
 static void conduit_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents)
 {
     struct gt_conduit *conduit = watcher->data;
     switch (conduit->state) {
-    case CONDUIT_WAITING:
+    case CONDUIT_WAITING: conduit_on_waited(conduit); break;
     case CONDUIT_CARRYING:
-    case CONDUIT_GREETING: gt_stream_reset(&conduit->stream, GT_RST_EXPIRED); break;
+    case CONDUIT_GREETING: conduit_on_carrier_lost(conduit); break;
     case CONDUIT_UP: break;
-    case CONDUIT_LINGERING: conduit_enter(conduit, CONDUIT_DONE); break;
+    case CONDUIT_LINGERING:
+        conduit_on_carrier_lost(conduit);
+        if (conduit->state == CONDUIT_LINGERING)
+            conduit_enter(conduit, CONDUIT_DONE);
+        break;
     case CONDUIT_DONE:
         conduit->events->on_end(conduit, conduit->userdata, conduit->stream.code);
         gt_conduit_free(conduit);
@@ -263,8 +347,10 @@ int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
         .silent_s = conduit->settings.silent_s,
     };
     if (ticket->stream != conduit->stream.number || ticket->attempt <= conduit->attempt ||
-        gt_stream_is_over(&conduit->stream))
+        ticket->attempt < conduit->asked || !conduit_is_wanting(conduit))
         return GT_CONDUIT_E_STALE;
+    if (conduit->state >= CONDUIT_UP)
+        conduit_begin_to_wait(conduit);
     struct gt_carrier *carrier;
     int r = gt_carrier_new(&settings, relay, ticket, &events, conduit, &carrier);
     if (r)
@@ -297,11 +383,22 @@ void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service)
 
 void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code)
 {
-    gt_conduit_break(conduit, code);
+    gt_stream_reset(&conduit->stream, code);
+    conduit_wake(conduit);
+}
+
+void gt_conduit_resume(struct gt_conduit *conduit)
+{
+    if (conduit->state != CONDUIT_WAITING)
+        return;
+    conduit->backoff = (struct gt_backoff){0};
+    conduit_arm(conduit, AGAIN_S);
+    conduit_ask_ticket(conduit);
 }
 
 void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code)
 {
+    conduit->settings.resume_s = 0;
     gt_stream_reset(&conduit->stream, code);
     conduit_wake(conduit);
 }
@@ -326,11 +423,11 @@ int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, 
     conduit->deadline.data = conduit->again.data = conduit;
     if (local_fd >= 0)
         gt_local_open(&conduit->local, local_fd);
+    conduit_begin_to_wait(conduit);
     conduit_enter(conduit, CONDUIT_WAITING);
     gt_local_watch(&conduit->local); /* what is read before the carrier is up goes out with HELLO */
     *ret = conduit;
-    if (settings->role == GT_ROLE_OPERATOR)
-        events->on_ticket_due(conduit, userdata, conduit->attempt + 1);
+    conduit_ask_ticket(conduit);
     return 0;
 }
 
@@ -355,12 +452,17 @@ uint32_t gt_conduit_number(const struct gt_conduit *conduit)
 
 uint32_t gt_conduit_attempt(const struct gt_conduit *conduit)
 {
-    return conduit->attempt;
+    return GT_MAX(conduit->attempt, conduit->asked);
 }
 
 const char *gt_conduit_service(const struct gt_conduit *conduit)
 {
     return conduit->stream.service;
+}
+
+bool gt_conduit_is_carried(const struct gt_conduit *conduit)
+{
+    return conduit->state == CONDUIT_UP || conduit->state == CONDUIT_LINGERING;
 }
 
 enum gt_rst gt_conduit_code(const struct gt_conduit *conduit)

@@ -4,6 +4,11 @@
  * both ways until both ends said FIN and heard it acknowledged, or it breaks: then the local socket
  * gets an RST, never an EOF.
  *
+ * When a carrier is lost the stream is parked: the local socket stays open, and is read as long as
+ * there is room. The operator's end asks for another ticket, with patience (backoff.h); the
+ * device's waits for it. After resume_s without a carrier it breaks. A stream that is over is kept
+ * in the same way for a peer that may not know: until its goodbye is heard, or for resume_s.
+ *
  * The way of the bytes: recv() from the local socket into the stream's tx ring; frames from there,
  * 16 KiB at a time, into TLS's output buffer; one send() for many records. The other way likewise.
  * Each wake-up moves at most GT_CONDUIT_BUDGET bytes, so that many conduits share one loop fairly.
@@ -26,11 +31,13 @@ struct gt_conduit_settings {
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
     size_t ring_size;
     double quiet_s, silent_s; /* heartbeat: asked for after, given up after; 0: 15 and 45 */
+    double resume_s;          /* how long it may be without a carrier; 0: a lost one breaks it */
 };
 
 struct gt_conduit_events {
     /* The conduit needs a carrier for this attempt: ask the relay for a ticket, then
-     * gt_conduit_carry(). Operator only. */
+     * gt_conduit_carry(). Comes again, with a greater attempt, when nothing came of it, or the
+     * carrier is lost. Operator only. */
     void (*on_ticket_due)(struct gt_conduit *conduit, void *userdata, uint32_t attempt);
     /* Device: the operator named the service (HELLO or BIND). Answer with _serve or _refuse, now or
      * later. */
@@ -43,6 +50,7 @@ struct gt_conduit_events {
 };
 
 enum { GT_CONDUIT_E_STALE = 1 /* a ticket of another stream, of an old attempt, or too late */ };
+#define GT_CONDUIT_TRIES 3 /* of a stream that never was up */
 
 /*
  * @local_fd: operator, takes, also on failure; -1 with @service "" for a spare; device: -1 and
@@ -60,13 +68,19 @@ void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service);
 /* Device: the target is connected (takes @fd), or could not be. */
 void gt_conduit_serve(struct gt_conduit *conduit, int fd);
 void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code);
-/* Breaks it from outside: RST to both sides, then on_end from a later turn of the loop. */
+/* There is a way to the relay again: asks for a ticket now, if it needs one. */
+void gt_conduit_resume(struct gt_conduit *conduit);
+/* Breaks it from outside, for good: RST to both sides as far as there is a carrier, then on_end
+ * from a later turn of the loop. One that is over already ends as it is. */
 void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code);
 /* At once, without on_end: for the end of the process. Not from inside its own callbacks. */
 struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit);
 
 uint32_t gt_conduit_number(const struct gt_conduit *conduit);
+/* The last one: asked for, or carried. */
 uint32_t gt_conduit_attempt(const struct gt_conduit *conduit);
+/* Does a carrier carry it now, if only its last words? */
+bool gt_conduit_is_carried(const struct gt_conduit *conduit);
 const char *gt_conduit_service(const struct gt_conduit *conduit);
 /* How it ended, or GT_RST_NONE; settled as soon as it is broken, before on_end. */
 enum gt_rst gt_conduit_code(const struct gt_conduit *conduit);

@@ -104,10 +104,12 @@ static void settle(struct gt_stream *s)
 
 void gt_stream_attach(struct gt_stream *s, uint32_t attempt)
 {
-    if (s->state == GT_STREAM_BROKEN)
-        return;
     assert(attempt > s->attempt);
     s->attempt = attempt;
+    if (s->state == GT_STREAM_BROKEN) {
+        s->carrier = (struct gt_stream_carrier){.due = DUE(GT_FRAME_RST)};
+        return;
+    }
     s->state = GT_STREAM_GREETING;
     s->carrier = (struct gt_stream_carrier){
         .due = DUE(GT_FRAME_HELLO),

@@ -101,7 +101,8 @@ void gt_stream_trim(struct gt_stream *s);
 
 /*
  * A carrier is there (attempt greater than any before): HELLO is due, the parser is fresh. A stream
- * that ended may be attached again: for a peer that has not heard the last acknowledgement.
+ * that is over may be attached again, for a peer that has not heard the last acknowledgement, or
+ * why it broke: then RST is all that is due.
  */
 void gt_stream_attach(struct gt_stream *s, uint32_t attempt);
 /* The carrier is gone. PARKED, unless the stream is over. */
