@@ -45,9 +45,10 @@ class Item:
         """The setting as a line of a file; @key: "_file" for where a secret stands."""
         if self.kind == "GROUP":
             return f"{self.path} = {{ " + " ".join('{} = "{}";'.format(*p.split("=")) for p in value.split(",")) + " };"
-        group, name = self.path.split(".")
+        group, _, name = self.path.rpartition(".")
         text = value if self.kind in ("N", "") else f'"{value}"'
-        return f"{group} = {{ {name}{key} = {text}; }};"
+        line = f"{name}{key} = {text};"
+        return f"{group} = {{ {line} }};" if group else line
 
 
 @functools.lru_cache(maxsize=None)

@@ -343,7 +343,8 @@ def test_example_shows_each_setting_at_its_default(tmp_path):
     values = shown(run("config", "show", "--config", path))
     assert {k: v[0] for k, v in values.items()} == {k: v[0] for k, v in defaults.items()}
     sections = re.split(r"^(\w+) = \{$", example, flags=re.MULTILINE)
-    named = {f"{sections[i]}.{key}" for i in range(1, len(sections), 2)
+    alone = set(re.findall(r"^#(\w+) = ", example, re.MULTILINE))
+    named = alone | {f"{sections[i]}.{key}" for i in range(1, len(sections), 2)
              for key in re.findall(r"^ *#(\w+) = ", sections[i + 1], re.MULTILINE)}
     named |= {sections[i] for i in range(1, len(sections), 2)}
     assert set(defaults) <= named

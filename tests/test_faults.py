@@ -16,14 +16,14 @@ from test_sessions import hear, tagged
 from test_tunnel import assert_broken
 
 
-PATIENCE = "4s"  # with one that is gone: what is waited out here
+WINDOW = {"GOTTHARD_RESUME_WINDOW": "4s"}  # what outlives a shorter fault is test_resume.py's
 
 
 @pytest.fixture
 def parts(world):
     world.broker()
     world.relay_process = world.relay()
-    world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port, GOTTHARD_PEER_TIMEOUT=PATIENCE)
+    world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port, **WINDOW)
     return world
 
 
@@ -63,8 +63,8 @@ def test_operator_killed(parts):
     target = parts.targets[0]
     assert target.connections
     tunnel.kill()
-    wait_until(lambda: not target.connections, "the device let its connection go", limit=45)
-    wait_until(lambda: not harness.children_of(parts.agent_process.pid), "the worker ended", limit=60)
+    wait_until(lambda: not target.connections, "the device let its connection go", limit=10)
+    wait_until(lambda: not harness.children_of(parts.agent_process.pid), "the worker ended", limit=10)
     assert_back(parts, before)
     assert hear_echo(parts)
 
@@ -103,7 +103,8 @@ def test_agent_listener_killed(parts):
 
 
 def test_relay_killed(parts):
-    tunnel = parts.connect()
+    """And nobody starts it again in time."""
+    tunnel = parts.connect(**WINDOW)
     sock = open_stream(tunnel)
     target = parts.targets[0]
     parts.relay_process.kill()
@@ -117,7 +118,7 @@ def test_relay_killed(parts):
 
 
 def test_relay_drains_on_sigterm(parts):
-    tunnel = parts.connect()
+    tunnel = parts.connect(**WINDOW)
     sock = open_stream(tunnel)
     begun = time.monotonic()
     assert parts.relay_process.stop() == 0

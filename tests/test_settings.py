@@ -27,6 +27,7 @@ ENDS = {
     "mqtt.endpoint": "mqtt://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
     "mqtt.username": "zoe", "mqtt.password": "open sesame", "mqtt.prefix": "fleet/one", "mqtt.keepalive": "45s",
     "trust.policy": "psk", "trust.pins": "/nonexistent/pins", "stream.buffer": "128KiB", "limits.peer_timeout": "7s",
+    "resume_window": "7s",
 }
 SAMPLES = {
     "relayd": {

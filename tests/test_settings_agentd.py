@@ -343,7 +343,18 @@ def test_dial_timeout(fleet):
 
 @effect("agentd", "limits.peer_timeout")
 def test_peer_timeout(fleet):
+    """An operator who is granted a session and never comes to the relay."""
     agent = device(fleet, 'limits = { peer_timeout = "1s"; };')
+    assert fleet.cli("connect", "GatewayOli", "0:ssh", GOTTHARD_SERVER_PORT=harness.free_ports(1)).returncode == 69
+    begun = time.monotonic()
+    agent.wait_for("ended: cause=peer")
+    wait_until(lambda: not harness.children_of(agent.pid), "the worker is gone")
+    assert time.monotonic() - begun < 15
+
+
+@effect("agentd", "resume_window")
+def test_resume_window(fleet):
+    agent = device(fleet, 'resume_window = "1s";')
     fleet.connect().kill()
     begun = time.monotonic()
     agent.wait_for("ended: cause=peer")

@@ -221,9 +221,21 @@ def test_trust(fleet):
 
 @effect("cli", "limits.peer_timeout")
 def test_peer_timeout(fleet):
-    tunnel = fleet.connect(**configured(fleet, 'limits = { peer_timeout = "1s"; };'))
+    """A device that grants a session and never comes to the relay."""
+    fleet.agent("dev-lost", GOTTHARD_SERVER_PORT=harness.free_ports(1))
     begun = time.monotonic()
-    os.kill(harness.children_of(fleet.agent_process.pid)[0], signal.SIGKILL)
+    result = fleet.cli("connect", "dev-lost", "0:ssh", **configured(fleet, 'limits = { peer_timeout = "1s"; };'))
+    assert (result.returncode, error_id(result)) == (69, "GTD-E71"), result.stderr
+    assert time.monotonic() - begun < 15
+
+
+@effect("cli", "resume_window")
+def test_resume_window(fleet):
+    tunnel = fleet.connect(**configured(fleet, 'resume_window = "1s";'))
+    begun = time.monotonic()
+    worker, = harness.children_of(fleet.agent_process.pid)
+    fleet.agent_process.send(signal.SIGSTOP)  # who would say at once that it was killed
+    os.kill(worker, signal.SIGKILL)
     assert tunnel.wait() == 69 and tunnel.event("error")["id"] == "GTD-E71"
     assert time.monotonic() - begun < 15
 

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The whole of a session's one end. What ends it goes one way: ENDING (the streams are broken and
- * say so to both their sides), LEAVING (BYE goes to the relay), DOWN (the caller is told, from the
- * loop, once). Must never leave a stream behind that its caller was not told the end of.
+ * The whole of a session's one end:
+ *
+ *   REGISTERING -> WAITING -> UP <-> AWAY (the other side is)
+ *                              \-> LOST <-> REDIALLING -> AWAY, UP (we are)
+ *
+ * What ends it goes one way: ENDING (the streams are broken and say so to both their sides),
+ * LEAVING (BYE goes to the relay), DOWN (the caller is told, from the loop, once). Must never leave
+ * a stream behind that its caller was not told the end of.
  */
 #include "gotthard/tunnel.h"
 
@@ -10,21 +15,28 @@
 #include <stdio.h>
 #include <uthash.h>
 
+#include "gotthard/backoff.h"
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 
-#define PEER_TIMEOUT_MS 30000
+#define PEER_TIMEOUT_MS   30000
+#define RESUME_WINDOW_MS  120000
+#define REDIAL_TIMEOUT_MS 10000
 
 enum tunnel_state {
     TUNNEL_REGISTERING, /* the link is on its way up */
     TUNNEL_WAITING,     /* registered; the other side has not come yet */
     TUNNEL_UP,
-    TUNNEL_AWAY, /* the other side was here and is not now */
+    TUNNEL_AWAY,       /* the other side was here and is not now */
+    TUNNEL_LOST,       /* the link is; the next try is due */
+    TUNNEL_REDIALLING, /* another link is on its way up */
     TUNNEL_ENDING,
     TUNNEL_LEAVING,
     TUNNEL_DOWN,
 };
 
-#define PEER_LIMIT -1. /* stands for the settings' peer_timeout */
+#define PEER_LIMIT   -1. /* stands for the settings' peer_timeout */
+#define RESUME_LIMIT -2. /* stands for what is left until give_up_at */
 
 static const struct {
     const char *name;
@@ -33,7 +45,9 @@ static const struct {
     [TUNNEL_REGISTERING] = {"registering", 0},
     [TUNNEL_WAITING] = {"waiting", PEER_LIMIT},
     [TUNNEL_UP] = {"up", 0},
-    [TUNNEL_AWAY] = {"away", PEER_LIMIT},
+    [TUNNEL_AWAY] = {"away", RESUME_LIMIT},
+    [TUNNEL_LOST] = {"lost", 0}, /* back-off */
+    [TUNNEL_REDIALLING] = {"redialling", RESUME_LIMIT},
     [TUNNEL_ENDING] = {"ending", .8},
     [TUNNEL_LEAVING] = {"leaving", 1.1},
     [TUNNEL_DOWN] = {"down", 0},
@@ -61,10 +75,19 @@ struct gt_tunnel {
     enum gt_role role;
     bool is_single_port;
     unsigned max_streams;
-    ev_tstamp peer_timeout, lifetime_s;
+    ev_tstamp peer_timeout, resume_window, lifetime_s;
 
-    uint8_t session_key[GT_KEY_SIZE];
-    struct gt_tls_context *tls; /* of the streams */
+    char relay_host[GT_HOST_MAX + 1];
+    uint16_t relay_port;
+    char name[GT_NAME_MAX + 1];
+    uint8_t client_key[GT_KEY_SIZE], session_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
+    uint32_t generation; /* of the link */
+    ev_tstamp begun_at;  /* its lifetime */
+
+    ev_tstamp give_up_at;                /* from leaving UP until it is UP again; else 0 */
+    struct gt_backoff backoff;           /* since then */
+    bool is_link_missed, is_peer_missed; /* the caller was told that it went */
+    struct gt_tls_context *tls;          /* of the streams */
     struct gt_conduit_settings conduits;
     struct gt_link *link;
     struct gt_addr relay; /* where data connections go */
@@ -90,13 +113,27 @@ static void tunnel_set_deadline(struct gt_tunnel *tunnel, ev_tstamp seconds)
     ev_timer_again(tunnel->loop, &tunnel->deadline);
 }
 
+/* It was up, and is to be up again if it is not. */
+static bool has_been_up(enum tunnel_state state)
+{
+    return state >= TUNNEL_UP && state < TUNNEL_ENDING;
+}
+
 static void tunnel_enter(struct gt_tunnel *tunnel, enum tunnel_state state)
 {
-    ev_tstamp limit = states[state].limit < 0 ? tunnel->peer_timeout : states[state].limit;
+    ev_tstamp limit = states[state].limit;
     gt_debug("tunnel to %s: %s -> %s", peer_name(tunnel), states[tunnel->state].name,
              states[state].name);
     tunnel->state = state;
+    if (state == TUNNEL_UP)
+        tunnel->give_up_at = 0;
+    else if (has_been_up(state) && tunnel->give_up_at == 0)
+        tunnel->give_up_at = gt_clock() + tunnel->resume_window;
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
+    if (limit == PEER_LIMIT)
+        limit = tunnel->peer_timeout;
+    if (limit == RESUME_LIMIT)
+        limit = GT_MAX(tunnel->give_up_at - gt_clock(), 1e-3);
     if (limit > 0)
         tunnel_set_deadline(tunnel, limit);
     if (state >= TUNNEL_ENDING)
@@ -174,7 +211,7 @@ static void stream_tell_end(const struct tunnel_stream *stream, enum gt_rst code
     uint64_t n_up, n_down;
     gt_conduit_counts(stream->conduit, &n_up, &n_down);
     if (gt_link_stream_end(tunnel->link, stream->number, attempt,
-                           code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_LOST, n_up, n_down))
+                           code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_BYE, n_up, n_down))
         gt_debug("stream=%u its end was not told to the relay", stream->number);
     tunnel->events.on_stream_end(tunnel->userdata, gt_conduit_service(stream->conduit),
                                  stream->number, code, n_up, n_down);
@@ -193,8 +230,11 @@ static void stream_on_end(struct gt_conduit *conduit, void *userdata, enum gt_rs
 static void stream_on_ticket_due(struct gt_conduit *conduit, void *userdata, uint32_t attempt)
 {
     struct tunnel_stream *stream = userdata;
-    if (gt_link_open(stream->tunnel->link, stream->number, attempt))
-        gt_conduit_break(conduit, GT_RST_LOST);
+    struct gt_tunnel *tunnel = stream->tunnel;
+    if (tunnel->state > TUNNEL_UP)
+        return; /* all are asked for when it is up again */
+    if (gt_link_open(tunnel->link, stream->number, attempt))
+        gt_debug("stream=%u its ticket will be asked for again", stream->number);
 }
 
 static void stream_on_service(struct gt_conduit *conduit, void *userdata, const char *service)
@@ -251,32 +291,48 @@ static bool tunnel_has_room(const struct gt_tunnel *tunnel)
     return n_here < tunnel->max_streams && HASH_COUNT(tunnel->streams) < 2 * tunnel->max_streams;
 }
 
-/* Device: the first ticket of a stream makes it. NULL when it must not. */
+/* Device: the first ticket of a stream makes it. NULL when it must not, and the operator is told
+ * why: one that was here and has ended, or was never seen by this process, cannot go on. */
 static struct tunnel_stream *tunnel_accept(struct gt_tunnel *tunnel, const struct gt_ticket *ticket)
 {
     struct tunnel_stream *stream;
-    if (ticket->stream <= tunnel->last_stream)
-        return NULL; /* it was here and has ended */
-    tunnel->last_stream = ticket->stream;
-    if (tunnel_has_room(tunnel) && stream_new(tunnel, ticket->stream, -1, NULL, &stream) == 0)
+    bool is_new = ticket->stream > tunnel->last_stream;
+    if (is_new)
+        tunnel->last_stream = ticket->stream;
+    if (is_new && tunnel_has_room(tunnel) &&
+        stream_new(tunnel, ticket->stream, -1, NULL, &stream) == 0)
         return stream;
-    if (gt_link_stream_end(tunnel->link, ticket->stream, ticket->attempt, GT_CODE_LIMIT, 0, 0))
+    if (gt_link_stream_end(tunnel->link, ticket->stream, ticket->attempt,
+                           is_new ? GT_CODE_LIMIT : GT_CODE_NO_SESSION, 0, 0))
         gt_debug("stream=%u its refusal was not told to the relay", ticket->stream);
     return NULL;
 }
 
 /* --- what the link says ----------------------------------------------------------------------- */
 
+/* Whatever was missed is back; streams that were parked meanwhile need not wait any longer. */
+static void tunnel_resume(struct gt_tunnel *tunnel)
+{
+    tunnel->backoff = (struct gt_backoff){0};
+    if (tunnel->is_link_missed)
+        tunnel->events.on_link(tunnel->userdata, true, "");
+    if (tunnel->is_peer_missed)
+        tunnel->events.on_peer(tunnel->userdata, true, GT_CODE_NONE);
+    tunnel->is_link_missed = tunnel->is_peer_missed = false;
+    for (struct tunnel_stream *stream = tunnel->streams; stream; stream = stream->hh.next)
+        gt_conduit_resume(stream->conduit);
+}
+
 static void tunnel_on_peer_up(struct gt_tunnel *tunnel)
 {
-    bool is_first = tunnel->state != TUNNEL_AWAY;
-    if (tunnel->state >= TUNNEL_ENDING || tunnel->state == TUNNEL_UP)
+    bool is_first = tunnel->state == TUNNEL_WAITING;
+    if (!is_first && tunnel->state != TUNNEL_AWAY)
         return;
     tunnel_enter(tunnel, TUNNEL_UP);
     if (is_first)
         tunnel->events.on_up(tunnel->userdata, gt_addr_port(&tunnel->relay));
     else
-        tunnel->events.on_peer(tunnel->userdata, true, GT_CODE_NONE);
+        tunnel_resume(tunnel);
 }
 
 static void tunnel_on_session(void *userdata, const struct gt_addr *addr, uint16_t port,
@@ -288,10 +344,13 @@ static void tunnel_on_session(void *userdata, const struct gt_addr *addr, uint16
         gt_addr_set_port(&tunnel->relay, port);
     if (tunnel->state == TUNNEL_REGISTERING) {
         tunnel_enter(tunnel, TUNNEL_WAITING);
+        tunnel->begun_at = gt_clock();
         if (tunnel->lifetime_s > 0) {
             ev_timer_set(&tunnel->lifetime, tunnel->lifetime_s, 0);
             ev_timer_start(tunnel->loop, &tunnel->lifetime);
         }
+    } else if (tunnel->state == TUNNEL_REDIALLING) {
+        tunnel_enter(tunnel, TUNNEL_AWAY);
     }
     if (is_peer_up)
         tunnel_on_peer_up(tunnel);
@@ -314,6 +373,7 @@ static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
         tunnel_on_peer_up(tunnel);
     } else if (tunnel->state == TUNNEL_UP) {
         tunnel_enter(tunnel, TUNNEL_AWAY);
+        tunnel->is_peer_missed = true;
         tunnel->events.on_peer(tunnel->userdata, false, reason);
     }
 }
@@ -330,26 +390,86 @@ static void tunnel_on_ticket(void *userdata, const struct gt_ticket *ticket)
         gt_conduit_break(stream->conduit, GT_RST_INTERNAL);
 }
 
-/* Once a carrier is up, the stream's end comes through it, with the reason: the relay's word would
- * only overtake it. */
+/* What the other side says of a stream that is no more there; all else is the relay's, about one
+ * attempt that came to nothing. */
+static bool is_over_there(const struct tunnel_stream *stream, unsigned code)
+{
+    return code == GT_CODE_NONE || code == GT_CODE_BYE || code == GT_CODE_NO_SESSION ||
+           (code == GT_CODE_LIMIT && stream->state == STREAM_OPENING);
+}
+
+/* While a carrier is up, the stream's end comes through it, with the reason: the relay's word would
+ * only overtake it. A parked stream would wait for ever. */
 static void tunnel_on_stream_end(void *userdata, uint32_t number, uint32_t attempt, unsigned code)
 {
     struct gt_tunnel *tunnel = userdata;
     struct tunnel_stream *stream = tunnel_find(tunnel, number);
-    if (!stream || attempt < gt_conduit_attempt(stream->conduit))
+    if (!stream)
         return;
-    if (stream->state != STREAM_OPENING) {
+    gt_debug("stream=%u attempt=%u ended by the relay or the %s: %s", number, attempt,
+             peer_name(tunnel), gt_code_text(code));
+    if (!is_over_there(stream, code))
+        return;
+    if (gt_conduit_is_carried(stream->conduit))
         stream->state = STREAM_LEFT;
-        return;
-    }
-    gt_debug("stream=%u ended by the relay or the %s: %s", number, peer_name(tunnel),
-             gt_code_text(code));
-    gt_conduit_break(stream->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
+    else if (stream->state == STREAM_OPENING)
+        gt_conduit_break(stream->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
+    else
+        gt_conduit_break(stream->conduit, GT_RST_RESYNC);
 }
 
 static void tunnel_on_restarting(void *userdata, uint32_t reconnect_in_ms)
 {
     gt_debug("the relay restarts, back in %u ms", reconnect_in_ms);
+}
+
+/* --- another link ----------------------------------------------------------------------------- */
+
+/* May the relay say something else in a moment? */
+static bool code_is_passing(enum gt_code code)
+{
+    return code == GT_CODE_NONE || code == GT_CODE_SHUTDOWN || code == GT_CODE_NO_PORT ||
+           code == GT_CODE_LIMIT || code == GT_CODE_NO_SESSION || code == GT_CODE_INTERNAL;
+}
+
+/* Is a link that ended so worth another? A relay that starts anew lets nobody wait for the other
+ * side as long as we would. */
+static bool is_passing(const struct gt_tunnel *tunnel, enum gt_down cause, enum gt_code code)
+{
+    if (!has_been_up(tunnel->state))
+        return false;
+    switch (cause) {
+    case GT_DOWN_UNREACHABLE:
+    case GT_DOWN_REFUSED:
+    case GT_DOWN_LOST: return true;
+    case GT_DOWN_RELAY: return code_is_passing(code);
+    case GT_DOWN_EXPIRED: return tunnel->state == TUNNEL_AWAY;
+    case GT_DOWN_CLOSED:
+    case GT_DOWN_PEER:
+    case GT_DOWN_INTERNAL: return false;
+    }
+    return false;
+}
+
+/* As long as a stream is carried there is something to come back for. */
+static bool tunnel_is_given_up(struct gt_tunnel *tunnel)
+{
+    for (const struct tunnel_stream *stream = tunnel->streams; stream; stream = stream->hh.next)
+        if (gt_conduit_is_carried(stream->conduit))
+            tunnel->give_up_at = GT_MAX(tunnel->give_up_at, gt_clock() + 1);
+    return gt_clock() >= tunnel->give_up_at - 1e-3;
+}
+
+static void tunnel_lose(struct gt_tunnel *tunnel, const char *why)
+{
+    snprintf(tunnel->why, sizeof tunnel->why, "%s", why);
+    tunnel_enter(tunnel, TUNNEL_LOST);
+    ev_tstamp left = tunnel->give_up_at - gt_clock();
+    tunnel_set_deadline(tunnel, GT_MIN(gt_backoff_next(&tunnel->backoff), left));
+    if (tunnel->is_link_missed)
+        return;
+    tunnel->is_link_missed = true;
+    tunnel->events.on_link(tunnel->userdata, false, tunnel->why);
 }
 
 static void tunnel_on_link_down(void *userdata, enum gt_down cause, enum gt_code code,
@@ -358,8 +478,54 @@ static void tunnel_on_link_down(void *userdata, enum gt_down cause, enum gt_code
     struct gt_tunnel *tunnel = userdata;
     if (tunnel->state == TUNNEL_LEAVING)
         tunnel_down(tunnel);
+    else if (is_passing(tunnel, cause, code))
+        tunnel_lose(tunnel, why);
     else
         tunnel_end(tunnel, cause, code, why);
+}
+
+/* What is left of its lifetime; 0: it has none of its own. */
+static uint32_t tunnel_ttl(const struct gt_tunnel *tunnel)
+{
+    ev_tstamp gone = tunnel->begun_at > 0 ? gt_clock() - tunnel->begun_at : 0;
+    return tunnel->lifetime_s > 0 ? (uint32_t)GT_MAX(tunnel->lifetime_s - gone, 1.) : 0;
+}
+
+static int tunnel_dial(struct gt_tunnel *tunnel, unsigned timeout_ms, struct gt_link **ret)
+{
+    static const struct gt_link_events events = {
+        .on_session = tunnel_on_session,
+        .on_peer = tunnel_on_peer,
+        .on_ticket = tunnel_on_ticket,
+        .on_stream_end = tunnel_on_stream_end,
+        .on_restarting = tunnel_on_restarting,
+        .on_down = tunnel_on_link_down,
+    };
+    const struct gt_link_settings link = {
+        .host = tunnel->relay_host,
+        .port = tunnel->relay_port,
+        .role = tunnel->role,
+        .name = tunnel->name,
+        .client_key = tunnel->client_key,
+        .rid = tunnel->rid,
+        .generation = ++tunnel->generation,
+        .ttl_s = tunnel_ttl(tunnel),
+        .connect_timeout_ms = timeout_ms,
+    };
+    return gt_link_new(tunnel->loop, &link, &events, tunnel, ret);
+}
+
+static void tunnel_redial(struct gt_tunnel *tunnel)
+{
+    struct gt_link *link;
+    int r = tunnel_dial(tunnel, REDIAL_TIMEOUT_MS, &link);
+    if (r) {
+        tunnel_lose(tunnel, strerror(-r));
+        return;
+    }
+    gt_link_free(tunnel->link);
+    tunnel->link = link;
+    tunnel_enter(tunnel, TUNNEL_REDIALLING);
 }
 
 /* --- timers ----------------------------------------------------------------------------------- */
@@ -367,7 +533,7 @@ static void tunnel_on_link_down(void *userdata, enum gt_down cause, enum gt_code
 static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct gt_tunnel *tunnel = w->data;
-    char why[100];
+    char why[sizeof tunnel->why];
     switch (tunnel->state) {
     case TUNNEL_WAITING:
         snprintf(why, sizeof why, "the %s did not come to the relay", peer_name(tunnel));
@@ -375,7 +541,20 @@ static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
         return;
     case TUNNEL_AWAY:
         snprintf(why, sizeof why, "the %s was lost and did not come back", peer_name(tunnel));
-        tunnel_end(tunnel, GT_DOWN_PEER, GT_CODE_LOST, why);
+        if (tunnel_is_given_up(tunnel))
+            tunnel_end(tunnel, GT_DOWN_PEER, GT_CODE_LOST, why);
+        else
+            tunnel_enter(tunnel, TUNNEL_AWAY); /* for a while longer */
+        return;
+    case TUNNEL_REDIALLING:
+    case TUNNEL_LOST:
+        snprintf(why, sizeof why, "%s", tunnel->why);
+        if (tunnel_is_given_up(tunnel))
+            tunnel_end(tunnel, GT_DOWN_LOST, GT_CODE_NONE, why);
+        else if (tunnel->state == TUNNEL_LOST)
+            tunnel_redial(tunnel);
+        else
+            tunnel_enter(tunnel, TUNNEL_REDIALLING);
         return;
     case TUNNEL_ENDING: {
         struct tunnel_stream *stream, *next;
@@ -431,46 +610,31 @@ bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
     return tunnel->state == TUNNEL_UP;
 }
 
-static int tunnel_start_link(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)
-{
-    static const struct gt_link_events events = {
-        .on_session = tunnel_on_session,
-        .on_peer = tunnel_on_peer,
-        .on_ticket = tunnel_on_ticket,
-        .on_stream_end = tunnel_on_stream_end,
-        .on_restarting = tunnel_on_restarting,
-        .on_down = tunnel_on_link_down,
-    };
-    const struct gt_link_settings link = {
-        .host = settings->relay_host,
-        .port = settings->relay_port,
-        .role = settings->role,
-        .name = settings->name,
-        .client_key = settings->client_key,
-        .rid = settings->rid,
-        .generation = 1,
-        .ttl_s = settings->lifetime_s,
-    };
-    return gt_link_new(tunnel->loop, &link, &events, tunnel, &tunnel->link);
-}
-
 static void tunnel_init(struct gt_tunnel *tunnel, struct ev_loop *loop,
                         const struct gt_tunnel_settings *settings)
 {
     unsigned ms = settings->peer_timeout_ms ? settings->peer_timeout_ms : PEER_TIMEOUT_MS;
+    unsigned resume_ms = settings->resume_window_ms ? settings->resume_window_ms : RESUME_WINDOW_MS;
     tunnel->loop = loop;
     tunnel->role = settings->role;
     tunnel->is_single_port = settings->is_single_port;
     tunnel->max_streams = settings->max_streams;
     tunnel->peer_timeout = ms / 1000.;
+    tunnel->resume_window = resume_ms / 1000.;
     tunnel->lifetime_s = settings->lifetime_s;
+    snprintf(tunnel->relay_host, sizeof tunnel->relay_host, "%s", settings->relay_host);
+    tunnel->relay_port = settings->relay_port;
+    snprintf(tunnel->name, sizeof tunnel->name, "%s", settings->name);
+    memcpy(tunnel->client_key, settings->client_key, sizeof tunnel->client_key);
     memcpy(tunnel->session_key, settings->session_key, sizeof tunnel->session_key);
+    memcpy(tunnel->rid, settings->rid, sizeof tunnel->rid);
     tunnel->conduits = (struct gt_conduit_settings){
         .loop = loop,
         .role = settings->role,
         .session_key = tunnel->session_key,
         .tls = tunnel->tls,
         .ring_size = settings->ring_size,
+        .resume_s = tunnel->resume_window,
     };
     ev_timer_init(&tunnel->deadline, tunnel_on_deadline, 0, 0);
     ev_timer_init(&tunnel->lifetime, tunnel_on_lifetime, 0, 0);
@@ -489,7 +653,7 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
                                GT_STREAM_ALPN, &tunnel->tls);
     tunnel_init(tunnel, loop, settings);
     if (r == 0)
-        r = tunnel_start_link(tunnel, settings);
+        r = tunnel_dial(tunnel, 0, &tunnel->link);
     if (r) {
         gt_tunnel_free(tunnel);
         return r;
@@ -511,6 +675,7 @@ struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel)
     ev_timer_stop(tunnel->loop, &tunnel->lifetime);
     gt_link_free(tunnel->link);
     gt_tls_context_free(tunnel->tls);
+    gt_wipe(tunnel->client_key, sizeof tunnel->client_key);
     gt_wipe(tunnel->session_key, sizeof tunnel->session_key);
     free(tunnel);
     return NULL;

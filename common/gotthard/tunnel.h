@@ -3,6 +3,10 @@
  * One end of a session: a link to the relay and the conduits over it. gotthard-cli has one for an
  * operator, each worker of gotthard-agentd one for a device; they differ in who opens streams (the
  * operator) and who is asked for services (the device).
+ *
+ * Once it was up, a tunnel outlives its link: it dials the relay again (backoff.h) and says
+ * RENDEZVOUS with a greater generation, for up to resume_window; its streams do the same with their
+ * carriers (conduit.h), each for itself. What was said goodbye to never comes back.
  */
 #pragma once
 
@@ -25,8 +29,9 @@ struct gt_tunnel_settings { /* strings and keys copied */
     uint32_t lifetime_s; /* the session is closed after it; 0: the relay's own cap */
     unsigned max_streams;
     size_t ring_size;
-    unsigned peer_timeout_ms; /* how long the other side may stay away before the tunnel gives up;
-                                 0: 30 s */
+    unsigned peer_timeout_ms;  /* how long the other side may take to come at first; 0: 30 s */
+    unsigned resume_window_ms; /* how long the link, the other side, or a stream's carrier may be
+                                  lost before it is given up; 0: 120 s */
 };
 
 struct gt_tunnel_events {
@@ -34,6 +39,8 @@ struct gt_tunnel_events {
     void (*on_up)(void *userdata, uint16_t port);
     /* After on_up: the other side went, or came back; @reason as the relay says. */
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
+    /* After on_up: the link is lost (@why), or it is back and the other side is there too. */
+    void (*on_link)(void *userdata, bool is_up, const char *why);
     /* Device: a stream asks for @service. Answer with gt_conduit_serve or gt_conduit_refuse. */
     void (*on_service)(void *userdata, struct gt_conduit *conduit, const char *service);
     /* A stream is over (already freed after this returns). @code GT_RST_NONE: well. */
@@ -55,7 +62,7 @@ enum {
     GT_TUNNEL_E_OVER,     /* closing, or down */
 };
 
-/* Operator: carries @local_fd (takes, also on failure) to @service. */
+/* Operator: carries @local_fd (takes, also on failure) to @service; as soon as the tunnel is up. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) GT_MUST_CHECK;
 /* Says goodbye: streams are broken, BYE is sent; on_down(GT_DOWN_CLOSED) follows within 2
  * s. */

@@ -10,6 +10,9 @@
 /* cmocka wants these before it */
 #include <cmocka.h>
 
+#include <sys/ioctl.h>
+#include <time.h>
+
 #include "fake-relay.h"
 #include "gotthard/tunnel.h"
 
@@ -40,8 +43,10 @@ struct switchboard {
     struct gt_control_frame tickets[64]; /* the device is not here yet */
     size_t n_tickets;
     unsigned n_stream_ends, n_joins;
-    bool is_ticketless; /* answers OPEN with STREAM_END */
-    bool is_frozen;     /* forwards no more data */
+    uint32_t generation[2]; /* of the last RENDEZVOUS, by role */
+    bool is_ticketless;     /* answers OPEN with STREAM_END */
+    enum gt_code end_code;  /* and this; LIMIT unless set */
+    bool is_frozen;         /* forwards no more data */
 };
 
 static void data_close(struct data *data)
@@ -155,7 +160,7 @@ static void board_open(struct switchboard *board, struct fake_member *member,
         struct gt_control_frame end = fake_frame(GT_CONTROL_STREAM_END);
         end.stream_end.stream = frame->open.stream;
         end.stream_end.attempt = frame->open.attempt;
-        end.stream_end.code = GT_CODE_LIMIT;
+        end.stream_end.code = board->end_code ? (uint16_t)board->end_code : GT_CODE_LIMIT;
         fake_member_say(member, &end);
         return;
     }
@@ -175,6 +180,7 @@ static void board_on_frame(struct fake_member *member, const struct gt_control_f
     if (frame->type == GT_CONTROL_HELLO)
         fake_member_welcome(member);
     if (frame->type == GT_CONTROL_RENDEZVOUS) {
+        board->generation[member->role - 1] = frame->rendezvous.generation;
         fake_member_session(member, board->port, other != NULL);
         if (other)
             fake_member_peer(other, true, GT_CODE_NONE);
@@ -225,8 +231,8 @@ static void board_deinit(struct switchboard *board)
 struct end {
     struct gt_tunnel *tunnel;
     struct fixture *fixture;
-    unsigned n_up, n_peer, n_down, n_ends, n_well;
-    bool is_peer_up;
+    unsigned n_up, n_peer, n_link, n_down, n_ends, n_well;
+    bool is_peer_up, is_link_up;
     uint16_t port;
     enum gt_rst last_rst;
     uint64_t total_up, total_down;
@@ -259,6 +265,15 @@ static void end_on_peer(void *userdata, bool is_up, enum gt_code reason)
     end->n_peer++;
     end->is_peer_up = is_up;
     assert_int_equal(end->n_up, 1);
+}
+
+static void end_on_link(void *userdata, bool is_up, const char *why)
+{
+    struct end *end = userdata;
+    end->n_link++;
+    end->is_link_up = is_up;
+    assert_int_equal(end->n_up, 1);
+    assert_int_equal(end->n_link % 2, !is_up); /* in turns */
 }
 
 static void end_on_service(void *userdata, struct gt_conduit *conduit, const char *service)
@@ -302,6 +317,7 @@ static void end_on_down(void *userdata, enum gt_down cause, enum gt_code code, c
 static const struct gt_tunnel_events events = {
     .on_up = end_on_up,
     .on_peer = end_on_peer,
+    .on_link = end_on_link,
     .on_service = end_on_service,
     .on_stream_end = end_on_stream_end,
     .on_down = end_on_down,
@@ -747,7 +763,7 @@ static void a_peer_that_is_lost_may_come_back(void **state)
 {
     static struct fixture f;
     fixture_init(&f);
-    f.settings[0].peer_timeout_ms = 300;
+    f.settings[0].resume_window_ms = 300;
     fixture_start(&f, 0);
     fixture_start(&f, 1);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
@@ -779,19 +795,231 @@ static void a_new_process_ends_it_at_once(void **state)
     fixture_deinit(&f);
 }
 
-static void a_lost_link_ends_it(void **state)
+/* --- what outlives the network ---------------------------------------------------------------- */
+
+static bool is_link_back(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->end[0].n_link == 2;
+}
+
+static void a_lost_link_is_dialled_again(void **state)
 {
     static struct fixture f;
     fixture_up(&f);
     int fd = open_stream(&f);
     assert_true(fake_run(f.loop, is_served, &f, 5));
     fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
-    assert_true(fake_run(f.loop, is_operator_down, &f, 5));
-    expect_end(&f.end[0], GT_DOWN_LOST, GT_CODE_NONE, "cut off");
-    assert_int_equal(f.end[0].last_rst, GT_RST_LOST);
+    ev_tstamp begun = ev_time();
+    assert_true(fake_run(f.loop, is_link_back, &f, 5));
+    assert_true(ev_time() - begun < 2);
+    assert_true(gt_tunnel_is_up(f.end[0].tunnel));
+    assert_int_equal(f.board.generation[0], 2);
+    assert_int_equal(f.end[0].n_ends + f.end[1].n_ends, 0);
+    assert_int_equal(f.board.n_joins, 2); /* its carrier was not touched */
+    close(fd);
+    fixture_deinit(&f);
+}
+
+static void board_cut_data(struct switchboard *board)
+{
+    for (size_t i = 0; i < DATA_MAX; i++)
+        data_close(&board->data[i]);
+}
+
+static void board_cut_links(struct switchboard *board)
+{
+    for (size_t i = 0; i < MEMBERS_MAX; i++)
+        fake_member_close(&board->relay.members[i]);
+}
+
+struct storm {
+    struct flows *flows;
+    unsigned n_cuts, n_cuts_max;
+    uint32_t random;
+};
+
+static void storm_blow(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct storm *storm = w->data;
+    struct switchboard *board = &storm->flows->f->board;
+    storm->random = storm->random * 1664525u + 1013904223u;
+    if (storm->n_cuts++ == storm->n_cuts_max) {
+        ev_timer_stop(loop, w);
+        return;
+    }
+    switch (storm->random >> 29) {
+    case 0:
+    case 1: board_cut_links(board); break;
+    case 2: fake_member_close(&board->relay.members[storm->random >> 8 & 1]); break;
+    case 3:
+    case 4: board_cut_data(board); break;
+    default:
+        board_cut_data(board);
+        board_cut_links(board);
+        break;
+    }
+}
+
+/* Links, carriers, both, at any moment: not one byte is amiss. */
+static void streams_outlive_any_cut(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+    ev_timer wind;
+    const char *seed = getenv("GOTTHARD_SEED");
+    struct storm storm = {&flows, 0, 12, seed ? (uint32_t)atoi(seed) : (uint32_t)time(NULL)};
+    print_message("GOTTHARD_SEED=%u\n", storm.random);
+    fixture_up(&f);
+    flows = (struct flows){.f = &f, .n_streams = 8, .n = 24 << 20};
+    for (size_t i = 0; i < flows.n_streams; i++)
+        flows.fds[i] = open_stream(&f);
+    ev_timer_init(&wind, storm_blow, .1, .35);
+    wind.data = &storm;
+    ev_timer_start(f.loop, &wind);
+    flows_run(&flows);
+    flows_finish(&flows); /* under the last of the storm */
+    ev_timer_stop(f.loop, &wind);
+    assert_true(storm.n_cuts > 1 && f.board.n_joins > 16);
+    assert_int_equal(f.end[0].n_down + f.end[1].n_down, 0);
+    fixture_deinit(&f);
+}
+
+/* The two words that end it are lost: each end learns it all the same, over another carrier. */
+static void an_end_is_told_again(void **state)
+{
+    for (int delay = 0; delay < 24; delay += 3) {
+        static struct fixture f;
+        static struct flows flows;
+        fixture_up(&f);
+        flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000};
+        flows.fds[0] = open_stream(&f);
+        flows_run(&flows);
+        assert_int_equal(shutdown(flows.fds[0], SHUT_WR), 0);
+        assert_int_equal(shutdown(f.target[1], SHUT_WR), 0);
+        for (int i = 0; i < delay; i++)
+            ev_run(f.loop, EVRUN_NOWAIT);
+        board_cut_data(&f.board);
+        assert_true(fake_run(f.loop, are_all_ended, &flows, 10));
+        assert_int_equal(f.end[0].n_well + f.end[1].n_well, 2);
+        gt_close(&flows.fds[0]);
+        fixture_deinit(&f);
+    }
+}
+
+static bool is_unread(void *userdata)
+{
+    int n = 0;
+    return ioctl(*(int *)userdata, FIONREAD, &n) == 0 && n > 0;
+}
+
+/* Closed with something unread, which makes it a reset. */
+static void a_reset_is_told_again(void **state)
+{
+    for (int who = 0; who < 2; who++) {
+        static struct fixture f;
+        static struct flows flows;
+        fixture_up(&f);
+        flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000};
+        flows.fds[0] = open_stream(&f);
+        flows_run(&flows);
+        int *closer = who ? &f.target[1] : &flows.fds[0];
+        assert_int_equal(send(who ? flows.fds[0] : f.target[1], "x", 1, 0), 1);
+        assert_true(fake_run(f.loop, is_unread, closer, 5));
+        board_cut_data(&f.board);
+        gt_close(closer);
+        assert_true(fake_run(f.loop, are_all_ended, &flows, 5));
+        assert_int_equal(f.end[0].n_well + f.end[1].n_well, 0);
+        gt_close(&flows.fds[0]);
+        fixture_deinit(&f);
+    }
+}
+
+/* A device that does not know a stream says so, and nobody waits for the window to pass. */
+static void a_forgotten_stream_fails_fast(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+    fixture_up(&f);
+    int fd = open_stream(&f);
+    flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000, .fds = {fd}};
+    flows_run(&flows);
+    f.board.is_ticketless = true; /* answers with a STREAM_END */
+    f.board.end_code = GT_CODE_NO_SESSION;
+    board_cut_data(&f.board);
+    ev_tstamp begun = ev_time();
+    assert_true(fake_run(f.loop, has_one_ended, &f, 5));
+    assert_true(ev_time() - begun < 2);
+    assert_int_equal(f.end[0].last_rst, GT_RST_RESYNC);
+    close(fd);
+    fixture_deinit(&f);
+}
+
+static void board_go_away(struct switchboard *board)
+{
+    ev_io_stop(board->loop, &board->relay.acceptable);
+    gt_close(&board->relay.listener);
+    board_cut_data(board);
+    board_cut_links(board);
+}
+
+static void after_the_window_both_ends_break(void **state)
+{
+    static struct fixture f;
+    fixture_init(&f);
+    f.settings[0].resume_window_ms = f.settings[1].resume_window_ms = 700;
+    fixture_start(&f, 0);
+    fixture_start(&f, 1);
+    assert_true(fake_run(f.loop, are_both_up, &f, 5));
+    int fd = open_stream(&f);
+    assert_true(fake_run(f.loop, is_served, &f, 5));
+    board_go_away(&f.board);
+    ev_tstamp begun = ev_time();
+    assert_true(fake_run(f.loop, are_both_down, &f, 5));
+    assert_true(ev_time() - begun > .6 && ev_time() - begun < 2);
+    for (int i = 0; i < 2; i++) {
+        expect_end(&f.end[i], GT_DOWN_LOST, GT_CODE_NONE, "");
+        assert_int_equal(f.end[i].n_ends, 1);
+        assert_int_equal(f.end[i].n_well, 0);
+        assert_int_equal(f.end[i].n_link, 1);
+    }
     char byte;
     assert_true(recv(fd, &byte, 1, 0) <= 0);
     close(fd);
+    fixture_deinit(&f);
+}
+
+static void closing_while_parked_is_quick(void **state)
+{
+    for (int n_turns = 0; n_turns < 40; n_turns += 10) {
+        static struct fixture f;
+        fixture_up(&f);
+        int fd = open_stream(&f);
+        assert_true(fake_run(f.loop, is_served, &f, 5));
+        board_go_away(&f.board);
+        assert_false(fake_run(f.loop, is_link_back, &f, .1 + n_turns * .02));
+        ev_tstamp begun = ev_time();
+        gt_tunnel_close(f.end[0].tunnel);
+        assert_true(fake_run(f.loop, is_operator_down, &f, 5));
+        assert_true(ev_time() - begun < 2);
+        expect_end(&f.end[0], GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
+        close(fd);
+        fixture_deinit(&f);
+    }
+}
+
+/* What the relay says as it stops is no goodbye of the other side's; being replaced is the end. */
+static void a_relay_that_stops_is_waited_for(void **state)
+{
+    static struct fixture f;
+    fixture_up(&f);
+    fake_member_code(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR), GT_CONTROL_BYE,
+                     GT_CODE_SHUTDOWN);
+    assert_true(fake_run(f.loop, is_link_back, &f, 5));
+    fake_member_code(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR), GT_CONTROL_BYE,
+                     GT_CODE_REPLACED);
+    assert_true(fake_run(f.loop, is_operator_down, &f, 5));
+    expect_end(&f.end[0], GT_DOWN_RELAY, GT_CODE_REPLACED, "");
     fixture_deinit(&f);
 }
 
@@ -850,7 +1078,14 @@ int main(void)
         cmocka_unit_test(a_device_that_does_not_come),
         cmocka_unit_test(a_peer_that_is_lost_may_come_back),
         cmocka_unit_test(a_new_process_ends_it_at_once),
-        cmocka_unit_test(a_lost_link_ends_it),
+        cmocka_unit_test(a_lost_link_is_dialled_again),
+        cmocka_unit_test(streams_outlive_any_cut),
+        cmocka_unit_test(an_end_is_told_again),
+        cmocka_unit_test(a_reset_is_told_again),
+        cmocka_unit_test(a_forgotten_stream_fails_fast),
+        cmocka_unit_test(after_the_window_both_ends_break),
+        cmocka_unit_test(closing_while_parked_is_quick),
+        cmocka_unit_test(a_relay_that_stops_is_waited_for),
         cmocka_unit_test(its_lifetime_passes),
         cmocka_unit_test(why_it_never_came_up_is_told),
     };

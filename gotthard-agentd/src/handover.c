@@ -23,6 +23,7 @@ int handover_encode(const struct handover *handover, uint8_t ret[static HANDOVER
     gt_write_u8(&w, handover->log_level);
     gt_write_u32(&w, handover->lifetime_s);
     gt_write_u32(&w, handover->peer_timeout_ms);
+    gt_write_u32(&w, handover->resume_window_ms);
     gt_write_u32(&w, handover->dial_timeout_ms);
     gt_write_u32(&w, handover->ring_size);
     gt_write_u16(&w, handover->max_streams);
@@ -49,6 +50,7 @@ int handover_decode(struct gt_span bytes, struct handover *ret)
     handover.log_level = gt_read_u8(&r);
     handover.lifetime_s = gt_read_u32(&r);
     handover.peer_timeout_ms = gt_read_u32(&r);
+    handover.resume_window_ms = gt_read_u32(&r);
     handover.dial_timeout_ms = gt_read_u32(&r);
     handover.ring_size = gt_read_u32(&r);
     handover.max_streams = gt_read_u16(&r);

@@ -20,7 +20,7 @@ struct handover {
     struct target relay;
     bool is_single_port;
     uint8_t log_level; /* enum gt_log_level */
-    uint32_t lifetime_s, peer_timeout_ms, dial_timeout_ms, ring_size;
+    uint32_t lifetime_s, peer_timeout_ms, resume_window_ms, dial_timeout_ms, ring_size;
     uint16_t max_streams;
     struct targets services; /* owned */
 };

@@ -106,6 +106,7 @@ static void roster_fill_handover(const struct roster *roster, const struct inbox
     ret->log_level = (uint8_t)gt_log_level();
     ret->lifetime_s = offer->grant->lifetime_s;
     ret->peer_timeout_ms = (uint32_t)s->peer_timeout_ms;
+    ret->resume_window_ms = (uint32_t)s->resume_window_ms;
     ret->dial_timeout_ms = (uint32_t)s->dial_timeout_ms;
     ret->ring_size = (uint32_t)s->stream_buffer;
     ret->max_streams = (uint16_t)s->streams_max;

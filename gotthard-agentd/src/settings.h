@@ -21,7 +21,7 @@ struct settings {
     char *trust_policy, *trust_pins;
     char *host_keys;
     uint64_t sessions_max, per_operator_max, streams_max;
-    uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms;
+    uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms, resume_window_ms;
     uint64_t stream_buffer;
     char *log_level;
 };

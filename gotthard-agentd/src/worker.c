@@ -183,6 +183,18 @@ static void worker_on_peer(void *userdata, bool is_up, enum gt_code reason)
         gt_info("%s the operator went: reason=\"%s\"", worker->prefix, gt_code_text(reason));
 }
 
+static void worker_on_link(void *userdata, bool is_up, const char *why)
+{
+    struct worker *worker = userdata;
+    char escaped[256];
+
+    if (is_up)
+        gt_info("%s the relay is back, and the operator", worker->prefix);
+    else
+        gt_info("%s the relay is lost, trying again: reason=\"%s\"", worker->prefix,
+                gt_text_escape(gt_span_text(why), escaped, sizeof(escaped)));
+}
+
 static int exit_code_of(enum gt_down cause)
 {
     switch (cause) {
@@ -233,6 +245,7 @@ static int worker_start_tunnel(struct worker *worker)
     static const struct gt_tunnel_events events = {
         .on_up = worker_on_up,
         .on_peer = worker_on_peer,
+        .on_link = worker_on_link,
         .on_service = worker_on_service,
         .on_stream_end = worker_on_stream_end,
         .on_down = worker_on_down,
@@ -251,6 +264,7 @@ static int worker_start_tunnel(struct worker *worker)
         .max_streams = handover->max_streams,
         .ring_size = handover->ring_size,
         .peer_timeout_ms = handover->peer_timeout_ms,
+        .resume_window_ms = handover->resume_window_ms,
     };
     int r = gt_tunnel_new(worker->loop, &settings, &events, worker, &worker->tunnel);
     gt_wipe(&handover->keys.session, sizeof(handover->keys.session)); /* the tunnel has copies */

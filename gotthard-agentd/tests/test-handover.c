@@ -21,6 +21,7 @@ static struct handover make(size_t n_services)
         .log_level = 2,
         .lifetime_s = 43200,
         .peer_timeout_ms = 30000,
+        .resume_window_ms = 120000,
         .dial_timeout_ms = 10000,
         .ring_size = 1 << 20,
         .max_streams = 64,
@@ -50,6 +51,7 @@ static void assert_same(const struct handover *a, const struct handover *b)
     assert_int_equal(a->log_level, b->log_level);
     assert_int_equal(a->lifetime_s, b->lifetime_s);
     assert_int_equal(a->peer_timeout_ms, b->peer_timeout_ms);
+    assert_int_equal(a->resume_window_ms, b->resume_window_ms);
     assert_int_equal(a->dial_timeout_ms, b->dial_timeout_ms);
     assert_int_equal(a->ring_size, b->ring_size);
     assert_int_equal(a->max_streams, b->max_streams);

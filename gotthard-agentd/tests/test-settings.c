@@ -125,8 +125,8 @@ static void the_example_is_complete(void **state)
         const struct gt_config_item *item = &settings_program.items[i];
         const char *leaf = strrchr(item->path, '.');
         char line[128];
-        snprintf(line, sizeof(line), "\n%s%s = ", leaf ? "    #" : "",
-                 leaf ? leaf + 1 : item->path);
+        const char *begin = item->type == GT_CONFIG_MAP ? "" : leaf ? "    #" : "#";
+        snprintf(line, sizeof(line), "\n%s%s = ", begin, leaf ? leaf + 1 : item->path);
         if (!strstr(text, line))
             fail_msg("no %s in %s", item->path, example);
         if (item->env && !strstr(text, item->env))

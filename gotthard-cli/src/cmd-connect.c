@@ -3,7 +3,7 @@
  * `connect DEVICE [TARGET]...`: asks the device over MQTT, meets it at the relay, and carries local
  * connections until it is told to stop:
  *
- *   ASKING -> JOINING -> UP <-> AWAY (the device is) -> CLOSING -> OVER
+ *   ASKING -> JOINING -> UP <-> AWAY (the device or the relay is) -> CLOSING -> OVER
  *
  * MQTT is let go as soon as the session is agreed: a tunnel does not depend on the broker. The
  * ports are bound first of all and kept, but nothing is accepted before the tunnel is up. What is
@@ -139,20 +139,38 @@ static void tunnel_on_up(void *userdata, uint16_t port)
     ports_start(&connect->ports);
 }
 
-/* While the device is away new connections wait in the kernel's queue. */
-static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
+/* While the device or the relay is away new connections wait in the kernel's queue. */
+static void connect_follow(struct connect *connect)
 {
-    struct connect *connect = userdata;
+    bool is_up = gt_tunnel_is_up(connect->tunnel);
     if (connect->state == CONNECT_UP && !is_up) {
         connect_enter(connect, CONNECT_AWAY);
         ports_stop(&connect->ports);
-        voice_peer_away(&connect->voice, reason);
     } else if (connect->state == CONNECT_AWAY && is_up) {
         connect_enter(connect, CONNECT_UP);
-        voice_peer_back(&connect->voice);
         if (connect->n_streams < connect->max_streams)
             ports_start(&connect->ports);
     }
+}
+
+static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
+{
+    struct connect *connect = userdata;
+    connect_follow(connect);
+    if (is_up)
+        voice_peer_back(&connect->voice);
+    else
+        voice_peer_away(&connect->voice, reason);
+}
+
+static void tunnel_on_link(void *userdata, bool is_up, const char *why)
+{
+    struct connect *connect = userdata;
+    connect_follow(connect);
+    if (is_up)
+        voice_link_back(&connect->voice);
+    else
+        voice_link_lost(&connect->voice, why);
 }
 
 /* What the relay's last word stands for. */
@@ -221,6 +239,7 @@ static int connect_join(struct connect *connect, const struct gt_answer *answer,
     static const struct gt_tunnel_events events = {
         .on_up = tunnel_on_up,
         .on_peer = tunnel_on_peer,
+        .on_link = tunnel_on_link,
         .on_stream_end = tunnel_on_stream_end,
         .on_down = tunnel_on_down,
     };
@@ -242,6 +261,7 @@ static int connect_join(struct connect *connect, const struct gt_answer *answer,
         .max_streams = connect->max_streams,
         .ring_size = settings->ring_size,
         .peer_timeout_ms = (unsigned)settings->peer_timeout_ms,
+        .resume_window_ms = (unsigned)settings->resume_window_ms,
     };
     int err = gt_tunnel_new(connect->context->loop, &tunnel, &events, connect, &connect->tunnel);
     gt_wipe(client_key, sizeof(client_key));

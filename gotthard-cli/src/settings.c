@@ -68,7 +68,10 @@ static const struct gt_config_item items[] = {
     {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(ring_size), "1MiB",
      64 << 10, 64 << 20, NULL, "Memory of one stream in each direction."},
     {"limits.peer_timeout", "GOTTHARD_PEER_TIMEOUT", NULL, GT_CONFIG_DURATION, AT(peer_timeout_ms),
-     "30s", SECOND, HOUR, NULL, "How long the device may stay away before the tunnel is given up."},
+     "30s", SECOND, HOUR, NULL, "How long the device may take to come to the relay."},
+    {"resume_window", "GOTTHARD_RESUME_WINDOW", NULL, GT_CONFIG_DURATION, AT(resume_window_ms),
+     "120s", SECOND, 24 * HOUR, NULL,
+     "How long a tunnel without its relay or its device waits before it is given up."},
     {"log.level", "GOTTHARD_LOG_LEVEL", "log-level", GT_CONFIG_CHOICE, AT(log_level), "info", 0, 0,
      "debug info warn error", "The least important lines to show."},
 };

@@ -27,7 +27,7 @@ struct settings {
 
     char *trust_policy, *trust_pins;
 
-    uint64_t ring_size, peer_timeout_ms;
+    uint64_t ring_size, peer_timeout_ms, resume_window_ms;
     char *log_level;
 };
 

@@ -177,6 +177,22 @@ void voice_peer_back(struct voice *voice)
     print_note(voice->print, "%s is back.", voice->device);
 }
 
+void voice_link_lost(struct voice *voice, const char *why)
+{
+    voice->lost_ms = now_ms();
+    print_event(voice->print, "link-lost", "{s:s}", "reason", why);
+    print_warning(voice->print, "connection to the relay lost (%s), trying again", why);
+}
+
+void voice_link_back(struct voice *voice)
+{
+    uint64_t ms = now_ms() - voice->lost_ms;
+    char took[32];
+    print_event(voice->print, "link-back", "{s:f}", "seconds", (double)ms / 1000.);
+    print_note(voice->print, "Connection to the relay is back (%s).",
+               gt_text_ago(ms, took, sizeof(took)));
+}
+
 void voice_interrupted(struct voice *voice)
 {
     print_note(voice->print, "Interrupted.");

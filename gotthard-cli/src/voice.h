@@ -15,7 +15,7 @@ struct voice {
     const char *device;  /* keeps */
     const char *bind;    /* keeps; NULL: loopback */
     bool is_print_port;
-    uint64_t began_ms;
+    uint64_t began_ms, lost_ms; /* lost: the link */
 };
 
 void voice_init(struct voice *voice, struct print *print, const char *device, const char *bind,
@@ -28,6 +28,8 @@ void voice_up(struct voice *voice, const struct ports *ports, const char *relay_
               uint16_t relay_port);
 void voice_peer_away(struct voice *voice, enum gt_code reason);
 void voice_peer_back(struct voice *voice);
+void voice_link_lost(struct voice *voice, const char *why);
+void voice_link_back(struct voice *voice);
 /* Before it was up. */
 void voice_interrupted(struct voice *voice);
 void voice_closing(struct voice *voice);
