@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "farewell.h"
 #include "gotthard/clock.h"
 #include "gotthard/log.h"
 
@@ -23,11 +24,13 @@ void roster_init(struct roster *roster, struct ev_loop *loop, const struct setup
     *roster =
         (struct roster){.loop = loop, .setup = setup, .on_change = on_change, .userdata = userdata};
     gt_list_init(&roster->sessions);
+    gt_list_init(&roster->farewells);
 }
 
 void roster_deinit(struct roster *roster)
 {
     roster_for_each(session, next, roster) session_free(session);
+    farewell_free_all(&roster->farewells);
     free(roster->folder);
 }
 
@@ -39,10 +42,27 @@ static void roster_add(struct roster *roster, struct session *session)
     roster->n++;
 }
 
+/* Its operator would wait for it for as long as for a device without a network. */
+static void roster_say_farewell(struct roster *roster, const struct session *session)
+{
+    struct farewell_settings settings = {
+        .relay = &session->relay,
+        .device = session->device,
+        .client_key = roster->setup->client_key,
+        .rid = session->rid,
+    };
+
+    int r = farewell_new(roster->loop, &settings, &roster->farewells);
+    if (r)
+        gt_warn_errno(r, "session=%s its operator is not told", session->id);
+}
+
 static void roster_on_session_end(void *userdata, struct session *session)
 {
     struct roster *roster = userdata;
 
+    if (session->was_killed && session->relay.port)
+        roster_say_farewell(roster, session);
     if (roster->newborn == session)
         roster->newborn = NULL;
     gt_list_unlink(&session->link);

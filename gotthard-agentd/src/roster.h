@@ -15,9 +15,10 @@ struct roster {
     void (*on_change)(void *userdata);
     void *userdata;
     struct gt_list sessions;
-    unsigned n;              /* processes, those on their way out too */
-    struct session *newborn; /* ready, and not handed over yet */
-    char *folder;            /* owned; of the sessions' records, or NULL */
+    unsigned n;               /* processes, those on their way out too */
+    struct session *newborn;  /* ready, and not handed over yet */
+    char *folder;             /* owned; of the sessions' records, or NULL */
+    struct gt_list farewells; /* of workers that were killed */
 };
 
 void roster_init(struct roster *roster, struct ev_loop *loop, const struct setup *setup,

@@ -120,6 +120,7 @@ static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents
     struct session *session = watcher->data;
     int status = watcher->rstatus;
 
+    session->was_killed = WIFSIGNALED(status);
     if (WIFSIGNALED(status) && WTERMSIG(status) != states[session->state].signal)
         gt_warn("session=%s device=%s operator=%s its process was killed: signal=%d", session->id,
                 session->device, session->operator_, WTERMSIG(status));
@@ -295,6 +296,7 @@ int session_begin(struct session *session, const struct handover *handover)
 {
     session_set_rid(session, handover->keys.rid);
     session->lifetime_s = handover->lifetime_s;
+    session->relay = handover->relay;
     session_write_record(session);
     int r = handover_send(handover, session->pipe);
     gt_close(&session->pipe);

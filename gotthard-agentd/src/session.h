@@ -39,6 +39,8 @@ struct session {
     bool has_pin;
     uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
     struct targets services;          /* owned: what was granted */
+    struct target relay;              /* where it went; port 0: unknown */
+    bool was_killed;                  /* by a signal, without a goodbye */
     double begun_at;                  /* by gt_clock() */
     double lifetime_s;                /* from then on */
     pid_t pid;

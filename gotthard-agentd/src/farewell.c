@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * SAYING -> (it failed) WAITING -> SAYING ...; -> SAID. Five tries, with patience, and then the
+ * operator finds out by himself. Must never hold the listener up.
+ */
+#include "farewell.h"
+
+#include <stdio.h>
+
+#include "gotthard/backoff.h"
+#include "gotthard/link.h"
+#include "gotthard/log.h"
+
+#define TRIES 5
+
+enum farewell_state {
+    FAREWELL_SAYING,  /* a link is on its way, or says goodbye */
+    FAREWELL_WAITING, /* for the next try */
+    FAREWELL_SAID,    /* to be freed */
+};
+
+struct farewell {
+    struct gt_list of_list;
+    struct ev_loop *loop;
+    enum farewell_state state;
+    struct target relay;
+    char device[GT_NAME_MAX + 1];
+    uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
+    struct gt_link *link;
+    struct gt_backoff backoff;
+    ev_timer due; /* never from inside the link's own callbacks */
+};
+
+static struct farewell *farewell_free(struct farewell *farewell)
+{
+    gt_list_unlink(&farewell->of_list);
+    ev_timer_stop(farewell->loop, &farewell->due);
+    gt_link_free(farewell->link);
+    gt_wipe(farewell, sizeof(*farewell));
+    free(farewell);
+    return NULL;
+}
+
+static void farewell_enter(struct farewell *farewell, enum farewell_state state, double after)
+{
+    farewell->state = state;
+    ev_timer_stop(farewell->loop, &farewell->due);
+    ev_timer_set(&farewell->due, after, 0.);
+    if (state != FAREWELL_SAYING)
+        ev_timer_start(farewell->loop, &farewell->due);
+}
+
+/* The operator was told by the relay as soon as we were registered. */
+static void farewell_on_session(void *userdata, const struct gt_addr *addr, uint16_t port,
+                                bool is_peer_up)
+{
+    struct farewell *farewell = userdata;
+
+    gt_link_bye(farewell->link, GT_CODE_BYE);
+}
+
+static void farewell_on_peer(void *userdata, bool is_up, enum gt_code reason)
+{
+}
+
+static void farewell_on_ticket(void *userdata, const struct gt_ticket *ticket)
+{
+}
+
+static void farewell_on_stream_end(void *userdata, uint32_t stream, uint32_t attempt, unsigned code)
+{
+}
+
+static void farewell_on_restarting(void *userdata, uint32_t reconnect_in_ms)
+{
+}
+
+static void farewell_on_down(void *userdata, enum gt_down cause, enum gt_code code, const char *why)
+{
+    struct farewell *farewell = userdata;
+    bool is_said =
+        cause == GT_DOWN_CLOSED || cause == GT_DOWN_REFUSED || farewell->backoff.n_tries >= TRIES;
+
+    if (is_said)
+        farewell_enter(farewell, FAREWELL_SAID, 0.);
+    else
+        farewell_enter(farewell, FAREWELL_WAITING, gt_backoff_next(&farewell->backoff));
+}
+
+/* The first generation, like any new process's. */
+static int farewell_say(struct farewell *farewell)
+{
+    static const struct gt_link_events events = {
+        .on_session = farewell_on_session,
+        .on_peer = farewell_on_peer,
+        .on_ticket = farewell_on_ticket,
+        .on_stream_end = farewell_on_stream_end,
+        .on_restarting = farewell_on_restarting,
+        .on_down = farewell_on_down,
+    };
+    const struct gt_link_settings settings = {
+        .host = farewell->relay.host,
+        .port = farewell->relay.port,
+        .role = GT_ROLE_DEVICE,
+        .name = farewell->device,
+        .client_key = farewell->client_key,
+        .rid = farewell->rid,
+        .generation = 1,
+    };
+    farewell->link = gt_link_free(farewell->link);
+    farewell_enter(farewell, FAREWELL_SAYING, 0.);
+    return gt_link_new(farewell->loop, &settings, &events, farewell, &farewell->link);
+}
+
+static void farewell_on_due(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    struct farewell *farewell = watcher->data;
+
+    if (farewell->state == FAREWELL_SAID || farewell_say(farewell))
+        farewell_free(farewell);
+}
+
+int farewell_new(struct ev_loop *loop, const struct farewell_settings *settings,
+                 struct gt_list *list)
+{
+    struct farewell *farewell = calloc(1, sizeof(*farewell));
+    if (!farewell)
+        return -ENOMEM;
+    gt_list_append(list, &farewell->of_list);
+    farewell->loop = loop;
+    farewell->relay = *settings->relay;
+    snprintf(farewell->device, sizeof(farewell->device), "%s", settings->device);
+    memcpy(farewell->client_key, settings->client_key, GT_KEY_SIZE);
+    memcpy(farewell->rid, settings->rid, GT_RID_SIZE);
+    ev_init(&farewell->due, farewell_on_due);
+    farewell->due.data = farewell;
+    int r = farewell_say(farewell);
+    if (r)
+        farewell_free(farewell);
+    return r;
+}
+
+void farewell_free_all(struct gt_list *list)
+{
+    gt_list_for_each_safe (at, next, list)
+        farewell_free(gt_list_entry(at, struct farewell, of_list));
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What a worker that was killed could not say any more: the listener registers at the relay in its
+ * place, as a new process that remembers nothing, and says goodbye. The operator is told at once,
+ * instead of waiting for the resume window to pass.
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/key.h"
+#include "gotthard/list.h"
+#include "target.h"
+
+struct farewell;
+
+struct farewell_settings { /* copied */
+    const struct target *relay;
+    const char *device;
+    const uint8_t *client_key; /* K_rc */
+    const uint8_t *rid;
+};
+
+/* Begins, and is in @list until it frees itself; nobody waits for it. -ENOMEM. */
+int farewell_new(struct ev_loop *loop, const struct farewell_settings *settings,
+                 struct gt_list *list) GT_MUST_CHECK;
+/* All of them, at once. */
+void farewell_free_all(struct gt_list *list);
