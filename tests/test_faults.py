@@ -77,7 +77,7 @@ def hear_echo(world):
 
 def test_worker_killed(parts):
     before = baseline(parts)
-    tunnel = parts.connect(GOTTHARD_PEER_TIMEOUT=PATIENCE)
+    tunnel = parts.connect(**WINDOW)
     sock = open_stream(tunnel)
     worker, = harness.children_of(parts.agent_process.pid)
     os.kill(worker, signal.SIGKILL)
