@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One table by number. Whether a stream's end comes through its carrier or must be believed from
+ * the relay is the one thing to know of each (enum entry_state). Must never forget a stream that
+ * had its conduit without on_end, but in deinit.
+ */
+#include "gotthard/streams.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <string.h>
+#include <uthash.h>
+
+#include "gotthard/log.h"
+
+enum entry_state {
+    ENTRY_OPENING, /* no carrier was up yet: the relay alone can tell that it never will be */
+    ENTRY_CARRIED, /* its end comes through the carrier, or with it */
+    ENTRY_LEFT,    /* it has ended on the other side, and will here in a moment */
+};
+
+struct streams_entry {
+    uint32_t number;
+    enum entry_state state;
+    struct gt_streams *streams;
+    struct gt_conduit *conduit; /* owned until its on_end */
+    UT_hash_handle hh;
+};
+
+static struct streams_entry *streams_find(const struct gt_streams *streams, uint32_t number)
+{
+    struct streams_entry *entry;
+    HASH_FIND(hh, streams->entries, &number, sizeof number, entry);
+    return entry;
+}
+
+static void entry_forget(struct streams_entry *entry)
+{
+    HASH_DEL(entry->streams->entries, entry);
+    free(entry);
+}
+
+/* Tells the relay and the tunnel. */
+static void entry_tell_end(const struct streams_entry *entry, enum gt_rst code)
+{
+    const struct gt_streams *streams = entry->streams;
+    uint32_t attempt = GT_MAX(gt_conduit_attempt(entry->conduit), 1u);
+    uint64_t n_up, n_down;
+    gt_conduit_counts(entry->conduit, &n_up, &n_down);
+    if (gt_link_stream_end(streams->link, entry->number, attempt,
+                           code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_BYE, n_up, n_down))
+        gt_debug("stream=%u its end was not told to the relay", entry->number);
+    streams->events.on_end(streams->userdata, gt_conduit_service(entry->conduit), entry->number,
+                           code, n_up, n_down);
+}
+
+static void entry_on_end(struct gt_conduit *conduit, void *userdata, enum gt_rst code)
+{
+    struct streams_entry *entry = userdata;
+    struct gt_streams *streams = entry->streams;
+    entry_tell_end(entry, code);
+    entry_forget(entry); /* the conduit frees itself */
+    if (!streams->entries)
+        streams->events.on_empty(streams);
+}
+
+static void entry_on_ticket_due(struct gt_conduit *conduit, void *userdata, uint32_t attempt)
+{
+    const struct streams_entry *entry = userdata;
+    if (entry->streams->is_held)
+        return; /* all are asked for after it */
+    if (gt_link_open(entry->streams->link, entry->number, attempt))
+        gt_debug("stream=%u its ticket will be asked for again", entry->number);
+}
+
+static void entry_on_service(struct gt_conduit *conduit, void *userdata, const char *service)
+{
+    const struct streams_entry *entry = userdata;
+    entry->streams->events.on_service(entry->streams->userdata, conduit, service);
+}
+
+static void entry_on_up(struct gt_conduit *conduit, void *userdata)
+{
+    struct streams_entry *entry = userdata;
+    entry->state = ENTRY_CARRIED;
+}
+
+/* Takes @local_fd, also on failure. */
+static int entry_new(struct gt_streams *streams, uint32_t number, int local_fd, const char *service,
+                     struct streams_entry **ret)
+{
+    static const struct gt_conduit_events events = {
+        .on_ticket_due = entry_on_ticket_due,
+        .on_service = entry_on_service,
+        .on_up = entry_on_up,
+        .on_end = entry_on_end,
+    };
+    struct streams_entry *entry = calloc(1, sizeof *entry);
+    if (entry) {
+        entry->number = number;
+        entry->streams = streams;
+        HASH_ADD(hh, streams->entries, number, sizeof entry->number, entry);
+    }
+    if (!entry || !entry->hh.tbl) {
+        free(entry);
+        if (local_fd >= 0)
+            gt_sock_reset(local_fd);
+        return -ENOMEM;
+    }
+    int r = gt_conduit_new(&streams->conduits, number, local_fd, service, &events, entry,
+                           &entry->conduit);
+    if (r) {
+        entry_forget(entry);
+        return r;
+    }
+    *ret = entry;
+    return 0;
+}
+
+int gt_streams_open(struct gt_streams *streams, int local_fd, const char *service)
+{
+    struct streams_entry *entry;
+    if (HASH_COUNT(streams->entries) >= streams->max) {
+        gt_sock_reset(local_fd);
+        return GT_STREAMS_E_FULL;
+    }
+    return entry_new(streams, ++streams->last, local_fd, service, &entry);
+}
+
+/* Device: room for one more? The operator opens a stream as soon as one of his has ended, which may
+ * still be ending here: those do not count, but are not without limit either. */
+static bool streams_has_room(const struct gt_streams *streams)
+{
+    unsigned n_here = 0;
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        n_here += entry->state != ENTRY_LEFT;
+    return n_here < streams->max && HASH_COUNT(streams->entries) < 2 * streams->max;
+}
+
+/* Device: the first ticket of a stream makes it. NULL when it must not, and the operator is told
+ * why: one that was here and has ended, or was never seen by this process, cannot go on. */
+static struct streams_entry *streams_accept(struct gt_streams *streams,
+                                            const struct gt_ticket *ticket)
+{
+    struct streams_entry *entry;
+    bool is_new = ticket->stream > streams->last;
+    if (is_new)
+        streams->last = ticket->stream;
+    if (is_new && streams_has_room(streams) &&
+        entry_new(streams, ticket->stream, -1, NULL, &entry) == 0)
+        return entry;
+    if (gt_link_stream_end(streams->link, ticket->stream, ticket->attempt,
+                           is_new ? GT_CODE_LIMIT : GT_CODE_NO_SESSION, 0, 0))
+        gt_debug("stream=%u its refusal was not told to the relay", ticket->stream);
+    return NULL;
+}
+
+void gt_streams_carry(struct gt_streams *streams, const struct gt_addr *relay,
+                      const struct gt_ticket *ticket)
+{
+    struct streams_entry *entry = streams_find(streams, ticket->stream);
+    if (!entry && streams->conduits.role == GT_ROLE_DEVICE)
+        entry = streams_accept(streams, ticket);
+    if (entry && gt_conduit_carry(entry->conduit, relay, ticket) < 0)
+        gt_conduit_break(entry->conduit, GT_RST_INTERNAL);
+}
+
+/* What the other side says of a stream that is no more there; all else is the relay's, about one
+ * attempt that came to nothing. */
+static bool is_over_there(const struct streams_entry *entry, unsigned code)
+{
+    return code == GT_CODE_NONE || code == GT_CODE_BYE || code == GT_CODE_NO_SESSION ||
+           (code == GT_CODE_LIMIT && entry->state == ENTRY_OPENING);
+}
+
+/* While a carrier is up, the stream's end comes through it, with the reason: the relay's word would
+ * only overtake it. A parked stream would wait for ever. */
+void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t attempt,
+                         unsigned code)
+{
+    struct streams_entry *entry = streams_find(streams, number);
+    if (!entry)
+        return;
+    gt_debug("stream=%u attempt=%u ended by the relay or the %s: %s", number, attempt,
+             streams->conduits.role == GT_ROLE_OPERATOR ? "device" : "operator",
+             gt_code_text(code));
+    if (!is_over_there(entry, code))
+        return;
+    if (gt_conduit_is_carried(entry->conduit))
+        entry->state = ENTRY_LEFT;
+    else if (entry->state == ENTRY_OPENING)
+        gt_conduit_break(entry->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
+    else
+        gt_conduit_break(entry->conduit, GT_RST_RESYNC);
+}
+
+void gt_streams_resume(struct gt_streams *streams)
+{
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        gt_conduit_resume(entry->conduit);
+}
+
+static enum gt_rst rst_of(enum gt_down cause)
+{
+    switch (cause) {
+    case GT_DOWN_CLOSED: return GT_RST_CLOSED;
+    case GT_DOWN_EXPIRED: return GT_RST_EXPIRED;
+    case GT_DOWN_INTERNAL: return GT_RST_INTERNAL;
+    case GT_DOWN_UNREACHABLE:
+    case GT_DOWN_REFUSED:
+    case GT_DOWN_RELAY:
+    case GT_DOWN_LOST:
+    case GT_DOWN_PEER: return GT_RST_LOST;
+    }
+    return GT_RST_LOST;
+}
+
+void gt_streams_break(struct gt_streams *streams, enum gt_down cause)
+{
+    struct streams_entry *entry, *next;
+    HASH_ITER (hh, streams->entries, entry, next)
+        gt_conduit_break(entry->conduit, rst_of(cause));
+}
+
+void gt_streams_drop(struct gt_streams *streams)
+{
+    struct streams_entry *entry, *next;
+    HASH_ITER (hh, streams->entries, entry, next) {
+        entry_tell_end(entry, gt_conduit_code(entry->conduit));
+        gt_conduit_free(entry->conduit);
+        entry_forget(entry);
+    }
+}
+
+unsigned gt_streams_count(const struct gt_streams *streams)
+{
+    return HASH_COUNT(streams->entries);
+}
+
+bool gt_streams_is_carried(const struct gt_streams *streams)
+{
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        if (gt_conduit_is_carried(entry->conduit))
+            return true;
+    return false;
+}
+
+void gt_streams_use(struct gt_streams *streams, struct gt_link *link)
+{
+    streams->link = link;
+}
+
+void gt_streams_hold(struct gt_streams *streams, bool is_held)
+{
+    streams->is_held = is_held;
+}
+
+int gt_streams_init(struct gt_streams *streams, const struct gt_conduit_settings *conduits,
+                    unsigned max, const struct gt_streams_events *events, void *userdata)
+{
+    *streams = (struct gt_streams){
+        .conduits = *conduits,
+        .events = *events,
+        .userdata = userdata,
+        .max = max,
+    };
+    memcpy(streams->session_key, conduits->session_key, sizeof streams->session_key);
+    streams->conduits.session_key = streams->session_key;
+    return gt_tls_context_new(conduits->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
+                              GT_STREAM_ALPN, &streams->conduits.tls);
+}
+
+void gt_streams_deinit(struct gt_streams *streams)
+{
+    struct streams_entry *entry, *next;
+    HASH_ITER (hh, streams->entries, entry, next) {
+        gt_conduit_free(entry->conduit);
+        entry_forget(entry);
+    }
+    gt_tls_context_free(streams->conduits.tls);
+    gt_wipe(streams->session_key, sizeof streams->session_key);
+}
