@@ -88,8 +88,8 @@ double gt_redial_left(const struct gt_redial *redial)
 
 double gt_redial_next(struct gt_redial *redial)
 {
-    double left = gt_redial_left(redial);
-    return GT_MIN(gt_backoff_next(&redial->backoff), left);
+    double pause = gt_backoff_next(&redial->backoff), left = gt_redial_left(redial);
+    return GT_MIN(pause, left);
 }
 
 /* May the relay say something else in a moment? */
