@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: ISC
 """The fixtures: a world that shows every log when its test fails and checks for sanitizer reports."""
 
+import os
 import pathlib
+import random
 import shutil
 import tempfile
+import time
 
 import pytest
 
@@ -28,3 +31,11 @@ def world(request):
         made.show_logs()
     shutil.rmtree(folder, ignore_errors=True)
     assert not reports, reports
+
+
+@pytest.fixture
+def seed():
+    """Randomness that can be had again: GOTTHARD_SEED, shown when the test fails."""
+    value = int(os.environ.get("GOTTHARD_SEED", time.time_ns() % 1000000))
+    print(f"GOTTHARD_SEED={value}")
+    return random.Random(value)
