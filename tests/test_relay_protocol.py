@@ -971,7 +971,7 @@ def test_drain(world, relay):
     begun = time.monotonic()
     relay.send(signal.SIGTERM)
     for client in (operator, device):
-        client.hear("restarting")
+        client.hear("restarting", **{"in": 200, "for": 10400})
     assert not harness.can_connect(world.relay_port)
     other = secrets.token_hex(16)
     operator.do("rendezvous", other, 1, 0, 0)
@@ -984,6 +984,15 @@ def test_drain(world, relay):
         client.hear("closed", reason="closed")
     assert relay.wait(12) == 0
     assert time.monotonic() - begun < 11
+
+
+def test_the_window_for_coming_back_grows_with_the_members(world, relay_of):
+    relay = relay_of(LENIENT)
+    clients = [Client(world, f"g1:d:device-{n}") for n in range(32)]
+    relay.send(signal.SIGTERM)
+    for client in clients:
+        client.hear("restarting", **{"in": 320, "for": 10640})
+    assert relay.wait(10) == 0
 
 
 def test_drain_does_not_wait_for_nothing(world, relay):

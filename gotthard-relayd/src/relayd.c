@@ -18,11 +18,10 @@
 #include "gotthard/notify.h"
 #include "limits.h"
 #include "registry.h"
+#include "restarting.h"
 #include "status.h"
 
-#define RELAYD_RECONNECT_MS 1000
-#define RELAYD_TRY_FOR_MS   60000
-#define RELAYD_FLUSH_S      1.0 /* for the last frames */
+#define RELAYD_FLUSH_S 1.0 /* for the last frames */
 
 enum relayd_state {
     RELAYD_RUNNING,
@@ -213,17 +212,15 @@ static void relayd_on_stop(struct ev_loop *loop, ev_timer *timer, int events)
 
 static void relayd_drain(struct relayd *relayd)
 {
-    struct gt_control_frame frame = {.type = GT_CONTROL_RESTARTING};
+    uint32_t window_ms = restarting_window_ms(&relayd->members);
 
     gt_notify("STOPPING=1\nSTATUS=Draining");
-    gt_info("draining sessions=%zu", registry_n_sessions(&relayd->registry));
+    gt_info("draining sessions=%zu members=%zu window=%ums", registry_n_sessions(&relayd->registry),
+            relayd->members.n_members, window_ms);
     relayd->state = RELAYD_DRAINING;
     door_close(&relayd->door);
     registry_drain(&relayd->registry);
-    frame.restarting.reconnect_in_ms = RELAYD_RECONNECT_MS;
-    frame.restarting.try_for_ms = RELAYD_TRY_FOR_MS;
-    gt_list_for_each_safe (at, next, &relayd->members.living)
-        member_send(gt_list_entry(at, struct member, of_host), &frame);
+    restarting_tell(&relayd->members, window_ms);
     ev_timer_set(&relayd->stop, (double)relayd->settings->drain_ms / 1000, 0);
     ev_timer_start(relayd->loop, &relayd->stop);
 }
