@@ -9,15 +9,25 @@
 #define FIRST_S .5
 #define LAST_S  10.
 
+/* From 0 to 1. */
+static double backoff_chance(void)
+{
+    uint16_t chance;
+
+    return gt_random(&chance, sizeof(chance)) ? .5 : (double)chance / UINT16_MAX;
+}
+
+double gt_backoff_spread(double seconds)
+{
+    return seconds * backoff_chance();
+}
+
 double gt_backoff_next(struct gt_backoff *backoff)
 {
     double wait = FIRST_S;
-    uint16_t chance;
 
     for (unsigned i = 0; i < backoff->n_tries && wait < LAST_S; i++)
         wait *= 2;
     backoff->n_tries++;
-    if (gt_random(&chance, sizeof(chance)))
-        chance = UINT16_MAX / 2;
-    return GT_MIN(wait, LAST_S) * (.8 + .4 * chance / UINT16_MAX);
+    return GT_MIN(wait, LAST_S) * (.8 + .4 * backoff_chance());
 }

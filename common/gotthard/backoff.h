@@ -14,3 +14,5 @@ struct gt_backoff { /* zero-initialise; zero again once it worked */
 
 /* Seconds. */
 double gt_backoff_next(struct gt_backoff *backoff);
+/* A moment of chance within @seconds: for many that were told of the same end. */
+double gt_backoff_spread(double seconds);

@@ -321,7 +321,8 @@ static void link_on_frame(struct gt_link *link, struct gt_control_frame *frame)
         return;
     case GT_CONTROL_PONG: return; /* that anything came is what counts */
     case GT_CONTROL_RESTARTING:
-        link->events.on_restarting(link->userdata, frame->restarting.reconnect_in_ms);
+        link->events.on_restarting(link->userdata, frame->restarting.reconnect_in_ms,
+                                   frame->restarting.try_for_ms);
         return;
     case GT_CONTROL_BYE:
     case GT_CONTROL_ERROR: link_on_verdict(link, frame); return;

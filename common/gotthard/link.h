@@ -46,7 +46,9 @@ struct gt_link_events {
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     void (*on_ticket)(void *userdata, const struct gt_ticket *ticket);
     void (*on_stream_end)(void *userdata, uint32_t stream, uint32_t attempt, unsigned code);
-    void (*on_restarting)(void *userdata, uint32_t reconnect_in_ms);
+    /* The link is about to be closed, and all others of that relay: come back at a moment of chance
+     * within @reconnect_in_ms, and try for @try_for_ms. Any numbers: bound them. */
+    void (*on_restarting)(void *userdata, uint32_t reconnect_in_ms, uint32_t try_for_ms);
     /* The link is over. @code: what the relay said last, GT_CODE_NONE when it said nothing. @why
      * for people ("connection refused"). Free it from the next turn on; no callback follows. */
     void (*on_down)(void *userdata, enum gt_down cause, enum gt_code code, const char *why);

@@ -14,6 +14,12 @@
 #define WINDOW_MS  120000
 #define TIMEOUT_MS 10000
 
+/* What a relay may ask for when it restarts, and for how long its word is good. */
+#define SPREAD_MIN_MS  200u
+#define SPREAD_MAX_MS  60000u
+#define TRY_FOR_MAX_MS 300000u
+#define EXPECTED_FOR_S 60.
+
 void gt_redial_init(struct gt_redial *redial, const struct gt_link_settings *link,
                     unsigned window_ms)
 {
@@ -64,10 +70,25 @@ void gt_redial_registered(struct gt_redial *redial)
     redial->begun_at = gt_clock();
 }
 
+void gt_redial_expect(struct gt_redial *redial, uint32_t reconnect_in_ms, uint32_t try_for_ms)
+{
+    redial->spread = GT_MIN(GT_MAX(reconnect_in_ms, SPREAD_MIN_MS), SPREAD_MAX_MS) / 1000.;
+    redial->try_for = GT_MIN(try_for_ms, TRY_FOR_MAX_MS) / 1000.;
+    redial->expected_until = gt_clock() + EXPECTED_FOR_S;
+}
+
+static bool redial_is_expected(const struct gt_redial *redial)
+{
+    return gt_clock() < redial->expected_until;
+}
+
 void gt_redial_begin(struct gt_redial *redial)
 {
+    double window = redial->window;
+    if (redial_is_expected(redial))
+        window = GT_MAX(window, redial->try_for);
     if (redial->give_up_at == 0)
-        redial->give_up_at = gt_clock() + redial->window;
+        redial->give_up_at = gt_clock() + window;
 }
 
 void gt_redial_rest(struct gt_redial *redial)
@@ -88,7 +109,12 @@ double gt_redial_left(const struct gt_redial *redial)
 
 double gt_redial_next(struct gt_redial *redial)
 {
-    double pause = gt_backoff_next(&redial->backoff), left = gt_redial_left(redial);
+    double left = gt_redial_left(redial);
+    if (redial_is_expected(redial)) { /* once: what comes after it is as after any loss */
+        redial->expected_until = 0;
+        return gt_backoff_spread(GT_MIN(redial->spread, left / 2));
+    }
+    double pause = gt_backoff_next(&redial->backoff);
     return GT_MIN(pause, left);
 }
 

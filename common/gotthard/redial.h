@@ -18,7 +18,9 @@ struct gt_redial {
     double lifetime_s;   /* 0: none of its own */
     double begun_at;     /* the lifetime; 0: not yet */
     double window;
-    double give_up_at; /* from _begin to _rest; else 0 */
+    double give_up_at;      /* from _begin to _rest; else 0 */
+    double expected_until;  /* a loss before then was announced: */
+    double spread, try_for; /* when to come back, and for how long at least to try */
     struct gt_backoff backoff;
 };
 
@@ -33,6 +35,11 @@ int gt_redial_dial(struct gt_redial *redial, struct ev_loop *loop,
                    struct gt_link **ret) GT_MUST_CHECK;
 /* The first link is registered: the lifetime begins. */
 void gt_redial_registered(struct gt_redial *redial);
+
+/* The relay says that it will close this link: the first try after a loss that follows soon is made
+ * at a moment of chance within @reconnect_in_ms, instead of the back-off's first step, and the
+ * window is @try_for_ms at least. Whatever the numbers are, within reason. */
+void gt_redial_expect(struct gt_redial *redial, uint32_t reconnect_in_ms, uint32_t try_for_ms);
 
 /* Something is missed: the window begins, unless it has. */
 void gt_redial_begin(struct gt_redial *redial);

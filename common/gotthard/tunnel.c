@@ -230,9 +230,12 @@ static void tunnel_on_stream_end(void *userdata, uint32_t number, uint32_t attem
     gt_streams_hear_end(&tunnel->streams, number, attempt, code);
 }
 
-static void tunnel_on_restarting(void *userdata, uint32_t reconnect_in_ms)
+static void tunnel_on_restarting(void *userdata, uint32_t reconnect_in_ms, uint32_t try_for_ms)
 {
-    gt_debug("the relay restarts, back in %u ms", reconnect_in_ms);
+    struct gt_tunnel *tunnel = userdata;
+    gt_debug("tunnel to %s: the relay restarts, back within %u ms", peer_name(tunnel),
+             reconnect_in_ms);
+    gt_redial_expect(&tunnel->redial, reconnect_in_ms, try_for_ms);
 }
 
 /* --- another link ----------------------------------------------------------------------------- */

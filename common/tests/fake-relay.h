@@ -13,7 +13,9 @@
 #include "gotthard/sock.h"
 #include "gotthard/tls.h"
 
+#ifndef MEMBERS_MAX
 #define MEMBERS_MAX 8
+#endif
 
 static const uint8_t fake_key[GT_KEY_SIZE] = "the relay's key of every client!";
 static const uint8_t fake_rid[GT_RID_SIZE] = "rendezvous here";

@@ -68,7 +68,7 @@ static void on_stream_end(void *userdata, uint32_t stream, uint32_t attempt, uns
     follow(f);
 }
 
-static void on_restarting(void *userdata, uint32_t reconnect_in_ms)
+static void on_restarting(void *userdata, uint32_t reconnect_in_ms, uint32_t try_for_ms)
 {
     struct fixture *f = userdata;
     f->n_restarts++;

@@ -71,7 +71,7 @@ static void farewell_on_stream_end(void *userdata, uint32_t stream, uint32_t att
 {
 }
 
-static void farewell_on_restarting(void *userdata, uint32_t reconnect_in_ms)
+static void farewell_on_restarting(void *userdata, uint32_t reconnect_in_ms, uint32_t try_for_ms)
 {
 }
 
