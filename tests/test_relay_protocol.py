@@ -965,7 +965,8 @@ def test_heartbeat(world, relay_of):
     stop.set()
 
 
-def test_drain(world, relay):
+def test_drain(world, relay_of):
+    relay = relay_of("", 'relay = { drain = "5s"; };')
     operator, device, rid, port = pair_up(world)
     ends = joined(operator, device, rid, port, 1)
     begun = time.monotonic()
@@ -995,6 +996,21 @@ def test_the_window_for_coming_back_grows_with_the_members(world, relay_of):
     assert relay.wait(10) == 0
 
 
+def test_the_end_waits_for_no_stream_unless_told_to(world, relay):
+    operator, device, rid, port = pair_up(world)
+    held = joined(operator, device, rid, port, 1)
+    begun = time.monotonic()
+    relay.send(signal.SIGTERM)
+    for client in (operator, device):
+        client.hear("restarting")
+        client.hear("bye", code=SHUTDOWN, rid=rid)
+        client.hear("bye", code=SHUTDOWN, rid="0" * 32)
+    assert relay.wait(10) == 0
+    assert time.monotonic() - begun < 3
+    for end in held:
+        never_a_byte(end)
+
+
 def test_drain_does_not_wait_for_nothing(world, relay):
     operator, _, rid, port = pair_up(world)
     begun = time.monotonic()
@@ -1004,7 +1020,8 @@ def test_drain_does_not_wait_for_nothing(world, relay):
     assert time.monotonic() - begun < 3
 
 
-def test_second_term_ends_it_at_once(world, relay):
+def test_second_term_ends_it_at_once(world, relay_of):
+    relay = relay_of("", 'relay = { drain = "9s"; };')
     operator, device, rid, port = pair_up(world)
     held = joined(operator, device, rid, port, 1)
     relay.send(signal.SIGTERM)
