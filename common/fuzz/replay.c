@@ -18,7 +18,7 @@ static size_t n_replayed;
 static void replay_bytes(const uint8_t *data, size_t n)
 {
     /* A copy of exactly the right size lets the address sanitizer see a read one past its end. */
-    uint8_t *copy = malloc(n ? n : 1);
+    uint8_t *copy = calloc(1, n ? n : 1);
     if (!copy)
         abort();
     if (n)
