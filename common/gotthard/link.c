@@ -463,6 +463,7 @@ static int link_greet(struct gt_link *link, const struct gt_link_settings *setti
     hello.hello.version_min = hello.hello.version_max = GT_CONTROL_VERSION;
     snprintf(hello.hello.software, sizeof hello.hello.software, "gotthard/%s", GOTTHARD_VERSION);
     rendezvous.rendezvous.generation = settings->generation;
+    rendezvous.rendezvous.port_hint = settings->port_hint;
     rendezvous.rendezvous.ttl_s = settings->ttl_s;
     int r = link_queue(link, &hello, 0);
     return r ? r : link_queue(link, &rendezvous, 0);

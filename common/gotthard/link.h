@@ -20,7 +20,8 @@ struct gt_link_settings { /* strings and keys copied */
     const char *name;          /* operator or device */
     const uint8_t *client_key; /* K_rc, GT_KEY_SIZE */
     const uint8_t *rid;        /* GT_RID_SIZE */
-    uint32_t generation;       /* of the first RENDEZVOUS */
+    uint32_t generation;       /* of its RENDEZVOUS */
+    uint16_t port_hint;        /* the session's port, if the relay can; 0: any */
     uint32_t ttl_s;
     unsigned connect_timeout_ms; /* for all from resolving to WELCOME; 0: 15 s */
 };

@@ -58,6 +58,7 @@ int gt_redial_dial(struct gt_redial *redial, struct ev_loop *loop,
         .client_key = redial->client_key,
         .rid = redial->rid,
         .generation = redial->generation + 1,
+        .port_hint = redial->session_port,
         .ttl_s = redial_ttl(redial),
         .connect_timeout_ms = redial->generation > 0 ? TIMEOUT_MS : 0,
     };
@@ -65,9 +66,11 @@ int gt_redial_dial(struct gt_redial *redial, struct ev_loop *loop,
     return gt_link_new(loop, &link, events, userdata, ret);
 }
 
-void gt_redial_registered(struct gt_redial *redial)
+void gt_redial_registered(struct gt_redial *redial, uint16_t port)
 {
-    redial->begun_at = gt_clock();
+    redial->session_port = port;
+    if (redial->begun_at <= 0)
+        redial->begun_at = gt_clock();
 }
 
 void gt_redial_expect(struct gt_redial *redial, uint32_t reconnect_in_ms, uint32_t try_for_ms)

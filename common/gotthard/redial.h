@@ -14,9 +14,10 @@ struct gt_redial {
     uint16_t port;
     enum gt_role role;
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
-    uint32_t generation; /* of the newest link */
-    double lifetime_s;   /* 0: none of its own */
-    double begun_at;     /* the lifetime; 0: not yet */
+    uint32_t generation;   /* of the newest link */
+    uint16_t session_port; /* that the relay gave; 0: none yet */
+    double lifetime_s;     /* 0: none of its own */
+    double begun_at;       /* the lifetime; 0: not yet */
     double window;
     double give_up_at;      /* from _begin to _rest; else 0 */
     double expected_until;  /* a loss before then was announced: */
@@ -33,8 +34,9 @@ void gt_redial_deinit(struct gt_redial *redial);
 int gt_redial_dial(struct gt_redial *redial, struct ev_loop *loop,
                    const struct gt_link_events *events, void *userdata,
                    struct gt_link **ret) GT_MUST_CHECK;
-/* The first link is registered: the lifetime begins. */
-void gt_redial_registered(struct gt_redial *redial);
+/* A link is registered, the relay gave @port: the next one asks for it again, and with the first
+ * the lifetime begins. */
+void gt_redial_registered(struct gt_redial *redial, uint16_t port);
 
 /* The relay says that it will close this link: the first try after a loss that follows soon is made
  * at a moment of chance within @reconnect_in_ms, instead of the back-off's first step, and the

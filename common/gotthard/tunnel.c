@@ -181,11 +181,11 @@ static void tunnel_on_session(void *userdata, const struct gt_addr *addr, uint16
 {
     struct gt_tunnel *tunnel = userdata;
     tunnel->relay = *addr;
+    gt_redial_registered(&tunnel->redial, port);
     if (!tunnel->is_single_port && port != 0)
         gt_addr_set_port(&tunnel->relay, port);
     if (tunnel->state == TUNNEL_REGISTERING) {
         tunnel_enter(tunnel, TUNNEL_WAITING);
-        gt_redial_registered(&tunnel->redial);
         if (tunnel->redial.lifetime_s > 0)
             ev_timer_start(tunnel->loop, &tunnel->lifetime);
     } else if (tunnel->state == TUNNEL_REDIALLING) {

@@ -20,6 +20,11 @@ static bool port_is_free(const struct port *slot, uint64_t now)
     return slot->state == PORT_FREE && slot->rests_until <= now;
 }
 
+static bool port_rests_after(const struct port *slot, const uint8_t *rid)
+{
+    return slot->state == PORT_FREE && slot->is_known && !memcmp(slot->of, rid, GT_RID_SIZE);
+}
+
 size_t ports_n(const struct ports *ports)
 {
     return (size_t)(ports->to - ports->from) + 1;
@@ -55,11 +60,12 @@ int ports_change(struct ports *ports, uint16_t from, uint16_t to, uint64_t rest_
     return 0;
 }
 
-int ports_take(struct ports *ports, uint16_t hint, uint64_t now, uint16_t *ret_port)
+int ports_take(struct ports *ports, uint16_t hint, const uint8_t rid[static GT_RID_SIZE],
+               uint64_t now, uint16_t *ret_port)
 {
     struct port *slot = ports_slot(ports, hint);
 
-    if (slot && port_is_free(slot, now)) {
+    if (slot && (port_is_free(slot, now) || port_rests_after(slot, rid))) {
         slot->state = PORT_TAKEN;
         *ret_port = hint;
         return 0;
@@ -76,12 +82,16 @@ int ports_take(struct ports *ports, uint16_t hint, uint64_t now, uint16_t *ret_p
     return PORTS_E_NONE;
 }
 
-void ports_give_back(struct ports *ports, uint16_t port, uint64_t now)
+void ports_give_back(struct ports *ports, uint16_t port, const uint8_t rid[static GT_RID_SIZE],
+                     uint64_t now)
 {
     struct port *slot = ports_slot(ports, port);
 
-    if (slot)
-        *slot = (struct port){PORT_FREE, now + ports->rest_ms};
+    if (!slot)
+        return;
+    *slot =
+        (struct port){.state = PORT_FREE, .rests_until = now + ports->rest_ms, .is_known = true};
+    memcpy(slot->of, rid, GT_RID_SIZE);
 }
 
 void ports_skip(struct ports *ports, uint16_t port, uint64_t now)
@@ -89,7 +99,8 @@ void ports_skip(struct ports *ports, uint16_t port, uint64_t now)
     struct port *slot = ports_slot(ports, port);
 
     if (slot)
-        *slot = (struct port){PORT_FREE, now + GT_MAX(ports->rest_ms, PORTS_SKIP_MS)};
+        *slot = (struct port){.state = PORT_FREE,
+                              .rests_until = now + GT_MAX(ports->rest_ms, PORTS_SKIP_MS)};
 }
 
 size_t ports_n_taken(const struct ports *ports)

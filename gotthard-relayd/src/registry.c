@@ -66,14 +66,14 @@ static void registry_delist(struct registry *registry, struct entry *entry)
 /* --- the birth of a session ------------------------------------------------------------------- */
 
 /* A listener on a free port of the range; ports that others hold rest for a while. 0, or a code. */
-static enum gt_code registry_listen(struct registry *registry, uint16_t hint, int *ret_fd,
-                                    uint16_t *ret_port)
+static enum gt_code registry_listen(struct registry *registry, const struct gt_control_frame *frame,
+                                    int *ret_fd, uint16_t *ret_port)
 {
     struct gt_addr addr = registry->bind;
     uint64_t now = now_ms();
     uint16_t port;
 
-    while (!ports_take(&registry->ports, hint, now, &port)) {
+    while (!ports_take(&registry->ports, frame->rendezvous.port_hint, frame->rid, now, &port)) {
         gt_addr_set_port(&addr, port);
         int fd = gt_sock_listen(&addr, BACKLOG);
         if (fd >= 0) {
@@ -109,7 +109,7 @@ static enum gt_code registry_open_session(struct registry *registry,
 
     if (!quota_take_fd(registry->quota))
         return GT_CODE_LIMIT;
-    enum gt_code code = registry_listen(registry, frame->rendezvous.port_hint, &fd, &port);
+    enum gt_code code = registry_listen(registry, frame, &fd, &port);
     struct entry *entry = NULL;
     if (!code)
         entry = entry_new(&registry->entries, frame->rid, ++registry->serial,
@@ -121,7 +121,7 @@ static enum gt_code registry_open_session(struct registry *registry,
     if (!entry) {
         quota_give_fd(registry->quota);
         if (!code)
-            ports_give_back(&registry->ports, port, now_ms());
+            ports_give_back(&registry->ports, port, frame->rid, now_ms());
         return code ? code : GT_CODE_INTERNAL;
     }
     registry->n_born++;
@@ -273,8 +273,19 @@ static void registry_on_ended(void *userdata, struct entry *entry)
     struct registry *registry = userdata;
 
     registry_delist(registry, entry);
-    ports_give_back(&registry->ports, entry->session.port, now_ms());
+    ports_give_back(&registry->ports, entry->session.port, entry->session.rid, now_ms());
     gt_list_append(&registry->dead, &entry->dead);
+}
+
+/* After a restart sessions ask for the ports that they had: new ones should not be given just
+ * those, from the first on. */
+static int registry_shuffle(struct registry *registry)
+{
+    uint16_t random;
+    int r = gt_random(&random, sizeof(random));
+
+    registry->ports.cursor = r ? 0 : random % ports_n(&registry->ports);
+    return r;
 }
 
 int registry_init(struct registry *registry, struct ev_loop *loop, struct quota *quota,
@@ -284,7 +295,8 @@ int registry_init(struct registry *registry, struct ev_loop *loop, struct quota 
         .quota = quota,
         .entries = {.loop = loop, .on_ended = registry_on_ended, .userdata = registry}};
     gt_list_init(&registry->dead);
-    return ports_init(&registry->ports, ports_from, ports_to, rest_ms);
+    int r = ports_init(&registry->ports, ports_from, ports_to, rest_ms);
+    return r ? r : registry_shuffle(registry);
 }
 
 void registry_set_planes(struct registry *registry, struct plane **planes, size_t n_planes)

@@ -16,10 +16,22 @@ static struct ports ports_of(uint16_t from, uint16_t to, uint64_t rest_ms)
     return ports;
 }
 
-static uint16_t take(struct ports *ports, uint16_t hint, uint64_t now)
+static const uint8_t rids[2][GT_RID_SIZE] = {"a session", "another one"};
+
+static uint16_t take_for(struct ports *ports, const uint8_t *rid, uint16_t hint, uint64_t now)
 {
     uint16_t port = 0;
-    return ports_take(ports, hint, now, &port) ? 0 : port;
+    return ports_take(ports, hint, rid, now, &port) ? 0 : port;
+}
+
+static uint16_t take(struct ports *ports, uint16_t hint, uint64_t now)
+{
+    return take_for(ports, rids[0], hint, now);
+}
+
+static void give_back(struct ports *ports, uint16_t port, uint64_t now)
+{
+    ports_give_back(ports, port, rids[1], now);
 }
 
 static void each_port_is_given_once(void **state)
@@ -47,10 +59,26 @@ static void a_port_rests_after_its_session(void **state)
 {
     struct ports ports = ports_of(10, 10, 5000);
     assert_int_equal(take(&ports, 0, 1000), 10);
-    ports_give_back(&ports, 10, 2000);
+    give_back(&ports, 10, 2000);
     assert_int_equal(take(&ports, 0, 6999), 0);
     assert_int_equal(take(&ports, 10, 6999), 0);
     assert_int_equal(take(&ports, 0, 7000), 10);
+    ports_deinit(&ports);
+}
+
+static void a_session_that_comes_back_need_not_wait(void **state)
+{
+    struct ports ports = ports_of(10, 11, 5000);
+    assert_int_equal(take_for(&ports, rids[1], 0, 0), 10);
+    give_back(&ports, 10, 1000);
+    assert_int_equal(take_for(&ports, rids[0], 10, 1001), 11);
+    assert_int_equal(take_for(&ports, rids[1], 0, 1001), 0); /* it did not ask for it */
+    assert_int_equal(take_for(&ports, rids[1], 10, 1001), 10);
+    assert_int_equal(take_for(&ports, rids[1], 10, 1001), 0); /* it has it */
+    give_back(&ports, 10, 2000);
+    assert_int_equal(take_for(&ports, rids[0], 10, 7000), 10); /* rested: anybody's */
+    ports_skip(&ports, 10, 8000);
+    assert_int_equal(take_for(&ports, rids[1], 10, 8001), 0); /* another program has it */
     ports_deinit(&ports);
 }
 
@@ -70,7 +98,7 @@ static void the_one_free_for_longest_comes_first(void **state)
 {
     struct ports ports = ports_of(10, 13, 0);
     assert_int_equal(take(&ports, 0, 0), 10);
-    ports_give_back(&ports, 10, 0);
+    give_back(&ports, 10, 0);
     assert_int_equal(take(&ports, 0, 0), 11);
     assert_int_equal(take(&ports, 0, 0), 12);
     assert_int_equal(take(&ports, 0, 0), 13);
@@ -84,8 +112,8 @@ static void a_hint_is_a_wish(void **state)
     assert_int_equal(take(&ports, 12, 0), 12);
     assert_int_equal(take(&ports, 12, 0), 10); /* taken */
     assert_int_equal(take(&ports, 9, 0), 11);  /* outside */
-    ports_give_back(&ports, 9, 0);             /* never ours: nothing happens */
-    ports_give_back(&ports, 13, 0);
+    give_back(&ports, 9, 0);                   /* never ours: nothing happens */
+    give_back(&ports, 13, 0);
     assert_int_equal(ports_n_taken(&ports), 3);
     ports_deinit(&ports);
 }
@@ -98,8 +126,8 @@ static void a_changed_range_keeps_what_is_taken(void **state)
     assert_int_equal(ports_change(&ports, 11, 20, 0), 0);
     assert_int_equal(ports_n_taken(&ports), 1);
     assert_int_equal(take(&ports, 11, 0), 12);
-    ports_give_back(&ports, 10, 0); /* outside by now */
-    ports_give_back(&ports, 11, 0);
+    give_back(&ports, 10, 0); /* outside by now */
+    give_back(&ports, 11, 0);
     assert_int_equal(take(&ports, 11, 0), 11);
     ports_deinit(&ports);
 }
@@ -115,7 +143,7 @@ static void random_use_never_gives_one_port_twice(void **state)
     for (uint64_t now = 0; now < 20000; now++) {
         uint16_t port = (uint16_t)(100 + rand_r(&seed) % 32);
         if (rand_r(&seed) % 2 && is_out[port]) {
-            ports_give_back(&ports, port, now);
+            give_back(&ports, port, now);
             is_out[port] = false;
             n_out--;
         } else if ((port = take(&ports, (uint16_t)(rand_r(&seed) % 140), now))) {
@@ -133,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_port_is_given_once),
         cmocka_unit_test(a_port_rests_after_its_session),
+        cmocka_unit_test(a_session_that_comes_back_need_not_wait),
         cmocka_unit_test(what_others_hold_is_skipped_for_a_while),
         cmocka_unit_test(the_one_free_for_longest_comes_first),
         cmocka_unit_test(a_hint_is_a_wish),
