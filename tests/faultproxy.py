@@ -1,107 +1,133 @@
 # SPDX-License-Identifier: ISC
-"""A bad network between two parties, in user space: a TCP proxy that cuts, resets, or swallows.
+"""A bad network between two parties: the program tests/proxy, driven over its standard input.
 
 It stands for one address and forwards port by port, so that a whole relay (its main port and its range) can be
-behind it. Nothing is changed in the bytes: what it breaks it breaks as networks do.
+behind it. Nothing is changed in the bytes unless it is told to: what it breaks it breaks as networks do. All its
+orders are in tests/proxy/orders.c; those that every test wants have a name here.
 """
 
-import contextlib
-import select
-import socket
-import struct
+import itertools
+import json
+import random
+import subprocess
 import threading
+
+import harness
+
+PROGRAM = harness.BUILD / "tests" / "proxy" / "faultproxy"
+
+
+def loopback():
+    """An address of this machine that nobody else uses, with all its ports."""
+    return f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}.{random.randrange(2, 255)}"
+
+
+def _ranges(ports):
+    """[7000, 7001, 7002, 9000] -> (7000, 7002), (9000, 9000)"""
+    for _, run in itertools.groupby(enumerate(sorted(ports)), lambda pair: pair[1] - pair[0]):
+        run = [port for _, port in run]
+        yield run[0], run[-1]
 
 
 class Proxy:
-    """Listens on @host at each of @ports and forwards to 127.0.0.1 at the same port."""
+    """Listens on @host at each of @ports (0: any) and forwards to @to at the same port, or at @to_port."""
 
-    def __init__(self, host, ports):
+    def __init__(self, host, ports, to="127.0.0.1", to_port=None, seed=1):
         self.host = host
         self.lock = threading.Lock()
-        self.pairs = []  # [socket here, socket there]
-        self.is_black = False  # holds what comes, both ways, and lets nobody new through
-        self.is_refusing = False  # resets whoever comes
-        self.n_accepted = 0
-        self.listeners = [socket.create_server((host, port), backlog=64) for port in ports]
-        self._stop, self._wake = socket.socketpair()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.child = subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.pid = self.child.pid
+        self._is_black = self._is_refusing = False
+        self.order(f"seed {seed}")
+        self.ports = [int(self.order(f"listen {host}:{first}-{last}" if last > first else f"listen {host}:{first}",
+                                     f"{to}:{to_port or first}"))
+                      for first, last in _ranges(ports)]
+        self.port = self.ports[0]
 
-    def _accept(self):
-        while True:
-            ready, _, _ = select.select([*self.listeners, self._stop], [], [])
-            if self._stop in ready:
-                return
-            for listener in ready:
-                with contextlib.suppress(OSError):
-                    self._welcome(*listener.accept(), listener.getsockname()[1])
+    @classmethod
+    def before_relay(cls, world, **more):
+        """At an address of its own, for one side of this world to have as its relay."""
+        return cls(loopback(), [world.relay_port, *range(world.relay_ports, world.relay_ports + world.n_relay_ports)],
+                   **more)
 
-    def _welcome(self, here, _, port):
-        self.n_accepted += 1
-        if self.is_refusing:
-            _reset(here)
-            return
-        there = socket.socket()
-        try:
-            there.connect(("127.0.0.1", port))
-        except OSError:
-            there.close()
-            _reset(here)
-            return
-        pair = [here, there]
-        for sock in pair:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    @classmethod
+    def before_port(cls, port, **more):
+        """At a free port of 127.0.0.1 (certificates hold there), e.g. for the broker's."""
+        return cls("127.0.0.1", [harness.free_ports(1)], to_port=port, **more)
+
+    def order(self, *words):
+        """One order; its answer without the "ok", or ValueError."""
+        line = " ".join(str(w) for w in words)
         with self.lock:
-            self.pairs.append(pair)
-        for source, sink in ((here, there), (there, here)):
-            threading.Thread(target=self._pump, args=(pair, source, sink), daemon=True).start()
+            self.child.stdin.write(line + "\n")
+            verdict, _, rest = self.child.stdout.readline().rstrip("\n").partition(" ")
+        if verdict != "ok":
+            raise ValueError(f"faultproxy: {line}: {rest}")
+        return rest
 
-    def _pump(self, pair, source, sink):
-        while True:
-            try:
-                readable, _, _ = select.select([source], [], [], 0.05)
-                if self.is_black:
-                    select.select([], [], [], 0.02)
-                    continue
-                if not readable:
-                    continue
-                data = source.recv(1 << 16)
-                if not data:
-                    sink.shutdown(socket.SHUT_WR)
-                    return
-                sink.sendall(data)
-            except (OSError, ValueError):  # cut, here or there
-                self._close(pair, is_reset=True)
-                return
+    def status(self):
+        return json.loads(self.order("status"))
 
-    def _close(self, pair, is_reset):
-        with self.lock:
-            if pair not in self.pairs:
-                return
-            self.pairs.remove(pair)
-        for sock in pair:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RD)  # wakes its pump
-            if is_reset:
-                _reset(sock)
-            else:
-                sock.close()
+    @property
+    def n_accepted(self):
+        return self.status()["accepted"]
 
-    def cut(self, is_reset=False, choose=lambda n: True):
-        """Ends every connection that @choose(number) takes."""
-        with self.lock:
-            chosen = [pair for number, pair in enumerate(self.pairs) if choose(number)]
-        for pair in chosen:
-            self._close(pair, is_reset)
-        return len(chosen)
+    def connections(self, **wanted):
+        """Those there are, oldest first: dictionaries with id, port, state, age, up, down, ..."""
+        return [c for c in self.status()["connections"] if all(c[k] == v for k, v in wanted.items())]
+
+    def _alive(self):
+        return [c for c in self.connections() if c["state"] != "ending"]
+
+    def cut(self, is_reset=False, choose=None, words=()):
+        """Ends every connection that @choose(number) takes: with FIN, or with RST."""
+        if choose is not None:
+            ids = [str(c["id"]) for n, c in enumerate(self._alive()) if choose(n)]
+            if not ids:
+                return 0
+            words = [f"on={','.join(ids)}", *words]
+        return int(self.order("reset" if is_reset else "cut", *words))
+
+    def _welcome(self):
+        self.order("new", "refuse" if self._is_refusing else "hold" if self._is_black else "through")
+
+    @property
+    def is_black(self):
+        """Holds what comes, both ways, and lets nobody new through."""
+        return self._is_black
+
+    @is_black.setter
+    def is_black(self, value):
+        self._is_black = value
+        self.order("black", "on" if value else "off")
+        self._welcome()
+
+    @property
+    def is_refusing(self):
+        """Resets whoever comes."""
+        return self._is_refusing
+
+    @is_refusing.setter
+    def is_refusing(self, value):
+        self._is_refusing = value
+        self._welcome()
+
+    def fair(self):
+        """Nothing is broken any more, but what was ended."""
+        for order in ("delay 0", "jitter 0", "rate 0", "chunk 0", "idle 0", "stop off", "flip off"):
+            self.order(order)
+        self._is_refusing = False
+        self.is_black = False
+
+    def scan(self, data):
+        """Looks for @data in all that passes from now on; seen() says of each how often it was there."""
+        return int(self.order("scan", data.hex()))
+
+    def seen(self):
+        return self.status()["seen"]
 
     def close(self):
-        self._wake.send(b"x")
-        for listener in self.listeners:
-            listener.close()
-        self.cut(is_reset=True)
-
-
-def _reset(sock):
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+        if self.child.poll() is None:
+            self.child.stdin.close()
+            self.child.wait(harness.LIMIT)
+        self.child.stdout.close()

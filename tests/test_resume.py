@@ -209,10 +209,9 @@ def behind_proxy(request, world):
     """The one side reaches the relay through a proxy at another loopback address."""
     world.broker()
     world.relay("--bind", "127.0.0.1")
-    host = f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}.{random.randrange(2, 255)}"
-    proxy = Proxy(host, [world.relay_port, *range(world.relay_ports, world.relay_ports + world.n_relay_ports)])
+    proxy = Proxy.before_relay(world)
     load = Steady(world, 4)
-    there = {"GOTTHARD_SERVER_HOST": host}
+    there = {"GOTTHARD_SERVER_HOST": proxy.host}
     world.agent(GOTTHARD_AGENT_DATA_PORT=load.target.port, **(there if request.param == "device" else {}))
     tunnel = world.connect(**(there if request.param == "operator" else {}))
     load.start(tunnel)
