@@ -632,10 +632,9 @@ def test_sessions_of_others(world, relay):
 def test_greater_generation_replaces(world, relay):
     operator, device, rid, port = pair_up(world)
     ends = joined(operator, device, rid, port, 1)
-    for generation in (0, 1):
-        late = Client(world, "g1:o:alice")
-        late.do("rendezvous", rid, generation, 0, 0)
-        late.hear("error", code=TAKEN)
+    late = Client(world, "g1:o:alice")
+    late.do("rendezvous", rid, 1, 0, 0)
+    late.hear("error", code=TAKEN)
     fresh = Client(world, "g1:o:alice")
     assert fresh.register(rid, generation=2, peer=True) == port
     operator.hear("bye", code=REPLACED, rid=rid)
@@ -718,6 +717,61 @@ def test_bye_ends_it_for_both(world, relay):
         for end in ends:
             never_a_byte(end)
         wait_until(lambda p=port: not harness.can_connect(p), "its port is shut")
+
+
+@pytest.mark.parametrize("code, heard", [(BYE, BYE), (NEW_PROCESS, NEW_PROCESS), (EXPIRED, BYE), (77, BYE)])
+def test_a_goodbye_is_told_to_whoever_comes_back(world, relay, code, heard):
+    operator, device, rid, _ = pair_up(world)
+    device.kill()
+    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.do("bye", code, rid)
+    operator.hear("closed", reason="closed")
+    for identity in ("g1:d:oli", "g1:o:alice"):
+        back = Client(world, identity)
+        back.do("rendezvous", rid, 2, 0, 0)
+        back.hear("bye", code=heard, rid=rid)
+        assert back.is_quiet()
+        back.register(secrets.token_hex(16))
+
+
+def test_a_goodbye_is_forgotten_after_grace(world, relay_of):
+    relay_of('grace = "300ms";')
+    operator, _, rid, _ = pair_up(world)
+    operator.do("bye", BYE, rid)
+    operator.hear("closed", reason="closed")
+    back = Client(world, "g1:o:alice")
+
+    def is_forgotten():
+        back.do("rendezvous", rid, 2, 0, 0)
+        with back.news:
+            assert back.news.wait_for(lambda: back.lines, LIMIT)
+            return back.lines.pop(0).startswith("session")
+
+    wait_until(is_forgotten, "it is a new session", limit=10)
+
+
+def test_an_end_that_is_no_goodbye_is_not_remembered(world, relay_of):
+    relay_of('grace = "300ms";')
+    operator, device, rid, _ = pair_up(world)
+    device.kill()
+    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.hear("bye", code=EXPIRED, rid=rid)
+    Client(world, "g1:d:oli").register(rid, generation=2, peer=False)
+
+
+def test_generation_0_is_a_new_process_though_the_old_is_not_missed_yet(world, relay):
+    operator, device, rid, _ = pair_up(world)
+    reborn = Client(world, "g1:d:oli")
+    reborn.register(rid, generation=0, peer=True)
+    device.hear("bye", code=REPLACED, rid=rid)
+    operator.hear("peer", rid=rid, up=1, reason=NEW_PROCESS)
+    reborn.do("bye", NEW_PROCESS, rid)
+    operator.hear("peer", rid=rid, up=0, reason=NEW_PROCESS)
+    operator.hear("bye", code=NEW_PROCESS, rid=rid)
+    mallory = Client(world, "g1:d:eli")
+    _, _, other, _ = pair_up(world, names=("bob", "ule"))
+    mallory.do("rendezvous", other, 0, 0, 0)
+    mallory.hear("error", code=TAKEN)
 
 
 def test_sessions_of_one_identity_are_limited(world, relay_of):

@@ -11,9 +11,11 @@ import time
 import pytest
 
 import harness
+from faultproxy import Proxy
 from harness import echo, wait_until
 from test_faults import open_stream
 from test_relay_protocol import Client
+from test_tunnel import assert_broken
 
 
 @pytest.fixture
@@ -125,3 +127,86 @@ def test_a_polite_restart_is_short(parts):
     print("seconds of a restart (all, of which stopping): " + ", ".join(f"{a:.2f} ({s:.2f})" for a, s in gaps))
     assert harness.SANITIZER != "none" or sorted(gaps)[1][0] < 3
     assert tunnel.close_politely() == 0
+
+
+# --- goodbyes that were not heard -----------------------------------------------------------------
+
+
+class Network:
+    """The way of one side to the relay."""
+
+    def __init__(self, world, host):
+        self.host = host
+        self.proxy = Proxy(host, [world.relay_port, *range(world.relay_ports, world.relay_ports + world.n_relay_ports)])
+
+    def break_(self):
+        self.proxy.is_refusing = True
+        self.proxy.cut(is_reset=True)
+
+    def mend(self):
+        self.proxy.is_refusing = False
+
+
+@pytest.fixture
+def apart(world):
+    """A broker, a relay, and a network of its own for the device."""
+    world.broker()
+    world.relay_process = world.relay("--bind", "127.0.0.1")
+    world.network = Network(world, loopback())
+    world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port,
+                                      GOTTHARD_SERVER_HOST=world.network.host)
+    yield world
+    world.network.proxy.close()
+
+
+def loopback():
+    return f"127.{secrets.randbelow(253) + 1}.{secrets.randbelow(253) + 1}.{secrets.randbelow(252) + 2}"
+
+
+def workers_end(agent, limit):
+    wait_until(lambda: not harness.children_of(agent.pid), "the worker ended", limit=limit)
+
+
+def test_a_goodbye_is_heard_by_a_device_that_was_away(apart):
+    tunnel = apart.connect()
+    open_stream(tunnel)
+    apart.network.break_()
+    tunnel.event("peer-lost")
+    assert tunnel.close_politely() == 0
+    apart.agent_process.wait_for("the relay is lost")
+    apart.network.mend()
+    apart.agent_process.wait_for("ended: cause=closed .*closed by the operator", limit=15)
+    workers_end(apart.agent_process, 5)
+
+
+def test_a_goodbye_is_heard_by_an_operator_that_was_away(world):
+    world.broker()
+    world.relay("--bind", "127.0.0.1")
+    agent = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
+    network = Network(world, loopback())
+    tunnel = world.connect(GOTTHARD_SERVER_HOST=network.host)
+    sock = open_stream(tunnel)
+    network.break_()
+    tunnel.event("link-lost")
+    assert world.cli("disconnect", "GatewayOli").returncode == 0
+    workers_end(agent, 5)
+    network.mend()
+    assert_broken(sock)
+    assert tunnel.wait(15) == 0
+    network.proxy.close()
+
+
+def test_ctrl_c_between_two_tries_tells_the_device(world):
+    world.broker()
+    world.relay("--bind", "127.0.0.1")
+    agent = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
+    network = Network(world, loopback())
+    tunnel = world.connect(GOTTHARD_SERVER_HOST=network.host)
+    open_stream(tunnel)
+    network.break_()
+    tunnel.event("link-lost")
+    wait_until(lambda: network.proxy.n_accepted > 4, "it has tried again")
+    network.mend()
+    assert tunnel.close_politely() == 0
+    agent.wait_for("ended: cause=closed .*closed by the operator", limit=5)
+    network.proxy.close()

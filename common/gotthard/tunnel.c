@@ -60,6 +60,7 @@ struct gt_tunnel {
     ev_tstamp peer_timeout;
     struct gt_redial redial;             /* runs out from leaving UP until it is UP again */
     bool is_link_missed, is_peer_missed; /* the caller was told that it went */
+    bool is_goodbye_due; /* it was closed while there was no link: the next one is to say so */
     struct gt_link *link;
     struct gt_addr relay; /* where data connections go */
     struct gt_streams streams;
@@ -119,6 +120,8 @@ static void tunnel_end(struct gt_tunnel *tunnel, enum gt_down cause, enum gt_cod
         return;
     tunnel->cause = cause;
     tunnel->code = code;
+    tunnel->is_goodbye_due = cause == GT_DOWN_CLOSED && code == GT_CODE_NONE &&
+                             (tunnel->state == TUNNEL_LOST || tunnel->state == TUNNEL_REDIALLING);
     snprintf(tunnel->why, sizeof tunnel->why, "%s", why);
     tunnel_enter(tunnel, TUNNEL_ENDING);
     gt_streams_break(&tunnel->streams, cause);
@@ -128,18 +131,10 @@ static void tunnel_end(struct gt_tunnel *tunnel, enum gt_down cause, enum gt_cod
 
 static void tunnel_down(struct gt_tunnel *tunnel)
 {
+    if (tunnel->is_goodbye_due)
+        tunnel->code = GT_CODE_LOST;
     tunnel_enter(tunnel, TUNNEL_DOWN);
     tunnel->events.on_down(tunnel->userdata, tunnel->cause, tunnel->code, tunnel->why);
-}
-
-static void tunnel_leave(struct gt_tunnel *tunnel)
-{
-    if (gt_link_is_over(tunnel->link)) {
-        tunnel_down(tunnel);
-        return;
-    }
-    tunnel_enter(tunnel, TUNNEL_LEAVING);
-    gt_link_bye(tunnel->link, tunnel->cause == GT_DOWN_EXPIRED ? GT_CODE_EXPIRED : GT_CODE_BYE);
 }
 
 /* --- what the streams say --------------------------------------------------------------------- */
@@ -180,6 +175,11 @@ static void tunnel_on_session(void *userdata, const struct gt_addr *addr, uint16
                               bool is_peer_up)
 {
     struct gt_tunnel *tunnel = userdata;
+    if (tunnel->state == TUNNEL_LEAVING && tunnel->is_goodbye_due) {
+        tunnel->is_goodbye_due = false;
+        gt_link_bye(tunnel->link, GT_CODE_BYE);
+        return;
+    }
     tunnel->relay = *addr;
     gt_redial_registered(&tunnel->redial, port);
     if (!tunnel->is_single_port && port != 0)
@@ -195,20 +195,27 @@ static void tunnel_on_session(void *userdata, const struct gt_addr *addr, uint16
         tunnel_on_peer_up(tunnel);
 }
 
+/* The other side has ended it, or has forgotten our streams (better fail now than time out): false
+ * if @code says neither. */
+static bool tunnel_end_by_peer(struct gt_tunnel *tunnel, enum gt_code code)
+{
+    char why[100];
+    if (code == GT_CODE_BYE)
+        snprintf(why, sizeof why, "closed by the %s", peer_name(tunnel));
+    else if (code == GT_CODE_NEW_PROCESS && tunnel->state >= TUNNEL_UP)
+        snprintf(why, sizeof why, "the %s was lost: %s", peer_name(tunnel), gt_code_text(code));
+    else
+        return false;
+    tunnel_end(tunnel, code == GT_CODE_BYE ? GT_DOWN_CLOSED : GT_DOWN_PEER, code, why);
+    return true;
+}
+
 static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct gt_tunnel *tunnel = userdata;
-    char why[100];
-    if (tunnel->state >= TUNNEL_ENDING)
+    if (tunnel->state >= TUNNEL_ENDING || tunnel_end_by_peer(tunnel, reason))
         return;
-    snprintf(why, sizeof why, "the %s was lost: %s", peer_name(tunnel), gt_code_text(reason));
-    if (reason == GT_CODE_BYE) {
-        snprintf(why, sizeof why, "closed by the %s", peer_name(tunnel));
-        tunnel_end(tunnel, GT_DOWN_CLOSED, reason, why);
-    } else if (reason == GT_CODE_NEW_PROCESS && tunnel->state >= TUNNEL_UP) {
-        /* It is back and remembers nothing of our streams: better fail now than time out. */
-        tunnel_end(tunnel, GT_DOWN_PEER, reason, why);
-    } else if (is_up) {
+    if (is_up) {
         tunnel_on_peer_up(tunnel);
     } else if (tunnel->state == TUNNEL_UP) {
         tunnel_enter(tunnel, TUNNEL_AWAY);
@@ -265,6 +272,8 @@ static void tunnel_on_link_down(void *userdata, enum gt_down cause, enum gt_code
     struct gt_tunnel *tunnel = userdata;
     if (tunnel->state == TUNNEL_LEAVING)
         tunnel_down(tunnel);
+    else if (tunnel->state >= TUNNEL_ENDING || tunnel_end_by_peer(tunnel, code))
+        gt_debug("tunnel to %s: its link is over: %s", peer_name(tunnel), why);
     else if (has_been_up(tunnel->state) &&
              gt_redial_is_worth(cause, code, tunnel->state == TUNNEL_AWAY))
         tunnel_lose(tunnel, why);
@@ -299,6 +308,20 @@ static void tunnel_redial(struct gt_tunnel *tunnel)
         tunnel_lose(tunnel, strerror(-r));
     else
         tunnel_enter(tunnel, TUNNEL_REDIALLING);
+}
+
+/* One more link, or the one on its way, for a goodbye and nothing else: there is a second. */
+static void tunnel_leave(struct gt_tunnel *tunnel)
+{
+    if (tunnel->is_goodbye_due && gt_link_is_over(tunnel->link) && tunnel_dial(tunnel))
+        gt_debug("tunnel to %s: no link for a goodbye", peer_name(tunnel));
+    if (gt_link_is_over(tunnel->link)) {
+        tunnel_down(tunnel);
+        return;
+    }
+    tunnel_enter(tunnel, TUNNEL_LEAVING);
+    if (!tunnel->is_goodbye_due)
+        gt_link_bye(tunnel->link, tunnel->cause == GT_DOWN_EXPIRED ? GT_CODE_EXPIRED : GT_CODE_BYE);
 }
 
 /* --- timers ----------------------------------------------------------------------------------- */

@@ -46,9 +46,9 @@ struct gt_tunnel_events {
     /* A stream is over (already freed after this returns). @code GT_RST_NONE: well. */
     void (*on_stream_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                           uint64_t n_up, uint64_t n_down);
-    /* The tunnel is over, all streams with it. GT_DOWN_CLOSED: this side closed it (GT_CODE_NONE),
-     * or the other did, politely (GT_CODE_BYE). @why for people. Last callback; free it from the
-     * next turn on (not inside). */
+    /* The tunnel is over, all streams with it. GT_DOWN_CLOSED: this side closed it (GT_CODE_NONE;
+     * GT_CODE_LOST: and could not tell the other), or the other did, politely (GT_CODE_BYE). @why
+     * for people. Last callback; free it from the next turn on (not inside). */
     void (*on_down)(void *userdata, enum gt_down cause, enum gt_code code, const char *why);
 };
 
@@ -64,8 +64,8 @@ enum {
 
 /* Operator: carries @local_fd (takes, also on failure) to @service; as soon as the tunnel is up. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) GT_MUST_CHECK;
-/* Says goodbye: streams are broken, BYE is sent; on_down(GT_DOWN_CLOSED) follows within 2
- * s. */
+/* Says goodbye: streams are broken, BYE is sent (over one more link, if there is none now);
+ * on_down(GT_DOWN_CLOSED) follows within 2 s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
 /* The number of the newest stream, as on_stream_end will tell it; 0: none yet. */
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel);

@@ -47,6 +47,7 @@ struct switchboard {
     bool is_ticketless;     /* answers OPEN with STREAM_END */
     enum gt_code end_code;  /* and this; LIMIT unless set */
     bool is_frozen;         /* forwards no more data */
+    enum gt_code goodbye;   /* the answer to RENDEZVOUS: the session is over */
 };
 
 static void data_close(struct data *data)
@@ -179,7 +180,9 @@ static void board_on_frame(struct fake_member *member, const struct gt_control_f
         member->relay, member->role == GT_ROLE_DEVICE ? GT_ROLE_OPERATOR : GT_ROLE_DEVICE);
     if (frame->type == GT_CONTROL_HELLO)
         fake_member_welcome(member);
-    if (frame->type == GT_CONTROL_RENDEZVOUS) {
+    if (frame->type == GT_CONTROL_RENDEZVOUS && board->goodbye) {
+        fake_member_code(member, GT_CONTROL_BYE, board->goodbye);
+    } else if (frame->type == GT_CONTROL_RENDEZVOUS) {
         board->generation[member->role - 1] = frame->rendezvous.generation;
         fake_member_session(member, board->port, other != NULL);
         if (other)
@@ -1002,8 +1005,59 @@ static void closing_while_parked_is_quick(void **state)
         gt_tunnel_close(f.end[0].tunnel);
         assert_true(fake_run(f.loop, is_operator_down, &f, 5));
         assert_true(ev_time() - begun < 2);
-        expect_end(&f.end[0], GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
+        expect_end(&f.end[0], GT_DOWN_CLOSED, GT_CODE_LOST, "closed");
         close(fd);
+        fixture_deinit(&f);
+    }
+}
+
+static bool is_link_lost(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->end[0].n_link == 1;
+}
+
+/* In the pause before the next try, and with that try on its way. */
+static void a_goodbye_is_said_over_another_link(void **state)
+{
+    static const double waits[] = {0, .2, .4, .5, .6};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(waits); i++) {
+        static struct fixture f;
+        fixture_up(&f);
+        int fd = open_stream(&f);
+        assert_true(fake_run(f.loop, is_served, &f, 5));
+        fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
+        if (i % 2)
+            board_cut_data(&f.board);
+        assert_true(fake_run(f.loop, is_link_lost, &f, 5));
+        fake_run(f.loop, is_link_back, &f, waits[i]);
+        ev_tstamp begun = ev_time();
+        gt_tunnel_close(f.end[0].tunnel);
+        assert_true(fake_run(f.loop, are_both_down, &f, 5));
+        assert_true(ev_time() - begun < 2);
+        expect_end(&f.end[0], GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
+        expect_end(&f.end[1], GT_DOWN_CLOSED, GT_CODE_BYE, "closed by the operator");
+        assert_int_equal(f.board.generation[0], 2);
+        close(fd);
+        fixture_deinit(&f);
+    }
+}
+
+static void a_goodbye_that_was_missed_is_told_by_the_relay(void **state)
+{
+    static const struct {
+        enum gt_code code;
+        enum gt_down cause;
+        const char *why;
+    } ends[] = {{GT_CODE_BYE, GT_DOWN_CLOSED, "closed by the device"},
+                {GT_CODE_NEW_PROCESS, GT_DOWN_PEER, "restarted"}};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(ends); i++) {
+        static struct fixture f;
+        fixture_up(&f);
+        f.board.goodbye = ends[i].code;
+        fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
+        assert_true(fake_run(f.loop, is_operator_down, &f, 5));
+        expect_end(&f.end[0], ends[i].cause, ends[i].code, ends[i].why);
         fixture_deinit(&f);
     }
 }
@@ -1085,6 +1139,8 @@ int main(void)
         cmocka_unit_test(a_forgotten_stream_fails_fast),
         cmocka_unit_test(after_the_window_both_ends_break),
         cmocka_unit_test(closing_while_parked_is_quick),
+        cmocka_unit_test(a_goodbye_is_said_over_another_link),
+        cmocka_unit_test(a_goodbye_that_was_missed_is_told_by_the_relay),
         cmocka_unit_test(a_relay_that_stops_is_waited_for),
         cmocka_unit_test(its_lifetime_passes),
         cmocka_unit_test(why_it_never_came_up_is_told),

@@ -96,13 +96,13 @@ static void entry_leave(struct entry *entry, enum gt_role role)
         member_unseat(member);
 }
 
-static void entry_release(struct entry *entry)
+static void entry_release(struct entry *entry, enum gt_code code)
 {
     struct entry_host *host = entry->host;
 
     ev_timer_stop(host->loop, &entry->timer);
     plane_undock(entry->plane, gt_steal(&entry->dock));
-    host->on_ended(host->userdata, entry);
+    host->on_ended(host->userdata, entry, code);
 }
 
 /* The session is GONE: whoever is still there is told why. */
@@ -123,7 +123,7 @@ static void entry_end(struct entry *entry, enum gt_code code)
             (unsigned long long)(now_ms() - session->born_at) / 1000,
             (unsigned long long)entry->n_streams, (unsigned long long)entry->n_up,
             (unsigned long long)entry->n_down, gt_code_text(code));
-    entry_release(entry);
+    entry_release(entry, code);
 }
 
 /* An event happened to it. True: it lives on. */
@@ -299,13 +299,15 @@ void entry_stream_end(struct entry *entry, struct member *member,
     entry_arm(entry);
 }
 
-void entry_bye(struct entry *entry, struct member *member)
+void entry_bye(struct entry *entry, struct member *member, enum gt_code code)
 {
     struct member *peer = entry_peer(entry, member);
 
+    if (code != GT_CODE_NEW_PROCESS) /* there is nothing else to tell apart */
+        code = GT_CODE_BYE;
     entry_leave(entry, member->role);
-    entry_send_peer(entry, peer, false, GT_CODE_BYE);
-    entry_handle(entry, SESSION_BYE, GT_CODE_BYE);
+    entry_send_peer(entry, peer, false, code);
+    entry_handle(entry, SESSION_BYE, code);
 }
 
 void entry_lose(struct entry *entry, struct member *member)

@@ -28,7 +28,7 @@ struct entry_host {
     unsigned n_planes;   /* what the ids of tickets are routed by */
     uint64_t n_unlisted; /* events in states that do not know them */
     /* It is over: its port and its place are free. Free it, but not from inside. */
-    void (*on_ended)(void *userdata, struct entry *entry);
+    void (*on_ended)(void *userdata, struct entry *entry, enum gt_code code);
     void *userdata;
 };
 
@@ -60,7 +60,8 @@ void entry_register(struct entry *entry, struct member *member,
 void entry_open(struct entry *entry, struct member *member, uint32_t stream, uint32_t attempt);
 void entry_stream_end(struct entry *entry, struct member *member,
                       const struct gt_control_frame *frame);
-void entry_bye(struct entry *entry, struct member *member);
+/* @code: what it said with it. */
+void entry_bye(struct entry *entry, struct member *member, enum gt_code code);
 /* The member's connection went away. */
 void entry_lose(struct entry *entry, struct member *member);
 /* The relay ends it. */

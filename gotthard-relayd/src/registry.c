@@ -154,10 +154,26 @@ static void registry_warn_no_port(const struct registry *registry, const struct 
                 member->identity, left_out, registry->ports.from, registry->ports.to);
 }
 
+/* Comes back to a session that the other side has ended. */
+static void registry_tell_end(struct member *member, const struct gt_control_frame *frame,
+                              enum gt_code code)
+{
+    gt_info("member=%s came back to a session that is over: reason=\"%s\"", member->identity,
+            gt_code_text(code));
+    member_tire(member);
+    member_send_code(member, GT_CONTROL_BYE, frame->rid, code);
+}
+
 static void registry_on_rendezvous(struct registry *registry, struct member *member,
                                    const struct gt_control_frame *frame)
 {
     struct entry *entry = registry_find(registry, frame->rid);
+    enum gt_code end = entry ? GT_CODE_NONE : tombs_find(&registry->tombs, frame->rid, now_ms());
+
+    if (end) {
+        registry_tell_end(member, frame, end);
+        return;
+    }
     bool is_here =
         entry && !strcmp(session_slot(&entry->session, member->role)->name, member->name);
     enum gt_code code = GT_CODE_NONE;
@@ -201,13 +217,14 @@ static void registry_on_stream_end(struct registry *registry, struct member *mem
         entry_stream_end(entry, member, frame);
 }
 
-static void registry_on_bye_to_all(struct registry *registry, struct member *member)
+static void registry_on_bye_to_all(struct registry *registry, struct member *member,
+                                   enum gt_code code)
 {
     struct entry *entry, *next;
 
     HASH_ITER (by_serial, registry->by_serial, entry, next)
         if (entry_member(entry, member->role) == member)
-            entry_bye(entry, member);
+            entry_bye(entry, member, code);
 }
 
 /* BYE with a rid ends that session, one without all that this connection holds. */
@@ -218,9 +235,9 @@ static void registry_on_bye(struct registry *registry, struct member *member,
     struct entry *entry = registry_find_own(registry, member, frame->rid);
 
     if (!memcmp(frame->rid, all, GT_RID_SIZE))
-        registry_on_bye_to_all(registry, member);
+        registry_on_bye_to_all(registry, member, frame->code);
     else if (entry)
-        entry_bye(entry, member);
+        entry_bye(entry, member, frame->code);
     if (!member->n_seats)
         member_close(member, "said goodbye");
 }
@@ -268,9 +285,14 @@ void registry_on_letter(struct registry *registry, const struct letter *letter)
 
 /* --- the registry ----------------------------------------------------------------------------- */
 
-static void registry_on_ended(void *userdata, struct entry *entry)
+/* A goodbye is final, heard or not; all else may begin again. */
+static void registry_on_ended(void *userdata, struct entry *entry, enum gt_code code)
 {
     struct registry *registry = userdata;
+    uint64_t until = now_ms() + registry->entries.limits.session.grace_ms;
+
+    if (code == GT_CODE_BYE || code == GT_CODE_NEW_PROCESS)
+        tombs_add(&registry->tombs, entry->session.rid, code, until);
 
     registry_delist(registry, entry);
     ports_give_back(&registry->ports, entry->session.port, entry->session.rid, now_ms());

@@ -7,6 +7,7 @@
 
 #include "entry.h"
 #include "ports.h"
+#include "tombs.h"
 
 struct registry_limits {
     size_t n_sessions, n_sessions_per_identity;
@@ -28,6 +29,7 @@ struct registry {
     struct registry_limits limits;
     struct entry *by_rid, *by_serial;
     struct gt_list dead;
+    struct tombs tombs;
     uint64_t serial;
     struct entry_host entries; /* what each session needs of this */
     uint64_t n_born;

@@ -105,7 +105,7 @@ int session_claim(struct session *session, enum gt_role role, const char *name, 
 
     if (slot->name[0] && strcmp(slot->name, name))
         return SESSION_E_TAKEN;
-    if (slot->member && generation <= slot->generation)
+    if (slot->member && generation && generation <= slot->generation)
         return SESSION_E_TAKEN;
     *ret = (struct session_claim){
         .event = slot->member ? SESSION_REPLACED

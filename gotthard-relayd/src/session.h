@@ -67,7 +67,8 @@ struct session_claim {
     void *replaced;           /* the member that was here until now, or NULL */
     bool is_new_process;      /* came back with no greater generation: it remembers nothing */
 };
-/* A member asks for its role's slot and has it after. E_TAKEN. */
+/* A member asks for its role's slot and has it after; generation 0 says itself that it is a new
+ * process, and need not wait for the old one's connection to be missed. E_TAKEN. */
 int session_claim(struct session *session, enum gt_role role, const char *name, uint32_t generation,
                   void *member, struct session_claim *ret) GT_MUST_CHECK;
 struct session_slot *session_slot(struct session *session, enum gt_role role);

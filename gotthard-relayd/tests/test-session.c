@@ -77,12 +77,8 @@ static void a_greater_generation_replaces(void **state)
     static const struct {
         uint32_t before, after;
         int condition;
-    } table[] = {{1, 2, 0},
-                 {1, UINT32_MAX, 0},
-                 {0, 1, 0},
-                 {1, 1, SESSION_E_TAKEN},
-                 {2, 1, SESSION_E_TAKEN},
-                 {UINT32_MAX, 0, SESSION_E_TAKEN}};
+    } table[] = {
+        {1, 2, 0}, {1, UINT32_MAX, 0}, {0, 1, 0}, {1, 1, SESSION_E_TAKEN}, {2, 1, SESSION_E_TAKEN}};
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         struct session session;
         struct session_claim c = {0};
@@ -96,6 +92,21 @@ static void a_greater_generation_replaces(void **state)
         assert_ptr_equal(c.replaced, one);
         assert_false(c.is_new_process);
     }
+}
+
+static void generation_0_is_a_new_process_at_any_time(void **state)
+{
+    struct session session;
+    struct session_claim c;
+    session_init(&session, rid, 0);
+    assert_int_equal(claim(&session, GT_ROLE_DEVICE, "oli", 0, one, &c), 0);
+    assert_false(c.is_new_process); /* than whom? */
+    assert_int_equal(claim(&session, GT_ROLE_DEVICE, "oli", UINT32_MAX, two, &c), 0);
+    assert_int_equal(claim(&session, GT_ROLE_DEVICE, "eli", 0, three, &c), SESSION_E_TAKEN);
+    assert_int_equal(claim(&session, GT_ROLE_DEVICE, "oli", 0, three, &c), 0);
+    assert_int_equal(c.event, SESSION_REPLACED);
+    assert_ptr_equal(c.replaced, two);
+    assert_true(c.is_new_process);
 }
 
 static void who_comes_back_with_an_old_generation_is_a_new_process(void **state)
@@ -179,6 +190,7 @@ int main(void)
         cmocka_unit_test(every_event_in_every_state),
         cmocka_unit_test(slots_belong_to_whoever_came_first),
         cmocka_unit_test(a_greater_generation_replaces),
+        cmocka_unit_test(generation_0_is_a_new_process_at_any_time),
         cmocka_unit_test(who_comes_back_with_an_old_generation_is_a_new_process),
         cmocka_unit_test(every_state_has_its_deadline),
         cmocka_unit_test(what_is_due),
