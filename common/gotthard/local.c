@@ -26,8 +26,10 @@ void gt_local_init(struct gt_local *local, struct ev_loop *loop, struct gt_strea
     local->reader.data = local->writer.data = local;
 }
 
+/* Until the stream has ended well, nothing may look like its end: not even our being killed. */
 void gt_local_open(struct gt_local *local, int fd)
 {
+    gt_sock_set_abortive(fd, true);
     local->state = GT_LOCAL_OPEN;
     local->fd = fd;
     ev_io_set(&local->reader, fd, EV_READ);
@@ -40,10 +42,10 @@ void gt_local_close(struct gt_local *local)
     ev_io_stop(local->loop, &local->writer);
     int fd = gt_steal_fd(&local->fd);
     local->state = GT_LOCAL_CLOSED;
-    if (fd >= 0 && local->stream->state == GT_STREAM_ENDED)
-        close(fd);
-    else if (fd >= 0)
-        gt_sock_reset(fd);
+    if (fd < 0)
+        return;
+    gt_sock_set_abortive(fd, local->stream->state != GT_STREAM_ENDED);
+    close(fd);
 }
 
 static void watch(struct ev_loop *loop, ev_io *watcher, bool is_wanted)

@@ -175,10 +175,15 @@ void gt_sock_tune(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
 }
 
+void gt_sock_set_abortive(int fd, bool is_abortive)
+{
+    struct linger at_once = {.l_onoff = is_abortive, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
 void gt_sock_reset(int fd)
 {
-    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    gt_sock_set_abortive(fd, true);
     close(fd);
 }
 

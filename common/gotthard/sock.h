@@ -44,7 +44,11 @@ int gt_sock_local(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 int gt_sock_peer(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 
 void gt_sock_tune(int fd); /* NODELAY, KEEPALIVE; best effort */
-/* Closes with RST instead of FIN (SO_LINGER 0). */
+/* Whether its end is a RST instead of a FIN (SO_LINGER 0) from now on, whoever closes it: also the
+ * kernel, when the process is killed. */
+void gt_sock_set_abortive(int fd, bool is_abortive);
+
+/* Closes with RST. */
 void gt_sock_reset(int fd);
 /* A connected pair, AF_UNIX stream, non-blocking. */
 int gt_sock_pair(int ret[2]) GT_MUST_CHECK;
