@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: ISC
 """A load for a tunnel: streams whose bytes are known, compared where they arrive, while the network breaks."""
 
+import contextlib
+import random
 import socket
 import struct
 import threading
+import time
 
 import harness
 from harness import LIMIT, in_threads, wait_until
@@ -14,7 +17,9 @@ class Steady:
 
     CHUNK = 1 << 14
 
-    def __init__(self, world, n_streams):
+    def __init__(self, world, n_streams, rate=None, first=0):
+        """@rate: bytes a second of each stream, each way. @first: number of the first stream; each has its own pattern."""
+        self.rate, self.first = rate, first
         self.is_over = threading.Event()
         self.n_streams = n_streams
         self.progress = [0] * n_streams  # bytes that came back, at the operator's side
@@ -23,12 +28,27 @@ class Steady:
         self.threads = []
         self.target = world.target(self._device)
 
+    def _pacer(self):
+        """Waits so long that the rate is kept; what was missed is not made up for."""
+        at = time.monotonic()
+
+        def pace():
+            nonlocal at
+            now = time.monotonic()
+            at = max(at + self.CHUNK / self.rate, now - 0.1)
+            if at > now:
+                self.is_over.wait(at - now)
+
+        return pace if self.rate else lambda: None
+
     def _exchange(self, sock, mine, other, counts, number):
         def send():
+            pace = self._pacer()
             for piece in harness.pattern(mine, 1 << 50, self.CHUNK):
                 if self.is_over.is_set():
                     break
                 sock.sendall(piece)
+                pace()
             sock.shutdown(socket.SHUT_WR)
 
         def receive():
@@ -44,40 +64,145 @@ class Steady:
 
     def _device(self, sock):
         number, = struct.unpack(">I", harness.receive_exactly(sock, 4))
-        self._exchange(sock, f"down {number}", f"up {number}", self.up, number)
+        self._exchange(sock, f"down {number}", f"up {number}", self.up, number - self.first)
 
     def _operator(self, sock, number):
         try:
             with sock:
                 sock.sendall(struct.pack(">I", number))
-                self._exchange(sock, f"up {number}", f"down {number}", self.progress, number)
+                self._exchange(sock, f"up {number}", f"down {number}", self.progress, number - self.first)
         except BaseException as error:
             self.errors.append(error)
             raise
 
-    def start(self, tunnel):
-        for number in range(self.n_streams):
-            thread = threading.Thread(target=self._operator, args=(tunnel.dial(), number), daemon=True)
+    def start(self, tunnel, service=None):
+        for number in range(self.first, self.first + self.n_streams):
+            thread = threading.Thread(target=self._operator, args=(tunnel.dial(service), number), daemon=True)
             thread.start()
             self.threads.append(thread)
         self.wait_for_progress(1)
 
+    def check(self):
+        assert not self.errors and not self.target.errors, (self.errors, self.target.errors)
+
+    def moved(self):
+        """Bytes of each stream that have arrived, at the operators' side and then at the device's."""
+        return self.progress + self.up
+
     def wait_for_progress(self, n, limit=LIMIT):
         """Every stream moves @n bytes more, each way."""
-        before = list(self.progress), list(self.up)
+        before = self.moved()
 
         def all_moved():
-            assert not self.errors and not self.target.errors, (self.errors, self.target.errors)
-            return all(now >= then + n for now, then in zip(self.progress + self.up, before[0] + before[1]))
+            self.check()
+            return all(now >= then + n for now, then in zip(self.moved(), before))
 
         wait_until(all_moved, f"every stream moves {n} bytes each way", limit)
 
-    def finish(self, tunnel):
+    def end(self):
+        """In order, both ways."""
         self.is_over.set()
         for thread in self.threads:
             thread.join(LIMIT)
             assert not thread.is_alive(), "a stream did not come to its end"
-        assert not self.errors and not self.target.errors, (self.errors, self.target.errors)
+        self.check()
+
+    def finish(self, tunnel):
+        self.end()
         for number in range(self.n_streams):
             ended = tunnel.event("stream-ended", count=number + 1)
             assert ended["code"] == 0, ended
+
+
+class Echo(threading.Thread):
+    """Somebody who types: a few bytes now and then, and each must come back."""
+
+    def __init__(self, sock, pause=0.05, n=64):
+        super().__init__(daemon=True)
+        self.sock, self.pause, self.n = sock, pause, n
+        self.is_over = threading.Event()
+        self.n_echoes, self.worst, self.error = 0, 0, None
+        self.start()
+
+    def run(self):
+        try:
+            with self.sock:
+                self.sock.settimeout(None)
+                for piece in harness.pattern("typed", 1 << 50, self.n):
+                    if self.is_over.wait(self.pause):
+                        return
+                    begun = time.monotonic()
+                    self.sock.sendall(piece)
+                    assert harness.receive_exactly(self.sock, len(piece)) == piece, "another's bytes, or none"
+                    self.worst = max(self.worst, time.monotonic() - begun)
+                    self.n_echoes += 1
+        except BaseException as error:
+            self.error = error
+
+    def check(self):
+        assert self.error is None, self.error
+
+    def end(self):
+        self.is_over.set()
+        self.join(LIMIT)
+        assert not self.is_alive(), "no echo"
+        self.check()
+
+
+class Shorts:
+    """Short connections, one after another in each thread: what ends in order was whole, both ways; the rest was reset."""
+
+    SIZES = (0, 1, 1000, 100_000, 1 << 20)
+
+    def __init__(self, world, n_threads=2, seed=1, pause=0.1):
+        self.n_threads, self.seed, self.pause = n_threads, seed, pause
+        self.is_over = threading.Event()
+        self.lock = threading.Lock()
+        self.n_exact = self.n_loud = self.n_bytes = 0
+        self.errors, self.threads = [], []
+        self.target = world.target(self._device)
+
+    @staticmethod
+    def _device(sock):
+        with contextlib.suppress(ConnectionError):
+            total, digest = harness.digest_to_eof(sock)
+            sock.sendall(f"{total} {digest}".encode())
+
+    def _one(self, tunnel, service, n):
+        try:
+            with tunnel.dial(service) as sock:
+                sock.settimeout(2 * LIMIT + 60)
+                harness.send_pattern(sock, f"short {n}", n)
+                sock.shutdown(socket.SHUT_WR)
+                answer = harness.receive_exactly(sock, 1000).decode()
+        except ConnectionError:
+            with self.lock:
+                self.n_loud += 1
+            return
+        assert answer == f"{n} {harness.digest_of_pattern(f'short {n}', n)}", (n, answer)
+        with self.lock:
+            self.n_exact += 1
+            self.n_bytes += n
+
+    def _run(self, tunnel, service, dice):
+        try:
+            while not self.is_over.wait(dice.random() * 2 * self.pause):
+                self._one(tunnel, service, dice.choice(self.SIZES))
+        except BaseException as error:
+            self.errors.append(error)
+
+    def start(self, tunnel, service=None):
+        for number in range(self.n_threads):
+            thread = threading.Thread(target=self._run, args=(tunnel, service, random.Random(self.seed + number)), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def check(self):
+        assert not self.errors and not self.target.errors, (self.errors, self.target.errors)
+
+    def end(self):
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join(3 * LIMIT)
+            assert not thread.is_alive(), "a short connection hangs"
+        self.check()

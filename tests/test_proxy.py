@@ -80,7 +80,8 @@ def test_a_range_of_ports(world):
     proxy = Proxy("127.9.8.7", range(first, first + 3))
     for number, listener in enumerate(listeners):
         with socket.create_connection(("127.9.8.7", first + number), timeout=LIMIT) as here:
-            there, _ = listener.accept()
+            there, (source, _) = listener.accept()
+            assert source == "127.9.8.7"  # each proxy is somebody of his own
             here.sendall(b"hello")
             assert harness.receive_exactly(there, 5) == b"hello"
             there.close()

@@ -165,12 +165,33 @@ static void connection_on_dialled(struct ev_loop *loop, ev_io *watcher, int even
         connection_open(connection);
 }
 
+/* From the address at which the client found us: to a relay each side has a source of its own. */
+int connection_dial(const struct connection *connection)
+{
+    const struct gt_addr *to = &connection->to;
+    gt_cleanup(gt_close) int fd =
+        socket(to->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct gt_addr from = connection->from;
+
+    if (fd < 0)
+        return -errno;
+    gt_sock_tune(fd);
+    gt_addr_set_port(&from, 0);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));
+    if (from.any.sa_family == to->any.sa_family && gt_addr_is_loopback(&from) &&
+        gt_addr_is_loopback(to) && bind(fd, &from.any, from.n) < 0)
+        return -errno;
+    if (connect(fd, &to->any, to->n) < 0 && errno != EINPROGRESS)
+        return -errno;
+    return gt_steal_fd(&fd);
+}
+
 void connection_let_through(struct connection *connection)
 {
     if (connection->state != CONNECTION_HELD)
         return;
     connection->born_at = weather_clock();
-    connection->there = gt_sock_connect(&connection->to);
+    connection->there = connection_dial(connection);
     if (connection->there < 0) {
         connection_end(connection, true);
         return;
@@ -215,7 +236,8 @@ void connection_update(struct connection *connection)
         flow_update(&connection->flows[PROXY_DOWN]);
 }
 
-void connection_new(struct proxy *proxy, int here, uint16_t port, const struct gt_addr *to)
+void connection_new(struct proxy *proxy, int here, const struct gt_addr *at,
+                    const struct gt_addr *to)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
 
@@ -223,7 +245,8 @@ void connection_new(struct proxy *proxy, int here, uint16_t port, const struct g
         abort(); /* a tool of the tests: there is nobody to tell */
     connection->proxy = proxy;
     connection->id = ++proxy->last_id;
-    connection->port = port;
+    connection->port = gt_addr_port(at);
+    connection->from = *at;
     connection->to = *to;
     connection->here = here;
     connection->there = -1;

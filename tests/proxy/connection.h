@@ -24,8 +24,8 @@ struct connection {
     struct proxy *proxy;
     enum connection_state state;
     unsigned id;
-    uint16_t port; /* that it came to */
-    struct gt_addr to;
+    uint16_t port;           /* that it came to */
+    struct gt_addr from, to; /* the address at which it was found is the one it is seen from */
     int here, there;
     struct flow flows[PROXY_WAYS];
     struct weather weather[PROXY_WAYS]; /* until there are flows */
@@ -38,7 +38,10 @@ struct connection {
 };
 
 /* Takes @here. */
-void connection_new(struct proxy *proxy, int here, uint16_t port, const struct gt_addr *to);
+void connection_new(struct proxy *proxy, int here, const struct gt_addr *at,
+                    const struct gt_addr *to);
+/* Begun, as gt_sock_connect(). */
+int connection_dial(const struct connection *connection) GT_MUST_CHECK;
 void connection_let_through(struct connection *connection);
 /* Both sockets get a FIN, whatever was in flight; or a reset. */
 void connection_cut(struct connection *connection);

@@ -15,7 +15,7 @@ static void door_welcome(struct door *door, int here)
     if (proxy->welcome == PROXY_REFUSE)
         gt_sock_reset(here);
     else
-        connection_new(proxy, here, door->port, &door->to);
+        connection_new(proxy, here, &door->at, &door->to);
 }
 
 static void door_on_readable(struct ev_loop *loop, ev_io *watcher, int events)
@@ -41,13 +41,13 @@ int door_open(struct proxy *proxy, const struct gt_addr *at, const struct gt_add
         return -ENOMEM;
     door->proxy = proxy;
     door->listener = gt_steal_fd(&listener);
-    door->port = gt_addr_port(&bound);
+    door->at = bound;
     door->to = *to;
     ev_io_init(&door->readable, door_on_readable, door->listener, EV_READ);
     door->readable.data = door;
     ev_io_start(proxy->loop, &door->readable);
     gt_list_append(&proxy->doors, &door->element);
-    *ret_port = door->port;
+    *ret_port = gt_addr_port(&bound);
     return 0;
 }
 

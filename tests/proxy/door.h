@@ -10,8 +10,7 @@ struct door {
     struct gt_list element; /* of the proxy's doors */
     struct proxy *proxy;
     int listener;
-    uint16_t port;
-    struct gt_addr to;
+    struct gt_addr at, to;
     ev_io readable;
 };
 

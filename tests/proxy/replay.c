@@ -63,7 +63,7 @@ int replay_new(struct connection *connection)
     replay->proxy = proxy;
     replay->n = connection->n_flight;
     memcpy(replay->flight, connection->flight, replay->n);
-    replay->fd = gt_sock_connect(&connection->to);
+    replay->fd = connection_dial(connection);
     if (replay->fd < 0) {
         int r = replay->fd;
         free(replay);
