@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: ISC
 """What a restart of the relay, of the device or of an operator's command means for the other two."""
 
-import contextlib
 import os
 import re
 import secrets
@@ -14,6 +13,8 @@ import harness
 from faultproxy import Proxy
 from harness import echo, wait_until
 from test_faults import open_stream
+from settings import effect
+from test_agent import pid_is_there
 from test_relay_protocol import Client
 from test_tunnel import assert_broken
 
@@ -132,19 +133,13 @@ def test_a_polite_restart_is_short(parts):
 # --- goodbyes that were not heard -----------------------------------------------------------------
 
 
-class Network:
-    """The way of one side to the relay."""
+def break_(network):
+    network.is_refusing = True
+    network.cut(is_reset=True)
 
-    def __init__(self, world, host):
-        self.host = host
-        self.proxy = Proxy(host, [world.relay_port, *range(world.relay_ports, world.relay_ports + world.n_relay_ports)])
 
-    def break_(self):
-        self.proxy.is_refusing = True
-        self.proxy.cut(is_reset=True)
-
-    def mend(self):
-        self.proxy.is_refusing = False
+def mend(network):
+    network.is_refusing = False
 
 
 @pytest.fixture
@@ -152,15 +147,11 @@ def apart(world):
     """A broker, a relay, and a network of its own for the device."""
     world.broker()
     world.relay_process = world.relay("--bind", "127.0.0.1")
-    world.network = Network(world, loopback())
+    world.network = Proxy.before_relay(world)
     world.agent_process = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port,
                                       GOTTHARD_SERVER_HOST=world.network.host)
     yield world
-    world.network.proxy.close()
-
-
-def loopback():
-    return f"127.{secrets.randbelow(253) + 1}.{secrets.randbelow(253) + 1}.{secrets.randbelow(252) + 2}"
+    world.network.close()
 
 
 def workers_end(agent, limit):
@@ -170,11 +161,11 @@ def workers_end(agent, limit):
 def test_a_goodbye_is_heard_by_a_device_that_was_away(apart):
     tunnel = apart.connect()
     open_stream(tunnel)
-    apart.network.break_()
+    break_(apart.network)
     tunnel.event("peer-lost")
     assert tunnel.close_politely() == 0
     apart.agent_process.wait_for("the relay is lost")
-    apart.network.mend()
+    mend(apart.network)
     apart.agent_process.wait_for("ended: cause=closed .*closed by the operator", limit=15)
     workers_end(apart.agent_process, 5)
 
@@ -183,30 +174,155 @@ def test_a_goodbye_is_heard_by_an_operator_that_was_away(world):
     world.broker()
     world.relay("--bind", "127.0.0.1")
     agent = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
-    network = Network(world, loopback())
+    network = Proxy.before_relay(world)
     tunnel = world.connect(GOTTHARD_SERVER_HOST=network.host)
     sock = open_stream(tunnel)
-    network.break_()
+    break_(network)
     tunnel.event("link-lost")
     assert world.cli("disconnect", "GatewayOli").returncode == 0
     workers_end(agent, 5)
-    network.mend()
+    mend(network)
     assert_broken(sock)
     assert tunnel.wait(15) == 0
-    network.proxy.close()
+    network.close()
 
 
 def test_ctrl_c_between_two_tries_tells_the_device(world):
     world.broker()
     world.relay("--bind", "127.0.0.1")
     agent = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
-    network = Network(world, loopback())
+    network = Proxy.before_relay(world)
     tunnel = world.connect(GOTTHARD_SERVER_HOST=network.host)
     open_stream(tunnel)
-    network.break_()
+    break_(network)
     tunnel.event("link-lost")
-    wait_until(lambda: network.proxy.n_accepted > 4, "it has tried again")
-    network.mend()
+    wait_until(lambda: network.n_accepted > 4, "it has tried again")
+    mend(network)
     assert tunnel.close_politely() == 0
     agent.wait_for("ended: cause=closed .*closed by the operator", limit=5)
-    network.proxy.close()
+    network.close()
+
+
+# --- the device's processes are killed ------------------------------------------------------------
+
+
+def records(world, name="state"):
+    folder = world.folder / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def noted(world):
+    """A device whose sessions leave records."""
+    world.broker()
+    world.relay_process = world.relay()
+    world.notes = {"STATE_DIRECTORY": records(world), "GOTTHARD_AGENT_DATA_PORT": world.target(echo).port}
+    world.agent_process = world.agent(**world.notes)
+    return world
+
+
+def kill(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def assert_told_of_restart(tunnel, sock, begun, limit=10):
+    assert_broken(sock)
+    assert tunnel.wait(limit) == 69
+    took = time.monotonic() - begun
+    print(f"told after {took:.2f} s")
+    assert took < limit
+    assert "GTD-E71" in tunnel.log() and "restarted" in tunnel.log()
+
+
+def assert_new_connect_works(world):
+    begun = time.monotonic()
+    assert open_stream(world.connect())
+    print(f"new tunnel after {time.monotonic() - begun:.2f} s")
+    assert time.monotonic() - begun < 5 or harness.SANITIZER != "none"
+
+
+@effect("agentd", "STATE_DIRECTORY")
+def test_the_whole_agent_is_killed(noted):
+    """F-15: listener and worker at once, as by a power cut; what follows tells the operator."""
+    tunnel = noted.connect()
+    sock = open_stream(tunnel)
+    worker, = harness.children_of(noted.agent_process.pid)
+    begun = time.monotonic()
+    kill(noted.agent_process.pid, worker)
+    noted.agent(**noted.notes)
+    assert_told_of_restart(tunnel, sock, begun)
+    assert_new_connect_works(noted)
+    wait_until(lambda: len(list(records(noted).iterdir())) == 1, "the record of the new session alone is left")
+
+
+def test_the_whole_agent_is_killed_and_the_relay_does_not_know(apart):
+    """As when the power fails: no connection is closed, and the relay would miss the device after 45 s only."""
+    notes = {"STATE_DIRECTORY": records(apart), "GOTTHARD_AGENT_DATA_PORT": apart.target(echo).port}
+    assert apart.agent_process.stop() == 0
+    agent = apart.agent(GOTTHARD_SERVER_HOST=apart.network.host, **notes)
+    tunnel = apart.connect()
+    sock = open_stream(tunnel)
+    worker, = harness.children_of(agent.pid)
+    ids = ",".join(str(c["id"]) for c in apart.network.connections())
+    apart.network.order("black", "on", f"on={ids}")
+    begun = time.monotonic()
+    kill(agent.pid, worker)
+    apart.agent(GOTTHARD_SERVER_HOST=apart.network.host, **notes)
+    assert_told_of_restart(tunnel, sock, begun)
+
+
+def test_an_adopted_worker_is_killed(noted):
+    tunnel = noted.connect()
+    sock = open_stream(tunnel)
+    worker, = harness.children_of(noted.agent_process.pid)
+    assert noted.agent_process.stop() == 0
+    agent = noted.agent(**noted.notes)
+    agent.wait_for(f"lives on: pid={worker}")
+    assert hears(sock, b"still there")
+    begun = time.monotonic()
+    kill(worker)
+    assert_told_of_restart(tunnel, sock, begun, 5)
+    assert_new_connect_works(noted)
+
+
+def test_a_polite_end_is_no_restart(noted):
+    """A worker that ended well while no listener was there is not said farewell for."""
+    tunnel = noted.connect()
+    worker, = harness.children_of(noted.agent_process.pid)
+    assert noted.agent_process.stop() == 0
+    assert tunnel.close_politely() == 0
+    wait_until(lambda: not pid_is_there(worker), "the worker ended")
+    agent = noted.agent(**noted.notes)
+    assert not list(records(noted).iterdir())
+    assert "did not live on" not in agent.log()
+
+
+def test_records_of_before_are_found_in_the_runtime_folder(noted):
+    """The folder of 0.1 is still looked at, and the new one kept to."""
+    assert noted.agent_process.stop() == 0
+    old = {**noted.notes, "STATE_DIRECTORY": None, "RUNTIME_DIRECTORY": records(noted, "run")}
+    agent = noted.agent(**old)
+    tunnel = noted.connect()
+    worker, = harness.children_of(agent.pid)
+    assert agent.stop() == 0
+    noted.agent(**{**old, **noted.notes}).wait_for(f"lives on: pid={worker}")
+    assert open_stream(noted.connect())
+    assert len(list(records(noted).iterdir())) == len(list(records(noted, "run").iterdir())) == 1
+    assert tunnel.close_politely() == 0
+    wait_until(lambda: not list(records(noted, "run").iterdir()), "its record is gone")
+
+
+def test_a_goodbye_that_the_device_could_not_say(apart):
+    """`disconnect` while the device has no way to the relay: its listener says it when there is one."""
+    tunnel = apart.connect()
+    sock = open_stream(tunnel)
+    break_(apart.network)
+    apart.agent_process.wait_for("the relay is lost")
+    assert apart.cli("disconnect", "GatewayOli").returncode == 0
+    workers_end(apart.agent_process, 5)
+    assert tunnel.is_running()
+    mend(apart.network)
+    assert_broken(sock)
+    assert tunnel.wait(15) == 0

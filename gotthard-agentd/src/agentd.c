@@ -326,15 +326,22 @@ static void agentd_on_tick(struct ev_loop *loop, ev_timer *watcher, int revents)
 
 /* --- from beginning to end */
 
-/* systemd's, kept over a restart; without it sessions live on all the same, but unknown. */
-static void agentd_adopt_sessions(struct agentd *agentd)
+/* As systemd names them: several in a row. */
+static void agentd_adopt_sessions_in(struct agentd *agentd, const char *folders)
 {
-    const char *folders = getenv("RUNTIME_DIRECTORY");
-
     if (!folders || !*folders)
         return;
     gt_cleanup(gt_free) char *first = strndup(folders, strcspn(folders, ":"));
-    roster_adopt(&agentd->roster, first);
+    if (first)
+        roster_adopt(&agentd->roster, first);
+}
+
+/* The first outlives a reboot, the second a restart of the agent; without both sessions live on all
+ * the same, but unknown. */
+static void agentd_adopt_sessions(struct agentd *agentd)
+{
+    agentd_adopt_sessions_in(agentd, getenv("STATE_DIRECTORY"));
+    agentd_adopt_sessions_in(agentd, getenv("RUNTIME_DIRECTORY"));
 }
 
 static void agentd_watch_signal(struct agentd *agentd, ev_signal *watcher,

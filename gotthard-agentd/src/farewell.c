@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * SAYING -> (it failed) WAITING -> SAYING ...; -> SAID. Five tries, with patience, and then the
- * operator finds out by himself. Must never hold the listener up.
+ * SAYING -> (it failed) WAITING -> SAYING ...; -> SAID, for as long as there may be somebody who
+ * waits to hear it: after a power cut the network may take its time. Must never hold the listener
+ * up.
  */
 #include "farewell.h"
 
 #include <stdio.h>
 
 #include "gotthard/backoff.h"
+#include "gotthard/clock.h"
 #include "gotthard/link.h"
 #include "gotthard/log.h"
-
-#define TRIES 5
 
 enum farewell_state {
     FAREWELL_SAYING,  /* a link is on its way, or says goodbye */
@@ -26,6 +26,8 @@ struct farewell {
     struct target relay;
     char device[GT_NAME_MAX + 1];
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
+    bool was_killed;
+    double give_up_at; /* by gt_clock() */
     struct gt_link *link;
     struct gt_backoff backoff;
     ev_timer due; /* never from inside the link's own callbacks */
@@ -56,7 +58,7 @@ static void farewell_on_session(void *userdata, const struct gt_addr *addr, uint
 {
     struct farewell *farewell = userdata;
 
-    gt_link_bye(farewell->link, GT_CODE_BYE);
+    gt_link_bye(farewell->link, farewell->was_killed ? GT_CODE_NEW_PROCESS : GT_CODE_BYE);
 }
 
 static void farewell_on_peer(void *userdata, bool is_up, enum gt_code reason)
@@ -79,7 +81,7 @@ static void farewell_on_down(void *userdata, enum gt_down cause, enum gt_code co
 {
     struct farewell *farewell = userdata;
     bool is_said =
-        cause == GT_DOWN_CLOSED || cause == GT_DOWN_REFUSED || farewell->backoff.n_tries >= TRIES;
+        cause == GT_DOWN_CLOSED || cause == GT_DOWN_REFUSED || gt_clock() >= farewell->give_up_at;
 
     if (is_said)
         farewell_enter(farewell, FAREWELL_SAID, 0.);
@@ -87,7 +89,8 @@ static void farewell_on_down(void *userdata, enum gt_down cause, enum gt_code co
         farewell_enter(farewell, FAREWELL_WAITING, gt_backoff_next(&farewell->backoff));
 }
 
-/* The first generation, like any new process's. */
+/* Nobody waits for the old connection to be missed: generation 0 is a new process at any time, the
+ * greatest replaces whatever there is of the old one. */
 static int farewell_say(struct farewell *farewell)
 {
     static const struct gt_link_events events = {
@@ -105,7 +108,7 @@ static int farewell_say(struct farewell *farewell)
         .name = farewell->device,
         .client_key = farewell->client_key,
         .rid = farewell->rid,
-        .generation = 1,
+        .generation = farewell->was_killed ? 0 : UINT32_MAX,
     };
     farewell->link = gt_link_free(farewell->link);
     farewell_enter(farewell, FAREWELL_SAYING, 0.);
@@ -132,6 +135,8 @@ int farewell_new(struct ev_loop *loop, const struct farewell_settings *settings,
     snprintf(farewell->device, sizeof(farewell->device), "%s", settings->device);
     memcpy(farewell->client_key, settings->client_key, GT_KEY_SIZE);
     memcpy(farewell->rid, settings->rid, GT_RID_SIZE);
+    farewell->was_killed = settings->was_killed;
+    farewell->give_up_at = gt_clock() + settings->patience_ms / 1000.;
     ev_init(&farewell->due, farewell_on_due);
     farewell->due.data = farewell;
     int r = farewell_say(farewell);

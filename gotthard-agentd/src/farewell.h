@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What a worker that was killed could not say any more: the listener registers at the relay in its
- * place, as a new process that remembers nothing, and says goodbye. The operator is told at once,
- * instead of waiting for the resume window to pass.
+ * What a worker could not say any more, because it was killed or had no way to the relay: the
+ * listener registers there in its place, and says goodbye. The operator is told at once, instead of
+ * waiting for the resume window to pass.
  */
 #pragma once
 
@@ -19,6 +19,8 @@ struct farewell_settings { /* copied */
     const char *device;
     const uint8_t *client_key; /* K_rc */
     const uint8_t *rid;
+    bool was_killed;      /* and not just unheard: he is told that the device restarted */
+    unsigned patience_ms; /* after it no operator waits any more */
 };
 
 /* Begins, and is in @list until it frees itself; nobody waits for it. -ENOMEM. */

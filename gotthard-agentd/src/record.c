@@ -9,9 +9,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define MAGIC 0x47545731u /* "GTW1" */
+#include "gotthard/log.h"
+
+#define MAGIC     0x47545732u /* "GTW2" */
+#define MAGIC_OLD 0x47545731u /* "GTW1", of 0.1: without the relay */
 static const char suffix[] = ".session";
 
 void record_deinit(struct record *record)
@@ -33,6 +37,7 @@ int record_encode(const struct record *record, uint8_t ret[static HANDOVER_MAX],
     gt_write_bytes(&w, record->fingerprint, GT_KEY_SIZE);
     gt_write_u64(&w, record->ends_at_ms);
     targets_encode(&record->services, &w);
+    target_encode(&record->relay, &w);
     if (w.failed)
         return RECORD_E_BAD;
     *ret_n = w.n;
@@ -44,7 +49,7 @@ int record_decode(struct gt_span bytes, struct record *ret)
     struct gt_reader r = gt_reader(bytes.data, bytes.n);
     struct record record = {0};
 
-    bool is_ours = gt_read_u32(&r) == MAGIC;
+    uint32_t magic = gt_read_u32(&r);
     record.pid = (pid_t)(gt_read_u32(&r) & INT32_MAX);
     gt_read_string(&r, record.device, sizeof(record.device));
     gt_read_string(&r, record.operator_, sizeof(record.operator_));
@@ -53,7 +58,11 @@ int record_decode(struct gt_span bytes, struct record *ret)
     gt_read_into(&r, record.fingerprint, GT_KEY_SIZE);
     record.ends_at_ms = gt_read_u64(&r);
     int err = targets_decode(&r, &record.services);
-    if (!err && (!is_ours || !gt_reader_is_done(&r) || record.pid < 2))
+    if (magic == MAGIC)
+        target_decode(&r, &record.relay);
+    else if (magic != MAGIC_OLD && !err)
+        err = RECORD_E_BAD;
+    if (!err && (!gt_reader_is_done(&r) || record.pid < 2))
         err = RECORD_E_BAD;
     if (err)
         record_deinit(&record);
@@ -121,37 +130,61 @@ static int read_record(int fd, struct record *ret)
     return n < 0 ? -errno : record_decode(gt_span(bytes, (size_t)n), ret);
 }
 
-/* 1: found. */
-static unsigned scan_file(const char *path,
-                          void (*found)(void *userdata, const struct record *record, int pidfd,
-                                        const char *path),
-                          void *userdata)
+void record_empty(int fd)
+{
+    if (ftruncate(fd, 0) < 0)
+        gt_warn_errno(errno, "the record of this session stays");
+}
+
+bool record_is_left(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && status.st_size > 0;
+}
+
+/* 1: alive. */
+static unsigned scan_locked(int fd, const char *path, const struct record_events *events,
+                            void *userdata)
 {
     struct record record;
+
+    if (read_record(fd, &record) != 0)
+        return 0;
+    int pidfd = open_process(fd, record.pid);
+    if (pidfd >= 0)
+        events->on_alive(userdata, &record, pidfd, path);
+    record_deinit(&record);
+    return pidfd >= 0;
+}
+
+static void scan_left(int fd, const char *path, const struct record_events *events, void *userdata)
+{
+    struct record record;
+
+    if (read_record(fd, &record) == 0) { /* else it was emptied, or never filled */
+        events->on_killed(userdata, &record);
+        record_deinit(&record);
+    }
+    unlink(path);
+}
+
+static unsigned scan_file(const char *path, const struct record_events *events, void *userdata)
+{
+    unsigned n = 0;
 
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return 0;
-    if (!is_locked(fd)) {
-        unlink(path);
-        close(fd);
-        return 0;
-    }
-    int pidfd = -1;
-    if (read_record(fd, &record) == 0) {
-        pidfd = open_process(fd, record.pid);
-        if (pidfd >= 0)
-            found(userdata, &record, pidfd, path);
-        record_deinit(&record);
-    }
+    if (is_locked(fd))
+        n = scan_locked(fd, path, events, userdata);
+    else
+        scan_left(fd, path, events, userdata);
     close(fd);
-    return pidfd >= 0;
+    return n;
 }
 
-unsigned record_scan(const char *folder,
-                     void (*found)(void *userdata, const struct record *record, int pidfd,
-                                   const char *path),
-                     void *userdata)
+unsigned record_scan(const char *folder, const struct record_events *events, void *userdata)
 {
     char path[RECORD_PATH_MAX];
     unsigned n = 0;
@@ -164,7 +197,7 @@ unsigned record_scan(const char *folder,
         if (n_name <= n_suffix || strcmp(entry->d_name + n_name - n_suffix, suffix) != 0)
             continue;
         if (snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path))
-            n += scan_file(path, found, userdata);
+            n += scan_file(path, events, userdata);
     }
     closedir(dir);
     return n;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What a listener leaves behind of each session, so that the one that follows it (an upgrade, a
- * crash) can count, review and close the workers that lived on: a small file in the runtime folder,
- * without any key. The worker inherits the file locked: as long as the lock is held, the process
- * the file names is alive and no other; when it is free, the session is over, whoever has the
- * number of the process now.
+ * crash, a power cut) can count, review and close the workers that lived on, and say goodbye for
+ * those that did not: a small file without any key, in a folder that outlives a reboot. The worker
+ * inherits the file locked: as long as the lock is held, the process the file names is alive and no
+ * other; when it is free, the session is over, whoever has the number of the process now. A worker
+ * that said goodbye itself empties its file.
  */
 #pragma once
 
@@ -21,6 +22,7 @@ struct record {
     uint8_t fingerprint[GT_KEY_SIZE];
     uint64_t ends_at_ms;     /* CLOCK_BOOTTIME */
     struct targets services; /* owned */
+    struct target relay;     /* where it went; port 0: a listener of long ago did not say */
 };
 
 enum { RECORD_E_BAD = 1 };
@@ -35,11 +37,17 @@ int record_decode(struct gt_span bytes, struct record *ret) GT_MUST_CHECK;
 int record_create(const char *folder, char ret_path[static RECORD_PATH_MAX]) GT_MUST_CHECK;
 int record_write(int fd, const struct record *record) GT_MUST_CHECK;
 
-/*
- * Calls @found for each session in @folder whose process is alive: @pidfd is its to close, @record
- * borrowed. Removes the files of the others. Returns how many were found.
- */
-unsigned record_scan(const char *folder,
-                     void (*found)(void *userdata, const struct record *record, int pidfd,
-                                   const char *path),
-                     void *userdata);
+/* In the worker: the other side knows that the session is over. */
+void record_empty(int fd);
+/* Is there anything in it: was the process that had it killed? */
+bool record_is_left(const char *path);
+
+struct record_events { /* @record is borrowed */
+    /* A session whose process is alive; @pidfd is the callee's to close. */
+    void (*on_alive)(void *userdata, const struct record *record, int pidfd, const char *path);
+    /* One whose process was killed, and said goodbye to nobody. */
+    void (*on_killed)(void *userdata, const struct record *record);
+};
+/* Looks at all records in @folder, and removes those of sessions that are over. Returns how many
+ * are alive. */
+unsigned record_scan(const char *folder, const struct record_events *events, void *userdata);

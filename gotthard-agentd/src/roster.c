@@ -43,26 +43,30 @@ static void roster_add(struct roster *roster, struct session *session)
 }
 
 /* Its operator would wait for it for as long as for a device without a network. */
-static void roster_say_farewell(struct roster *roster, const struct session *session)
+static void roster_say_farewell(struct roster *roster, const struct target *relay,
+                                const char *device, const uint8_t *rid, bool was_killed)
 {
     struct farewell_settings settings = {
-        .relay = &session->relay,
-        .device = session->device,
+        .relay = relay,
+        .device = device,
         .client_key = roster->setup->client_key,
-        .rid = session->rid,
+        .rid = rid,
+        .was_killed = was_killed,
+        .patience_ms = (unsigned)roster->setup->settings->resume_window_ms,
     };
 
-    int r = farewell_new(roster->loop, &settings, &roster->farewells);
+    int r = relay->port ? farewell_new(roster->loop, &settings, &roster->farewells) : 0;
     if (r)
-        gt_warn_errno(r, "session=%s its operator is not told", session->id);
+        gt_warn_errno(r, "device=%s an operator is not told that his session is over", device);
 }
 
 static void roster_on_session_end(void *userdata, struct session *session)
 {
     struct roster *roster = userdata;
 
-    if (session->was_killed && session->relay.port)
-        roster_say_farewell(roster, session);
+    if (session->ending != SESSION_SAID_GOODBYE)
+        roster_say_farewell(roster, &session->relay, session->device, session->rid,
+                            session->ending == SESSION_WAS_KILLED);
     if (roster->newborn == session)
         roster->newborn = NULL;
     gt_list_unlink(&session->link);
@@ -88,11 +92,27 @@ static void roster_on_record(void *userdata, const struct record *record, int pi
             session->operator_, (int)session->pid);
 }
 
+/* The listener and its workers were killed together, or the device lost its power. */
+static void roster_on_killed(void *userdata, const struct record *record)
+{
+    char id[9];
+
+    gt_text_hex(record->rid, 4, id);
+    gt_info("session=%s device=%s operator=%s did not live on: its operator is told", id,
+            record->device, record->operator_);
+    roster_say_farewell(userdata, &record->relay, record->device, record->rid, true);
+}
+
 void roster_adopt(struct roster *roster, const char *folder)
 {
-    if (!folder || !(roster->folder = strdup(folder)))
-        return;
-    if (record_scan(folder, roster_on_record, roster) > 0)
+    static const struct record_events events = {
+        .on_alive = roster_on_record,
+        .on_killed = roster_on_killed,
+    };
+
+    if (!roster->folder)
+        roster->folder = strdup(folder);
+    if (record_scan(folder, &events, roster) > 0)
         roster_review(roster, time(NULL));
 }
 

@@ -18,14 +18,15 @@ struct roster {
     unsigned n;               /* processes, those on their way out too */
     struct session *newborn;  /* ready, and not handed over yet */
     char *folder;             /* owned; of the sessions' records, or NULL */
-    struct gt_list farewells; /* of workers that were killed */
+    struct gt_list farewells; /* of workers that could not say theirs */
 };
 
 void roster_init(struct roster *roster, struct ev_loop *loop, const struct setup *setup,
                  void (*on_change)(void *userdata), void *userdata);
 /* Forgets all of them; their processes live on. */
 void roster_deinit(struct roster *roster);
-/* Finds the sessions that live on, by the records in @folder (NULL: none are kept). */
+/* Finds the sessions that live on, and those that do not, by the records in @folder. The first
+ * folder is where those of new sessions are kept; without one none are. */
 void roster_adopt(struct roster *roster, const char *folder);
 
 /* A worker that stands ready; then roster_begin. */

@@ -13,6 +13,7 @@
 #include "gotthard/clock.h"
 #include "gotthard/log.h"
 #include "launch.h"
+#include "worker.h"
 
 /* What each state does on entering, and how long it may last. */
 static const struct {
@@ -115,12 +116,25 @@ static void session_end(struct session *session)
     session_free(session);
 }
 
+/* What is known of a process that is not our child: whether it emptied its record. */
+static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    struct session *session = watcher->data;
+
+    if (record_is_left(session->record_at))
+        session->ending = SESSION_WAS_KILLED;
+    session_end(session);
+}
+
 static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents)
 {
     struct session *session = watcher->data;
     int status = watcher->rstatus;
 
-    session->was_killed = WIFSIGNALED(status);
+    if (WIFSIGNALED(status))
+        session->ending = SESSION_WAS_KILLED;
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_UNHEARD)
+        session->ending = SESSION_UNHEARD;
     if (WIFSIGNALED(status) && WTERMSIG(status) != states[session->state].signal)
         gt_warn("session=%s device=%s operator=%s its process was killed: signal=%d", session->id,
                 session->device, session->operator_, WTERMSIG(status));
@@ -128,11 +142,6 @@ static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents
         gt_debug("session=%s pid=%d exited: status=%d", session->id, (int)session->pid,
                  WIFEXITED(status) ? WEXITSTATUS(status) : -1);
     session_end(session);
-}
-
-static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
-{
-    session_end(watcher->data);
 }
 
 /* A session without a record is a session all the same. */
@@ -252,6 +261,7 @@ int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, 
     session->pid = record->pid;
     session->has_pin = record->has_pin;
     memcpy(session->fingerprint, record->fingerprint, GT_KEY_SIZE);
+    session->relay = record->relay;
     session_set_rid(session, record->rid);
     session->lifetime_s =
         record->ends_at_ms > now_ms ? (double)(record->ends_at_ms - now_ms) / 1000. : 0.;
@@ -277,6 +287,7 @@ static void session_write_record(struct session *session)
         .has_pin = session->has_pin,
         .ends_at_ms = (uint64_t)((gt_clock() + session->lifetime_s) * 1e3),
         .services = session->services, /* borrowed, for the length of a call */
+        .relay = session->relay,
     };
 
     if (session->record < 0)

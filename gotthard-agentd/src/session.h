@@ -40,9 +40,13 @@ struct session {
     uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
     struct targets services;          /* owned: what was granted */
     struct target relay;              /* where it went; port 0: unknown */
-    bool was_killed;                  /* by a signal, without a goodbye */
-    double begun_at;                  /* by gt_clock() */
-    double lifetime_s;                /* from then on */
+    enum {
+        SESSION_SAID_GOODBYE, /* or had nobody to say it to */
+        SESSION_UNHEARD,      /* it ended in order, but without a way to the relay */
+        SESSION_WAS_KILLED,
+    } ending;          /* of its process */
+    double begun_at;   /* by gt_clock() */
+    double lifetime_s; /* from then on */
     pid_t pid;
     int pidfd;       /* of an adopted one, which is no child of ours; else -1 */
     int pipe;        /* our end of the hand-over */

@@ -6,6 +6,7 @@
  */
 #include "worker.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -220,7 +221,8 @@ static void worker_on_down(void *userdata, enum gt_down cause, enum gt_code code
             (unsigned long long)worker->n_up, (unsigned long long)worker->n_down,
             gt_clock() - worker->begun_at,
             gt_text_escape(gt_span_text(why), escaped, sizeof(escaped)));
-    worker->exit_code = exit_code_of(cause);
+    worker->exit_code =
+        cause == GT_DOWN_CLOSED && code == GT_CODE_LOST ? WORKER_EXIT_UNHEARD : exit_code_of(cause);
     worker_enter(worker, WORKER_OVER);
 }
 
@@ -324,6 +326,7 @@ static void close_inherited(void)
 int worker_main(void)
 {
     struct worker worker = {.state = WORKER_RUNNING};
+    bool has_record = fcntl(RECORD_FD, F_GETFD) >= 0;
 
     prctl(PR_SET_NAME, "gotthard-worker"); /* not "exe" */
     close_inherited();
@@ -338,5 +341,7 @@ int worker_main(void)
     else
         worker.exit_code = 70;
     worker_deinit(&worker);
+    if (has_record && worker.exit_code != WORKER_EXIT_UNHEARD)
+        record_empty(RECORD_FD);
     return worker.exit_code;
 }

@@ -6,5 +6,8 @@
  */
 #pragma once
 
+/* An exit code: it ended in order, but could not tell the operator so. */
+#define WORKER_EXIT_UNHEARD 79
+
 /* Reads its hand-over from HANDOVER_FD. Returns the exit code of the process. */
 int worker_main(void);

@@ -3,17 +3,20 @@
  * A session's process, from the listener's side: this test is its own worker (a session runs
  * /proc/self/exe), which says in its exit code and in a file what it was given.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
 #include "gotthard/log.h"
 #include "session.h"
+#include "worker.h"
 
 /* --- the worker: a caricature, told what to do by the operator's name */
 
@@ -37,6 +40,8 @@ static int worker(void)
     }
     if (strcmp(handover.operator_, "waiting") == 0)
         pause();
+    if (strcmp(handover.operator_, "unheard") == 0)
+        return WORKER_EXIT_UNHEARD;
     bool is_right = handover.services.n == 1 && handover.keys.session[0] == 0x5e;
     handover_deinit(&handover);
     return is_right ? 0 : 98;
@@ -49,7 +54,7 @@ static const char *folder; /* of the records; NULL in most tests */
 struct world {
     struct ev_loop *loop;
     unsigned n_ended;
-    int status;
+    int status, ending;
 };
 
 static void on_end(void *userdata, struct session *session)
@@ -58,6 +63,7 @@ static void on_end(void *userdata, struct session *session)
 
     world->n_ended++;
     world->status = session->child.rstatus;
+    world->ending = session->ending;
     ev_break(world->loop, EVBREAK_ALL);
 }
 
@@ -79,7 +85,9 @@ static struct session *start(struct world *world, const char *operator_)
 
 static void begin(struct session *session)
 {
-    struct handover handover = {.lifetime_s = 60, .services = session->services};
+    struct handover handover = {.lifetime_s = 60,
+                                .services = session->services,
+                                .relay = {"main", "relay.example.org", 7000}};
 
     snprintf(handover.operator_, sizeof(handover.operator_), "%s", session->operator_);
     handover.keys.session[0] = 0x5e;
@@ -169,6 +177,18 @@ static void on_record(void *userdata, const struct record *record, int pidfd, co
                      0);
 }
 
+static unsigned n_killed;
+
+static void on_killed(void *userdata, const struct record *record)
+{
+    n_killed++;
+    assert_int_equal(record->rid[0], 0xab);
+    assert_string_equal(record->relay.host, "relay.example.org");
+    assert_int_equal(record->relay.port, 7000);
+}
+
+static const struct record_events record_events = {on_record, on_killed};
+
 static unsigned count_files(const char *path)
 {
     char command[128];
@@ -193,16 +213,18 @@ static void a_session_is_known_to_the_listener_that_follows(void **state)
     pid_t pid = session->pid;
     session_free(session); /* as when the listener ends */
     assert_int_equal(count_files(folder), 1);
-    assert_int_equal(record_scan(folder, on_record, &adoption), 1);
+    assert_int_equal(record_scan(folder, &record_events, &adoption), 1);
     session = adoption.session;
     assert_int_equal(session->pid, pid);
     assert_string_equal(session->operator_, "waiting");
     assert_string_equal(session->id, "ab000000");
     assert_int_equal(session->services.n, 1);
     assert_true(session->lifetime_s > 50. && session->lifetime_s <= 60.);
+    assert_int_equal(session->relay.port, 7000);
     session_close(session, "test");
     ev_run(world.loop, 0);
     assert_int_equal(world.n_ended, 1);
+    assert_int_equal(world.ending, SESSION_WAS_KILLED); /* this worker knows no polite end */
     assert_int_equal(count_files(folder), 0);
     rmdir(folder);
     folder = NULL;
@@ -220,13 +242,54 @@ static void a_session_that_is_over_is_forgotten(void **state)
     assert_int_equal(count_files(folder), 0);
     int fd = record_create(folder, record_at); /* a listener that died before anything was in it */
     assert_true(fd >= 0);
-    assert_int_equal(record_scan(folder, on_record, &adoption), 0);
+    assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
     assert_int_equal(count_files(folder), 1);
     close(fd);
-    assert_int_equal(record_scan(folder, on_record, &adoption), 0);
+    assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
     assert_int_equal(count_files(folder), 0);
     rmdir(folder);
     folder = NULL;
+}
+
+/* The listener is gone, and so is the worker: nobody saw it end. */
+static void a_session_that_was_killed_is_told_of(void **state)
+{
+    char path[] = "/tmp/test-session.XXXXXX";
+    struct world world;
+    struct adoption adoption = {&world, NULL};
+
+    folder = mkdtemp(path);
+    for (int is_emptied = 0; is_emptied < 2; is_emptied++) {
+        struct session *session = start(&world, "waiting");
+        begin(session);
+        pid_t pid = session->pid;
+        int fd = open(session->record_at, O_RDWR | O_CLOEXEC);
+        assert_true(record_is_left(session->record_at));
+        if (is_emptied)
+            record_empty(fd);
+        session_free(session);
+        close(fd);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        n_killed = 0;
+        assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
+        assert_int_equal(n_killed, !is_emptied);
+        assert_int_equal(count_files(folder), 0);
+    }
+    rmdir(folder);
+    folder = NULL;
+}
+
+static void a_worker_says_that_it_was_not_heard(void **state)
+{
+    struct world world;
+
+    begin(start(&world, "unheard"));
+    ev_run(world.loop, 0);
+    assert_int_equal(world.ending, SESSION_UNHEARD);
+    begin(start(&world, "alice"));
+    ev_run(world.loop, 0);
+    assert_int_equal(world.ending, SESSION_SAID_GOODBYE);
 }
 
 static void a_session_needs_no_folder(void **state)
@@ -243,16 +306,29 @@ static void a_session_needs_no_folder(void **state)
 static void a_record_is_taken_whole_or_not_at_all(void **state)
 {
     static uint8_t bytes[HANDOVER_MAX];
-    struct record record = {.pid = 4711, .device = "dev", .operator_ = "alice"}, got;
+    struct record record = {.pid = 4711,
+                            .device = "dev",
+                            .operator_ = "alice",
+                            .relay = {"main", "relay.example.org", 7000}},
+                  got;
     size_t n;
 
     assert_int_equal(record_encode(&record, bytes, &n), 0);
     assert_int_equal(record_decode(gt_span(bytes, n), &got), 0);
     assert_int_equal(got.pid, 4711);
+    assert_true(target_equals(&got.relay, &record.relay));
     record_deinit(&got);
     for (size_t cut = 0; cut < n; cut++)
         assert_int_equal(record_decode(gt_span(bytes, cut), &got), RECORD_E_BAD);
     assert_int_equal(record_decode(gt_span(bytes, n + 1), &got), RECORD_E_BAD);
+    size_t n_old = n - (2 + strlen("main") + 2 + strlen("relay.example.org") + 2);
+    bytes[3] = '1'; /* as 0.1 wrote it */
+    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
+    assert_int_equal(record_decode(gt_span(bytes, n_old), &got), 0);
+    assert_int_equal(got.relay.port, 0);
+    record_deinit(&got);
+    bytes[3] = '3';
+    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
     record.pid = 1; /* nobody signals init by a slip of a file */
     assert_int_equal(record_encode(&record, bytes, &n), 0);
     assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
@@ -268,6 +344,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(forgetting_a_session_leaves_its_process_alone),
         cmocka_unit_test(a_session_is_known_to_the_listener_that_follows),
         cmocka_unit_test(a_session_that_is_over_is_forgotten),
+        cmocka_unit_test(a_session_that_was_killed_is_told_of),
+        cmocka_unit_test(a_worker_says_that_it_was_not_heard),
         cmocka_unit_test(a_session_needs_no_folder),
         cmocka_unit_test(a_record_is_taken_whole_or_not_at_all),
     };
