@@ -24,6 +24,7 @@ class Steady:
         self.n_streams = n_streams
         self.progress = [0] * n_streams  # bytes that came back, at the operator's side
         self.up = [0] * n_streams  # and at the device's
+        self.sent_up, self.sent_down = [0] * n_streams, [0] * n_streams
         self.errors = []
         self.threads = []
         self.target = world.target(self._device)
@@ -41,13 +42,14 @@ class Steady:
 
         return pace if self.rate else lambda: None
 
-    def _exchange(self, sock, mine, other, counts, number):
+    def _exchange(self, sock, mine, other, sent, counts, number):
         def send():
             pace = self._pacer()
             for piece in harness.pattern(mine, 1 << 50, self.CHUNK):
                 if self.is_over.is_set():
                     break
                 sock.sendall(piece)
+                sent[number] += len(piece)
                 pace()
             sock.shutdown(socket.SHUT_WR)
 
@@ -58,24 +60,28 @@ class Steady:
                     raise AssertionError(f"{other}: wrong bytes after {counts[number]}")
                 counts[number] += len(got)
                 if len(got) < len(wanted):
+                    assert self.is_over.is_set(), f"{other}: an end of file after {counts[number]} that nobody sent"
                     return
 
         in_threads(send, receive)
 
     def _device(self, sock):
         number, = struct.unpack(">I", harness.receive_exactly(sock, 4))
-        self._exchange(sock, f"down {number}", f"up {number}", self.up, number - self.first)
+        self._exchange(sock, f"down {number}", f"up {number}", self.sent_down, self.up, number - self.first)
 
     def _operator(self, sock, number):
         try:
             with sock:
                 sock.sendall(struct.pack(">I", number))
-                self._exchange(sock, f"up {number}", f"down {number}", self.progress, number - self.first)
+                self._exchange(sock, f"up {number}", f"down {number}", self.sent_up, self.progress, number - self.first)
         except BaseException as error:
             self.errors.append(error)
             raise
 
     def start(self, tunnel, service=None):
+        """Also once more, after an end."""
+        self.is_over.clear()
+        self.threads = []
         for number in range(self.first, self.first + self.n_streams):
             thread = threading.Thread(target=self._operator, args=(tunnel.dial(service), number), daemon=True)
             thread.start()
@@ -100,12 +106,13 @@ class Steady:
         wait_until(all_moved, f"every stream moves {n} bytes each way", limit)
 
     def end(self):
-        """In order, both ways."""
+        """In order, both ways, and whole."""
         self.is_over.set()
         for thread in self.threads:
             thread.join(LIMIT)
             assert not thread.is_alive(), "a stream did not come to its end"
         self.check()
+        assert (self.up, self.progress) == (self.sent_up, self.sent_down), "an end of file before the last byte"
 
     def finish(self, tunnel):
         self.end()
@@ -192,6 +199,8 @@ class Shorts:
             self.errors.append(error)
 
     def start(self, tunnel, service=None):
+        self.is_over.clear()
+        self.threads = []
         for number in range(self.n_threads):
             thread = threading.Thread(target=self._run, args=(tunnel, service, random.Random(self.seed + number)), daemon=True)
             thread.start()
