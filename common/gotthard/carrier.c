@@ -13,6 +13,9 @@
 #include "gotthard/clock.h"
 #include "gotthard/key.h"
 #include "gotthard/log.h"
+#include "gotthard/way.h"
+
+#define PROOF_S 5. /* for a carrier that is in doubt */
 
 enum carrier_state {
     CARRIER_DIALLING,
@@ -50,11 +53,13 @@ struct gt_carrier {
     const char *why;
     bool is_goodbye; /* the peer's was heard */
 
+    struct gt_addr relay;
     int fd;
     ev_io reader, writer;
     ev_timer deadline;
     ev_timer again;          /* more is buffered inside than one turn may take */
     ev_tstamp heard;         /* when, by gt_clock() */
+    ev_tstamp doubted;       /* since when; 0: it is not */
     ev_tstamp quiet, silent; /* after how long */
 
     uint8_t join[GT_JOIN_SIZE];
@@ -129,6 +134,7 @@ size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n)
     int r = gt_tls_read(carrier->tls, ret, n, &n_read);
     if (r == 0) {
         carrier->heard = gt_clock();
+        carrier->doubted = 0;
         return n_read;
     }
     if (r == GT_TLS_E_CLOSED)
@@ -366,25 +372,60 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
     }
 }
 
+/* Until it is lost for being silent. */
+static ev_tstamp carrier_left(const struct gt_carrier *carrier)
+{
+    ev_tstamp left = carrier->heard + carrier->silent - gt_clock();
+    if (carrier->doubted > 0)
+        left = GT_MIN(left, carrier->doubted + PROOF_S - gt_clock());
+    return left;
+}
+
 /*
  * How long was it silent? After a pause of the whole process (a suspend) what came meanwhile is
  * still unread, and nobody is given up before it was looked at.
  */
 static void carrier_on_quiet(struct gt_carrier *carrier)
 {
-    if (gt_clock() - carrier->heard >= carrier->silent)
+    if (carrier_left(carrier) <= 0)
         carrier_read_on(carrier);
     if (carrier->state != CARRIER_READY)
         return;
-    ev_tstamp silence = gt_clock() - carrier->heard;
-    if (silence >= carrier->silent) {
+    ev_tstamp left = carrier_left(carrier), silence = gt_clock() - carrier->heard;
+    if (left <= 0) {
         carrier_lose(carrier, states[CARRIER_READY].expired);
         return;
     }
     bool is_quiet = silence >= carrier->quiet;
-    carrier_arm(carrier, is_quiet ? carrier->quiet : carrier->quiet - silence);
+    ev_tstamp pause = is_quiet ? carrier->quiet : carrier->quiet - silence;
+    carrier_arm(carrier, GT_MIN(pause, left));
     if (is_quiet)
         carrier->events->on_quiet(carrier->userdata);
+}
+
+/* What was under way before the doubt is read first: it proves nothing. */
+static void carrier_doubt(struct gt_carrier *carrier, bool has_slept)
+{
+    carrier_read_on(carrier);
+    if (carrier->state != CARRIER_READY || carrier->doubted > 0)
+        return;
+    gt_debug("stream=%u attempt=%u carrier is to prove itself", carrier->stream, carrier->attempt);
+    carrier->doubted = gt_clock();
+    if (has_slept)
+        carrier->heard = carrier->doubted; /* asleep nobody hears */
+    carrier_arm(carrier, GT_MAX(carrier_left(carrier), 0.));
+    carrier->events->on_quiet(carrier->userdata);
+}
+
+void gt_carrier_check(struct gt_carrier *carrier, bool has_slept)
+{
+    if (carrier->fd < 0)
+        return;
+    enum gt_way way = gt_way_of(carrier->fd, &carrier->relay);
+    if (way == GT_WAY_GONE)
+        carrier_lose(carrier, "the network has gone");
+    else if (carrier->state == CARRIER_READY && (way == GT_WAY_DOUBTFUL || has_slept))
+        carrier_doubt(carrier, has_slept);
 }
 
 static void carrier_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents)
@@ -405,13 +446,23 @@ static void carrier_on_deadline(struct ev_loop *loop, ev_timer *watcher, int rev
 
 /* --- birth and end ---------------------------------------------------------------------------- */
 
+/*
+ * The kernel gives it up when it takes nothing for as long as we would listen in vain. That is
+ * right for a slow reader, too, although he shuts the window: what he has not read is bounded by
+ * the stream's own window, which his end has room for, so that it reads its carrier always,
+ * whatever its local socket does; and the relay reads ours as long as his end reads his. Its
+ * sockets have no such timeout. Only an end that is dead or stopped, for longer than we would
+ * listen, keeps our window shut.
+ */
 static void carrier_dial(struct gt_carrier *carrier, const struct gt_addr *relay)
 {
+    carrier->relay = *relay;
     carrier->fd = gt_sock_connect(relay);
     if (carrier->fd < 0) {
         carrier_lose_errno(carrier, -carrier->fd);
         return;
     }
+    gt_sock_set_timeout(carrier->fd, carrier->silent);
     ev_io_set(&carrier->reader, carrier->fd, EV_READ);
     ev_io_set(&carrier->writer, carrier->fd, EV_WRITE);
     carrier_enter(carrier, CARRIER_DIALLING);

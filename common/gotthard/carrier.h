@@ -27,7 +27,8 @@ struct gt_carrier_settings {
     const uint8_t *session_key; /* K_sess; borrows during gt_carrier_new */
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
     double quiet_s;             /* without a byte until on_quiet; 0: GT_CARRIER_QUIET */
-    double silent_s;            /* ... until it counts as lost; 0: GT_CARRIER_SILENT */
+    double silent_s; /* ... until it counts as lost, as when it takes nothing for as long; 0:
+                        GT_CARRIER_SILENT */
 };
 
 struct gt_carrier_events {
@@ -51,6 +52,10 @@ struct gt_carrier *gt_carrier_free(struct gt_carrier *carrier);
  * written is lost on the way: on_gone follows.
  */
 void gt_carrier_close(struct gt_carrier *carrier);
+
+/* The network has changed under it, or this machine has slept (@has_slept): a carrier whose way is
+ * gone is lost; one that may be has 5 s to bring a sign of life (on_quiet comes from inside). */
+void gt_carrier_check(struct gt_carrier *carrier, bool has_slept);
 
 /* Up to @n bytes; 0: no more now. */
 size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);

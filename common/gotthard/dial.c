@@ -13,6 +13,7 @@
 #include "gotthard/log.h"
 #include "gotthard/resolve.h"
 #include "gotthard/text.h"
+#include "gotthard/way.h"
 
 #define NEXT_ADDRESS_S 4.
 
@@ -101,6 +102,13 @@ static void dial_try_next(struct gt_dial *dial, const char *why)
     dial_disconnect(dial);
     dial->at = gt_clock() < dial->give_up_at ? dial->at + 1 : dial->n_addrs;
     dial_connect(dial);
+}
+
+void gt_dial_check(struct gt_dial *dial)
+{
+    if (dial->state == DIAL_CONNECTING &&
+        gt_way_of(dial->fd, &dial->addrs[dial->at]) == GT_WAY_GONE)
+        dial_try_next(dial, "the network has gone");
 }
 
 static void dial_on_writable(struct ev_loop *loop, ev_io *w, int revents)

@@ -18,5 +18,8 @@ typedef void (*gt_dial_fn)(void *userdata, int fd, const struct gt_addr *addr, c
 /* The callback comes from the loop, never inside this call. */
 int gt_dial_new(struct ev_loop *loop, const char *host, uint16_t port, unsigned timeout_ms,
                 gt_dial_fn done, void *userdata, struct gt_dial **ret) GT_MUST_CHECK;
+/* The network has changed: an address whose way is gone is waited for no longer. The callback may
+ * come from inside. */
+void gt_dial_check(struct gt_dial *dial);
 /* Gives up; the callback will not be called. Takes NULL. */
 struct gt_dial *gt_dial_cancel(struct gt_dial *dial);

@@ -15,11 +15,14 @@
 #include "gotthard/dial.h"
 #include "gotthard/line.h"
 #include "gotthard/log.h"
+#include "gotthard/way.h"
 
 #define CONNECT_TIMEOUT_MS 15000
 #define HEARTBEAT_MS       15000
 #define HEARTBEAT_MIN_MS   500
 #define BEATS_UNTIL_DEAD   3
+#define DEAD_S             45 /* the kernel's patience with what it sends */
+#define PROOF_S            5. /* for a link that is in doubt */
 #define OUT_SPARE          64 /* of the queue, for PONG and BYE */
 
 enum link_state {
@@ -69,6 +72,7 @@ struct gt_link {
     ev_tstamp give_up_at; /* connecting, as a whole; by gt_clock() */
     ev_tstamp heartbeat_s;
     uint64_t n_pings;
+    uint64_t proof; /* the PING whose answer will dispel a doubt; 0: there is none */
 
     struct gt_line line;
     char why[160];
@@ -302,6 +306,23 @@ static bool is_in_order(const struct gt_link *link, const struct gt_control_fram
     return false;
 }
 
+static void link_heard(struct gt_link *link)
+{
+    link->deadline.repeat = link_limit(link);
+    ev_timer_again(link->loop, &link->deadline);
+}
+
+/* That anything comes is what counts, unless there is a doubt: what was under way before it says
+ * nothing. */
+static void link_on_pong(struct gt_link *link, uint64_t ping)
+{
+    if (!link->proof || ping < link->proof)
+        return;
+    gt_debug("link=%.8s has proved itself", link->identity);
+    link->proof = 0;
+    link_heard(link);
+}
+
 static void link_on_frame(struct gt_link *link, struct gt_control_frame *frame)
 {
     if (!is_in_order(link, frame)) {
@@ -319,7 +340,7 @@ static void link_on_frame(struct gt_link *link, struct gt_control_frame *frame)
         if (link_queue(link, frame, 0))
             link_violated(link, "the relay does not read");
         return;
-    case GT_CONTROL_PONG: return; /* that anything came is what counts */
+    case GT_CONTROL_PONG: link_on_pong(link, frame->ping); return;
     case GT_CONTROL_RESTARTING:
         link->events.on_restarting(link->userdata, frame->restarting.reconnect_in_ms,
                                    frame->restarting.try_for_ms);
@@ -381,6 +402,7 @@ static void link_on_dialled(void *userdata, int fd, const struct gt_addr *addr, 
     }
     link->fd = fd;
     link->addr = *addr;
+    gt_sock_set_timeout(fd, DEAD_S); /* the relay reads its members always */
     if (gt_tls_new_client(link->context, fd, gt_span_text(link->identity), link->psk,
                           &link->line.tls)) {
         link_down(link, GT_DOWN_INTERNAL, GT_CODE_NONE, "out of memory");
@@ -396,8 +418,8 @@ static void link_listen(struct gt_link *link)
 {
     uint64_t before = link->line.n_received;
     int r = gt_line_receive(&link->line, link_hear, link);
-    if (link->state == LINK_UP && link->line.n_received != before)
-        ev_timer_again(link->loop, &link->deadline);
+    if (link->state == LINK_UP && link->line.n_received != before && !link->proof)
+        link_heard(link);
     if (r == GT_LINE_E_CLOSED)
         link_lost(link, "the relay closed the connection");
     else if (r == GT_LINE_E_BROKEN)
@@ -445,13 +467,49 @@ static void link_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
         link_down(link, states[link->state].cause, GT_CODE_NONE, states[link->state].why);
 }
 
+static void link_ping(struct gt_link *link)
+{
+    struct gt_control_frame ping = {.type = GT_CONTROL_PING, .ping = ++link->n_pings};
+    if (link->state == LINK_UP && link_queue(link, &ping, OUT_SPARE))
+        gt_debug("link=%.8s the relay does not read", link->identity);
+}
+
 static void link_on_heartbeat(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct gt_link *link = w->data;
-    struct gt_control_frame ping = {.type = GT_CONTROL_PING, .ping = ++link->n_pings};
     link_beat_later(link);
-    if (link->state == LINK_UP && link_queue(link, &ping, OUT_SPARE))
-        gt_debug("link=%.8s the relay does not read", link->identity);
+    link_ping(link);
+}
+
+/* --- a network that changes ------------------------------------------------------------------- */
+
+static void link_doubt(struct gt_link *link)
+{
+    if (link->state != LINK_UP || link->proof)
+        return;
+    gt_debug("link=%.8s is to prove itself", link->identity);
+    link_ping(link);
+    link->proof = link->n_pings;
+    link->deadline.repeat = GT_MIN(ev_timer_remaining(link->loop, &link->deadline), PROOF_S);
+    ev_timer_again(link->loop, &link->deadline);
+}
+
+void gt_link_check(struct gt_link *link, bool has_slept)
+{
+    if (link->dial)
+        gt_dial_check(link->dial);
+    if (link->fd < 0)
+        return;
+    enum gt_way way = gt_way_of(link->fd, &link->addr);
+    if (way == GT_WAY_GONE)
+        link_lost(link, "the network has gone");
+    else if (way == GT_WAY_DOUBTFUL || has_slept)
+        link_doubt(link);
+}
+
+bool gt_link_is_dialling(const struct gt_link *link)
+{
+    return link->state == LINK_DIALLING;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -74,5 +74,10 @@ int gt_link_stream_end(struct gt_link *link, uint32_t stream, uint32_t attempt, 
                        uint64_t n_up, uint64_t n_down) GT_MUST_CHECK;
 /* Queues BYE (code) for the session; on_down follows when it is sent, or 1 s later. */
 void gt_link_bye(struct gt_link *link, enum gt_code code);
+/* The network has changed under it, or this machine has slept (@has_slept): a connection whose way
+ * is gone is lost, on_down may come from inside; one that may be has 5 s to answer a PING. */
+void gt_link_check(struct gt_link *link, bool has_slept);
+/* Not connected yet? */
+bool gt_link_is_dialling(const struct gt_link *link);
 /* Was on_down called, or is it being? */
 bool gt_link_is_over(const struct gt_link *link);

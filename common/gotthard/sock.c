@@ -181,6 +181,12 @@ void gt_sock_set_abortive(int fd, bool is_abortive)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
+void gt_sock_set_timeout(int fd, double seconds)
+{
+    unsigned ms = (unsigned)(seconds * 1000);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+}
+
 void gt_sock_reset(int fd)
 {
     gt_sock_set_abortive(fd, true);

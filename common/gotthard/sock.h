@@ -47,6 +47,12 @@ void gt_sock_tune(int fd); /* NODELAY, KEEPALIVE; best effort */
 /* Whether its end is a RST instead of a FIN (SO_LINGER 0) from now on, whoever closes it: also the
  * kernel, when the process is killed. */
 void gt_sock_set_abortive(int fd, bool is_abortive);
+/*
+ * TCP_USER_TIMEOUT: the connection breaks when nothing of what was sent is acknowledged, or the
+ * peer's window is shut, for this long; best effort. The second is a trap: a peer that lives and
+ * reads slowly shuts its window, too. So it is only for connections whose peer always reads.
+ */
+void gt_sock_set_timeout(int fd, double seconds);
 
 /* Closes with RST. */
 void gt_sock_reset(int fd);

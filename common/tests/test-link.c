@@ -521,6 +521,46 @@ static void a_silent_relay_is_dead_after_three_beats(void **state)
     fixture_deinit(&f);
 }
 
+static bool was_pinged(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->relay.members[0].n_frames[GT_CONTROL_PING] > 0;
+}
+
+/* After a sleep, or when the route has moved: asked at once, and dead in 5 s if there is no answer;
+ * what else comes is none. */
+static void a_link_in_doubt_proves_itself(void **state)
+{
+    for (int answers = 0; answers < 2; answers++) {
+        struct fixture f;
+        fixture_init(&f);
+        f.relay.heartbeat_ms = 15000;
+        f.relay.on_frame = answers ? behave : no_answer_to_pings;
+        fixture_dial(&f);
+        assert_true(fake_run(f.loop, is_registered, &f, 5));
+        gt_link_check(f.link, true);
+        gt_link_check(f.link, true); /* one question */
+        assert_true(fake_run(f.loop, was_pinged, &f, 1));
+        fake_member_peer(&f.relay.members[0], true, GT_CODE_NONE);
+        assert_int_equal(fake_run(f.loop, is_down, &f, 4.5), false);
+        assert_int_equal(fake_run(f.loop, is_down, &f, 1.5), !answers);
+        assert_int_equal(f.relay.members[0].n_frames[GT_CONTROL_PING], 1);
+        if (!answers)
+            expect_down(&f, GT_DOWN_LOST, GT_CODE_NONE, "silent");
+        fixture_deinit(&f);
+    }
+}
+
+static void a_changed_network_is_no_matter_on_loopback(void **state)
+{
+    struct fixture f;
+    fixture_up(&f);
+    gt_link_check(f.link, false);
+    assert_false(fake_run(f.loop, was_pinged, &f, .3));
+    assert_false(gt_link_is_dialling(f.link) || gt_link_is_over(f.link));
+    fixture_deinit(&f);
+}
+
 static void a_cut_link_is_lost(void **state)
 {
     struct fixture f;
@@ -641,6 +681,8 @@ int main(void)
         cmocka_unit_test(a_relay_without_welcome_is_given_up),
         cmocka_unit_test(welcome_in_another_version),
         cmocka_unit_test(a_silent_relay_is_dead_after_three_beats),
+        cmocka_unit_test(a_link_in_doubt_proves_itself),
+        cmocka_unit_test(a_changed_network_is_no_matter_on_loopback),
         cmocka_unit_test(a_cut_link_is_lost),
         cmocka_unit_test(a_closed_link_is_lost),
         cmocka_unit_test(what_is_out_of_order_ends_it),
