@@ -153,10 +153,20 @@ static bool conduit_is_resumable(const struct gt_conduit *conduit)
            gt_clock() < conduit->give_up_at;
 }
 
+/* The device's part in that: to say what it misses. An attempt that never was up has deadlines on
+ * both sides. */
+static void conduit_tell_lost(struct gt_conduit *conduit)
+{
+    if (conduit->up_attempt && conduit->up_attempt == conduit->attempt)
+        conduit->events->on_lost(conduit, conduit->userdata, conduit->attempt);
+}
+
 static void conduit_ask_ticket(struct gt_conduit *conduit)
 {
-    if (conduit->settings.role != GT_ROLE_OPERATOR)
+    if (conduit->settings.role != GT_ROLE_OPERATOR) {
+        conduit_tell_lost(conduit);
         return;
+    }
     conduit->asked = GT_MAX(conduit->asked, conduit->attempt) + 1;
     conduit->events->on_ticket_due(conduit, conduit->userdata, conduit->asked);
 }
@@ -394,6 +404,23 @@ void gt_conduit_resume(struct gt_conduit *conduit)
     conduit->backoff = (struct gt_backoff){0};
     conduit_arm(conduit, AGAIN_S);
     conduit_ask_ticket(conduit);
+}
+
+void gt_conduit_lose(struct gt_conduit *conduit, uint32_t attempt)
+{
+    if (attempt != conduit->attempt || !gt_conduit_is_carried(conduit))
+        return;
+    conduit_on_carrier_lost(conduit);
+    if (conduit->state == CONDUIT_LINGERING)
+        conduit_enter(conduit, CONDUIT_DONE);
+    gt_conduit_resume(conduit);
+    conduit_wake(conduit);
+}
+
+void gt_conduit_check(struct gt_conduit *conduit, bool has_slept)
+{
+    if (conduit->carrier)
+        gt_carrier_check(conduit->carrier, has_slept);
 }
 
 void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code)

@@ -39,6 +39,9 @@ struct gt_conduit_events {
      * gt_conduit_carry(). Comes again, with a greater attempt, when nothing came of it, or the
      * carrier is lost. Operator only. */
     void (*on_ticket_due)(struct gt_conduit *conduit, void *userdata, uint32_t attempt);
+    /* Device: a carrier that was up is lost, and the operator may not know: tell him, through the
+     * relay, so that he asks for another ticket. Comes again as long as none comes. */
+    void (*on_lost)(struct gt_conduit *conduit, void *userdata, uint32_t attempt);
     /* Device: the operator named the service (HELLO or BIND). Answer with _serve or _refuse, now or
      * later. */
     void (*on_service)(struct gt_conduit *conduit, void *userdata, const char *service);
@@ -70,6 +73,10 @@ void gt_conduit_serve(struct gt_conduit *conduit, int fd);
 void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code);
 /* There is a way to the relay again: asks for a ticket now, if it needs one. */
 void gt_conduit_resume(struct gt_conduit *conduit);
+/* The other side has lost the carrier of @attempt: then this side has, too. */
+void gt_conduit_lose(struct gt_conduit *conduit, uint32_t attempt);
+/* The network has changed, or the machine has slept: as gt_carrier_check. */
+void gt_conduit_check(struct gt_conduit *conduit, bool has_slept);
 /* Breaks it from outside, for good: RST to both sides as far as there is a carrier, then on_end
  * from a later turn of the loop. One that is over already ends as it is. */
 void gt_conduit_break(struct gt_conduit *conduit, enum gt_rst code);

@@ -13,6 +13,8 @@
 
 #define WINDOW_MS  120000
 #define TIMEOUT_MS 10000
+#define HASTE_S    1. /* between tries, however often the network comes and goes */
+#define FRESH_S    2. /* TCP has tried again meanwhile; after it, it does every 4 s and seldomer */
 
 /* What a relay may ask for when it restarts, and for how long its word is good. */
 #define SPREAD_MIN_MS  200u
@@ -40,8 +42,7 @@ void gt_redial_deinit(struct gt_redial *redial)
     gt_wipe(redial->client_key, sizeof redial->client_key);
 }
 
-/* What is left of the lifetime; 0: it has none of its own. */
-static uint32_t redial_ttl(const struct gt_redial *redial)
+uint32_t gt_redial_ttl(const struct gt_redial *redial)
 {
     double gone = redial->begun_at > 0 ? gt_clock() - redial->begun_at : 0;
     return redial->lifetime_s > 0 ? (uint32_t)GT_MAX(redial->lifetime_s - gone, 1.) : 0;
@@ -59,10 +60,11 @@ int gt_redial_dial(struct gt_redial *redial, struct ev_loop *loop,
         .rid = redial->rid,
         .generation = redial->generation + 1,
         .port_hint = redial->session_port,
-        .ttl_s = redial_ttl(redial),
+        .ttl_s = gt_redial_ttl(redial),
         .connect_timeout_ms = redial->generation > 0 ? TIMEOUT_MS : 0,
     };
     redial->generation++;
+    redial->dialled_at = gt_clock();
     return gt_link_new(loop, &link, events, userdata, ret);
 }
 
@@ -114,11 +116,28 @@ double gt_redial_next(struct gt_redial *redial)
 {
     double left = gt_redial_left(redial);
     if (redial_is_expected(redial)) { /* once: what comes after it is as after any loss */
+        double pause = gt_backoff_spread(GT_MIN(redial->spread, left / 2));
         redial->expected_until = 0;
-        return gt_backoff_spread(GT_MIN(redial->spread, left / 2));
+        redial->next_at = gt_clock() + pause;
+        return pause;
     }
     double pause = gt_backoff_next(&redial->backoff);
     return GT_MIN(pause, left);
+}
+
+double gt_redial_hasten(struct gt_redial *redial)
+{
+    double now = gt_clock(), at = GT_MAX(redial->hastened_at, redial->next_at);
+    redial->backoff = (struct gt_backoff){0};
+    if (at <= now) /* none is due already */
+        at = GT_MAX(now, redial->hastened_at + HASTE_S);
+    redial->hastened_at = at;
+    return at - now;
+}
+
+bool gt_redial_is_fresh(const struct gt_redial *redial)
+{
+    return gt_clock() < redial->dialled_at + FRESH_S;
 }
 
 /* May the relay say something else in a moment? */

@@ -22,6 +22,9 @@ struct gt_redial {
     double give_up_at;      /* from _begin to _rest; else 0 */
     double expected_until;  /* a loss before then was announced: */
     double spread, try_for; /* when to come back, and for how long at least to try */
+    double next_at;         /* the moment that chance chose for it */
+    double dialled_at;      /* the newest link */
+    double hastened_at;     /* the last try out of turn, past or to come */
     struct gt_backoff backoff;
 };
 
@@ -42,6 +45,8 @@ void gt_redial_registered(struct gt_redial *redial, uint16_t port);
  * at a moment of chance within @reconnect_in_ms, instead of the back-off's first step, and the
  * window is @try_for_ms at least. Whatever the numbers are, within reason. */
 void gt_redial_expect(struct gt_redial *redial, uint32_t reconnect_in_ms, uint32_t try_for_ms);
+/* What is left of the lifetime, a second at least; 0: it has none of its own. */
+uint32_t gt_redial_ttl(const struct gt_redial *redial);
 
 /* Something is missed: the window begins, unless it has. */
 void gt_redial_begin(struct gt_redial *redial);
@@ -53,6 +58,11 @@ void gt_redial_extend(struct gt_redial *redial);
 double gt_redial_left(const struct gt_redial *redial);
 /* Seconds to the next try. */
 double gt_redial_next(struct gt_redial *redial);
+/* There is reason to believe that now it would work: the same, without patience, but not more than
+ * a try a second, and not before the moment that a relay which restarts has been promised. */
+double gt_redial_hasten(struct gt_redial *redial);
+/* Is the newest link so young that its own tries to connect are as good as another? */
+bool gt_redial_is_fresh(const struct gt_redial *redial);
 
 /* Is a link that ended so worth another? */
 bool gt_redial_is_worth(enum gt_down cause, enum gt_code code, bool is_peer_away);

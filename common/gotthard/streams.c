@@ -72,6 +72,15 @@ static void entry_on_ticket_due(struct gt_conduit *conduit, void *userdata, uint
         gt_debug("stream=%u its ticket will be asked for again", entry->number);
 }
 
+static void entry_on_lost(struct gt_conduit *conduit, void *userdata, uint32_t attempt)
+{
+    const struct streams_entry *entry = userdata;
+    if (entry->streams->is_held)
+        return; /* all are told of after it */
+    if (gt_link_stream_end(entry->streams->link, entry->number, attempt, GT_CODE_LOST, 0, 0))
+        gt_debug("stream=%u its loss will be told again", entry->number);
+}
+
 static void entry_on_service(struct gt_conduit *conduit, void *userdata, const char *service)
 {
     const struct streams_entry *entry = userdata;
@@ -90,6 +99,7 @@ static int entry_new(struct gt_streams *streams, uint32_t number, int local_fd, 
 {
     static const struct gt_conduit_events events = {
         .on_ticket_due = entry_on_ticket_due,
+        .on_lost = entry_on_lost,
         .on_service = entry_on_service,
         .on_up = entry_on_up,
         .on_end = entry_on_end,
@@ -183,6 +193,8 @@ void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t a
     gt_debug("stream=%u attempt=%u ended by the relay or the %s: %s", number, attempt,
              streams->conduits.role == GT_ROLE_OPERATOR ? "device" : "operator",
              gt_code_text(code));
+    if (code == GT_CODE_LOST)
+        gt_conduit_lose(entry->conduit, attempt);
     if (!is_over_there(entry, code))
         return;
     if (gt_conduit_is_carried(entry->conduit))
@@ -191,6 +203,12 @@ void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t a
         gt_conduit_break(entry->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
     else
         gt_conduit_break(entry->conduit, GT_RST_RESYNC);
+}
+
+void gt_streams_check(struct gt_streams *streams, bool has_slept)
+{
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        gt_conduit_check(entry->conduit, has_slept);
 }
 
 void gt_streams_resume(struct gt_streams *streams)

@@ -57,6 +57,8 @@ void gt_streams_carry(struct gt_streams *streams, const struct gt_addr *relay,
 /* The relay, or the other side through it, says that a stream or one attempt at it has ended. */
 void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t attempt,
                          unsigned code);
+/* The network has changed, or the machine has slept: as gt_carrier_check. */
+void gt_streams_check(struct gt_streams *streams, bool has_slept);
 /* There is a way to the relay again: those that were parked need not wait any longer. */
 void gt_streams_resume(struct gt_streams *streams);
 /* Breaks all; each on_end comes from a later turn of the loop. */

@@ -15,8 +15,10 @@
 #include <string.h>
 
 #include "gotthard/log.h"
+#include "gotthard/netwatch.h"
 #include "gotthard/redial.h"
 #include "gotthard/streams.h"
+#include "gotthard/way.h"
 
 #define PEER_TIMEOUT_MS 30000
 
@@ -64,6 +66,7 @@ struct gt_tunnel {
     struct gt_link *link;
     struct gt_addr relay; /* where data connections go */
     struct gt_streams streams;
+    struct gt_netwatch netwatch;
     ev_timer deadline, lifetime;
 
     enum gt_down cause; /* from ENDING on: what the caller will be told */
@@ -324,6 +327,46 @@ static void tunnel_leave(struct gt_tunnel *tunnel)
         gt_link_bye(tunnel->link, tunnel->cause == GT_DOWN_EXPIRED ? GT_CODE_EXPIRED : GT_CODE_BYE);
 }
 
+/* --- the network under it --------------------------------------------------------------------- */
+
+/* There may be a way now that was not there at the last try. */
+static void tunnel_hasten(struct gt_tunnel *tunnel)
+{
+    if (tunnel->state != TUNNEL_LOST || !gt_way_is_there(&tunnel->relay))
+        return;
+    double pause = gt_redial_hasten(&tunnel->redial);
+    double left = ev_timer_remaining(tunnel->loop, &tunnel->deadline);
+    tunnel_set_deadline(tunnel, GT_MIN(pause, left));
+}
+
+/* The lifetime goes on while the machine sleeps; the loop's timers do not. */
+static void tunnel_on_woken(struct gt_tunnel *tunnel)
+{
+    if (ev_is_active(&tunnel->lifetime)) {
+        tunnel->lifetime.repeat = gt_redial_ttl(&tunnel->redial);
+        ev_timer_again(tunnel->loop, &tunnel->lifetime);
+    }
+    if (tunnel->state == TUNNEL_AWAY || tunnel->state == TUNNEL_REDIALLING)
+        tunnel_enter(tunnel, tunnel->state); /* what is left of the window */
+}
+
+static void tunnel_on_network(void *userdata, enum gt_netwatch_event event)
+{
+    struct gt_tunnel *tunnel = userdata;
+    bool has_slept = event == GT_NETWATCH_WOKEN;
+    if (tunnel->state >= TUNNEL_ENDING)
+        return;
+    if (has_slept)
+        tunnel_on_woken(tunnel);
+    gt_streams_check(&tunnel->streams, has_slept);
+    gt_link_check(tunnel->link, has_slept);
+    if (tunnel->state == TUNNEL_REDIALLING && gt_link_is_dialling(tunnel->link) &&
+        !gt_redial_is_fresh(&tunnel->redial))
+        tunnel_redial(tunnel);
+    else
+        tunnel_hasten(tunnel);
+}
+
 /* --- timers ----------------------------------------------------------------------------------- */
 
 static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
@@ -436,6 +479,7 @@ static void tunnel_init(struct gt_tunnel *tunnel, struct ev_loop *loop,
     tunnel->is_single_port = settings->is_single_port;
     tunnel->peer_timeout = ms / 1000.;
     gt_redial_init(&tunnel->redial, &link, settings->resume_window_ms);
+    gt_netwatch_start(&tunnel->netwatch, loop, tunnel_on_network, tunnel);
     ev_timer_init(&tunnel->deadline, tunnel_on_deadline, 0, 0);
     ev_timer_init(&tunnel->lifetime, tunnel_on_lifetime, settings->lifetime_s, 0);
     tunnel->deadline.data = tunnel->lifetime.data = tunnel;
@@ -465,6 +509,7 @@ struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel)
 {
     if (!tunnel)
         return NULL;
+    gt_netwatch_stop(&tunnel->netwatch);
     gt_streams_deinit(&tunnel->streams);
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
     ev_timer_stop(tunnel->loop, &tunnel->lifetime);

@@ -396,7 +396,7 @@ struct ends {
     int client_fd, server_fd; /* the conduits' own ends of the two connections */
     enum gt_rst refusal;
     bool is_target_late;
-    unsigned n_up_o, n_up_d;
+    unsigned n_up_o, n_up_d, n_lost;
     int o_code, d_code; /* -1: not over */
     uint64_t o_counts[2], d_counts[2];
     char asked[GT_SERVICE_MAX + 1];
@@ -456,7 +456,20 @@ static void on_end(struct gt_conduit *conduit, void *userdata, enum gt_rst code)
     *(is_operator ? &ends->o : &ends->d) = NULL;
 }
 
-static const struct gt_conduit_events events = {on_ticket_due, on_service, on_up, on_end};
+static void on_lost(struct gt_conduit *conduit, void *userdata, uint32_t attempt)
+{
+    struct ends *ends = userdata;
+    assert_ptr_equal(conduit, ends->d);
+    ends->n_lost++;
+}
+
+static const struct gt_conduit_events events = {
+    .on_ticket_due = on_ticket_due,
+    .on_lost = on_lost,
+    .on_service = on_service,
+    .on_up = on_up,
+    .on_end = on_end,
+};
 
 static void ends_init(struct ends *ends, struct relay *relay, uint32_t number)
 {

@@ -373,6 +373,62 @@ static void test_heartbeat(void **state)
     relay_deinit(&relay);
 }
 
+/* After a sleep each is asked for a sign of life; who gives none is lost in 5 s, not in 45. */
+static void test_doubt(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    relay_init(&relay);
+    ends_init(&ends, &relay, 1);
+    ends_open(&ends, false);
+    carry_both(&ends, 1);
+    run_until(ends.n_up_o && ends.n_up_d);
+    gt_conduit_check(ends.o, true);
+    gt_conduit_check(ends.d, true);
+    run_for(5.5);
+    assert_int_equal(ends.o_code, -1);
+    assert_int_equal(ends.d_code, -1);
+    for (size_t i = 0; i < relay.n_legs; i++)
+        ev_io_stop(loop, &relay.legs[i]->reader);
+    gt_conduit_check(ends.o, false); /* loopback is never in doubt */
+    gt_conduit_check(ends.d, true);
+    gt_conduit_check(ends.d, true);
+    run_for(4.5);
+    assert_int_equal(ends.d_code, -1);
+    run_for(1);
+    assert_int_equal(ends.d_code, GT_RST_LOST);
+    ends_deinit(&ends);
+    relay_deinit(&relay);
+}
+
+/* F-18: for longer than heartbeats and kernel have patience with the silent, a stream is not read.
+ * Both its ends live, and say so; its carrier is left alone. */
+static void test_unread_for_long(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    relay_init(&relay);
+    ends_init(&ends, &relay, 1);
+    ends.o_settings.quiet_s = ends.d_settings.quiet_s = 0.2;
+    ends.o_settings.silent_s = ends.d_settings.silent_s = 1;
+    ends_open(&ends, false);
+    carry_both(&ends, 1);
+    run_until(ends.n_up_o && ends.n_up_d);
+    ev_io_stop(loop, &ends.server.reader);
+    ev_io_stop(loop, &ends.client.reader);
+    app_send(&ends.client, 32 * MIB, true);
+    app_send(&ends.server, 32 * MIB, true);
+    run_for(5);
+    assert_true(ends.client.n_out < 32 * MIB && ends.server.n_out < 32 * MIB);
+    ev_io_start(loop, &ends.server.reader);
+    ev_io_start(loop, &ends.client.reader);
+    run_until(ends_are_over(&ends));
+    assert_ended_well(&ends);
+    assert_int_equal(ends.n_up_o, 1);
+    ends_deinit(&ends);
+    relay_deinit(&relay);
+}
+
 /* A device without a battery hears what year it is: no stream is lost by that, and none lives on
  * that is dead. */
 static void test_wall_clock_jumps(void **state)
@@ -511,6 +567,8 @@ int main(void)
         conduit_test(test_slow_reader_is_bounded),
         conduit_test(test_hung_up_is_quiet),
         conduit_test(test_heartbeat),
+        conduit_test(test_doubt),
+        conduit_test(test_unread_for_long),
         conduit_test(test_wall_clock_jumps),
         conduit_test(test_many_at_once),
         conduit_test(test_spare_is_bound),

@@ -472,17 +472,24 @@ static void tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
 }
 
-static void flows_run(struct flows *flows)
+static void flows_go_on(struct flows *flows)
 {
     ev_timer timer;
     ev_timer_init(&timer, tick, .0005, .0005);
     ev_timer_start(flows->f->loop, &timer);
-    for (size_t i = 0; i < flows->n_streams; i++) {
-        flows->up[i] = (struct flow){.n = flows->n, .seed = (uint32_t)i * 2};
-        flows->down[i] = (struct flow){.n = flows->n, .seed = (uint32_t)i * 2 + 1};
-    }
+    for (size_t i = 0; i < flows->n_streams; i++)
+        flows->up[i].n = flows->down[i].n = flows->n;
     assert_true(fake_run(flows->f->loop, are_flows_done, flows, 60));
     ev_timer_stop(flows->f->loop, &timer);
+}
+
+static void flows_run(struct flows *flows)
+{
+    for (size_t i = 0; i < flows->n_streams; i++) {
+        flows->up[i] = (struct flow){.seed = (uint32_t)i * 2};
+        flows->down[i] = (struct flow){.seed = (uint32_t)i * 2 + 1};
+    }
+    flows_go_on(flows);
 }
 
 static bool are_all_ended(void *userdata)
@@ -836,6 +843,44 @@ static void board_cut_links(struct switchboard *board)
         fake_member_close(&board->relay.members[i]);
 }
 
+/* One side's connections end; the other side's stay open, with nothing behind them. */
+static void board_cut_data_of(struct switchboard *board, enum gt_role role)
+{
+    for (size_t i = 0; i < DATA_MAX; i++) {
+        struct data *data = &board->data[i];
+        if (data->fd < 0 || !data->other || data->join.role != role)
+            continue;
+        ev_io_stop(board->loop, &data->other->io);
+        data->other->other = NULL;
+        data->other = NULL;
+        data_close(data);
+    }
+}
+
+/* A half-open carrier is replaced: whichever side has lost it, the other learns that without
+ * waiting for a heartbeat. */
+static void a_half_open_carrier_is_replaced(void **state)
+{
+    for (enum gt_role role = GT_ROLE_OPERATOR; role <= GT_ROLE_DEVICE; role++) {
+        static struct fixture f;
+        static struct flows flows;
+        fixture_up(&f);
+        flows = (struct flows){.f = &f, .n_streams = 4, .n = 100000};
+        for (size_t i = 0; i < flows.n_streams; i++)
+            flows.fds[i] = open_stream(&f);
+        flows_run(&flows);
+        board_cut_data_of(&f.board, role);
+        ev_tstamp begun = ev_time();
+        flows.n *= 2;
+        flows_go_on(&flows);
+        assert_true(ev_time() - begun < 2);
+        assert_int_equal(f.board.n_joins, 16); /* two attempts, two sides */
+        assert_int_equal(f.end[0].n_link + f.end[1].n_link, 0);
+        flows_finish(&flows);
+        fixture_deinit(&f);
+    }
+}
+
 struct storm {
     struct flows *flows;
     unsigned n_cuts, n_cuts_max;
@@ -1134,6 +1179,7 @@ int main(void)
         cmocka_unit_test(a_new_process_ends_it_at_once),
         cmocka_unit_test(a_lost_link_is_dialled_again),
         cmocka_unit_test(streams_outlive_any_cut),
+        cmocka_unit_test(a_half_open_carrier_is_replaced),
         cmocka_unit_test(an_end_is_told_again),
         cmocka_unit_test(a_reset_is_told_again),
         cmocka_unit_test(a_forgotten_stream_fails_fast),
