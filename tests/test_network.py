@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: ISC
+"""The network under one side changes: its address, its routes, its cable. Nobody waits for a heartbeat."""
+
+import contextlib
+import time
+
+import pytest
+
+import harness
+import netns
+from harness import wait_until
+from load import Steady
+
+DETECTED = 2 if harness.SANITIZER == "none" else 6
+RECOVERED = 2 if harness.SANITIZER == "none" else 10
+
+
+class Side:
+    """A tunnel under load whose one side is at the edge of a network."""
+
+    def __init__(self, world, network, name):
+        self.world, self.network, self.name = world, network, name
+        world.broker()
+        self.relay = world.relay()
+        network.forward(world.broker_port)
+        there = {"GOTTHARD_SERVER_HOST": netns.RELAY}
+        with self.at_edge("device"):
+            self.load = Steady(world, 4)
+            self.agent = world.agent(GOTTHARD_AGENT_DATA_PORT=self.load.target.port, **there)
+        with self.at_edge("operator"):
+            self.tunnel = world.connect(**there)
+            self.load.start(self.tunnel)
+
+    def at_edge(self, name):
+        return netns.inside(self.network.edge) if self.name == name else contextlib.nullcontext()
+
+    def n_lost(self):
+        """How often this side has lost its link."""
+        if self.name == "operator":
+            return len([e for e in self.tunnel.events() if e["event"] == "link-lost"])
+        return self.agent.log().count("the relay is lost")
+
+    def wait_for_loss(self, n, since, limit=60):
+        wait_until(lambda: self.n_lost() >= n, f"the {self.name} has noticed", limit, step=0.005)
+        return time.monotonic() - since
+
+    def go_on(self, since, what):
+        self.load.wait_for_progress(64 << 10)
+        took = time.monotonic() - since
+        print(f"{self.name}: bytes flow {took:.2f} s after {what}")
+        return took
+
+    def finish(self):
+        self.load.finish(self.tunnel)
+        assert self.tunnel.close_politely() == 0
+
+
+@pytest.fixture
+def network(world):
+    network = netns.Network()
+    try:
+        with netns.inside(network.middle):
+            yield network
+            world.close()  # before its network goes
+    finally:
+        network.close()
+
+
+@pytest.fixture(params=["operator", "device"])
+def side(world, network, request):
+    return Side(world, network, request.param)
+
+
+def test_an_address_is_taken_away(side):
+    """From Wi-Fi to 4G: the other address is used at once."""
+    edge, ip = side.network.edge, side.network.ip
+    for n, other in ((0, 1), (1, 0)):
+        begun = time.monotonic()
+        ip(edge, f"address del 198.18.{n}.2/24 dev up{n}")
+        assert side.wait_for_loss(n + 1, begun) < DETECTED
+        assert side.go_on(begun, "the address went") < DETECTED + RECOVERED
+        ip(edge, f"address add 198.18.{n}.2/24 dev up{n}")
+        side.network.route(n, 100 * (n + 1))
+    side.finish()
+
+
+def test_a_link_goes_down_and_comes_back(side):
+    """Not at the back-off's next step, but when the way is back."""
+    edge, ip = side.network.edge, side.network.ip
+    side.network.unroute(1, 200)
+    begun = time.monotonic()
+    ip(edge, "link set up0 down")
+    assert side.wait_for_loss(1, begun) < DETECTED
+    wait_until(lambda: time.monotonic() - begun > 5, "five seconds without a network")
+    ip(edge, "link set up0 up")
+    side.network.route(0, 100)
+    assert side.go_on(time.monotonic(), "the link is up again") < RECOVERED
+    side.finish()
+
+
+def test_routes_are_gone_for_a_while(side):
+    side.network.unroute(1, 200)
+    for round_ in (1, 2):
+        begun = time.monotonic()
+        side.network.unroute(0, 100)
+        assert side.wait_for_loss(round_, begun) < DETECTED
+        wait_until(lambda: time.monotonic() - begun > 5, "five seconds without a route")
+        side.network.route(0, 100)
+        assert side.go_on(time.monotonic(), "the route is back") < RECOVERED
+    side.finish()
+
+
+def test_a_route_that_moves_leaves_alone_what_works(side):
+    side.network.route(1, 50)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 7:  # longer than a proof may take
+        side.load.wait_for_progress(64 << 10, limit=2 if harness.SANITIZER == "none" else 20)
+    assert side.n_lost() == 0
+    side.finish()
+
+
+def test_a_route_that_moves_from_one_that_leads_nowhere(side):
+    """The old address is still there, and nothing comes back to it: 5 s for a proof, not 45."""
+    side.network.ip(side.network.middle, "route add blackhole 198.18.0.2/32")
+    begun = time.monotonic()
+    side.network.route(1, 50)
+    assert 3 < side.wait_for_loss(1, begun) < 5 + DETECTED
+    assert side.go_on(begun, "the route has moved") < 5 + DETECTED + RECOVERED
+    side.finish()
+
+
+def test_a_cable_is_pulled_and_put_back(side):
+    side.network.unroute(1, 200)
+    begun = time.monotonic()
+    side.network.ip(side.network.middle, "link set down0 down")
+    side.wait_for_loss(1, begun, limit=5 + DETECTED)
+    wait_until(lambda: time.monotonic() - begun > 11, "the redial is on its way into the void")
+    side.network.ip(side.network.middle, "link set down0 up")
+    assert side.go_on(time.monotonic(), "the cable is back") < RECOVERED + 1
+    side.finish()
+
+
+def test_a_network_that_flaps(side):
+    """Up and down ten times in a few seconds: not a dial for each, and it ends well."""
+    side.network.unroute(1, 200)
+    for _ in range(10):
+        side.network.unroute(0, 100)
+        time.sleep(0.15)  # the fault itself
+        side.network.route(0, 100)
+        time.sleep(0.15)
+    side.load.wait_for_progress(64 << 10)
+    assert side.n_lost() <= 10
+    side.finish()
