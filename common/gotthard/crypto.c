@@ -15,6 +15,11 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <unistd.h>
+
+#include "gotthard/log.h"
+
+#define EXIT_INTERNAL 70
 
 static int crypto_failed(void)
 {
@@ -30,10 +35,15 @@ static int crypto_bad(void)
 }
 
 /* A thread of libmosquitto's may still be inside libcrypto when the process ends (it is left
- * behind, never joined): a cleanup at exit would pull the ground from under it. */
+ * behind, never joined): a cleanup at exit would pull the ground from under it. And when there was
+ * no memory for its default context, the first digest would follow a null pointer. */
 __attribute__((constructor)) static void crypto_stay_until_the_end(void)
 {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
+    if (OSSL_LIB_CTX_get0_global_default())
+        return;
+    gt_error("no memory for libcrypto");
+    _exit(EXIT_INTERNAL);
 }
 
 void gt_wipe(void *data, size_t n)
