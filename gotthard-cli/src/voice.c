@@ -14,6 +14,8 @@
 
 #include "gotthard/text.h"
 
+#define COMPLAINTS 5 /* of one kind, a second */
+
 static uint64_t now_ms(void)
 {
     struct timespec now;
@@ -229,10 +231,24 @@ void voice_stream_opened(struct voice *voice, const char *service, uint32_t stre
                 "service", service, "peer", text);
 }
 
+/* What all connections may meet at once: a few lines a second, and later how many there were more.
+ */
+static void voice_complain(struct voice *voice, struct gt_log_rate *rate, const char *service,
+                           const char *what, const char *why)
+{
+    unsigned n_left_out;
+    char more[48] = "";
+    if (!gt_log_is_allowed(rate, COMPLAINTS, &n_left_out))
+        return;
+    if (n_left_out)
+        snprintf(more, sizeof(more), " (and %u more before it)", n_left_out);
+    print_warning(voice->print, "a connection to %s %s: %s%s", service, what, why, more);
+}
+
 void voice_stream_refused(struct voice *voice, const char *service, int err)
 {
     const char *why = err > 0 ? "too many at once" : strerror(-err);
-    print_warning(voice->print, "a connection to %s was closed: %s", service, why);
+    voice_complain(voice, &voice->refused, service, "was closed", why);
     print_event(voice->print, "stream-refused", "{s:s, s:s}", "service", service, "reason", why);
 }
 
@@ -247,7 +263,7 @@ void voice_stream_ended(struct voice *voice, const char *service, uint32_t strea
                    "stream=%" PRIu32 " service=%s up=%" PRIu64 " down=%" PRIu64 " ended%s%s",
                    stream, service, n_up, n_down, code ? ": " : "", code ? gt_rst_text(code) : "");
     else
-        print_warning(voice->print, "the connection to %s broke: %s", service, gt_rst_text(code));
+        voice_complain(voice, &voice->broken, service, "broke", gt_rst_text(code));
 }
 
 void voice_streams_full(struct voice *voice, unsigned max_streams)

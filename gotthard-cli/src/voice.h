@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "gotthard/log.h"
 #include "gotthard/message.h"
 #include "gotthard/tunnel.h"
 #include "ports.h"
@@ -16,6 +17,7 @@ struct voice {
     const char *bind;    /* keeps; NULL: loopback */
     bool is_print_port;
     uint64_t began_ms, lost_ms; /* lost: the link */
+    struct gt_log_rate refused, broken;
 };
 
 void voice_init(struct voice *voice, struct print *print, const char *device, const char *bind,
