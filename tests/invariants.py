@@ -70,11 +70,14 @@ class Bystander(threading.Thread):
         self.times = {"before": ([], []), "during": ([], [])}
         self.phase, self.error = "before", None
         self.is_over = threading.Event()
+        self.may_go = threading.Event()
+        self.may_go.set()
         self.start()
 
     def run(self):
         try:
             while not self.is_over.wait(0.005):
+                self.may_go.wait()
                 phase = self.phase
                 for sock, times in zip((self.plain, self.sock), self.times[phase]):
                     begun = time.monotonic()
@@ -196,7 +199,18 @@ class Trial:
         assert not self.load.errors and not self.load.target.errors, (self.load.errors, self.load.target.errors)
         if self.has_started:
             self.load.wait_for_progress(1)
+            self.end_load()
+
+    def end_load(self, are_well=True):
+        """Each stream comes to its end and the last byte is right; @are_well: the tunnel says so of all that it carried."""
+        self.has_started = False
+        if are_well:
             self.load.finish(self.tunnel)
+        self.load.is_over.set()
+        for thread in self.load.threads:
+            thread.join(LIMIT)
+            assert not thread.is_alive(), "a stream did not come to its end"
+        assert not self.load.errors and not self.load.target.errors, (self.load.errors, self.load.target.errors)
 
     def comes_back(self):
         """I5: without a restart by hand a new tunnel works."""
@@ -254,6 +268,7 @@ class Trial:
         before, during, plain = self.bystander.verdict()
         print(f"another session's echo, p99: {before * 1000:.1f} ms before, {during * 1000:.1f} ms during "
               f"(without us {plain * 1000:.1f} ms)")
+        self.bystander = None
         if not IS_SANITIZED:
             assert during <= 2 * before + 5 * plain + 0.010
 
@@ -273,10 +288,15 @@ class Trial:
             found[:] = [(pid, s - before[pid][0], n - before[pid][1]) for pid, (s, n) in after.items()]
             return all(seconds < (0.1 if IS_SANITIZED else 0.005) and (n < 5 or IS_SANITIZED) for _, seconds, n in found)
 
+        if self.bystander:
+            self.bystander.may_go.clear()
         try:
             wait_until(is_quiet, "quiet", limit=12)
         except AssertionError:
             raise AssertionError(f"not quiet: pid, seconds of CPU, wake-ups in a second: {found}") from None
+        finally:
+            if self.bystander:
+                self.bystander.may_go.set()
 
     def end_tunnels(self):
         for tunnel in self.tunnels:
@@ -387,7 +407,7 @@ def causes(log):
     """How many lines of each cause each second has; what somebody did who had shown who he is counts as no cause."""
     counts = collections.Counter()
     for second, level, words in re.findall(r"^(\S+:\d\d)\.\d+Z (\w+) [\w-]+: (.*)$", log, re.MULTILINE):
-        if level == "info" and re.match(r"member=|session=|status|device=|configuration reloaded", words):
+        if level == "info" and re.match(r"member=|session=|stream=|status|device=|configuration reloaded", words):
             continue
         counts[second, re.sub(r'[=:]("[^"]*"|\S+)|[0-9a-f]{8,}|\d+', "", words)] += 1
     return counts

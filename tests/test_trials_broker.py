@@ -70,8 +70,7 @@ def test_f11_broker_away_during_a_tunnel(world, seconds):
         gone = time.monotonic()
         while time.monotonic() - gone < seconds:
             trial.load.wait_for_progress(64 << 10)
-        trial.load.finish(trial.tunnel)
-        trial.has_started = False
+        trial.end_load()
         trial.quiet()  # I7: also while nobody is there to ask
         trial.broker = world.broker()
         trial.agent.wait_for(harness.AGENT_READY, count=2, limit=75 if seconds > 60 else AGAIN)
@@ -128,8 +127,7 @@ def test_f12_broker_accepts_and_is_silent(world, has_tls):
         with silent_broker(world, has_tls) as held:
             wait_until(lambda: held, "the agent is taken in", limit=LIMIT)
             trial.load.wait_for_progress(64 << 10)
-            trial.load.finish(trial.tunnel)
-            trial.has_started = False
+            trial.end_load()
             trial.quiet()
             trial.hear(trial.tunnel)
         trial.broker = world.broker()
@@ -167,8 +165,7 @@ def test_f12_resolver_is_dead(world):
         silent.settimeout(LIMIT)
         assert b"localhost" in silent.recv(4096), "the agent asks who the broker is"
         trial.load.wait_for_progress(64 << 10)
-        trial.load.finish(trial.tunnel)
-        trial.has_started = False
+        trial.end_load()
         trial.quiet()
         trial.hear(trial.tunnel)
         hosts.write_text("127.0.0.1 localhost\n")
