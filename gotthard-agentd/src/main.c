@@ -9,6 +9,7 @@
 
 #include "agentd.h"
 #include "gotthard/log.h"
+#include "gotthard/loop.h"
 #include "gotthard/process.h"
 #include "worker.h"
 
@@ -96,6 +97,7 @@ int main(int argc, char **argv)
     struct gt_config_args args;
 
     gt_process_hide_memory();
+    gt_loop_end_without_memory();
     if (argc == 2 && strcmp(argv[1], "--worker") == 0) {
         gt_process_lift_memory_limit();
         return worker_main();

@@ -11,6 +11,7 @@
 
 #include "commands.h"
 #include "gotthard/log.h"
+#include "gotthard/loop.h"
 #include "gotthard/process.h"
 
 #define WORDS_MAX 65 /* a command, a device and PORTS_MAX targets */
@@ -277,6 +278,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], daemons[i].word) == 0)
             return cmd_exec_daemon(daemons[i].daemon, argv + 1);
     gt_process_hide_memory();
+    gt_loop_end_without_memory();
     signal(SIGPIPE, SIG_IGN);
     int err = gt_config_parse_args(&parse, argc, argv, &args, error);
     if (err != 0) {

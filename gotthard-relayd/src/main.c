@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gotthard/log.h"
+#include "gotthard/loop.h"
 #include "gotthard/process.h"
 #include "relayd.h"
 
@@ -90,6 +91,7 @@ int main(int argc, char **argv)
     char error[GT_CONFIG_ERROR_MAX];
 
     gt_process_hide_memory();
+    gt_loop_end_without_memory();
     signal(SIGPIPE, SIG_IGN);
     gt_log_open("gotthard-relayd", GT_LOG_INFO);
     int r = gt_config_parse_args(&parse, argc, argv, &args, error);
