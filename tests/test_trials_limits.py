@@ -171,6 +171,24 @@ FAMILIES = ["malloc", "accept", "socket", "open", "write", "splice", "SSL_write"
 
 
 @unsanitized
+@pytest.mark.parametrize("program", ["relayd", "agentd", "cli"])
+def test_f26_no_memory_at_the_start(world, program):
+    """Every second of the first allocations, where libraries set themselves up and are easily surprised."""
+    argv, env = {
+        "relayd": (["--check-config"], world.relay_environment()),
+        "agentd": (["--check-config"], world.agent_environment("GatewayOli")),
+        "cli": (["status", "GatewayOli"], world.cli_environment("alice")),
+    }[program]
+    for at in range(random.choice((1, 2)), 200, 2):
+        done = world.folder / f"done-{at}"
+        ended = subprocess.run(
+            [harness.PROGRAMS[program], *argv], capture_output=True, text=True, timeout=LIMIT, cwd=world.folder, check=False,
+            env={**env, "LD_PRELOAD": str(SHIMS / "shim-fail.so"), "FAIL_CALL": "malloc", "FAIL_AT": str(at),
+                 "FAIL_DONE": str(done)}, stdin=subprocess.DEVNULL)
+        assert done.exists() and ended.returncode in DOCUMENTED[program], (at, ended.returncode, ended.stderr)
+
+
+@unsanitized
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("program", ["relayd", "agentd", "cli"])
 def test_f26_a_call_fails(world, program, family):
