@@ -28,6 +28,7 @@ from settings import effect
 
 CLIENT = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relay-client"
 BYE, LOST, REPLACED, NEW_PROCESS, EXPIRED, LIMITED, NO_PORT, PROTOCOL, VERSION, TAKEN, NO_SESSION, SHUTDOWN = range(1, 13)
+HUNG_UP = 14
 OPERATOR, DEVICE = 1, 2
 GREETING = b"GTJ1\x01\0\0\0"
 LENIENT = "penalty_failed = \"0\"; penalty_timeout = \"0\"; per_source = 4096; preauth = 4096; preauth_drop_from = 4096; "
@@ -651,17 +652,27 @@ def test_killed_client_is_shown_and_may_come_back(world, relay):
     operator, device, rid, port = pair_up(world)
     ends = joined(operator, device, rid, port, 1)
     device.kill()
-    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.hear("peer", rid=rid, up=0, reason=HUNG_UP)
     ends[0].sendall(b"its data connection lives")
     assert receive_exactly(ends[1], 25) == b"its data connection lives"
     back = Client(world, "g1:d:oli")
     assert back.register(rid, generation=2, peer=True) == port
     operator.hear("peer", rid=rid, up=1, reason=0)
     back.kill()
-    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.hear("peer", rid=rid, up=0, reason=HUNG_UP)
     amnesiac = Client(world, "g1:d:oli")
     amnesiac.register(rid, generation=1, peer=True)
     operator.hear("peer", rid=rid, up=1, reason=NEW_PROCESS)
+
+
+def test_who_hung_up_after_a_silence_is_lost(world, relay_of):
+    """A proxy on the way may do that to somebody who cannot be reached; a killed process was well a moment ago."""
+    relay_of('heartbeat = "300ms";')
+    operator, device, rid, _ = pair_up(world)
+    begun = time.monotonic()
+    wait_until(lambda: operator.is_quiet() and time.monotonic() - begun > 0.8, "a silence", step=0.1)
+    device.kill()
+    operator.hear("peer", rid=rid, up=0, reason=LOST)
 
 
 def test_grace_ends(world, relay_of):
@@ -669,7 +680,7 @@ def test_grace_ends(world, relay_of):
     operator, device, rid, port = pair_up(world)
     ends = joined(operator, device, rid, port, 1)
     device.kill()
-    operator.hear("peer", up=0, reason=LOST)
+    operator.hear("peer", up=0, reason=HUNG_UP)
     operator.hear("bye", code=EXPIRED, rid=rid)
     for end in ends:
         never_a_byte(end)
@@ -723,7 +734,7 @@ def test_bye_ends_it_for_both(world, relay):
 def test_a_goodbye_is_told_to_whoever_comes_back(world, relay, code, heard):
     operator, device, rid, _ = pair_up(world)
     device.kill()
-    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.hear("peer", rid=rid, up=0, reason=HUNG_UP)
     operator.do("bye", code, rid)
     operator.hear("closed", reason="closed")
     for identity in ("g1:d:oli", "g1:o:alice"):
@@ -754,7 +765,7 @@ def test_an_end_that_is_no_goodbye_is_not_remembered(world, relay_of):
     relay_of('grace = "300ms";')
     operator, device, rid, _ = pair_up(world)
     device.kill()
-    operator.hear("peer", rid=rid, up=0, reason=LOST)
+    operator.hear("peer", rid=rid, up=0, reason=HUNG_UP)
     operator.hear("bye", code=EXPIRED, rid=rid)
     Client(world, "g1:d:oli").register(rid, generation=2, peer=False)
 

@@ -326,3 +326,29 @@ def test_a_goodbye_that_the_device_could_not_say(apart):
     mend(apart.network)
     assert_broken(sock)
     assert tunnel.wait(15) == 0
+
+
+@pytest.mark.soak
+def test_a_killed_operator_s_command_is_waited_for_40_s(parts):
+    """F-16, with the window of 120 s: the relay saw it hang up; the connection to the service is reset when it is given up."""
+    tunnel = parts.connect()
+    open_stream(tunnel)
+    worker, = harness.children_of(parts.agent_process.pid)
+    begun = time.monotonic()
+    kill(tunnel.pid)
+    parts.agent_process.wait_for("the operator went: reason=\"hung up without a goodbye\"", limit=5)
+    wait_until(lambda: not pid_is_there(worker), "the worker ended", limit=60)
+    took = time.monotonic() - begun
+    print(f"given up after {took:.1f} s")
+    assert 35 < took < 45
+    parts.relay_process.wait_for("session=\\w+ ended")
+
+
+def test_a_relay_that_was_killed_is_no_hurry(parts):
+    """Its kernel hangs up on everybody: that says nothing about the other side."""
+    tunnel = parts.connect()
+    sock = open_stream(tunnel)
+    parts.relay_process.kill()
+    parts.relay()
+    assert hears(sock, b"on we go")
+    assert "hung up" not in parts.agent_process.log() + tunnel.log()

@@ -18,7 +18,7 @@ import pytest
 import harness
 from harness import LIMIT, PROGRAMS, receive_exactly, wait_until
 from settings import check, effect, refuses
-from test_relay_protocol import (CLIENT_HELLO, DEVICE, EXPIRED, GREETING, LENIENT, LIMITED, LOST, NO_PORT, OPERATOR, Client, dial,
+from test_relay_protocol import (CLIENT_HELLO, DEVICE, EXPIRED, GREETING, HUNG_UP, LENIENT, LIMITED, NO_PORT, OPERATOR, Client, dial,
                                  is_refused_at_once, join, joined, never_a_byte, pair_up, relay_of)  # noqa: F401
 
 F_GETPIPE_SZ = 1032
@@ -292,7 +292,7 @@ def test_grace(world, relay_of):
     operator, device, session, _ = pair_up(world)
     with within(20):
         device.kill()
-        operator.hear("peer", up=0, reason=LOST)
+        operator.hear("peer", up=0, reason=HUNG_UP)
         operator.hear("bye", code=EXPIRED, rid=session)
 
 

@@ -25,6 +25,7 @@ static const char *const code_texts[] = {
     [GT_CODE_NO_SESSION] = "no such session",
     [GT_CODE_SHUTDOWN] = "the relay is stopping",
     [GT_CODE_INTERNAL] = "internal error of the relay",
+    [GT_CODE_HUNG_UP] = "hung up without a goodbye",
 };
 
 const char *gt_code_text(unsigned code)

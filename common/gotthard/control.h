@@ -48,6 +48,7 @@ enum gt_code {
     GT_CODE_NO_SESSION = 11, /* no such rid here */
     GT_CODE_SHUTDOWN = 12,   /* the relay is stopping */
     GT_CODE_INTERNAL = 13,   /* the relay could not */
+    GT_CODE_HUNG_UP = 14,    /* as LOST, and it looks as if the other side's process was killed */
 };
 /* A few words for people; "code N" for numbers this version does not know. Static storage. */
 const char *gt_code_text(unsigned code);

@@ -13,8 +13,9 @@
 
 #define WINDOW_MS  120000
 #define TIMEOUT_MS 10000
-#define HASTE_S    1. /* between tries, however often the network comes and goes */
-#define FRESH_S    2. /* TCP has tried again meanwhile; after it, it does every 4 s and seldomer */
+#define HASTE_S    1.  /* between tries, however often the network comes and goes */
+#define FRESH_S    2.  /* TCP has tried again meanwhile; after it, it does every 4 s and seldomer */
+#define HURRY_S    40. /* in which a side that has a network tries three times at least */
 
 /* What a relay may ask for when it restarts, and for how long its word is good. */
 #define SPREAD_MIN_MS  200u
@@ -93,12 +94,22 @@ void gt_redial_begin(struct gt_redial *redial)
     if (redial_is_expected(redial))
         window = GT_MAX(window, redial->try_for);
     if (redial->give_up_at == 0)
-        redial->give_up_at = gt_clock() + window;
+        redial->give_up_at = redial->patient_until = gt_clock() + window;
+}
+
+void gt_redial_hurry(struct gt_redial *redial)
+{
+    redial->give_up_at = GT_MIN(redial->give_up_at, gt_clock() + HURRY_S);
+}
+
+void gt_redial_relax(struct gt_redial *redial)
+{
+    redial->give_up_at = GT_MAX(redial->give_up_at, redial->patient_until);
 }
 
 void gt_redial_rest(struct gt_redial *redial)
 {
-    redial->give_up_at = 0;
+    redial->give_up_at = redial->patient_until = 0;
     redial->backoff = (struct gt_backoff){0};
 }
 

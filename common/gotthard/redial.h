@@ -20,6 +20,7 @@ struct gt_redial {
     double begun_at;       /* the lifetime; 0: not yet */
     double window;
     double give_up_at;      /* from _begin to _rest; else 0 */
+    double patient_until;   /* what it would be without _hurry */
     double expected_until;  /* a loss before then was announced: */
     double spread, try_for; /* when to come back, and for how long at least to try */
     double next_at;         /* the moment that chance chose for it */
@@ -50,6 +51,9 @@ uint32_t gt_redial_ttl(const struct gt_redial *redial);
 
 /* Something is missed: the window begins, unless it has. */
 void gt_redial_begin(struct gt_redial *redial);
+/* It will most likely not come back: at most 40 s from now; and it was the network after all. */
+void gt_redial_hurry(struct gt_redial *redial);
+void gt_redial_relax(struct gt_redial *redial);
 /* All is well again. */
 void gt_redial_rest(struct gt_redial *redial);
 /* There is still something to come back for: one second more, at least. */

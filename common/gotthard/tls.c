@@ -309,6 +309,11 @@ bool gt_tls_is_refused(const struct gt_tls *tls)
     return tls->is_refused;
 }
 
+bool gt_tls_is_hung_up(const struct gt_tls *tls)
+{
+    return tls->state == TLS_BROKEN && tls->batch.is_eof && !tls->batch.recv_error;
+}
+
 const char *gt_tls_suite(const struct gt_tls *tls)
 {
     return SSL_get_cipher_name(tls->ssl);

@@ -78,6 +78,9 @@ const char *gt_tls_why(const struct gt_tls *tls);
 /* Did it break in the handshake by an alert or by one of our checks (a wrong key, most likely)?
  * Not by the network, and not because nothing like TLS is spoken there. */
 bool gt_tls_is_refused(const struct gt_tls *tls);
+/* Did it break because the other side closed the connection in order, but said no goodbye in TLS?
+ */
+bool gt_tls_is_hung_up(const struct gt_tls *tls);
 /* Changes its key after @n_bytes instead of 16 GiB: for tests. */
 void gt_tls_set_key_limit(struct gt_tls *tls, uint64_t n_bytes);
 /* "TLS_AES_128_GCM_SHA256" */

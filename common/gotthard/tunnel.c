@@ -221,6 +221,9 @@ static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
     if (is_up) {
         tunnel_on_peer_up(tunnel);
     } else if (tunnel->state == TUNNEL_UP) {
+        gt_redial_begin(&tunnel->redial);
+        if (reason == GT_CODE_HUNG_UP)
+            gt_redial_hurry(&tunnel->redial);
         tunnel_enter(tunnel, TUNNEL_AWAY);
         tunnel->is_peer_missed = true;
         tunnel->events.on_peer(tunnel->userdata, false, reason);
@@ -261,6 +264,7 @@ static bool tunnel_is_given_up(struct gt_tunnel *tunnel)
 static void tunnel_lose(struct gt_tunnel *tunnel, const char *why)
 {
     snprintf(tunnel->why, sizeof tunnel->why, "%s", why);
+    gt_redial_relax(&tunnel->redial); /* whatever it was that the other side suffers from */
     tunnel_enter(tunnel, TUNNEL_LOST);
     tunnel_set_deadline(tunnel, gt_redial_next(&tunnel->redial));
     if (tunnel->is_link_missed)

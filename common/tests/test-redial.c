@@ -78,6 +78,30 @@ static void without_a_word_the_back_off_decides(void **state)
     assert_true(wait >= .39 && wait <= .61);
 }
 
+static void who_hung_up_is_not_waited_for_as_long(void **state)
+{
+    static const struct {
+        unsigned window_ms;
+        double in_a_hurry;
+    } cases[] = {{120000, 40.}, {30000, 30.}};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_redial redial;
+        init(&redial, cases[i].window_ms);
+        gt_redial_begin(&redial);
+        gt_redial_hurry(&redial);
+        double left = gt_redial_left(&redial);
+        assert_true(left > cases[i].in_a_hurry - .5 && left <= cases[i].in_a_hurry);
+        gt_redial_begin(&redial); /* it has begun */
+        assert_true(gt_redial_left(&redial) <= cases[i].in_a_hurry);
+        gt_redial_relax(&redial);
+        left = gt_redial_left(&redial) * 1000;
+        assert_true(left > cases[i].window_ms - 500 && left <= cases[i].window_ms);
+        gt_redial_rest(&redial);
+        gt_redial_relax(&redial);
+        assert_true(gt_redial_left(&redial) < 0);
+    }
+}
+
 /* --- a hundred of them ------------------------------------------------------------------------ */
 
 #define WINDOW_MS 2000
@@ -217,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_relays_wishes_are_bounded),
         cmocka_unit_test(without_a_word_the_back_off_decides),
+        cmocka_unit_test(who_hung_up_is_not_waited_for_as_long),
         cmocka_unit_test(a_hundred_come_back_spread_over_the_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -315,7 +315,7 @@ void entry_lose(struct entry *entry, struct member *member)
     struct member *peer = entry_peer(entry, member);
 
     entry_leave(entry, member->role);
-    entry_send_peer(entry, peer, false, GT_CODE_LOST);
+    entry_send_peer(entry, peer, false, member->is_hung_up ? GT_CODE_HUNG_UP : GT_CODE_LOST);
     entry_handle(entry, SESSION_LOST, GT_CODE_LOST);
 }
 

@@ -371,6 +371,14 @@ static void member_read_on_soon(struct member *member)
     ev_timer_start(member->host->loop, &member->timer);
 }
 
+/* The kernel closes a killed process's connection in order. So may a proxy on the way, but one that
+ * does it to somebody who cannot be reached does it after a silence. */
+static bool member_looks_killed(const struct member *member)
+{
+    return gt_tls_is_hung_up(member->wire.tls) &&
+           now_ms() < member->heard_at + 2 * member->host->limits.heartbeat_ms;
+}
+
 /* Reads until there is nothing more, or it has said too much for now, or it does not listen. */
 static void member_read(struct member *member)
 {
@@ -385,6 +393,7 @@ static void member_read(struct member *member)
         member->heard_at = now_ms();
         member->tokens -= member->tokens > 0; /* what is skipped costs as well */
     }
+    member->is_hung_up = r == WIRE_E_BROKEN && member_looks_killed(member);
     if (r == WIRE_E_CLOSED || r == WIRE_E_BROKEN)
         member_drop(member, r == WIRE_E_CLOSED ? "closed" : gt_tls_why(member->wire.tls));
     else

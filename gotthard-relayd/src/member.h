@@ -65,6 +65,7 @@ struct member {
     unsigned tokens; /* frames it may still send this second */
     uint64_t tokens_at;
     const char *why; /* it ended */
+    bool is_hung_up; /* as the connection of a process ends that is killed */
     struct gt_list of_host, dirty;
     struct wire wire;
 };
