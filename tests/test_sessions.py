@@ -191,6 +191,8 @@ def test_operator_pins_the_device(world):
     pins.write_text(f"dev-aaaa {'ab' * 32} role=device\n")
     done = world.cli("connect", "dev-aaaa", "0:ssh", GOTTHARD_CONFIG_DIR=folder)
     assert done.returncode == 77 and "GTD-E33" in done.stderr, done.stderr
+    agent = next(p for p in world.processes if "agentd" in p.name)
+    wait_until(lambda: len(harness.children_of(agent.pid)) == 1, "what it had agreed to is closed, the other is not", 10)
 
 
 def test_ctrl_c_is_polite_and_tells_the_device(world):

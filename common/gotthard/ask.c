@@ -166,11 +166,14 @@ static int check_ack(struct gt_ask *ask, struct gt_span payload, time_t now,
                               gt_span(agreement->gy, sizeof(agreement->gy)), said};
     r = gt_trust_check(ask->settings.trust, false, ask->settings.device, now, &proof,
                        GT_SIGNATURE_ACK, parts, GT_ARRAY_SIZE(parts), &pin);
-    if (r)
-        return r < 0 ? r : GT_ASK_E_UNTRUSTED;
-    if (ret->ack.status != GT_ACK_OK)
-        return GT_ASK_E_REFUSED;
-    return gt_agreement_session(agreement, payload, &ret->keys);
+    if (r < 0)
+        return r;
+    int condition = r ? GT_ASK_E_UNTRUSTED : ret->ack.status == GT_ACK_OK ? 0 : GT_ASK_E_REFUSED;
+    if (ret->ack.status == GT_ACK_OK)
+        r = gt_agreement_session(agreement, payload, &ret->keys);
+    if (condition)
+        gt_wipe(ret->keys.session, sizeof(ret->keys.session));
+    return r < 0 ? r : condition;
 }
 
 /* An untrusted ACK leaves the question open: the device itself may still answer. */

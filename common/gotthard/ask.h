@@ -32,7 +32,8 @@ enum {
     GT_ASK_E_RETRY,      /* a NAK: ask again with the epoch given (once only) */
     GT_ASK_E_REFUSED,    /* an authentic answer that says no: *ret_status */
     GT_ASK_E_UNTRUSTED,  /* sealed well, but not proven to be the device by this side's policy; the
-                            question stays open for the device itself */
+                            question stays open for the device itself. When the ACK says yes, its
+                            session's rid is in ->keys, so that it can be closed */
 };
 
 /* @of_device, @previous (may be NULL): K_dev now and before rotation. GT_MESSAGE_E_BAD: a bad name.

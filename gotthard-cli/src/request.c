@@ -3,6 +3,7 @@
  * The life of a question, one state after the other, each with its deadline:
  *
  *   CONNECTING -> SUBSCRIBING -> LISTENING (for the retained presence) -> ASKING -> DONE
+ *                                          (an answer that is not believed) -> WITHDRAWING -> DONE
  *
  * The end is always told from a timer of zero, never from inside MQTT's callbacks, so that the
  * owner may free everything at once. A device that is said to be offline is asked all the same (its
@@ -25,6 +26,7 @@ enum request_state {
     REQUEST_SUBSCRIBING,
     REQUEST_LISTENING,
     REQUEST_ASKING,
+    REQUEST_WITHDRAWING, /* what was agreed to by somebody who is not believed is closed */
     REQUEST_DONE,
 };
 
@@ -36,6 +38,7 @@ static const struct {
     [REQUEST_SUBSCRIBING] = {"subscribing", 10},
     [REQUEST_LISTENING] = {"listening", 1},
     [REQUEST_ASKING] = {"asking", 0}, /* client.answer_timeout */
+    [REQUEST_WITHDRAWING] = {"withdrawing", 1},
     [REQUEST_DONE] = {"done", 0},
 };
 
@@ -247,6 +250,21 @@ static void describe_refusal(struct request *request)
                 "%s refused (status %u)", device, request->answer.ack.status);
 }
 
+/* Whoever it was has a session open now, and would wait for us at the relay. */
+static void request_withdraw(struct request *request)
+{
+    uint8_t message[GT_MESSAGE_MAX];
+    size_t n;
+    bool is_open =
+        request->answer.ack.status == GT_ACK_OK &&
+        gt_ask_close(&request->ask, request->epoch, request->answer.keys.rid, message, &n) == 0;
+    if (is_open && gt_mqtt_publish(request->mqtt, request->ask.req_topic, gt_span(message, n),
+                                   false, EXPIRY_S, &request->publish_id) == 0)
+        request_enter(request, REQUEST_WITHDRAWING);
+    else
+        request_fail(request);
+}
+
 static void request_on_response(struct request *request, const char *topic, struct gt_span payload)
 {
     int err = gt_ask_receive(&request->ask, topic, payload, time(NULL), &request->answer);
@@ -265,7 +283,8 @@ static void request_on_response(struct request *request, const char *topic, stru
         failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
                     "the answer is not proven to be %s's: its key is not pinned in %s",
                     request->settings.device, request->settings.identity->pins_path);
-        break;
+        request_withdraw(request);
+        return;
     default: return; /* not an answer to this question */
     }
     request_fail(request);
@@ -292,9 +311,8 @@ static void request_on_up(void *userdata)
 static void request_on_down(void *userdata, const char *why, unsigned retry_ms)
 {
     struct request *request = userdata;
-    if (request->state == REQUEST_DONE)
-        return;
-    broker_failure(request->settings.settings, why, &request->failure);
+    if (request->state < REQUEST_WITHDRAWING)
+        broker_failure(request->settings.settings, why, &request->failure);
     request_fail(request);
 }
 
@@ -312,7 +330,7 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
                                struct gt_span payload)
 {
     struct request *request = userdata;
-    if (request->state == REQUEST_DONE)
+    if (request->state >= REQUEST_WITHDRAWING)
         return;
     if (strcmp(topic, request->ask.state_topic) == 0)
         request_on_state(request, topic, payload);
@@ -323,6 +341,8 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
 static void request_on_published(void *userdata, int id, bool is_unheard)
 {
     struct request *request = userdata;
+    if (id == request->publish_id && request->state == REQUEST_WITHDRAWING)
+        request_fail(request);
     if (id != request->publish_id || !is_unheard)
         return;
     request->is_unheard = true;
@@ -332,8 +352,12 @@ static void request_on_published(void *userdata, int id, bool is_unheard)
 static void request_on_refused(void *userdata, int id, const char *why)
 {
     struct request *request = userdata;
-    if (request->state == REQUEST_DONE || id != request->publish_id)
+    if (id != request->publish_id)
         return;
+    if (request->state >= REQUEST_WITHDRAWING) {
+        request_fail(request);
+        return;
+    }
     failure_set(
         &request->failure, FAILURE_BROKER_REFUSED,
         "the broker must let this side write to .../d/+/req and read .../rsp/ and .../state",
@@ -353,6 +377,7 @@ static void request_on_deadline(struct ev_loop *loop, ev_timer *timer, int reven
         return;
     case REQUEST_LISTENING: request_ask(request); return;
     case REQUEST_ASKING: request_give_up(request); return;
+    case REQUEST_WITHDRAWING: request_fail(request); return;
     case REQUEST_DONE: break;
     }
     if (request->is_failed)

@@ -47,7 +47,7 @@ static struct {
 
     struct gt_mqtt *mqtt;
     struct gt_session_keys keys; /* as the device sees them */
-    unsigned n_questions, n_mqtts;
+    unsigned n_questions, n_mqtts, n_closes;
 } world;
 
 static struct ev_loop *loop;
@@ -159,6 +159,9 @@ static void device_hear(struct gt_incoming *in, struct gt_span payload)
             assert_int_equal(gt_responder_deny(responder, in, world.status), 0);
         return;
     case GT_VERDICT_CLOSE:
+        world.n_closes++;
+        if (!in->close.is_all)
+            assert_memory_equal(in->close.rid, world.keys.rid, GT_RID_SIZE);
         assert_int_equal(gt_responder_closed(responder, in, world.close_code, world.n_closed), 0);
         return;
     }
@@ -395,7 +398,13 @@ static void test_untrusted(void **state)
     uint8_t of_device[GT_KEY_SIZE];
     assert_int_equal(gt_key_device(&identity.key, DEVICE, of_device), 0);
     assert_int_equal(gt_responder_new(&device, of_device, NULL, 0, &responder), 0);
+    world.n_closes = 0;
     expect_failure("ssh", FAILURE_UNTRUSTED);
+    assert_int_equal(world.n_closes, 1); /* of what it agreed to */
+    world.status = GT_ACK_DENIED;
+    expect_failure("ssh", FAILURE_UNTRUSTED);
+    assert_int_equal(world.n_closes, 1);
+    world.status = GT_ACK_OK;
     identity.trust = before;
 }
 
