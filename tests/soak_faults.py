@@ -64,7 +64,10 @@ def can_upgrade():
 
 @fault("relay-upgrade", weight=3)
 def relay_upgrade(system, dice, side):
-    system.relay.send(signal.SIGUSR2)
+    relay = system.relay
+    n = relay.log().count("listening port=")
+    relay.send(signal.SIGUSR2)
+    relay.wait_for("listening port=", count=n + 1)
     return ""
 
 

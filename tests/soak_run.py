@@ -8,7 +8,7 @@ import time
 from harness import wait_until
 from invariants import DOCUMENTED, IS_SANITIZED, causes, program_of
 from soak_faults import FAULTS, SIDES, can_upgrade
-from soak_system import System
+from soak_system import Loaded
 
 MOVED = 64 << 10
 SETTLE = 5 if not IS_SANITIZED else 20
@@ -153,7 +153,7 @@ class Soak:
         if self.connects:
             print(f"{'a new tunnel':20} {len(self.connects):5} {statistics.median(self.connects):7.2f} s "
                   f"{max(self.connects):7.2f} s")
-        shorts = system.short_target
+        shorts = system.shorts
         print(f"\n{sum(map(len, self.recoveries.values()))} faults in {seconds / 60:.1f} min; "
               f"{system.bytes_carried() / 1e9:.2f} GB carried and compared, lost or mixed: {len(self.lost)}")
         print(f"short connections: {shorts.n_exact} exact, {shorts.n_loud} loud; echoes: {system.echo.n_echoes}, "
@@ -197,7 +197,7 @@ class Soak:
 
 def run(args, folder, dice):
     """Whether all was well."""
-    system = System(folder, args.seed, args.rate * 1e6)
+    system = Loaded(folder, args.seed, args.rate * 1e6)
     soak = Soak(args, system, dice)
     try:
         system.start()

@@ -32,19 +32,17 @@ def pss_kib(pid):
 
 
 class System:
-    """@rate: bytes a second of all streams together, both ways."""
+    """The programs, with what @services() of a subclass has behind the device."""
 
-    def __init__(self, folder, seed, rate):
+    def __init__(self, folder, seed):
         self.world = harness.World(folder)
         self.seed = seed
-        self.each = rate / (2 * N_STREAMS) / 2
         self.binary = self.world.folder / "bin" / "gotthard-agentd"
         self.binary.parent.mkdir()
         self.run_folder = self.world.folder / "run"
         self.run_folder.mkdir(mode=0o700)
         self.adopted = []  # workers of a listener that is gone
-        self.echo = None
-        self.n_loads = 0
+        self.tunnels = []
 
     # the parts
 
@@ -56,18 +54,17 @@ class System:
         self.operator_proxy = Proxy.before_relay(world, seed=self.seed + 1)
         self.device_proxy = Proxy.before_relay(world, seed=self.seed + 2)
         self.proxies = {"operator": self.operator_proxy, "device": self.device_proxy}
-        self.steady = [Steady(world, N_STREAMS, self.each, n * N_STREAMS) for n in range(2)]
-        self.typed = world.target(harness.echo)
-        self.short_target = Shorts(world, seed=self.seed)
-        services = {"one": self.steady[0].target, "two": self.steady[1].target, "echo": self.typed,
-                    "short": self.short_target.target}
+        self.ports = {"echo": world.target(harness.echo).port, **self.services()}
         self.config = world.config_folder(agentd="services = { " + " ".join(
-            f'{name} = "127.0.0.1:{target.port}";' for name, target in services.items()) + " };\n")
+            f'{name} = "127.0.0.1:{port}";' for name, port in self.ports.items()) + " };\n")
         self.replace_binary()
         self.start_agent()
-        self.bare = self.services()
-        self.tunnels = [self.connect("alice"), self.connect("bob")]
+        self.bare = self.descriptors()
         return self
+
+    def services(self):
+        """Ports of the device's own, by name."""
+        return {}
 
     def start_broker(self):
         self.broker = self.world.broker()
@@ -103,8 +100,8 @@ class System:
 
     def connect(self, name, **more):
         return self.world.connect(
-            DEVICE, "0:one", "0:two", "0:echo", "0:short", name=name, GOTTHARD_SERVER_HOST=self.operator_proxy.host,
-            GOTTHARD_MQTT_ENDPOINT=self.endpoint(), **more)
+            DEVICE, *[f"0:{service}" for service in self.ports], name=name,
+            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(), **more)
 
     def try_connect(self):
         """A third tunnel, used once: whether it could be had."""
@@ -123,17 +120,79 @@ class System:
             tunnel.kill()
             self.world.processes.remove(tunnel)
 
-    # the load
+    # the processes
+
+    def parties(self):
+        """What is ours, by a name that outlives a restart."""
+        found = {"relay": self.relay.pid, "agent": self.agent.pid}
+        found.update({f"worker {n + 1}": pid for n, pid in enumerate(self.workers())})
+        found.update({f"operator {n + 1}": t.pid for n, t in enumerate(self.tunnels)})
+        return found
+
+    def resources(self):
+        """Of each: descriptors (root only), KiB resident, KiB of its own and its share."""
+        return {name: (len(os.listdir(f"/proc/{pid}/fd")) if os.getuid() == 0 else 0, harness.rss_kib(pid),
+                       pss_kib(pid) if os.getuid() == 0 else 0)
+                for name, pid in self.parties().items()}
+
+    def descriptors(self):
+        """Descriptors of those who stay when the last tunnel is closed."""
+        return {name: len(os.listdir(f"/proc/{pid}/fd")) if os.getuid() == 0 else 0
+                for name, pid in (("relay", self.relay.pid), ("agent", self.agent.pid))}
+
+    def ran(self):
+        return {name: ran(pid) for name, pid in self.parties().items()}
+
+    def end(self):
+        """In order: each with its good status."""
+        for tunnel in self.tunnels:
+            assert tunnel.close_politely() == 0, (tunnel.name, tunnel.log()[-2000:])
+        wait_until(lambda: not self.workers(), "the device's workers ended", LIMIT)
+        wait_until(lambda: all(now <= self.bare[name] for name, now in self.descriptors().items()),
+                   f"no descriptor more than before the first tunnel, {self.bare}", LIMIT)
+        assert self.agent.stop() == 0
+        assert self.relay.stop() == 0
+
+    def close(self):
+        for pid in getattr(self, "adopted", []):
+            if is_alive(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.world.close()
+        for proxy in ("broker_proxy", "operator_proxy", "device_proxy"):
+            if hasattr(self, proxy):
+                getattr(self, proxy).close()
+
+
+class Loaded(System):
+    """Two tunnels of four streams each; who types has one in the first, short connections come and go in the second."""
+
+    def __init__(self, folder, seed, rate):
+        """@rate: bytes a second of all streams together, both ways."""
+        super().__init__(folder, seed)
+        each = rate / (2 * N_STREAMS) / 2
+        self.steady = [Steady(self.world, N_STREAMS, each, n * N_STREAMS) for n in range(2)]
+        self.shorts = Shorts(self.world, seed=seed)
+        self.echo = None
+        self.n_loads = 0
+
+    def services(self):
+        return {"one": self.steady[0].target.port, "two": self.steady[1].target.port, "short": self.shorts.target.port}
+
+    def start(self):
+        super().start()
+        self.tunnels = [self.connect("alice"), self.connect("bob")]
+        return self
 
     def load(self):
         self.n_loads += 1
         for number, steady in enumerate(self.steady):
             steady.start(self.tunnels[number], ("one", "two")[number])
         self.echo = Echo(self.tunnels[0].dial("echo"))
-        self.short_target.start(self.tunnels[1], "short")
+        self.shorts.start(self.tunnels[1], "short")
 
     def check(self):
-        for part in (*self.steady, self.echo, self.short_target):
+        for part in (*self.steady, self.echo, self.shorts):
             part.check()
         for tunnel in self.tunnels:
             assert tunnel.is_running(), f"{tunnel.name} ended with {tunnel.child.returncode}: {tunnel.log()[-2000:]}"
@@ -159,7 +218,7 @@ class System:
         return time.monotonic() - begun
 
     def end_load(self):
-        for part in (*self.steady, self.echo, self.short_target):
+        for part in (*self.steady, self.echo, self.shorts):
             part.end()
         first = self.tunnels[0]  # the other has short connections, which may end otherwise
         first.event("stream-ended", count=self.n_loads * (N_STREAMS + 1))
@@ -167,47 +226,4 @@ class System:
         assert not bad, bad
 
     def bytes_carried(self):
-        return sum(self.moved()) + self.short_target.n_bytes
-
-    # the processes
-
-    def parties(self):
-        """What is ours, by a name that outlives a restart."""
-        found = {"relay": self.relay.pid, "agent": self.agent.pid}
-        found.update({f"worker {n + 1}": pid for n, pid in enumerate(self.workers())})
-        found.update({f"operator {n + 1}": t.pid for n, t in enumerate(self.tunnels)})
-        return found
-
-    def resources(self):
-        """Of each: descriptors (root only), KiB resident, KiB of its own and its share."""
-        return {name: (len(os.listdir(f"/proc/{pid}/fd")) if os.getuid() == 0 else 0, harness.rss_kib(pid),
-                       pss_kib(pid) if os.getuid() == 0 else 0)
-                for name, pid in self.parties().items()}
-
-    def services(self):
-        """Descriptors of those who stay when the last tunnel is closed."""
-        return {name: len(os.listdir(f"/proc/{pid}/fd")) if os.getuid() == 0 else 0
-                for name, pid in (("relay", self.relay.pid), ("agent", self.agent.pid))}
-
-    def ran(self):
-        return {name: ran(pid) for name, pid in self.parties().items()}
-
-    def end(self):
-        """In order: each with its good status."""
-        for tunnel in self.tunnels:
-            assert tunnel.close_politely() == 0, (tunnel.name, tunnel.log()[-2000:])
-        wait_until(lambda: not self.workers(), "the device's workers ended", LIMIT)
-        wait_until(lambda: all(now <= self.bare[name] for name, now in self.services().items()),
-                   f"no descriptor more than before the first tunnel, {self.bare}", LIMIT)
-        assert self.agent.stop() == 0
-        assert self.relay.stop() == 0
-
-    def close(self):
-        for pid in getattr(self, "adopted", []):
-            if is_alive(pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self.world.close()
-        for proxy in ("broker_proxy", "operator_proxy", "device_proxy"):
-            if hasattr(self, proxy):
-                getattr(self, proxy).close()
+        return sum(self.moved()) + self.shorts.n_bytes
