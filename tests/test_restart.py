@@ -273,6 +273,30 @@ def test_the_whole_agent_is_killed_and_the_relay_does_not_know(apart):
     assert_told_of_restart(tunnel, sock, begun)
 
 
+def test_what_one_agent_could_not_say_the_next_one_does(apart):
+    """There was no way to the relay for as long as the first one lived."""
+    notes = {"STATE_DIRECTORY": records(apart), "GOTTHARD_AGENT_DATA_PORT": apart.target(echo).port,
+             "GOTTHARD_SERVER_HOST": apart.network.host}
+    assert apart.agent_process.stop() == 0
+    agent = apart.agent(**notes)
+    tunnel = apart.connect()
+    sock = open_stream(tunnel)
+    worker, = harness.children_of(agent.pid)
+    break_(apart.network)
+    kill(worker)
+    agent.wait_for("its process was killed")
+    assert agent.stop() == 0
+    agent = apart.agent(**notes)
+    agent.wait_for("did not live on")
+    assert agent.stop() == 0
+    assert tunnel.is_running()
+    mend(apart.network)
+    begun = time.monotonic()
+    apart.agent(**notes)
+    assert_told_of_restart(tunnel, sock, begun)
+    wait_until(lambda: not list(records(apart).iterdir()), "the record is gone")
+
+
 def test_an_adopted_worker_is_killed(noted):
     tunnel = noted.connect()
     sock = open_stream(tunnel)

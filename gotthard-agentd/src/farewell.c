@@ -26,6 +26,7 @@ struct farewell {
     struct target relay;
     char device[GT_NAME_MAX + 1];
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
+    char *record_at; /* owned, or NULL */
     bool was_killed;
     double give_up_at; /* by gt_clock() */
     struct gt_link *link;
@@ -38,6 +39,7 @@ static struct farewell *farewell_free(struct farewell *farewell)
     gt_list_unlink(&farewell->of_list);
     ev_timer_stop(farewell->loop, &farewell->due);
     gt_link_free(farewell->link);
+    free(farewell->record_at);
     gt_wipe(farewell, sizeof(*farewell));
     free(farewell);
     return NULL;
@@ -119,6 +121,8 @@ static void farewell_on_due(struct ev_loop *loop, ev_timer *watcher, int revents
 {
     struct farewell *farewell = watcher->data;
 
+    if (farewell->state == FAREWELL_SAID && farewell->record_at)
+        unlink(farewell->record_at);
     if (farewell->state == FAREWELL_SAID || farewell_say(farewell))
         farewell_free(farewell);
 }
@@ -135,6 +139,7 @@ int farewell_new(struct ev_loop *loop, const struct farewell_settings *settings,
     snprintf(farewell->device, sizeof(farewell->device), "%s", settings->device);
     memcpy(farewell->client_key, settings->client_key, GT_KEY_SIZE);
     memcpy(farewell->rid, settings->rid, GT_RID_SIZE);
+    farewell->record_at = settings->record_at ? strdup(settings->record_at) : NULL;
     farewell->was_killed = settings->was_killed;
     farewell->give_up_at = gt_clock() + settings->patience_ms / 1000.;
     ev_init(&farewell->due, farewell_on_due);

@@ -19,12 +19,13 @@ struct farewell_settings { /* copied */
     const char *device;
     const uint8_t *client_key; /* K_rc */
     const uint8_t *rid;
-    bool was_killed;      /* and not just unheard: he is told that the device restarted */
-    unsigned patience_ms; /* after it no operator waits any more */
+    const char *record_at; /* removed once it is said, or nobody waits any more; or NULL */
+    bool was_killed;       /* and not just unheard: he is told that the device restarted */
+    unsigned patience_ms;  /* after it no operator waits any more */
 };
 
 /* Begins, and is in @list until it frees itself; nobody waits for it. -ENOMEM. */
 int farewell_new(struct ev_loop *loop, const struct farewell_settings *settings,
                  struct gt_list *list) GT_MUST_CHECK;
-/* All of them, at once. */
+/* All of them, at once; what was not said is still recorded, for the listener that follows. */
 void farewell_free_all(struct gt_list *list);

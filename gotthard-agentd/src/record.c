@@ -162,11 +162,12 @@ static void scan_left(int fd, const char *path, const struct record_events *even
 {
     struct record record;
 
-    if (read_record(fd, &record) == 0) { /* else it was emptied, or never filled */
-        events->on_killed(userdata, &record);
-        record_deinit(&record);
+    if (read_record(fd, &record) != 0) { /* it was emptied, or never filled */
+        unlink(path);
+        return;
     }
-    unlink(path);
+    events->on_killed(userdata, &record, path);
+    record_deinit(&record);
 }
 
 static unsigned scan_file(const char *path, const struct record_events *events, void *userdata)

@@ -45,9 +45,10 @@ bool record_is_left(const char *path);
 struct record_events { /* @record is borrowed */
     /* A session whose process is alive; @pidfd is the callee's to close. */
     void (*on_alive)(void *userdata, const struct record *record, int pidfd, const char *path);
-    /* One whose process was killed, and said goodbye to nobody. */
-    void (*on_killed)(void *userdata, const struct record *record);
+    /* One whose process was killed, and said goodbye to nobody; the file stays, and is the callee's
+     * to remove. */
+    void (*on_killed)(void *userdata, const struct record *record, const char *path);
 };
-/* Looks at all records in @folder, and removes those of sessions that are over. Returns how many
- * are alive. */
+/* Looks at all records in @folder, and removes those of sessions that are over in order. Returns
+ * how many are alive. */
 unsigned record_scan(const char *folder, const struct record_events *events, void *userdata);

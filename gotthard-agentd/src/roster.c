@@ -42,20 +42,23 @@ static void roster_add(struct roster *roster, struct session *session)
     roster->n++;
 }
 
-/* Its operator would wait for it for as long as for a device without a network. */
+/* Its operator would wait for it for as long as for a device without a network. @path: of its
+ * record, which goes when he is told. */
 static void roster_say_farewell(struct roster *roster, const struct target *relay,
-                                const char *device, const uint8_t *rid, bool was_killed)
+                                const char *device, const uint8_t *rid, bool was_killed,
+                                const char *path)
 {
     struct farewell_settings settings = {
         .relay = relay,
         .device = device,
         .client_key = roster->setup->client_key,
         .rid = rid,
+        .record_at = path,
         .was_killed = was_killed,
         .patience_ms = (unsigned)roster->setup->settings->resume_window_ms,
     };
 
-    int r = relay->port ? farewell_new(roster->loop, &settings, &roster->farewells) : 0;
+    int r = farewell_new(roster->loop, &settings, &roster->farewells);
     if (r)
         gt_warn_errno(r, "device=%s an operator is not told that his session is over", device);
 }
@@ -64,9 +67,11 @@ static void roster_on_session_end(void *userdata, struct session *session)
 {
     struct roster *roster = userdata;
 
-    if (session->ending != SESSION_SAID_GOODBYE)
+    if (session->ending != SESSION_SAID_GOODBYE && session->relay.port) {
+        gt_cleanup(gt_free) char *path = gt_steal(&session->record_at);
         roster_say_farewell(roster, &session->relay, session->device, session->rid,
-                            session->ending == SESSION_WAS_KILLED);
+                            session->ending == SESSION_WAS_KILLED, path);
+    }
     if (roster->newborn == session)
         roster->newborn = NULL;
     gt_list_unlink(&session->link);
@@ -93,14 +98,17 @@ static void roster_on_record(void *userdata, const struct record *record, int pi
 }
 
 /* The listener and its workers were killed together, or the device lost its power. */
-static void roster_on_killed(void *userdata, const struct record *record)
+static void roster_on_killed(void *userdata, const struct record *record, const char *path)
 {
     char id[9];
 
     gt_text_hex(record->rid, 4, id);
     gt_info("session=%s device=%s operator=%s did not live on: its operator is told", id,
             record->device, record->operator_);
-    roster_say_farewell(userdata, &record->relay, record->device, record->rid, true);
+    if (record->relay.port)
+        roster_say_farewell(userdata, &record->relay, record->device, record->rid, true, path);
+    else
+        unlink(path);
 }
 
 void roster_adopt(struct roster *roster, const char *folder)

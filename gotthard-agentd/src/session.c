@@ -110,9 +110,9 @@ struct session *session_free(struct session *session)
 /* Careful: frees @session. */
 static void session_end(struct session *session)
 {
+    session->on_end(session->userdata, session);
     if (session->record_at)
         unlink(session->record_at);
-    session->on_end(session->userdata, session);
     session_free(session);
 }
 

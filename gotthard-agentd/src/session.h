@@ -51,7 +51,7 @@ struct session {
     int pidfd;       /* of an adopted one, which is no child of ours; else -1 */
     int pipe;        /* our end of the hand-over */
     int record;      /* until it is written */
-    char *record_at; /* owned; NULL: none is kept */
+    char *record_at; /* owned; NULL: none is kept. Who takes it in on_end keeps the file */
     ev_child child;
     ev_io ended; /* of the pidfd */
     ev_timer deadline;

@@ -179,9 +179,10 @@ static void on_record(void *userdata, const struct record *record, int pidfd, co
 
 static unsigned n_killed;
 
-static void on_killed(void *userdata, const struct record *record)
+static void on_killed(void *userdata, const struct record *record, const char *path)
 {
     n_killed++;
+    unlink(path);
     assert_int_equal(record->rid[0], 0xab);
     assert_string_equal(record->relay.host, "relay.example.org");
     assert_int_equal(record->relay.port, 7000);
