@@ -434,7 +434,7 @@ BODIES = {  # type: a right body (of a client's frames), or one of the right len
     0x01: struct.pack(">HHH", 1, 1, 2) + b"me", 0x02: bytes(30), 0x10: RID + struct.pack(">IHI", 1, 0, 0),
     0x11: RID + bytes(7), 0x12: RID + bytes(2), 0x20: RID + struct.pack(">II", 1, 1), 0x21: RID + bytes(58),
     0x22: RID + struct.pack(">IIHQQ", 1, 1, 0, 0, 0), 0x30: bytes(8), 0x31: bytes(8), 0x3e: bytes(8),
-    0x3f: struct.pack(">H", 0) + RID, 0x40: struct.pack(">H", 0) + RID,
+    0x3f: struct.pack(">H", 0) + RID, 0x40: struct.pack(">H", 0) + RID, 0x80: RID + struct.pack(">IIB", 1, 1, 0),
 }
 
 
@@ -459,12 +459,13 @@ def bad_frames():
         yield f"{kind:#x} flags", raw(kind, body, flags=1)
     yield "0x7f", raw(0x7F, b"")
     yield "0x00", raw(0, b"")
-    yield "unknown, too long", raw(0x80, bytes(1025))
-    yield "unknown, flags", raw(0x80, b"", flags=0x80)
+    yield "unknown, too long", raw(0x81, bytes(1025))
+    yield "unknown, flags", raw(0x81, b"", flags=0x80)
     yield "strings lie", raw(0x01, struct.pack(">HHH", 1, 1, 3) + b"me")
     yield "strings overlong", raw(0x01, struct.pack(">HHH", 1, 1, 65) + b"m" * 65)
     yield "NUL in a string", raw(0x01, struct.pack(">HHH", 1, 1, 2) + b"m\0")
     yield "open stream 0", raw(0x20, RID + struct.pack(">II", 0, 1))
+    yield "spare that is neither", raw(0x80, RID + struct.pack(">IIB", 1, 1, 2))
     yield "open attempt 0", raw(0x20, RID + struct.pack(">II", 1, 0))
 
 
@@ -538,9 +539,9 @@ def test_framing(world, relay):
     client.do("repeat 4000", raw(0x30, struct.pack(">Q", 9)).hex())
     for _ in range(4000):
         client.hear("pong", n=9)
-    for kind in (0x80, 0xFF):
+    for kind in (0x81, 0xFF):
         client.do("raw", (raw(kind, b"") + raw(kind, bytes(1024))).hex())
-    client.do("raw", raw(0x80, bytes(1000)).hex() * 15 + raw(0x30, struct.pack(">Q", 8)).hex())
+    client.do("raw", raw(0x81, bytes(1000)).hex() * 15 + raw(0x30, struct.pack(">Q", 8)).hex())
     client.hear("pong", n=8)
     assert client.is_quiet()
 
@@ -583,7 +584,7 @@ def test_flood_before_hello(world, relay_of):
     relay_of("frames = 10;")
     client = Client(world, "g1:o:alice", hello=False)
     client.hear("connected")
-    client.do("repeat 100", raw(0x80, bytes(1000)).hex())
+    client.do("repeat 100", raw(0x81, bytes(1000)).hex())
     client.do("rendezvous", secrets.token_hex(16), 1, 0, 0)
     client.hear("error", code=PROTOCOL)
 
@@ -714,6 +715,47 @@ def test_lifetime_and_idleness(world, relay_of):
         end.close()
     for client in (operator, device):
         client.hear("bye", code=EXPIRED, rid=rid)
+
+
+def test_a_spare_is_no_reason_to_keep_a_session(world, relay_of):
+    relay = relay_of('idle = "1500ms";')
+    operator, device, rid, port = pair_up(world)
+    held = joined(operator, device, rid, port, 1)
+    operator.do("spare", rid, 1, 1, 1)
+    operator.do("spare", rid, 77, 1, 1)  # of another stream, of another attempt: nothing
+    operator.do("spare", rid, 1, 9, 0)
+    assert operator.is_quiet()
+    operator.do("spare", rid, 1, 1, 0)  # bound: it is one
+    operator.is_quiet()
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 3, "longer than idle")
+    operator.do("spare", rid, 1, 1, 1)
+    for client in (operator, device):
+        client.hear("bye", code=EXPIRED, rid=rid)
+    for end in held:
+        never_a_byte(end)
+    relay.wait_for("ended operator=alice device=oli .* streams=0 ")
+
+
+def test_who_was_a_spare_is_forgotten_with_the_link(world, relay_of):
+    """What the operator said last may be lost: better a session too long than a stream cut."""
+    relay_of('idle = "1s";')
+    operator, device, rid, port = pair_up(world)
+    held = joined(operator, device, rid, port, 1)
+    operator.do("spare", rid, 1, 1, 1)
+    again = Client(world, "g1:o:alice")
+    again.register(rid, generation=2)
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 2.5, "longer than idle")
+    assert again.is_quiet()
+    held[0].sendall(b"x")
+    assert receive_exactly(held[1], 1) == b"x"
+
+
+def test_only_an_operator_has_spares(world, relay):
+    operator, device, rid, _ = pair_up(world)
+    device.do("spare", rid, 1, 1, 1)
+    assert is_thrown_out(device)
 
 
 def test_bye_ends_it_for_both(world, relay):

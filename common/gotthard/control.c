@@ -106,6 +106,12 @@ static void write_body(struct gt_writer *w, const struct gt_control_frame *frame
         gt_write_u16(w, frame->code);
         gt_write_bytes(w, frame->rid, sizeof(frame->rid));
         return;
+    case GT_CONTROL_SPARE:
+        gt_write_bytes(w, frame->rid, sizeof(frame->rid));
+        gt_write_u32(w, frame->spare.stream);
+        gt_write_u32(w, frame->spare.attempt);
+        gt_write_u8(w, frame->spare.is_spare);
+        return;
     }
 }
 
@@ -214,6 +220,12 @@ static void read_body(struct gt_reader *r, struct gt_control_frame *frame)
         frame->code = gt_read_u16(r);
         gt_read_into(r, frame->rid, sizeof(frame->rid));
         return;
+    case GT_CONTROL_SPARE:
+        gt_read_into(r, frame->rid, sizeof(frame->rid));
+        frame->spare.stream = read_ordinal(r);
+        frame->spare.attempt = read_ordinal(r);
+        frame->spare.is_spare = read_bool(r);
+        return;
     }
 }
 
@@ -232,7 +244,8 @@ static bool is_known(uint8_t type)
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
     case GT_CONTROL_BYE:
-    case GT_CONTROL_ERROR: return true;
+    case GT_CONTROL_ERROR:
+    case GT_CONTROL_SPARE: return true;
     }
     return false;
 }

@@ -29,6 +29,7 @@ enum gt_control_type {
     GT_CONTROL_RESTARTING = 0x3e,
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
+    GT_CONTROL_SPARE = 0x80, /* may be skipped by a relay that does not know it */
 };
 
 /* PEER's reason, BYE's and ERROR's and STREAM_END's code: one list, so that one table names them.
@@ -55,7 +56,7 @@ const char *gt_code_text(unsigned code);
 
 struct gt_control_frame {
     enum gt_control_type type;
-    uint8_t rid[GT_RID_SIZE]; /* of every type from RENDEZVOUS to STREAM_END, and BYE, ERROR */
+    uint8_t rid[GT_RID_SIZE]; /* of every type from RENDEZVOUS to STREAM_END; BYE, ERROR, SPARE */
     union {
         struct {
             uint16_t version_min, version_max;
@@ -96,6 +97,10 @@ struct gt_control_frame {
             uint32_t reconnect_in_ms, try_for_ms;
         } restarting;
         uint16_t code; /* BYE and ERROR */
+        struct {
+            uint32_t stream, attempt;
+            bool is_spare;
+        } spare;
     };
 };
 

@@ -210,6 +210,17 @@ int gt_link_open(struct gt_link *link, uint32_t stream, uint32_t attempt)
     return link_queue(link, &frame, OUT_SPARE);
 }
 
+int gt_link_spare(struct gt_link *link, uint32_t stream, uint32_t attempt, bool is_spare)
+{
+    if (link->state >= LINK_CLOSING)
+        return GT_LINK_E_OVER;
+    struct gt_control_frame frame = frame_of(link, GT_CONTROL_SPARE);
+    frame.spare.stream = stream;
+    frame.spare.attempt = attempt;
+    frame.spare.is_spare = is_spare;
+    return link_queue(link, &frame, OUT_SPARE);
+}
+
 int gt_link_stream_end(struct gt_link *link, uint32_t stream, uint32_t attempt, unsigned code,
                        uint64_t n_up, uint64_t n_down)
 {
@@ -301,7 +312,8 @@ static bool is_in_order(const struct gt_link *link, const struct gt_control_fram
     case GT_CONTROL_ERROR: return true;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
-    case GT_CONTROL_OPEN: return false;
+    case GT_CONTROL_OPEN:
+    case GT_CONTROL_SPARE: return false;
     }
     return false;
 }
@@ -349,7 +361,8 @@ static void link_on_frame(struct gt_link *link, struct gt_control_frame *frame)
     case GT_CONTROL_ERROR: link_on_verdict(link, frame); return;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
-    case GT_CONTROL_OPEN: return;
+    case GT_CONTROL_OPEN:
+    case GT_CONTROL_SPARE: return;
     }
 }
 

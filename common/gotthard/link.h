@@ -70,6 +70,9 @@ enum {
 /* Operator: asks for the ticket of a stream's attempt. May be called before SESSION (sent after
  * RENDEZVOUS). */
 int gt_link_open(struct gt_link *link, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;
+/* Operator: nobody uses this stream (any more): it is no reason to keep the session. */
+int gt_link_spare(struct gt_link *link, uint32_t stream, uint32_t attempt,
+                  bool is_spare) GT_MUST_CHECK;
 int gt_link_stream_end(struct gt_link *link, uint32_t stream, uint32_t attempt, unsigned code,
                        uint64_t n_up, uint64_t n_down) GT_MUST_CHECK;
 /* Queues BYE (code) for the session; on_down follows when it is sent, or 1 s later. */

@@ -49,6 +49,10 @@ static const struct {
      8},
     {{.type = GT_CONTROL_BYE, .rid = {8}, .code = GT_CODE_BYE}, 18},
     {{.type = GT_CONTROL_ERROR, .rid = {9}, .code = GT_CODE_NO_PORT}, 18},
+    {{.type = GT_CONTROL_SPARE,
+      .rid = {10},
+      .spare = {.stream = 3, .attempt = 1, .is_spare = true}},
+     25},
 };
 
 static void frames_go_round(void **state)
@@ -112,10 +116,10 @@ static void headers_are_judged_alone(void **state)
         {{0x30, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0x30, 1, 0, 8}, GT_CONTROL_E_BAD},
         {{0x30, 0x80, 0, 8}, GT_CONTROL_E_BAD},  {{0x00, 0, 0, 0}, GT_CONTROL_E_BAD},
         {{0x7f, 0, 0, 8}, GT_CONTROL_E_BAD},     {{0x03, 0, 0, 8}, GT_CONTROL_E_BAD},
-        {{0x80, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0xff, 0, 4, 0}, GT_CONTROL_E_SHORT},
-        {{0xff, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x80, 0, 0xff, 0xff}, GT_CONTROL_E_BAD},
-        {{0x01, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x80, 1, 0, 0}, GT_CONTROL_E_BAD},
-        {{0x80, 0, 0, 0}, GT_CONTROL_E_UNKNOWN}, {{0xff, 0, 0, 0}, GT_CONTROL_E_UNKNOWN},
+        {{0x81, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0xff, 0, 4, 0}, GT_CONTROL_E_SHORT},
+        {{0xff, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x81, 0, 0xff, 0xff}, GT_CONTROL_E_BAD},
+        {{0x01, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x81, 1, 0, 0}, GT_CONTROL_E_BAD},
+        {{0x81, 0, 0, 0}, GT_CONTROL_E_UNKNOWN}, {{0xff, 0, 0, 0}, GT_CONTROL_E_UNKNOWN},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         struct gt_control_frame back;

@@ -215,7 +215,7 @@ static void news_arrive_cut_anywhere(void **state)
         fake_frame(GT_CONTROL_PING),    fake_frame(GT_CONTROL_RESTARTING),
         fake_frame(GT_CONTROL_SESSION),
     };
-    static const uint8_t unknown[] = {0x80, 0, 0, 3, 'n', 'e', 'w'};
+    static const uint8_t unknown[] = {0x81, 0, 0, 3, 'n', 'e', 'w'};
     size_t n = sizeof unknown;
     memcpy(data, unknown, n);
     frames[0].peer.reason = GT_CODE_LOST;
@@ -645,7 +645,7 @@ static void what_is_no_frame_ends_it(void **state)
         {"\x30\0\0\x07"
          "1234567",
          11},
-        {"\x80\0\xff\xff", 4},
+        {"\x81\0\xff\xff", 4},
         {"GET / HTTP/1.1\r\n", 16},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {

@@ -247,6 +247,8 @@ void entry_register(struct entry *entry, struct member *member,
         return;
     }
     member_seat(member);
+    if (member->role == GT_ROLE_OPERATOR)
+        streams_unmark_all(&entry->session.streams); /* what it said last may be lost */
     if (ttl_ms)
         entry->session.expires_at = GT_MIN(entry->session.expires_at, now + ttl_ms);
     if (claim.replaced == member) {
@@ -265,6 +267,14 @@ static void entry_cancel(struct entry *entry, uint32_t stream, uint32_t attempt)
         gt_warn("session=%s lost a letter reason=\"no memory\"", entry->session.tag);
 }
 
+/* A spare that comes and goes is no sign of life. */
+static void entry_end_stream(struct entry *entry, struct stream *stream)
+{
+    if (!stream->is_spare)
+        entry->session.active_at = now_ms();
+    streams_end(&entry->session.streams, stream);
+}
+
 void entry_open(struct entry *entry, struct member *member, uint32_t stream, uint32_t attempt)
 {
     switch (streams_open(&entry->session.streams, stream, attempt)) {
@@ -280,6 +290,12 @@ void entry_open(struct entry *entry, struct member *member, uint32_t stream, uin
     entry_arm(entry);
 }
 
+void entry_spare(struct entry *entry, uint32_t stream, uint32_t attempt, bool is_spare)
+{
+    streams_mark(&entry->session.streams, stream, attempt, is_spare);
+    entry_arm(entry);
+}
+
 void entry_stream_end(struct entry *entry, struct member *member,
                       const struct gt_control_frame *frame)
 {
@@ -292,8 +308,7 @@ void entry_stream_end(struct entry *entry, struct member *member,
     entry_send(entry, entry_peer(entry, member), &copy);
     if (stream->state != STREAM_WAITING && stream->state != STREAM_TICKETED)
         return; /* its pair ends by itself, after the last byte, or has */
-    streams_end(&entry->session.streams, stream);
-    entry->session.active_at = now_ms();
+    entry_end_stream(entry, stream);
     entry_cancel(entry, number, attempt);
     entry_give_tickets(entry);
     entry_arm(entry);
@@ -336,11 +351,10 @@ static void entry_on_paired(struct entry *entry, struct stream *stream)
 /* The ends see for themselves how a joined stream ended; one that never joined they are told of. */
 static void entry_on_ended(struct entry *entry, struct stream *stream, const struct letter *letter)
 {
-    entry->n_streams += stream->state == STREAM_JOINED;
+    entry->n_streams += stream->state == STREAM_JOINED && !stream->is_spare;
     if (stream->state != STREAM_JOINED)
         entry_send_end_to_both(entry, letter->stream, letter->attempt, letter->code);
-    streams_end(&entry->session.streams, stream);
-    entry->session.active_at = now_ms();
+    entry_end_stream(entry, stream);
     entry_give_tickets(entry);
     entry_arm(entry);
 }
@@ -405,10 +419,10 @@ void entry_show(const struct entry *entry)
     const struct session *session = &entry->session;
 
     gt_info("status session=%s state=%s operator=%s%s device=%s%s port=%u plane=%u streams=%zu "
-            "tickets=%zu seconds=%llu",
+            "spares=%zu tickets=%zu seconds=%llu",
             session->tag, session_state_text(session->state), session->slots[0].name,
             session->slots[0].member ? "" : "(away)", session->slots[1].name,
             session->slots[1].member ? "" : "(away)", session->port, entry->plane->index,
-            session->streams.n_live, session->streams.n_tickets,
-            (unsigned long long)(now_ms() - session->born_at) / 1000);
+            session->streams.n_live - session->streams.n_spares, session->streams.n_spares,
+            session->streams.n_tickets, (unsigned long long)(now_ms() - session->born_at) / 1000);
 }

@@ -58,6 +58,8 @@ struct member *entry_member(struct entry *entry, enum gt_role role);
 void entry_register(struct entry *entry, struct member *member,
                     const struct gt_control_frame *frame);
 void entry_open(struct entry *entry, struct member *member, uint32_t stream, uint32_t attempt);
+/* Its operator says whether anybody uses this stream. */
+void entry_spare(struct entry *entry, uint32_t stream, uint32_t attempt, bool is_spare);
 void entry_stream_end(struct entry *entry, struct member *member,
                       const struct gt_control_frame *frame);
 /* @code: what it said with it. */

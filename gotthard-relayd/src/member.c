@@ -277,6 +277,7 @@ static void member_on_ready_frame(struct member *member, const struct gt_control
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_OPEN:
     case GT_CONTROL_STREAM_END:
+    case GT_CONTROL_SPARE:
     case GT_CONTROL_BYE: member->host->on_frame(member->host->userdata, member, frame); return;
     case GT_CONTROL_PING: member_on_ping(member, frame); return;
     case GT_CONTROL_PONG: return;

@@ -208,6 +208,17 @@ static void registry_on_open(struct registry *registry, struct member *member,
     entry_open(entry, member, frame->open.stream, frame->open.attempt);
 }
 
+static void registry_on_spare(struct registry *registry, struct member *member,
+                              const struct gt_control_frame *frame)
+{
+    struct entry *entry = registry_find_own(registry, member, frame->rid);
+
+    if (member->role != GT_ROLE_OPERATOR)
+        member_fail(member, GT_CODE_PROTOCOL, frame->rid, "SPARE by a device");
+    else if (entry)
+        entry_spare(entry, frame->spare.stream, frame->spare.attempt, frame->spare.is_spare);
+}
+
 static void registry_on_stream_end(struct registry *registry, struct member *member,
                                    const struct gt_control_frame *frame)
 {
@@ -249,6 +260,7 @@ void registry_on_frame(struct registry *registry, struct member *member,
     case GT_CONTROL_RENDEZVOUS: registry_on_rendezvous(registry, member, frame); return;
     case GT_CONTROL_OPEN: registry_on_open(registry, member, frame); return;
     case GT_CONTROL_STREAM_END: registry_on_stream_end(registry, member, frame); return;
+    case GT_CONTROL_SPARE: registry_on_spare(registry, member, frame); return;
     case GT_CONTROL_BYE: registry_on_bye(registry, member, frame); return;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_WELCOME:
@@ -361,7 +373,7 @@ bool registry_is_busy(const struct registry *registry)
     struct entry *entry, *next;
 
     HASH_ITER (by_serial, registry->by_serial, entry, next)
-        if (entry->session.streams.n_live)
+        if (entry->session.streams.n_live > entry->session.streams.n_spares)
             return true;
     return false;
 }

@@ -135,7 +135,9 @@ static uint64_t session_state_deadline(const struct session *session,
     case SESSION_EMPTY:
     case SESSION_HALF: return session->entered_at + limits->half_ms;
     case SESSION_PAIRED:
-        return session->streams.n_live ? NEVER : session->active_at + limits->idle_ms;
+        return session->streams.n_live > session->streams.n_spares
+                   ? NEVER
+                   : session->active_at + limits->idle_ms;
     case SESSION_GRACE: return session->entered_at + limits->grace_ms;
     case SESSION_GONE: return NEVER;
     }

@@ -22,10 +22,13 @@ static void stream_enter(struct streams *streams, struct stream *stream, enum st
     if (stream->state == STREAM_TICKETED)
         gt_wipe(stream->ticket.secret, sizeof(stream->ticket.secret));
     streams->n_live -= stream_is_live(stream);
+    streams->n_spares -= stream->is_spare;
     streams->n_tickets -= stream->state == STREAM_TICKETED;
     stream->state = state;
+    stream->is_spare &= stream_is_live(stream);
     stream->serial = ++streams->serial;
     streams->n_live += stream_is_live(stream);
+    streams->n_spares += stream->is_spare;
     streams->n_tickets += stream->state == STREAM_TICKETED;
 }
 
@@ -42,6 +45,13 @@ void streams_deinit(struct streams *streams)
         gt_wipe(streams->slots, streams->n_slots * sizeof(*streams->slots));
     free(streams->slots);
     streams->slots = NULL;
+}
+
+static void stream_mark(struct streams *streams, struct stream *stream, bool is_spare)
+{
+    streams->n_spares -= stream->is_spare;
+    stream->is_spare = is_spare;
+    streams->n_spares += stream->is_spare;
 }
 
 /* The slot that knows this stream, else a free one, else that of the stream that ended first. */
@@ -69,6 +79,7 @@ int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
         return STREAMS_E_FULL;
     if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)
         return STREAMS_E_ORDER;
+    stream_mark(streams, slot, false);
     stream_enter(streams, slot, STREAM_WAITING);
     slot->ticket = (struct gt_ticket){.stream = number, .attempt = attempt};
     slot->n_told = 0;
@@ -119,6 +130,20 @@ struct stream *streams_tell(struct streams *streams, uint32_t number, uint32_t a
         return slot;
     }
     return NULL;
+}
+
+void streams_mark(struct streams *streams, uint32_t number, uint32_t attempt, bool is_spare)
+{
+    struct stream *stream = streams_find(streams, number, attempt);
+
+    if (stream)
+        stream_mark(streams, stream, is_spare);
+}
+
+void streams_unmark_all(struct streams *streams)
+{
+    for (size_t i = 0; i < streams->n_slots; i++)
+        stream_mark(streams, &streams->slots[i], false);
 }
 
 void streams_join(struct streams *streams, struct stream *stream)

@@ -18,12 +18,14 @@ struct stream {
     struct gt_ticket ticket; /* stream and attempt always, the secret while TICKETED */
     uint64_t expires_at;     /* the ticket */
     unsigned n_told;         /* how often a side said that this attempt has ended */
+    bool is_spare;           /* nobody uses it yet: the operator says so */
 };
 
 struct streams {
     struct stream *slots;
     size_t n_slots, n_tickets_max;
     size_t n_live;    /* WAITING, TICKETED, JOINED */
+    size_t n_spares;  /* of those live */
     size_t n_tickets; /* TICKETED */
     uint64_t serial;
 };
@@ -47,5 +49,9 @@ void streams_give(struct streams *streams, struct stream *stream, const struct g
 struct stream *streams_find(struct streams *streams, uint32_t stream, uint32_t attempt);
 /* A side says that this attempt has ended, live or not. NULL: unknown, or each has said so. */
 struct stream *streams_tell(struct streams *streams, uint32_t stream, uint32_t attempt);
+/* Whether it is a spare, until its next attempt; no effect on what is not live. */
+void streams_mark(struct streams *streams, uint32_t stream, uint32_t attempt, bool is_spare);
+/* None is one, unless that is said again. */
+void streams_unmark_all(struct streams *streams);
 void streams_join(struct streams *streams, struct stream *stream);
 void streams_end(struct streams *streams, struct stream *stream);

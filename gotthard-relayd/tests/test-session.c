@@ -139,6 +139,10 @@ static void every_state_has_its_deadline(void **state)
     assert_int_equal(session_deadline(&session, &limits), 1801000);
     session.streams.n_live = 1; /* not idle */
     assert_true(session_deadline(&session, &limits) == NEVER);
+    session.streams.n_spares = 1; /* idle after all */
+    assert_int_equal(session_deadline(&session, &limits), 1801000);
+    session.streams.n_live = 2;
+    assert_true(session_deadline(&session, &limits) == NEVER);
     session.expires_at = 43201000;
     assert_int_equal(session_deadline(&session, &limits), 43201000);
     session.state = SESSION_GONE;

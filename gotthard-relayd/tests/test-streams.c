@@ -121,7 +121,7 @@ static void counts_follow_states(void **state)
     print_message("seed %u\n", seed);
     for (unsigned i = 0; i < 20000; i++) {
         struct stream *any = &streams.slots[rand_r(&seed) % 8];
-        switch (rand_r(&seed) % 4) {
+        switch (rand_r(&seed) % 5) {
         case 0:
             if (streams_open(&streams, 1 + (uint32_t)rand_r(&seed) % 12, ++attempt))
                 assert_int_equal(streams.n_live, 8);
@@ -135,13 +135,22 @@ static void counts_follow_states(void **state)
             if (any->state != STREAM_FREE)
                 streams_end(&streams, any);
             break;
+        case 4:
+            if (rand_r(&seed) % 100)
+                streams_mark(&streams, any->ticket.stream, any->ticket.attempt, rand_r(&seed) % 2);
+            else
+                streams_unmark_all(&streams);
+            break;
         }
-        size_t n_live = 0, n_tickets = 0;
+        size_t n_live = 0, n_spares = 0, n_tickets = 0;
         for (size_t k = 0; k < 8; k++) {
             n_live +=
                 streams.slots[k].state != STREAM_FREE && streams.slots[k].state != STREAM_ENDED;
             n_tickets += streams.slots[k].state == STREAM_TICKETED;
+            n_spares += streams.slots[k].is_spare;
         }
+        assert_int_equal(streams.n_spares, n_spares);
+        assert_true(n_spares <= n_live);
         assert_int_equal(streams.n_live, n_live);
         assert_int_equal(streams.n_tickets, n_tickets);
         assert_in_range(n_tickets, 0, 3);
