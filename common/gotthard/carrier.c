@@ -61,6 +61,7 @@ struct gt_carrier {
     ev_tstamp heard;         /* when, by gt_clock() */
     ev_tstamp doubted;       /* since when; 0: it is not */
     ev_tstamp quiet, silent; /* after how long */
+    double pace;             /* a factor to both */
 
     uint8_t join[GT_JOIN_SIZE];
     uint8_t reply[GT_JOIN_REPLY_SIZE];
@@ -216,6 +217,13 @@ void gt_carrier_close(struct gt_carrier *carrier)
     }
 }
 
+void gt_carrier_pace(struct gt_carrier *carrier, double factor)
+{
+    carrier->pace = factor;
+    if (carrier->state == CARRIER_READY)
+        carrier_arm(carrier, carrier->quiet * factor);
+}
+
 /* What still comes is for nobody but for the goodbye; closing with it unread would send a reset
  * after our last words. */
 static void carrier_discard(struct gt_carrier *carrier)
@@ -271,7 +279,7 @@ static void carrier_shake_hands(struct gt_carrier *carrier)
     gt_wipe(&carrier->psk, sizeof(carrier->psk));
     carrier->heard = gt_clock();
     carrier_enter(carrier, CARRIER_READY);
-    carrier_arm(carrier, carrier->quiet);
+    carrier_arm(carrier, carrier->quiet * carrier->pace);
     carrier_watch(carrier);
     carrier->events->on_ready(carrier->userdata);
     if (carrier->state == CARRIER_READY && gt_tls_has_pending(carrier->tls))
@@ -375,7 +383,7 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
 /* Until it is lost for being silent. */
 static ev_tstamp carrier_left(const struct gt_carrier *carrier)
 {
-    ev_tstamp left = carrier->heard + carrier->silent - gt_clock();
+    ev_tstamp left = carrier->heard + carrier->silent * carrier->pace - gt_clock();
     if (carrier->doubted > 0)
         left = GT_MIN(left, carrier->doubted + PROOF_S - gt_clock());
     return left;
@@ -396,8 +404,9 @@ static void carrier_on_quiet(struct gt_carrier *carrier)
         carrier_lose(carrier, states[CARRIER_READY].expired);
         return;
     }
-    bool is_quiet = silence >= carrier->quiet;
-    ev_tstamp pause = is_quiet ? carrier->quiet : carrier->quiet - silence;
+    ev_tstamp quiet = carrier->quiet * carrier->pace;
+    bool is_quiet = silence >= quiet;
+    ev_tstamp pause = is_quiet ? quiet : quiet - silence;
     carrier_arm(carrier, GT_MIN(pause, left));
     if (is_quiet)
         carrier->events->on_quiet(carrier->userdata);
@@ -415,6 +424,11 @@ static void carrier_doubt(struct gt_carrier *carrier, bool has_slept)
         carrier->heard = carrier->doubted; /* asleep nobody hears */
     carrier_arm(carrier, GT_MAX(carrier_left(carrier), 0.));
     carrier->events->on_quiet(carrier->userdata);
+}
+
+void gt_carrier_prove(struct gt_carrier *carrier)
+{
+    carrier_doubt(carrier, false);
 }
 
 void gt_carrier_check(struct gt_carrier *carrier, bool has_slept)
@@ -484,6 +498,7 @@ int gt_carrier_new(const struct gt_carrier_settings *settings, const struct gt_a
     carrier->context = settings->tls;
     carrier->quiet = settings->quiet_s > 0 ? settings->quiet_s : GT_CARRIER_QUIET;
     carrier->silent = settings->silent_s > 0 ? settings->silent_s : GT_CARRIER_SILENT;
+    carrier->pace = 1;
     carrier->fd = -1;
     ev_init(&carrier->reader, carrier_on_readable);
     ev_init(&carrier->writer, carrier_on_writable);

@@ -56,6 +56,10 @@ void gt_carrier_close(struct gt_carrier *carrier);
 /* The network has changed under it, or this machine has slept (@has_slept): a carrier whose way is
  * gone is lost; one that may be has 5 s to bring a sign of life (on_quiet comes from inside). */
 void gt_carrier_check(struct gt_carrier *carrier, bool has_slept);
+/* What is about to be sent must not be lost on a way that is gone: as above, in doubt or not. */
+void gt_carrier_prove(struct gt_carrier *carrier);
+/* Its heartbeat from now on: @factor times as slow as the settings say. */
+void gt_carrier_pace(struct gt_carrier *carrier, double factor);
 
 /* Up to @n bytes; 0: no more now. */
 size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);

@@ -149,8 +149,9 @@ static bool conduit_is_wanting(const struct gt_conduit *conduit)
 static bool conduit_is_resumable(const struct gt_conduit *conduit)
 {
     bool is_tried_out = !conduit->up_attempt && conduit->backoff.n_tries >= GT_CONDUIT_TRIES;
-    return conduit->settings.resume_s > 0 && !is_tried_out && conduit_is_wanting(conduit) &&
-           gt_clock() < conduit->give_up_at;
+    bool is_spare = conduit->settings.role == GT_ROLE_OPERATOR && gt_conduit_is_spare(conduit);
+    return conduit->settings.resume_s > 0 && !is_tried_out && !is_spare &&
+           conduit_is_wanting(conduit) && gt_clock() < conduit->give_up_at;
 }
 
 /* The device's part in that: to say what it misses. An attempt that never was up has deadlines on
@@ -195,6 +196,7 @@ static void conduit_ask(struct gt_conduit *conduit)
         !conduit->stream.service[0])
         return;
     conduit->local.state = GT_LOCAL_ASKED;
+    gt_carrier_pace(conduit->carrier, 1);
     conduit->events->on_service(conduit, conduit->userdata, conduit->stream.service);
 }
 
@@ -216,6 +218,8 @@ static void conduit_on_greeted(struct gt_conduit *conduit)
     conduit->up_attempt = conduit->attempt;
     conduit->backoff = (struct gt_backoff){0};
     conduit_enter(conduit, CONDUIT_UP);
+    if (gt_conduit_is_spare(conduit))
+        gt_carrier_pace(conduit->carrier, GT_CONDUIT_SPARE_PACE);
     conduit->events->on_up(conduit, conduit->userdata);
 }
 
@@ -384,11 +388,26 @@ void gt_conduit_serve(struct gt_conduit *conduit, int fd)
     conduit_wake(conduit);
 }
 
+/* A spare that was idle may have lost its way long ago, in a NAT that forgot it: whoever waits for
+ * its first bytes must not wait until the heartbeat notices. */
 void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service)
 {
-    if (!gt_stream_is_over(&conduit->stream))
-        gt_stream_bind(&conduit->stream, service);
-    gt_conduit_serve(conduit, fd);
+    if (gt_stream_is_over(&conduit->stream)) {
+        gt_sock_reset(fd);
+        return;
+    }
+    gt_stream_bind(&conduit->stream, service);
+    gt_local_open(&conduit->local, fd);
+    if (gt_stream_wants_local(&conduit->stream))
+        gt_local_read(&conduit->local);
+    if (conduit->state == CONDUIT_UP) {
+        gt_carrier_pace(conduit->carrier, 1);
+        gt_carrier_prove(conduit->carrier);
+    } else {
+        conduit_begin_to_wait(conduit);
+    }
+    conduit_emit(conduit);
+    conduit_wake(conduit);
 }
 
 void gt_conduit_refuse(struct gt_conduit *conduit, enum gt_rst code)
@@ -485,6 +504,22 @@ uint32_t gt_conduit_attempt(const struct gt_conduit *conduit)
 const char *gt_conduit_service(const struct gt_conduit *conduit)
 {
     return conduit->stream.service;
+}
+
+bool gt_conduit_is_spare(const struct gt_conduit *conduit)
+{
+    return !conduit->stream.service[0];
+}
+
+bool gt_conduit_is_bindable(const struct gt_conduit *conduit)
+{
+    return conduit->settings.role == GT_ROLE_OPERATOR && gt_conduit_is_spare(conduit) &&
+           !gt_stream_is_over(&conduit->stream) && conduit->state <= CONDUIT_UP;
+}
+
+bool gt_conduit_is_up(const struct gt_conduit *conduit)
+{
+    return conduit->state == CONDUIT_UP;
 }
 
 bool gt_conduit_is_carried(const struct gt_conduit *conduit)

@@ -9,6 +9,11 @@
  * device's waits for it. After resume_s without a carrier it breaks. A stream that is over is kept
  * in the same way for a peer that may not know: until its goodbye is heard, or for resume_s.
  *
+ * A spare is a stream without a service yet: joined, handshaken and idle, so that a local
+ * connection finds its way open (BIND). One that loses its carrier is not worth another; once it is
+ * bound it is a stream like any other, whether the peer heard of that before a cut or hears it
+ * after.
+ *
  * The way of the bytes: recv() from the local socket into the stream's tx ring; frames from there,
  * 16 KiB at a time, into TLS's output buffer; one send() for many records. The other way likewise.
  * Each wake-up moves at most GT_CONDUIT_BUDGET bytes, so that many conduits share one loop fairly.
@@ -54,6 +59,9 @@ struct gt_conduit_events {
 
 enum { GT_CONDUIT_E_STALE = 1 /* a ticket of another stream, of an old attempt, or too late */ };
 #define GT_CONDUIT_TRIES 3 /* of a stream that never was up */
+#define GT_CONDUIT_SPARE_PACE                                          \
+    (5. / 3) /* how much slower the heart of a spare beats: 25 s, 75 s \
+              */
 
 /*
  * @local_fd: operator, takes, also on failure; -1 with @service "" for a spare; device: -1 and
@@ -66,7 +74,8 @@ int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, 
  * carrier. E_STALE, -ENOMEM. */
 int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
                      const struct gt_ticket *ticket) GT_MUST_CHECK;
-/* Operator: gives a spare its socket (takes @fd) and its service. */
+/* Operator: gives a spare its socket (takes @fd) and its service. What can be read from the socket
+ * already goes out in the same write. */
 void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service);
 /* Device: the target is connected (takes @fd), or could not be. */
 void gt_conduit_serve(struct gt_conduit *conduit, int fd);
@@ -86,6 +95,11 @@ struct gt_conduit *gt_conduit_free(struct gt_conduit *conduit);
 uint32_t gt_conduit_number(const struct gt_conduit *conduit);
 /* The last one: asked for, or carried. */
 uint32_t gt_conduit_attempt(const struct gt_conduit *conduit);
+/* Has it no service? On the device: or none yet. */
+bool gt_conduit_is_spare(const struct gt_conduit *conduit);
+/* Operator: may it be bound; is it up already? */
+bool gt_conduit_is_bindable(const struct gt_conduit *conduit);
+bool gt_conduit_is_up(const struct gt_conduit *conduit);
 /* Does a carrier carry it now, if only its last words? */
 bool gt_conduit_is_carried(const struct gt_conduit *conduit);
 const char *gt_conduit_service(const struct gt_conduit *conduit);

@@ -2,7 +2,7 @@
 /*
  * One table by number. Whether a stream's end comes through its carrier or must be believed from
  * the relay is the one thing to know of each (enum entry_state). Must never forget a stream that
- * had its conduit without on_end, but in deinit.
+ * had its conduit without on_end, but in deinit; of a spare nobody wants to know.
  */
 #include "gotthard/streams.h"
 
@@ -11,6 +11,8 @@
 #include <uthash.h>
 
 #include "gotthard/log.h"
+
+#define UNBOUND_MAX 16 /* on the device: twice what an operator may want, for those he lost */
 
 enum entry_state {
     ENTRY_OPENING, /* no carrier was up yet: the relay alone can tell that it never will be */
@@ -49,18 +51,29 @@ static void entry_tell_end(const struct streams_entry *entry, enum gt_rst code)
     if (gt_link_stream_end(streams->link, entry->number, attempt,
                            code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_BYE, n_up, n_down))
         gt_debug("stream=%u its end was not told to the relay", entry->number);
-    streams->events.on_end(streams->userdata, gt_conduit_service(entry->conduit), entry->number,
-                           code, n_up, n_down);
+    if (!gt_conduit_is_spare(entry->conduit))
+        streams->events.on_end(streams->userdata, gt_conduit_service(entry->conduit), entry->number,
+                               code, n_up, n_down);
 }
 
 static void entry_on_end(struct gt_conduit *conduit, void *userdata, enum gt_rst code)
 {
     struct streams_entry *entry = userdata;
     struct gt_streams *streams = entry->streams;
+    bool is_spare = gt_conduit_is_spare(conduit);
     entry_tell_end(entry, code);
     entry_forget(entry); /* the conduit frees itself */
+    if (is_spare)
+        streams->events.on_spare_end(streams, code);
     if (!streams->entries)
         streams->events.on_empty(streams);
+}
+
+/* Operator: whether it is a spare, for the relay, which may skip that. False: it was not told. */
+static bool entry_tell_spare(const struct streams_entry *entry, bool is_spare)
+{
+    return gt_link_spare(entry->streams->link, entry->number, gt_conduit_attempt(entry->conduit),
+                         is_spare) == 0;
 }
 
 static void entry_on_ticket_due(struct gt_conduit *conduit, void *userdata, uint32_t attempt)
@@ -68,7 +81,8 @@ static void entry_on_ticket_due(struct gt_conduit *conduit, void *userdata, uint
     const struct streams_entry *entry = userdata;
     if (entry->streams->is_held)
         return; /* all are asked for after it */
-    if (gt_link_open(entry->streams->link, entry->number, attempt))
+    if (gt_link_open(entry->streams->link, entry->number, attempt) ||
+        (gt_conduit_is_spare(conduit) && !entry_tell_spare(entry, true)))
         gt_debug("stream=%u its ticket will be asked for again", entry->number);
 }
 
@@ -87,10 +101,33 @@ static void entry_on_service(struct gt_conduit *conduit, void *userdata, const c
     entry->streams->events.on_service(entry->streams->userdata, conduit, service);
 }
 
+/* Device: does it wait for a service, and not for its operator's first word? */
+static bool is_unbound(const struct streams_entry *entry)
+{
+    return entry->state != ENTRY_OPENING && gt_conduit_is_spare(entry->conduit);
+}
+
+/* Device: of too many that wait for a service, those the operator has lost go first. */
+static void streams_limit_unbound(struct gt_streams *streams, struct gt_conduit *newest)
+{
+    struct streams_entry *oldest = NULL;
+    unsigned n = 0;
+    for (struct streams_entry *at = streams->entries; at; at = at->hh.next) {
+        n += is_unbound(at);
+        if (is_unbound(at) && !gt_conduit_is_carried(at->conduit) &&
+            (!oldest || at->number < oldest->number))
+            oldest = at;
+    }
+    if (n > UNBOUND_MAX)
+        gt_conduit_break(oldest ? oldest->conduit : newest, GT_RST_DENIED);
+}
+
 static void entry_on_up(struct gt_conduit *conduit, void *userdata)
 {
     struct streams_entry *entry = userdata;
     entry->state = ENTRY_CARRIED;
+    if (entry->streams->conduits.role == GT_ROLE_DEVICE && gt_conduit_is_spare(conduit))
+        streams_limit_unbound(entry->streams, conduit);
 }
 
 /* Takes @local_fd, also on failure. */
@@ -133,7 +170,38 @@ int gt_streams_open(struct gt_streams *streams, int local_fd, const char *servic
         gt_sock_reset(local_fd);
         return GT_STREAMS_E_FULL;
     }
-    return entry_new(streams, ++streams->last, local_fd, service, &entry);
+    streams->opened = ++streams->last;
+    return entry_new(streams, streams->last, local_fd, service, &entry);
+}
+
+int gt_streams_open_spare(struct gt_streams *streams)
+{
+    struct streams_entry *entry;
+    if (!gt_streams_has_room(streams, 0))
+        return GT_STREAMS_E_FULL;
+    return entry_new(streams, ++streams->last, -1, "", &entry);
+}
+
+/* The best spare: one that is up, and of those the newest, whose way was seen open last. */
+static struct streams_entry *streams_spare(const struct gt_streams *streams)
+{
+    struct streams_entry *best = NULL;
+    for (struct streams_entry *at = streams->entries; at; at = at->hh.next)
+        if (gt_conduit_is_bindable(at->conduit) &&
+            (!best || gt_conduit_is_up(at->conduit) >= gt_conduit_is_up(best->conduit)))
+            best = at;
+    return best;
+}
+
+/* While the link is away the relay cannot be told, and would take it for a spare for ever. */
+bool gt_streams_bind(struct gt_streams *streams, int local_fd, const char *service)
+{
+    struct streams_entry *entry = streams->is_held ? NULL : streams_spare(streams);
+    if (!entry || !entry_tell_spare(entry, false))
+        return false;
+    streams->opened = entry->number;
+    gt_conduit_bind(entry->conduit, local_fd, service);
+    return true;
 }
 
 /* Device: room for one more? The operator opens a stream as soon as one of his has ended, which may
@@ -213,8 +281,12 @@ void gt_streams_check(struct gt_streams *streams, bool has_slept)
 
 void gt_streams_resume(struct gt_streams *streams)
 {
-    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next) {
         gt_conduit_resume(entry->conduit);
+        /* A relay forgets who was one when the link changes: the mistake that costs nothing. */
+        if (gt_conduit_is_bindable(entry->conduit) && !entry_tell_spare(entry, true))
+            gt_debug("stream=%u keeps the session", entry->number);
+    }
 }
 
 static enum gt_rst rst_of(enum gt_down cause)
@@ -236,7 +308,12 @@ void gt_streams_break(struct gt_streams *streams, enum gt_down cause)
 {
     struct streams_entry *entry, *next;
     HASH_ITER (hh, streams->entries, entry, next)
-        gt_conduit_break(entry->conduit, rst_of(cause));
+        if (!gt_conduit_is_spare(entry->conduit)) {
+            gt_conduit_break(entry->conduit, rst_of(cause));
+        } else {
+            gt_conduit_free(entry->conduit);
+            entry_forget(entry);
+        }
 }
 
 void gt_streams_drop(struct gt_streams *streams)
@@ -249,9 +326,35 @@ void gt_streams_drop(struct gt_streams *streams)
     }
 }
 
+unsigned gt_streams_n_spares(const struct gt_streams *streams)
+{
+    unsigned n = 0;
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        n += gt_conduit_is_spare(entry->conduit);
+    return n;
+}
+
+unsigned gt_streams_n_ready(const struct gt_streams *streams)
+{
+    unsigned n = 0;
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        n += gt_conduit_is_bindable(entry->conduit) && gt_conduit_is_up(entry->conduit);
+    return n;
+}
+
+bool gt_streams_has_room(const struct gt_streams *streams, unsigned n)
+{
+    return HASH_COUNT(streams->entries) + n < streams->max;
+}
+
 unsigned gt_streams_count(const struct gt_streams *streams)
 {
-    return HASH_COUNT(streams->entries);
+    return HASH_COUNT(streams->entries) - gt_streams_n_spares(streams);
+}
+
+bool gt_streams_is_empty(const struct gt_streams *streams)
+{
+    return !streams->entries;
 }
 
 bool gt_streams_is_carried(const struct gt_streams *streams)

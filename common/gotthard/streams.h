@@ -14,10 +14,11 @@ struct gt_streams;
 struct gt_streams_events {
     /* Device: answer with gt_conduit_serve or gt_conduit_refuse. */
     void (*on_service)(void *userdata, struct gt_conduit *conduit, const char *service);
-    /* A stream is over, and is forgotten after this returns. The relay is told. */
+    /* A stream is over, and is forgotten after this returns. The relay is told. Not of spares. */
     void (*on_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                    uint64_t n_up, uint64_t n_down);
-    /* That was the last one: for the whole that @streams is a part of. */
+    /* For the whole that @streams is a part of: a spare is over; that was the last one of all. */
+    void (*on_spare_end)(struct gt_streams *streams, enum gt_rst code);
     void (*on_empty)(struct gt_streams *streams);
 };
 
@@ -26,7 +27,8 @@ struct gt_streams {
     struct gt_streams_events events;
     void *userdata;
     unsigned max;
-    uint32_t last; /* the greatest number seen or given */
+    uint32_t last;   /* the greatest number seen or given */
+    uint32_t opened; /* the number of the last one that _open or _bind was called for */
     struct streams_entry *entries;
     uint8_t session_key[GT_KEY_SIZE];
     struct gt_link *link; /* the tunnel's */
@@ -50,6 +52,16 @@ enum { GT_STREAMS_E_FULL = 1 };
 
 /* Operator: a new one for @local_fd (takes, also on failure). E_FULL, -ENOMEM. */
 int gt_streams_open(struct gt_streams *streams, int local_fd, const char *service) GT_MUST_CHECK;
+/* Operator: one for whoever comes next. E_FULL, -ENOMEM. */
+int gt_streams_open_spare(struct gt_streams *streams) GT_MUST_CHECK;
+/* Operator: gives @local_fd (takes, if true) to a spare; one that is up rather than one that is on
+ * its way. False: there is none. */
+bool gt_streams_bind(struct gt_streams *streams, int local_fd, const char *service);
+/* On the device: those without a service yet. Ready: those of the operator's that are up. */
+unsigned gt_streams_n_spares(const struct gt_streams *streams);
+unsigned gt_streams_n_ready(const struct gt_streams *streams);
+/* Is there room for one more, with @n to be left after it? */
+bool gt_streams_has_room(const struct gt_streams *streams, unsigned n);
 /* A ticket is there; on the device, the first of a stream makes it, or the operator is told why it
  * must not. */
 void gt_streams_carry(struct gt_streams *streams, const struct gt_addr *relay,
@@ -61,11 +73,13 @@ void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t a
 void gt_streams_check(struct gt_streams *streams, bool has_slept);
 /* There is a way to the relay again: those that were parked need not wait any longer. */
 void gt_streams_resume(struct gt_streams *streams);
-/* Breaks all; each on_end comes from a later turn of the loop. */
+/* Breaks all; each on_end comes from a later turn of the loop. Spares go without a word. */
 void gt_streams_break(struct gt_streams *streams, enum gt_down cause);
 /* Forgets all at once, each after its on_end; without on_empty. */
 void gt_streams_drop(struct gt_streams *streams);
 
+/* Those with a service: all but spares. */
 unsigned gt_streams_count(const struct gt_streams *streams);
+bool gt_streams_is_empty(const struct gt_streams *streams);
 /* Is any of them carried now? */
 bool gt_streams_is_carried(const struct gt_streams *streams);

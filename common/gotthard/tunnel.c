@@ -17,6 +17,7 @@
 #include "gotthard/log.h"
 #include "gotthard/netwatch.h"
 #include "gotthard/redial.h"
+#include "gotthard/spares.h"
 #include "gotthard/streams.h"
 #include "gotthard/way.h"
 
@@ -67,6 +68,7 @@ struct gt_tunnel {
     struct gt_addr relay; /* where data connections go */
     struct gt_streams streams;
     struct gt_netwatch netwatch;
+    struct gt_spares spares;
     ev_timer deadline, lifetime;
 
     enum gt_down cause; /* from ENDING on: what the caller will be told */
@@ -101,6 +103,10 @@ static void tunnel_enter(struct gt_tunnel *tunnel, enum tunnel_state state)
     tunnel->state = state;
     gt_streams_hold(&tunnel->streams, state > TUNNEL_UP);
     if (state == TUNNEL_UP)
+        gt_spares_begin(&tunnel->spares);
+    else if (state > TUNNEL_UP)
+        gt_spares_rest(&tunnel->spares);
+    if (state == TUNNEL_UP)
         gt_redial_rest(&tunnel->redial);
     else if (has_been_up(state))
         gt_redial_begin(&tunnel->redial);
@@ -128,7 +134,7 @@ static void tunnel_end(struct gt_tunnel *tunnel, enum gt_down cause, enum gt_cod
     snprintf(tunnel->why, sizeof tunnel->why, "%s", why);
     tunnel_enter(tunnel, TUNNEL_ENDING);
     gt_streams_break(&tunnel->streams, cause);
-    if (gt_streams_count(&tunnel->streams) == 0)
+    if (gt_streams_is_empty(&tunnel->streams))
         tunnel_set_deadline(tunnel, 0);
 }
 
@@ -141,6 +147,25 @@ static void tunnel_down(struct gt_tunnel *tunnel)
 }
 
 /* --- what the streams say --------------------------------------------------------------------- */
+
+static void tunnel_on_spare_end(struct gt_streams *streams, enum gt_rst code)
+{
+    gt_spares_on_end(&gt_container_of(streams, struct gt_tunnel, streams)->spares, code);
+}
+
+static void tunnel_on_stream_over(void *userdata, const char *service, uint32_t stream,
+                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
+{
+    struct gt_tunnel *tunnel = userdata;
+    gt_spares_on_room(&tunnel->spares);
+    tunnel->events.on_stream_end(tunnel->userdata, service, stream, code, n_up, n_down);
+}
+
+static void tunnel_on_service(void *userdata, struct gt_conduit *conduit, const char *service)
+{
+    struct gt_tunnel *tunnel = userdata;
+    tunnel->events.on_service(tunnel->userdata, conduit, service);
+}
 
 static void tunnel_on_empty(struct gt_streams *streams)
 {
@@ -423,7 +448,7 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service)
         gt_sock_reset(local_fd);
         return GT_TUNNEL_E_OVER;
     }
-    int r = gt_streams_open(&tunnel->streams, local_fd, service);
+    int r = gt_spares_open(&tunnel->spares, local_fd, service);
     return r == GT_STREAMS_E_FULL ? GT_TUNNEL_E_FULL : r;
 }
 
@@ -434,12 +459,17 @@ void gt_tunnel_close(struct gt_tunnel *tunnel)
 
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel)
 {
-    return tunnel->streams.last;
+    return tunnel->streams.opened;
 }
 
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel)
 {
     return gt_streams_count(&tunnel->streams);
+}
+
+unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel)
+{
+    return gt_streams_n_ready(&tunnel->streams);
 }
 
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
@@ -450,8 +480,9 @@ bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
 static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)
 {
     const struct gt_streams_events events = {
-        .on_service = tunnel->events.on_service,
-        .on_end = tunnel->events.on_stream_end,
+        .on_service = tunnel_on_service,
+        .on_end = tunnel_on_stream_over,
+        .on_spare_end = tunnel_on_spare_end,
         .on_empty = tunnel_on_empty,
     };
     const struct gt_conduit_settings conduits = {
@@ -461,8 +492,9 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
         .ring_size = settings->ring_size,
         .resume_s = tunnel->redial.window,
     };
-    return gt_streams_init(&tunnel->streams, &conduits, settings->max_streams, &events,
-                           tunnel->userdata);
+    gt_spares_init(&tunnel->spares, tunnel->loop, &tunnel->streams,
+                   tunnel->role == GT_ROLE_OPERATOR ? settings->n_spares : 0);
+    return gt_streams_init(&tunnel->streams, &conduits, settings->max_streams, &events, tunnel);
 }
 
 static void tunnel_init(struct gt_tunnel *tunnel, struct ev_loop *loop,
@@ -506,6 +538,7 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
         return r;
     }
     *ret = tunnel;
+    gt_spares_begin(&tunnel->spares); /* asked for with RENDEZVOUS: ready when the tunnel is up */
     return 0;
 }
 
@@ -514,6 +547,7 @@ struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel)
     if (!tunnel)
         return NULL;
     gt_netwatch_stop(&tunnel->netwatch);
+    gt_spares_deinit(&tunnel->spares);
     gt_streams_deinit(&tunnel->streams);
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
     ev_timer_stop(tunnel->loop, &tunnel->lifetime);

@@ -28,6 +28,7 @@ struct gt_tunnel_settings { /* strings and keys copied */
     const uint8_t *rid;
     uint32_t lifetime_s; /* the session is closed after it; 0: the relay's own cap */
     unsigned max_streams;
+    unsigned n_spares; /* operator: streams kept ready, at most GT_SPARES_MAX; see spares.h */
     size_t ring_size;
     unsigned peer_timeout_ms;  /* how long the other side may take to come at first; 0: 30 s */
     unsigned resume_window_ms; /* how long the link, the other side, or a stream's carrier may be
@@ -67,7 +68,10 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service) 
 /* Says goodbye: streams are broken, BYE is sent (over one more link, if there is none now);
  * on_down(GT_DOWN_CLOSED) follows within 2 s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
-/* The number of the newest stream, as on_stream_end will tell it; 0: none yet. */
+/* The number of the stream opened last, as on_stream_end will tell it; 0: none yet. */
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel);
+/* Without spares, which are no business of the caller's. */
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
+/* How many spares are up: each takes a local connection at once. */
+unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
