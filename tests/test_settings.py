@@ -48,7 +48,7 @@ SAMPLES = {
         "limits.dial_timeout": "7s",
     },
     "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "client.lifetime": "7min",
-            "client.answer_timeout": "7s"},
+            "client.answer_timeout": "7s", "client.spares": "3"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 

@@ -55,7 +55,7 @@ def test_server(fleet):
 @effect("cli", "server.single_port")
 @pytest.mark.parametrize("is_single", ["true", "false"])
 def test_single_port(fleet, is_single):
-    tunnel = fleet.connect(**configured(fleet, f"server = {{ single_port = {is_single}; }};"))
+    tunnel = fleet.connect(**configured(fleet, f"server = {{ single_port = {is_single}; }};"), GOTTHARD_SPARES=0)
     with tunnel.dial() as sock:
         assert harness.receive_exactly(sock, 6) == b"<oli!>"
         port = int(fleet.agent_process.wait_for(r"up: relay=\S+ port=(\d+)")[1])
@@ -113,6 +113,15 @@ def stopped(process):
     os.kill(process.pid, signal.SIGSTOP)
     yield
     os.kill(process.pid, signal.SIGCONT)
+
+
+@effect("cli", "client.spares")
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_spares(fleet, n):
+    """Streams that are there before anybody needs them: two connections at the relay's port for each."""
+    fleet.connect(**configured(fleet, f"client = {{ spares = {n}; }};"))
+    port = int(fleet.agent_process.wait_for(r"up: relay=\S+ port=(\d+)")[1])
+    wait_until(lambda: n_connections_at(port) == 2 * n, f"{n} spares are joined")
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ static const struct gt_config_item items[] = {
      "4444", 0, 65535, NULL, "The local port of a tunnel; 0 is any free one."},
     {"client.lifetime", "GOTTHARD_CLIENT_LIFETIME", "lifetime", GT_CONFIG_DURATION, AT(lifetime_ms),
      "12h", SECOND, 7 * 24 * HOUR, NULL, "A tunnel closes by itself after this time."},
+    {"client.spares", "GOTTHARD_SPARES", "spares", GT_CONFIG_NUMBER, AT(n_spares), "1", 0, 8, NULL,
+     "Streams kept open for the next local connections; 0 where every byte is paid for."},
     {"client.answer_timeout", "GOTTHARD_CLIENT_ANSWER_TIMEOUT", "answer-timeout",
      GT_CONFIG_DURATION, AT(answer_timeout_ms), "20s", SECOND, 60 * SECOND, NULL,
      "How long a device that is said to be online may take to answer a question."},

@@ -23,7 +23,7 @@ struct settings {
 
     char *client_name;
     uint64_t client_port; /* 0: any free one */
-    uint64_t lifetime_ms, answer_timeout_ms;
+    uint64_t lifetime_ms, answer_timeout_ms, n_spares;
 
     char *trust_policy, *trust_pins;
 
