@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: ISC
+"""What is run: groups of candidates and the figures taken of each, interleaved (A B C A B C).
+
+A figure that could not be taken is a sentence in `failures`, and the run goes on.
+"""
+
+import itertools
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+import candidates
+import harness
+import measures
+from faultproxy import Proxy
+from harness import wait_until
+
+
+class Plan:
+    """How long to look at what."""
+
+    def __init__(self, is_quick=False, rounds=None):
+        self.rounds = rounds or (3 if is_quick else 5)
+        self.seconds = 0.25 if is_quick else 0.4
+        self.streams = (1, 8) if is_quick else (1, 8, 64)
+        self.held = (1000,) if is_quick else (1000, 5000)
+        self.idle_seconds = 2 if is_quick else 4
+        self.round_trips = (50,) if is_quick else (50, 150)
+        self.wan_rounds = 1 if is_quick else 2
+        self.wan_seconds = 2 if is_quick else 4
+        self.ping_seconds = 16 if is_quick else 31
+
+
+class Results:
+    def __init__(self):
+        self.values = {}  # group: {candidate: {figure: [value a round]}}
+        self.failures = {}  # group: {candidate: [sentence]}
+        self.lock = threading.Lock()
+
+    def add(self, group, name, figures):
+        with self.lock:
+            of_candidate = self.values.setdefault(group, {}).setdefault(name, {})
+            for figure, value in figures.items():
+                of_candidate.setdefault(figure, []).append(value)
+
+    def fail(self, group, name, why):
+        with self.lock:
+            known = self.failures.setdefault(group, {}).setdefault(name, [])
+            sentence = " ".join(str(why).split())[:300]
+            if sentence not in known:
+                known.append(sentence)
+
+    def take(self, group, candidate, step):
+        """@step(candidate): the figures, or a sentence why not."""
+        try:
+            self.add(group, candidate.name, step(candidate))
+        except (measures.Failed, AssertionError, OSError, ValueError) as error:
+            self.fail(group, candidate.name, error)
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+class Stage:
+    """Candidates that have started, those that could, before one target, or (@is_apart) a target each, to be measured
+    at once. Everything is gone afterwards."""
+
+    def __init__(self, results, group, classes, is_apart=False):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-bench-"))
+        self.targets = [measures.Target(self.folder / f"target-{n}") for n in range(len(classes) if is_apart else 1)]
+        self.candidates = []
+        for number, cls in enumerate(classes):
+            candidate = cls(self.folder / str(number), self.targets[number % len(self.targets)])
+            self.candidates.append(candidate)
+            try:
+                candidate.start()
+                candidate.is_up = True
+            except (AssertionError, OSError, ValueError, candidates.machine.Unavailable) as error:
+                candidate.is_up = False
+                results.fail(group, candidate.name, error)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for candidate in self.candidates:
+            candidate.close()
+        for target in self.targets:
+            target.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def up(self):
+        return [c for c in self.candidates if c.is_up]
+
+
+def _interleave(results, group, stage, rounds, steps):
+    for number in range(rounds):
+        for step, candidate in itertools.product(steps, stage.up()):
+            results.take(group, candidate, step)
+        say(f"{group}: round {number + 1} of {rounds}")
+
+
+def run_relay(results, plan, classes):
+    with Stage(results, "relay", classes) as stage:
+        _interleave(results, "relay", stage, plan.rounds,
+                    [lambda c, n=n: measures.throughput(c, "down", n, plan.seconds) for n in plan.streams] +
+                    [lambda c: measures.echo(c, plan.seconds)])
+    with Stage(results, "relay", [c for c in classes if c.hops]) as stage:
+        _interleave(results, "relay", stage, 1, [lambda c: measures.idle(c, 1000, plan.idle_seconds)])
+
+
+def run_tunnel(results, plan, classes, wanted=("tunnel", "latency", "connections")):
+    """Three groups with the same candidates, which start once."""
+    steps = {
+        "tunnel": [lambda c, way=way, n=n: measures.throughput(c, way, n, plan.seconds)
+                   for way in ("down", "up") for n in plan.streams],
+        "latency": [lambda c: measures.echo(c, plan.seconds), lambda c: measures.echo_beside_bulk(c, plan.seconds)],
+        "connections": [lambda c, n=n: measures.connections(c, n, plan.seconds) for n in (1, 8)],
+    }
+    with Stage(results, wanted[0], classes) as stage:
+        for group in wanted:
+            _interleave(results, group, stage, plan.rounds, steps[group])
+
+
+# --- idle -----------------------------------------------------------------------------------------
+
+
+class FiveTunnels(candidates.Gotthard):
+    n_tunnels, held_by_one = 5, 1000
+
+    def turn_to(self, number):
+        self.port = self.tunnels[number].port()
+
+
+class Agent(candidates.Gotthard):
+    """An agent that nobody asks for anything, and the proxy that counts what it says to the broker."""
+
+    name, n_tunnels = "gotthard-agentd, idle", 0
+    keepalive = 5
+
+    def start(self):
+        self.world.broker()
+        self.proxy = Proxy.before_port(self.world.broker_port)
+        self.agent = self.world.agent(GOTTHARD_MQTT_ENDPOINT=f"localhost:{self.proxy.port}",
+                                      GOTTHARD_MQTT_KEEPALIVE=f"{self.keepalive}s", GOTTHARD_AGENT_HOST_KEYS="")
+        self.roots = [self.agent]
+
+    def close(self):
+        super().close()
+        self.proxy.close()
+
+    def n_bytes(self):
+        return sum(c["up"] + c["down"] for c in self.proxy.connections())
+
+
+HEADERS = 3 * (20 + 20 + 12)  # of IP and TCP with timestamps: the ping, its answer, and the ACK of that
+
+
+def _idle_agent(candidate, seconds):
+    """Its keep-alive is short here; a day at 15 min is computed from what one ping costs."""
+    time.sleep(2 * candidate.keepalive)  # what belongs to the start is over
+    before, wakeups, begin = candidate.n_bytes(), measures.n_wakeups(candidate), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - begin
+    n_pings = round(took / candidate.keepalive)
+    a_ping = (candidate.n_bytes() - before) / n_pings
+    return {
+        "PSS KiB": measures.pss_kib(candidate),
+        "descriptors": measures.n_descriptors(candidate),
+        f"wake-ups/s at {candidate.keepalive} s keep-alive": (measures.n_wakeups(candidate) - wakeups) / took,
+        "payload bytes/ping": a_ping,
+        "KB/day at 15 min keep-alive": 96 * (a_ping + HEADERS) / 1000,
+    }
+
+
+def run_idle(results, plan, classes):
+    for cls in classes:
+        with Stage(results, "idle", [FiveTunnels if cls is candidates.Gotthard else cls]) as stage:
+            for n in plan.held:
+                for candidate in stage.up():
+                    if n <= candidate.most_streams:
+                        results.take("idle", candidate, lambda c, n=n: measures.idle(c, n, plan.idle_seconds))
+        say(f"idle: {cls.name}")
+    if candidates.Gotthard in classes:
+        with Stage(results, "idle agent", [Agent]) as stage:
+            for candidate in stage.up():
+                results.take("idle agent", candidate, lambda c: _idle_agent(c, plan.ping_seconds))
+
+
+# --- a slow network -------------------------------------------------------------------------------
+
+
+def _cold_connect(candidate):
+    begin = time.monotonic()
+    tunnel = candidate.tunnel(wait=False)
+    wait_until(lambda: '"up"' in tunnel.out() or not tunnel.is_running(), "up", step=0.002)
+    took = time.monotonic() - begin
+    tunnel.close_politely()
+    return {"cold connect ms": 1000 * took}
+
+
+def _wan_figures(results, group, candidate, seconds):
+    if isinstance(candidate, candidates.Gotthard):
+        results.take(group, candidate, _cold_connect)
+
+    def connect(c):
+        return {"new connection p50 ms": measures.connections(c, 1, seconds)["first byte p50 us"] / 1000}
+
+    def bulk(c, way):
+        figure = measures.throughput(c, way, 1, seconds, warm_up=1)
+        return {f"Mbit/s {way}": 1000 * figure[f"Gbit/s {way} 1"]}
+
+    def echo(c):
+        return {"echo p50 ms": measures.echo(c, seconds / 2)["echo p50 us"] / 1000}
+
+    for step in (connect, echo, lambda c: bulk(c, "down"), lambda c: bulk(c, "up")):
+        results.take(group, candidate, step)
+
+
+def run_wan(results, plan, classes):
+    """All candidates at once: at 10 Mbit/s the machine has nothing to do."""
+    for round_trip in plan.round_trips:
+        group = f"wan {round_trip} ms"
+        candidates.Slow.one_way_ms, candidates.Slow.bits = round_trip / 4, 10_000_000
+        with Stage(results, group, classes, is_apart=True) as stage:
+            for number in range(plan.wan_rounds):
+                harness.in_threads(*[lambda c=c: _wan_figures(results, group, c, plan.wan_seconds) for c in stage.up()])
+                say(f"{group}: round {number + 1} of {plan.wan_rounds}")
+
+
+IDLE = (candidates.Gotthard, candidates.HaproxyTls, candidates.NginxTls, candidates.Stunnel, candidates.Ssh,
+        candidates.RatholeNoise, candidates.FrpTls, candidates.Chisel)
+GROUPS = ("relay", "tunnel", "latency", "connections", "idle", "wan")
+
+
+def run(results, plan, wanted, is_wanted):
+    """@wanted: names of groups; @is_wanted(class): whether a candidate is in the run."""
+
+    def those(classes):
+        return [c for c in classes if is_wanted(c)]
+
+    together = tuple(g for g in ("tunnel", "latency", "connections") if g in wanted)
+    if "relay" in wanted:
+        run_relay(results, plan, those(candidates.RELAYS))
+    if together:
+        run_tunnel(results, plan, those(candidates.TUNNELS), together)
+    if "idle" in wanted:
+        run_idle(results, plan, those(IDLE))
+    if "wan" in wanted:
+        run_wan(results, plan, those(candidates.SLOW))

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: ISC
+"""What is measured of a candidate, and how: one function for each figure.
+
+The load and the target are two C programs, the same for every candidate (load.c, target.c). CPU, memory, descriptors and
+wake-ups are the kernel's own figures of the processes that carry the bytes, and of all that descend from them.
+"""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import threading
+import time
+
+import harness
+from harness import wait_until
+
+TICK = os.sysconf("SC_CLK_TCK")
+LIMIT = 30  # no single measure takes longer, whatever a peer does
+
+
+class Failed(Exception):
+    """One sentence: why there is no figure."""
+
+
+class Target:
+    """What stands behind every candidate of a group."""
+
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = harness.free_ports(1)
+        self.socket, self.counters = folder / "target.sock", folder / "counters"
+        self.child = subprocess.Popen([TOOLS / "target", str(self.port), self.counters, self.socket],
+                                      stdin=subprocess.PIPE)
+        wait_until(lambda: harness.is_listening(self.port), "the target listens")
+
+    def close(self):
+        self.child.stdin.close()
+        self.child.wait(LIMIT)
+
+
+TOOLS = harness.BUILD / "tests" / "benchmark"
+
+
+class Load:
+    """One run of load.c: its lines as they come, and its end by its standard input."""
+
+    def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, is_second=False):
+        argv = [TOOLS / "load", what, *candidate.load(is_second), "-n", n, "-c", candidate.target.counters]
+        for option, value in (("-t", seconds), ("-w", warm_up)):
+            argv += [option, value] if value is not None else []
+        environment = getattr(candidate, "load_environment", lambda: None)()
+        self.child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True, env=environment)
+        # A peer that answers nothing more must not stop the run.
+        self.timer = threading.Timer(LIMIT + (seconds or 0) + (warm_up or 0), self.child.kill)
+        self.timer.start()
+
+    def line(self, wanted):
+        """The numbers of the next line, which has to begin with @wanted."""
+        word, *numbers = self.child.stdout.readline().split() or [""]
+        if word != wanted:
+            self.child.kill()
+            raise Failed(self.child.stderr.read().strip()[-120:] or "no answer")
+        return [float(x) for x in numbers]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.child.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(LIMIT)
+        self.timer.cancel()
+        self.child.kill()
+        self.child.wait()
+        self.child.stdout.close()
+        self.child.stderr.close()
+
+
+# --- what the kernel says -------------------------------------------------------------------------
+
+
+def tree(candidate):
+    """Every process of a candidate that carries bytes."""
+    found, todo = [], [p.pid for p in candidate.roots]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        with contextlib.suppress(OSError):
+            todo += harness.children_of(pid)
+    return found
+
+
+def cpu(candidate):
+    """{pid: seconds}"""
+    seconds = {}
+    for pid in tree(candidate):
+        with contextlib.suppress(OSError):
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            seconds[pid] = (int(fields[11]) + int(fields[12])) / TICK
+    return seconds
+
+
+def cpu_between(before, after):
+    return sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
+
+
+def _sum_of(candidate, name, key):
+    total = 0
+    for pid in tree(candidate):
+        with contextlib.suppress(FileNotFoundError):
+            for line in pathlib.Path(f"/proc/{pid}/{name}").read_text().splitlines():
+                if line.startswith(key):
+                    total += int(line.split()[1])
+    return total
+
+
+def pss_kib(candidate):
+    return _sum_of(candidate, "smaps_rollup", "Pss:")
+
+
+def n_descriptors(candidate):
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in tree(candidate))
+
+
+def n_wakeups(candidate):
+    """Times that a thread went to sleep of its own will: each was woken for it."""
+    total = 0
+    for pid in tree(candidate):
+        with contextlib.suppress(OSError):
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                text = (task / "status").read_text()
+                total += int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return total
+
+
+def slab_kib():
+    """The kernel's own memory, of everybody: sockets are in it."""
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1])
+    return 0
+
+
+# --- figures: a dictionary each -------------------------------------------------------------------
+
+
+def throughput(candidate, way, n, seconds, warm_up=None):
+    with Load(candidate, way, n, seconds, warm_up) as load:
+        load.line("begin")
+        before, begin = cpu(candidate), time.monotonic()
+        n_bytes, took = load.line("end")
+        after, end = cpu(candidate), time.monotonic()
+    gbytes = n_bytes / 1e9
+    if not gbytes:
+        raise Failed("not a byte arrived")
+    figures = {f"Gbit/s {way} {n}": gbytes * 8 / took}
+    if candidate.roots:
+        # What was read of the processes covers a moment more than what was counted.
+        figures[f"CPU s/GB {way} {n}"] = cpu_between(before, after) * took / (end - begin) / gbytes
+    return figures
+
+
+def echo(candidate, seconds, label="echo", warm_up=None):
+    with Load(candidate, "echo", 1, seconds, warm_up) as load:
+        _, p50, p99 = load.line("end")
+    return {f"{label} p50 us": p50, f"{label} p99 us": p99}
+
+
+def echo_beside_bulk(candidate, seconds):
+    with Load(candidate, "down", 1, 0, is_second=True) as bulk:
+        bulk.line("begin")
+        return echo(candidate, seconds, "echo beside bulk")
+
+
+def connections(candidate, n, seconds):
+    with Load(candidate, "connect", n, seconds) as load:
+        rate, p50, p99 = load.line("end")
+    return {f"connections/s {n}": rate, **({"first byte p50 us": p50, "first byte p99 us": p99} if n == 1 else {})}
+
+
+def idle(candidate, n, seconds):
+    """What @n idle streams cost over none, of every process together."""
+    before, begin = (pss_kib(candidate), n_descriptors(candidate), slab_kib()), time.monotonic()
+    with contextlib.ExitStack() as loads:
+        for number, first in enumerate(range(0, n, candidate.held_by_one)):
+            candidate.turn_to(number)
+            part = min(n - first, candidate.held_by_one)
+            loads.enter_context(Load(candidate, "hold", part)).line("held")
+        took = time.monotonic() - begin
+        time.sleep(seconds / 2)  # what the last ones left to do
+        figures = {
+            f"PSS KiB/stream {n}": (pss_kib(candidate) - before[0]) / n,
+            f"descriptors/stream {n}": (n_descriptors(candidate) - before[1]) / n,
+            f"slab KiB/stream {n}": (slab_kib() - before[2]) / n,
+            f"opened/s {n}": n / took,
+        }
+        wakeups, seconds_of_cpu, begin = n_wakeups(candidate), cpu(candidate), time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - begin
+        figures[f"wake-ups/s {n}"] = (n_wakeups(candidate) - wakeups) / took
+        figures[f"CPU % {n}"] = 100 * cpu_between(seconds_of_cpu, cpu(candidate)) / took
+    return figures

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: ISC
+"""The results as a table for people (Markdown), for programs (JSON), and as pictures (SVG, by gnuplot).
+
+Each figure is the median of its rounds with half of their range as its spread; what counts are the ratios within one run. The
+bars are those that the project has set itself.
+"""
+
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+
+import candidates
+import machine
+
+CLASSES = {c.name: c for c in (*candidates.RELAYS, *candidates.TUNNELS)}
+LOWER_IS_BETTER = re.compile(r"CPU|us$|ms$|PSS|slab|descriptors|wake-ups|KB/day|bytes")
+
+
+def median(results, group, name, figure):
+    values = results.values.get(group, {}).get(name, {}).get(figure)
+    return statistics.median(values) if values else None
+
+
+def figures_of(results, group):
+    found = []
+    for figures in results.values.get(group, {}).values():
+        found += [f for f in figures if f not in found]
+    return found
+
+
+def _number(value):
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _cell(values):
+    if not values:
+        return "-"
+    middle = statistics.median(values)
+    if len(values) < 2 or not middle:
+        return _number(middle)
+    return f"{_number(middle)} ±{50 * (max(values) - min(values)) / abs(middle):.0f}%"
+
+
+def _table(head, rows):
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["--:"] * (len(head) - 1)) + "|",
+                      *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+# --- the bars -------------------------------------------------------------------------------------
+
+
+def _others(results, group, is_wanted):
+    return [name for name in results.values.get(group, {})
+            if name in CLASSES and not CLASSES[name].is_ours and is_wanted(CLASSES[name])]
+
+
+def _best(results, group, figure, is_wanted=lambda c: c.is_encrypted):
+    """The best of the others, and its name."""
+    found = [(median(results, group, name, figure), name) for name in _others(results, group, is_wanted)]
+    found = [pair for pair in found if pair[0]]
+    return (min if LOWER_IS_BETTER.search(figure) else max)(found, default=(None, None))
+
+
+def _compared(results, group, ours, figure, others=None, limit=1.0):
+    """One bar: our figure in relation to that of @others (a candidate's name, or None: the best encrypted one)."""
+    mine = median(results, group, ours, figure)
+    value, name = (median(results, group, others, figure), others) if isinstance(others, str) else \
+        _best(results, group, figure, others or (lambda c: c.is_encrypted))
+    if not mine or not value:
+        return None
+    ratio, is_less = mine / value, bool(LOWER_IS_BETTER.search(figure))
+    return {"what": f"{group}: {figure}, against {name}", "ratio": ratio, "bar": f"{'≤' if is_less else '≥'} {limit:g} x",
+            "holds": ratio <= limit if is_less else ratio >= limit}
+
+
+def _absolute(results, group, name, figure, limit):
+    value = median(results, group, name, figure)
+    return value is not None and {"what": f"{name}: {figure}", "ratio": value, "bar": f"≤ {limit:g}", "holds": value <= limit}
+
+
+def bars(results):
+    relay, ours, splice = "gotthard-relayd", "Gotthard", "haproxy, splice forced"
+    ways = [f"{way} {n}" for way in ("down", "up") for n in (1, 8, 64)]
+    few = [way for way in ways if not way.endswith("64")]
+    rows = []
+    rows += [_compared(results, "relay", relay, f"Gbit/s down {n}", splice, 1.3) for n in (1, 8)]
+    rows += [_compared(results, "relay", relay, f"CPU s/GB down {n}", splice, 0.6) for n in (1, 8)]
+    rows += [_absolute(results, "relay", relay, "PSS KiB/stream 1000", 1),
+             _absolute(results, "relay", relay, "descriptors/stream 1000", 2.02)]
+    rows += [_compared(results, "tunnel", ours, f"Gbit/s {way}", None, 1.5) for way in few]
+    rows += [_compared(results, "tunnel", ours, f"Gbit/s {way}", "ssh -R, default cipher", 2) for way in few]
+    rows += [_compared(results, "tunnel", ours, f"CPU s/GB {way}", None, 0.75) for way in ways]
+    rows += [_compared(results, "tunnel", ours, f"Gbit/s {way}", "rathole, plain", 0.75) for way in ways]
+    rows += [_compared(results, "tunnel", ours, f"Gbit/s {way}", lambda c: c.peer in ("frp", "chisel"), 1) for way in ways]
+    rows += [_compared(results, "latency", ours, "echo p50 us", lambda c: c.is_encrypted and c.hops == 3, 1.15)]
+    beside, alone = (median(results, "latency", ours, f"{what} p99 us") for what in ("echo beside bulk", "echo"))
+    if beside and alone:
+        rows.append({"what": "latency: our echo p99 beside bulk, against our own idle", "ratio": beside / alone, "bar": "≤ 2 x",
+                     "holds": beside <= 2 * alone})
+    rows += [_compared(results, "connections", ours, f"connections/s {n}", None, 2) for n in (1, 8)]
+    agent = "gotthard-agentd, idle"
+    rows += [_absolute(results, "idle agent", agent, "PSS KiB", 4096)]
+    rows += [_absolute(results, "idle agent", agent, figure, 1)
+             for figure in figures_of(results, "idle agent") if figure.startswith("wake-ups")]
+    sessions = results.values.get("scale", {}).get("sessions")
+    if sessions:
+        # The relay's share of the kernel's memory is not known, its ends' being on the same machine: about half.
+        value = sessions["PSS KiB each"][0] + sessions["slab KiB each, all ends"][0] / 2
+        rows.append({"what": "scale: KiB a session, of the process and half of what the kernel took for all ends", "ratio": value,
+                     "bar": "≤ 20", "holds": value <= 20})
+    return [row for row in rows if row]
+
+
+# --- Markdown and JSON ----------------------------------------------------------------------------
+
+NOTES = {
+    "relay": "The relay alone, without anything at its ends. CPU is the relay's.",
+    "tunnel": "From the operator's program to the target and back, through every process. CPU is that of all of them together; hops "
+              "are those processes.",
+    "latency": "64 bytes there and back; beside bulk: while another session (of ours) or connection (of the others) is full.",
+    "connections": "Connect, 64 bytes there and back, close: one after another, and 8 at once.",
+    "idle": "What each idle stream adds, of all processes together. Slab is the kernel's, of everybody on this machine: load and "
+            "target are in it.",
+    "idle agent": "Nobody asks it for anything. The day is computed from what one ping costs, measured by a proxy between it and the "
+                  "broker at a short keep-alive, and 40 bytes of headers and 12 of timestamps for each of three packets.",
+    "scale": "One relay, its sessions each with two control connections over TLS, its streams joined and idle; as many as one process "
+             "may have descriptors for here. Slab is the kernel's, of everybody on this machine: the load's ends are in it.",
+    "agents": "One process tree, one mosquitto, keep-alive 15 min.",
+}
+
+
+def _group(results, group):
+    head = figures_of(results, group)
+    of_group, failures = results.values.get(group, {}), results.failures.get(group, {})
+    rows = []
+    for name in [*of_group, *(n for n in failures if n not in of_group)]:
+        cls = CLASSES.get(name)
+        hops = f" ({cls.hops})" if cls and group in ("tunnel", "latency", "connections") else ""
+        label = f"**{name}**{hops}" if cls and cls.is_ours else f"{name}{hops}"
+        rows.append([label, *(_cell(of_group.get(name, {}).get(figure)) for figure in head)])
+    lines = [f"## {group}", ""]
+    lines += [NOTES.get(group, "Operator and device each have half of this round trip, and 10 Mbit/s, to the relay."), ""]
+    lines += [_table(["candidate", *head], rows)] if rows else []
+    lines += ["", *(f"* {name}: {why}" for name, all_ in failures.items() for why in all_)] if failures else []
+    return "\n".join(lines)
+
+
+def _scale_table(steps):
+    head = list(steps[-1])
+    return _table(head, [[_number(float(step[key])) if key in step else "-" for key in head] for step in steps])
+
+
+def markdown(results, about, pictures):
+    where = about["machine"]
+    lines = ["# Gotthard and its peers, measured", "",
+             f"{where['cpu']}, {where['cores']} cores, {where['memory_GiB']} GiB, {where['system']}, Linux {where['kernel']}, "
+             f"{where['openssl']}. Gotthard {where['gotthard']}. {about['when']}, {about['rounds']} rounds; load average before: "
+             f"{where['load_before']:.1f}. Everything on this one machine, so that only ratios count. Each figure: median ± half of "
+             "the range. Repeat it with `tests/bench`.", "",
+             _table(["peer", "version"], [[p.name, p.version if not p.why else f"not had: {p.why}"]
+                                          for p in machine.PEERS.values() if p.is_wanted]), ""]
+    rows = bars(results)
+    if rows:
+        lines += ["## Bars", "", f"{sum(r['holds'] for r in rows)} of {len(rows)} hold.", "",
+                  _table(["ours to theirs", "is", "bar", ""], [[r["what"], _number(r["ratio"]), r["bar"],
+                                                                "holds" if r["holds"] else "**missed**"] for r in rows]), ""]
+    for group in [*results.values, *(g for g in results.failures if g not in results.values)]:
+        lines += [_group(results, group), ""]
+        for name, steps in about.get("scale", {}).items() if group == "scale" else ():
+            lines += [f"### {name}", "", _scale_table(steps), ""]
+        lines += [f"![{group}]({picture.name})" for picture in pictures if picture.stem.split("-")[0] == group.replace(" ", "_")]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def document(results, about):
+    medians = {group: {name: {figure: statistics.median(values) for figure, values in figures.items()}
+                       for name, figures in of_group.items()} for group, of_group in results.values.items()}
+    return {**about, "peers": {p.name: {"version": p.version, "why_not": p.why} for p in machine.PEERS.values()
+                                if p.is_wanted},
+            "medians": medians, "samples": results.values, "failures": results.failures, "bars": bars(results)}
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def _gnuplot(script):
+    subprocess.run([machine.program("gnuplot-nox"), "-"], input=script, text=True, check=True, env={
+        **machine.environment(), "GNUPLOT_LIB": "/nonexistent"}, capture_output=True)
+
+
+def _bars_picture(path, title, results, group, figures, labels):
+    """Clusters of bars, one for each candidate; ours leads."""
+    rows = ["candidate " + " ".join(f'"{label}"' for label in labels)]
+    for name in results.values[group]:
+        values = [median(results, group, name, figure) for figure in figures]
+        rows.append(f'"{name}" ' + " ".join("NaN" if v is None else f"{v:g}" for v in values))
+    data = "\n".join(rows)
+    _gnuplot(f"""\
+$data << EOD
+{data}
+EOD
+set terminal svg size 1000,460 font "sans,12" background "white"
+set output "{path}"
+set title "{title}"
+set style data histogram
+set style histogram clustered gap 1
+set style fill solid 0.85 border -1
+set xtics rotate by -35 nomirror
+set yrange [0:*]
+set grid ytics
+set key top right
+plot for [i=2:{len(figures) + 1}] $data using i:xtic(1) title columnheader(i)
+""")
+    return path
+
+
+def _lines_picture(path, title, steps, lines, x="streams"):
+    data = "\n".join(" ".join(f"{step.get(key, 'NaN')}" for key in (x, *lines)) for step in steps)
+    plots = ", ".join(f'$data using 1:{i + 2} with linespoints lw 2 title "{key}"' for i, key in enumerate(lines))
+    _gnuplot(f"""\
+$data << EOD
+{data}
+EOD
+set terminal svg size 800,400 font "sans,12" background "white"
+set output "{path}"
+set title "{title}"
+set xlabel "{x}"
+set xrange [0:*]
+set yrange [0:*]
+set grid
+set key bottom right
+plot {plots}
+""")
+    return path
+
+
+def pictures(results, about, folder):
+    made = []
+    if machine.PEERS["gnuplot"].why or not machine.PEERS["gnuplot"].is_wanted:
+        return made
+    for group, what, title in (
+            ("relay", "Gbit/s down", "Throughput of the relay alone, Gbit/s"), ("relay", "CPU s/GB down", "The relay's CPU s/GB"),
+            ("tunnel", "Gbit/s down", "Throughput down, Gbit/s"), ("tunnel", "Gbit/s up", "Throughput up, Gbit/s"),
+            ("tunnel", "CPU s/GB down", "CPU s/GB of all processes, down"), ("tunnel", "CPU s/GB up", "CPU s/GB of all processes, up"),
+            ("latency", "echo", "64 bytes there and back, us"), ("connections", "connections/s", "New connections a second"),
+            ("idle", "PSS", "KiB of each idle stream, all processes")):
+        figures = [f for f in figures_of(results, group) if f.startswith(what)]
+        if figures:
+            labels = [f"{f.rsplit(' ', 1)[1]} streams" if f[-1].isdigit() else f.replace(" us", "") for f in figures]
+            name = f"{group}-{re.sub(r'[^a-z]+', '-', what.lower()).strip('-')}.svg"
+            made.append(_bars_picture(folder / name, title, results, group, figures, labels))
+    for series, steps in about.get("scale", {}).items():
+        x = "sessions" if series == "sessions" else "streams"
+        latencies = ("session p50 us", "session p99 us") if x == "sessions" else ("pair p50 us", "pair p99 us")
+        for name, title, lines in (("memory", "Memory of one relay, KiB", ("PSS KiB",)),
+                                   ("cpu", "CPU of the idle relay, %", ("idle CPU %",)),
+                                   ("connect", "What one takes to connect, us", latencies)):
+            made.append(_lines_picture(folder / f"scale-{series}-{name}.svg", title, steps, lines, x))
+    return made
+
+
+def write(results, about, folder):
+    """bench.md, bench.json and the pictures, in @folder."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(results, about, pictures(results, about, folder))
+    (folder / "bench.md").write_text(text + "\n", encoding="utf-8")
+    (folder / "bench.json").write_text(json.dumps(document(results, about), indent=1) + "\n", encoding="utf-8")
+    return text

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The target of the benchmark: what stands behind every candidate. It serves any number of
+ * connections, and each says by its first byte what it wants (wire.h). It must never be what is
+ * slow: what is to be forgotten is not even copied (MSG_TRUNC), and bulk has a thread of its own,
+ * so that an echo does not wait for it here.
+ *
+ *     target PORT COUNTERS SOCKET
+ *
+ * It listens at 127.0.0.1:PORT, and takes connections that somebody else has made over the Unix
+ * socket SOCKET: the load hands it the device's side of a pair at the relay that way, so that load
+ * and target are two processes there as well. It ends with its standard input.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "wire.h"
+
+#define BATCH 64
+
+struct connection {
+    int fd;
+    int world; /* the epoll it is in */
+    char mode;
+    size_t n_owed; /* of an echo: read and not yet written */
+    char owed[4096];
+};
+
+static struct wire_counters *counters;
+static char buffer[WIRE_BUFFER];
+static int doorstep, bulk; /* epolls: of who is new or wants an echo, and of the rest */
+
+static void connection_watch(struct connection *connection, int how, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = connection};
+    epoll_ctl(connection->world, how, connection->fd, &event);
+}
+
+static void connection_new(int fd)
+{
+    struct connection *connection = calloc(1, sizeof(*connection));
+    int on = 1;
+
+    if (!connection)
+        abort();
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    connection->fd = fd;
+    connection->world = doorstep;
+    connection_watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void connection_free(struct connection *connection)
+{
+    close(connection->fd);
+    free(connection);
+}
+
+/* Each of these: false when the connection is over. */
+
+static bool connection_echo(struct connection *c)
+{
+    ssize_t n;
+
+    while (true) {
+        if (c->n_owed) {
+            n = send(c->fd, c->owed, c->n_owed, MSG_NOSIGNAL);
+            if (n < 0 || (size_t)n < c->n_owed) {
+                n = n < 0 ? 0 : n;
+                memmove(c->owed, c->owed + n, c->n_owed -= (size_t)n);
+                connection_watch(c, EPOLL_CTL_MOD, EPOLLOUT);
+                return errno == EAGAIN;
+            }
+            c->n_owed = 0;
+            connection_watch(c, EPOLL_CTL_MOD, EPOLLIN);
+        }
+        n = recv(c->fd, c->owed, sizeof(c->owed), 0);
+        if (n <= 0)
+            return n < 0 && errno == EAGAIN;
+        c->n_owed = (size_t)n;
+    }
+}
+
+static bool connection_discard(struct connection *connection)
+{
+    ssize_t n = recv(connection->fd, NULL, 1 << 20, MSG_TRUNC);
+
+    if (n > 0)
+        atomic_fetch_add_explicit(&counters->n_discarded, (uint64_t)n, memory_order_relaxed);
+    return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+static bool connection_source(struct connection *connection)
+{
+    for (int i = 0; i < 4; i++) {
+        ssize_t n = send(connection->fd, buffer, sizeof(buffer), MSG_NOSIGNAL);
+        if (n < 0)
+            return errno == EAGAIN;
+        if (n < (ssize_t)sizeof(buffer))
+            return true;
+    }
+    return true;
+}
+
+static bool connection_begin(struct connection *connection)
+{
+    ssize_t n = recv(connection->fd, &connection->mode, 1, 0);
+
+    if (n > 0 && connection->mode != WIRE_ECHO) {
+        connection_watch(connection, EPOLL_CTL_DEL, 0);
+        connection->world = bulk;
+        connection_watch(connection, EPOLL_CTL_ADD,
+                         connection->mode == WIRE_SOURCE ? EPOLLOUT : EPOLLIN);
+    }
+    return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+static bool connection_serve(struct connection *connection)
+{
+    switch (connection->mode) {
+    case WIRE_ECHO: return connection_echo(connection);
+    case WIRE_DISCARD: return connection_discard(connection);
+    case WIRE_SOURCE: return connection_source(connection);
+    case 0: return connection_begin(connection);
+    }
+    return false;
+}
+
+/* Somebody's descriptor, in a message on the Unix socket; -1: none. */
+static int take_descriptor(int door)
+{
+    char byte, control[CMSG_SPACE(sizeof(int))];
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct cmsghdr *header;
+    int fd;
+
+    if (recvmsg(door, &message, MSG_CMSG_CLOEXEC) <= 0 || !(header = CMSG_FIRSTHDR(&message)))
+        return -1;
+    memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+}
+
+static int listen_tcp(uint16_t port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    return bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 4096) ? -1 : fd;
+}
+
+static int listen_unix(const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+    unlink(path);
+    return bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ? -1 : fd;
+}
+
+static void door_serve(int tcp, int door)
+{
+    int fd;
+
+    while ((fd = accept4(tcp, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        connection_new(fd);
+    while ((fd = take_descriptor(door)) >= 0)
+        connection_new(fd);
+}
+
+static void *serve_bulk(void *userdata)
+{
+    struct epoll_event events[BATCH];
+
+    while (true) {
+        int n = epoll_wait(bulk, events, BATCH, -1);
+        for (int i = 0; i < n; i++)
+            if (!connection_serve(events[i].data.ptr))
+                connection_free(events[i].data.ptr);
+    }
+    return NULL;
+}
+
+/* Until the standard input ends. */
+static void serve_doorstep(int tcp, int door)
+{
+    struct epoll_event events[BATCH];
+
+    while (true) {
+        int n = epoll_wait(doorstep, events, BATCH, -1);
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.u64 == 1)
+                return;
+            if (!events[i].data.ptr)
+                door_serve(tcp, door);
+            else if (!connection_serve(events[i].data.ptr))
+                connection_free(events[i].data.ptr);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct epoll_event wake = {.events = EPOLLIN};
+    pthread_t thread;
+    int tcp, door;
+
+    if (argc != 4 || !(counters = wire_map(argv[2])))
+        return 64;
+    doorstep = epoll_create1(EPOLL_CLOEXEC);
+    bulk = epoll_create1(EPOLL_CLOEXEC);
+    tcp = listen_tcp((uint16_t)atoi(argv[1]));
+    door = listen_unix(argv[3]);
+    if (tcp < 0 || door < 0 || pthread_create(&thread, NULL, serve_bulk, NULL)) {
+        perror("target");
+        return 1;
+    }
+    epoll_ctl(doorstep, EPOLL_CTL_ADD, tcp, &wake);
+    epoll_ctl(doorstep, EPOLL_CTL_ADD, door, &wake);
+    wake.data.u64 = 1;
+    epoll_ctl(doorstep, EPOLL_CTL_ADD, STDIN_FILENO, &wake);
+    serve_doorstep(tcp, door);
+    return 0;
+}
