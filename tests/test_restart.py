@@ -199,6 +199,7 @@ def test_ctrl_c_between_two_tries_tells_the_device(world):
     wait_until(lambda: network.n_accepted > 4, "it has tried again")
     mend(network)
     assert tunnel.close_politely() == 0
+    assert "could not be told" not in tunnel.log()
     agent.wait_for("ended: cause=closed .*closed by the operator", limit=5)
     network.close()
 

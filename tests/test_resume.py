@@ -147,6 +147,7 @@ def test_ctrl_c_while_parked(world):
     begun = time.monotonic()
     assert tunnel.close_politely() == 0
     assert time.monotonic() - begun < 2.5
+    assert "GatewayOli could not be told" in tunnel.log()
     assert_broken(sock)
 
 

@@ -223,6 +223,8 @@ static void tunnel_on_down(void *userdata, enum gt_down cause, enum gt_code code
     struct connect *connect = userdata;
     struct failure failure;
     if (connect->state == CONNECT_CLOSING) {
+        if (code == GT_CODE_LOST)
+            voice_unheard(&connect->voice);
         connect_leave(connect);
     } else if (cause == GT_DOWN_CLOSED && connect->was_up) {
         voice_closed_by_device(&connect->voice);

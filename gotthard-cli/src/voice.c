@@ -207,6 +207,14 @@ void voice_closing(struct voice *voice)
     print_event(voice->print, "closing", "{}");
 }
 
+void voice_unheard(struct voice *voice)
+{
+    print_warning(voice->print,
+                  "%s could not be told and waits for a while; gotthard-cli disconnect %s tells it "
+                  "another way",
+                  voice->device, voice->device);
+}
+
 void voice_closed_by_device(struct voice *voice)
 {
     print_note(voice->print, "Closed from %s's side.", voice->device);

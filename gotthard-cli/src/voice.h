@@ -35,6 +35,8 @@ void voice_link_back(struct voice *voice);
 /* Before it was up. */
 void voice_interrupted(struct voice *voice);
 void voice_closing(struct voice *voice);
+/* There was no way to the relay for the goodbye. */
+void voice_unheard(struct voice *voice);
 void voice_closed_by_device(struct voice *voice);
 void voice_closed(struct voice *voice, const char *reason, int code);
 
