@@ -107,7 +107,8 @@ static void link_on_frame(struct link *link, struct gt_control_frame *frame)
     case GT_CONTROL_PEER:
     case GT_CONTROL_OPEN:
     case GT_CONTROL_PONG:
-    case GT_CONTROL_RESTARTING: break;
+    case GT_CONTROL_RESTARTING:
+    case GT_CONTROL_SPARE: break;
     }
 }
 
