@@ -230,7 +230,7 @@ static bool tunnel_end_by_peer(struct gt_tunnel *tunnel, enum gt_code code)
     char why[100];
     if (code == GT_CODE_BYE)
         snprintf(why, sizeof why, "closed by the %s", peer_name(tunnel));
-    else if (code == GT_CODE_NEW_PROCESS && tunnel->state >= TUNNEL_UP)
+    else if (code == GT_CODE_NEW_PROCESS)
         snprintf(why, sizeof why, "the %s was lost: %s", peer_name(tunnel), gt_code_text(code));
     else
         return false;
@@ -241,6 +241,8 @@ static bool tunnel_end_by_peer(struct gt_tunnel *tunnel, enum gt_code code)
 static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct gt_tunnel *tunnel = userdata;
+    if (is_up && tunnel->state < TUNNEL_UP)
+        reason = GT_CODE_NONE; /* there is nothing yet that it could have forgotten */
     if (tunnel->state >= TUNNEL_ENDING || tunnel_end_by_peer(tunnel, reason))
         return;
     if (is_up) {

@@ -554,6 +554,12 @@ static void a_goodbye_that_was_missed_is_told_by_the_relay(void **state)
         assert_true(fake_run(f.loop, is_operator_down, &f, 5));
         expect_end(&f.end[0], ends[i].cause, ends[i].code, ends[i].why);
         fixture_deinit(&f);
+        fixture_init(&f); /* and before it ever was up */
+        f.board.goodbye = ends[i].code;
+        fixture_start(&f, 0);
+        assert_true(fake_run(f.loop, is_operator_down, &f, 5));
+        expect_end(&f.end[0], ends[i].cause, ends[i].code, ends[i].why);
+        fixture_deinit(&f);
     }
 }
 
