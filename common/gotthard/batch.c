@@ -58,7 +58,26 @@ void gt_batch_deinit(struct gt_batch *batch)
     pool_give(&batch->out);
 }
 
-/* Only when the input is empty. */
+/* Room behind what is there already; what lies in front of it was taken. */
+static int make_room(struct gt_batch *batch)
+{
+    if (!batch->in && !(batch->in = pool_take()))
+        return -ENOMEM;
+    memmove(batch->in, batch->in + batch->in_at, gt_batch_n_input(batch));
+    batch->in_end -= batch->in_at;
+    batch->in_at = 0;
+    return 0;
+}
+
+static void let_go(struct gt_batch *batch)
+{
+    if (gt_batch_has_input(batch))
+        return;
+    batch->in_at = batch->in_end = 0;
+    pool_give(&batch->in);
+}
+
+/* One recv(), behind what is there already. */
 static int refill(struct gt_batch *batch)
 {
     if (batch->recv_error)
@@ -69,20 +88,21 @@ static int refill(struct gt_batch *batch)
         batch->is_dry = false;
         return GT_BATCH_E_AGAIN;
     }
-    if (!batch->in && !(batch->in = pool_take()))
-        return -ENOMEM;
+    int r = make_room(batch);
+    if (r)
+        return r;
+    size_t room = GT_BATCH - batch->in_end;
     ssize_t n;
     do
-        n = recv(batch->fd, batch->in, GT_BATCH, 0);
+        n = recv(batch->fd, batch->in + batch->in_end, room, 0);
     while (n < 0 && errno == EINTR);
     int err = errno;
     if (n > 0) {
-        batch->in_at = 0;
-        batch->in_end = (size_t)n;
-        batch->is_dry = n < GT_BATCH;
+        batch->in_end += (size_t)n;
+        batch->is_dry = (size_t)n < room;
         return 0;
     }
-    pool_give(&batch->in);
+    let_go(batch);
     if (n == 0) {
         batch->is_eof = true;
         return GT_BATCH_E_EOF;
@@ -93,18 +113,32 @@ static int refill(struct gt_batch *batch)
     return GT_BATCH_E_BROKEN;
 }
 
-int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n)
+int gt_batch_need(struct gt_batch *batch, size_t n, uint8_t **ret)
 {
-    if (!gt_batch_has_input(batch)) {
+    while (gt_batch_n_input(batch) < n) {
         int r = refill(batch);
         if (r)
             return r;
     }
-    n = GT_MIN(n, batch->in_end - batch->in_at);
-    memcpy(ret, batch->in + batch->in_at, n);
+    *ret = batch->in + batch->in_at;
+    return 0;
+}
+
+void gt_batch_drop(struct gt_batch *batch, size_t n)
+{
     batch->in_at += n;
-    if (batch->in_at == batch->in_end)
-        pool_give(&batch->in);
+    let_go(batch);
+}
+
+int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n)
+{
+    uint8_t *data;
+    int r = gt_batch_need(batch, 1, &data);
+    if (r)
+        return r;
+    n = GT_MIN(n, gt_batch_n_input(batch));
+    memcpy(ret, data, n);
+    gt_batch_drop(batch, n);
     *ret_n = n;
     return 0;
 }
@@ -120,14 +154,24 @@ size_t gt_batch_room(struct gt_batch *batch)
     return GT_BATCH - batch->out_end;
 }
 
-int gt_batch_put(struct gt_batch *batch, const void *data, size_t n)
+int gt_batch_reserve(struct gt_batch *batch, size_t n, uint8_t **ret)
 {
     if (n > gt_batch_room(batch))
         return GT_BATCH_E_AGAIN;
     if (!batch->out && !(batch->out = pool_take()))
         return -ENOMEM;
-    memcpy(batch->out + batch->out_end, data, n);
-    batch->out_end += n;
+    *ret = batch->out + batch->out_end;
+    return 0;
+}
+
+int gt_batch_put(struct gt_batch *batch, const void *data, size_t n)
+{
+    uint8_t *room;
+    int r = gt_batch_reserve(batch, n, &room);
+    if (r)
+        return r;
+    memcpy(room, data, n);
+    gt_batch_commit(batch, n);
     return 0;
 }
 

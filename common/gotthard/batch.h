@@ -35,15 +35,34 @@ void gt_batch_deinit(struct gt_batch *batch);
  * E_AGAIN said at once: the caller waits level-triggered, so what came meanwhile wakes it.
  */
 int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n) GT_MUST_CHECK;
+/*
+ * The next @n bytes (at most GT_BATCH) in one piece, where they lie and may be changed, until
+ * gt_batch_drop. What is not enough yet is kept. The conditions are those of gt_batch_take.
+ */
+int gt_batch_need(struct gt_batch *batch, size_t n, uint8_t **ret) GT_MUST_CHECK;
+/* What gt_batch_need gave, or some of it. */
+void gt_batch_drop(struct gt_batch *batch, size_t n);
+/* Without the socket. */
+static inline size_t gt_batch_n_input(const struct gt_batch *batch)
+{
+    return batch->in_end - batch->in_at;
+}
 static inline bool gt_batch_has_input(const struct gt_batch *batch)
 {
-    return batch->in_at < batch->in_end;
+    return gt_batch_n_input(batch) > 0;
 }
 
 /* How much gt_batch_put would take now. */
 size_t gt_batch_room(struct gt_batch *batch);
 /* All of it, or E_AGAIN (no room) and nothing. -ENOMEM. */
 int gt_batch_put(struct gt_batch *batch, const void *data, size_t n) GT_MUST_CHECK;
+/* Where @n bytes may be written in one piece, and gt_batch_commit makes them output. E_AGAIN,
+ * -ENOMEM. */
+int gt_batch_reserve(struct gt_batch *batch, size_t n, uint8_t **ret) GT_MUST_CHECK;
+static inline void gt_batch_commit(struct gt_batch *batch, size_t n)
+{
+    batch->out_end += n;
+}
 /* E_AGAIN: some is left, wait for writable. */
 int gt_batch_flush(struct gt_batch *batch) GT_MUST_CHECK;
 static inline bool gt_batch_has_output(const struct gt_batch *batch)

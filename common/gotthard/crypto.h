@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The primitives, each a few lines over libcrypto's EVP interface, with the checks that OpenSSL
- * 3.0 leaves to its caller. Nothing outside this file and trust.c knows EVP.
+ * 3.0 leaves to its caller. Besides this file only trust.c (signatures) and record.c
+ * (the way of the bytes) know EVP.
  *
  * A negative return is a failure of libcrypto itself (-ENOMEM, -EIO); GT_CRYPTO_E_BAD means that
  * the input did not verify or was not acceptable.

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A connection: the handshake and what is asserted after it, reading, writing, the own KeyUpdates,
- * and what went wrong in words. A cut connection is never its end.
+ * A connection: the handshake and what is asserted after it, reading, writing, key updates both
+ * ways, and what went wrong in words. A cut connection is never its end.
  *
- * Between OpenSSL and the socket stands a struct gt_batch: SSL_write never meets a full socket,
- * because gt_tls_write looks for room before it encrypts. So a write is all or nothing, and none
- * is ever repeated.
+ * The handshake is OpenSSL's. When it is done its object is freed and its two secrets are ours
+ * (record.h): records are opened from the socket's input buffer straight into the reader's memory,
+ * and sealed straight into the output buffer. gt_tls_write looks for room before it encrypts, so
+ * that a write is all or nothing, and none is ever repeated.
  */
 #include <openssl/err.h>
 #include <string.h>
@@ -13,8 +14,9 @@
 #include "gotthard/binder.h"
 #include "gotthard/tlscontext.h"
 
-#define WRITE_MAX     (16 * 1024)
 #define WRITE_SPARE   512 /* of a record around its bytes, and for a KeyUpdate before it */
+#define UPDATES_MAX   8   /* inbound, per second */
+#define EMPTY_MAX     32  /* records in a row that carry nothing */
 #define KEY_BYTES_MAX (16ull << 30) /* own KeyUpdate after so much ... */
 #define KEY_S_MAX     3600          /* ... or so long */
 
@@ -95,8 +97,10 @@ struct gt_tls *gt_tls_free(struct gt_tls *tls)
     if (tls) {
         forget_hello(tls);
         SSL_free(tls->ssl);
+        gt_record_deinit(&tls->reading);
+        gt_record_deinit(&tls->writing);
         gt_batch_deinit(&tls->batch);
-        gt_wipe(tls->psk, sizeof tls->psk);
+        gt_wipe(tls, sizeof *tls);
         free(tls);
     }
     return NULL;
@@ -136,24 +140,13 @@ static bool is_no_tls(void)
             reason == SSL_R_HTTPS_PROXY_REQUEST);
 }
 
-/* What a call that did not succeed means. */
+/* What a handshake that did not come to its end means. */
 static int tls_judge(struct gt_tls *tls, int ssl_result)
 {
     int error = SSL_get_error(tls->ssl, ssl_result);
-    if (tls->state == TLS_BROKEN)
-        return GT_TLS_E_BROKEN;
-    if (error == SSL_ERROR_WANT_READ)
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
         return GT_TLS_E_AGAIN;
-    if (error == SSL_ERROR_WANT_WRITE) {
-        tls->is_stuck = true;
-        return GT_TLS_E_AGAIN;
-    }
-    if (error == SSL_ERROR_ZERO_RETURN) {
-        tls->state = TLS_CLOSED;
-        return GT_TLS_E_CLOSED;
-    }
-    tls->is_refused =
-        tls->state == TLS_HANDSHAKE && !tls->batch.recv_error && !tls->batch.is_eof && !is_no_tls();
+    tls->is_refused = !tls->batch.recv_error && !tls->batch.is_eof && !is_no_tls();
     return tls_break(tls, is_no_tls() ? "no TLS is spoken there" : tls_words(tls));
 }
 
@@ -178,7 +171,36 @@ static const char *tls_objection(const struct gt_tls *tls)
     if (!gt_span_equals(gt_span(alpn, n_alpn),
                         gt_span(tls->context->alpn + 1, tls->context->alpn[0])))
         return "another protocol (ALPN)";
+    if (tls->n_secrets != 3 || SSL_has_pending(tls->ssl))
+        return "the handshake left no keys";
     return NULL;
+}
+
+/* From OpenSSL's records to our own. */
+static int tls_take_over(struct gt_tls *tls)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
+    enum gt_record_suite suite = SSL_CIPHER_get_protocol_id(cipher);
+    bool is_server = tls->find != NULL;
+    int r = gt_record_init(&tls->writing, suite, tls->secrets[is_server], true);
+    if (r == 0)
+        r = gt_record_init(&tls->reading, suite, tls->secrets[!is_server], false);
+    if (r)
+        return tls_break(tls, "out of memory");
+    tls->suite = SSL_CIPHER_get_name(cipher);
+    SSL_free(tls->ssl);
+    tls->ssl = NULL;
+    tls->state = TLS_OPEN;
+    tls->key_since = tls_now_s();
+    return 0;
+}
+
+/* It came to its end, good or bad: what was needed for it only is forgotten. */
+static void tls_forget(struct gt_tls *tls)
+{
+    gt_wipe(tls->psk, sizeof tls->psk);
+    gt_wipe(tls->secrets, sizeof tls->secrets);
+    forget_hello(tls);
 }
 
 int gt_tls_handshake(struct gt_tls *tls)
@@ -193,14 +215,10 @@ int gt_tls_handshake(struct gt_tls *tls)
         tls->is_refused = true;
         r = tls_break(tls, objection);
     }
-    if (r == 0) {
-        tls->state = TLS_OPEN;
-        tls->key_since = tls_now_s();
-    }
-    if (r != GT_TLS_E_AGAIN) {
-        gt_wipe(tls->psk, sizeof tls->psk);
-        forget_hello(tls);
-    }
+    if (r == 0)
+        r = tls_take_over(tls);
+    if (r != GT_TLS_E_AGAIN)
+        tls_forget(tls);
     if (tls->find && !tls->is_asked)
         return r; /* never a byte, not even an alert, to one who offers no key */
     /* An alert goes out too, as far as the socket takes it. */
@@ -215,36 +233,51 @@ struct gt_span gt_tls_identity(const struct gt_tls *tls)
     return gt_span(tls->identity, tls->n_identity);
 }
 
-int gt_tls_read(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n)
+/* --- writing ---------------------------------------------------------------------------------- */
+
+/* There is room. */
+static int tls_seal(struct gt_tls *tls, enum gt_record_type type, const struct gt_span *parts,
+                    size_t n_parts, size_t n)
 {
-    if (tls->state != TLS_OPEN)
-        return tls->state == TLS_CLOSED ? GT_TLS_E_CLOSED : GT_TLS_E_BROKEN;
-    tls->is_stuck = false;
-    ERR_clear_error();
-    size_t n_read;
-    int done = SSL_read_ex(tls->ssl, ret, n, &n_read);
-    if (!done)
-        return tls_judge(tls, done);
-    *ret_n = n_read;
+    uint8_t *room;
+    int r = gt_batch_reserve(&tls->batch, n + GT_RECORD_SPARE, &room);
+    if (r == 0)
+        r = gt_record_seal(&tls->writing, type, parts, n_parts, room);
+    if (r)
+        return tls_break(tls, "a record could not be made");
+    gt_batch_commit(&tls->batch, n + GT_RECORD_SPARE);
     return 0;
 }
 
-bool gt_tls_has_pending(const struct gt_tls *tls)
+/* Best effort. */
+static void tls_alert(struct gt_tls *tls, uint8_t level, uint8_t description)
 {
-    return tls->state == TLS_OPEN && !tls->is_stuck &&
-           (gt_batch_has_input(&tls->batch) || SSL_pending(tls->ssl) > 0);
+    const uint8_t alert[] = {level, description};
+    if (gt_tls_has_room(tls, sizeof alert) &&
+        tls_seal(tls, GT_RECORD_ALERT, &(struct gt_span){alert, sizeof alert}, 1, sizeof alert) ==
+            0 &&
+        gt_tls_flush(tls))
+        return;
 }
 
-/* OpenSSL never changes its key by itself; this only marks it due, SSL_write sends it. */
-static void refresh_key(struct gt_tls *tls, size_t n)
+static bool is_key_worn(const struct gt_tls *tls)
 {
-    tls->key_bytes += n;
-    if (tls->key_bytes < tls->key_bytes_max && tls_now_s() - tls->key_since < KEY_S_MAX)
-        return;
-    if (SSL_key_update(tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED)) {
-        tls->key_bytes = n;
-        tls->key_since = tls_now_s();
-    }
+    return tls->is_update_asked || tls->key_bytes >= tls->key_bytes_max ||
+           tls_now_s() - tls->key_since >= KEY_S_MAX;
+}
+
+/* The last record of the old key says so. */
+static int tls_refresh_key(struct gt_tls *tls)
+{
+    static const uint8_t update[] = {SSL3_MT_KEY_UPDATE, 0, 0, 1, SSL_KEY_UPDATE_NOT_REQUESTED};
+    int r = tls_seal(tls, GT_RECORD_HANDSHAKE, &(struct gt_span){update, sizeof update}, 1,
+                     sizeof update);
+    if (r == 0 && gt_record_update(&tls->writing))
+        r = tls_break(tls, "no next key");
+    tls->key_bytes = 0;
+    tls->key_since = tls_now_s();
+    tls->is_update_asked = false;
+    return r;
 }
 
 bool gt_tls_has_room(struct gt_tls *tls, size_t n)
@@ -254,7 +287,7 @@ bool gt_tls_has_room(struct gt_tls *tls, size_t n)
 
 int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
 {
-    if ((tls->state != TLS_OPEN && tls->state != TLS_CLOSED) || n > WRITE_MAX)
+    if ((tls->state != TLS_OPEN && tls->state != TLS_CLOSED) || n > GT_RECORD_MAX)
         return tls_break(tls, "written to before or after its time");
     if (n == 0)
         return 0;
@@ -264,16 +297,14 @@ int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
         if (!gt_tls_has_room(tls, n))
             return GT_TLS_E_AGAIN;
     }
-    refresh_key(tls, n);
-    ERR_clear_error();
-    size_t n_written;
-    int done = SSL_write_ex(tls->ssl, data, n, &n_written);
-    return done ? 0 : tls_break(tls, tls_words(tls));
+    if (is_key_worn(tls) && tls_refresh_key(tls))
+        return GT_TLS_E_BROKEN;
+    tls->key_bytes += n;
+    return tls_seal(tls, GT_RECORD_DATA, &(struct gt_span){data, n}, 1, n);
 }
 
 int gt_tls_flush(struct gt_tls *tls)
 {
-    tls->is_stuck = false;
     switch (gt_batch_flush(&tls->batch)) {
     case 0: return 0;
     case GT_BATCH_E_AGAIN: return GT_TLS_E_AGAIN;
@@ -290,11 +321,160 @@ bool gt_tls_wants_write(const struct gt_tls *tls)
     return gt_batch_has_output(&tls->batch);
 }
 
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* The peer did what it must not; it is told. */
+static int tls_fault(struct gt_tls *tls, uint8_t alert, const char *why)
+{
+    tls_alert(tls, SSL3_AL_FATAL, alert);
+    return tls_break(tls, why);
+}
+
+static int tls_on_alert(struct gt_tls *tls, const uint8_t *alert, size_t n)
+{
+    if (n != 2)
+        return tls_fault(tls, SSL_AD_DECODE_ERROR, "an alert that is none");
+    if (alert[1] != SSL_AD_CLOSE_NOTIFY)
+        return tls_break(tls, SSL_alert_desc_string_long(alert[1]));
+    tls->state = TLS_CLOSED;
+    return GT_TLS_E_CLOSED;
+}
+
+static bool is_flooding(struct gt_tls *tls)
+{
+    if (tls->update_second != tls_now_s()) {
+        tls->update_second = tls_now_s();
+        tls->n_updates = 0;
+    }
+    return ++tls->n_updates > UPDATES_MAX;
+}
+
+/* After the handshake only a KeyUpdate is one, and it ends its record: the next has another key. */
+static int tls_on_handshake(struct gt_tls *tls, const uint8_t *message, size_t n)
+{
+    static const uint8_t update[] = {SSL3_MT_KEY_UPDATE, 0, 0, 1};
+    if (n != sizeof update + 1 || memcmp(message, update, sizeof update) != 0 ||
+        message[4] > SSL_KEY_UPDATE_REQUESTED)
+        return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "a handshake after the handshake");
+    if (is_flooding(tls))
+        return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "too many key updates");
+    if (gt_record_update(&tls->reading))
+        return tls_break(tls, "no next key");
+    tls->is_update_asked |= message[4] == SSL_KEY_UPDATE_REQUESTED;
+    return 0;
+}
+
+/* What is no data. 0: go on with the next record. */
+static int tls_on_other(struct gt_tls *tls, unsigned type, const uint8_t *content, size_t n)
+{
+    switch (type) {
+    case GT_RECORD_ALERT: return tls_on_alert(tls, content, n);
+    case GT_RECORD_HANDSHAKE: return tls_on_handshake(tls, content, n);
+    default: return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "a record of no known type");
+    }
+}
+
+static int tls_judge_batch(struct gt_tls *tls, int r)
+{
+    switch (r) {
+    case 0: return 0;
+    case GT_BATCH_E_AGAIN: return GT_TLS_E_AGAIN;
+    case GT_BATCH_E_EOF: return tls_break(tls, "cut off without a goodbye");
+    case GT_BATCH_E_BROKEN: return tls_break(tls, strerrordesc_np(tls->batch.recv_error));
+    default: return tls_break(tls, "out of memory");
+    }
+}
+
+/* The next record, whole. */
+static int tls_need_record(struct gt_tls *tls, uint8_t **ret, size_t *ret_n)
+{
+    int r = tls_judge_batch(tls, gt_batch_need(&tls->batch, GT_RECORD_HEADER, ret));
+    if (r == 0 && gt_record_size(*ret, ret_n))
+        r = tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "what came is no record");
+    if (r == 0)
+        r = tls_judge_batch(tls, gt_batch_need(&tls->batch, *ret_n, ret));
+    return r;
+}
+
+/* Out of a record that was opened where it lay. */
+static void tls_take_plain(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n)
+{
+    size_t taken;
+    n = GT_MIN(n, tls->n_plain);
+    memcpy(ret, tls->batch.in + tls->batch.in_at, n);
+    tls->n_plain -= n;
+    taken = n + (tls->n_plain ? 0 : tls->n_after);
+    gt_batch_drop(&tls->batch, taken);
+    *ret_n = n;
+}
+
+/*
+ * One record: straight into @ret when that is large enough for any of its size, else where it lies.
+ * *ret_n: bytes in @ret, 0 when there are none in it yet.
+ */
+static int tls_read_record(struct gt_tls *tls, uint8_t *ret, size_t cap, size_t *ret_n)
+{
+    uint8_t *sealed;
+    size_t n, n_content;
+    unsigned type;
+    int r = tls_need_record(tls, &sealed, &n);
+    if (r)
+        return r;
+    bool is_direct = gt_record_room(n) <= cap;
+    uint8_t *content = is_direct ? ret : sealed + GT_RECORD_HEADER;
+    if (gt_record_open(&tls->reading, sealed, n, content, &n_content, &type))
+        return tls_fault(tls, SSL_AD_BAD_RECORD_MAC, "bad record mac");
+    bool is_data = type == GT_RECORD_DATA;
+    tls->n_empty = is_data && n_content ? 0 : tls->n_empty + 1;
+    if (tls->n_empty > EMPTY_MAX)
+        return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "too many empty records");
+    *ret_n = is_data && is_direct ? n_content : 0;
+    if (is_data && !is_direct && n_content) {
+        gt_batch_drop(&tls->batch, GT_RECORD_HEADER);
+        tls->n_plain = n_content;
+        tls->n_after = n - GT_RECORD_HEADER - n_content;
+        return 0;
+    }
+    r = is_data ? 0 : tls_on_other(tls, type, content, n_content);
+    gt_batch_drop(&tls->batch, n);
+    return r;
+}
+
+int gt_tls_read(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n)
+{
+    size_t n_read = 0;
+    if (tls->state != TLS_OPEN)
+        return tls->state == TLS_CLOSED ? GT_TLS_E_CLOSED : GT_TLS_E_BROKEN;
+    while (n_read == 0) {
+        if (tls->n_plain) {
+            tls_take_plain(tls, ret, n, &n_read);
+            break;
+        }
+        int r = tls_read_record(tls, ret, n, &n_read);
+        if (r)
+            return r;
+    }
+    *ret_n = n_read;
+    return 0;
+}
+
+bool gt_tls_has_pending(const struct gt_tls *tls)
+{
+    size_t n, n_input = gt_batch_n_input(&tls->batch);
+    if (tls->state != TLS_OPEN)
+        return false;
+    if (tls->n_plain)
+        return true;
+    return n_input >= GT_RECORD_HEADER &&
+           (gt_record_size(tls->batch.in + tls->batch.in_at, &n) || n_input >= n);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
 void gt_tls_close(struct gt_tls *tls)
 {
-    ERR_clear_error();
     if (tls->state == TLS_OPEN || tls->state == TLS_CLOSED)
-        SSL_shutdown(tls->ssl);
+        tls_alert(tls, SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
     if (gt_tls_flush(tls))
         return; /* best effort */
 }
@@ -316,7 +496,7 @@ bool gt_tls_is_hung_up(const struct gt_tls *tls)
 
 const char *gt_tls_suite(const struct gt_tls *tls)
 {
-    return SSL_get_cipher_name(tls->ssl);
+    return tls->suite ? tls->suite : "none yet";
 }
 
 void gt_tls_set_key_limit(struct gt_tls *tls, uint64_t n_bytes)

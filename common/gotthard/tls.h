@@ -3,8 +3,9 @@
  * The one wall in front of OpenSSL's SSL_*: TLS 1.3 with an external PSK (psk_dhe_ke, X25519) and
  * nothing else, on a non-blocking socket that the caller owns and watches.
  *
- * Records are batched through a BIO of our own: one recv() takes up to GT_TLS_BATCH bytes of
- * ciphertext, one send() gives up to as many, however many 16 KiB records that is. The buffers come
+ * The handshake is OpenSSL's, the records after it are ours (record.h). They are batched: one recv()
+ * takes up to GT_TLS_BATCH bytes of ciphertext, one send() gives up to as many, however many 16 KiB
+ * records that is. The buffers come
  * from a pool of the thread and are held only while bytes are in them: an idle connection has none
  * (batch.h). Wait level-triggered: a read says E_AGAIN when the socket was emptied a moment ago.
  *

@@ -2,7 +2,7 @@
 /*
  * How OpenSSL is set up, and what it calls. What 3.0 would do by itself and must not: fall back to
  * a certificate, take a lower version, resume by ticket, answer an unknown identity with another
- * alert than a wrong key, serve KeyUpdates without limit.
+ * alert than a wrong key.
  */
 #include "gotthard/tlscontext.h"
 
@@ -11,8 +11,7 @@
 #include <sys/auxv.h>
 
 #include "gotthard/binder.h"
-
-#define UPDATES_MAX 8 /* inbound, per second */
+#include "gotthard/text.h"
 
 /* --- the BIO ---------------------------------------------------------------------------------- */
 
@@ -137,26 +136,25 @@ static void keep_hello(struct gt_tls *tls, const void *data, size_t n)
     tls->n_hello = is_kept ? n : 0;
 }
 
-/* Counts what comes as handshake after the handshake. Breaking makes the BIO give no more, so
- * that what is left of a flood in the buffer is not served. */
 static void tls_on_message(int is_written, int version, int type, const void *data, size_t n,
                            SSL *ssl, void *userdata)
 {
     struct gt_tls *tls = SSL_get_app_data(ssl);
-    if (is_written || type != SSL3_RT_HANDSHAKE)
-        return;
-    if (tls->state == TLS_HANDSHAKE) {
-        if (tls->hello)
-            keep_hello(tls, data, n);
-        return;
-    }
-    if (tls->update_second != tls_now_s()) {
-        tls->update_second = tls_now_s();
-        tls->n_updates = 0;
-    }
-    if (++tls->n_updates > UPDATES_MAX) {
-        tls->state = TLS_BROKEN;
-        tls->why = "too many key updates";
+    if (!is_written && type == SSL3_RT_HANDSHAKE && tls->hello)
+        keep_hello(tls, data, n);
+}
+
+/* The secrets of the records, in the only way that OpenSSL gives them: a line of the format that
+ * Wireshark reads, "<label> <64 hex digits: whose> <64 hex digits: the secret>". */
+static void tls_on_secret(const SSL *ssl, const char *line)
+{
+    static const char *const labels[2] = {"CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "};
+    struct gt_tls *tls = SSL_get_app_data(ssl);
+    for (unsigned i = 0; i < 2; i++) {
+        size_t n = strlen(labels[i]), at = n + 64 + 1;
+        if (strncmp(line, labels[i], n) == 0 && strlen(line) == at + 2 * GT_KEY_SIZE &&
+            gt_text_unhex(line + at, tls->secrets[i], GT_KEY_SIZE) == 0)
+            tls->n_secrets |= 1u << i;
     }
 }
 
@@ -187,6 +185,7 @@ static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
     SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_msg_callback(ssl, tls_on_message);
+    SSL_CTX_set_keylog_callback(ssl, tls_on_secret);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     /* The trust store stays empty: no certificate is ever good. */

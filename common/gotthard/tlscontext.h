@@ -8,6 +8,7 @@
 #include <openssl/ssl.h>
 #include <time.h>
 
+#include "gotthard/record.h"
 #include "gotthard/tls.h"
 
 #define GT_TLS_IDENTITY_MAX 256
@@ -27,10 +28,9 @@ enum tls_state {
 };
 
 struct gt_tls {
-    SSL *ssl;
+    SSL *ssl; /* for the handshake; NULL after it */
     enum tls_state state;
     bool is_refused; /* broken by an alert or a failed check, before it was open */
-    bool is_stuck;   /* the last read could not go on before a flush */
     const char *why;
     struct gt_batch batch;
     const struct gt_tls_context *context;
@@ -45,8 +45,17 @@ struct gt_tls {
     bool is_asked;            /* server: a key was asked for, whether it is known or not */
     uint8_t psk[GT_KEY_SIZE]; /* client, wiped after the handshake */
 
+    /* What the handshake leaves: by whom it is written with, the client's and the server's. */
+    uint8_t secrets[2][GT_KEY_SIZE];
+    unsigned n_secrets;
+    const char *suite;
+    struct gt_record reading, writing;
+    size_t n_plain, n_after; /* opened in place and not yet taken; then sealed bytes to skip */
+    unsigned n_empty;        /* records in a row */
+
     uint64_t key_bytes, key_bytes_max; /* written with the present key, and at most */
     time_t key_since;
+    bool is_update_asked; /* by the peer, of our key */
     time_t update_second; /* of CLOCK_MONOTONIC: when the updates were counted */
     unsigned n_updates;
 };

@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "gotthard/tls.h"
+#include "gotthard/tlscontext.h"
 
 #define ALPN "gotthard-t/1"
 
@@ -679,6 +679,111 @@ static void the_own_key_is_changed_in_time(void **state)
     ends_deinit(&e);
 }
 
+/* The peer asks for ours after its own, and reads on with what it gets. */
+static void a_key_is_changed_when_asked(void **state)
+{
+    struct ends e;
+    struct raw raw;
+    uint8_t data[10];
+    size_t n;
+    raw_up(&e, &raw);
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(SSL_key_update(raw.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_write(raw.ssl, "x", 1), 1);
+        assert_int_equal(read_through(e.tls[1], data, sizeof data, &n), 0);
+        assert_int_equal(gt_tls_write(e.tls[1], "yes", 3), 0);
+        assert_int_equal(gt_tls_flush(e.tls[1]), 0);
+        assert_int_equal(SSL_read(raw.ssl, data, sizeof data), 3);
+        assert_int_equal(raw.n_updates, i);
+    }
+    raw_deinit(&raw);
+    ends_deinit(&e);
+}
+
+/* Another's goodbye, and ours at another. */
+static void goodbyes_are_openssls(void **state)
+{
+    struct ends e;
+    struct raw raw;
+    uint8_t data[10];
+    size_t n;
+    raw_up(&e, &raw);
+    assert_int_equal(SSL_shutdown(raw.ssl), 0);
+    assert_int_equal(read_through(e.tls[1], data, sizeof data, &n), GT_TLS_E_CLOSED);
+    gt_tls_close(e.tls[1]);
+    assert_int_equal(SSL_shutdown(raw.ssl), 1);
+    raw_deinit(&raw);
+    ends_deinit(&e);
+}
+
+/* Whoever holds the key may still not say anything. */
+static void odd_records_are_refused(void **state)
+{
+    static const struct {
+        enum gt_record_type type;
+        size_t n;
+        const char *content;
+        unsigned n_times;
+        const char *why; /* NULL: it is fine */
+    } cases[] = {
+        {GT_RECORD_DATA, 0, "", 32, NULL},
+        {GT_RECORD_DATA, 0, "", 33, "too many empty records"},
+        {GT_RECORD_HANDSHAKE, 5, "\x18\0\0\1\0", 1,
+         "bad record mac"}, /* what follows has the old key */
+        {GT_RECORD_HANDSHAKE, 5, "\x18\0\0\1\2", 1, "a handshake after the handshake"},
+        {GT_RECORD_HANDSHAKE, 6, "\x18\0\0\1\0\0", 1, "a handshake after the handshake"},
+        {GT_RECORD_HANDSHAKE, 4, "\x18\0\0\1", 1, "a handshake after the handshake"},
+        {GT_RECORD_HANDSHAKE, 5, "\x04\0\0\1\0", 1, "a handshake after the handshake"},
+        {GT_RECORD_ALERT, 1, "\2", 1, "an alert that is none"},
+        {GT_RECORD_ALERT, 2, "\2\x28", 1, "handshake failure"},
+        {(enum gt_record_type)20, 1, "\1", 1, "a record of no known type"},
+        {(enum gt_record_type)99, 1, "x", 1, "a record of no known type"},
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct ends e;
+        uint8_t record[100];
+        size_t n;
+        ends_up(&e);
+        const struct gt_span content = {(const uint8_t *)cases[i].content, cases[i].n};
+        for (unsigned k = 0; k < cases[i].n_times; k++) {
+            assert_int_equal(gt_record_seal(&e.tls[0]->writing, cases[i].type, &content, 1, record),
+                             0);
+            size_t size = cases[i].n + GT_RECORD_SPARE;
+            assert_int_equal(send(e.fd[0], record, size, MSG_NOSIGNAL), size);
+        }
+        assert_int_equal(gt_tls_write(e.tls[0], "on", 2), 0);
+        assert_int_equal(gt_tls_flush(e.tls[0]), 0);
+        int r = read_through(e.tls[1], record, sizeof record, &n);
+        assert_int_equal(r, cases[i].why ? GT_TLS_E_BROKEN : 0);
+        if (cases[i].why)
+            assert_string_equal(gt_tls_why(e.tls[1]), cases[i].why);
+        ends_deinit(&e);
+    }
+}
+
+/* One that reads little at a time gets all of a record, and of what follows. */
+static void a_record_is_read_in_pieces(void **state)
+{
+    struct ends e;
+    uint8_t data[16384], got[16384];
+    size_t n;
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 13 + i / 256);
+    ends_up(&e);
+    for (int k = 0; k < 3; k++)
+        assert_int_equal(gt_tls_write(e.tls[0], data, sizeof data - (size_t)k), 0);
+    assert_int_equal(gt_tls_flush(e.tls[0]), 0);
+    for (int k = 0; k < 3; k++)
+        for (size_t at = 0; at < sizeof data - (size_t)k; at += n) {
+            assert_int_equal(
+                read_through(e.tls[1], got, GT_MIN(1 + at % 777, sizeof data - (size_t)k - at), &n),
+                0);
+            assert_memory_equal(got, data + at, n);
+        }
+    assert_false(gt_tls_has_pending(e.tls[1]));
+    ends_deinit(&e);
+}
+
 static void no_ticket_is_given(void **state)
 {
     struct ends e;
@@ -716,6 +821,10 @@ int main(void)
         cmocka_unit_test(odd_clients_are_refused),
         cmocka_unit_test(a_flood_of_key_updates_is_cut),
         cmocka_unit_test(the_own_key_is_changed_in_time),
+        cmocka_unit_test(a_key_is_changed_when_asked),
+        cmocka_unit_test(goodbyes_are_openssls),
+        cmocka_unit_test(odd_records_are_refused),
+        cmocka_unit_test(a_record_is_read_in_pieces),
         cmocka_unit_test(no_ticket_is_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
