@@ -3,11 +3,11 @@
  * The one wall in front of OpenSSL's SSL_*: TLS 1.3 with an external PSK (psk_dhe_ke, X25519) and
  * nothing else, on a non-blocking socket that the caller owns and watches.
  *
- * The handshake is OpenSSL's, the records after it are ours (record.h). They are batched: one recv()
- * takes up to GT_TLS_BATCH bytes of ciphertext, one send() gives up to as many, however many 16 KiB
- * records that is. The buffers come
- * from a pool of the thread and are held only while bytes are in them: an idle connection has none
- * (batch.h). Wait level-triggered: a read says E_AGAIN when the socket was emptied a moment ago.
+ * The handshake is OpenSSL's, the records after it are ours (record.h). They are batched: one
+ * recv() takes up to GT_TLS_BATCH bytes of ciphertext, one send() gives up to as many, however many
+ * 16 KiB records that is. The buffers come from a pool of the thread and are held only while bytes
+ * are in them: an idle connection has none (batch.h). Wait level-triggered: a read says E_AGAIN
+ * when the socket was emptied a moment ago.
  *
  * After the handshake each end asserts what it relies on: TLS 1.3, PSK used, no certificate,
  * X25519, one of our suites, the ALPN. A server that ignores the PSK is refused, whatever

@@ -40,10 +40,11 @@ static int worker(void)
     }
     if (strcmp(handover.operator_, "waiting") == 0)
         pause();
-    if (strcmp(handover.operator_, "unheard") == 0)
-        return WORKER_EXIT_UNHEARD;
     bool is_right = handover.services.n == 1 && handover.keys.session[0] == 0x5e;
+    bool is_unheard = strcmp(handover.operator_, "unheard") == 0;
     handover_deinit(&handover);
+    if (is_unheard)
+        return WORKER_EXIT_UNHEARD;
     return is_right ? 0 : 98;
 }
 
