@@ -154,20 +154,19 @@ static void entry_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* --- tickets ---------------------------------------------------------------------------------- */
 
-/* The first two bytes of the id lead to the plane, for those who come in at the main port. */
+/* The id begins with the session's port: it leads those who come in at the main port to the plane,
+ * whichever that is by then. */
 static int entry_make_ticket(const struct entry *entry, struct gt_ticket *ret)
 {
-    unsigned n = entry->host->n_planes, routing;
+    uint16_t port = entry->session.port;
     int r = gt_random(ret->id, sizeof(ret->id));
 
     if (!r)
         r = gt_random(ret->secret, sizeof(ret->secret));
     if (r)
         return r;
-    routing = (unsigned)ret->id[0] << 8 | ret->id[1];
-    routing = routing % (65536 / n) * n + entry->plane->index;
-    ret->id[0] = (uint8_t)(routing >> 8);
-    ret->id[1] = (uint8_t)routing;
+    ret->id[0] = (uint8_t)(port >> 8);
+    ret->id[1] = (uint8_t)port;
     ret->ttl_s = (uint16_t)(entry->host->limits.ticket_ms / 1000);
     return 0;
 }

@@ -25,7 +25,6 @@ struct entry;
 struct entry_host {
     struct ev_loop *loop;
     struct entry_limits limits;
-    unsigned n_planes;   /* what the ids of tickets are routed by */
     uint64_t n_unlisted; /* events in states that do not know them */
     /* It is over: its port and its place are free. Free it, but not from inside. */
     void (*on_ended)(void *userdata, struct entry *entry, enum gt_code code);

@@ -124,6 +124,7 @@ static enum gt_code registry_open_session(struct registry *registry,
             ports_give_back(&registry->ports, port, frame->rid, now_ms());
         return code ? code : GT_CODE_INTERNAL;
     }
+    registry->plane_of_port[port] = (uint8_t)entry->plane->index;
     registry->n_born++;
     *ret = entry;
     return GT_CODE_NONE;
@@ -284,6 +285,13 @@ void registry_on_gone(struct registry *registry, struct member *member)
     }
 }
 
+struct plane *registry_plane_of(const struct registry *registry, const struct gt_join *join)
+{
+    unsigned port = (unsigned)join->id[0] << 8 | join->id[1];
+
+    return registry->planes[registry->plane_of_port[port]];
+}
+
 /* --- what planes report ----------------------------------------------------------------------- */
 
 void registry_on_letter(struct registry *registry, const struct letter *letter)
@@ -337,7 +345,6 @@ void registry_set_planes(struct registry *registry, struct plane **planes, size_
 {
     registry->planes = planes;
     registry->n_planes = n_planes;
-    registry->entries.n_planes = (unsigned)n_planes;
 }
 
 void registry_bury(struct registry *registry)

@@ -25,7 +25,8 @@ struct registry {
     struct ports ports;
     struct plane **planes; /* borrows */
     size_t n_planes;
-    struct gt_addr bind; /* of sessions' ports */
+    uint8_t plane_of_port[UINT16_MAX + 1]; /* of the session that has or had this port */
+    struct gt_addr bind;                   /* of sessions' ports */
     struct registry_limits limits;
     struct entry *by_rid, *by_serial;
     struct gt_list dead;
@@ -48,6 +49,8 @@ void registry_bury(struct registry *registry);
 void registry_on_frame(struct registry *registry, struct member *member,
                        const struct gt_control_frame *frame);
 void registry_on_gone(struct registry *registry, struct member *member);
+/* Which plane would know the ticket of a JOIN that came in at the main port? */
+struct plane *registry_plane_of(const struct registry *registry, const struct gt_join *join);
 /* PAIRED and ENDED, from planes. The letter stays the caller's. */
 void registry_on_letter(struct registry *registry, const struct letter *letter);
 

@@ -167,17 +167,15 @@ static void relayd_on_tls(void *userdata, struct stranger *stranger)
     member_new(&relayd->members, fd, &addr, since, &charge);
 }
 
-/* A JOIN at the main port: its ticket's id says which plane it belongs to. */
+/* A JOIN at the main port: its ticket's id says whose it is. */
 static bool relayd_on_join(void *userdata, struct stranger *stranger)
 {
     struct relayd *relayd = userdata;
     struct gt_join join;
     bool is_gone = false;
 
-    if (!gt_join_decode(stranger->bytes, &join)) {
-        unsigned routing = (unsigned)join.id[0] << 8 | join.id[1];
-        is_gone = !plane_join(relayd->planes[routing % relayd->n_planes], stranger);
-    }
+    if (!gt_join_decode(stranger->bytes, &join))
+        is_gone = !plane_join(registry_plane_of(&relayd->registry, &join), stranger);
     gt_wipe(&join, sizeof(join));
     if (!is_gone)
         stranger_refuse(stranger);
