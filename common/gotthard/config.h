@@ -96,6 +96,11 @@ gt_config_settings(const struct gt_config *config); /* of settings_size; owned b
  * wiped, and empty from now on. */
 void gt_config_forget_secrets(struct gt_config *config);
 bool gt_config_is_set(const struct gt_config *config, const char *path);
+/* What was taken out of the environment, for a program that executes itself anew: it tells itself
+ * by a way that nobody else can read, and there keeps it before the first load. */
+typedef void (*gt_config_taken_fn)(void *userdata, const char *variable, const char *text);
+void gt_config_each_taken(gt_config_taken_fn on_taken, void *userdata);
+int gt_config_keep_taken(const char *variable, const char *text) GT_MUST_CHECK;
 /* "/etc/gotthard/relayd.conf:12", "GOTTHARD_SERVER_PORT", "--server-port", "default". */
 const char *gt_config_origin(const struct gt_config *config, const char *path);
 

@@ -99,15 +99,9 @@ static struct taken *taken_new(const char *variable)
     return taken;
 }
 
-/* Moves the variable out of the environment, wherever that ends. */
-static int take_variable(const char *variable)
+int gt_config_keep_taken(const char *variable, const char *text)
 {
-    char *value = getenv(variable);
-    if (!value)
-        return 0;
-    char *copy = strdup(value);
-    gt_wipe(value, strlen(value));
-    unsetenv(variable);
+    char *copy = strdup(text);
     struct taken *taken = taken_find(variable);
     if (!taken)
         taken = taken_new(variable);
@@ -118,6 +112,25 @@ static int take_variable(const char *variable)
     gt_configvalue_forget(taken->text);
     taken->text = copy;
     return 0;
+}
+
+void gt_config_each_taken(gt_config_taken_fn on_taken, void *userdata)
+{
+    for (const struct taken *taken = taken_first; taken; taken = taken->next)
+        if (taken->text)
+            on_taken(userdata, taken->variable, taken->text);
+}
+
+/* Moves the variable out of the environment, wherever that ends. */
+static int take_variable(const char *variable)
+{
+    char *value = getenv(variable);
+    if (!value)
+        return 0;
+    int r = gt_config_keep_taken(variable, value);
+    gt_wipe(value, strlen(value));
+    unsetenv(variable);
+    return r;
 }
 
 void gt_configlayers_forget_taken(void)

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/config.h"
+#include "gotthard/configlayers.h"
 
 struct settings {
     char *host, *name, *text, *path, *key, *level;
@@ -632,6 +632,28 @@ static void assert_key(const char *key, const char *origin)
     gt_config_free(config);
 }
 
+static void on_taken(void *userdata, const char *variable, const char *text)
+{
+    assert_string_equal(variable, "T_KEY");
+    snprintf(userdata, 64, "%s", text);
+}
+
+/* As a program does that executes itself anew. */
+static void test_taken_secrets_are_handed_on(void **state)
+{
+    char text[64] = "";
+    setenv("T_KEY", "swordfish", 1);
+    assert_key("swordfish", "T_KEY");
+    gt_config_each_taken(on_taken, text);
+    assert_string_equal(text, "swordfish");
+    gt_configlayers_forget_taken();
+    struct gt_config *config = load();
+    assert_null(settings_of(config)->key);
+    gt_config_free(config);
+    assert_int_equal(gt_config_keep_taken("T_KEY", text), 0);
+    assert_key("swordfish", "T_KEY");
+}
+
 static void test_secrets(void **state)
 {
     static char variable[] = "T_KEY=swordfish";
@@ -841,10 +863,21 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),  TEST(test_layers), TEST(test_show),      TEST(test_values),
-        TEST(test_variables), TEST(test_files),  TEST(test_big_files), TEST(test_settings_limit),
-        TEST(test_no_files),  TEST(test_modes),  TEST(test_secrets),   TEST(test_read_file),
-        TEST(test_args),      TEST(test_help),
+        TEST(test_defaults),
+        TEST(test_layers),
+        TEST(test_show),
+        TEST(test_values),
+        TEST(test_variables),
+        TEST(test_files),
+        TEST(test_big_files),
+        TEST(test_settings_limit),
+        TEST(test_no_files),
+        TEST(test_modes),
+        TEST(test_secrets),
+        TEST(test_read_file),
+        TEST(test_taken_secrets_are_handed_on),
+        TEST(test_args),
+        TEST(test_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
