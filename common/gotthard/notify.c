@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "gotthard/text.h"
 
@@ -55,6 +56,14 @@ void gt_notify(const char *fmt, ...)
     va_end(args);
     if (n > 0)
         send_datagram(path, text, GT_MIN((size_t)n, sizeof(text) - 1));
+}
+
+void gt_notify_reloading(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now); /* as Type=notify-reload wants it */
+    gt_notify("RELOADING=1\nMONOTONIC_USEC=%lld",
+              (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
 unsigned gt_notify_listen_fds(void)

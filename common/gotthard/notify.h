@@ -11,6 +11,8 @@
 
 /* Sends e.g. "READY=1\nSTATUS=...". Errors are ignored: nobody can act on them. */
 void gt_notify(const char *fmt, ...) GT_PRINTF(1, 2);
+/* That a reload has begun: until the next READY=1. */
+void gt_notify_reloading(void);
 /* Descriptors passed in (LISTEN_FDS for this pid), from 3 on; 0 if none. Unsets the variables,
  * makes them close-on-exec and non-blocking. */
 unsigned gt_notify_listen_fds(void);

@@ -171,19 +171,38 @@ struct dock *dock_free(struct dock *dock)
     return NULL;
 }
 
-void dock_honour(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at)
+/* In the order of expiry, which is nearly always that of coming. */
+static void dock_file(struct dock *dock, struct ticket *ticket)
 {
-    struct plane *plane = dock->plane;
-    struct pair nothing = {.stream = given->stream, .attempt = given->attempt};
+    struct gt_list *before = dock->tickets.previous;
+
+    while (before != &dock->tickets &&
+           gt_list_entry(before, struct ticket, of_dock)->expires_at > ticket->expires_at)
+        before = before->previous;
+    gt_list_append(before->next, &ticket->of_dock);
+}
+
+int dock_adopt_ticket(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at,
+                      enum ticket_state state, struct pair *pair)
+{
     struct ticket *ticket;
 
-    if (tickets_add(&plane->tickets, given, expires_at, dock, &ticket)) {
-        dock_tell(dock, LETTER_ENDED, &nothing, GT_CODE_INTERNAL);
-        return;
-    }
-    atomic_fetch_add(&plane->counts.n_tickets, 1);
-    gt_list_append(&dock->tickets, &ticket->of_dock);
+    if (tickets_add(&dock->plane->tickets, given, expires_at, dock, &ticket))
+        return -ENOMEM;
+    ticket->state = state;
+    ticket->pair = pair;
+    atomic_fetch_add(&dock->plane->counts.n_tickets, 1);
+    dock_file(dock, ticket);
     dock_arm(dock);
+    return 0;
+}
+
+void dock_honour(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at)
+{
+    struct pair nothing = {.stream = given->stream, .attempt = given->attempt};
+
+    if (dock_adopt_ticket(dock, given, expires_at, TICKET_UNUSED, NULL))
+        dock_tell(dock, LETTER_ENDED, &nothing, GT_CODE_INTERNAL);
 }
 
 void dock_cancel(struct dock *dock, uint32_t stream, uint32_t attempt)
@@ -201,22 +220,26 @@ void dock_cancel(struct dock *dock, uint32_t stream, uint32_t attempt)
     dock_arm(dock);
 }
 
-static struct pair *dock_pair(struct dock *dock, struct ticket *ticket)
+struct pair *dock_new_pair(struct dock *dock, uint32_t stream, uint32_t attempt)
 {
     struct plane *plane = dock->plane;
-    struct pair *pair = ticket->pair;
+    struct pair *pair =
+        pair_new(plane->loop, &plane->pool, &plane->limits.pair, &dock_pair_events, dock);
 
-    if (pair)
-        return pair;
-    pair = pair_new(plane->loop, &plane->pool, &plane->limits.pair, &dock_pair_events, dock);
     if (!pair)
         return NULL;
-    pair->stream = ticket->given.stream;
-    pair->attempt = ticket->given.attempt;
-    ticket->pair = pair;
+    pair->stream = stream;
+    pair->attempt = attempt;
     gt_list_append(&dock->pairs, &pair->of_dock);
     atomic_fetch_add(&plane->counts.n_pairs, 1);
     return pair;
+}
+
+static struct pair *dock_pair(struct dock *dock, struct ticket *ticket)
+{
+    if (!ticket->pair)
+        ticket->pair = dock_new_pair(dock, ticket->given.stream, ticket->given.attempt);
+    return ticket->pair;
 }
 
 static void dock_seat(struct ticket *ticket, enum gt_role role, struct stranger *stranger)

@@ -33,6 +33,11 @@ void dock_start(struct dock *dock, struct plane *plane);
  * still be inside its listener, so the plane frees it at the end of the turn. */
 void dock_end(struct dock *dock);
 void dock_honour(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at);
+/* What another image of the relay had here: a pair without sides yet, and a ticket that may be half
+ * used, by @pair. NULL, -ENOMEM. */
+struct pair *dock_new_pair(struct dock *dock, uint32_t stream, uint32_t attempt);
+int dock_adopt_ticket(struct dock *dock, const struct gt_ticket *given, uint64_t expires_at,
+                      enum ticket_state state, struct pair *pair) GT_MUST_CHECK;
 /* Ends the tickets and pairs of @stream up to @attempt. */
 void dock_cancel(struct dock *dock, uint32_t stream, uint32_t attempt);
 /* Does a JOIN at @dock's port carry a ticket that is good? Spends nothing. */

@@ -65,6 +65,35 @@ int door_open(struct door *door, struct ev_loop *loop, const char *bind, uint16_
     return 0;
 }
 
+int door_adopt(struct door *door, struct ev_loop *loop, int fd, listener_fn on_accept,
+               void *userdata)
+{
+    if (door->n_listeners == DOOR_MAX) {
+        gt_close(&fd);
+        return DOOR_E_LISTEN;
+    }
+    if (!door->n_listeners)
+        spare_init(&door->spare);
+    listener_start(&door->listeners[door->n_listeners++], loop, fd, &door->spare, on_accept,
+                   userdata);
+    return 0;
+}
+
+uint16_t door_port(const struct door *door, uint16_t fallback)
+{
+    struct gt_addr addr;
+
+    if (!door->n_listeners || gt_sock_local(door->listeners[0].fd, &addr))
+        return fallback;
+    return gt_addr_port(&addr);
+}
+
+void door_pause(struct door *door)
+{
+    for (size_t i = 0; i < door->n_listeners; i++)
+        listener_pause(&door->listeners[i]);
+}
+
 void door_close(struct door *door)
 {
     if (!door->n_listeners)

@@ -6,7 +6,10 @@
  */
 #include "entry.h"
 
+#include <stdio.h>
+
 #include "gotthard/log.h"
+#include "handover.h"
 
 static const enum gt_role roles[] = {GT_ROLE_OPERATOR, GT_ROLE_DEVICE};
 
@@ -385,8 +388,9 @@ struct entry *entry_free(struct entry *entry)
     return NULL;
 }
 
-struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
-                        uint64_t serial, struct plane *plane, uint16_t port, int *fd)
+static struct entry *entry_make(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
+                                uint64_t serial, struct plane *plane, uint16_t port,
+                                size_t n_streams, int *fd)
 {
     struct entry *entry = calloc(1, sizeof(*entry));
     uint64_t now = now_ms();
@@ -402,10 +406,45 @@ struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID
     gt_list_init(&entry->dead);
     ev_init(&entry->timer, entry_on_timer);
     entry->dock = dock_new(serial, entry->session.tag, fd);
-    if (!entry->dock ||
-        streams_init(&entry->session.streams, host->limits.n_streams, host->limits.n_tickets))
+    if (!entry->dock || streams_init(&entry->session.streams, n_streams, host->limits.n_tickets))
         return entry_free(entry);
     return entry;
+}
+
+struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
+                        uint64_t serial, struct plane *plane, uint16_t port, int *fd)
+{
+    return entry_make(host, rid, serial, plane, port, host->limits.n_streams, fd);
+}
+
+struct entry *entry_adopt(struct entry_host *host, const struct handover_session *from,
+                          struct plane *plane, int *fd)
+{
+    size_t n_streams = GT_MAX(host->limits.n_streams, (size_t)from->n_slots);
+    struct entry *entry =
+        entry_make(host, from->rid, from->serial, plane, from->port, n_streams, fd);
+
+    if (!entry)
+        return NULL;
+    struct session *session = &entry->session;
+    session_adopt(session, from->state, from->entered_at, now_ms());
+    session->born_at = from->born_at;
+    session->active_at = from->active_at;
+    session->expires_at = from->expires_at;
+    session->streams.serial = from->streams_serial;
+    for (size_t i = 0; i < GT_ARRAY_SIZE(session->slots); i++) {
+        snprintf(session->slots[i].name, sizeof(session->slots[i].name), "%s", from->slots[i].name);
+        session->slots[i].generation = from->slots[i].generation;
+    }
+    entry->n_streams = from->n_streams;
+    entry->n_up = from->n_up;
+    entry->n_down = from->n_down;
+    return entry;
+}
+
+void entry_go_on(struct entry *entry)
+{
+    entry_arm(entry);
 }
 
 int entry_start(struct entry *entry)

@@ -21,6 +21,7 @@ struct entry_limits {
 };
 
 struct entry;
+struct handover_session;
 
 struct entry_host {
     struct ev_loop *loop;
@@ -45,10 +46,16 @@ struct entry {
 /* Takes *fd, the listener on @port, unless it returns NULL (no memory). Nothing listens yet. */
 struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID_SIZE],
                         uint64_t serial, struct plane *plane, uint16_t port, int *fd);
+/* The same for a session of another image of the relay, but for its streams. */
+struct entry *entry_adopt(struct entry_host *host, const struct handover_session *session,
+                          struct plane *plane, int *fd);
 /* Hands its dock to the plane. -ENOMEM. */
 int entry_start(struct entry *entry) GT_MUST_CHECK;
 /* One that was not started, or has ended. */
 struct entry *entry_free(struct entry *entry);
+
+/* It is as another image of the relay had it, and its dock started: its time goes on. */
+void entry_go_on(struct entry *entry);
 
 /* Who sits in this role's slot now, or NULL. */
 struct member *entry_member(struct entry *entry, enum gt_role role);

@@ -22,7 +22,7 @@ void spare_deinit(struct spare *spare)
     gt_close(&spare->fd);
 }
 
-static void listener_pause(struct listener *listener)
+void listener_pause(struct listener *listener)
 {
     ev_io_stop(listener->loop, &listener->io);
     ev_timer_set(&listener->pause, LISTENER_PAUSE_S, 0);

@@ -33,5 +33,7 @@ struct listener {
 /* Takes @fd; keeps @spare. */
 void listener_start(struct listener *listener, struct ev_loop *loop, int fd, struct spare *spare,
                     listener_fn on_accept, void *userdata);
+/* Lets nobody in for 100 ms: the kernel keeps them waiting. */
+void listener_pause(struct listener *listener);
 /* Closes it. Twice is fine, and so is a zeroed one that was never started. */
 void listener_stop(struct listener *listener);

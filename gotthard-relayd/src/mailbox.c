@@ -46,6 +46,14 @@ void mailbox_post(struct mailbox *mailbox, struct letter *letter)
     ev_async_send(mailbox->loop, &mailbox->wake);
 }
 
+bool mailbox_is_empty(struct mailbox *mailbox)
+{
+    pthread_mutex_lock(&mailbox->lock);
+    bool is_empty = !mailbox->first;
+    pthread_mutex_unlock(&mailbox->lock);
+    return is_empty;
+}
+
 void mailbox_drain(struct mailbox *mailbox)
 {
     if (mailbox->state == MAILBOX_DELIVERING)

@@ -22,7 +22,7 @@ enum letter_kind {
     LETTER_CANCEL,   /* nothing of ->ticket.stream up to ->ticket.attempt is wanted any more */
     LETTER_JOIN,     /* a JOIN from the main port: takes ->stranger */
     LETTER_SETTINGS, /* new ->limits */
-    LETTER_STOP,     /* end the thread */
+    LETTER_STOP,     /* the thread is to wait */
     /* to the control thread */
     LETTER_PAIRED, /* ->stream, ->attempt of session ->serial is joined */
     LETTER_ENDED,  /* it is over, or its ticket is */
@@ -73,6 +73,8 @@ void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, mailbox_fn on_l
 void mailbox_deinit(struct mailbox *mailbox);
 /* From any thread; takes @letter. */
 void mailbox_post(struct mailbox *mailbox, struct letter *letter);
+/* From any thread. */
+bool mailbox_is_empty(struct mailbox *mailbox);
 /*
  * From the reader's thread: delivers what is there now, without waiting for the loop. From inside a
  * delivery it does nothing: no letter overtakes another.

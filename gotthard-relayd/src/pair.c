@@ -14,6 +14,7 @@
 #include "gotthard/join.h"
 #include "gotthard/log.h"
 #include "gotthard/sock.h"
+#include "now.h"
 
 #define PAIR_SMALL       (16 * 1024)  /* a filling below this: the socket is most likely empty */
 #define PAIR_NOTSENT_MAX (128 * 1024) /* unsent bytes the kernel holds before it says "full" */
@@ -218,6 +219,25 @@ static void pair_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
         pair_arm(pair);
     else
         pair_finish(pair, true, GT_CODE_EXPIRED);
+}
+
+uint64_t pair_deadline_left_ms(struct pair *pair)
+{
+    if (!ev_is_active(&pair->deadline))
+        return NEVER;
+    return (uint64_t)(GT_MAX(ev_timer_remaining(pair->loop, &pair->deadline), 0.) * 1000);
+}
+
+void pair_go_on(struct pair *pair, uint64_t deadline_ms)
+{
+    if (deadline_ms != NEVER) {
+        ev_timer_set(&pair->deadline, (double)deadline_ms / 1000, 0);
+        ev_timer_start(pair->loop, &pair->deadline);
+    }
+    if (pair->state == PAIR_ONE_JOINED)
+        return;
+    side_watch(&pair->sides[0]);
+    side_watch(&pair->sides[1]);
 }
 
 struct pair *pair_new(struct ev_loop *loop, struct pipe_pool *pool,

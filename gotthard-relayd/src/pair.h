@@ -71,5 +71,10 @@ struct pair *pair_free(struct pair *pair);
 
 /* Takes @fd and what @charge holds. The first starts the deadline, the second the splicing. */
 void pair_join(struct pair *pair, unsigned side, int fd, struct quota_charge *charge);
+/* Its sides are as another image of the relay left them: goes on from there. @deadline_ms: of
+ * ->state, from now on, or NEVER. */
+void pair_go_on(struct pair *pair, uint64_t deadline_ms);
+/* What is left of the deadline of its state, or NEVER. */
+uint64_t pair_deadline_left_ms(struct pair *pair);
 /* Ends it now, with a reset towards both; no callback. */
 void pair_close(struct pair *pair);

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#define PIPE_COPIED_SIZE (128 * 1024)
 #define PIPE_WORTHY_SIZE (64 * 1024) /* a smaller kernel pipe is slower than a buffer */
 #define PIPE_N_IDLE_MAX  16
 
@@ -105,6 +104,34 @@ struct pipe *pipe_give(struct pipe_pool *pool, struct pipe *pipe)
     pool->idle = pipe;
     pool->n_idle++;
     return NULL;
+}
+
+struct pipe *pipe_adopt_spliced(struct pipe_pool *pool, const int fds[static 2], size_t capacity,
+                                size_t n_held)
+{
+    struct pipe *pipe = calloc(1, sizeof(*pipe));
+
+    if (!pipe)
+        return NULL;
+    *pipe = (struct pipe){
+        .kind = PIPE_SPLICED, .fds = {fds[0], fds[1]}, .capacity = capacity, .n_held = n_held};
+    pool->n_spliced++;
+    return pipe;
+}
+
+struct pipe *pipe_adopt_copied(struct pipe_pool *pool, struct gt_span bytes)
+{
+    struct pipe *pipe = calloc(1, sizeof(*pipe));
+
+    if (!pipe)
+        return NULL;
+    *pipe = (struct pipe){.kind = PIPE_COPIED, .fds = {-1, -1}, .capacity = PIPE_COPIED_SIZE};
+    pipe->bytes = malloc(pipe->capacity);
+    if (!pipe->bytes || bytes.n > pipe->capacity)
+        return pipe_free(pool, pipe);
+    memcpy(pipe->bytes, bytes.data, bytes.n);
+    pipe->n_held = bytes.n;
+    return pipe;
 }
 
 /* What a failed call on a socket means to a pair. */

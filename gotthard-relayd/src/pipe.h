@@ -7,7 +7,9 @@
  */
 #pragma once
 
-#include "gotthard/base.h"
+#include "gotthard/bytes.h"
+
+#define PIPE_COPIED_SIZE (128 * 1024)
 
 enum pipe_kind { PIPE_SPLICED, PIPE_COPIED };
 
@@ -43,6 +45,11 @@ void pipe_pool_drain(struct pipe_pool *pool);
 int pipe_take(struct pipe_pool *pool, struct pipe **ret) GT_MUST_CHECK;
 /* Returns NULL. A pipe with bytes left inside is not used again. NULL is fine. */
 struct pipe *pipe_give(struct pipe_pool *pool, struct pipe *pipe);
+
+/* One that another image of the relay has filled. Takes @fds; copies @bytes. NULL: no memory. */
+struct pipe *pipe_adopt_spliced(struct pipe_pool *pool, const int fds[static 2], size_t capacity,
+                                size_t n_held);
+struct pipe *pipe_adopt_copied(struct pipe_pool *pool, struct gt_span bytes);
 
 /* Once from the socket into an empty pipe. E_AGAIN, E_END, E_RESET. */
 int pipe_fill(struct pipe *pipe, int fd) GT_MUST_CHECK;

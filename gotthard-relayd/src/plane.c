@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The thread of a plane, and both ends of its mail. Everything it owns is made before the thread
- * starts and freed after it has ended, by the control thread; in between only the plane touches it.
+ * starts and freed after it has ended, by the control thread; in between only the plane touches it,
+ * but for the moments when its thread waits.
  */
 #include "plane.h"
 
@@ -71,24 +72,74 @@ static void plane_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int ev
     atomic_store(&plane->counts.n_wakeups, ev_iteration(loop));
 }
 
+/* Stopped, it waits outside its loop for what comes next. */
 static void *plane_run(void *userdata)
 {
     struct plane *plane = userdata;
 
-    ev_run(plane->loop, 0);
+    do {
+        ev_run(plane->loop, 0);
+        sem_post(&plane->stopped);
+        while (sem_wait(&plane->may_go_on) < 0)
+            continue;
+    } while (plane->state != PLANE_ENDING);
     return NULL;
 }
 
 /* Signals are the control thread's. */
-static int plane_start_thread(struct plane *plane)
+int plane_start(struct plane *plane)
 {
     sigset_t all, before;
 
+    plane->state = PLANE_RUNNING;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int r = pthread_create(&plane->thread, NULL, plane_run, plane);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (r)
+        plane->state = PLANE_NEW;
     return -r;
+}
+
+void plane_ask_to_stop(struct plane *plane)
+{
+    if (plane->state == PLANE_RUNNING)
+        mailbox_post(&plane->inbox, &plane->stop);
+}
+
+void plane_await_stop(struct plane *plane)
+{
+    if (plane->state != PLANE_RUNNING)
+        return;
+    while (sem_wait(&plane->stopped) < 0)
+        continue;
+    plane->state = PLANE_STILL;
+}
+
+void plane_go_on(struct plane *plane)
+{
+    if (plane->state != PLANE_STILL)
+        return;
+    plane->state = PLANE_RUNNING;
+    sem_post(&plane->may_go_on);
+}
+
+static void plane_end_thread(struct plane *plane)
+{
+    plane_ask_to_stop(plane);
+    plane_await_stop(plane);
+    if (plane->state != PLANE_STILL)
+        return;
+    plane->state = PLANE_ENDING;
+    sem_post(&plane->may_go_on);
+    pthread_join(plane->thread, NULL);
+}
+
+void plane_settle(struct plane *plane)
+{
+    mailbox_drain(&plane->inbox);
+    stranger_host_bury(&plane->strangers);
+    plane_bury(plane);
 }
 
 static int plane_init(struct plane *plane, const struct plane_settings *settings)
@@ -98,6 +149,8 @@ static int plane_init(struct plane *plane, const struct plane_settings *settings
     plane->quota = settings->quota;
     plane->limits = settings->limits;
     plane->stop.kind = LETTER_STOP;
+    sem_init(&plane->stopped, 0, 0);
+    sem_init(&plane->may_go_on, 0, 0);
     gt_list_init(&plane->docks);
     gt_list_init(&plane->dead_docks);
     gt_list_init(&plane->dead_pairs);
@@ -124,6 +177,8 @@ static void plane_deinit(struct plane *plane)
     pipe_pool_drain(&plane->pool);
     spare_deinit(&plane->spare);
     mailbox_deinit(&plane->inbox);
+    sem_destroy(&plane->stopped);
+    sem_destroy(&plane->may_go_on);
     ev_loop_destroy(plane->loop);
 }
 
@@ -139,8 +194,6 @@ int plane_new(const struct plane_settings *settings, struct plane **ret)
         return -ENOMEM;
     }
     int r = plane_init(plane, settings);
-    if (!r)
-        r = plane_start_thread(plane);
     if (r) {
         plane_deinit(plane);
         free(plane);
@@ -154,8 +207,7 @@ struct plane *plane_free(struct plane *plane)
 {
     if (!plane)
         return NULL;
-    mailbox_post(&plane->inbox, &plane->stop);
-    pthread_join(plane->thread, NULL);
+    plane_end_thread(plane);
     plane_deinit(plane);
     free(plane);
     return NULL;

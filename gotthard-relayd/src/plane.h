@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "listener.h"
@@ -18,7 +19,16 @@ struct plane_counts {
     atomic_ulong n_wakeups, n_bytes;
 };
 
+enum plane_state {
+    PLANE_NEW, /* no thread yet */
+    PLANE_RUNNING,
+    PLANE_STILL, /* the thread waits */
+    PLANE_ENDING,
+};
+
 struct plane {
+    enum plane_state state; /* the control thread's */
+    sem_t stopped, may_go_on;
     unsigned index;
     pthread_t thread;
     struct ev_loop *loop;
@@ -49,10 +59,19 @@ struct plane_settings {
  */
 #define PLANE_N_FDS 4
 
-/* Starts the thread. */
+/* Without its thread as yet. */
 int plane_new(const struct plane_settings *settings, struct plane **ret) GT_MUST_CHECK;
+int plane_start(struct plane *plane) GT_MUST_CHECK;
 /* Ends all its pairs and waits for the thread. */
 struct plane *plane_free(struct plane *plane);
+
+/* The thread waits after the turn it is in. Until it goes on all of the plane is the control
+ * thread's, as it is before the start. */
+void plane_ask_to_stop(struct plane *plane);
+void plane_await_stop(struct plane *plane);
+/* Reads its letters and frees what is dead. */
+void plane_settle(struct plane *plane);
+void plane_go_on(struct plane *plane);
 
 /* What the control thread asks. -ENOMEM where a letter is needed; the dock is the caller's then. */
 int plane_dock(struct plane *plane, struct dock *dock) GT_MUST_CHECK;

@@ -103,6 +103,14 @@ void ports_skip(struct ports *ports, uint16_t port, uint64_t now)
                               .rests_until = now + GT_MAX(ports->rest_ms, PORTS_SKIP_MS)};
 }
 
+void ports_adopt(struct ports *ports, uint16_t port, const struct port *slot)
+{
+    struct port *own = ports_slot(ports, port);
+
+    if (own)
+        *own = *slot;
+}
+
 size_t ports_n_taken(const struct ports *ports)
 {
     size_t n_taken = 0;

@@ -41,5 +41,7 @@ void ports_give_back(struct ports *ports, uint16_t port, const uint8_t rid[stati
                      uint64_t now);
 /* Another program turned out to hold it: not tried again for a while. */
 void ports_skip(struct ports *ports, uint16_t port, uint64_t now);
+/* As another image of the relay had it; a port outside the range is no matter. */
+void ports_adopt(struct ports *ports, uint16_t port, const struct port *slot);
 size_t ports_n_taken(const struct ports *ports);
 size_t ports_n(const struct ports *ports);

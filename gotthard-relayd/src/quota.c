@@ -130,20 +130,32 @@ int quota_admit(struct quota *quota, const uint8_t source[static QUOTA_SOURCE], 
     return r;
 }
 
+static void quota_charge_known(struct quota *quota, const uint8_t *source, struct quota_charge *ret)
+{
+    *ret = (struct quota_charge){.state = CHARGE_KNOWN, .quota = quota};
+    memcpy(ret->source, source, QUOTA_SOURCE);
+    gt_list_init(&ret->strangers);
+    quota->n_known++;
+    quota->n_fds++;
+}
+
 int quota_admit_known(struct quota *quota, const uint8_t source[static QUOTA_SOURCE],
                       struct quota_charge *ret)
 {
     pthread_mutex_lock(&quota->lock);
     int r = quota->n_fds < quota->n_fds_max ? 0 : QUOTA_E_FDS;
-    if (!r) {
-        *ret = (struct quota_charge){.state = CHARGE_KNOWN, .quota = quota};
-        memcpy(ret->source, source, QUOTA_SOURCE);
-        gt_list_init(&ret->strangers);
-        quota->n_known++;
-        quota->n_fds++;
-    }
+    if (!r)
+        quota_charge_known(quota, source, ret);
     pthread_mutex_unlock(&quota->lock);
     return r;
+}
+
+void quota_adopt(struct quota *quota, const uint8_t source[static QUOTA_SOURCE],
+                 struct quota_charge *ret)
+{
+    pthread_mutex_lock(&quota->lock);
+    quota_charge_known(quota, source, ret);
+    pthread_mutex_unlock(&quota->lock);
 }
 
 static void quota_leave_strangers(struct quota_charge *charge)
@@ -243,6 +255,31 @@ void quota_give_fd(struct quota *quota)
     pthread_mutex_lock(&quota->lock);
     quota->n_fds--;
     pthread_mutex_unlock(&quota->lock);
+}
+
+void quota_adopt_fd(struct quota *quota)
+{
+    pthread_mutex_lock(&quota->lock);
+    quota->n_fds++;
+    pthread_mutex_unlock(&quota->lock);
+}
+
+const struct quota_penalty *quota_next_penalty(const struct quota *quota, uint64_t now, size_t *at)
+{
+    for (; *at < QUOTA_N_PENALTIES; ++*at) {
+        const struct quota_penalty *penalty =
+            &quota->penalties[*at / QUOTA_N_WAYS][*at % QUOTA_N_WAYS];
+        if (penalty->until > now) {
+            ++*at;
+            return penalty;
+        }
+    }
+    return NULL;
+}
+
+void quota_adopt_penalty(struct quota *quota, const struct quota_penalty *penalty)
+{
+    *quota_earliest(quota, penalty->source) = *penalty;
 }
 
 void quota_count(struct quota *quota, struct quota_counts *ret)

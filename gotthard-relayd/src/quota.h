@@ -70,6 +70,9 @@ int quota_admit(struct quota *quota, const uint8_t source[static QUOTA_SOURCE], 
 /* One that proved at once who it is: only the budget can refuse it (E_FDS). */
 int quota_admit_known(struct quota *quota, const uint8_t source[static QUOTA_SOURCE],
                       struct quota_charge *ret) GT_MUST_CHECK;
+/* One that another image of the relay admitted: nothing refuses it. */
+void quota_adopt(struct quota *quota, const uint8_t source[static QUOTA_SOURCE],
+                 struct quota_charge *ret);
 /* The stranger proved who he is: from now on he costs a descriptor only. */
 void quota_know(struct quota_charge *charge);
 /* The charge lives in another struct from now on; @from is empty after. */
@@ -81,6 +84,12 @@ void quota_punish(struct quota_charge *charge, enum quota_offence offence, uint6
 /* Descriptors beside connections (a session's listener). False: none left. */
 bool quota_take_fd(struct quota *quota);
 void quota_give_fd(struct quota *quota);
+/* One that is there already. */
+void quota_adopt_fd(struct quota *quota);
+
+/* The next penalty that is still on, from *at on, which begins with 0. NULL: there is none. */
+const struct quota_penalty *quota_next_penalty(const struct quota *quota, uint64_t now, size_t *at);
+void quota_adopt_penalty(struct quota *quota, const struct quota_penalty *penalty);
 
 struct quota_counts {
     size_t n_strangers, n_known, n_fds, n_fds_max, n_refused;

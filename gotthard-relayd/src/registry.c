@@ -9,6 +9,7 @@
 
 #include "gotthard/log.h"
 #include "gotthard/sock.h"
+#include "handover.h"
 
 #define BACKLOG        512
 #define DEFER_ACCEPT_S 1 /* a data connection is ours once it has said something */
@@ -128,6 +129,26 @@ static enum gt_code registry_open_session(struct registry *registry,
     registry->n_born++;
     *ret = entry;
     return GT_CODE_NONE;
+}
+
+struct entry *registry_adopt(struct registry *registry, const struct handover_session *session,
+                             int *fd)
+{
+    struct plane *plane = registry_choose_plane(registry);
+    struct entry *entry = entry_adopt(&registry->entries, session, plane, fd);
+
+    if (!entry)
+        return NULL;
+    quota_adopt_fd(registry->quota);
+    dock_start(entry->dock, plane);
+    if (registry_enlist(registry, entry)) {
+        registry_delist(registry, entry);
+        dock_end(gt_steal(&entry->dock));
+        return entry_free(entry);
+    }
+    ports_adopt(&registry->ports, session->port, &(struct port){.state = PORT_TAKEN});
+    registry->plane_of_port[session->port] = (uint8_t)plane->index;
+    return entry;
 }
 
 /* May this member have one more session? 0, or the code that says why not. */

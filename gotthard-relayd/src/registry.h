@@ -45,6 +45,11 @@ void registry_deinit(struct registry *registry);
 /* Frees what ended; before the loop sleeps. */
 void registry_bury(struct registry *registry);
 
+/* A session of another image of the relay, and its listener, into a plane that is still. Takes *fd,
+ * unless it returns NULL (no memory). Its streams, tickets and pairs are the caller's to bring. */
+struct entry *registry_adopt(struct registry *registry, const struct handover_session *session,
+                             int *fd);
+
 /* From members. */
 void registry_on_frame(struct registry *registry, struct member *member,
                        const struct gt_control_frame *frame);

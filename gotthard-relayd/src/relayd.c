@@ -5,52 +5,22 @@
  * loop, so that nothing ever happens inside a handler.
  *
  * A reload is all or nothing: whatever could fail is done before anything is changed. After start
- * the relay opens no file but its configuration, connects to nobody and starts no program.
+ * the relay opens no file but its configuration, connects to nobody and starts no program but
+ * itself, when it is upgraded.
  */
 #include "relayd.h"
 
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 
-#include "door.h"
 #include "gotthard/log.h"
 #include "gotthard/notify.h"
-#include "limits.h"
-#include "registry.h"
+#include "remarks.h"
 #include "restarting.h"
 #include "status.h"
+#include "succession.h"
 
 #define RELAYD_FLUSH_S 1.0 /* for the last frames */
-
-enum relayd_state {
-    RELAYD_RUNNING,
-    RELAYD_DRAINING, /* told to stop: streams may end in peace */
-    RELAYD_CLOSING,  /* sessions are over, their last frames are on their way */
-};
-
-struct relayd {
-    enum relayd_state state;
-    struct gt_config *config;
-    const struct settings *settings;
-    const struct gt_config_args *args;
-    struct settings_keys keys;
-    struct ev_loop *loop;
-    struct gt_tls_context *tls;
-    struct quota quota;
-    struct plane *planes[BUDGET_PLANES_MAX];
-    size_t n_planes;
-    struct mailbox inbox;
-    struct registry registry;
-    struct member_host members;
-    struct stranger_host strangers;
-    struct door door;
-    struct gt_watchdog watchdog;
-    ev_signal on_term, on_int, on_hup, on_usr1;
-    ev_timer stop;
-    ev_prepare before_sleep;
-};
-
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static bool relayd_derive(const struct gt_key *key, struct gt_span identity, uint8_t *ret_psk)
@@ -101,29 +71,6 @@ static void relayd_log_level(const struct settings *settings)
         gt_log_open("gotthard-relayd", level);
 }
 
-/* The kernel may not have it, or not for us: told here, and not at each connection. */
-static void relayd_warn_of_congestion(const char *name)
-{
-    gt_cleanup(gt_close) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) < 0)
-        gt_warn_errno(errno, "relay.congestion: no \"%s\" here, connections keep the system's",
-                      name);
-}
-
-static void relayd_warn(const struct relayd *relayd)
-{
-    if (relayd->settings->congestion)
-        relayd_warn_of_congestion(relayd->settings->congestion);
-    if (relayd->keys.current.kind == GT_KEY_MASTER)
-        gt_warn("this is the fleet's key, and a relay holding it holds more than it needs: "
-                "`gotthard-cli keygen relay` makes one that opens no tunnel (gk1r....)");
-    if (relayd->keys.current.is_passphrase)
-        gt_warn("the key is a passphrase; 32 random bytes are better");
-    if (relayd->keys.n == SETTINGS_TWO_KEYS)
-        gt_info("the previous key is still accepted");
-}
-
 /* --- callbacks between the parts -------------------------------------------------------------- */
 
 static void relayd_on_frame(void *userdata, struct member *member,
@@ -149,7 +96,7 @@ static void relayd_on_letter(void *userdata, struct letter *letter)
     letter_free(letter);
 }
 
-static void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr)
+void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr)
 {
     struct relayd *relayd = userdata;
 
@@ -212,6 +159,7 @@ static void relayd_drain(struct relayd *relayd)
 {
     uint32_t window_ms = restarting_window_ms(&relayd->members);
 
+    upgrade_cancel(&relayd->upgrade);
     gt_notify("STOPPING=1\nSTATUS=Draining");
     gt_info("draining sessions=%zu members=%zu window=%ums", registry_n_sessions(&relayd->registry),
             relayd->members.n_members, window_ms);
@@ -228,7 +176,7 @@ static void relayd_on_term(struct ev_loop *loop, ev_signal *signal, int events)
 {
     struct relayd *relayd = signal->data;
 
-    if (relayd->state == RELAYD_RUNNING)
+    if (relayd->state == RELAYD_RUNNING || relayd->state == RELAYD_UPGRADING)
         relayd_drain(relayd);
     else
         ev_break(loop, EVBREAK_ALL);
@@ -245,25 +193,11 @@ static void relayd_check_drain(struct relayd *relayd)
 
 /* --- reload and status ------------------------------------------------------------------------ */
 
-static void relayd_warn_unchanged(const struct settings *old, const struct settings *new)
-{
-    const char *congestion[] = {old->congestion ? old->congestion : "",
-                                new->congestion ? new->congestion : ""};
-
-    if (old->port != new->port || strcmp(old->bind, new->bind) ||
-        old->n_threads != new->n_threads || strcmp(old->splice, new->splice) ||
-        old->pipe_size != new->pipe_size || old->n_descriptors != new->n_descriptors)
-        gt_warn("server.port, server.bind, relay.threads, relay.splice, relay.pipe_size and "
-                "limits.descriptors change with the next start only");
-    if (strcmp(congestion[0], congestion[1]))
-        gt_info("relay.congestion applies to new connections");
-}
-
 static bool relayd_reload(struct relayd *relayd, char *ret_error)
 {
     struct gt_config *config;
     struct settings_keys keys;
-    int r = settings_load(relayd->args, &config, &keys, ret_error);
+    int r = settings_load(relayd->call->args, &config, &keys, ret_error);
 
     if (r < 0)
         snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s", strerror(-r));
@@ -277,7 +211,7 @@ static bool relayd_reload(struct relayd *relayd, char *ret_error)
         settings_wipe_keys(&keys);
         return false;
     }
-    relayd_warn_unchanged(relayd->settings, new);
+    remarks_on_change(relayd->settings, new);
     gt_config_free(relayd->config);
     relayd->config = config;
     relayd->settings = new;
@@ -298,11 +232,9 @@ static void relayd_on_hup(struct ev_loop *loop, ev_signal *signal, int events)
     relayd_log_level(relayd->settings);
     relayd_apply(relayd);
     struct plane_limits limits = limits_of_plane(relayd->settings);
-    for (size_t i = 0; i < relayd->n_planes; i++)
-        if (plane_change(relayd->planes[i], &limits))
-            gt_warn("plane=%zu keeps its old limits reason=\"no memory\"", i);
+    planes_change(&relayd->planes, &limits);
     gt_info("configuration reloaded");
-    relayd_warn(relayd);
+    remarks_on_settings(relayd->settings, &relayd->keys);
 }
 
 static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
@@ -312,8 +244,8 @@ static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
         .registry = &relayd->registry,
         .members = &relayd->members,
         .quota = &relayd->quota,
-        .planes = relayd->planes,
-        .n_planes = relayd->n_planes,
+        .planes = relayd->planes.all,
+        .n_planes = relayd->planes.n,
         .n_wakeups = ev_iteration(loop),
     };
 
@@ -340,27 +272,6 @@ static void relayd_signal(struct relayd *relayd, ev_signal *watcher, int number,
     ev_signal_start(relayd->loop, watcher);
 }
 
-static int relayd_start_planes(struct relayd *relayd, size_t n_pipes)
-{
-    struct plane_settings settings = {
-        .outbox = &relayd->inbox,
-        .quota = &relayd->quota,
-        .pipe_kind = strcmp(relayd->settings->splice, "off") ? PIPE_SPLICED : PIPE_COPIED,
-        .pipe_size = relayd->settings->pipe_size,
-        .n_pipes_max = n_pipes,
-        .limits = limits_of_plane(relayd->settings),
-    };
-    size_t n_wanted = relayd->n_planes;
-
-    for (relayd->n_planes = 0; relayd->n_planes < n_wanted; relayd->n_planes++) {
-        settings.index = (unsigned)relayd->n_planes;
-        int r = plane_new(&settings, &relayd->planes[relayd->n_planes]);
-        if (r)
-            return r;
-    }
-    return 0;
-}
-
 static int relayd_init_parts(struct relayd *relayd)
 {
     mailbox_init(&relayd->inbox, relayd->loop, relayd_on_letter, relayd);
@@ -381,7 +292,14 @@ static int relayd_init_parts(struct relayd *relayd)
     relayd_signal(relayd, &relayd->on_int, SIGINT, relayd_on_term);
     relayd_signal(relayd, &relayd->on_hup, SIGHUP, relayd_on_hup);
     relayd_signal(relayd, &relayd->on_usr1, SIGUSR1, relayd_on_usr1);
+    relayd_signal(relayd, &relayd->on_usr2, SIGUSR2, succession_on_signal);
+    succession_init(relayd);
     return r;
+}
+
+void relayd_be_ready(const struct relayd *relayd)
+{
+    gt_notify("READY=1\nSTATUS=Listening on port %u", relayd->port);
 }
 
 /* To the service manager and to people. */
@@ -389,12 +307,22 @@ static void relayd_announce(const struct relayd *relayd, const struct budget *bu
 {
     const struct settings *s = relayd->settings;
 
-    gt_notify("READY=1\nSTATUS=Listening on port %llu", (unsigned long long)s->port);
-    gt_info("listening port=%llu ports=%llu-%llu threads=%zu connections=%zu pipes=%zu splice=%s "
+    relayd_be_ready(relayd);
+    gt_info("listening port=%u ports=%llu-%llu threads=%zu connections=%zu pipes=%zu splice=%s "
             "version=%s",
-            (unsigned long long)s->port, (unsigned long long)s->ports_from,
-            (unsigned long long)s->ports_to, relayd->n_planes, budget->n_connections,
-            budget->n_pipes * relayd->n_planes, s->splice, GOTTHARD_VERSION);
+            relayd->port, (unsigned long long)s->ports_from, (unsigned long long)s->ports_to,
+            relayd->planes.n, budget->n_connections, budget->n_pipes * relayd->planes.n, s->splice,
+            GOTTHARD_VERSION);
+}
+
+static int relayd_open(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+
+    return door_open(&relayd->door, relayd->loop, s->bind, (uint16_t)s->port, relayd_on_accept,
+                     relayd, &relayd->registry.bind)
+               ? RELAYD_E_LISTEN
+               : 0;
 }
 
 static int relayd_start(struct relayd *relayd)
@@ -404,7 +332,6 @@ static int relayd_start(struct relayd *relayd)
     uint64_t seed;
 
     int r = budget_make(s, &budget) ? RELAYD_E_SMALL : 0;
-    relayd->n_planes = r ? 0 : budget.n_planes;
     if (!r)
         r = gt_random(&seed, sizeof(seed));
     if (!r)
@@ -413,13 +340,15 @@ static int relayd_start(struct relayd *relayd)
         return r;
     quota_init(&relayd->quota, &(struct quota_limits){0}, budget.n_connections, seed);
     relayd_apply(relayd);
-    r = relayd_start_planes(relayd, budget.n_pipes);
-    registry_set_planes(&relayd->registry, relayd->planes, relayd->n_planes);
-    if (!r && door_open(&relayd->door, relayd->loop, s->bind, (uint16_t)s->port, relayd_on_accept,
-                        relayd, &relayd->registry.bind))
-        r = RELAYD_E_LISTEN;
+    r = planes_new(&relayd->planes, s, &budget, &relayd->inbox, &relayd->quota);
+    registry_set_planes(&relayd->registry, relayd->planes.all, relayd->planes.n);
+    if (!r)
+        r = heir_is_one(relayd->call->heir) ? succession_inherit(relayd) : relayd_open(relayd);
+    if (!r)
+        r = planes_start(&relayd->planes);
     if (r)
         return r;
+    relayd->port = door_port(&relayd->door, (uint16_t)s->port);
     gt_watchdog_start(&relayd->watchdog, relayd->loop);
     relayd_announce(relayd, &budget);
     return 0;
@@ -428,12 +357,12 @@ static int relayd_start(struct relayd *relayd)
 /* In the order in which the parts need each other: sessions talk to planes and to members. */
 static void relayd_deinit(struct relayd *relayd)
 {
+    upgrade_deinit(&relayd->upgrade);
     door_close(&relayd->door);
     registry_deinit(&relayd->registry);
     member_host_deinit(&relayd->members);
     stranger_host_deinit(&relayd->strangers);
-    for (size_t i = 0; i < relayd->n_planes; i++)
-        plane_free(relayd->planes[i]);
+    planes_free(&relayd->planes);
     mailbox_drain(&relayd->inbox);
     mailbox_deinit(&relayd->inbox);
     registry_bury(&relayd->registry);
@@ -459,18 +388,17 @@ static int relayd_init(struct relayd *relayd)
     return r;
 }
 
-int relayd_run(struct gt_config *config, struct settings_keys *keys,
-               const struct gt_config_args *args)
+int relayd_run(struct gt_config *config, struct settings_keys *keys, const struct relayd_call *call)
 {
     static struct relayd relayd; /* large: the table of penalties */
 
     relayd.config = config;
     relayd.settings = gt_config_settings(config);
-    relayd.args = args;
+    relayd.call = call;
     relayd.keys = *keys;
     settings_wipe_keys(keys);
     relayd_log_level(relayd.settings);
-    relayd_warn(&relayd);
+    remarks_on_settings(relayd.settings, &relayd.keys);
     int r = relayd_init(&relayd);
     if (r)
         return r;
@@ -479,6 +407,10 @@ int relayd_run(struct gt_config *config, struct settings_keys *keys,
         r = relayd_start(&relayd);
     if (!r)
         ev_run(relayd.loop, 0);
+    while (relayd.state == RELAYD_UPGRADING) {
+        succession_execute(&relayd);
+        ev_run(relayd.loop, 0);
+    }
     relayd_deinit(&relayd);
     if (!r)
         gt_info("ended");

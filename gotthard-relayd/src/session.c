@@ -120,6 +120,19 @@ int session_claim(struct session *session, enum gt_role role, const char *name, 
     return 0;
 }
 
+void session_adopt(struct session *session, enum session_state state, uint64_t entered_at,
+                   uint64_t now)
+{
+    switch (state) {
+    case SESSION_EMPTY:
+    case SESSION_HALF: session->state = SESSION_EMPTY; break;
+    case SESSION_PAIRED:
+    case SESSION_GRACE: session->state = SESSION_GRACE; break;
+    case SESSION_GONE: session->state = SESSION_GONE; break;
+    }
+    session->entered_at = state == session->state ? entered_at : now;
+}
+
 int session_handle(struct session *session, enum session_event event, uint64_t now)
 {
     unsigned next = session_table[session->state][event];

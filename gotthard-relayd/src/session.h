@@ -74,6 +74,11 @@ int session_claim(struct session *session, enum gt_role role, const char *name, 
 struct session_slot *session_slot(struct session *session, enum gt_role role);
 struct session_slot *session_peer(struct session *session, enum gt_role role);
 
+/* In another image of the relay it was in @state since @entered_at, and its members are gone:
+ * whoever comes back finds it as after a loss, or as before the first came. */
+void session_adopt(struct session *session, enum session_state state, uint64_t entered_at,
+                   uint64_t now);
+
 /* E_UNLISTED. The state is changed in either case. */
 int session_handle(struct session *session, enum session_event event, uint64_t now) GT_MUST_CHECK;
 

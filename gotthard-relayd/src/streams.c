@@ -69,6 +69,19 @@ static struct stream *streams_slot(struct streams *streams, uint32_t number)
     return best;
 }
 
+int streams_adopt(struct streams *streams, const struct stream *stream)
+{
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        if (streams->slots[i].state != STREAM_FREE)
+            continue;
+        streams->slots[i] = *stream;
+        streams->n_live += stream_is_live(stream);
+        streams->n_tickets += stream->state == STREAM_TICKETED;
+        return 0;
+    }
+    return STREAMS_E_FULL;
+}
+
 int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
 {
     struct stream *slot = streams_slot(streams, number);

@@ -38,6 +38,8 @@ enum {
 int streams_init(struct streams *streams, size_t n_slots, size_t n_tickets_max) GT_MUST_CHECK;
 void streams_deinit(struct streams *streams);
 
+/* One of another image of the relay, into a free slot; E_FULL. ->serial of all is the caller's. */
+int streams_adopt(struct streams *streams, const struct stream *stream) GT_MUST_CHECK;
 /* OPEN: the stream is WAITING from now on, whatever it was before. */
 int streams_open(struct streams *streams, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;
 /* Who is first in line for a ticket, if one more may be out? NULL: nobody. */

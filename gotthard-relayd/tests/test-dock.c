@@ -27,12 +27,7 @@ static void on_letter(void *userdata, struct letter *letter)
     letter_free(letter);
 }
 
-static void *nothing(void *userdata)
-{
-    return NULL;
-}
-
-/* A plane whose thread is gone: its loop is the test's. */
+/* A plane without a thread: its loop is the test's. */
 static int begin(void **state)
 {
     struct plane_settings settings = {
@@ -42,8 +37,6 @@ static int begin(void **state)
                &(struct quota_limits){.n_strangers = 9, .n_early = 9, .n_per_source = 9}, 100, 1);
     mailbox_init(&world.outbox, ev_default_loop(0), on_letter, NULL);
     assert_int_equal(plane_new(&settings, &world.plane), 0);
-    mailbox_post(&world.plane->inbox, &world.plane->stop);
-    pthread_join(world.plane->thread, NULL);
     assert_int_equal(gt_addr_parse("127.0.0.1", 0, &world.addr), 0);
     int fd = gt_sock_listen(&world.addr, 4);
     assert_true(fd >= 0);
@@ -60,7 +53,6 @@ static int end(void **state)
 {
     struct quota_counts counts;
 
-    assert_int_equal(pthread_create(&world.plane->thread, NULL, nothing, NULL), 0);
     plane_free(world.plane);
     mailbox_drain(&world.outbox);
     mailbox_deinit(&world.outbox);

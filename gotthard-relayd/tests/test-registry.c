@@ -55,6 +55,7 @@ static int begin(void **state)
     world.members.on_gone = on_gone;
     struct plane_settings settings = {.outbox = &world.inbox, .quota = &world.quota};
     assert_int_equal(plane_new(&settings, &world.plane), 0);
+    assert_int_equal(plane_start(world.plane), 0);
     assert_int_equal(registry_init(&world.registry, world.loop, &world.quota, 20000, 30000, 0), 0);
     assert_int_equal(gt_addr_parse("127.0.0.1", 0, &world.registry.bind), 0);
     registry_set_planes(&world.registry, &world.plane, 1);
