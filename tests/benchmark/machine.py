@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = pathlib.Path(os.environ.get("GOTTHARD_BENCH_CACHE") or
@@ -178,8 +179,9 @@ def build(folder=None):
         flags = subprocess.run(["dpkg-buildflags", "--get", "CFLAGS"], capture_output=True, text=True,
                                env={**os.environ, "DEB_BUILD_MAINT_OPTIONS": "hardening=+all"}).stdout.split()
         flags = [flag for flag in flags if "prefix-map" not in flag] or ["-O2"]
-        run("meson", "setup", folder, ROOT, "--buildtype=plain", f"-Dc_args={' '.join(flags)}")
-    run("ninja", "-C", folder)
+        subprocess.run(["meson", "setup", folder, ROOT, "--buildtype=plain", f"-Dc_args={' '.join(flags)}"], check=True,
+                       stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "--quiet", "-C", folder], check=True, stdout=sys.stderr)
     return folder
 
 
