@@ -34,15 +34,36 @@ static int crypto_bad(void)
     return GT_CRYPTO_E_BAD;
 }
 
+#define HAS(kind, name)                             \
+    ({                                              \
+        kind *got = kind##_fetch(NULL, name, NULL); \
+        kind##_free(got);                           \
+        got != NULL;                                \
+    })
+
+/* What libcrypto has no memory for when it sets up a kind of algorithm, at the first use, it does
+ * without until the process ends. So everything that TLS and we use is used here for the first
+ * time.
+ */
+static bool crypto_is_whole(void)
+{
+    return OSSL_LIB_CTX_get0_global_default() && HAS(EVP_MD, "SHA256") && HAS(EVP_MD, "SHA384") &&
+           HAS(EVP_CIPHER, "AES-128-GCM") && HAS(EVP_CIPHER, "AES-256-GCM") &&
+           HAS(EVP_MAC, "HMAC") && HAS(EVP_KDF, "HKDF") && HAS(EVP_KDF, "TLS13-KDF") &&
+           HAS(EVP_RAND, "CTR-DRBG") && HAS(EVP_KEYMGMT, "X25519") && HAS(EVP_KEYMGMT, "EC") &&
+           HAS(EVP_KEYMGMT, "RSA") && HAS(EVP_KEYEXCH, "X25519") && HAS(EVP_KEYEXCH, "ECDH") &&
+           HAS(EVP_SIGNATURE, "ECDSA") && HAS(EVP_SIGNATURE, "RSA");
+}
+
 /* A thread of libmosquitto's may still be inside libcrypto when the process ends (it is left
- * behind, never joined): a cleanup at exit would pull the ground from under it. And when there was
- * no memory for its default context, the first digest would follow a null pointer. */
-__attribute__((constructor)) static void crypto_stay_until_the_end(void)
+ * behind, never joined): a cleanup at exit would pull the ground from under it. And a libcrypto
+ * that is not whole follows null pointers, or never works: better none. */
+__attribute__((constructor)) static void crypto_begin(void)
 {
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
-    if (OSSL_LIB_CTX_get0_global_default())
+    if (crypto_is_whole())
         return;
-    gt_error("no memory for libcrypto");
+    gt_error("libcrypto has no memory, or lacks what TLS 1.3 needs");
     _exit(EXIT_INTERNAL);
 }
 
