@@ -11,6 +11,10 @@
 #include "gotthard/log.h"
 
 #define TLS_HANDSHAKE_RECORD 0x16 /* RFC 8446 section 5.1 */
+#define TLS_RECORD_HEAD      5
+#define TLS_CLIENT_HELLO     1 /* section 4 */
+#define TLS_HELLO_HEAD       4
+#define TLS_HELLO_MAX        4096 /* our clients' have 300 bytes, a browser's 2,000 */
 
 static void stranger_unwatch(struct stranger *stranger)
 {
@@ -140,6 +144,47 @@ static bool stranger_join(struct stranger *stranger)
     return false;
 }
 
+/* From how many bytes on the kernel says that there is something to read. */
+static void stranger_expect(struct stranger *stranger, size_t n)
+{
+    setsockopt(stranger->fd, SOL_SOCKET, SO_RCVLOWAT, &(int){(int)n}, sizeof(int));
+}
+
+/* How many bytes the first record has if it is a hello and nothing else: fewer than its head as
+ * long as that is unknown, 0 for what our clients do not send. */
+static size_t hello_size(const uint8_t *bytes, size_t n)
+{
+    size_t n_head = TLS_RECORD_HEAD + TLS_HELLO_HEAD;
+
+    if (n < n_head)
+        return n_head;
+    size_t n_record = (size_t)bytes[3] << 8 | bytes[4];
+    size_t n_hello = (size_t)bytes[6] << 16 | (size_t)bytes[7] << 8 | bytes[8];
+    bool is_hello = bytes[5] == TLS_CLIENT_HELLO && n_hello + TLS_HELLO_HEAD == n_record;
+    return is_hello && n_record <= TLS_HELLO_MAX ? TLS_RECORD_HEAD + n_record : 0;
+}
+
+/* A TLS connection has sixty KiB: too much for whoever never ends his first sentence. So the hello
+ * stays in the kernel until it is whole. */
+static void stranger_await_hello(struct stranger *stranger)
+{
+    uint8_t bytes[TLS_RECORD_HEAD + TLS_HELLO_MAX];
+    ssize_t n = recv(stranger->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    size_t wanted = hello_size(bytes, n > 0 ? (size_t)n : 0);
+
+    stranger_expect(stranger, 1);
+    if (!wanted) {
+        stranger_refuse(stranger);
+    } else if (n >= (ssize_t)wanted) {
+        stranger->host->on_tls(stranger->host->userdata, stranger);
+    } else if (n <= 0 || stranger->is_ended) {
+        quota_punish(&stranger->charge, QUOTA_FAILED, now_ms());
+        stranger_close(stranger);
+    } else {
+        stranger_expect(stranger, wanted);
+    }
+}
+
 /* The first byte is looked at and left in the socket: a TLS library wants to read it itself. */
 static bool stranger_demux(struct stranger *stranger)
 {
@@ -154,7 +199,7 @@ static bool stranger_demux(struct stranger *stranger)
         return false;
     }
     if (first == TLS_HANDSHAKE_RECORD && host->on_tls) {
-        host->on_tls(host->userdata, stranger);
+        stranger_await_hello(stranger);
         return false;
     }
     stranger->deadline = GT_MIN(stranger->deadline, now_ms() + host->join_ms);
@@ -178,7 +223,7 @@ static bool stranger_look(struct stranger *stranger)
 /* Most are done at first sight and never watched. */
 static void stranger_watch(struct stranger *stranger)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = stranger};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = stranger};
 
     if (stranger->state == STRANGER_DONE)
         return;
@@ -195,8 +240,11 @@ static void stranger_on_readable(struct ev_loop *loop, ev_io *io, int events)
     struct epoll_event ready[64];
     int n = epoll_wait(host->epoll_fd, ready, GT_ARRAY_SIZE(ready), 0);
 
-    for (int i = 0; i < n; i++)
-        stranger_look(ready[i].data.ptr);
+    for (int i = 0; i < n; i++) {
+        struct stranger *stranger = ready[i].data.ptr;
+        stranger->is_ended = ready[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+        stranger_look(stranger);
+    }
 }
 
 static void stranger_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)

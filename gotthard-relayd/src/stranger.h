@@ -17,7 +17,7 @@
 #include "quota.h"
 
 enum stranger_state {
-    STRANGER_NEW,      /* main port: the first byte decides */
+    STRANGER_NEW,      /* main port: the first byte decides, and TLS waits for its whole hello */
     STRANGER_JOINING,  /* bytes of a JOIN are missing */
     STRANGER_DRAINING, /* a wrong one, being heard to the end */
     STRANGER_DONE,     /* handed on or closed: to be buried */
@@ -37,7 +37,8 @@ struct stranger_host {
     /* The whole JOIN is in ->bytes: stranger_release it, or stranger_refuse it. True: it went to
      * another thread and is not to be touched any more. */
     bool (*on_join)(void *userdata, struct stranger *stranger);
-    /* A TLS record begins; nothing was read. NULL on ports that know no TLS. */
+    /* A whole record of TLS, with a hello in it, is there; nothing was read. NULL on ports that
+     * know no TLS. */
     void (*on_tls)(void *userdata, struct stranger *stranger);
     /* Do these 64 bytes, which came to @dock's port, prove enough by themselves? Asked only about
      * those that the quota would turn away. NULL where nothing can. */
@@ -54,6 +55,7 @@ struct stranger {
     struct gt_addr addr;
     uint64_t born_at, deadline;
     ev_timer timer; /* active: it is waiting, and watched */
+    bool is_ended;  /* by its peer: no more will come than what is there */
     size_t n_bytes;
     uint8_t bytes[GT_JOIN_SIZE];
     struct gt_list of_host;
