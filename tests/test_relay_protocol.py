@@ -906,6 +906,25 @@ def test_hint_is_honoured(world, relay):
 # --- streams --------------------------------------------------------------------------------------
 
 
+def test_one_that_leaves_makes_room(world, relay_of):
+    """Who has seen the end of one of his 64 asks for the next at once, while its pair is still ending here."""
+    relay_of(LENIENT)
+    operator, device, rid, port = pair_up(world)
+    ends = [joined(operator, device, rid, port, stream) for stream in range(1, 65)]
+    operator.do("open", rid, 65, 1)
+    operator.hear("end", stream=65, code=LIMITED)
+    device.do("end", rid, 7, 1, 0)
+    operator.hear("end", stream=7)
+    ends.append(joined(operator, device, rid, port, 66))
+    operator.do("open", rid, 67, 1)
+    operator.hear("end", stream=67, code=LIMITED)
+    for pair in ends:
+        pair[0].sendall(b"x")
+        assert pair[1].recv(1) == b"x"
+        for end in pair:
+            end.close()
+
+
 def test_open_limits(world, relay_of):
     """64 streams live, 16 tickets out; the others wait for their turn, the 65th is refused."""
     relay_of(LENIENT)

@@ -420,7 +420,7 @@ struct entry *entry_new(struct entry_host *host, const uint8_t rid[static GT_RID
 struct entry *entry_adopt(struct entry_host *host, const struct handover_session *from,
                           struct plane *plane, int *fd)
 {
-    size_t n_streams = GT_MAX(host->limits.n_streams, (size_t)from->n_slots);
+    size_t n_streams = GT_MAX(host->limits.n_streams, ((size_t)from->n_slots + 1) / 2);
     struct entry *entry =
         entry_make(host, from->rid, from->serial, plane, from->port, n_streams, fd);
 

@@ -32,10 +32,11 @@ static void stream_enter(struct streams *streams, struct stream *stream, enum st
     streams->n_tickets += stream->state == STREAM_TICKETED;
 }
 
-int streams_init(struct streams *streams, size_t n_slots, size_t n_tickets_max)
+int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
 {
-    *streams = (struct streams){.n_slots = n_slots, .n_tickets_max = n_tickets_max};
-    streams->slots = calloc(n_slots, sizeof(*streams->slots));
+    *streams =
+        (struct streams){.n_slots = 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
+    streams->slots = calloc(streams->n_slots, sizeof(*streams->slots));
     return streams->slots ? 0 : -ENOMEM;
 }
 
@@ -82,13 +83,23 @@ int streams_adopt(struct streams *streams, const struct stream *stream)
     return STREAMS_E_FULL;
 }
 
+/* Those that a side has called ended are leaving: nobody asks for more of them. */
+static bool streams_has_room(const struct streams *streams)
+{
+    size_t n_here = 0;
+
+    for (size_t i = 0; i < streams->n_slots; i++)
+        n_here += stream_is_live(&streams->slots[i]) && streams->slots[i].n_told == 0;
+    return n_here < streams->n_max;
+}
+
 int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
 {
     struct stream *slot = streams_slot(streams, number);
 
     if (number == 0 || attempt == 0)
         return STREAMS_E_ORDER;
-    if (!slot)
+    if (!slot || (!stream_is_live(slot) && !streams_has_room(streams)))
         return STREAMS_E_FULL;
     if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)
         return STREAMS_E_ORDER;

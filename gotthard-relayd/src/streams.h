@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The streams of one session as the control thread sees them: which were asked for, which have a
- * ticket out, which are joined. Pure. The number of slots is fixed when the session is born; an
- * ended stream stays remembered (its last attempt counts) until its slot is needed.
+ * ticket out, which are joined. Pure. The number of slots is fixed when the session is born, twice
+ * that of its streams: of one that a side has called ended the pair may still be ending, when the
+ * operator already asks for the next. An ended stream stays remembered (its last attempt counts)
+ * until its slot is needed.
  *
  * Only so many tickets may be out at a time; a stream asked for beyond that waits for its turn.
  */
@@ -23,7 +25,7 @@ struct stream {
 
 struct streams {
     struct stream *slots;
-    size_t n_slots, n_tickets_max;
+    size_t n_slots, n_max, n_tickets_max;
     size_t n_live;    /* WAITING, TICKETED, JOINED */
     size_t n_spares;  /* of those live */
     size_t n_tickets; /* TICKETED */
@@ -32,10 +34,10 @@ struct streams {
 
 enum {
     STREAMS_E_ORDER = 1, /* no such number, or the attempt is not greater than the last */
-    STREAMS_E_FULL,      /* all slots are live */
+    STREAMS_E_FULL,      /* as many as may be, and nobody has said that one of them ended */
 };
 
-int streams_init(struct streams *streams, size_t n_slots, size_t n_tickets_max) GT_MUST_CHECK;
+int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max) GT_MUST_CHECK;
 void streams_deinit(struct streams *streams);
 
 /* One of another image of the relay, into a free slot; E_FULL. ->serial of all is the caller's. */

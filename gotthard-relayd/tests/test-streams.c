@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-static struct streams streams_of(size_t n_slots, size_t n_tickets)
+static struct streams streams_of(size_t n_max, size_t n_tickets)
 {
     struct streams streams;
-    assert_int_equal(streams_init(&streams, n_slots, n_tickets), 0);
+    assert_int_equal(streams_init(&streams, n_max, n_tickets), 0);
     return streams;
 }
 
@@ -65,7 +65,7 @@ static void an_ended_stream_keeps_its_count(void **state)
     streams_deinit(&streams);
 }
 
-static void slots_are_limited_and_the_first_ended_goes_first(void **state)
+static void they_are_limited_and_the_first_ended_is_forgotten_first(void **state)
 {
     struct streams streams = streams_of(64, 16);
     for (uint32_t i = 1; i <= 64; i++)
@@ -75,9 +75,38 @@ static void slots_are_limited_and_the_first_ended_goes_first(void **state)
     streams_end(&streams, streams_find(&streams, 9, 1));
     streams_end(&streams, streams_find(&streams, 4, 1));
     assert_int_equal(streams_open(&streams, 65, 1), 0);
-    assert_int_equal(streams_open(&streams, 9, 1), 0); /* 65 took its slot: it is forgotten */
+    assert_int_equal(streams_open(&streams, 9, 1), STREAMS_E_ORDER);
+    assert_int_equal(streams_open(&streams, 9, 2), 0);
     assert_int_equal(streams_open(&streams, 66, 1), STREAMS_E_FULL);
     assert_int_equal(streams.n_live, 64);
+    for (uint32_t i = 66; i <= 200; i++) {
+        streams_end(&streams, streams_find(&streams, i - 1, 1));
+        assert_int_equal(streams_open(&streams, i, 1), 0);
+    }
+    assert_int_equal(streams_open(&streams, 4, 1), STREAMS_E_FULL);
+    streams_end(&streams, streams_find(&streams, 200, 1));
+    assert_int_equal(streams_open(&streams, 4, 1), 0); /* nobody knows any more that it was */
+    streams_deinit(&streams);
+}
+
+/* What a side has called ended does not keep the next one out; the slots do, if it never leaves. */
+static void one_that_leaves_makes_room(void **state)
+{
+    struct streams streams = streams_of(4, 4);
+    for (uint32_t i = 1; i <= 4; i++) {
+        assert_int_equal(streams_open(&streams, i, 1), 0);
+        streams_join(&streams, give(&streams));
+    }
+    assert_int_equal(streams_open(&streams, 5, 1), STREAMS_E_FULL);
+    for (uint32_t i = 1; i <= 4; i++) {
+        assert_non_null(streams_tell(&streams, i, 1));
+        assert_int_equal(streams_open(&streams, i + 4, 1), 0);
+        assert_int_equal(streams_open(&streams, 9, 1), STREAMS_E_FULL);
+    }
+    assert_non_null(streams_tell(&streams, 8, 1));
+    assert_int_equal(streams_open(&streams, 9, 1), STREAMS_E_FULL); /* eight are alive */
+    streams_end(&streams, streams_find(&streams, 2, 1));
+    assert_int_equal(streams_open(&streams, 9, 1), 0);
     streams_deinit(&streams);
 }
 
@@ -120,7 +149,7 @@ static void counts_follow_states(void **state)
     uint32_t attempt = 0;
     print_message("seed %u\n", seed);
     for (unsigned i = 0; i < 20000; i++) {
-        struct stream *any = &streams.slots[rand_r(&seed) % 8];
+        struct stream *any = &streams.slots[(size_t)rand_r(&seed) % streams.n_slots];
         switch (rand_r(&seed) % 5) {
         case 0:
             if (streams_open(&streams, 1 + (uint32_t)rand_r(&seed) % 12, ++attempt))
@@ -143,7 +172,7 @@ static void counts_follow_states(void **state)
             break;
         }
         size_t n_live = 0, n_spares = 0, n_tickets = 0;
-        for (size_t k = 0; k < 8; k++) {
+        for (size_t k = 0; k < streams.n_slots; k++) {
             n_live +=
                 streams.slots[k].state != STREAM_FREE && streams.slots[k].state != STREAM_ENDED;
             n_tickets += streams.slots[k].state == STREAM_TICKETED;
@@ -181,7 +210,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attempts_only_grow),
         cmocka_unit_test(an_ended_stream_keeps_its_count),
-        cmocka_unit_test(slots_are_limited_and_the_first_ended_goes_first),
+        cmocka_unit_test(they_are_limited_and_the_first_ended_is_forgotten_first),
+        cmocka_unit_test(one_that_leaves_makes_room),
         cmocka_unit_test(tickets_are_limited_and_given_in_turn),
         cmocka_unit_test(a_secret_lives_as_long_as_its_ticket),
         cmocka_unit_test(counts_follow_states),
