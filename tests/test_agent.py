@@ -206,7 +206,7 @@ def test_a_worker_holds_no_more_than_its_session(world):
     world.broker()
     world.relay()
     agent = world.agent(GOTTHARD_AGENT_DATA_PORT=world.target(echo).port, NOTIFY_SOCKET="/nonexistent/notify")
-    tunnel = world.connect()
+    tunnel = world.connect(GOTTHARD_SPARES=0)
     worker, = harness.children_of(agent.pid)
     with open(f"/proc/{worker}/cmdline", "rb") as cmdline:
         assert b"GatewayOli session of alice" in cmdline.read()
