@@ -6,6 +6,7 @@ not fall on another. Clients are relay-client, which says on its control connect
 """
 
 import contextlib
+import ctypes
 import os
 import random
 import re
@@ -641,12 +642,70 @@ def test_greater_generation_replaces(world, relay):
     assert fresh.register(rid, generation=2, peer=True) == port
     operator.hear("bye", code=REPLACED, rid=rid)
     device.hear("peer", rid=rid, up=1, reason=REPLACED)
-    operator.do("open", rid, 7, 1)
-    operator.hear("error", code=NO_SESSION)
-    assert operator.is_quiet()
+    operator.hear("closed")
     ends[0].sendall(b"goes on")
     assert receive_exactly(ends[1], 7) == b"goes on"
     joined(fresh, device, rid, port, 2)
+
+
+def test_replaced_in_one_session_only(world, relay):
+    """A connection that has another session stays for that."""
+    operator, device, rid, port = pair_up(world)
+    other = secrets.token_hex(16)
+    operator.register(other)
+    fresh = Client(world, "g1:o:alice")
+    assert fresh.register(rid, generation=2, peer=True) == port
+    operator.hear("bye", code=REPLACED, rid=rid)
+    operator.do("open", rid, 7, 1)
+    operator.hear("error", code=NO_SESSION)
+    operator.do("open", other, 1, 1)
+    operator.hear("ticket", rid=other)
+    assert operator.is_quiet()
+
+
+class Corpse:
+    """The socket of a client that was killed, held open: half-open, as the relay sees it."""
+
+    PIDFD_GETFD = 438
+
+    def __init__(self, client):
+        pid = client.child.pid
+        number, = [n for n in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{n}").startswith("socket:")]
+        pidfd = os.pidfd_open(pid)
+        fd = ctypes.CDLL(None, use_errno=True).syscall(self.PIDFD_GETFD, pidfd, int(number), 0)
+        os.close(pidfd)
+        if fd < 0:
+            pytest.skip(f"sockets of a child are not to be had: {os.strerror(ctypes.get_errno())}")
+        self.socket = socket.socket(fileno=fd)
+        client.kill()
+        client.world.clients.remove(client)
+
+
+@pytest.mark.parametrize("n", [150, pytest.param(1000, marks=pytest.mark.soak)])
+def test_f09_half_open_connections_are_replaced(world, relay_of, n):
+    """Links with a greater generation, data connections with a greater attempt: the old ones are closed by the relay, although
+    nobody ever closes them over there."""
+    relay = relay_of("sessions_per_identity = 64; dead_after = \"1h\";")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    operator, device, rid, port = pair_up(world)
+    joined(operator, device, rid, port, 1)
+    before = harness.descriptors(relay.pid)
+    corpses, pairs = [], []
+    for i in range(2, n + 2):
+        if i == n // 3:  # they linger for a second: there are some at any time
+            rss = harness.rss_kib(relay.pid)
+        corpses.append(Corpse(operator))
+        operator = Client(world, "g1:o:alice")
+        assert operator.register(rid, generation=i, peer=True) == port
+        device.hear("peer", rid=rid, up=1, reason=REPLACED)
+        pairs.append(joined(operator, device, rid, port, 1, attempt=i))
+    wait_until(lambda: harness.descriptors(relay.pid) <= before, f"{before} descriptors again")
+    assert harness.SANITIZER != "none" or harness.rss_kib(relay.pid) < rss + 4096
+    assert relay.is_running() and sessions_of(relay).startswith("sessions=1 ")
+    pairs[-1][0].sendall(b"the last one works")
+    assert receive_exactly(pairs[-1][1], 18) == b"the last one works"
+    for corpse in corpses:
+        corpse.socket.close()
 
 
 def test_killed_client_is_shown_and_may_come_back(world, relay):

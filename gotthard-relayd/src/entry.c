@@ -237,6 +237,16 @@ static void entry_on_registered(struct entry *entry, struct member *member,
             session_state_text(session->state), session->port);
 }
 
+/* One that was left for another is most likely half-open: it would only stand in the way of its
+ * identity's next ones. */
+static void entry_replace(struct entry *entry, struct member *replaced)
+{
+    member_send_code(replaced, GT_CONTROL_BYE, entry->session.rid, GT_CODE_REPLACED);
+    member_unseat(replaced);
+    if (!replaced->n_seats)
+        member_close(replaced, "replaced");
+}
+
 void entry_register(struct entry *entry, struct member *member,
                     const struct gt_control_frame *frame)
 {
@@ -253,12 +263,10 @@ void entry_register(struct entry *entry, struct member *member,
         streams_unmark_all(&entry->session.streams); /* what it said last may be lost */
     if (ttl_ms)
         entry->session.expires_at = GT_MIN(entry->session.expires_at, now + ttl_ms);
-    if (claim.replaced == member) {
+    if (claim.replaced == member)
         member_unseat(member);
-    } else if (claim.replaced) {
-        member_send_code(claim.replaced, GT_CONTROL_BYE, frame->rid, GT_CODE_REPLACED);
-        member_unseat(claim.replaced);
-    }
+    else if (claim.replaced)
+        entry_replace(entry, claim.replaced);
     if (entry_handle(entry, claim.event, GT_CODE_INTERNAL))
         entry_on_registered(entry, member, &claim);
 }
