@@ -87,17 +87,25 @@ static void conduit_wake(struct gt_conduit *conduit)
 
 /* --- the carrier ------------------------------------------------------------------------------ */
 
-/* What there is for the carrier, as far as it takes it. */
+static bool conduit_may_emit(struct gt_conduit *conduit)
+{
+    return gt_stream_wants_carrier(&conduit->stream) && gt_carrier_has_room(conduit->carrier);
+}
+
+/* What there is for the carrier, as far as it takes it: on_writable comes only when the last flush
+ * has left something, and that may find room which was not there a moment before. */
 static void conduit_emit(struct gt_conduit *conduit)
 {
     uint8_t record[GT_CARRIER_RECORD];
     if (!conduit->carrier)
         return;
-    while (gt_stream_wants_carrier(&conduit->stream) && gt_carrier_has_room(conduit->carrier)) {
-        size_t n = gt_stream_produce(&conduit->stream, record, sizeof(record));
-        gt_carrier_write(conduit->carrier, record, n);
-    }
-    gt_carrier_flush(conduit->carrier);
+    do {
+        while (conduit_may_emit(conduit)) {
+            size_t n = gt_stream_produce(&conduit->stream, record, sizeof(record));
+            gt_carrier_write(conduit->carrier, record, n);
+        }
+        gt_carrier_flush(conduit->carrier);
+    } while (conduit_may_emit(conduit));
 }
 
 /* Everything the carrier has, a budget at most. The local socket is served in between, so that the

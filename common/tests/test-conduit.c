@@ -373,6 +373,32 @@ static void test_heartbeat(void **state)
     relay_deinit(&relay);
 }
 
+/* A socket was full, and is not when a frame wakes us, before it could say so: what waits goes out
+ * then, and not with the next heartbeat. */
+static void test_room_found_by_the_way(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    relay_init(&relay);
+    ends_init(&ends, &relay, 1);
+    ends_open(&ends, false);
+    carry_both(&ends, 1);
+    run_until(ends.n_up_o && ends.n_up_d);
+    for (size_t round = 1; round <= 20; round++) {
+        ev_tstamp begun = ev_time();
+        shim_is_to_be_full = true;
+        app_send(&ends.client, 55000, false); /* too little for the peer to acknowledge at once */
+        run_until(shim_full >= 0);
+        app_send(&ends.client, 5000, false);
+        run_for(0.02);
+        app_send(&ends.server, 10, false);
+        run_until(ends.server.n_in == round * 60000);
+        assert_true(ev_time() - begun < 2);
+    }
+    ends_deinit(&ends);
+    relay_deinit(&relay);
+}
+
 /* After a sleep each is asked for a sign of life; who gives none is lost in 5 s, not in 45. */
 static void test_doubt(void **state)
 {
@@ -567,6 +593,7 @@ int main(void)
         conduit_test(test_slow_reader_is_bounded),
         conduit_test(test_hung_up_is_quiet),
         conduit_test(test_heartbeat),
+        conduit_test(test_room_found_by_the_way),
         conduit_test(test_doubt),
         conduit_test(test_unread_for_long),
         conduit_test(test_wall_clock_jumps),
