@@ -2,6 +2,8 @@
 """The network under one side changes: its address, its routes, its cable. Nobody waits for a heartbeat."""
 
 import contextlib
+import re
+import signal
 import time
 
 import pytest
@@ -50,6 +52,14 @@ class Side:
         print(f"{self.name}: bytes flow {took:.2f} s after {what}")
         return took
 
+    def relay_has(self):
+        """Members and pairs, as it says at SIGUSR1."""
+        count = self.relay.log().count("status sessions=")
+        self.relay.send(signal.SIGUSR1)
+        self.relay.wait_for("status sessions=", count=count + 1)
+        line = re.findall("status (sessions=.*)", self.relay.log())[-1]
+        return tuple(int(re.search(rf"{what}=(\d+)", line).group(1)) for what in ("members", "pairs"))
+
     def finish(self):
         self.load.finish(self.tunnel)
         assert self.tunnel.close_politely() == 0
@@ -81,6 +91,22 @@ def test_an_address_is_taken_away(side):
         assert side.go_on(begun, "the address went") < DETECTED + RECOVERED
         ip(edge, f"address add 198.18.{n}.2/24 dev up{n}")
         side.network.route(n, 100 * (n + 1))
+    side.finish()
+
+
+def test_f09_half_open_connections_are_replaced(side):
+    """Twenty times the other address: what the old one leaves behind is half-open at the relay, and is closed there."""
+    edge, ip = side.network.edge, side.network.ip
+    for round_ in range(20):
+        n = round_ % 2
+        begun = time.monotonic()
+        ip(edge, f"address del 198.18.{n}.2/24 dev up{n}")
+        side.load.wait_for_progress(1 << 10)
+        assert time.monotonic() - begun < DETECTED + RECOVERED
+        ip(edge, f"address add 198.18.{n}.2/24 dev up{n}")
+        side.network.route(n, 100 * (n + 1))
+    wait_until(lambda: side.relay_has() == (2, 4), "two members and four pairs, and no more", limit=5, step=0.2)
+    assert side.n_lost() <= 20
     side.finish()
 
 
