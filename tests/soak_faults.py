@@ -106,6 +106,19 @@ def black_hole(system, dice, side):
     return f"for {seconds:.1f} s{', then cut' if is_cut else ''}"
 
 
+@fault("refuse", is_sided=True)
+def refuse(system, dice, side):
+    """Everybody is reset, and whoever comes anew, for a while."""
+    seconds = dice.uniform(0.5, 5)
+    for proxy in networks(system, side):
+        proxy.is_refusing = True
+        proxy.cut(is_reset=True)
+    last(seconds)
+    for proxy in networks(system, side):
+        proxy.is_refusing = False
+    return f"for {seconds:.1f} s"
+
+
 @fault("half-open", weight=1, bound=55, is_sided=True)
 def half_open(system, dice, side):
     """Those there are die without a word, for good; who comes anew gets through."""

@@ -42,6 +42,7 @@ class Soak:
         self.system.load()
         self.system.wait_for_progress(16 * MOVED)
         self.system.end_load()
+        time.sleep(SETTLE)
         self.settled = self.system.resources()
 
     # faults
