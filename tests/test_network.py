@@ -178,3 +178,40 @@ def test_a_network_that_flaps(side):
     side.load.wait_for_progress(64 << 10)
     assert side.n_lost() <= 10
     side.finish()
+
+
+@pytest.fixture
+def device_with_broker(world, network):
+    """An agent at the edge that reaches its broker over the cables."""
+    world.broker(tls=False, extra=f"listener {world.broker_port} {netns.RELAY}\nallow_anonymous true\n")
+    with netns.inside(network.edge):
+        agent = world.agent(GOTTHARD_MQTT_ENDPOINT=f"mqtt://{netns.RELAY}:{world.broker_port}", wait=False,
+                            GOTTHARD_AWS_CERT_PATH=None)
+    agent.wait_for(harness.AGENT_READY)
+    return agent, network
+
+
+def test_the_broker_is_given_up_and_found_again_at_once(device_with_broker):
+    agent, network = device_with_broker
+    for round_, n in ((1, 0), (2, 1)):  # there is another way at once
+        begun = time.monotonic()
+        network.ip(network.edge, f"address del 198.18.{n}.2/24 dev up{n}")
+        agent.wait_for("the network has gone", count=round_)
+        assert time.monotonic() - begun < DETECTED
+        agent.wait_for(harness.AGENT_READY, count=round_ + 1)
+        print(f"online again after {time.monotonic() - begun:.1f} s")
+        assert time.monotonic() - begun < DETECTED + RECOVERED + 1
+        network.ip(network.edge, f"address add 198.18.{n}.2/24 dev up{n}")
+        network.route(n, 100 * (n + 1))
+
+
+def test_a_wait_for_the_broker_is_cut_short(device_with_broker):
+    agent, network = device_with_broker
+    network.unroute(1, 200)
+    network.unroute(0, 100)
+    agent.wait_for("broker not reachable", count=5)  # the next attempt is 16 s away
+    network.route(0, 100)
+    begun = time.monotonic()
+    agent.wait_for(harness.AGENT_READY, count=2)
+    print(f"online again after {time.monotonic() - begun:.1f} s")
+    assert time.monotonic() - begun < RECOVERED + 3

@@ -26,6 +26,7 @@
 
 #include "gotthard/assertion.h"
 #include "gotthard/log.h"
+#include "gotthard/way.h"
 
 #define TURN_MS         500
 #define QUICK_TURNS     20
@@ -51,7 +52,8 @@ struct gt_broker {
     char last_error[160];
     struct gt_reports reports; /* open as long as not ABANDONED */
 
-    int kicked; /* eventfd: there is something to send, or the state is another */
+    atomic_bool is_check_due; /* the network has changed */
+    int kicked;               /* eventfd: there is something to send, or the state is another */
     struct mosquitto *mosquitto;
     bool is_v5, has_will;
     char host[GT_HOST_MAX + 1];
@@ -224,6 +226,8 @@ static void broker_explain(struct gt_broker *broker, char *ret, size_t cap)
     int rc = broker->rc;
     if (broker->is_spoiled)
         snprintf(ret, cap, "the broker sent what the MQTT library cannot bear");
+    else if (broker->reason == GT_BROKER_NO_WAY)
+        snprintf(ret, cap, "the network has gone");
     else if (broker->reason && broker->was_up)
         snprintf(ret, cap, "closed by the broker: %s", mosquitto_reason_string(broker->reason));
     else if (broker->reason)
@@ -397,6 +401,16 @@ static void broker_say_goodbye(struct gt_broker *broker)
         close(fd);
 }
 
+/* Is the way to the broker gone? Asked in the thread, whose socket nobody else closes. */
+static bool broker_is_cut_off(struct gt_broker *broker)
+{
+    int fd = mosquitto_socket(broker->mosquitto);
+    struct gt_addr to;
+    if (!atomic_exchange(&broker->is_check_due, false) || fd < 0 || gt_sock_peer(fd, &to))
+        return false;
+    return gt_way_of(fd, &to) == GT_WAY_GONE;
+}
+
 static void broker_talk(void *userdata)
 {
     struct gt_broker *broker = userdata;
@@ -410,6 +424,10 @@ static void broker_talk(void *userdata)
             return;
         if (state == BROKER_LEAVING && is_acknowledged) {
             broker_say_goodbye(broker);
+            return;
+        }
+        if (broker_is_cut_off(broker)) {
+            broker->reason = GT_BROKER_NO_WAY;
             return;
         }
         broker_turn(broker);
@@ -571,6 +589,12 @@ struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms)
         broker_destroy(broker);
     }
     return NULL;
+}
+
+void gt_broker_check(struct gt_broker *broker)
+{
+    atomic_store(&broker->is_check_due, true);
+    broker_kick(broker);
 }
 
 struct gt_broker_report *gt_broker_take(struct gt_broker *broker)

@@ -12,8 +12,9 @@
 
 struct gt_broker;
 
-/* MQTT 5 reason codes that somebody acts on (section 2.4 of the standard). */
+/* MQTT 5 reason codes that somebody acts on (section 2.4 of the standard), and one of our own. */
 enum {
+    GT_BROKER_NO_WAY = -1,       /* this machine's network has gone from under it */
     GT_BROKER_UNHEARD = 0x10,    /* no matching subscribers */
     GT_BROKER_FAILED = 0x80,     /* this and all above are failures */
     GT_BROKER_TAKEN_OVER = 0x8e, /* another client came with our client id */
@@ -35,6 +36,9 @@ int gt_broker_new(const struct gt_mqtt_settings *settings, bool is_v5,
 /* Ends the connection: in order (see gt_mqtt_free), if the thread can do that within @patience_ms;
  * else the thread is left behind and ends when it can. Takes NULL. */
 struct gt_broker *gt_broker_free(struct gt_broker *broker, unsigned patience_ms);
+
+/* The network has changed: a connection whose way is gone ends, with the reason NO_WAY. */
+void gt_broker_check(struct gt_broker *broker);
 
 /* The oldest report, to be freed by the caller, or NULL. Takes NULL. */
 struct gt_broker_report *gt_broker_take(struct gt_broker *broker);

@@ -11,6 +11,7 @@
 #include "gotthard/broker.h"
 #include "gotthard/clock.h"
 #include "gotthard/log.h"
+#include "gotthard/netwatch.h"
 
 #define CONNACK_S    20 /* unless the settings say otherwise */
 #define STABLE_S     30
@@ -20,6 +21,8 @@
 #define RETRY_MAX_MS 60000
 #define RIVAL_MIN_MS 5000 /* while another client has our client id */
 #define RIVAL_MAX_MS 300000
+
+#define HASTE_S 2. /* between two attempts, however often the network changes */
 
 #define REPORTS_PER_TURN 64
 
@@ -48,8 +51,10 @@ struct gt_mqtt {
     bool is_v5, has_will;
     struct gt_broker *broker; /* TRYING, UP */
     ev_async heard;
-    ev_timer timer;      /* WAITING, TRYING */
+    ev_timer timer; /* WAITING, TRYING */
+    struct gt_netwatch netwatch;
     double up_since;     /* by gt_clock() */
+    double tried_at;     /* the last attempt's beginning */
     unsigned n_failures; /* in a row, of any kind */
     unsigned n_short;    /* connections in a row that did not last */
     unsigned wait_ms;    /* the last one */
@@ -94,6 +99,8 @@ static unsigned retry_ms(unsigned n_failures, unsigned min_ms, unsigned max_ms)
 static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, int reason)
 {
     bool was_up = mqtt->state == MQTT_UP;
+    if (reason == GT_BROKER_NO_WAY) /* nobody's fault over there */
+        return retry_ms(0, RETRY_MIN_MS, RETRY_MAX_MS);
     double lasted_s = was_up ? gt_clock() - mqtt->up_since : 0;
     bool is_stable = was_up && lasted_s >= GT_MAX(STABLE_S, 2 * mqtt->wait_ms / 1e3);
     if (is_stable)
@@ -140,6 +147,7 @@ static int mqtt_begin(struct gt_mqtt *mqtt)
 static void mqtt_try(struct gt_mqtt *mqtt)
 {
     mqtt->n_ungranted = 0;
+    mqtt->tried_at = gt_clock();
     mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
     int r = mqtt_begin(mqtt);
     if (r == -EINVAL)
@@ -254,6 +262,30 @@ static void mqtt_on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     mqtt_tell(gt_container_of(timer, struct gt_mqtt, timer), mqtt_time_out);
 }
 
+/* A wait is for the broker's sake; when what failed was perhaps our own network, it need not be
+ * long. Whoever shares our client id is waited for all the same. */
+static void mqtt_hasten(struct gt_mqtt *mqtt)
+{
+    double rest = mqtt->tried_at + HASTE_S - gt_clock();
+    double left = ev_timer_remaining(mqtt->loop, &mqtt->timer);
+    if (mqtt->n_short > 1)
+        return;
+    mqtt->n_failures = 0;
+    mqtt_set_timer(mqtt, GT_MIN(left, GT_MAX(rest, 0.)));
+}
+
+static void mqtt_on_network(void *userdata, enum gt_netwatch_event event)
+{
+    struct gt_mqtt *mqtt = userdata;
+    switch (mqtt->state) {
+    case MQTT_WAITING: mqtt_hasten(mqtt); return;
+    case MQTT_TRYING:
+    case MQTT_UP: gt_broker_check(mqtt->broker); return;
+    case MQTT_OVER:
+    case MQTT_GONE: return;
+    }
+}
+
 /* Replaces each string by a copy. False when memory ran out; the copies are the caller's all the
  * same, the rest is NULL. */
 static bool copy_settings(const struct gt_mqtt_settings *from, struct gt_mqtt_settings *ret)
@@ -290,6 +322,8 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
     ev_async_init(&mqtt->heard, mqtt_on_heard);
     ev_async_start(loop, &mqtt->heard);
     ev_init(&mqtt->timer, mqtt_on_timer);
+    if (!settings->is_once)
+        gt_netwatch_start(&mqtt->netwatch, loop, mqtt_on_network, mqtt);
     mqtt_enter(mqtt, MQTT_WAITING, 0);
     *ret = mqtt;
     return 0;
@@ -303,6 +337,7 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
     mqtt->broker = gt_broker_free(mqtt->broker, mqtt->state == MQTT_UP ? patience_ms : 0);
     mqtt_enter(mqtt, MQTT_GONE, -1);
     ev_async_stop(mqtt->loop, &mqtt->heard);
+    gt_netwatch_stop(&mqtt->netwatch);
     if (!mqtt->is_telling)
         mqtt_destroy(mqtt);
     return NULL;

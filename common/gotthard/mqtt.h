@@ -5,7 +5,8 @@
  * libmosquitto blocks in DNS and spins in corners when driven from outside (see HACKING.md). Every
  * callback below runs in the caller's loop. MQTT 5, falling back to 3.1.1 when the broker refuses
  * 5; clean start; back-off 1 s to 60 s with jitter (5 s to 5 min while another client takes our
- * client id); 20 s for CONNACK.
+ * client id); 20 s for CONNACK. When this machine's network has changed, a wait is cut short, and a
+ * connection whose address or route is gone is given up.
  */
 #pragma once
 
