@@ -335,8 +335,8 @@ def test_bytes_under_way(world, relay_of, splice):
         a.shutdown(socket.SHUT_WR)
         b.shutdown(socket.SHUT_WR)
         in_threads(lambda: take(b, up), lambda: take(a, down))
-    wait_until(lambda: "pairs=0" in sessions_of(relay), "the pairs end")
-    relay.wait_for(rf"plane=\d+ .* pairs=0 .*bytes={sum(map(sum, n))} ")
+    counted = rf"plane=\d+ .* pairs=0 .*bytes={sum(map(sum, n))} "
+    wait_until(lambda: sessions_of(relay) and re.search(counted, relay.log()), "the pairs end, and all is counted")
 
 
 def test_resets_and_deadlines_go_on(world, relay_of):
