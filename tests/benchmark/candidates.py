@@ -39,13 +39,14 @@ class Candidate:
     hops = 1
     is_encrypted = False
     is_ours = False
-    most_streams = 1 << 20  # what it can hold
+    most_streams = 1 << 20  # what it can hold in a time that is worth waiting for
     held_by_one = 1 << 20  # of those, over one port
 
     def __init__(self, folder, target):
         self.world = harness.World(folder)
         self.target = target
         self.port = self.second_port = free_ports(1)
+        self.is_up = False
         self.roots = []  # the processes that carry bytes; their children count too
 
     def spawn(self, *argv, env=None):
@@ -305,7 +306,7 @@ class SshAes(Ssh):
 
 
 class Rathole(Candidate):
-    name, peer, hops, transport = "rathole, plain", "rathole", 2, "tcp"
+    name, peer, hops, transport, most_streams = "rathole, plain", "rathole", 2, "tcp", 1000
 
     def keys(self):
         return "", ""
@@ -399,7 +400,7 @@ class FrpTls(Frp):
 
 
 class Chisel(Candidate):
-    name, peer, hops, is_encrypted = "chisel", "chisel", 2, True
+    name, peer, hops, is_encrypted, most_streams = "chisel", "chisel", 2, True, 1000
 
     def start(self):
         binary = machine.PEERS["chisel"].folder / "chisel"

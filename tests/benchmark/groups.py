@@ -76,15 +76,23 @@ class Stage:
         for number, cls in enumerate(classes):
             candidate = cls(self.folder / str(number), self.targets[number % len(self.targets)])
             self.candidates.append(candidate)
-            try:
-                candidate.start()
-                candidate.is_up = True
-            except (AssertionError, OSError, ValueError, candidates.machine.Unavailable) as error:
-                candidate.is_up = False
-                results.fail(group, candidate.name, error)
+        self.results, self.group = results, group
 
     def __enter__(self):
+        try:
+            for candidate in self.candidates:
+                self._start(candidate)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def _start(self, candidate):
+        try:
+            candidate.start()
+            candidate.is_up = True
+        except (AssertionError, OSError, ValueError, candidates.machine.Unavailable) as error:
+            self.results.fail(self.group, candidate.name, error)
 
     def __exit__(self, *_):
         for candidate in self.candidates:
@@ -119,7 +127,8 @@ def run_tunnel(results, plan, classes, wanted=("tunnel", "latency", "connections
         "tunnel": [lambda c, way=way, n=n: measures.throughput(c, way, n, plan.seconds)
                    for way in ("down", "up") for n in plan.streams],
         "latency": [lambda c: measures.echo(c, plan.seconds), lambda c: measures.echo_beside_bulk(c, plan.seconds)],
-        "connections": [lambda c, n=n: measures.connections(c, n, plan.seconds) for n in (1, 8)],
+        "connections": [lambda c, n=n: measures.connections(c, n, plan.seconds) for n in (1, 8)] +
+                       [lambda c: measures.first_byte(c, 2 * plan.seconds, 0.02)],
     }
     with Stage(results, wanted[0], classes) as stage:
         for group in wanted:
@@ -139,8 +148,7 @@ class FiveTunnels(candidates.Gotthard):
 class Agent(candidates.Gotthard):
     """An agent that nobody asks for anything, and the proxy that counts what it says to the broker."""
 
-    name, n_tunnels = "gotthard-agentd, idle", 0
-    keepalive = 5
+    name, n_tunnels, keepalive = "gotthard-agentd, idle", 0, 900
 
     def start(self):
         self.world.broker()
@@ -157,24 +165,36 @@ class Agent(candidates.Gotthard):
         return sum(c["up"] + c["down"] for c in self.proxy.connections())
 
 
+class PingingAgent(Agent):
+    name, keepalive = "gotthard-agentd, keep-alive 5 s", 5
+
+
 HEADERS = 3 * (20 + 20 + 12)  # of IP and TCP with timestamps: the ping, its answer, and the ACK of that
 
 
+def _pings(candidate, seconds):
+    """(bytes, pings) within about @seconds: a ping and its answer are one burst."""
+    counts, end = [candidate.n_bytes()], time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(1)
+        counts.append(candidate.n_bytes())
+    bursts = [after - before for before, after in zip(counts, counts[1:]) if after > before]
+    return sum(bursts), len(bursts)
+
+
 def _idle_agent(candidate, seconds):
-    """Its keep-alive is short here; a day at 15 min is computed from what one ping costs."""
-    time.sleep(2 * candidate.keepalive)  # what belongs to the start is over
-    before, wakeups, begin = candidate.n_bytes(), measures.n_wakeups(candidate), time.monotonic()
-    time.sleep(seconds)
+    wakeups, begin = measures.n_wakeups(candidate), time.monotonic()
+    n_bytes, n_pings = _pings(candidate, seconds)
     took = time.monotonic() - begin
-    n_pings = round(took / candidate.keepalive)
-    a_ping = (candidate.n_bytes() - before) / n_pings
-    return {
+    figures = {
         "PSS KiB": measures.pss_kib(candidate),
         "descriptors": measures.n_descriptors(candidate),
-        f"wake-ups/s at {candidate.keepalive} s keep-alive": (measures.n_wakeups(candidate) - wakeups) / took,
-        "payload bytes/ping": a_ping,
-        "KB/day at 15 min keep-alive": 96 * (a_ping + HEADERS) / 1000,
+        "wake-ups/s": (measures.n_wakeups(candidate) - wakeups) / took,
     }
+    if n_pings:
+        figures["payload bytes/ping"] = n_bytes / n_pings
+        figures["KB/day at 15 min keep-alive"] = 96 * (n_bytes / n_pings + HEADERS) / 1000
+    return figures
 
 
 def run_idle(results, plan, classes):
@@ -186,7 +206,8 @@ def run_idle(results, plan, classes):
                         results.take("idle", candidate, lambda c, n=n: measures.idle(c, n, plan.idle_seconds))
         say(f"idle: {cls.name}")
     if candidates.Gotthard in classes:
-        with Stage(results, "idle agent", [Agent]) as stage:
+        with Stage(results, "idle agent", [Agent, PingingAgent]) as stage:
+            time.sleep(plan.idle_seconds)  # what belongs to the start is over
             for candidate in stage.up():
                 results.take("idle agent", candidate, lambda c: _idle_agent(c, plan.ping_seconds))
 
@@ -208,7 +229,7 @@ def _wan_figures(results, group, candidate, seconds):
         results.take(group, candidate, _cold_connect)
 
     def connect(c):
-        return {"new connection p50 ms": measures.connections(c, 1, seconds)["first byte p50 us"] / 1000}
+        return {"new connection p50 ms": measures.first_byte(c, seconds, 0.5)["first byte p50 us"] / 1000}
 
     def bulk(c, way):
         figure = measures.throughput(c, way, 1, seconds, warm_up=1)

@@ -12,7 +12,8 @@
  *
  *     load connect -n AT-ONCE -t SECONDS
  *         "end PER-SECOND P50 P99": connect, 64 bytes there and back, close; the microseconds are
- *         those from connect() to the last byte
+ *         those from connect() to the last byte; -g SECONDS pass between two, as between two of a
+ *         person's
  *
  *     load hold -n STREAMS
  *         "held SECONDS": each has carried 64 bytes and is idle until the standard input ends
@@ -40,7 +41,7 @@
 static struct load {
     struct way way;
     unsigned n;
-    double seconds, warm_up;
+    double seconds, warm_up, gap;
     const char *counters;
 } load = {.way.per_session = 64, .n = 1, .seconds = 1, .warm_up = 0.2};
 
@@ -200,6 +201,7 @@ static struct connecting {
 
 static void *connecting_run(void *userdata)
 {
+    struct timespec gap = {(time_t)load.gap, (long)((load.gap - (double)(time_t)load.gap) * 1e9)};
     double begin;
 
     while ((begin = now()) < connecting.end) {
@@ -209,6 +211,7 @@ static void *connecting_run(void *userdata)
         samples_add(&connecting.samples, now() - begin);
         pthread_mutex_unlock(&connecting.lock);
         close(fd);
+        nanosleep(&gap, NULL);
     }
     return NULL;
 }
@@ -244,13 +247,14 @@ static void load_options(int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "p:u:s:c:n:t:w:")) != -1)
+    while ((option = getopt(argc, argv, "p:u:s:c:n:t:w:g:")) != -1)
         switch (option) {
         case 'p': load.way.port = (uint16_t)atoi(optarg); break;
         case 'u': load.way.target = optarg; break;
         case 's': load.way.per_session = (unsigned)atoi(optarg); break;
         case 'c': load.counters = optarg; break;
         case 'n': load.n = (unsigned)atoi(optarg); break;
+        case 'g': load.gap = atof(optarg); break;
         case 'w': load.warm_up = atof(optarg); break;
         case 't': load.seconds = atof(optarg); break;
         case '?': exit(64);

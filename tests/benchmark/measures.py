@@ -16,7 +16,8 @@ import harness
 from harness import wait_until
 
 TICK = os.sysconf("SC_CLK_TCK")
-LIMIT = 30  # no single measure takes longer, whatever a peer does
+LIMIT = 30  # no single measure takes longer, whatever a peer does,
+PATIENCE = 0.05  # but by this for each stream
 
 
 class Failed(Exception):
@@ -46,15 +47,15 @@ TOOLS = harness.BUILD / "tests" / "benchmark"
 class Load:
     """One run of load.c: its lines as they come, and its end by its standard input."""
 
-    def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, is_second=False):
+    def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, is_second=False, gap=None):
         argv = [TOOLS / "load", what, *candidate.load(is_second), "-n", n, "-c", candidate.target.counters]
-        for option, value in (("-t", seconds), ("-w", warm_up)):
+        for option, value in (("-t", seconds), ("-w", warm_up), ("-g", gap)):
             argv += [option, value] if value is not None else []
         environment = getattr(candidate, "load_environment", lambda: None)()
         self.child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE, text=True, env=environment)
         # A peer that answers nothing more must not stop the run.
-        self.timer = threading.Timer(LIMIT + (seconds or 0) + (warm_up or 0), self.child.kill)
+        self.timer = threading.Timer(LIMIT + (seconds or 0) + (warm_up or 0) + n * PATIENCE, self.child.kill)
         self.timer.start()
 
     def line(self, wanted):
@@ -64,6 +65,9 @@ class Load:
             self.child.kill()
             raise Failed(self.child.stderr.read().strip()[-120:] or "no answer")
         return [float(x) for x in numbers]
+
+    def is_running(self):
+        return self.child.poll() is None
 
     def __enter__(self):
         return self
@@ -178,18 +182,27 @@ def echo_beside_bulk(candidate, seconds):
 
 def connections(candidate, n, seconds):
     with Load(candidate, "connect", n, seconds) as load:
-        rate, p50, p99 = load.line("end")
-    return {f"connections/s {n}": rate, **({"first byte p50 us": p50, "first byte p99 us": p99} if n == 1 else {})}
+        rate, _, _ = load.line("end")
+    return {f"connections/s {n}": rate}
+
+
+def first_byte(candidate, seconds, gap):
+    """Of a connection now and then: what a tool prepares for the next one, it had time for."""
+    with Load(candidate, "connect", 1, seconds, gap=gap) as load:
+        _, p50, p99 = load.line("end")
+    return {"first byte p50 us": p50, "first byte p99 us": p99}
 
 
 def idle(candidate, n, seconds):
     """What @n idle streams cost over none, of every process together."""
     before, begin = (pss_kib(candidate), n_descriptors(candidate), slab_kib()), time.monotonic()
-    with contextlib.ExitStack() as loads:
+    with contextlib.ExitStack() as stack:
+        loads = []
         for number, first in enumerate(range(0, n, candidate.held_by_one)):
             candidate.turn_to(number)
             part = min(n - first, candidate.held_by_one)
-            loads.enter_context(Load(candidate, "hold", part)).line("held")
+            loads.append(stack.enter_context(Load(candidate, "hold", part)))
+            loads[-1].line("held")
         took = time.monotonic() - begin
         time.sleep(seconds / 2)  # what the last ones left to do
         figures = {
@@ -203,4 +216,6 @@ def idle(candidate, n, seconds):
         took = time.monotonic() - begin
         figures[f"wake-ups/s {n}"] = (n_wakeups(candidate) - wakeups) / took
         figures[f"CPU % {n}"] = 100 * cpu_between(seconds_of_cpu, cpu(candidate)) / took
+        if not all(load.is_running() for load in loads):
+            raise Failed(f"did not hold {n} streams")
     return figures
