@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The world around two ends of a stream, for the property test and the fuzzer: local applications
- * that write, read and finish as they like, and carriers that cut frames anywhere and lose what is
+ * that write, read and finish as they like (after a BIND at any moment,
+ * if it was a spare), and carriers that cut frames anywhere and lose what is
  * in flight. Every choice comes from one source, so that a run can be had again. Asserts at every
  * step that what comes out is what went in (exact), and that an end that says "ended well" is right
  * about both directions (or loud).
@@ -12,7 +13,8 @@
 
 #include "gotthard/stream.h"
 
-#define MODEL_WIRE (128 * 1024)
+#define MODEL_WIRE    (128 * 1024)
+#define MODEL_SERVICE "ssh"
 
 #define model_check(what, condition)                                                  \
     do {                                                                              \
@@ -51,6 +53,24 @@ static inline uint8_t model_byte(int from, uint64_t offset)
     return (uint8_t)((offset * 2654435761u + (unsigned)from * 97) >> 13);
 }
 
+/* An end without a service, a spare's, has no application yet. */
+static inline bool model_is_bound(const struct model *m, int e)
+{
+    return m->ends[e].s.service[0];
+}
+
+static inline void model_bind(struct model *m)
+{
+    if (!model_is_bound(m, 0) && !gt_stream_is_over(&m->ends[0].s))
+        gt_stream_bind(&m->ends[0].s, MODEL_SERVICE);
+}
+
+static inline void model_finish(struct model *m, int e)
+{
+    if (model_is_bound(m, e))
+        gt_stream_finish(&m->ends[e].s);
+}
+
 static inline void model_check_end(struct model *m, int e)
 {
     struct model_end *me = &m->ends[e], *other = &m->ends[!e];
@@ -60,6 +80,9 @@ static inline void model_check_end(struct model *m, int e)
     }
     if (me->s.state == GT_STREAM_BROKEN)
         model_check("broken without cause", m->is_broken_on_purpose);
+    model_check("a service of its own making",
+                !model_is_bound(m, 1) ||
+                    (model_is_bound(m, 0) && strcmp(m->ends[1].s.service, MODEL_SERVICE) == 0));
     model_check("carrier wanted without one",
                 me->s.state != GT_STREAM_PARKED || !gt_stream_wants_carrier(&me->s));
 }
@@ -69,7 +92,9 @@ static inline void model_write(struct model *m, int e, size_t n)
     struct model_end *me = &m->ends[e];
     struct iovec room[2];
     int n_room;
-    if (me->s.is_tx_finished || gt_stream_is_over(&me->s))
+    if (e == 0 && n % 8 == 3)
+        model_bind(m);
+    if (me->s.is_tx_finished || gt_stream_is_over(&me->s) || !model_is_bound(m, e))
         return;
     model_check("memory", gt_ring_room(&me->s.tx, n, room, &n_room) == 0);
     size_t written = 0;
@@ -174,7 +199,7 @@ static inline void model_step(struct model *m)
     else if (what < 62)
         gt_stream_trim(&m->ends[e].s);
     else if (what < 63 && n == 7)
-        gt_stream_finish(&m->ends[e].s);
+        model_finish(m, e);
     else if (what == 63 && n == 1 && from->choose(from, 8) == 0)
         model_reset(m, e);
     for (e = 0; e < 2; e++)
@@ -189,6 +214,7 @@ static inline bool model_is_over(const struct model *m)
 /* Nothing is cut any more: both must come to their end, well unless somebody broke it. */
 static inline void model_drain(struct model *m)
 {
+    model_bind(m);
     for (int e = 0; e < 2; e++)
         if (m->ends[e].s.attempt < m->ends[!e].s.attempt)
             model_attach(m, e);
@@ -196,7 +222,7 @@ static inline void model_drain(struct model *m)
         model_attach(m, e);
     for (int round = 0; round < 2000 && !model_is_over(m); round++)
         for (int e = 0; e < 2; e++) {
-            gt_stream_finish(&m->ends[e].s);
+            model_finish(m, e);
             model_produce(m, e, 16384);
             model_deliver(m, !e, MODEL_WIRE);
             model_read(m, !e, SIZE_MAX);
@@ -204,7 +230,7 @@ static inline void model_drain(struct model *m)
             model_check_end(m, e);
         }
     if (!m->is_broken_on_purpose)
-        model_check("both ended", model_is_over(m));
+        model_check("both ended", model_is_over(m) && model_is_bound(m, 1));
 }
 
 static inline void model_run(struct model_source *source, unsigned n_steps)
@@ -212,8 +238,9 @@ static inline void model_run(struct model_source *source, unsigned n_steps)
     struct model *m = calloc(1, sizeof(*m));
     model_check("memory", m);
     m->source = source;
-    gt_stream_init(&m->ends[0].s, GT_ROLE_OPERATOR, 7, "ssh",
-                   (size_t)GT_RING_MIN << source->choose(source, 5));
+    uint32_t how = source->choose(source, 10);
+    gt_stream_init(&m->ends[0].s, GT_ROLE_OPERATOR, 7, how < 5 ? MODEL_SERVICE : "",
+                   (size_t)GT_RING_MIN << how % 5);
     gt_stream_init(&m->ends[1].s, GT_ROLE_DEVICE, 7, NULL,
                    (size_t)GT_RING_MIN << source->choose(source, 5));
     for (int e = 0; e < 2; e++) /* so that windows have room to grow here as well */
