@@ -88,6 +88,8 @@ void gt_spares_on_end(struct gt_spares *spares, enum gt_rst code)
     if (code != GT_RST_LOST && code != GT_RST_EXPIRED) {
         gt_debug("no spare is wanted: %s", gt_rst_text(code));
         spares->refused_until = gt_clock() + REFUSED_S;
+        spares_arm(spares, REFUSED_S);
     }
-    spares_arm(spares, gt_backoff_next(&spares->backoff));
+    if (!ev_is_active(&spares->due)) /* several that were lost at once are one loss */
+        spares_arm(spares, gt_backoff_next(&spares->backoff));
 }

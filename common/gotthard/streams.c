@@ -104,7 +104,8 @@ static void entry_on_service(struct gt_conduit *conduit, void *userdata, const c
 /* Device: does it wait for a service, and not for its operator's first word? */
 static bool is_unbound(const struct streams_entry *entry)
 {
-    return entry->state != ENTRY_OPENING && gt_conduit_is_spare(entry->conduit);
+    return entry->state != ENTRY_OPENING && gt_conduit_is_spare(entry->conduit) &&
+           gt_conduit_code(entry->conduit) == GT_RST_NONE;
 }
 
 /* Device: of too many that wait for a service, those the operator has lost go first. */

@@ -242,6 +242,30 @@ static void there_is_room_left(void **state)
     fixture_deinit(&f);
 }
 
+static bool are_many_opened(void *userdata)
+{
+    struct fixture *f = userdata;
+    return f->board.n_opens == 32 && are_spares_up(f);
+}
+
+/* The device never hears that they are gone: it keeps sixteen, and still takes new ones. */
+static void the_device_keeps_so_many(void **state)
+{
+    static struct fixture f;
+    spares_up(&f, 8);
+    f.board.is_forgetful = true;
+    for (int i = 0; i < 3; i++) {
+        wait_for_spares(&f);
+        board_cut_data(&f.board);
+        pass_on(&f, .1);
+    }
+    assert_true(fake_run(f.loop, are_many_opened, &f, 10));
+    pass_on(&f, .1);
+    assert_int_equal(f.board.n_broken, 16);
+    assert_int_equal(f.end[1].n_ends, 0);
+    fixture_deinit(&f);
+}
+
 /* Open sockets and nothing behind them, as a NAT leaves them: the heartbeat would take minutes. */
 static void a_spare_that_leads_nowhere_is_noticed(void **state)
 {
@@ -398,6 +422,7 @@ int main(void)
         cmocka_unit_test(who_refuses_one_is_left_alone),
         cmocka_unit_test(a_short_life_makes_no_hurry),
         cmocka_unit_test(there_is_room_left),
+        cmocka_unit_test(the_device_keeps_so_many),
         cmocka_unit_test(a_spare_that_leads_nowhere_is_noticed),
         cmocka_unit_test(bound_in_a_storm),
     };

@@ -44,6 +44,8 @@ struct switchboard {
     bool is_ticketless;     /* answers OPEN with STREAM_END */
     enum gt_code end_code;  /* and this; LIMIT unless set */
     bool is_frozen;         /* forwards no more data */
+    bool is_forgetful;      /* passes no end of a stream on */
+    unsigned n_broken;      /* streams that broke at the device, by what it says */
     enum gt_code goodbye;   /* the answer to RENDEZVOUS: the session is over */
 };
 
@@ -194,7 +196,8 @@ static inline void board_on_frame(struct fake_member *member, const struct gt_co
         board->n_spares += frame->spare.is_spare ? 1 : -1;
     if (frame->type == GT_CONTROL_STREAM_END) {
         board->n_stream_ends++;
-        if (other)
+        board->n_broken += member->role == GT_ROLE_DEVICE && frame->stream_end.code == GT_CODE_BYE;
+        if (other && !board->is_forgetful)
             fake_member_say(other, frame);
     }
     if (frame->type == GT_CONTROL_BYE) {
