@@ -29,7 +29,7 @@ def limit_files(n):
 # --- descriptors ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [64, 128])
+@pytest.mark.parametrize("n", [pytest.param(64, marks=pytest.mark.soak), 128])
 def test_f24_few_descriptors(world, n):
     """A flood against both services: what is joined stays joined, nobody spins, and all works after."""
     with Trial(world) as trial:
