@@ -152,12 +152,24 @@ def slab_kib():
 # --- figures: a dictionary each -------------------------------------------------------------------
 
 
+def settle(candidate, limit=3):
+    """Waits until a candidate has nothing to do any more: the next one is measured alone."""
+    end, before = time.monotonic() + limit, cpu(candidate)
+    while time.monotonic() < end:
+        time.sleep(0.03)
+        after = cpu(candidate)
+        if cpu_between(before, after) < 1.5 / TICK:
+            return
+        before = after
+
+
 def throughput(candidate, way, n, seconds, warm_up=None):
     with Load(candidate, way, n, seconds, warm_up) as load:
         load.line("begin")
         before, begin = cpu(candidate), time.monotonic()
         n_bytes, took = load.line("end")
         after, end = cpu(candidate), time.monotonic()
+    settle(candidate)
     gbytes = n_bytes / 1e9
     if not gbytes:
         raise Failed("not a byte arrived")
@@ -177,7 +189,9 @@ def echo(candidate, seconds, label="echo", warm_up=None):
 def echo_beside_bulk(candidate, seconds):
     with Load(candidate, "down", 1, 0, is_second=True) as bulk:
         bulk.line("begin")
-        return echo(candidate, seconds, "echo beside bulk")
+        figures = echo(candidate, seconds, "echo beside bulk")
+    settle(candidate)
+    return figures
 
 
 def connections(candidate, n, seconds):

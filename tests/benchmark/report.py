@@ -197,28 +197,32 @@ def _gnuplot(script):
         **machine.environment(), "GNUPLOT_LIB": "/nonexistent"}, capture_output=True)
 
 
-def _bars_picture(path, title, results, group, figures, labels):
-    """Clusters of bars, one for each candidate; ours leads."""
-    rows = ["candidate " + " ".join(f'"{label}"' for label in labels)]
-    for name in results.values[group]:
-        values = [median(results, group, name, figure) for figure in figures]
-        rows.append(f'"{name}" ' + " ".join("NaN" if v is None else f"{v:g}" for v in values))
-    data = "\n".join(rows)
+def _three(values):
+    """Median, least and most, for a bar with its spread."""
+    return f"{statistics.median(values):g} {min(values):g} {max(values):g}" if values else "NaN NaN NaN"
+
+
+def _bars_picture(path, title, results, group, figures, labels, is_log):
+    """Clusters of bars with their spreads, one cluster for each candidate; ours leads."""
+    data = "\n".join(f'"{name}" ' + " ".join(_three(of_name.get(figure)) for figure in figures)
+                     for name, of_name in results.values[group].items() if any(f in of_name for f in figures))
+    plots = ", ".join(f'$data using {3 * i + 2}:{3 * i + 3}:{3 * i + 4}:xtic(1) title "{label}"' for i, label in enumerate(labels))
     _gnuplot(f"""\
 $data << EOD
 {data}
 EOD
-set terminal svg size 1000,460 font "sans,12" background "white"
+set terminal svg size 1000,480 font "sans,12" background "white"
 set output "{path}"
 set title "{title}"
-set style data histogram
-set style histogram clustered gap 1
+set style data histograms
+set style histogram errorbars gap 1 lw 1
 set style fill solid 0.85 border -1
 set xtics rotate by -35 nomirror
-set yrange [0:*]
+set ytics nomirror
+{"set logscale y" if is_log else "set yrange [0:*]"}
 set grid ytics
-set key top right
-plot for [i=2:{len(figures) + 1}] $data using i:xtic(1) title columnheader(i)
+set key outside top center horizontal
+plot {plots}
 """)
     return path
 
@@ -237,7 +241,7 @@ set xlabel "{x}"
 set xrange [0:*]
 set yrange [0:*]
 set grid
-set key bottom right
+set key outside top center horizontal
 plot {plots}
 """)
     return path
@@ -255,9 +259,10 @@ def pictures(results, about, folder):
             ("idle", "PSS", "KiB of each idle stream, all processes")):
         figures = [f for f in figures_of(results, group) if f.startswith(what)]
         if figures:
-            labels = [f"{f.rsplit(' ', 1)[1]} streams" if f[-1].isdigit() else f.replace(" us", "") for f in figures]
+            unit = "at once" if group == "connections" else "streams"
+            labels = [f"{f.rsplit(' ', 1)[1]} {unit}" if f[-1].isdigit() else f.replace(" us", "") for f in figures]
             name = f"{group}-{re.sub(r'[^a-z]+', '-', what.lower()).strip('-')}.svg"
-            made.append(_bars_picture(folder / name, title, results, group, figures, labels))
+            made.append(_bars_picture(folder / name, title, results, group, figures, labels, group == "latency"))
     for series, steps in about.get("scale", {}).items():
         x = "sessions" if series == "sessions" else "streams"
         latencies = ("session p50 us", "session p99 us") if x == "sessions" else ("pair p50 us", "pair p99 us")

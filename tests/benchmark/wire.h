@@ -2,7 +2,8 @@
 /*
  * What the load and the target of the benchmark say to each other: the first byte of a connection
  * is what it is for, and where the bytes are counted is one page of memory that both map, so that
- * what is measured is what arrived and not what some buffer took.
+ * what is measured is what arrived and not what some buffer took. Each load has a counter of its
+ * own: what an earlier one left in a tunnel is not taken for a later one's.
  */
 #pragma once
 
@@ -13,13 +14,15 @@
 #include <unistd.h>
 
 #define WIRE_ECHO    'e' /* what comes goes back */
-#define WIRE_DISCARD 'd' /* what comes is counted and forgotten */
+#define WIRE_DISCARD 'd' /* one byte more: what comes after it is counted there, and forgotten */
 #define WIRE_SOURCE  's' /* bytes without end */
 
 #define WIRE_BUFFER (256 * 1024)
 
+#define WIRE_COUNTERS 256
+
 struct wire_counters {
-    _Atomic uint64_t n_discarded;
+    _Atomic uint64_t n_discarded[WIRE_COUNTERS];
 };
 
 /* The page of this file, made if it is not there. NULL: no such file can be. */
