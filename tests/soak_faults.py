@@ -106,7 +106,7 @@ def black_hole(system, dice, side):
     return f"for {seconds:.1f} s{', then cut' if is_cut else ''}"
 
 
-@fault("refuse", is_sided=True)
+@fault("refuse", bound=8, is_sided=True)  # the back-off has grown meanwhile
 def refuse(system, dice, side):
     """Everybody is reset, and whoever comes anew, for a while."""
     seconds = dice.uniform(0.5, 5)
