@@ -621,3 +621,44 @@ def test_hidden_options_by_hand(world, fd):
                               capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL)
         assert done.returncode in (64, 70), done
     assert "take-over" not in subprocess.run([harness.PROGRAMS["relayd"], "--help"], capture_output=True, text=True).stdout
+
+
+# --- the package ----------------------------------------------------------------------------------------
+
+
+def configure(world, pid, program, reload="kill -USR2 $pid"):
+    """What the package's postinst asks of a service manager that is not there, for the process @pid."""
+    script = (harness.ROOT / "debian" / "gotthard-relayd.postinst").read_text()
+    script = script.replace("program=/usr/sbin/gotthard-relayd", f"program={program}").replace("sleep 0.2", "sleep 0.02")
+    script = script.replace("[ -d /run/systemd/system ]", "true").replace("#DEBHELPER#", "")
+    stubs = world.folder / "stubs"
+    stubs.mkdir(exist_ok=True)
+    (stubs / "systemctl").write_text(f"#!/bin/sh\necho {pid}\n")
+    (stubs / "deb-systemd-invoke").write_text(
+        f'#!/bin/sh\npid={pid}\necho "$@" >> {stubs}/asked\n[ "$1" != reload ] || {reload}\n')
+    for stub in stubs.iterdir():
+        stub.chmod(0o755)
+    (stubs / "asked").write_text("")
+    done = subprocess.run(["sh", "-c", script, "postinst", "configure", "0.1.0"], capture_output=True, text=True,
+                          env={"PATH": f"{stubs}:{os.environ['PATH']}"}, timeout=LIMIT)
+    assert done.returncode == 0, done
+    return [line.split()[0] for line in (stubs / "asked").read_text().splitlines()]
+
+
+def test_the_package_upgrades_a_running_relay(world, installed):
+    if os.getuid() != 0:
+        pytest.skip("only root sees which program a process that is not dumpable runs")
+    relay = world.relay()
+    install(PROGRAM, installed)
+    assert configure(world, relay.pid, installed) == ["reload"]
+    relay.wait_for(TOOK_OVER)
+    # a bad configuration: ExecReload's first command fails
+    install(PROGRAM, installed)
+    assert configure(world, relay.pid, installed, reload="false") == ["reload"]
+    # one that refuses is restarted, and so is one that would not survive the signal
+    install(TOMORROW, installed)
+    assert configure(world, relay.pid, installed) == ["reload", "restart"]
+    sleeper = harness.Process(world, "sleeper", ["sleep", "60"])
+    assert configure(world, sleeper.pid, installed) == ["restart"]
+    assert configure(world, 0, installed) == []
+    assert relay.is_running() and sleeper.is_running()
