@@ -72,6 +72,7 @@ class Steady:
     def _operator(self, sock, number):
         try:
             with sock:
+                sock.settimeout(None)  # some faults last longer than any limit of ours
                 sock.sendall(struct.pack(">I", number))
                 self._exchange(sock, f"up {number}", f"down {number}", self.sent_up, self.progress, number - self.first)
         except BaseException as error:

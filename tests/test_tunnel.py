@@ -177,9 +177,9 @@ def test_half_close_then_64_mib(world, first, splice):
     assert tunnel.event("stream-ended")["code"] == 0
 
 
-def assert_broken(sock):
+def assert_broken(sock, limit=LIMIT):
     """The local socket got an RST, never an orderly end that could pass for a whole file."""
-    sock.settimeout(LIMIT)
+    sock.settimeout(limit)
     with pytest.raises(ConnectionResetError):
         while sock.recv(4096):
             pass
