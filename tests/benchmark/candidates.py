@@ -47,6 +47,7 @@ class Candidate:
         self.target = target
         self.port = self.second_port = free_ports(1)
         self.is_up = False
+        self.at_rest = None  # what measures.idle found first
         self.roots = []  # the processes that carry bytes; their children count too
 
     def spawn(self, *argv, env=None):

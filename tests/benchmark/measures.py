@@ -209,7 +209,9 @@ def first_byte(candidate, seconds, gap):
 
 def idle(candidate, n, seconds):
     """What @n idle streams cost over none, of every process together."""
-    before, begin = (pss_kib(candidate), n_descriptors(candidate), slab_kib()), time.monotonic()
+    # Of the first time: what is left of earlier streams then would make later ones look cheap.
+    before = candidate.at_rest = candidate.at_rest or (pss_kib(candidate), n_descriptors(candidate), slab_kib())
+    begin = time.monotonic()
     with contextlib.ExitStack() as stack:
         loads = []
         for number, first in enumerate(range(0, n, candidate.held_by_one)):
@@ -228,7 +230,7 @@ def idle(candidate, n, seconds):
         wakeups, seconds_of_cpu, begin = n_wakeups(candidate), cpu(candidate), time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - begin
-        figures[f"wake-ups/s {n}"] = (n_wakeups(candidate) - wakeups) / took
+        figures[f"wake-ups/s {n}"] = max(0, n_wakeups(candidate) - wakeups) / took
         figures[f"CPU % {n}"] = 100 * cpu_between(seconds_of_cpu, cpu(candidate)) / took
         if not all(load.is_running() for load in loads):
             raise Failed(f"did not hold {n} streams")
