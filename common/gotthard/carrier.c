@@ -175,9 +175,9 @@ bool gt_carrier_has_room(struct gt_carrier *carrier)
     return carrier->state == CARRIER_READY && !ev_is_active(&carrier->writer);
 }
 
-void gt_carrier_write(struct gt_carrier *carrier, const void *data, size_t n)
+void gt_carrier_write(struct gt_carrier *carrier, const struct gt_span *parts, size_t n_parts)
 {
-    if (carrier->state == CARRIER_READY && gt_tls_write(carrier->tls, data, n))
+    if (carrier->state == CARRIER_READY && gt_tls_write_parts(carrier->tls, parts, n_parts))
         carrier_lose(carrier, "a record was refused");
 }
 

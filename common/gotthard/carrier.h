@@ -65,6 +65,6 @@ void gt_carrier_pace(struct gt_carrier *carrier, double factor);
 size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);
 /* Would gt_carrier_write take a whole record? If not, on_writable comes (or on_gone). */
 bool gt_carrier_has_room(struct gt_carrier *carrier);
-/* One record of at most GT_CARRIER_RECORD bytes, which goes out by gt_carrier_flush. */
-void gt_carrier_write(struct gt_carrier *carrier, const void *data, size_t n);
+/* One record of at most GT_CARRIER_RECORD bytes in pieces, which goes out by gt_carrier_flush. */
+void gt_carrier_write(struct gt_carrier *carrier, const struct gt_span *parts, size_t n_parts);
 void gt_carrier_flush(struct gt_carrier *carrier);

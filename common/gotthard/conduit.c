@@ -96,13 +96,13 @@ static bool conduit_may_emit(struct gt_conduit *conduit)
  * has left something, and that may find room which was not there a moment before. */
 static void conduit_emit(struct gt_conduit *conduit)
 {
-    uint8_t record[GT_CARRIER_RECORD];
+    struct gt_stream_record record;
     if (!conduit->carrier)
         return;
     do {
         while (conduit_may_emit(conduit)) {
-            size_t n = gt_stream_produce(&conduit->stream, record, sizeof(record));
-            gt_carrier_write(conduit->carrier, record, n);
+            gt_stream_compose(&conduit->stream, GT_CARRIER_RECORD, &record);
+            gt_carrier_write(conduit->carrier, record.parts, record.n_parts);
         }
         gt_carrier_flush(conduit->carrier);
     } while (conduit_may_emit(conduit));

@@ -345,26 +345,33 @@ static void produce_control(struct gt_stream *s, struct gt_writer *w, enum gt_fr
     }
 }
 
-static void produce_data(struct gt_stream *s, struct gt_writer *w)
+/* The header of one DATA frame, and its bytes in place behind it. */
+static size_t produce_data(struct gt_stream *s, struct gt_writer *w, size_t cap,
+                           struct gt_stream_record *record)
 {
-    size_t room = w->cap - w->n;
+    struct iovec runs[2];
+    size_t room = cap - w->n;
     size_t n = GT_MIN(sendable(s), (size_t)GT_DATA_MAX);
     if (n == 0 || room <= GT_FRAME_HEADER)
-        return;
+        return 0;
     n = GT_MIN(n, room - GT_FRAME_HEADER);
     gt_frame_write(w, &(struct gt_frame){.type = GT_FRAME_DATA, .data = {NULL, n}});
-    gt_ring_copy(&s->tx, s->tx_sent, gt_write_room(w, n), n);
+    int n_runs = gt_ring_view(&s->tx, s->tx_sent, n, runs);
+    for (int i = 0; i < n_runs; i++)
+        record->parts[record->n_parts++] = gt_span(runs[i].iov_base, runs[i].iov_len);
     s->tx_sent += n;
+    return n;
 }
 
-size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap)
+size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_record *ret)
 {
     static const enum gt_frame_type order[] = {
         GT_FRAME_HELLO, GT_FRAME_RST, GT_FRAME_ACK, GT_FRAME_PONG, GT_FRAME_PING, GT_FRAME_BIND,
     };
-    struct gt_writer w = gt_writer(ret, cap);
+    struct gt_writer w = gt_writer(ret->frames, sizeof(ret->frames));
 
     assert(cap >= GT_PRODUCE_MIN);
+    ret->n_parts = 1;
     if (sendable(s) && received(s) != s->rx_said)
         owe(s, GT_FRAME_ACK); /* it rides along for a few bytes */
     if (is_ack_wanted(s))
@@ -372,13 +379,26 @@ size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap)
     for (size_t i = 0; i < GT_ARRAY_SIZE(order); i++)
         if (s->carrier.due & DUE(order[i]))
             produce_control(s, &w, order[i]);
-    produce_data(s, &w);
-    if (is_fin_sendable(s) && w.cap - w.n >= MAX_CONTROL) {
+    size_t n_data = produce_data(s, &w, cap, ret);
+    size_t n_before = w.n;
+    if (is_fin_sendable(s) && cap - w.n - n_data >= MAX_CONTROL) {
         produce_control(s, &w, GT_FRAME_FIN);
         s->is_fin_sent = s->carrier.is_fin_sent = true;
+        ret->parts[ret->n_parts++] = gt_span(ret->frames + n_before, w.n - n_before);
     }
+    ret->parts[0] = gt_span(ret->frames, n_before);
     settle(s);
-    return w.n;
+    return w.n + n_data;
+}
+
+size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap)
+{
+    struct gt_stream_record record;
+    size_t n = gt_stream_compose(s, cap, &record);
+    struct gt_writer w = gt_writer(ret, cap);
+    for (size_t i = 0; i < record.n_parts; i++)
+        gt_write_span(&w, record.parts[i]);
+    return n;
 }
 
 bool gt_stream_wants_local(const struct gt_stream *s)

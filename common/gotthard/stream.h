@@ -118,10 +118,23 @@ bool gt_stream_is_over(const struct gt_stream *s);
  * the stream. */
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n) GT_MUST_CHECK;
 /*
- * Writes control frames that are due and then one DATA frame within the peer's window, as large as
- * fits into @cap (>= GT_PRODUCE_MIN; 16 KiB makes one full TLS record). Returns the number of
+ * One record for the carrier, in pieces: control frames that are due and a DATA frame's header, the
+ * bytes of DATA where they lie in the tx ring, and perhaps a FIN. The pieces hold until anything is
+ * done with the stream again.
+ */
+struct gt_stream_record {
+    struct gt_span parts[4];
+    size_t n_parts;
+    uint8_t frames[GT_PRODUCE_MIN];
+};
+
+/*
+ * Makes control frames that are due and then one DATA frame within the peer's window, as large as
+ * fits into @cap bytes (>= GT_PRODUCE_MIN; 16 KiB makes one full TLS record). Returns the number of
  * bytes; 0: nothing to send now.
  */
+size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_record *ret);
+/* The same in one piece of memory. */
 size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap);
 /* Is there something produce() would give? */
 bool gt_stream_wants_carrier(const struct gt_stream *s);

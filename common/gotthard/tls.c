@@ -285,8 +285,11 @@ bool gt_tls_has_room(struct gt_tls *tls, size_t n)
     return gt_batch_room(&tls->batch) >= n + WRITE_SPARE;
 }
 
-int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
+int gt_tls_write_parts(struct gt_tls *tls, const struct gt_span *parts, size_t n_parts)
 {
+    size_t n = 0;
+    for (size_t i = 0; i < n_parts; i++)
+        n += parts[i].n;
     if ((tls->state != TLS_OPEN && tls->state != TLS_CLOSED) || n > GT_RECORD_MAX)
         return tls_break(tls, "written to before or after its time");
     if (n == 0)
@@ -300,7 +303,12 @@ int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
     if (is_key_worn(tls) && tls_refresh_key(tls))
         return GT_TLS_E_BROKEN;
     tls->key_bytes += n;
-    return tls_seal(tls, GT_RECORD_DATA, &(struct gt_span){data, n}, 1, n);
+    return tls_seal(tls, GT_RECORD_DATA, parts, n_parts, n);
+}
+
+int gt_tls_write(struct gt_tls *tls, const void *data, size_t n)
+{
+    return gt_tls_write_parts(tls, &(struct gt_span){data, n}, 1);
 }
 
 int gt_tls_flush(struct gt_tls *tls)

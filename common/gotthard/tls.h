@@ -67,6 +67,9 @@ bool gt_tls_has_pending(const struct gt_tls *tls);
  * goes out by gt_tls_flush at the latest.
  */
 int gt_tls_write(struct gt_tls *tls, const void *data, size_t n) GT_MUST_CHECK;
+/* The same of bytes that lie in several places. */
+int gt_tls_write_parts(struct gt_tls *tls, const struct gt_span *parts,
+                       size_t n_parts) GT_MUST_CHECK;
 /* Would gt_tls_write take @n bytes without sending first? */
 bool gt_tls_has_room(struct gt_tls *tls, size_t n);
 /* Sends what is buffered. E_AGAIN: some is left, wait for writable. */
