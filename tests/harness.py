@@ -100,6 +100,12 @@ def free_ports(n):
 # --- processes ------------------------------------------------------------------------------------
 
 
+def _as_from_a_terminal():
+    """A test started with `nohup ... &` ignores signals, and its children would inherit that, and heed it."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A child with its output in files, ended by pid."""
 
@@ -109,12 +115,18 @@ class Process:
         self.out_path = world.folder / f"{name}.out"
         self.log_path = world.folder / f"{name}.log"
         self._seen = 0
+
+        def prepare():
+            _as_from_a_terminal()
+            if preexec:
+                preexec()
+
         with open(self.out_path, "ab") as out, open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.child = subprocess.Popen(
                 [str(a) for a in argv], stdin=stdin, stdout=out, stderr=log,
                 env=env if env is not None else clean_environment(), start_new_session=True,
-                cwd=world.folder, preexec_fn=preexec)
+                cwd=world.folder, preexec_fn=prepare)
         self.pid = self.child.pid
         world.processes.append(self)
 
