@@ -157,7 +157,7 @@ static void relayd_on_stop(struct ev_loop *loop, ev_timer *timer, int events)
 
 static void relayd_drain(struct relayd *relayd)
 {
-    uint32_t window_ms = restarting_window_ms(&relayd->members);
+    uint32_t window_ms = restarting_window_ms(&relayd->members, RESTARTING_PROCESS);
 
     upgrade_cancel(&relayd->upgrade);
     gt_notify("STOPPING=1\nSTATUS=Draining");

@@ -5,16 +5,23 @@
  */
 #include "restarting.h"
 
-#define WINDOW_OF_EACH_MS 10 /* a handshake takes a core less than a tenth of it */
-#define WINDOW_MIN_MS     200
-#define WINDOW_MAX_MS     20000
-#define RESTART_MS        10000 /* the relay should be back by then */
+#define WINDOW_MAX_MS 20000
+#define RESTART_MS    10000 /* the relay should be back by then */
 
-uint32_t restarting_window_ms(const struct member_host *members)
+static const struct {
+    uint32_t of_each_ms; /* member; a handshake takes a core half a millisecond */
+    uint32_t min_ms;
+} windows[] = {
+    [RESTARTING_PROCESS] = {10, 200},
+    [RESTARTING_IMAGE] = {2, 50}, /* back in a moment, but has to shake hands with all of them */
+};
+
+uint32_t restarting_window_ms(const struct member_host *members, enum restarting what)
 {
-    size_t n = GT_MIN(members->n_members, (size_t)WINDOW_MAX_MS / WINDOW_OF_EACH_MS);
+    uint32_t of_each_ms = windows[what].of_each_ms;
+    size_t n = GT_MIN(members->n_members, (size_t)WINDOW_MAX_MS / of_each_ms);
 
-    return GT_MAX((uint32_t)n * WINDOW_OF_EACH_MS, (uint32_t)WINDOW_MIN_MS);
+    return GT_MAX((uint32_t)n * of_each_ms, windows[what].min_ms);
 }
 
 void restarting_tell(struct member_host *members, uint32_t window_ms)

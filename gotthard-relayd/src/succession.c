@@ -11,15 +11,6 @@
 #include "gotthard/log.h"
 #include "restarting.h"
 
-#define WINDOW_OF_EACH_MS 2 /* four times what a handshake takes */
-#define WINDOW_MIN_MS     50
-
-/* The relay is back in a moment, but has to shake hands with all of them. */
-static uint32_t succession_window(const struct relayd *relayd)
-{
-    return (uint32_t)GT_MAX(relayd->members.n_members * WINDOW_OF_EACH_MS, (size_t)WINDOW_MIN_MS);
-}
-
 static struct estate succession_estate(struct relayd *relayd)
 {
     return (struct estate){
@@ -93,7 +84,7 @@ void succession_execute(struct relayd *relayd)
     const char *why = NULL;
 
     door_pause(&relayd->door);
-    restarting_tell(&relayd->members, succession_window(relayd));
+    restarting_tell(&relayd->members, restarting_window_ms(&relayd->members, RESTARTING_IMAGE));
     succession_block_signals(SIG_BLOCK);
     ev_run(relayd->loop, EVRUN_NOWAIT);
     if (relayd->state == RELAYD_UPGRADING) {
