@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A client's control connection to a relay: resolve, connect, TLS with the identity's PSK, HELLO,
- * RENDEZVOUS, and then SESSION, PEER, TICKET, heartbeats. One link is one session's; it tells its
- * whole (tunnel.c) by callbacks. States and their deadlines are one table; every state has one.
+ * A client's control connection to a relay: a call (call.h), HELLO, RENDEZVOUS, and then SESSION,
+ * PEER, TICKET, and heartbeats (pulse.h). One link is one session's; it tells its whole (tunnel.c)
+ * by callbacks. States and their deadlines are one table; every state has one.
  */
 #pragma once
 
 #include <ev.h>
 
 #include "gotthard/control.h"
+#include "gotthard/down.h"
 #include "gotthard/sock.h"
 
 struct gt_link;
@@ -25,20 +26,6 @@ struct gt_link_settings { /* strings and keys copied */
     uint32_t ttl_s;
     unsigned connect_timeout_ms; /* for all from resolving to WELCOME; 0: 15 s */
 };
-
-/* Why a link, or the tunnel over it, is over: what a caller decides by. Code and text say more. */
-enum gt_down {
-    GT_DOWN_CLOSED,      /* politely: by this side, or by the other's BYE */
-    GT_DOWN_UNREACHABLE, /* no address for the host, no connection, or no answer in time */
-    GT_DOWN_REFUSED,     /* the handshake failed: wrong key here or there, or not our relay */
-    GT_DOWN_RELAY,    /* the relay said no (->code: NO_PORT, TAKEN, LIMIT...) or spoke nonsense */
-    GT_DOWN_LOST,     /* it was up; then the connection broke or went silent */
-    GT_DOWN_PEER,     /* tunnel only: the other side did not come, or not back, in time */
-    GT_DOWN_EXPIRED,  /* the session's lifetime has passed */
-    GT_DOWN_INTERNAL, /* memory, descriptors or a library here */
-};
-/* "closed", "unreachable", ...: for log lines and JSON. Static storage. */
-const char *gt_down_text(enum gt_down cause);
 
 struct gt_link_events {
     /* SESSION: registered; @addr is the relay's address that worked, with the session's port in
