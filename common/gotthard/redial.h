@@ -2,7 +2,7 @@
 /*
  * How a tunnel comes to its link, and to another when that is lost: what each tells the relay (the
  * same, but for the generation and what is left of the lifetime), whether another is worth a try,
- * when (backoff.h), and for how long. It has no timer: its tunnel asks.
+ * when (backoff.h), and for how long. It has no timer: its presence asks.
  */
 #pragma once
 

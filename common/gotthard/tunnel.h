@@ -4,9 +4,9 @@
  * operator, each worker of gotthard-agentd one for a device; they differ in who opens streams (the
  * operator) and who is asked for services (the device).
  *
- * Once it was up, a tunnel outlives its link: it dials the relay again (backoff.h) and says
- * RENDEZVOUS with a greater generation, for up to resume_window; its streams do the same with their
- * carriers (conduit.h), each for itself. What was said goodbye to never comes back.
+ * Once it was up, a tunnel outlives its link: its presence (presence.h) dials the relay again and
+ * says RENDEZVOUS with a greater generation, for up to resume_window; its streams do the same with
+ * their carriers (conduit.h), each for itself. What was said goodbye to never comes back.
  */
 #pragma once
 
