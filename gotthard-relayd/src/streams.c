@@ -5,6 +5,8 @@
  */
 #include "streams.h"
 
+#define SLOTS_MIN 4 /* a spare and a stream, and their last ones */
+
 static bool stream_is_live(const struct stream *stream)
 {
     switch (stream->state) {
@@ -32,20 +34,46 @@ static void stream_enter(struct streams *streams, struct stream *stream, enum st
     streams->n_tickets += stream->state == STREAM_TICKETED;
 }
 
-int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
-{
-    *streams =
-        (struct streams){.n_slots = 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
-    streams->slots = calloc(streams->n_slots, sizeof(*streams->slots));
-    return streams->slots ? 0 : -ENOMEM;
-}
-
-void streams_deinit(struct streams *streams)
+static void streams_free_slots(struct streams *streams)
 {
     if (streams->slots)
         gt_wipe(streams->slots, streams->n_slots * sizeof(*streams->slots));
     free(streams->slots);
     streams->slots = NULL;
+}
+
+/* -ENOMEM: as before. */
+static int streams_grow(struct streams *streams, size_t n_slots)
+{
+    struct stream *slots = calloc(n_slots, sizeof(*slots));
+
+    if (!slots)
+        return -ENOMEM;
+    if (streams->slots)
+        memcpy(slots, streams->slots, streams->n_slots * sizeof(*slots));
+    streams_free_slots(streams);
+    streams->slots = slots;
+    streams->n_slots = n_slots;
+    return 0;
+}
+
+/* Half of the slots should be for those that have ended. */
+static bool streams_is_crowded(const struct streams *streams)
+{
+    return 2 * streams->n_live >= streams->n_slots && streams->n_slots < streams->n_slots_max;
+}
+
+int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
+{
+    *streams =
+        (struct streams){.n_slots_max = 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
+    return streams_grow(streams, GT_MIN((size_t)SLOTS_MIN, streams->n_slots_max));
+}
+
+void streams_deinit(struct streams *streams)
+{
+    streams_free_slots(streams);
+    streams->n_slots = 0;
 }
 
 static void stream_mark(struct streams *streams, struct stream *stream, bool is_spare)
@@ -55,32 +83,57 @@ static void stream_mark(struct streams *streams, struct stream *stream, bool is_
     streams->n_spares += stream->is_spare;
 }
 
-/* The slot that knows this stream, else a free one, else that of the stream that ended first. */
-static struct stream *streams_slot(struct streams *streams, uint32_t number)
+static struct stream *streams_known(struct streams *streams, uint32_t number)
+{
+    for (size_t i = 0; i < streams->n_slots; i++) {
+        struct stream *slot = &streams->slots[i];
+        if (slot->state != STREAM_FREE && slot->ticket.stream == number)
+            return slot;
+    }
+    return NULL;
+}
+
+/* A free slot, else that of the stream that ended first. */
+static struct stream *streams_unused(struct streams *streams)
 {
     struct stream *best = NULL;
 
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
-        if (slot->state != STREAM_FREE && slot->ticket.stream == number)
-            return slot;
         if (!stream_is_live(slot) && (!best || slot->serial < best->serial))
             best = slot;
     }
     return best;
 }
 
+/* For a stream that may not be known yet. NULL: none is left. */
+static struct stream *streams_slot(struct streams *streams, uint32_t number)
+{
+    struct stream *known = streams_known(streams, number);
+
+    if (known)
+        return known;
+    if (streams_is_crowded(streams) &&
+        streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
+        return NULL;
+    return streams_unused(streams);
+}
+
 int streams_adopt(struct streams *streams, const struct stream *stream)
 {
-    for (size_t i = 0; i < streams->n_slots; i++) {
-        if (streams->slots[i].state != STREAM_FREE)
-            continue;
-        streams->slots[i] = *stream;
-        streams->n_live += stream_is_live(stream);
-        streams->n_tickets += stream->state == STREAM_TICKETED;
-        return 0;
+    struct stream *slot = streams_unused(streams);
+
+    if ((!slot || slot->state != STREAM_FREE) && streams->n_slots < streams->n_slots_max) {
+        if (streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
+            return STREAMS_E_FULL;
+        slot = streams_unused(streams);
     }
-    return STREAMS_E_FULL;
+    if (!slot || slot->state != STREAM_FREE)
+        return STREAMS_E_FULL;
+    *slot = *stream;
+    streams->n_live += stream_is_live(stream);
+    streams->n_tickets += stream->state == STREAM_TICKETED;
+    return 0;
 }
 
 /* Those that a side has called ended are leaving: nobody asks for more of them. */
@@ -95,10 +148,9 @@ static bool streams_has_room(const struct streams *streams)
 
 int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
 {
-    struct stream *slot = streams_slot(streams, number);
-
     if (number == 0 || attempt == 0)
         return STREAMS_E_ORDER;
+    struct stream *slot = streams_slot(streams, number);
     if (!slot || (!stream_is_live(slot) && !streams_has_room(streams)))
         return STREAMS_E_FULL;
     if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)

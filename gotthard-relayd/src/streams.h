@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The streams of one session as the control thread sees them: which were asked for, which have a
- * ticket out, which are joined. Pure. The number of slots is fixed when the session is born, twice
- * that of its streams: of one that a side has called ended the pair may still be ending, when the
- * operator already asks for the next. An ended stream stays remembered (its last attempt counts)
- * until its slot is needed.
+ * ticket out, which are joined. Pure. There are slots for twice as many as ever lived at once, and
+ * at most for twice as many as may: of one that a side has called ended the pair may still be
+ * ending, when the operator already asks for the next. An ended stream stays remembered (its last
+ * attempt counts) until its slot is needed.
  *
  * Only so many tickets may be out at a time; a stream asked for beyond that waits for its turn.
  */
@@ -24,8 +24,8 @@ struct stream {
 };
 
 struct streams {
-    struct stream *slots;
-    size_t n_slots, n_max, n_tickets_max;
+    struct stream *slots; /* moved when they grow */
+    size_t n_slots, n_slots_max, n_max, n_tickets_max;
     size_t n_live;    /* WAITING, TICKETED, JOINED */
     size_t n_spares;  /* of those live */
     size_t n_tickets; /* TICKETED */
@@ -40,7 +40,8 @@ enum {
 int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max) GT_MUST_CHECK;
 void streams_deinit(struct streams *streams);
 
-/* One of another image of the relay, into a free slot; E_FULL. ->serial of all is the caller's. */
+/* One of another image of the relay, into a free slot; E_FULL (or no memory). ->serial of all is
+ * the caller's. */
 int streams_adopt(struct streams *streams, const struct stream *stream) GT_MUST_CHECK;
 /* OPEN: the stream is WAITING from now on, whatever it was before. */
 int streams_open(struct streams *streams, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;

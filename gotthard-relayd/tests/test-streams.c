@@ -187,6 +187,25 @@ static void counts_follow_states(void **state)
     streams_deinit(&streams);
 }
 
+/* An idle session has next to none; one that was busy has room for as many that ended. */
+static void slots_come_with_streams(void **state)
+{
+    struct streams streams = streams_of(1024, 16);
+    assert_in_range(streams.n_slots, 1, 8);
+    for (uint32_t i = 1; i <= 200; i++) {
+        assert_int_equal(streams_open(&streams, i, i), 0);
+        streams_end(&streams, streams_find(&streams, i, i));
+    }
+    assert_in_range(streams.n_slots, 1, 8);
+    for (uint32_t i = 201; i <= 1224; i++)
+        assert_int_equal(streams_open(&streams, i, 1), 0);
+    assert_int_equal(streams.n_slots, 2048);
+    for (uint32_t i = 201; i <= 1224; i++)
+        assert_non_null(streams_find(&streams, i, 1));
+    assert_int_equal(streams_open(&streams, 1225, 1), STREAMS_E_FULL);
+    streams_deinit(&streams);
+}
+
 /* The ends may be told while it lives and after its pair has gone, but not without limit. */
 static void an_end_is_told_once_by_each_side(void **state)
 {
@@ -215,6 +234,7 @@ int main(void)
         cmocka_unit_test(tickets_are_limited_and_given_in_turn),
         cmocka_unit_test(a_secret_lives_as_long_as_its_ticket),
         cmocka_unit_test(counts_follow_states),
+        cmocka_unit_test(slots_come_with_streams),
         cmocka_unit_test(an_end_is_told_once_by_each_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
