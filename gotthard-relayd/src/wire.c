@@ -6,13 +6,32 @@
 
 #include <sys/socket.h>
 
+#define OUT_MIN 512 /* nearly every answer fits */
+
+static void wire_give_up_in(struct wire *wire)
+{
+    if (wire->in)
+        gt_wipe(wire->in, WIRE_IN);
+    free(wire->in);
+    wire->in = NULL;
+    wire->n_in = 0;
+}
+
+static void wire_give_up_out(struct wire *wire)
+{
+    if (wire->out)
+        gt_wipe(wire->out, wire->n_out);
+    free(wire->out);
+    wire->out = NULL;
+    wire->n_out = wire->n_room = 0;
+}
+
 void wire_deinit(struct wire *wire)
 {
     wire->tls = gt_tls_free(wire->tls);
     gt_close(&wire->fd);
-    gt_wipe(wire->in, sizeof(wire->in));
-    gt_wipe(wire->out, sizeof(wire->out));
-    wire->n_in = wire->n_out = 0;
+    wire_give_up_in(wire);
+    wire_give_up_out(wire);
 }
 
 /* The queue goes into one record, once the one before it is out. */
@@ -23,12 +42,33 @@ int wire_flush(struct wire *wire)
     if (r == 0 && wire->n_out) {
         r = gt_tls_write(wire->tls, wire->out, wire->n_out);
         if (r == 0) {
-            gt_wipe(wire->out, wire->n_out);
-            wire->n_out = 0;
+            wire_give_up_out(wire);
             r = gt_tls_flush(wire->tls);
         }
     }
     return r == 0 || r == GT_TLS_E_AGAIN ? 0 : WIRE_E_BROKEN;
+}
+
+/* Room for @n bytes more in the queue, or none. */
+static bool wire_make_room(struct wire *wire, size_t n)
+{
+    size_t n_room = GT_MAX(wire->n_room, (size_t)OUT_MIN);
+
+    while (n_room < wire->n_out + n)
+        n_room *= 2;
+    if (n_room == wire->n_room)
+        return true;
+    uint8_t *out = n_room <= WIRE_OUT ? malloc(n_room) : NULL;
+    if (!out)
+        return false;
+    size_t n_out = wire->n_out;
+    if (n_out)
+        memcpy(out, wire->out, n_out);
+    wire_give_up_out(wire);
+    wire->out = out;
+    wire->n_out = n_out;
+    wire->n_room = n_room;
+    return true;
 }
 
 int wire_send(struct wire *wire, const struct gt_control_frame *frame)
@@ -37,8 +77,7 @@ int wire_send(struct wire *wire, const struct gt_control_frame *frame)
     size_t n = gt_control_encode(frame, bytes);
 
     /* One turn may have more to say than the queue holds: TLS has room for eight of them. */
-    bool is_room =
-        n <= WIRE_OUT - wire->n_out || (!wire_flush(wire) && n <= WIRE_OUT - wire->n_out);
+    bool is_room = wire_make_room(wire, n) || (!wire_flush(wire) && wire_make_room(wire, n));
     if (is_room) {
         memcpy(wire->out + wire->n_out, bytes, n);
         wire->n_out += n;
@@ -77,8 +116,12 @@ int wire_decode(struct wire *wire, struct gt_control_frame *ret)
 int wire_read(struct wire *wire)
 {
     size_t n = 0;
-    int r = gt_tls_read(wire->tls, wire->in + wire->n_in, sizeof(wire->in) - wire->n_in, &n);
 
+    if (!wire->in && !(wire->in = malloc(WIRE_IN)))
+        return WIRE_E_BROKEN;
+    int r = gt_tls_read(wire->tls, wire->in + wire->n_in, WIRE_IN - wire->n_in, &n);
+    if (r && !wire->n_in)
+        wire_give_up_in(wire);
     if (r == GT_TLS_E_AGAIN)
         return WIRE_E_AGAIN;
     if (r)

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Frames over TLS: what a control connection is made of, without knowing what any frame means. Its
- * two buffers are fixed; what does not fit into the outgoing one is refused, and the caller reads
- * no more from a client that does not read.
+ * two buffers are limited, and held only while bytes are in them: an idle connection has none. What
+ * does not fit into the outgoing one is refused, and the caller reads no more from a client that
+ * does not read.
  */
 #pragma once
 
 #include "gotthard/control.h"
 #include "gotthard/tls.h"
 
+#define WIRE_IN       (2 * GT_CONTROL_FRAME_MAX)
 #define WIRE_OUT      (16 * 1024)    /* one TLS record */
 #define WIRE_OUT_STOP (WIRE_OUT / 2) /* above it, the client should not be read */
 
@@ -16,8 +18,8 @@ struct wire {
     struct gt_tls *tls; /* owned */
     int fd;             /* owned */
     size_t n_in, n_out;
-    uint8_t in[2 * GT_CONTROL_FRAME_MAX];
-    uint8_t out[WIRE_OUT];
+    size_t n_room;     /* of out, which grows to WIRE_OUT at most */
+    uint8_t *in, *out; /* owned; NULL, nearly always */
 };
 
 enum {
@@ -30,7 +32,7 @@ enum {
 
 void wire_deinit(struct wire *wire);
 
-/* Queues; flushes first if there is no room. E_FULL: still none. */
+/* Queues; flushes first if there is no room. E_FULL: still none, or no memory. */
 int wire_send(struct wire *wire, const struct gt_control_frame *frame) GT_MUST_CHECK;
 /* Sends what is queued, as far as the socket takes it. E_BROKEN. */
 int wire_flush(struct wire *wire) GT_MUST_CHECK;
