@@ -18,6 +18,38 @@ struct member *entry_member(struct entry *entry, enum gt_role role)
     return session_slot(&entry->session, role)->member;
 }
 
+static size_t place_of(enum gt_role role)
+{
+    return role == GT_ROLE_OPERATOR ? 0 : 1;
+}
+
+struct entry *entry_of_member(const struct member *member)
+{
+    if (!member_is_seated(member))
+        return NULL;
+    return gt_container_of(member->seats.next, struct entry, places[place_of(member->role)].seat);
+}
+
+size_t entry_n_held(const struct entry_host *host, enum gt_role role, const char *name)
+{
+    return tally_count(&host->holders[place_of(role)], name);
+}
+
+int entry_hold(struct entry *entry, enum gt_role role, const char *name)
+{
+    struct tally **holder = &entry->places[place_of(role)].holder;
+
+    if (!*holder)
+        *holder = tally_take(&entry->host->holders[place_of(role)], name);
+    return *holder ? 0 : -ENOMEM;
+}
+
+static void entry_let_go(struct entry *entry)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(entry->places); i++)
+        entry->places[i].holder = tally_give(&entry->host->holders[i], entry->places[i].holder);
+}
+
 static struct member *entry_peer(struct entry *entry, const struct member *member)
 {
     return session_peer(&entry->session, member->role)->member;
@@ -96,7 +128,7 @@ static void entry_leave(struct entry *entry, enum gt_role role)
 
     slot->member = NULL;
     if (member)
-        member_unseat(member);
+        member_unseat(member, &entry->places[place_of(role)].seat);
 }
 
 static void entry_release(struct entry *entry, enum gt_code code)
@@ -104,6 +136,7 @@ static void entry_release(struct entry *entry, enum gt_code code)
     struct entry_host *host = entry->host;
 
     ev_timer_stop(host->loop, &entry->timer);
+    entry_let_go(entry);
     plane_undock(entry->plane, gt_steal(&entry->dock));
     host->on_ended(host->userdata, entry, code);
 }
@@ -242,8 +275,7 @@ static void entry_on_registered(struct entry *entry, struct member *member,
 static void entry_replace(struct entry *entry, struct member *replaced)
 {
     member_send_code(replaced, GT_CONTROL_BYE, entry->session.rid, GT_CODE_REPLACED);
-    member_unseat(replaced);
-    if (!replaced->n_seats)
+    if (!member_is_seated(replaced))
         member_close(replaced, "replaced");
 }
 
@@ -252,20 +284,25 @@ void entry_register(struct entry *entry, struct member *member,
 {
     struct session_claim claim;
     uint64_t ttl_ms = frame->rendezvous.ttl_s * 1000ull, now = now_ms();
+    struct gt_list *seat = &entry->places[place_of(member->role)].seat;
 
+    if (entry_hold(entry, member->role, member->name)) {
+        member_send_code(member, GT_CONTROL_ERROR, frame->rid, GT_CODE_INTERNAL);
+        return;
+    }
     if (session_claim(&entry->session, member->role, member->name, frame->rendezvous.generation,
                       member, &claim)) {
         member_send_code(member, GT_CONTROL_ERROR, frame->rid, GT_CODE_TAKEN);
         return;
     }
-    member_seat(member);
+    if (claim.replaced)
+        member_unseat(claim.replaced, seat);
+    member_seat(member, seat);
     if (member->role == GT_ROLE_OPERATOR)
         streams_unmark_all(&entry->session.streams); /* what it said last may be lost */
     if (ttl_ms)
         entry->session.expires_at = GT_MIN(entry->session.expires_at, now + ttl_ms);
-    if (claim.replaced == member)
-        member_unseat(member);
-    else if (claim.replaced)
+    if (claim.replaced && claim.replaced != member)
         entry_replace(entry, claim.replaced);
     if (entry_handle(entry, claim.event, GT_CODE_INTERNAL))
         entry_on_registered(entry, member, &claim);
@@ -390,6 +427,7 @@ struct entry *entry_free(struct entry *entry)
     if (!entry)
         return NULL;
     gt_list_unlink(&entry->dead);
+    entry_let_go(entry);
     dock_free(entry->dock);
     streams_deinit(&entry->session.streams);
     free(entry);
@@ -412,6 +450,8 @@ static struct entry *entry_make(struct entry_host *host, const uint8_t rid[stati
     entry->host = host;
     entry->plane = plane;
     gt_list_init(&entry->dead);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(entry->places); i++)
+        gt_list_init(&entry->places[i].seat);
     ev_init(&entry->timer, entry_on_timer);
     entry->dock = dock_new(serial, entry->session.tag, fd);
     if (!entry->dock || streams_init(&entry->session.streams, n_streams, host->limits.n_tickets))
@@ -443,6 +483,8 @@ struct entry *entry_adopt(struct entry_host *host, const struct handover_session
     for (size_t i = 0; i < GT_ARRAY_SIZE(session->slots); i++) {
         snprintf(session->slots[i].name, sizeof(session->slots[i].name), "%s", from->slots[i].name);
         session->slots[i].generation = from->slots[i].generation;
+        if (session->slots[i].name[0] && entry_hold(entry, roles[i], session->slots[i].name))
+            return entry_free(entry);
     }
     entry->n_streams = from->n_streams;
     entry->n_up = from->n_up;

@@ -26,7 +26,8 @@ struct handover_session;
 struct entry_host {
     struct ev_loop *loop;
     struct entry_limits limits;
-    uint64_t n_unlisted; /* events in states that do not know them */
+    uint64_t n_unlisted;       /* events in states that do not know them */
+    struct tallies holders[2]; /* by role - 1: how many sessions a name has a slot in */
     /* It is over: its port and its place are free. Free it, but not from inside. */
     void (*on_ended)(void *userdata, struct entry *entry, enum gt_code code);
     void *userdata;
@@ -38,6 +39,10 @@ struct entry {
     struct plane *plane;
     struct dock *dock; /* the plane's once started; only handed over in letters */
     ev_timer timer;
+    struct {
+        struct tally *holder;         /* whose it is, once it is somebody's */
+        struct gt_list seat;          /* in the list of the member that is here */
+    } places[2];                      /* by role - 1, as the slots of the session are */
     uint64_t n_streams, n_up, n_down; /* ended streams and their bytes */
     UT_hash_handle by_rid, by_serial;
     struct gt_list dead;
@@ -59,6 +64,12 @@ void entry_go_on(struct entry *entry);
 
 /* Who sits in this role's slot now, or NULL. */
 struct member *entry_member(struct entry *entry, enum gt_role role);
+/* A session that @member sits in, or NULL. */
+struct entry *entry_of_member(const struct member *member);
+/* Counts it among those of @name, if it is nobody's in that role yet. -ENOMEM. */
+int entry_hold(struct entry *entry, enum gt_role role, const char *name) GT_MUST_CHECK;
+/* How many sessions is this name one side of, here or away? */
+size_t entry_n_held(const struct entry_host *host, enum gt_role role, const char *name);
 
 /* What its members ask. @member sits in it, but for entry_register. */
 void entry_register(struct entry *entry, struct member *member,

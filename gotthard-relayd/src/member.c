@@ -13,6 +13,7 @@
 #define MEMBER_PAUSE_MS  250
 #define MEMBER_READS     64 /* per turn: the others want theirs, too */
 #define MEMBER_VERSION   GT_CONTROL_VERSION
+#define MEMBER_TICK_MS   250 /* those who are due in it are pinged in one turn of the loop */
 
 static const uint8_t no_rid[GT_RID_SIZE];
 
@@ -58,12 +59,20 @@ static uint64_t member_heartbeat(const struct member *member)
     return heartbeat * 4 / 5 + (uint64_t)((uintptr_t)member / 64 % 101) * heartbeat * 2 / 500;
 }
 
+static uint64_t member_ping_at(const struct member *member)
+{
+    uint64_t at = GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member);
+
+    return member->host->limits.heartbeat_ms < 8 * MEMBER_TICK_MS ? at : at - at % MEMBER_TICK_MS;
+}
+
 static uint64_t member_ready_deadline(const struct member *member)
 {
     const struct member_limits *limits = &member->host->limits;
     uint64_t dead = member->heard_at + limits->dead_ms;
-    uint64_t ping = GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member);
-    uint64_t unseated = member->n_seats ? NEVER : member->unseated_at + limits->unseated_ms;
+    uint64_t ping = member_ping_at(member);
+    uint64_t unseated =
+        member_is_seated(member) ? NEVER : member->unseated_at + limits->unseated_ms;
 
     return GT_MIN(dead, GT_MIN(ping, unseated));
 }
@@ -165,6 +174,7 @@ static void member_drop(struct member *member, const char *why)
     member_log_end(member);
     wire_deinit(&member->wire);
     quota_release(&member->charge);
+    member->alike = tally_give(&member->host->identities, member->alike);
     gt_list_unlink(&member->dirty);
     gt_list_unlink(&member->of_host);
     gt_list_append(&member->host->dead, &member->of_host);
@@ -229,16 +239,6 @@ static void member_settle(struct member *member)
 
 /* --- receiving -------------------------------------------------------------------------------- */
 
-/* How many connections prove the same identity now, this one among them? */
-static size_t member_n_alike(const struct member *member)
-{
-    size_t n = 0;
-
-    gt_list_for_each_safe (at, next, &member->host->living)
-        n += !strcmp(gt_list_entry(at, struct member, of_host)->identity, member->identity);
-    return n;
-}
-
 static void member_on_hello(struct member *member, const struct gt_control_frame *frame)
 {
     const struct member_host *host = member->host;
@@ -249,7 +249,7 @@ static void member_on_hello(struct member *member, const struct gt_control_frame
         member_fail(member, GT_CODE_VERSION, NULL, "no version in common");
         return;
     }
-    if (member_n_alike(member) > host->limits.n_per_identity) {
+    if (member->alike->n > host->limits.n_per_identity) {
         member_fail(member, GT_CODE_LIMIT, NULL, "too many connections of this identity");
         return;
     }
@@ -413,6 +413,11 @@ static void member_on_proved(struct member *member)
         return;
     }
     gt_key_identity(member->role, member->name, member->identity);
+    member->alike = tally_take(&member->host->identities, member->identity);
+    if (!member->alike) {
+        member_drop(member, "no memory");
+        return;
+    }
     member->heard_at = now_ms();
     member_enter(member, MEMBER_HELLO);
     member_read(member);
@@ -463,12 +468,12 @@ static void member_on_ready_deadline(struct member *member)
         member_drop(member, "silent");
         return;
     }
-    if (!member->n_seats && now >= member->unseated_at + limits->unseated_ms) {
+    if (!member_is_seated(member) && now >= member->unseated_at + limits->unseated_ms) {
         member_send_code(member, GT_CONTROL_BYE, NULL, GT_CODE_EXPIRED);
         member_close(member, "without a session");
         return;
     }
-    if (now >= GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member)) {
+    if (now >= member_ping_at(member)) {
         member->pinged_at = now;
         member_send(member, &(struct gt_control_frame){.type = GT_CONTROL_PING, .ping = now});
     }
@@ -502,14 +507,14 @@ static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     }
 }
 
-void member_seat(struct member *member)
+void member_seat(struct member *member, struct gt_list *seat)
 {
-    member->n_seats++;
+    gt_list_append(&member->seats, seat);
 }
 
-void member_unseat(struct member *member)
+void member_unseat(struct member *member, struct gt_list *seat)
 {
-    member->n_seats--;
+    gt_list_unlink(seat);
     member->unseated_at = now_ms();
     if (member->state == MEMBER_READY)
         member_arm(member);
@@ -554,6 +559,7 @@ void member_new(struct member_host *host, int fd, const struct gt_addr *addr, ui
     member->tokens = 2 * host->limits.n_frames;
     member->entered_at = member->tokens_at = since;
     quota_move(charge, &member->charge);
+    gt_list_init(&member->seats);
     gt_list_init(&member->dirty);
     gt_list_append(&host->living, &member->of_host);
     host->n_members++;

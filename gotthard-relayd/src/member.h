@@ -4,8 +4,8 @@
  * then frames both ways with a heartbeat. It knows frames and their order; what they ask for is its
  * whole's to decide. Who it is was proved in the handshake and is never read from a frame.
  *
- * Its memory is fixed when it is accepted. One that does not read what it is sent is not read
- * either, and in the end lost.
+ * Its memory is fixed when it is accepted, but for frames on their way (wire.h). One that does not
+ * read what it is sent is not read either, and in the end lost.
  */
 #pragma once
 
@@ -14,6 +14,7 @@
 #include "gotthard/sock.h"
 #include "now.h"
 #include "quota.h"
+#include "tally.h"
 #include "wire.h"
 
 enum member_state {
@@ -42,6 +43,7 @@ struct member_host {
     struct member_limits limits;
     uint8_t boot_id[16];
     size_t n_members;
+    struct tallies identities;          /* of the connections that proved one */
     struct gt_list living, dead, dirty; /* dirty: something to flush before sleep */
     /* One of RENDEZVOUS, OPEN, STREAM_END, BYE, of a READY member. */
     void (*on_frame)(void *userdata, struct member *member, const struct gt_control_frame *frame);
@@ -58,11 +60,12 @@ struct member {
     char identity[GT_IDENTITY_MAX + 1]; /* "g1:o:alice" */
     enum gt_role role;
     char name[GT_NAME_MAX + 1];
+    struct tally *alike; /* connections of this identity; NULL until it is proved */
     ev_io io;
     ev_timer timer;
     uint64_t entered_at, heard_at, pinged_at, unseated_at;
-    size_t n_seats;  /* sessions it is in, kept by its whole through member_seat/unseat */
-    unsigned tokens; /* frames it may still send this second */
+    struct gt_list seats; /* sessions it is in, kept by its whole through member_seat/unseat */
+    unsigned tokens;      /* frames it may still send this second */
     uint64_t tokens_at;
     const char *why; /* it ended */
     bool is_hung_up; /* as the connection of a process ends that is killed */
@@ -87,8 +90,13 @@ void member_new(struct member_host *host, int fd, const struct gt_addr *addr, ui
 void member_send(struct member *member, const struct gt_control_frame *frame);
 void member_send_code(struct member *member, enum gt_control_type type, const uint8_t *rid,
                       enum gt_code code);
-void member_seat(struct member *member);
-void member_unseat(struct member *member);
+/* @seat: of a session, one for each role. */
+void member_seat(struct member *member, struct gt_list *seat);
+void member_unseat(struct member *member, struct gt_list *seat);
+static inline bool member_is_seated(const struct member *member)
+{
+    return !gt_list_is_empty(&member->seats);
+}
 /* It asked for something costly: as many frames less this second as make it ten a second. */
 void member_tire(struct member *member);
 /* Sends what is queued, says goodbye in TLS and closes; 1 s at most. @why (static) for the log. */

@@ -36,16 +36,6 @@ size_t registry_n_sessions(const struct registry *registry)
     return HASH_CNT(by_serial, registry->by_serial);
 }
 
-static size_t registry_n_of(struct registry *registry, const struct member *member)
-{
-    struct entry *entry, *next;
-    size_t n = 0;
-
-    HASH_ITER (by_serial, registry->by_serial, entry, next)
-        n += !strcmp(session_slot(&entry->session, member->role)->name, member->name);
-    return n;
-}
-
 /* Into both tables. */
 static int registry_enlist(struct registry *registry, struct entry *entry)
 {
@@ -102,7 +92,7 @@ static struct plane *registry_choose_plane(struct registry *registry)
     return best;
 }
 
-static enum gt_code registry_open_session(struct registry *registry,
+static enum gt_code registry_open_session(struct registry *registry, const struct member *member,
                                           const struct gt_control_frame *frame, struct entry **ret)
 {
     gt_cleanup(gt_close) int fd = -1;
@@ -115,7 +105,8 @@ static enum gt_code registry_open_session(struct registry *registry,
     if (!code)
         entry = entry_new(&registry->entries, frame->rid, ++registry->serial,
                           registry_choose_plane(registry), port, &fd);
-    if (entry && (registry_enlist(registry, entry) || entry_start(entry))) {
+    if (entry && (entry_hold(entry, member->role, member->name) ||
+                  registry_enlist(registry, entry) || entry_start(entry))) {
         registry_delist(registry, entry);
         entry = entry_free(entry);
     }
@@ -159,7 +150,8 @@ static enum gt_code registry_admit(struct registry *registry, const struct membe
         return GT_CODE_SHUTDOWN;
     if (is_new && registry_n_sessions(registry) >= registry->limits.n_sessions)
         return GT_CODE_LIMIT;
-    if (registry_n_of(registry, member) >= registry->limits.n_sessions_per_identity)
+    if (entry_n_held(&registry->entries, member->role, member->name) >=
+        registry->limits.n_sessions_per_identity)
         return GT_CODE_LIMIT;
     return GT_CODE_NONE;
 }
@@ -201,11 +193,11 @@ static void registry_on_rendezvous(struct registry *registry, struct member *mem
     enum gt_code code = GT_CODE_NONE;
 
     if (!is_here) {
-        member_tire(member); /* a refusal, too: it took a look at every session */
+        member_tire(member); /* a refusal, too */
         code = registry_admit(registry, member, !entry);
     }
     if (!code && !entry)
-        code = registry_open_session(registry, frame, &entry);
+        code = registry_open_session(registry, member, frame, &entry);
     if (code == GT_CODE_NO_PORT)
         registry_warn_no_port(registry, member);
     if (code)
@@ -250,28 +242,19 @@ static void registry_on_stream_end(struct registry *registry, struct member *mem
         entry_stream_end(entry, member, frame);
 }
 
-static void registry_on_bye_to_all(struct registry *registry, struct member *member,
-                                   enum gt_code code)
-{
-    struct entry *entry, *next;
-
-    HASH_ITER (by_serial, registry->by_serial, entry, next)
-        if (entry_member(entry, member->role) == member)
-            entry_bye(entry, member, code);
-}
-
 /* BYE with a rid ends that session, one without all that this connection holds. */
 static void registry_on_bye(struct registry *registry, struct member *member,
                             const struct gt_control_frame *frame)
 {
     static const uint8_t all[GT_RID_SIZE];
+    bool is_to_all = !memcmp(frame->rid, all, GT_RID_SIZE);
     struct entry *entry = registry_find_own(registry, member, frame->rid);
 
-    if (!memcmp(frame->rid, all, GT_RID_SIZE))
-        registry_on_bye_to_all(registry, member, frame->code);
-    else if (entry)
+    if (entry)
         entry_bye(entry, member, frame->code);
-    if (!member->n_seats)
+    while (is_to_all && (entry = entry_of_member(member)))
+        entry_bye(entry, member, frame->code);
+    if (!member_is_seated(member))
         member_close(member, "said goodbye");
 }
 
@@ -298,12 +281,10 @@ void registry_on_frame(struct registry *registry, struct member *member,
 
 void registry_on_gone(struct registry *registry, struct member *member)
 {
-    struct entry *entry, *next;
+    struct entry *entry;
 
-    HASH_ITER (by_serial, registry->by_serial, entry, next) {
-        if (entry_member(entry, member->role) == member)
-            entry_lose(entry, member);
-    }
+    while ((entry = entry_of_member(member)))
+        entry_lose(entry, member);
 }
 
 struct plane *registry_plane_of(const struct registry *registry, const struct gt_join *join)

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -113,6 +114,7 @@ static struct member *member_unregistered(enum gt_role role, const char *name)
     ev_io_init(&member->io, on_io, -1, 0);
     ev_init(&member->timer, on_timer);
     assert_int_equal(gt_tls_new_server(world.tls, -1, psk, NULL, &member->wire.tls), 0);
+    gt_list_init(&member->seats);
     gt_list_init(&member->dirty);
     gt_list_append(&world.members.living, &member->of_host);
     world.members.n_members++;
@@ -159,8 +161,17 @@ static unsigned n_queued(struct member *member, enum gt_control_type type)
     return n;
 }
 
+static void make_room(struct member *member)
+{
+    member->wire.out = realloc(member->wire.out, WIRE_OUT);
+    assert_non_null(member->wire.out);
+    member->wire.n_room = WIRE_OUT;
+}
+
 static void fill(struct member *member)
 {
+    make_room(member);
+    memset(member->wire.out, 0, WIRE_OUT);
     member->wire.n_out = WIRE_OUT - 10;
 }
 
@@ -217,6 +228,7 @@ static void test_no_memory(void **state)
     struct member *device = member_unregistered(GT_ROLE_DEVICE, "oli");
     struct quota_counts counts;
 
+    make_room(device);
     for (int n = 0; !registry_n_sessions(&world.registry); n++) {
         quota_count(&world.quota, &counts);
         assert_int_equal(counts.n_fds, 0);
@@ -227,6 +239,50 @@ static void test_no_memory(void **state)
         assert_true(n < 20);
     }
     assert_true(n_queued(device, GT_CONTROL_ERROR) > 4);
+}
+
+static void rendezvous_at(struct member *member, uint8_t number)
+{
+    struct gt_control_frame frame = {.type = GT_CONTROL_RENDEZVOUS};
+    frame.rid[0] = number;
+    frame.rendezvous.generation = 1;
+    registry_on_frame(&world.registry, member, &frame);
+}
+
+static void bye_to_all(struct member *member)
+{
+    registry_on_frame(&world.registry, member,
+                      &(struct gt_control_frame){.type = GT_CONTROL_BYE, .code = GT_CODE_BYE});
+}
+
+/* An identity's sessions are counted when they begin and end, whether it is here or away. */
+static void test_the_sessions_of_an_identity_are_counted(void **state)
+{
+    struct entry_host *entries = &world.registry.entries;
+    struct member *oli = member_unregistered(GT_ROLE_DEVICE, "oli");
+    struct member *other = member_unregistered(GT_ROLE_DEVICE, "other");
+    struct member *operator= member_unregistered(GT_ROLE_OPERATOR, "oli");
+
+    operator->wire.fd = socket(AF_UNIX, SOCK_STREAM, 0); /* it is closed in order */
+    world.registry.limits.n_sessions_per_identity = 3;
+    for (uint8_t i = 1; i <= 4; i++)
+        rendezvous_at(oli, i);
+    rendezvous_at(other, 9);
+    rendezvous_at(operator, 1);
+    assert_int_equal(entry_n_held(entries, GT_ROLE_DEVICE, "oli"), 3);
+    assert_int_equal(entry_n_held(entries, GT_ROLE_DEVICE, "other"), 1);
+    assert_int_equal(entry_n_held(entries, GT_ROLE_OPERATOR, "oli"), 1);
+    assert_int_equal(n_queued(oli, GT_CONTROL_ERROR), 1);
+    registry_on_gone(&world.registry, oli); /* PAIRED goes on without it, HALF does not */
+    assert_false(member_is_seated(oli));
+    assert_int_equal(entry_n_held(entries, GT_ROLE_DEVICE, "oli"), 1);
+    assert_int_equal(registry_n_sessions(&world.registry), 2);
+    bye_to_all(operator);
+    assert_int_equal(entry_n_held(entries, GT_ROLE_DEVICE, "oli"), 0);
+    assert_int_equal(entry_n_held(entries, GT_ROLE_OPERATOR, "oli"), 0);
+    registry_close(&world.registry, GT_CODE_SHUTDOWN);
+    assert_null(entries->holders[0].by_name);
+    assert_null(entries->holders[1].by_name);
 }
 
 /* What is not under way is not reported, however often it comes. */
@@ -254,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_end_reaches_nobody, begin, end),
         cmocka_unit_test_setup_teardown(test_tickets_for_one_who_does_not_read, begin, end),
         cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_the_sessions_of_an_identity_are_counted, begin, end),
         cmocka_unit_test_setup_teardown(test_ends_of_nothing, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
