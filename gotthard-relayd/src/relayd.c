@@ -10,6 +10,7 @@
  */
 #include "relayd.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -21,6 +22,7 @@
 #include "succession.h"
 
 #define RELAYD_FLUSH_S 1.0 /* for the last frames */
+#define EBB_MIN        64
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static bool relayd_derive(const struct gt_key *key, struct gt_span identity, uint8_t *ret_psk)
@@ -254,6 +256,19 @@ static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int events)
 
 /* --- the start -------------------------------------------------------------------------------- */
 
+/* The system gets back what the top of a wave left behind; each halving is one, so that it costs
+ * next to nothing for each that went. */
+static void relayd_ebb(struct relayd *relayd)
+{
+    size_t n = relayd->members.n_members + registry_n_sessions(&relayd->registry);
+
+    relayd->n_most = GT_MAX(relayd->n_most, n);
+    if (relayd->n_most < EBB_MIN || n > relayd->n_most / 2)
+        return;
+    malloc_trim(0);
+    relayd->n_most = n;
+}
+
 static void relayd_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int events)
 {
     struct relayd *relayd = gt_container_of(prepare, struct relayd, before_sleep);
@@ -262,6 +277,7 @@ static void relayd_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int e
     member_host_settle(&relayd->members);
     stranger_host_bury(&relayd->strangers);
     registry_bury(&relayd->registry);
+    relayd_ebb(relayd);
 }
 
 static void relayd_signal(struct relayd *relayd, ev_signal *watcher, int number,

@@ -53,6 +53,7 @@ struct relayd {
     struct gt_watchdog watchdog;
     struct upgrade upgrade;
     uint16_t port; /* the main one */
+    size_t n_most; /* sessions and connections at once, since memory was given back */
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     ev_timer stop;
     ev_prepare before_sleep;
