@@ -326,6 +326,33 @@ def test_the_second_join_has_its_deadline(world, relay_of):
     joined(operator, device, rid, port, 1, attempt=2)
 
 
+@pytest.mark.parametrize("how", ["ended", "replaced", "expired", "over"])
+def test_who_is_late_is_no_offender(world, relay_of, how):
+    """A JOIN whose ticket has just ended hears nothing, and its source goes on being heard. (One without a ticket is shut out.)"""
+    relay_of('penalty_failed = "20s"; second_join = "300ms"; ticket = "1s";')
+    operator, device, rid, port = pair_up(world)
+    ticket = operator.ticket(rid, 1)
+    device.hear("ticket")
+    if how == "ended":
+        operator.do(f"end {rid} 1 1 1")
+        device.hear("end", stream=1)
+    elif how == "replaced":
+        operator.ticket(rid, 1, 2)
+        device.hear("ticket", attempt=2)
+    elif how == "expired":
+        device.hear("end", stream=1, code=EXPIRED)
+    else:
+        operator.do(f"bye 1 {rid}")
+        device.hear("peer", up=0)
+        device.hear("bye")
+    source = "127.0.0.68"
+    for _ in range(3):
+        never_a_byte(join(world.relay_port, ticket, DEVICE, source))
+    assert not is_refused_at_once(dial(world.relay_port, source))
+    never_a_byte(join(world.relay_port, {**ticket, "secret": "00" * 32}, DEVICE, source))
+    assert is_refused_at_once(dial(world.relay_port, source))
+
+
 def test_penalties_fall_on_their_source_alone(world, relay):
     """A failed JOIN shuts its source out; another source, and a good ticket from the same one, are not touched."""
     operator, device, rid, port = pair_up(world)

@@ -47,7 +47,7 @@ static void dock_bury_pair(struct dock *dock, struct pair *pair)
 
 static void dock_forget(struct dock *dock, struct ticket *ticket)
 {
-    ticket_free(&dock->plane->tickets, ticket);
+    ticket_end(&dock->plane->tickets, ticket, now_ms());
     atomic_fetch_sub(&dock->plane->counts.n_tickets, 1);
 }
 
@@ -273,15 +273,19 @@ bool dock_vouch(struct plane *plane, const uint8_t *bytes, const struct dock *do
 void dock_join(struct plane *plane, struct stranger *stranger)
 {
     struct ticket *ticket;
-    struct gt_join join;
+    struct gt_join join = {0};
+    uint64_t now = now_ms();
 
     mailbox_drain(&plane->inbox); /* as above; it may also have ended the dock */
     if (stranger->state == STRANGER_DONE)
         return;
-    if (gt_join_decode(stranger->bytes, &join) ||
-        tickets_spend(&plane->tickets, &join, stranger->dock, now_ms(), &ticket))
+    if (gt_join_decode(stranger->bytes, &join))
         stranger_refuse(stranger);
-    else
+    else if (!tickets_spend(&plane->tickets, &join, stranger->dock, now, &ticket))
         dock_seat(ticket, join.role, stranger);
+    else if (tickets_is_late(&plane->tickets, &join, now))
+        stranger_dismiss(stranger);
+    else
+        stranger_refuse(stranger);
     gt_wipe(&join, sizeof(join));
 }

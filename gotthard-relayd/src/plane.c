@@ -151,6 +151,7 @@ static int plane_init(struct plane *plane, const struct plane_settings *settings
     plane->stop.kind = LETTER_STOP;
     sem_init(&plane->stopped, 0, 0);
     sem_init(&plane->may_go_on, 0, 0);
+    tickets_init(&plane->tickets);
     gt_list_init(&plane->docks);
     gt_list_init(&plane->dead_docks);
     gt_list_init(&plane->dead_pairs);
@@ -173,6 +174,7 @@ static void plane_deinit(struct plane *plane)
     gt_list_for_each_safe (at, next, &plane->docks)
         dock_end(gt_list_entry(at, struct dock, of_plane));
     stranger_host_deinit(&plane->strangers);
+    tickets_deinit(&plane->tickets);
     plane_bury(plane);
     pipe_pool_drain(&plane->pool);
     spare_deinit(&plane->spare);

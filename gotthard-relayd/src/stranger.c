@@ -130,6 +130,11 @@ void stranger_refuse(struct stranger *stranger)
     stranger_drain(stranger);
 }
 
+void stranger_dismiss(struct stranger *stranger)
+{
+    stranger_close(stranger);
+}
+
 /* True here and below: it went to another thread. */
 static bool stranger_join(struct stranger *stranger)
 {

@@ -82,5 +82,7 @@ void stranger_attach(struct stranger *stranger, struct stranger_host *host);
 int stranger_release(struct stranger *stranger, struct quota_charge *ret_charge) GT_MUST_CHECK;
 /* Not good enough: heard to the end, penalised and closed. */
 void stranger_refuse(struct stranger *stranger);
+/* Honest, but too late for what it came for: closed. */
+void stranger_dismiss(struct stranger *stranger);
 /* Closes those of one dock. */
 void stranger_close_of(struct stranger_host *host, const void *dock);

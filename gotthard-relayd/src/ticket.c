@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Ticket storage. The id is public and found through a hash; the secret is compared in constant
- * time. Every way of being wrong gives the same answer.
+ * time. Every way of being wrong gives the same answer; being late is only said apart because it is
+ * nobody's offence.
  */
 #include "ticket.h"
+
+void tickets_init(struct tickets *tickets)
+{
+    *tickets = (struct tickets){0};
+    gt_list_init(&tickets->late);
+}
 
 int tickets_add(struct tickets *tickets, const struct gt_ticket *given, uint64_t expires_at,
                 void *dock, struct ticket **ret)
@@ -40,27 +47,42 @@ static int ticket_next(enum ticket_state state, enum gt_role role, enum ticket_s
     return TICKET_E_BAD;
 }
 
-static bool ticket_fits(const struct ticket *ticket, const struct gt_join *join, const void *dock,
-                        uint64_t now)
+static bool ticket_fits(const struct ticket *ticket, const struct gt_join *join, uint64_t now)
 {
     bool is_secret = gt_is_equal(ticket->given.secret, join->secret, sizeof(join->secret));
 
     return is_secret && ticket->given.stream == join->stream &&
-           ticket->given.attempt == join->attempt && (!dock || ticket->dock == dock) &&
-           now < ticket->expires_at;
+           ticket->given.attempt == join->attempt && now < ticket->expires_at;
 }
 
-/* The ticket of a JOIN that is right in every way, and what its state will be. */
-static struct ticket *tickets_find(const struct tickets *tickets, const struct gt_join *join,
-                                   const void *dock, uint64_t now, enum ticket_state *ret_next)
+/* The ticket, ended or not, that is proved by a JOIN, and what its state will be. */
+static struct ticket *tickets_find_any(const struct tickets *tickets, const struct gt_join *join,
+                                       uint64_t now, enum ticket_state *ret_next)
 {
     struct ticket *ticket;
 
     HASH_FIND(hh, tickets->by_id, join->id, GT_TICKET_ID_SIZE, ticket);
-    if (!ticket || !ticket_fits(ticket, join, dock, now) ||
+    if (!ticket || !ticket_fits(ticket, join, now) ||
         ticket_next(ticket->state, join->role, ret_next))
         return NULL;
     return ticket;
+}
+
+/* The ticket of a JOIN that is right in every way. */
+static struct ticket *tickets_find(const struct tickets *tickets, const struct gt_join *join,
+                                   const void *dock, uint64_t now, enum ticket_state *ret_next)
+{
+    struct ticket *ticket = tickets_find_any(tickets, join, now, ret_next);
+
+    return ticket && ticket->dock && (!dock || ticket->dock == dock) ? ticket : NULL;
+}
+
+bool tickets_is_late(const struct tickets *tickets, const struct gt_join *join, uint64_t now)
+{
+    enum ticket_state next;
+    const struct ticket *ticket = tickets_find_any(tickets, join, now, &next);
+
+    return ticket && !ticket->dock;
 }
 
 bool tickets_is_good(const struct tickets *tickets, const struct gt_join *join, const void *dock,
@@ -93,4 +115,46 @@ struct ticket *ticket_free(struct tickets *tickets, struct ticket *ticket)
     gt_wipe(ticket, sizeof(*ticket));
     free(ticket);
     return NULL;
+}
+
+static struct ticket *tickets_first_late(const struct tickets *tickets)
+{
+    return gt_list_is_empty(&tickets->late)
+               ? NULL
+               : gt_list_entry(tickets->late.next, struct ticket, of_dock);
+}
+
+static void tickets_forget_first_late(struct tickets *tickets)
+{
+    ticket_free(tickets, tickets_first_late(tickets));
+    tickets->n_late--;
+}
+
+/* The secrets of those whose time is over; and room for one. */
+static void tickets_forget_late(struct tickets *tickets, uint64_t now)
+{
+    const struct ticket *first;
+
+    while ((first = tickets_first_late(tickets)) &&
+           (first->expires_at <= now || tickets->n_late == TICKETS_LATE_MAX))
+        tickets_forget_first_late(tickets);
+}
+
+struct ticket *ticket_end(struct tickets *tickets, struct ticket *ticket, uint64_t now)
+{
+    if (!ticket || ticket->state == TICKET_BY_BOTH)
+        return ticket_free(tickets, ticket);
+    tickets_forget_late(tickets, now);
+    ticket->dock = ticket->pair = NULL;
+    ticket->expires_at = GT_MAX(ticket->expires_at, now + TICKETS_LATE_MS);
+    gt_list_unlink(&ticket->of_dock);
+    gt_list_append(&tickets->late, &ticket->of_dock);
+    tickets->n_late++;
+    return NULL;
+}
+
+void tickets_deinit(struct tickets *tickets)
+{
+    while (tickets->n_late)
+        tickets_forget_first_late(tickets);
 }

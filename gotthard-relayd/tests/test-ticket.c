@@ -129,6 +129,64 @@ static void many_tickets_do_not_mix(void **state)
     assert_null(tickets.by_id);
 }
 
+/* Whoever has not come with it yet is late, for as long as it would have been good, or a moment. */
+static void who_comes_after_its_end_is_late(void **state)
+{
+    struct tickets tickets;
+    struct gt_ticket t = given(1);
+    struct gt_join by_operator = join_of(&t, GT_ROLE_OPERATOR),
+                   by_device = join_of(&t, GT_ROLE_DEVICE), wrong = by_device;
+    struct ticket *ticket, *spent;
+    tickets_init(&tickets);
+    assert_int_equal(tickets_add(&tickets, &t, 30000, here, &ticket), 0);
+    assert_int_equal(tickets_spend(&tickets, &by_operator, here, 0, &spent), 0);
+    assert_false(tickets_is_late(&tickets, &by_device, 0)); /* in time */
+    ticket_end(&tickets, ticket, 5000);
+    assert_int_equal(tickets_spend(&tickets, &by_device, here, 6000, &spent), TICKET_E_BAD);
+    assert_int_equal(tickets_spend(&tickets, &by_device, NULL, 6000, &spent), TICKET_E_BAD);
+    assert_false(tickets_is_good(&tickets, &by_device, NULL, 6000));
+    assert_true(tickets_is_late(&tickets, &by_device, 6000));
+    assert_false(tickets_is_late(&tickets, &by_operator, 6000)); /* has been here: a replay */
+    wrong.secret[31] ^= 1;
+    assert_false(tickets_is_late(&tickets, &wrong, 6000));
+    assert_true(tickets_is_late(&tickets, &by_device, 29999));
+    assert_false(tickets_is_late(&tickets, &by_device, 30000));
+    t = given(2);
+    by_device = join_of(&t, GT_ROLE_DEVICE);
+    assert_int_equal(tickets_add(&tickets, &t, 30000, here, &ticket), 0);
+    ticket_end(&tickets, ticket, 30000); /* expired */
+    assert_int_equal(tickets.n_late, 1); /* the first one's time is over */
+    assert_true(tickets_is_late(&tickets, &by_device, 30000 + TICKETS_LATE_MS - 1));
+    assert_false(tickets_is_late(&tickets, &by_device, 30000 + TICKETS_LATE_MS));
+    assert_int_equal(tickets_add(&tickets, &(struct gt_ticket){.id = "3"}, 99000, here, &ticket),
+                     0);
+    ticket->state = TICKET_BY_BOTH;
+    ticket_end(&tickets, ticket, 30001);
+    assert_int_equal(tickets.n_late, 1);
+    tickets_deinit(&tickets);
+    assert_null(tickets.by_id);
+}
+
+static void only_so_many_are_remembered(void **state)
+{
+    struct tickets tickets;
+    struct gt_ticket t = given(1);
+    struct ticket *ticket;
+    tickets_init(&tickets);
+    for (uint32_t i = 0; i < 2 * TICKETS_LATE_MAX; i++) {
+        t.stream = i;
+        memcpy(t.id, &i, sizeof(i));
+        assert_int_equal(tickets_add(&tickets, &t, 30000, here, &ticket), 0);
+        ticket_end(&tickets, ticket, 0);
+    }
+    assert_int_equal(tickets.n_late, TICKETS_LATE_MAX);
+    assert_int_equal(HASH_COUNT(tickets.by_id), TICKETS_LATE_MAX);
+    struct gt_join last = join_of(&t, GT_ROLE_DEVICE);
+    assert_true(tickets_is_late(&tickets, &last, 1));
+    tickets_deinit(&tickets);
+    assert_null(tickets.by_id);
+}
+
 static void no_memory_no_ticket(void **state)
 {
     struct tickets tickets = {0};
@@ -147,9 +205,14 @@ static void no_memory_no_ticket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_side_once),          cmocka_unit_test(the_other_side_may_come_first),
-        cmocka_unit_test(every_bit_counts),        cmocka_unit_test(its_port_and_its_time),
-        cmocka_unit_test(many_tickets_do_not_mix), cmocka_unit_test(no_memory_no_ticket),
+        cmocka_unit_test(each_side_once),
+        cmocka_unit_test(the_other_side_may_come_first),
+        cmocka_unit_test(every_bit_counts),
+        cmocka_unit_test(its_port_and_its_time),
+        cmocka_unit_test(many_tickets_do_not_mix),
+        cmocka_unit_test(no_memory_no_ticket),
+        cmocka_unit_test(who_comes_after_its_end_is_late),
+        cmocka_unit_test(only_so_many_are_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
