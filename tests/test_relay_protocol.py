@@ -715,9 +715,8 @@ def test_f09_half_open_connections_are_replaced(world, relay_of, n):
     relay = relay_of("sessions_per_identity = 64; dead_after = \"1h\";")
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     operator, device, rid, port = pair_up(world)
-    joined(operator, device, rid, port, 1)
+    corpses, pairs = [], [joined(operator, device, rid, port, 1)]
     before = harness.descriptors(relay.pid)
-    corpses, pairs = [], []
     for i in range(2, n + 2):
         if i == n // 3:  # they linger for a second: there are some at any time
             rss = harness.rss_kib(relay.pid)
