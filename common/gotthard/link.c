@@ -10,6 +10,7 @@
 #include "gotthard/link.h"
 
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "gotthard/call.h"
 #include "gotthard/clock.h"
@@ -27,6 +28,7 @@ enum link_state {
     LINK_REGISTERING, /* WELCOME came, SESSION did not */
     LINK_UP,
     LINK_CLOSING, /* BYE is queued */
+    LINK_PARTING, /* all was sent, and our end of it; the relay's is awaited */
     LINK_DOWN,
 };
 
@@ -42,7 +44,8 @@ static const struct {
     [LINK_GREETING] = {"greeting", 10., GT_DOWN_UNREACHABLE, "no greeting from the relay"},
     [LINK_REGISTERING] = {"registering", 10., GT_DOWN_RELAY, "the relay did not register us"},
     [LINK_UP] = {"up", 0., GT_DOWN_LOST, "the relay has gone silent"}, /* the pulse */
-    [LINK_CLOSING] = {"closing", 1., GT_DOWN_CLOSED, "closed"},
+    [LINK_CLOSING] = {"closing", .5, GT_DOWN_CLOSED, "closed"},
+    [LINK_PARTING] = {"parting", .5, GT_DOWN_CLOSED, "closed"},
     [LINK_DOWN] = {"down", 0., GT_DOWN_CLOSED, ""},
 };
 
@@ -76,7 +79,8 @@ static int link_interest(const struct gt_link *link)
     case LINK_GREETING:
     case LINK_REGISTERING:
     case LINK_UP:
-    case LINK_CLOSING: return wants_write | (gt_line_wants_read(&link->line) ? EV_READ : 0);
+    case LINK_CLOSING:
+    case LINK_PARTING: return wants_write | (gt_line_wants_read(&link->line) ? EV_READ : 0);
     }
     return 0;
 }
@@ -140,10 +144,10 @@ static void link_down(struct gt_link *link, enum gt_down cause, enum gt_code cod
 /* The connection broke, or was closed, under our feet. */
 static void link_lost(struct gt_link *link, const char *why)
 {
-    enum gt_down cause = link->state == LINK_CLOSING       ? GT_DOWN_CLOSED
+    enum gt_down cause = link->state >= LINK_CLOSING       ? GT_DOWN_CLOSED
                          : link->state >= LINK_REGISTERING ? GT_DOWN_LOST
                                                            : GT_DOWN_UNREACHABLE;
-    link_down(link, cause, GT_CODE_NONE, why);
+    link_down(link, cause, GT_CODE_NONE, link->state >= LINK_CLOSING ? "closed" : why);
 }
 
 static void link_violated(struct gt_link *link, const char *why)
@@ -346,14 +350,20 @@ static void link_listen(struct gt_link *link)
         link_violated(link, "the relay sent what is no frame");
 }
 
+/* To close now, with something unread, would be a reset, which overtakes our last words. */
+static void link_part(struct gt_link *link)
+{
+    gt_tls_close(link->line.tls);
+    shutdown(link->fd, SHUT_WR);
+    link_enter(link, LINK_PARTING);
+}
+
 /* Listens even when sending failed: the relay's last words say more than a broken pipe. */
 static void link_exchange(struct gt_link *link, int revents)
 {
     int sent = revents & EV_WRITE ? gt_line_send(&link->line) : 0;
-    if (link->state == LINK_CLOSING && !gt_line_wants_write(&link->line)) {
-        link_down(link, GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
-        return;
-    }
+    if (link->state == LINK_CLOSING && !gt_line_wants_write(&link->line))
+        link_part(link);
     if (revents & EV_READ || sent == GT_LINE_E_BROKEN)
         link_listen(link);
     if (link->state == LINK_DOWN)

@@ -37,6 +37,8 @@ struct fake_member {
 struct fake_relay {
     struct ev_loop *loop;
     struct gt_tls_context *context;
+    unsigned n_goodbyes; /* clients that closed in TLS */
+    unsigned n_resets;   /* ... and tore the connection all the same */
     int listener;
     uint16_t port;
     ev_io acceptable;
@@ -168,6 +170,12 @@ static inline void fake_member_on_io(struct ev_loop *loop, ev_io *w, int revents
                             sizeof member->in - member->n_in, &n)) == 0) {
         member->n_in += n;
         fake_member_parse(member);
+    }
+    if (r == GT_TLS_E_CLOSED) {
+        uint8_t byte;
+        ssize_t after = recv(member->fd, &byte, 1, 0);
+        member->relay->n_resets += after < 0 && errno == ECONNRESET;
+        member->relay->n_goodbyes++;
     }
     if (r == GT_TLS_E_CLOSED || r == GT_TLS_E_BROKEN)
         fake_member_close(member);

@@ -305,6 +305,28 @@ static void bye_is_said(void **state)
     fixture_deinit(&f);
 }
 
+static bool has_parted(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->relay.n_goodbyes > 0 && f->n_downs > 0;
+}
+
+/* What was not read yet would make the kernel tear the connection, and the goodbye with it. */
+static void bye_is_no_reset(void **state)
+{
+    struct fixture f;
+    fixture_up(&f);
+    for (unsigned i = 0; i < 50; i++)
+        fake_member_peer(&f.relay.members[0], i % 2, GT_CODE_LOST);
+    gt_link_bye(f.link, GT_CODE_BYE);
+    assert_true(fake_run(f.loop, has_parted, &f, 5));
+    assert_int_equal(f.relay.members[0].n_frames[GT_CONTROL_BYE], 1);
+    assert_int_equal(f.relay.n_resets, 0);
+    assert_int_equal(f.cause, GT_DOWN_CLOSED);
+    assert_string_equal(f.why, "closed");
+    fixture_deinit(&f);
+}
+
 static void bye_is_said_by_free_too(void **state)
 {
     struct fixture f;
@@ -666,6 +688,7 @@ int main(void)
         cmocka_unit_test(too_many_opens_are_not_taken),
         cmocka_unit_test(it_beats),
         cmocka_unit_test(bye_is_said),
+        cmocka_unit_test(bye_is_no_reset),
         cmocka_unit_test(bye_is_said_by_free_too),
         cmocka_unit_test(bye_before_anything),
         cmocka_unit_test(bye_from_inside_a_callback),
