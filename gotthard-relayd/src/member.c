@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The control connection. Each state has its deadline; READY's is the earliest of four things that
- * may be due, looked at when the timer fires and not at each frame, so that traffic costs no timer
- * and an idle member wakes the relay once per heartbeat.
+ * may be due, looked at when the timer fires and not at each frame, so that traffic costs no timer.
+ * Idle members wake the relay once per heartbeat, and many of them together.
  */
 #include "member.h"
 

@@ -100,7 +100,7 @@ bool wire_has_room(struct wire *wire)
 
 int wire_decode(struct wire *wire, struct gt_control_frame *ret)
 {
-    int r = GT_CONTROL_E_UNKNOWN;
+    int r = wire->n_in ? GT_CONTROL_E_UNKNOWN : GT_CONTROL_E_SHORT;
 
     while (r == GT_CONTROL_E_UNKNOWN) {
         size_t used = 0;
