@@ -28,7 +28,10 @@
 #include "gotthard/log.h"
 #include "gotthard/way.h"
 
-#define TURN_MS         500
+#define TURN_MS 500 /* between two looks at the clock, and never less; until it is up */
+#define KEEPALIVE_TURNS                                                     \
+    8 /* ... and in a keep-alive when it is: a ping is late by that at most \
+       */
 #define QUICK_TURNS     20
 #define REST_MS         50
 #define QOS             1
@@ -92,10 +95,13 @@ static void broker_on_connack(struct mosquitto *mosquitto, void *userdata, int r
                               const mosquitto_property *properties)
 {
     struct gt_broker *broker = userdata;
+    uint16_t keepalive_s;
     if (broker->was_up) /* said before */
         return;
     broker->reason = reason;
     broker->was_up = reason == 0;
+    if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keepalive_s, false))
+        broker->keepalive_s = keepalive_s; /* the library follows it, too */
 }
 
 static void broker_on_disconnect(struct mosquitto *mosquitto, void *userdata, int reason,
@@ -302,12 +308,18 @@ static bool broker_is_leaving(struct gt_broker *broker)
     return broker_look(broker, &is_acknowledged) == BROKER_LEAVING;
 }
 
-/* Sleeps until @fd is ready for @events, there is a kick, or TURN_MS are over. */
+/* Nothing but the keep-alive needs a turn that neither the broker nor a kick asks for. */
+static int broker_patience_ms(const struct gt_broker *broker)
+{
+    return broker->was_up ? GT_MAX(broker->keepalive_s * 1000 / KEEPALIVE_TURNS, TURN_MS) : TURN_MS;
+}
+
+/* Sleeps until @fd is ready for @events, there is a kick, or the library has to see the time. */
 static void broker_wait(struct gt_broker *broker, int fd, short events)
 {
     struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = broker->kicked, .events = POLLIN}};
     eventfd_t n;
-    if (poll(fds, GT_ARRAY_SIZE(fds), TURN_MS) > 0 && fds[1].revents)
+    if (poll(fds, GT_ARRAY_SIZE(fds), broker_patience_ms(broker)) > 0 && fds[1].revents)
         (void)eventfd_read(broker->kicked, &n);
 }
 
