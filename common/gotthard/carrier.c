@@ -16,6 +16,7 @@
 #include "gotthard/way.h"
 
 #define PROOF_S 5. /* for a carrier that is in doubt */
+#define STEPS   5  /* of the grid of heartbeats, in the time until we ask */
 
 enum carrier_state {
     CARRIER_DIALLING,
@@ -59,9 +60,9 @@ struct gt_carrier {
     ev_timer deadline;
     ev_timer again;          /* more is buffered inside than one turn may take */
     ev_tstamp heard;         /* when, by gt_clock() */
+    ev_tstamp asked;         /* ... for a sign of life */
     ev_tstamp doubted;       /* since when; 0: it is not */
     ev_tstamp quiet, silent; /* after how long */
-    double pace;             /* a factor to both */
 
     uint8_t join[GT_JOIN_SIZE];
     uint8_t reply[GT_JOIN_REPLY_SIZE];
@@ -217,13 +218,6 @@ void gt_carrier_close(struct gt_carrier *carrier)
     }
 }
 
-void gt_carrier_pace(struct gt_carrier *carrier, double factor)
-{
-    carrier->pace = factor;
-    if (carrier->state == CARRIER_READY)
-        carrier_arm(carrier, carrier->quiet * factor);
-}
-
 /* What still comes is for nobody but for the goodbye; closing with it unread would send a reset
  * after our last words. */
 static void carrier_discard(struct gt_carrier *carrier)
@@ -250,6 +244,88 @@ static void carrier_on_again(struct ev_loop *loop, ev_timer *watcher, int revent
         carrier_discard(carrier);
     else
         carrier_read_on(carrier);
+}
+
+/* --- the heartbeat ---------------------------------------------------------------------------- */
+
+/* Until it is lost for being silent. */
+static ev_tstamp carrier_left(const struct gt_carrier *carrier)
+{
+    ev_tstamp left = carrier->heard + carrier->silent - gt_clock();
+    if (carrier->doubted > 0)
+        left = GT_MIN(left, carrier->doubted + PROOF_S - gt_clock());
+    return left;
+}
+
+/*
+ * On a grid that every carrier of this process shares: thousands are asked in one turn of the loop,
+ * and heard of in a few. The device's turn comes a step later, so that of two ends that hear
+ * nothing but each other one asks and one answers.
+ */
+static ev_tstamp carrier_ask_at(const struct gt_carrier *carrier)
+{
+    ev_tstamp step = carrier->quiet / STEPS;
+    ev_tstamp at = GT_MAX(carrier->heard, carrier->asked) + carrier->quiet;
+    return gt_clock_grid(carrier->role == GT_ROLE_DEVICE ? at + step : at, step);
+}
+
+/* The loop's own time is of when its turn began, which would scatter them again. */
+static void carrier_arm_beat(struct gt_carrier *carrier)
+{
+    ev_tstamp after = GT_MIN(carrier_ask_at(carrier) - gt_clock(), carrier_left(carrier));
+    ev_now_update(carrier->loop);
+    carrier_arm(carrier, GT_MAX(after, 0.));
+}
+
+/*
+ * How long was it silent? After a pause of the whole process (a suspend) what came meanwhile is
+ * still unread, and nobody is given up before it was looked at.
+ */
+static void carrier_beat(struct gt_carrier *carrier)
+{
+    if (carrier_left(carrier) <= 0)
+        carrier_read_on(carrier);
+    if (carrier->state != CARRIER_READY)
+        return;
+    if (carrier_left(carrier) <= 0) {
+        carrier_lose(carrier, states[CARRIER_READY].expired);
+        return;
+    }
+    bool is_quiet = gt_clock() >= carrier_ask_at(carrier);
+    if (is_quiet)
+        carrier->asked = gt_clock();
+    carrier_arm_beat(carrier);
+    carrier->events->on_beat(carrier->userdata, is_quiet);
+}
+
+/* What was under way before the doubt is read first: it proves nothing. */
+static void carrier_doubt(struct gt_carrier *carrier, bool has_slept)
+{
+    carrier_read_on(carrier);
+    if (carrier->state != CARRIER_READY || carrier->doubted > 0)
+        return;
+    gt_debug("stream=%u attempt=%u carrier is to prove itself", carrier->stream, carrier->attempt);
+    carrier->doubted = carrier->asked = gt_clock();
+    if (has_slept)
+        carrier->heard = carrier->doubted; /* asleep nobody hears */
+    carrier_arm_beat(carrier);
+    carrier->events->on_beat(carrier->userdata, true);
+}
+
+void gt_carrier_prove(struct gt_carrier *carrier)
+{
+    carrier_doubt(carrier, false);
+}
+
+void gt_carrier_check(struct gt_carrier *carrier, bool has_slept)
+{
+    if (carrier->fd < 0)
+        return;
+    enum gt_way way = gt_way_of(carrier->fd, &carrier->relay);
+    if (way == GT_WAY_GONE)
+        carrier_lose(carrier, "the network has gone");
+    else if (carrier->state == CARRIER_READY && (way == GT_WAY_DOUBTFUL || has_slept))
+        carrier_doubt(carrier, has_slept);
 }
 
 /* --- up to the handshake ---------------------------------------------------------------------- */
@@ -279,7 +355,7 @@ static void carrier_shake_hands(struct gt_carrier *carrier)
     gt_wipe(&carrier->psk, sizeof(carrier->psk));
     carrier->heard = gt_clock();
     carrier_enter(carrier, CARRIER_READY);
-    carrier_arm(carrier, carrier->quiet * carrier->pace);
+    carrier_arm_beat(carrier);
     carrier_watch(carrier);
     carrier->events->on_ready(carrier->userdata);
     if (carrier->state == CARRIER_READY && gt_tls_has_pending(carrier->tls))
@@ -380,68 +456,6 @@ static void carrier_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
     }
 }
 
-/* Until it is lost for being silent. */
-static ev_tstamp carrier_left(const struct gt_carrier *carrier)
-{
-    ev_tstamp left = carrier->heard + carrier->silent * carrier->pace - gt_clock();
-    if (carrier->doubted > 0)
-        left = GT_MIN(left, carrier->doubted + PROOF_S - gt_clock());
-    return left;
-}
-
-/*
- * How long was it silent? After a pause of the whole process (a suspend) what came meanwhile is
- * still unread, and nobody is given up before it was looked at.
- */
-static void carrier_on_quiet(struct gt_carrier *carrier)
-{
-    if (carrier_left(carrier) <= 0)
-        carrier_read_on(carrier);
-    if (carrier->state != CARRIER_READY)
-        return;
-    ev_tstamp left = carrier_left(carrier), silence = gt_clock() - carrier->heard;
-    if (left <= 0) {
-        carrier_lose(carrier, states[CARRIER_READY].expired);
-        return;
-    }
-    ev_tstamp quiet = carrier->quiet * carrier->pace;
-    bool is_quiet = silence >= quiet;
-    ev_tstamp pause = is_quiet ? quiet : quiet - silence;
-    carrier_arm(carrier, GT_MIN(pause, left));
-    if (is_quiet)
-        carrier->events->on_quiet(carrier->userdata);
-}
-
-/* What was under way before the doubt is read first: it proves nothing. */
-static void carrier_doubt(struct gt_carrier *carrier, bool has_slept)
-{
-    carrier_read_on(carrier);
-    if (carrier->state != CARRIER_READY || carrier->doubted > 0)
-        return;
-    gt_debug("stream=%u attempt=%u carrier is to prove itself", carrier->stream, carrier->attempt);
-    carrier->doubted = gt_clock();
-    if (has_slept)
-        carrier->heard = carrier->doubted; /* asleep nobody hears */
-    carrier_arm(carrier, GT_MAX(carrier_left(carrier), 0.));
-    carrier->events->on_quiet(carrier->userdata);
-}
-
-void gt_carrier_prove(struct gt_carrier *carrier)
-{
-    carrier_doubt(carrier, false);
-}
-
-void gt_carrier_check(struct gt_carrier *carrier, bool has_slept)
-{
-    if (carrier->fd < 0)
-        return;
-    enum gt_way way = gt_way_of(carrier->fd, &carrier->relay);
-    if (way == GT_WAY_GONE)
-        carrier_lose(carrier, "the network has gone");
-    else if (carrier->state == CARRIER_READY && (way == GT_WAY_DOUBTFUL || has_slept))
-        carrier_doubt(carrier, has_slept);
-}
-
 static void carrier_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents)
 {
     struct gt_carrier *carrier = watcher->data;
@@ -451,7 +465,7 @@ static void carrier_on_deadline(struct ev_loop *loop, ev_timer *watcher, int rev
     case CARRIER_HANDSHAKE:
     case CARRIER_DEAF:
     case CARRIER_CLOSING: carrier_lose(carrier, states[carrier->state].expired); break;
-    case CARRIER_READY: carrier_on_quiet(carrier); break;
+    case CARRIER_READY: carrier_beat(carrier); break;
     case CARRIER_GONE:
         carrier->events->on_gone(carrier->userdata, carrier->is_goodbye, carrier->why);
         break;
@@ -498,7 +512,6 @@ int gt_carrier_new(const struct gt_carrier_settings *settings, const struct gt_a
     carrier->context = settings->tls;
     carrier->quiet = settings->quiet_s > 0 ? settings->quiet_s : GT_CARRIER_QUIET;
     carrier->silent = settings->silent_s > 0 ? settings->silent_s : GT_CARRIER_SILENT;
-    carrier->pace = 1;
     carrier->fd = -1;
     ev_init(&carrier->reader, carrier_on_readable);
     ev_init(&carrier->writer, carrier_on_writable);

@@ -16,7 +16,7 @@
 #include "gotthard/tls.h"
 
 #define GT_CARRIER_RECORD (16 * 1024) /* what one write takes at most */
-#define GT_CARRIER_QUIET  15.0
+#define GT_CARRIER_QUIET  25.0        /* a NAT may forget after 30 s */
 #define GT_CARRIER_SILENT 45.0
 
 struct gt_carrier;
@@ -26,7 +26,7 @@ struct gt_carrier_settings {
     enum gt_role role;
     const uint8_t *session_key; /* K_sess; borrows during gt_carrier_new */
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
-    double quiet_s;             /* without a byte until on_quiet; 0: GT_CARRIER_QUIET */
+    double quiet_s;             /* without a byte until we ask, at most; 0: GT_CARRIER_QUIET */
     double silent_s; /* ... until it counts as lost, as when it takes nothing for as long; 0:
                         GT_CARRIER_SILENT */
 };
@@ -35,7 +35,8 @@ struct gt_carrier_events {
     void (*on_ready)(void *userdata);    /* handshaken: bytes may go both ways */
     void (*on_readable)(void *userdata); /* gt_carrier_read has some */
     void (*on_writable)(void *userdata); /* there is room again after there was none */
-    void (*on_quiet)(void *userdata);    /* nothing came for long: ask for a sign of life */
+    /* Now and then. @is_quiet: nothing came for long, ask for a sign of life. */
+    void (*on_beat)(void *userdata, bool is_quiet);
     /* Over; @why is static. @is_goodbye: the peer itself said so, after all it had to say; else it
      * may still be there. Free the carrier, also here. */
     void (*on_gone)(void *userdata, bool is_goodbye, const char *why);
@@ -54,12 +55,10 @@ struct gt_carrier *gt_carrier_free(struct gt_carrier *carrier);
 void gt_carrier_close(struct gt_carrier *carrier);
 
 /* The network has changed under it, or this machine has slept (@has_slept): a carrier whose way is
- * gone is lost; one that may be has 5 s to bring a sign of life (on_quiet comes from inside). */
+ * gone is lost; one that may be has 5 s to bring a sign of life (on_beat comes from inside). */
 void gt_carrier_check(struct gt_carrier *carrier, bool has_slept);
 /* What is about to be sent must not be lost on a way that is gone: as above, in doubt or not. */
 void gt_carrier_prove(struct gt_carrier *carrier);
-/* Its heartbeat from now on: @factor times as slow as the settings say. */
-void gt_carrier_pace(struct gt_carrier *carrier, double factor);
 
 /* Up to @n bytes; 0: no more now. */
 size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);

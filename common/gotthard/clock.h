@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdint.h>
 #include <time.h>
 
 static inline double gt_clock(void)
@@ -13,4 +14,12 @@ static inline double gt_clock(void)
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The last moment at or before @at (>= 0) that is a whole multiple of @step: whoever puts what need
+ * not be exact on such a grid does it in one turn with everybody else, and the machine sleeps on in
+ * between. */
+static inline double gt_clock_grid(double at, double step)
+{
+    return (double)(uint64_t)(at / step) * step;
 }

@@ -49,6 +49,7 @@ struct gt_conduit {
 
     struct gt_stream stream;
     struct gt_carrier *carrier;
+    uint64_t n_moved_at_beat;
     uint32_t attempt;    /* the last one a carrier was dialled for */
     uint32_t asked;      /* the last one a ticket was asked for */
     uint32_t up_attempt; /* the last one that was up; 0: the peer may know nothing of us */
@@ -204,7 +205,6 @@ static void conduit_ask(struct gt_conduit *conduit)
         !conduit->stream.service[0])
         return;
     conduit->local.state = GT_LOCAL_ASKED;
-    gt_carrier_pace(conduit->carrier, 1);
     conduit->events->on_service(conduit, conduit->userdata, conduit->stream.service);
 }
 
@@ -226,8 +226,6 @@ static void conduit_on_greeted(struct gt_conduit *conduit)
     conduit->up_attempt = conduit->attempt;
     conduit->backoff = (struct gt_backoff){0};
     conduit_enter(conduit, CONDUIT_UP);
-    if (gt_conduit_is_spare(conduit))
-        gt_carrier_pace(conduit->carrier, GT_CONDUIT_SPARE_PACE);
     conduit->events->on_up(conduit, conduit->userdata);
 }
 
@@ -288,10 +286,16 @@ static void conduit_on_writable(void *userdata)
     conduit_turn(userdata);
 }
 
-static void conduit_on_quiet(void *userdata)
+/* Only one end finds it quiet, that asks the other. */
+static void conduit_on_beat(void *userdata, bool is_quiet)
 {
     struct gt_conduit *conduit = userdata;
-    gt_stream_trim(&conduit->stream);
+    uint64_t n_moved = conduit->stream.tx.tail + conduit->stream.rx.tail;
+    if (is_quiet || n_moved == conduit->n_moved_at_beat)
+        gt_stream_trim(&conduit->stream);
+    conduit->n_moved_at_beat = n_moved;
+    if (!is_quiet)
+        return;
     gt_stream_ping(&conduit->stream, 0);
     conduit_turn(conduit);
 }
@@ -357,7 +361,7 @@ int gt_conduit_carry(struct gt_conduit *conduit, const struct gt_addr *relay,
         .on_ready = conduit_on_ready,
         .on_readable = conduit_on_readable,
         .on_writable = conduit_on_writable,
-        .on_quiet = conduit_on_quiet,
+        .on_beat = conduit_on_beat,
         .on_gone = conduit_on_gone,
     };
     const struct gt_carrier_settings settings = {
@@ -409,7 +413,6 @@ void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service)
     if (gt_stream_wants_local(&conduit->stream))
         gt_local_read(&conduit->local);
     if (conduit->state == CONDUIT_UP) {
-        gt_carrier_pace(conduit->carrier, 1);
         gt_carrier_prove(conduit->carrier);
     } else {
         conduit_begin_to_wait(conduit);

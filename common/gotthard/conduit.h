@@ -35,7 +35,7 @@ struct gt_conduit_settings {
     const uint8_t *session_key; /* K_sess; keeps */
     struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
     size_t ring_size;
-    double quiet_s, silent_s; /* heartbeat: asked for after, given up after; 0: 15 and 45 */
+    double quiet_s, silent_s; /* heartbeat: asked for after, given up after; 0: 25 and 45 */
     double resume_s;          /* how long it may be without a carrier; 0: a lost one breaks it */
 };
 
@@ -59,9 +59,6 @@ struct gt_conduit_events {
 
 enum { GT_CONDUIT_E_STALE = 1 /* a ticket of another stream, of an old attempt, or too late */ };
 #define GT_CONDUIT_TRIES 3 /* of a stream that never was up */
-#define GT_CONDUIT_SPARE_PACE                                          \
-    (5. / 3) /* how much slower the heart of a spare beats: 25 s, 75 s \
-              */
 
 /*
  * @local_fd: operator, takes, also on failure; -1 with @service "" for a spare; device: -1 and

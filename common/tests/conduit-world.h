@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "gotthard/clock.h"
 #include "gotthard/conduit.h"
 #include "gotthard/log.h"
 

@@ -373,6 +373,46 @@ static void test_heartbeat(void **state)
     relay_deinit(&relay);
 }
 
+/* However many, and whenever they began: they are asked in a few turns of the loop, by one of their
+ * ends, and none so late that it counts as lost. */
+static void test_hearts_beat_together(void **state)
+{
+    enum { N = 30, BEATS = 4, TURNS = 20 };
+    struct relay relay;
+    static struct ends ends[N];
+    relay_init(&relay);
+    for (uint32_t i = 0; i < N; i++) {
+        ends_init(&ends[i], &relay, i + 1);
+        ends[i].o_settings.quiet_s = ends[i].d_settings.quiet_s = 1;
+        ends[i].o_settings.silent_s = ends[i].d_settings.silent_s = 1.8;
+        ends_open(&ends[i], false);
+        carry_both(&ends[i], 1);
+        run_until(ends[i].n_up_o && ends[i].n_up_d);
+        run_for(0.01);
+    }
+    unsigned n_turns = ev_iteration(loop);
+    run_for(BEATS * .9); /* each is asked after 0.8 to 1 s */
+    print_message("%u turns\n", ev_iteration(loop) - n_turns);
+    assert_in_range(ev_iteration(loop) - n_turns, BEATS, BEATS * 2 * TURNS);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(ends[i].o_code, -1);
+        assert_int_equal(ends[i].d_code, -1);
+        assert_int_equal(ends[i].n_up_o, 1);
+    }
+    for (uint32_t i = 0; i < N; i++)
+        ends_deinit(&ends[i]);
+    relay_deinit(&relay);
+}
+
+static void test_the_grid(void **state)
+{
+    assert_true(gt_clock_grid(0, 5) == 0);
+    assert_true(gt_clock_grid(4.999, 5) == 0);
+    assert_true(gt_clock_grid(5, 5) == 5);
+    for (double at = 1e6; at < 1e6 + 60; at += .37)
+        assert_true(gt_clock_grid(at, 5) <= at && at - gt_clock_grid(at, 5) < 5);
+}
+
 /* A socket was full, and is not when a frame wakes us, before it could say so: what waits goes out
  * then, and not with the next heartbeat. */
 static void test_room_found_by_the_way(void **state)
@@ -593,6 +633,8 @@ int main(void)
         conduit_test(test_slow_reader_is_bounded),
         conduit_test(test_hung_up_is_quiet),
         conduit_test(test_heartbeat),
+        conduit_test(test_the_grid),
+        conduit_test(test_hearts_beat_together),
         conduit_test(test_room_found_by_the_way),
         conduit_test(test_doubt),
         conduit_test(test_unread_for_long),
