@@ -20,6 +20,7 @@ DEVICE = "GatewayOli"
 STATE = f"{harness.World.PREFIX}/d/{DEVICE}/state"
 REQ = f"{harness.World.PREFIX}/d/{DEVICE}/req"
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x80, 0x90
+PINGREQ, PINGRESP = 0xC0, 0xD0
 
 
 def length(n):
@@ -47,7 +48,7 @@ class PlayedBroker:
         self.play, self.connack = play, connack
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"mqtt://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.n_connections = self.n_subscriptions = 0
+        self.n_connections = self.n_subscriptions = self.n_pings = 0
         self.published = []  # (topic, payload) of the clients
         self.puback = b"\0"
         self.socks = []
@@ -83,6 +84,9 @@ class PlayedBroker:
                     sock.sendall(packet(SUBACK, body[:2] + b"\0\1"))
                     self.n_subscriptions += 1
                     threading.Thread(target=self._play, args=(sock,), daemon=True).start()
+                elif kind == PINGREQ:
+                    self.n_pings += 1
+                    sock.sendall(packet(PINGRESP, b""))
                 elif kind & 0xF0 == PUBLISH:
                     n = struct.unpack(">H", body[:2])[0]
                     self.published.append((body[2:2 + n].decode(), body))
@@ -146,6 +150,16 @@ def test_property_that_the_library_cannot_bear(world, played, connack):
     done = cli_of(world, broker, "status", DEVICE)
     # libmosquitto 2.0.21 bears it long enough to hear that nothing is retained.
     assert done.returncode == 69 and ("GTD-E20" in done.stderr or "GTD-E30" in done.stderr), (done.returncode, done.stderr)
+
+
+def test_keepalive_of_the_broker(world, played):
+    """It may want to hear of us more often than we would say anything, and is obeyed."""
+    broker = played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(3) + b"\x13\0\1"))
+    agent = world.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None,
+                        GOTTHARD_MQTT_KEEPALIVE="900s", **LOSES)
+    wait_until(lambda: broker.n_pings > 1, "it says that it lives")
+    assert broker.n_connections == 1
+    is_answering(agent)
 
 
 def test_packet_of_256_mebibytes(world, played):

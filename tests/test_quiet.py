@@ -16,6 +16,8 @@ from harness import echo, wait_until
 SECONDS = 2
 WAKE_UPS = 20  # a second, of all threads of a process together: a heartbeat and a watchdog are a few a minute
 
+AGENT_SECONDS = 5  # ... and of an agent in that many, fewer than that
+
 
 @pytest.fixture
 def parts(world):
@@ -70,6 +72,20 @@ def assert_quiet(world, but=()):
         assert harness.cpu_seconds(pid) - cpu < 0.05 * SECONDS, name
         if harness.SANITIZER == "none":  # they have threads of their own
             assert wake_ups(pid) - n < WAKE_UPS * SECONDS, (name, wake_ups(pid) - n)
+
+
+def test_idle_agent(parts):
+    """Who is asked for nothing says nothing but, now and then, that it lives."""
+    agent, found = parts.agent(), []
+
+    def is_idle():
+        before, end = wake_ups(agent.pid), time.monotonic() + AGENT_SECONDS
+        wait_until(lambda: time.monotonic() > end, "the time of a measurement", limit=2 * AGENT_SECONDS)
+        found.append(wake_ups(agent.pid) - before)
+        return found[-1] < AGENT_SECONDS
+
+    if harness.SANITIZER == "none":
+        wait_until(is_idle, "fewer than one wake-up a second", limit=6 * AGENT_SECONDS)
 
 
 @pytest.fixture
