@@ -1176,6 +1176,17 @@ def test_heartbeat(world, relay_of):
     stop.set()
 
 
+def test_hearts_beat_together(world, relay_of):
+    """Whoever is silent, and since when: they are asked on the same grid, so that the relay wakes once for all."""
+    relay_of('heartbeat = "1500ms"; dead_after = "1h"; half = "1h";')
+    clients = [Client(world, f"g1:d:device-{n}") for n in range(5)]
+
+    def is_on_the_grid(client):
+        return any(int(line.split("n=")[1]) % 500 < 25 for line in client.all if line.startswith("ping n="))
+
+    wait_until(lambda: all(is_on_the_grid(client) for client in clients), "all are asked at one moment or another of the grid")
+
+
 def test_drain(world, relay_of):
     relay = relay_of("", 'relay = { drain = "5s"; };')
     operator, device, rid, port = pair_up(world)

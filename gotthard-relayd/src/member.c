@@ -13,7 +13,6 @@
 #define MEMBER_PAUSE_MS  250
 #define MEMBER_READS     64 /* per turn: the others want theirs, too */
 #define MEMBER_VERSION   GT_CONTROL_VERSION
-#define MEMBER_TICK_MS   250 /* those who are due in it are pinged in one turn of the loop */
 
 static const uint8_t no_rid[GT_RID_SIZE];
 
@@ -51,30 +50,27 @@ static bool member_is_over(const struct member *member)
     return member->state >= MEMBER_STUCK;
 }
 
-/* 15 s +- 20 %, so that a thousand clients do not breathe in step. */
-static uint64_t member_heartbeat(const struct member *member)
+/*
+ * When it is asked for a sign of life: after 4/3 to 5/3 of the time in which a client that is well
+ * has said one by itself (it does so every 15 s +- 20 %), and on a grid, so that one turn of the
+ * loop looks after all members.
+ */
+static uint64_t member_ask_at(const struct member *member)
 {
-    uint64_t heartbeat = member->host->limits.heartbeat_ms;
+    uint64_t heartbeat = member->host->limits.heartbeat_ms, step = GT_MAX(heartbeat / 3, 1u);
+    uint64_t at = GT_MAX(member->heard_at, member->pinged_at) + heartbeat + 2 * step;
 
-    return heartbeat * 4 / 5 + (uint64_t)((uintptr_t)member / 64 % 101) * heartbeat * 2 / 500;
-}
-
-static uint64_t member_ping_at(const struct member *member)
-{
-    uint64_t at = GT_MAX(member->heard_at, member->pinged_at) + member_heartbeat(member);
-
-    return member->host->limits.heartbeat_ms < 8 * MEMBER_TICK_MS ? at : at - at % MEMBER_TICK_MS;
+    return at / step * step;
 }
 
 static uint64_t member_ready_deadline(const struct member *member)
 {
     const struct member_limits *limits = &member->host->limits;
     uint64_t dead = member->heard_at + limits->dead_ms;
-    uint64_t ping = member_ping_at(member);
     uint64_t unseated =
         member_is_seated(member) ? NEVER : member->unseated_at + limits->unseated_ms;
 
-    return GT_MIN(dead, GT_MIN(ping, unseated));
+    return GT_MIN(dead, GT_MIN(member_ask_at(member), unseated));
 }
 
 static uint64_t member_deadline(const struct member *member)
@@ -115,7 +111,9 @@ static void member_arm(struct member *member)
     ev_timer_stop(loop, &member->timer);
     if (deadline == NEVER)
         return;
-    ev_timer_set(&member->timer, now_seconds_to(now_ms(), deadline), 0);
+    double seconds = now_seconds_to(now_ms(), deadline);
+    ev_now_update(loop); /* when its turn began would scatter what lies on the grid */
+    ev_timer_set(&member->timer, seconds, 0);
     ev_timer_start(loop, &member->timer);
 }
 
@@ -473,7 +471,7 @@ static void member_on_ready_deadline(struct member *member)
         member_close(member, "without a session");
         return;
     }
-    if (now >= member_ping_at(member)) {
+    if (now >= member_ask_at(member)) {
         member->pinged_at = now;
         member_send(member, &(struct gt_control_frame){.type = GT_CONTROL_PING, .ping = now});
     }
