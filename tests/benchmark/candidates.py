@@ -41,6 +41,7 @@ class Candidate:
     is_ours = False
     most_streams = 1 << 20  # what it can hold in a time that is worth waiting for
     held_by_one = 1 << 20  # of those, over one port
+    idle_cycle = 0  # seconds: what it does when idle, it does once in that
 
     def __init__(self, folder, target):
         self.world = harness.World(folder)
@@ -464,6 +465,7 @@ class Gotthard(Candidate):
     """The whole: a real mosquitto, the relay, the agent, and an operator's command for each tunnel."""
 
     name, is_ours, is_encrypted, hops, n_tunnels = "Gotthard", True, True, 3, 2
+    idle_cycle = 25
 
     def start(self):
         world = self.world

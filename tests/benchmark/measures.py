@@ -228,7 +228,7 @@ def idle(candidate, n, seconds):
             f"opened/s {n}": n / took,
         }
         wakeups, seconds_of_cpu, begin = n_wakeups(candidate), cpu(candidate), time.monotonic()
-        time.sleep(seconds)
+        time.sleep(max(seconds, 2 * candidate.idle_cycle))
         took = time.monotonic() - begin
         figures[f"wake-ups/s {n}"] = max(0, n_wakeups(candidate) - wakeups) / took
         figures[f"CPU % {n}"] = 100 * cpu_between(seconds_of_cpu, cpu(candidate)) / took
