@@ -16,8 +16,10 @@
 #include "gotthard/sock.h"
 #include "now.h"
 
-#define PAIR_SMALL       (16 * 1024)  /* a filling below this: the socket is most likely empty */
-#define PAIR_NOTSENT_MAX (128 * 1024) /* unsent bytes the kernel holds before it says "full" */
+#define PAIR_SMALL (16 * 1024) /* a filling below this: the socket is most likely empty */
+/* Unsent bytes the kernel holds before it says "full". It bounds what a reader that stands still
+ * pins; but the kernel counts it for every packet, and cuts them small below a MiB or two. */
+#define PAIR_NOTSENT_MAX (2 * 1024 * 1024)
 
 static struct pair_side *pair_other(struct pair_side *side)
 {
