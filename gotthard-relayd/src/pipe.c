@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Pipes and their pool. A pipe is filled only when it is empty: then EAGAIN from splice(2) can only
- * mean that the socket has nothing, and never that the pipe is full. Big pipes are a wish: beyond
- * pipe-user-pages-soft the kernel grants small ones, and those are slower than copying, so they
- * are not kept.
+ * mean that the socket has nothing, and never that the pipe is full. Big pipes are a wish: all of a
+ * user's are counted (pipe-user-pages-soft), and beyond that the kernel grants tiny ones, which are
+ * slower than copying and not kept. So the first few are big, which is what a few fast pairs need,
+ * and a crowd, whose pipes are full for as long as its readers are slow, gets smaller ones.
  */
 #include "pipe.h"
 
@@ -12,6 +13,7 @@
 
 #define PIPE_WORTHY_SIZE (64 * 1024) /* a smaller kernel pipe is slower than a buffer */
 #define PIPE_N_IDLE_MAX  16
+#define PIPE_BIG_SHARE   128 /* one in so many is of the full size */
 
 void pipe_pool_init(struct pipe_pool *pool, enum pipe_kind kind, size_t capacity,
                     size_t n_spliced_max)
@@ -39,15 +41,34 @@ void pipe_pool_drain(struct pipe_pool *pool)
     pool->n_idle = 0;
 }
 
+/* The full size for some, half of it for as many more, a quarter for twice as many, and so on. */
+static size_t pipe_wish(const struct pipe_pool *pool)
+{
+    size_t wish = pool->capacity, n_big = GT_MAX(pool->n_spliced_max / PIPE_BIG_SHARE, (size_t)1);
+
+    for (size_t n = n_big; n <= pool->n_spliced && wish > PIPE_WORTHY_SIZE; n *= 2)
+        wish /= 2;
+    return GT_MAX(wish, (size_t)PIPE_WORTHY_SIZE);
+}
+
+/* What a system allows less of, it may allow half of. */
+static int pipe_grow(int fd, size_t wish)
+{
+    for (; wish >= PIPE_WORTHY_SIZE; wish /= 2) {
+        int size = fcntl(fd, F_SETPIPE_SZ, (int)wish);
+        if (size >= 0)
+            return size;
+    }
+    return fcntl(fd, F_GETPIPE_SZ);
+}
+
 static int pipe_open(size_t wish, int ret_fds[2], size_t *ret_capacity)
 {
     int fds[2], size;
 
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
         return PIPE_E_NONE;
-    size = fcntl(fds[1], F_SETPIPE_SZ, (int)wish);
-    if (size < 0)
-        size = fcntl(fds[1], F_GETPIPE_SZ);
+    size = pipe_grow(fds[1], wish);
     if (size < PIPE_WORTHY_SIZE) {
         gt_close(&fds[0]);
         gt_close(&fds[1]);
@@ -67,7 +88,7 @@ static struct pipe *pipe_new(struct pipe_pool *pool)
         return NULL;
     *pipe = (struct pipe){.kind = PIPE_COPIED, .fds = {-1, -1}, .capacity = PIPE_COPIED_SIZE};
     if (pool->kind == PIPE_SPLICED && pool->n_spliced < pool->n_spliced_max &&
-        !pipe_open(pool->capacity, pipe->fds, &pipe->capacity)) {
+        !pipe_open(pipe_wish(pool), pipe->fds, &pipe->capacity)) {
         pipe->kind = PIPE_SPLICED;
         pool->n_spliced++;
         return pipe;
@@ -93,16 +114,39 @@ int pipe_take(struct pipe_pool *pool, struct pipe **ret)
     return 0;
 }
 
+/* The big ones in front: after a crowd the small ones are those that are not used. */
+static void pipe_keep(struct pipe_pool *pool, struct pipe *pipe)
+{
+    struct pipe **at = &pool->idle;
+
+    while (*at && (*at)->capacity > pipe->capacity)
+        at = &(*at)->next;
+    pipe->next = *at;
+    *at = pipe;
+    pool->n_idle++;
+}
+
+/* The last of them, which is the smallest. */
+static void pipe_drop(struct pipe_pool *pool)
+{
+    struct pipe **at = &pool->idle;
+
+    while ((*at)->next)
+        at = &(*at)->next;
+    *at = pipe_free(pool, *at);
+    pool->n_idle--;
+}
+
 /* Buffers are kept only by a pool of buffers: else they would be preferred to pipes for ever. */
 struct pipe *pipe_give(struct pipe_pool *pool, struct pipe *pipe)
 {
     if (!pipe)
         return NULL;
-    if (pipe->n_held || pipe->kind != pool->kind || pool->n_idle >= PIPE_N_IDLE_MAX)
+    if (pipe->n_held || pipe->kind != pool->kind)
         return pipe_free(pool, pipe);
-    pipe->next = pool->idle;
-    pool->idle = pipe;
-    pool->n_idle++;
+    pipe_keep(pool, pipe);
+    if (pool->n_idle > PIPE_N_IDLE_MAX)
+        pipe_drop(pool);
     return NULL;
 }
 

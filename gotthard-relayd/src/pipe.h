@@ -24,10 +24,10 @@ struct pipe {
 
 struct pipe_pool {
     enum pipe_kind kind;
-    size_t capacity; /* of a new kernel pipe, if the kernel grants it */
+    size_t capacity; /* of the first kernel pipes, if the kernel grants it */
     size_t n_spliced, n_spliced_max;
     size_t n_idle;
-    struct pipe *idle;
+    struct pipe *idle; /* the biggest first */
 };
 
 enum {

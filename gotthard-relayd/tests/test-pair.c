@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -487,6 +488,64 @@ static void test_pool_falls_back_to_buffers(void **state)
     pipe_pool_drain(&pool);
 }
 
+static void test_pool_has_big_ones_for_a_few(void **state)
+{
+    struct pipe_pool pool;
+    struct pipe *pipes[40];
+    pipe_pool_init(&pool, PIPE_SPLICED, MIB, 512);
+    for (unsigned i = 0; i < GT_ARRAY_SIZE(pipes); i++) {
+        assert_int_equal(pipe_take(&pool, &pipes[i]), 0);
+        assert_int_equal(pipes[i]->kind, PIPE_SPLICED);
+        assert_true(!i || pipes[i]->capacity <= pipes[i - 1]->capacity);
+    }
+    size_t big = pipes[0]->capacity, small = pipes[39]->capacity;
+    assert_int_equal(small, 64 * 1024);
+    for (unsigned i = 0; i < GT_ARRAY_SIZE(pipes); i++)
+        pipe_give(&pool, pipes[i]);
+    assert_int_equal(pool.n_spliced, 16); /* the smallest went */
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(pipe_take(&pool, &pipes[i]), 0);
+        assert_int_equal(pipes[i]->capacity, big);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        pipe_give(&pool, pipes[i]);
+    pipe_pool_drain(&pool);
+    assert_int_equal(pool.n_spliced, 0);
+}
+
+/* A user has only so many pages in pipes: the first who cannot have more copies. */
+static void take_what_a_user_may_have(void)
+{
+    static struct pipe *pipes[8192];
+    struct pipe_pool pool;
+    size_t n = 0;
+    pipe_pool_init(&pool, PIPE_SPLICED, MIB, GT_ARRAY_SIZE(pipes));
+    for (bool is_copied = false; !is_copied && n < GT_ARRAY_SIZE(pipes); n++) {
+        assert_int_equal(pipe_take(&pool, &pipes[n]), 0);
+        is_copied = pipes[n]->kind == PIPE_COPIED;
+        assert_true(pipes[n]->capacity >= 64 * 1024);
+    }
+    while (n)
+        pipe_give(&pool, pipes[--n]);
+    pipe_pool_drain(&pool);
+    assert_int_equal(pool.n_spliced, 0);
+}
+
+static void test_pool_of_somebody_without_privileges(void **state)
+{
+    int status;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        if (!getuid() && setresuid(65534, 65534, 65534))
+            _exit(1);
+        take_what_a_user_may_have();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_closes_from_outside),
         cmocka_unit_test(test_pool_falls_back_to_buffers),
+        cmocka_unit_test(test_pool_has_big_ones_for_a_few),
+        cmocka_unit_test(test_pool_of_somebody_without_privileges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
