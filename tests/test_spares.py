@@ -40,9 +40,9 @@ def relay_port_of(tunnel):
 
 
 def wait_for_spares(tunnel, n_open=0, n=1):
-    """Until @n spares are joined, beside @n_open streams."""
+    """Until @n spares are joined, or more (who finds one that is not up yet makes them more), beside @n_open streams."""
     port = relay_port_of(tunnel)
-    wait_until(lambda: n_connections_at(port) == 2 * (n + n_open), f"{n} spares are joined")
+    wait_until(lambda: n_connections_at(port) >= 2 * (n + n_open), f"{n} spares are joined")
 
 
 def assert_refused(tunnel, service):
@@ -143,7 +143,7 @@ def test_any_of_several_services(world):
         tunnel.event("stream-ended", count=count + 1)
     opened = [e["stream"] for e in tunnel.events() if e["event"] == "stream-opened"]
     assert opened == [e["stream"] for e in tunnel.events() if e["event"] == "stream-ended"]
-    assert opened == list(range(1, 10))  # each was a spare
+    assert len(set(opened)) == 9
 
 
 def test_a_refused_service_breaks_that_connection_only(world):

@@ -100,6 +100,7 @@ static void conduit_emit(struct gt_conduit *conduit)
     struct gt_stream_record record;
     if (!conduit->carrier)
         return;
+    conduit->stream.now = gt_clock();
     do {
         while (conduit_may_emit(conduit)) {
             gt_stream_compose(&conduit->stream, GT_CARRIER_RECORD, &record);
@@ -115,6 +116,7 @@ static void conduit_absorb(struct gt_conduit *conduit)
 {
     uint8_t record[GT_CARRIER_RECORD];
     struct gt_stream *s = &conduit->stream;
+    s->now = gt_clock();
     for (size_t total = 0, n; total < GT_CONDUIT_BUDGET; total += n) {
         n = gt_carrier_read(conduit->carrier, record, sizeof(record));
         if (n == 0)
@@ -474,6 +476,7 @@ int gt_conduit_new(const struct gt_conduit_settings *settings, uint32_t number, 
     conduit->events = events;
     conduit->userdata = userdata;
     gt_stream_init(&conduit->stream, settings->role, number, service, settings->ring_size);
+    conduit->stream.memory = settings->memory;
     gt_local_init(&conduit->local, settings->loop, &conduit->stream, conduit_on_local, conduit);
     ev_init(&conduit->deadline, conduit_on_deadline);
     ev_timer_init(&conduit->again, conduit_on_again, 0, 0);

@@ -32,11 +32,12 @@ struct gt_conduit;
 struct gt_conduit_settings {
     struct ev_loop *loop;
     enum gt_role role;
-    const uint8_t *session_key; /* K_sess; keeps */
-    struct gt_tls_context *tls; /* keeps: client for an operator, server for a device */
-    size_t ring_size;
-    double quiet_s, silent_s; /* heartbeat: asked for after, given up after; 0: 25 and 45 */
-    double resume_s;          /* how long it may be without a carrier; 0: a lost one breaks it */
+    const uint8_t *session_key;      /* K_sess; keeps */
+    struct gt_tls_context *tls;      /* keeps: client for an operator, server for a device */
+    size_t ring_size;                /* of each direction, at most */
+    struct gt_stream_memory *memory; /* of all streams together; keeps; NULL: no limit */
+    double quiet_s, silent_s;        /* heartbeat: asked for after, given up after; 0: 25 and 45 */
+    double resume_s; /* how long it may be without a carrier; 0: a lost one breaks it */
 };
 
 struct gt_conduit_events {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The byte queue of a stream. Offsets are absolute and only ever grow; where a byte lies in memory
- * is its distance from the base, modulo the capacity. Must never move a byte once it was written,
- * and never give out room that a reader may still be looking at.
+ * is its distance from the base, modulo the capacity. Must never move a byte once it was written
+ * (but to another memory, all at once), and never give out room that a reader may still be looking
+ * at.
  */
 #include "gotthard/ring.h"
 
@@ -11,12 +12,17 @@
 
 #define MAPPED_MIN ((size_t)128 * 1024)
 
-void gt_ring_init(struct gt_ring *ring, size_t capacity)
+static size_t ring_rounded(size_t capacity)
 {
     size_t rounded = GT_RING_MIN;
     while (rounded < capacity && rounded <= SIZE_MAX / 4)
         rounded *= 2;
-    *ring = (struct gt_ring){.capacity = rounded};
+    return rounded;
+}
+
+void gt_ring_init(struct gt_ring *ring, size_t capacity)
+{
+    *ring = (struct gt_ring){.capacity = ring_rounded(capacity)};
 }
 
 static bool is_mapped(const struct gt_ring *ring)
@@ -124,4 +130,22 @@ size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t
     for (int i = 0; i < n_view; to += view[i].iov_len, i++)
         memcpy(to, view[i].iov_base, view[i].iov_len);
     return (size_t)(to - (uint8_t *)ret);
+}
+
+int gt_ring_resize(struct gt_ring *ring, size_t capacity)
+{
+    size_t n = gt_ring_used(ring);
+    struct gt_ring other = {.head = ring->head, .tail = ring->head, .base = ring->head};
+    other.capacity = ring_rounded(capacity);
+    assert(n <= other.capacity);
+    if (other.capacity == ring->capacity)
+        return 0;
+    if (ring->data && ring_allocate(&other) < 0) /* also an empty one: never less than it had */
+        return -ENOMEM;
+    if (n > 0)
+        gt_ring_copy(ring, ring->head, other.data, n);
+    other.tail += n;
+    gt_ring_deinit(ring);
+    *ring = other;
+    return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A byte queue of fixed capacity: the I/O buffer of a stream and its replay store in one, so that
+ * A byte queue of bounded capacity: the I/O buffer of a stream and its replay store in one, so that
  * a byte is kept once. Its ends are counted in absolute offsets (u64, from 0, never wrapping in
  * practice), which are the offsets the stream protocol speaks of:
  *
@@ -9,7 +9,9 @@
  *
  * The bytes live in at most two runs; I/O works on them in place (gt_ring_room / gt_ring_view give
  * iovecs for readv and writev). A ring that was emptied begins again at the start of its memory, so
- * that a stream that keeps up touches a few warm pages, whatever the capacity.
+ * that a stream that keeps up touches a few warm pages, whatever the capacity. On a long way it is
+ * never empty and goes round through all of its memory: so its capacity is what is needed, and
+ * gt_ring_resize makes it more.
  */
 #pragma once
 
@@ -29,6 +31,9 @@ struct gt_ring {
 /* @capacity is rounded up to a power of two, at least GT_RING_MIN. Allocates nothing yet. */
 void gt_ring_init(struct gt_ring *ring, size_t capacity);
 void gt_ring_deinit(struct gt_ring *ring);
+/* Another capacity (rounded up likewise; not less than is used): what is kept is copied once.
+ * -ENOMEM, and all is as it was. */
+int gt_ring_resize(struct gt_ring *ring, size_t capacity) GT_MUST_CHECK;
 /* Gives the memory back while the ring is empty (the next write takes it again). */
 void gt_ring_release(struct gt_ring *ring);
 

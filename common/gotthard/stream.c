@@ -10,6 +10,10 @@
 #include <assert.h>
 
 #define ACK_EVERY   (64 * 1024)
+#define READ_MIN    (128 * 1024)         /* room in the tx ring that is worth a read: a batch */
+#define RATE_MAX    (512. * 1024 * 1024) /* bytes a second: who has that needs no larger window */
+#define STRETCH     2   /* a round trip so much longer than the shortest waits in a queue */
+#define ROUND_S     0.1 /* ... but not one of twice this */
 #define DUE(type)   (1u << (type))
 #define MAX_CONTROL (GT_FRAME_HEADER + GT_CONTROL_MAX)
 
@@ -42,23 +46,57 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
         assert(strlen(service) <= GT_SERVICE_MAX);
         strcpy(s->service, service);
     }
-    gt_ring_init(&s->tx, ring_size);
-    gt_ring_init(&s->rx, GT_MIN(ring_size, (size_t)1 << 30)); /* a window is a u32 */
-    s->rx_window = GT_MIN(s->rx.capacity, (size_t)GT_STREAM_WINDOW);
+    gt_ring_init(&s->tx, GT_MIN(ring_size, (size_t)1 << 30)); /* a window is a u32 */
+    s->ring_max = s->tx.capacity;
+    s->rx_window = GT_MIN(s->ring_max, (size_t)GT_STREAM_WINDOW);
+    gt_ring_init(&s->tx, GT_MIN(s->ring_max, (size_t)GT_STREAM_RING));
+    gt_ring_init(&s->rx, s->tx.capacity);
     s->rx_limit_said = GT_STREAM_EARLY;
+}
+
+/* What a ring of @capacity takes of the memory that is shared. */
+static size_t charge_of(size_t capacity)
+{
+    return capacity > GT_STREAM_RING ? capacity - GT_STREAM_RING : 0;
+}
+
+/* False: there is no memory for it, and nothing has changed. */
+static bool resize(struct gt_stream *s, struct gt_ring *ring, size_t capacity)
+{
+    static const struct gt_stream_memory endless = {.max = SIZE_MAX / 2};
+    const struct gt_stream_memory *memory = s->memory ? s->memory : &endless;
+    size_t before = charge_of(ring->capacity);
+    if (charge_of(capacity) > before && memory->n_used - before + charge_of(capacity) > memory->max)
+        return false;
+    if (gt_ring_resize(ring, capacity) < 0)
+        return false;
+    if (s->memory)
+        s->memory->n_used += charge_of(ring->capacity) - before;
+    return true;
 }
 
 void gt_stream_deinit(struct gt_stream *s)
 {
+    if (s->memory)
+        s->memory->n_used -= charge_of(s->tx.capacity) + charge_of(s->rx.capacity);
     gt_ring_deinit(&s->tx);
     gt_ring_deinit(&s->rx);
 }
 
+/* As far as @capacity is enough for it. Without memory for a smaller one it stays as it is. */
+static void shrink(struct gt_stream *s, struct gt_ring *ring, size_t capacity)
+{
+    gt_ring_release(ring);
+    capacity = GT_MAX(capacity, gt_ring_used(ring));
+    resize(s, ring, GT_MIN(capacity, ring->capacity));
+}
+
+/* What the peer was granted it may still send. */
 void gt_stream_trim(struct gt_stream *s)
 {
-    gt_ring_release(&s->tx);
-    gt_ring_release(&s->rx);
-    s->rx_window = GT_MIN(s->rx.capacity, (size_t)GT_STREAM_WINDOW);
+    s->rx_window = GT_MIN(s->rx_window, (size_t)GT_STREAM_WINDOW);
+    shrink(s, &s->tx, GT_STREAM_RING);
+    shrink(s, &s->rx, GT_MAX((size_t)GT_STREAM_RING, (size_t)(s->rx_limit_said - s->rx.head)));
 }
 
 bool gt_stream_is_over(const struct gt_stream *s)
@@ -152,9 +190,12 @@ static bool take_ack(struct gt_stream *s, const struct gt_frame *frame)
     if (frame->offset < acked || frame->offset > sent)
         return false;
     uint64_t data = GT_MIN(frame->offset, s->tx.tail);
+    bool was_full = gt_ring_used(&s->tx) >= s->tx.capacity / 2;
     gt_ring_drop(&s->tx, (size_t)(data - s->tx.head));
     s->is_fin_acked = frame->offset > data;
     s->tx_limit = frame->offset + frame->window;
+    if (was_full && frame->window >= s->tx.capacity && s->tx.capacity < s->ring_max)
+        resize(s, &s->tx, 2 * s->tx.capacity);
     return true;
 }
 
@@ -197,11 +238,33 @@ static enum gt_rst on_bind(struct gt_stream *s, const struct gt_frame *bind)
     return !s->service[0] && take_service(s, bind->service) ? GT_RST_NONE : GT_RST_PROTOCOL;
 }
 
-/* The peer is about to be stopped by the window alone, not by a local socket that falls behind. */
+/* Was the window what held the peer up in this round trip, and not the way, whose queue is full,
+ * nor a local socket that falls behind? */
 static bool is_window_short(const struct gt_stream *s)
 {
-    return s->rx_window < s->rx.capacity && s->rx_limit_said - s->rx.tail <= s->rx_window / 4 &&
-           gt_ring_used(&s->rx) <= s->rx_window / 2;
+    const struct gt_stream_carrier *carrier = &s->carrier;
+    double took = s->now - carrier->round_began;
+    uint64_t n = s->rx.tail - carrier->round_from;
+    return s->rx_window < s->ring_max && n >= s->rx_window / 2 &&
+           gt_ring_used(&s->rx) <= s->rx_window / 2 && (double)n < took * RATE_MAX &&
+           took <= STRETCH * GT_MAX(carrier->round_best, ROUND_S);
+}
+
+static void widen(struct gt_stream *s)
+{
+    size_t window = 2 * s->rx_window;
+    if (s->rx.capacity < window && !resize(s, &s->rx, window))
+        return;
+    s->rx_window = window;
+    owe(s, GT_FRAME_ACK);
+}
+
+/* An ACK is due for the data; a round trip is measured along with it as long as that matters. */
+static void owe_ack_of_data(struct gt_stream *s)
+{
+    owe(s, GT_FRAME_ACK);
+    if (s->rx_window < s->ring_max && !s->carrier.is_pong_awaited)
+        gt_stream_ping(s, s->rx.tail);
 }
 
 static enum gt_rst on_data(struct gt_stream *s, struct gt_span data, int *ret_r)
@@ -211,12 +274,8 @@ static enum gt_rst on_data(struct gt_stream *s, struct gt_span data, int *ret_r)
     *ret_r = gt_ring_write(&s->rx, data.data, data.n);
     if (*ret_r < 0)
         return GT_RST_INTERNAL;
-    if (is_window_short(s)) {
-        s->rx_window *= 2;
-        owe(s, GT_FRAME_ACK);
-    }
     if (s->rx.tail - s->rx_said >= GT_MIN(s->rx_window / 4, (size_t)ACK_EVERY))
-        owe(s, GT_FRAME_ACK);
+        owe_ack_of_data(s);
     return GT_RST_NONE;
 }
 
@@ -253,7 +312,15 @@ static enum gt_rst on_ping(struct gt_stream *s, const struct gt_frame *ping)
 
 static enum gt_rst on_pong(struct gt_stream *s)
 {
-    s->carrier.is_pong_awaited = false;
+    struct gt_stream_carrier *carrier = &s->carrier;
+    if (!carrier->is_pong_awaited || carrier->due & DUE(GT_FRAME_PING))
+        return GT_RST_NONE; /* nobody asked, yet */
+    double took = s->now - carrier->round_began;
+    if (carrier->round_best == 0 || took < carrier->round_best)
+        carrier->round_best = took;
+    if (is_window_short(s))
+        widen(s);
+    carrier->is_pong_awaited = false;
     return GT_RST_NONE;
 }
 
@@ -275,12 +342,26 @@ static enum gt_rst on_frame(struct gt_stream *s, const struct gt_frame *frame, i
     return GT_RST_PROTOCOL;
 }
 
+/* A stream that chatters is never quiet. */
+static void stay_small(struct gt_stream *s)
+{
+    bool is_busy = s->rx.tail - s->calm_rx + s->tx.tail - s->calm_tx >= GT_STREAM_WINDOW;
+    if (!is_busy && s->now - s->calm_since < GT_STREAM_CALM)
+        return;
+    if (!is_busy)
+        gt_stream_trim(s);
+    s->calm_since = s->now;
+    s->calm_rx = s->rx.tail;
+    s->calm_tx = s->tx.tail;
+}
+
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
 {
     struct gt_reader in = gt_reader(data, n);
     struct gt_frame frame;
     int failed = 0;
 
+    stay_small(s);
     while (has_carrier(s)) {
         int r = gt_framer_next(&s->carrier.framer, &in, &frame);
         if (r == GT_FRAME_E_MORE)
@@ -308,6 +389,11 @@ static bool is_fin_sendable(const struct gt_stream *s)
            !s->carrier.is_fin_sent && s->tx_sent == s->tx.tail;
 }
 
+static size_t read_min(const struct gt_stream *s)
+{
+    return GT_MIN(s->tx.capacity / 4, (size_t)READ_MIN);
+}
+
 /*
  * Is our own ring too full to read on, with all of it sent? A peer with a larger ring than ours may
  * see no reason to acknowledge yet: a PING asks it to.
@@ -315,7 +401,7 @@ static bool is_fin_sendable(const struct gt_stream *s)
 static bool is_ack_wanted(const struct gt_stream *s)
 {
     return s->state == GT_STREAM_OPEN && !s->carrier.is_pong_awaited &&
-           gt_ring_free(&s->tx) < s->tx.capacity / 4 && s->tx_sent == s->tx.tail;
+           gt_ring_free(&s->tx) < read_min(s) && s->tx_sent == s->tx.tail;
 }
 
 bool gt_stream_wants_carrier(const struct gt_stream *s)
@@ -339,6 +425,10 @@ static void produce_control(struct gt_stream *s, struct gt_writer *w, enum gt_fr
     };
     gt_frame_write(w, &frame);
     s->carrier.due &= ~DUE(type);
+    if (type == GT_FRAME_PING)
+        s->carrier.round_began = s->now;
+    if (type == GT_FRAME_ACK && s->carrier.due & DUE(GT_FRAME_PING))
+        s->carrier.round_from = s->rx_said; /* also when all of a window came at once */
     if (type == GT_FRAME_HELLO || type == GT_FRAME_ACK) {
         s->rx_said = received(s);
         s->rx_limit_said = rx_limit(s);
@@ -403,8 +493,8 @@ size_t gt_stream_produce(struct gt_stream *s, uint8_t *ret, size_t cap)
 
 bool gt_stream_wants_local(const struct gt_stream *s)
 {
-    return !gt_stream_is_over(s) && !s->is_tx_finished &&
-           gt_ring_free(&s->tx) >= s->tx.capacity / 4 && s->tx.tail - s->tx_sent < GT_STREAM_WINDOW;
+    return !gt_stream_is_over(s) && !s->is_tx_finished && gt_ring_free(&s->tx) >= read_min(s) &&
+           s->tx.tail - s->tx_sent < GT_STREAM_WINDOW;
 }
 
 void gt_stream_sent_in(struct gt_stream *s, size_t n)
@@ -442,5 +532,6 @@ void gt_stream_ping(struct gt_stream *s, uint64_t value)
 {
     s->carrier.ping = value;
     s->carrier.is_pong_awaited = true;
+    s->carrier.round_from = s->rx.tail;
     owe(s, GT_FRAME_PING);
 }

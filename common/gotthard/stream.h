@@ -13,10 +13,14 @@
  * ring and the local socket was told (gt_stream_eof_delivered), so that ENDED means delivered.
  *
  * DATA is acknowledged when it is in the rx ring. The window is small at first, so that a slow
- * reader holds little memory, and doubles up to the ring's capacity while the peer uses all of it
- * and the local socket keeps up: a long fat link gets the product of its bandwidth and delay. Up to
- * GT_STREAM_EARLY bytes may follow the first HELLO of a stream before the peer's is here: every end
- * has that much room, and it saves a client that speaks first a round trip.
+ * reader holds little memory. While data flows, a PING goes along with an ACK now and then, and its
+ * PONG tells how much came in one round trip: when that is as much as the window let through, and
+ * the local socket keeps up, it doubles, up to ring_max: a long fat link gets the product of its
+ * bandwidth and delay. It does not when the round took much longer than the shortest one: then the
+ * way is full, and more would only wait in it. Rings of more than GT_STREAM_RING are as large as
+ * the windows, and those of all streams of a session share gt_stream_memory for what is beyond the
+ * first. Up to GT_STREAM_EARLY bytes may follow the first HELLO of a stream before the peer's is
+ * here: every end has that much room, and it saves a client that speaks first a round trip.
  */
 #pragma once
 
@@ -28,7 +32,10 @@
 #define GT_STREAM_VERSION 1
 #define GT_STREAM_EARLY   GT_RING_MIN
 #define GT_STREAM_WINDOW  (256 * 1024) /* at first; what waits unsent is bounded by as much */
-#define GT_PRODUCE_MIN    512 /* room gt_stream_produce() needs to make progress in every state */
+#define GT_STREAM_CALM    15.0         /* seconds of little to do, until memory is given back */
+#define GT_STREAM_RING \
+    (1024 * 1024)          /* a ring's capacity at first: what is not used costs nothing */
+#define GT_PRODUCE_MIN 512 /* room gt_stream_produce() needs to make progress in every state */
 
 enum gt_stream_state {
     GT_STREAM_PARKED,   /* no carrier */
@@ -64,6 +71,16 @@ struct gt_stream_carrier {
     bool is_fin_received;
     bool is_pong_awaited;
     uint64_t ping, pong;
+    /* The round trip of the last PING: from which byte it counts (of those that the ACK beside it
+     * is for, the first), when it began, and how long the shortest of all took. */
+    uint64_t round_from;
+    double round_began, round_best;
+};
+
+/* What the rings of several streams may take together, beyond the first GT_STREAM_RING of each.
+ */
+struct gt_stream_memory {
+    size_t max, n_used;
 };
 
 struct gt_stream {
@@ -88,15 +105,23 @@ struct gt_stream {
     uint64_t rx_limit_said; /* the greatest rx_off + window we said: never taken back */
     size_t rx_window;       /* how much we want under way or in the ring, at most its capacity */
 
+    size_t ring_max;                 /* as far as either ring may grow */
+    struct gt_stream_memory *memory; /* keeps; NULL: there is no end of it */
+    double now;                      /* seconds of any clock, set by the owner; 0: none, no time */
+    double calm_since;               /* little has come or gone since then, and since these: */
+    uint64_t calm_rx, calm_tx;
+
     struct gt_stream_carrier carrier;
 };
 
-/* @service: operator only ("" = a spare); NULL for a device. @ring_size: of each direction. */
+/* @service: operator only ("" = a spare); NULL for a device. @ring_size: of each direction, at
+ * most;
+ * ->memory and ->now may be set after it. */
 void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
                     size_t ring_size);
 void gt_stream_deinit(struct gt_stream *s);
 /* For a quiet hour: gives back the memory of rings that are empty (the next byte takes it again)
- * and lets the window begin small. */
+ * and lets the window begin small. Comes by itself in a stream that only chatters. */
 void gt_stream_trim(struct gt_stream *s);
 
 /*

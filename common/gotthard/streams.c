@@ -12,6 +12,7 @@
 
 #include "gotthard/log.h"
 
+#define RINGS_MAX   16 /* of full size, that all streams together may have */
 #define UNBOUND_MAX 16 /* on the device: twice what an operator may want, for those he lost */
 
 enum entry_state {
@@ -192,6 +193,15 @@ static struct streams_entry *streams_spare(const struct gt_streams *streams)
             (!best || gt_conduit_is_up(at->conduit) >= gt_conduit_is_up(best->conduit)))
             best = at;
     return best;
+}
+
+void gt_streams_drop_spare(struct gt_streams *streams)
+{
+    for (struct streams_entry *at = streams->entries; at; at = at->hh.next)
+        if (gt_conduit_is_bindable(at->conduit)) {
+            gt_conduit_break(at->conduit, GT_RST_CLOSED);
+            return;
+        }
 }
 
 /* While the link is away the relay cannot be told, and would take it for a spare for ever. */
@@ -387,6 +397,8 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_conduit_settings
     };
     memcpy(streams->session_key, conduits->session_key, sizeof streams->session_key);
     streams->conduits.session_key = streams->session_key;
+    streams->memory.max = RINGS_MAX * conduits->ring_size;
+    streams->conduits.memory = &streams->memory;
     return gt_tls_context_new(conduits->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
                               GT_STREAM_ALPN, &streams->conduits.tls);
 }

@@ -24,6 +24,7 @@ struct gt_streams_events {
 
 struct gt_streams {
     struct gt_conduit_settings conduits; /* of each */
+    struct gt_stream_memory memory;      /* of all */
     struct gt_streams_events events;
     void *userdata;
     unsigned max;
@@ -54,6 +55,8 @@ enum { GT_STREAMS_E_FULL = 1 };
 int gt_streams_open(struct gt_streams *streams, int local_fd, const char *service) GT_MUST_CHECK;
 /* Operator: one for whoever comes next. E_FULL, -ENOMEM. */
 int gt_streams_open_spare(struct gt_streams *streams) GT_MUST_CHECK;
+/* Operator: ends a spare that nobody has, if there is one; it is counted until on_spare_end. */
+void gt_streams_drop_spare(struct gt_streams *streams);
 /* Operator: gives @local_fd (takes, if true) to a spare; one that is up rather than one that is on
  * its way. False: there is none. */
 bool gt_streams_bind(struct gt_streams *streams, int local_fd, const char *service);

@@ -217,7 +217,8 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
         .resume_s = tunnel->presence.redial.window,
     };
     gt_spares_init(&tunnel->spares, tunnel->loop, &tunnel->streams,
-                   settings->role == GT_ROLE_OPERATOR ? settings->n_spares : 0);
+                   settings->role == GT_ROLE_OPERATOR ? settings->n_spares : 0,
+                   settings->spares_calm_s);
     return gt_streams_init(&tunnel->streams, &conduits, settings->max_streams, &events, tunnel);
 }
 

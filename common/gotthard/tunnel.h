@@ -28,7 +28,8 @@ struct gt_tunnel_settings { /* strings and keys copied */
     const uint8_t *rid;
     uint32_t lifetime_s; /* the session is closed after it; 0: the relay's own cap */
     unsigned max_streams;
-    unsigned n_spares; /* operator: streams kept ready, at most GT_SPARES_MAX; see spares.h */
+    unsigned n_spares;    /* operator: streams kept ready, at most GT_SPARES_MAX; see spares.h */
+    double spares_calm_s; /* as there; 0: GT_SPARES_CALM */
     size_t ring_size;
     unsigned peer_timeout_ms;  /* how long the other side may take to come at first; 0: 30 s */
     unsigned resume_window_ms; /* how long the link, the other side, or a stream's carrier may be

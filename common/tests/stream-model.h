@@ -144,6 +144,7 @@ static inline void model_deliver(struct model *m, int e, size_t n)
     struct gt_stream *s = &m->ends[e].s;
     struct model_wire *wire = &m->wires[!e][s->attempt & 1];
     n = GT_MIN(n, wire->n - wire->taken);
+    s->now += .01;
     bool is_attached = s->state == GT_STREAM_GREETING || s->state == GT_STREAM_OPEN;
     if (!is_attached)
         return;
@@ -245,8 +246,12 @@ static inline void model_run(struct model_source *source, unsigned n_steps)
                    (size_t)GT_RING_MIN << source->choose(source, 5));
     for (int e = 0; e < 2; e++) /* so that windows have room to grow here as well */
         m->ends[e].s.rx_window >>= source->choose(source, 2) ? 0 : source->choose(source, 5);
-    for (int e = 0; e < 2; e++)
-        m->ends[e].s.rx_window = GT_MAX(m->ends[e].s.rx_window, (size_t)GT_RING_MIN);
+    for (int e = 0; e < 2; e++) {
+        struct gt_stream *stream = &m->ends[e].s;
+        stream->rx_window = GT_MAX(stream->rx_window, (size_t)GT_RING_MIN);
+        gt_ring_init(&stream->rx, stream->rx_window); /* the rings too */
+        gt_ring_init(&stream->tx, GT_RING_MIN);
+    }
     model_attach(m, 0);
     model_attach(m, 1);
     for (unsigned i = 0; i < n_steps && !source->is_dry && !model_is_over(m); i++)

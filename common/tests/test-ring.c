@@ -134,10 +134,38 @@ static void test_random_lives(void **state)
     }
 }
 
+/* To more and to less, wherever its ends are, whatever is kept. */
+static void test_resize_keeps_all(void **state)
+{
+    uint8_t all[16384], got[16384];
+    for (size_t i = 0; i < sizeof(all); i++)
+        all[i] = (uint8_t)(i * 7 + i / 251);
+    for (size_t before = 0; before <= 8192; before += 1021)
+        for (size_t n = 0; n <= 4096; n += 512) {
+            struct gt_ring ring;
+            gt_ring_init(&ring, 8192);
+            assert_int_equal(gt_ring_write(&ring, all, before), 0);
+            gt_ring_drop(&ring, before / 2);
+            size_t more = GT_MIN(n, gt_ring_free(&ring));
+            assert_int_equal(gt_ring_write(&ring, all + before, more), 0);
+            gt_ring_drop(&ring, before - before / 2);
+            assert_int_equal(gt_ring_resize(&ring, 4096), 0);
+            assert_int_equal(ring.capacity, 4096);
+            assert_int_equal(gt_ring_resize(&ring, 300000), 0);
+            assert_int_equal(ring.capacity, 1 << 19);
+            assert_int_equal(gt_ring_write(&ring, all + before + more, 4096 - more), 0);
+            assert_int_equal(ring.head, before);
+            assert_int_equal(gt_ring_copy(&ring, before, got, sizeof(got)), 4096);
+            assert_memory_equal(got, all + before, 4096);
+            gt_ring_deinit(&ring);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_capacity_is_rounded),
+        cmocka_unit_test(test_resize_keeps_all),
         cmocka_unit_test(test_full_and_empty),
         cmocka_unit_test(test_wraps_into_two_runs),
         cmocka_unit_test(test_emptied_ring_begins_again),

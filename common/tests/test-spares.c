@@ -13,6 +13,7 @@
 
 #include "gotthard/clock.h"
 #include "gotthard/log.h"
+#include "gotthard/spares.h"
 #include "tunnel-world.h"
 
 static void spares_up(struct fixture *f, unsigned n_spares)
@@ -27,7 +28,24 @@ static void spares_up(struct fixture *f, unsigned n_spares)
 static bool are_spares_up(void *userdata)
 {
     struct fixture *f = userdata;
-    return gt_tunnel_n_ready(f->end[0].tunnel) == f->settings[0].n_spares;
+    return gt_tunnel_n_ready(f->end[0].tunnel) >= f->settings[0].n_spares;
+}
+
+static bool are_four_ready(void *userdata)
+{
+    return gt_tunnel_n_ready(((struct fixture *)userdata)->end[0].tunnel) == 4;
+}
+
+/* Three have ended unheard of by the operator's caller, also at the device. */
+static bool is_one_left(void *userdata)
+{
+    struct fixture *f = userdata;
+    return gt_tunnel_n_ready(f->end[0].tunnel) == 1 && f->board.n_stream_ends >= 3;
+}
+
+static bool are_eight_ready(void *userdata)
+{
+    return gt_tunnel_n_ready(((struct fixture *)userdata)->end[0].tunnel) == GT_SPARES_MAX;
 }
 
 static void wait_for_spares(struct fixture *f)
@@ -112,7 +130,7 @@ static void a_spare_is_bound_without_the_relay(void **state)
     fixture_deinit(&f);
 }
 
-/* Twenty at once, over two spares and eighteen that are none; then again over those that came. */
+/* Twenty at once, over two spares and eighteen that are none; then there are eight. */
 static void a_burst_does_not_mix(void **state)
 {
     static struct fixture f;
@@ -123,9 +141,49 @@ static void a_burst_does_not_mix(void **state)
     flows_open(&flows);
     flows_run(&flows);
     flows_finish(&flows);
-    wait_for_spares(&f);
+    assert_true(fake_run(f.loop, are_eight_ready, &f, 10));
     assert_int_equal(f.n_asked, 20);
-    assert_int_equal(f.board.n_opens, 22); /* not one more than were used, or are ready */
+    assert_int_equal(f.board.n_opens, 28); /* not one more than were used, or are ready */
+    fixture_deinit(&f);
+}
+
+/* Three that come faster than a spare does make more of them, until nobody came for a while; the
+ * device and the relay hear of the end of the rest. */
+static void who_comes_often_finds_more(void **state)
+{
+    static struct fixture f;
+    int fds[3];
+    fixture_init(&f);
+    f.settings[0].n_spares = 1;
+    f.settings[0].spares_calm_s = 1;
+    fixture_start(&f, 0);
+    fixture_start(&f, 1);
+    wait_for_spares(&f);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(fds); i++)
+        fds[i] = open_stream(&f);
+    assert_true(fake_run(f.loop, are_four_ready, &f, 10));
+    assert_int_equal(f.board.n_opens, 7);
+    assert_true(fake_run(f.loop, is_one_left, &f, 10));
+    pass_on(&f, .7);
+    assert_int_equal(f.board.n_opens, 7); /* what was let go is not replaced */
+    assert_int_equal(gt_tunnel_n_ready(f.end[0].tunnel), 1);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+    fixture_deinit(&f);
+}
+
+/* One at a time, each after the next one's spare has come: that is what one is for. */
+static void who_comes_now_and_then_needs_one(void **state)
+{
+    static struct fixture f;
+    spares_up(&f, 1);
+    for (unsigned i = 1; i <= 3; i++) {
+        wait_for_spares(&f);
+        close(open_stream(&f));
+    }
+    wait_for_spares(&f);
+    pass_on(&f, .1);
+    assert_int_equal(f.board.n_opens, 4);
     fixture_deinit(&f);
 }
 
@@ -417,6 +475,8 @@ int main(void)
         cmocka_unit_test(none_is_none),
         cmocka_unit_test(a_spare_is_bound_without_the_relay),
         cmocka_unit_test(a_burst_does_not_mix),
+        cmocka_unit_test(who_comes_often_finds_more),
+        cmocka_unit_test(who_comes_now_and_then_needs_one),
         cmocka_unit_test(a_refusal_breaks_that_one_alone),
         cmocka_unit_test(a_lost_one_is_replaced_quietly),
         cmocka_unit_test(who_refuses_one_is_left_alone),

@@ -338,44 +338,120 @@ static void test_acks_are_frequent_and_windows_open(void **state)
     pair_deinit(&p);
 }
 
-/* The window grows with a peer that fills it, and not for a local socket that falls behind. */
+/* Trips of all that the window lets through at once, each of @seconds, to an end that reads or not.
+ */
+static void flood(struct pair *p, int n_trips, double seconds, bool is_read)
+{
+    static uint8_t chunk[GT_DATA_MAX], record[16384];
+    for (int trip = 0; trip < n_trips; trip++) {
+        p->d.now += seconds;
+        for (size_t n = 1; n > 0;) {
+            while (gt_stream_wants_local(&p->o))
+                assert_int_equal(gt_ring_write(&p->o.tx, chunk, sizeof(chunk)), 0);
+            n = gt_stream_produce(&p->o, record, sizeof(record));
+            assert_int_equal(gt_stream_consume(&p->d, record, n), 0);
+            if (is_read)
+                gt_stream_taken_out(&p->d, gt_ring_used(&p->d.rx));
+        }
+        carry(&p->d, &p->o);
+    }
+}
+
+static void flood_init(struct pair *p)
+{
+    gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
+    gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
+    p->o.now = p->d.now = 1000;
+    gt_stream_attach(&p->o, 1);
+    gt_stream_attach(&p->d, 1);
+    carry_all(p);
+}
+
+/* The window grows with a peer that fills it, and not for a local socket that falls behind, nor
+ * when more would only wait on the way, nor when it is fast already. */
 static void test_window_grows_only_when_used(void **state)
 {
-    for (int is_read = 0; is_read < 2; is_read++) {
-        struct gt_stream o, d;
-        static uint8_t chunk[GT_DATA_MAX], record[16384];
-        gt_stream_init(&o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
-        gt_stream_init(&d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
-        gt_stream_attach(&o, 1);
-        gt_stream_attach(&d, 1);
-        carry(&o, &d);
-        carry(&d, &o);
-        for (int trip = 0; trip < 10; trip++) { /* all that the window lets through at once */
-            for (size_t n = 1; n > 0;) {
-                while (gt_stream_wants_local(&o))
-                    assert_int_equal(gt_ring_write(&o.tx, chunk, sizeof(chunk)), 0);
-                n = gt_stream_produce(&o, record, sizeof(record));
-                assert_int_equal(gt_stream_consume(&d, record, n), 0);
-                if (is_read)
-                    gt_stream_taken_out(&d, gt_ring_used(&d.rx));
-            }
-            carry(&d, &o);
-        }
-        assert_true(d.rx_window <= d.rx.capacity);
-        if (is_read)
-            assert_int_equal(d.rx_window, 4 << 20);
-        else
-            assert_int_equal(gt_ring_used(&d.rx), GT_STREAM_WINDOW);
-        if (is_read) {
-            gt_stream_trim(&d);
-            assert_null(d.rx.data);
-            assert_int_equal(d.rx_window, GT_STREAM_WINDOW);
-            carry(&o, &d); /* what was granted stays granted */
-            assert_int_equal(d.state, GT_STREAM_OPEN);
-        }
-        gt_stream_deinit(&o);
-        gt_stream_deinit(&d);
+    static const struct {
+        double seconds, later;
+        bool is_read;
+        size_t window;
+    } cases[] = {
+        {.07, .07, true, 4 << 20},
+        {.07, .07, false, GT_STREAM_WINDOW},
+        {.07, 1., true, GT_STREAM_WINDOW},
+        {.3, .5, true, 4 << 20},
+        {1e-5, 1e-5, true, GT_STREAM_WINDOW},
+    };
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct pair p;
+        flood_init(&p);
+        gt_stream_ping(&p.d, 0); /* the shortest round trip */
+        carry(&p.d, &p.o);
+        p.d.now += cases[i].seconds;
+        carry(&p.o, &p.d);
+        flood(&p, 10, cases[i].later, cases[i].is_read);
+        assert_int_equal(p.d.rx_window, cases[i].window);
+        assert_true(p.d.rx_window <= p.d.rx.capacity && p.d.rx.capacity <= p.d.ring_max);
+        if (!cases[i].is_read)
+            assert_int_equal(gt_ring_used(&p.d.rx), GT_STREAM_WINDOW);
+        pair_deinit(&p);
     }
+}
+
+/* What was granted stays granted; what is not granted any more is not kept. */
+static void test_memory_is_given_back(void **state)
+{
+    struct pair p;
+    flood_init(&p);
+    flood(&p, 10, .07, true);
+    carry_all(&p);
+    gt_stream_trim(&p.d);
+    assert_null(p.d.rx.data);
+    assert_int_equal(p.d.rx_window, GT_STREAM_WINDOW);
+    flood(&p, 1, .07, false);
+    assert_int_equal(p.d.state, GT_STREAM_OPEN);
+    assert_in_range(gt_ring_used(&p.d.rx), 3 << 20, 4 << 20);
+    gt_stream_taken_out(&p.d, gt_ring_used(&p.d.rx));
+    carry_all(&p);
+
+    for (int i = 0; i < 40; i++) { /* and then only chatter, a second between two words */
+        p.o.now += 1;
+        p.d.now += 1;
+        put(&p.o, "x");
+        carry_all(&p);
+        gt_stream_taken_out(&p.d, gt_ring_used(&p.d.rx));
+        put(&p.d, "y");
+        carry_all(&p);
+        gt_stream_taken_out(&p.o, gt_ring_used(&p.o.rx));
+    }
+    assert_int_equal(p.d.rx.capacity, GT_STREAM_RING);
+    assert_int_equal(p.o.tx.capacity, GT_STREAM_RING);
+    gt_stream_ping(&p.d, 0); /* a heartbeat's round trip brings nothing */
+    carry(&p.d, &p.o);
+    p.d.now += .07;
+    carry_all(&p);
+    assert_int_equal(p.d.rx_window, GT_STREAM_WINDOW);
+    pair_deinit(&p);
+}
+
+static void test_memory_is_shared(void **state)
+{
+    struct gt_stream_memory memory = {.max = 4 << 20};
+    struct pair p[3];
+    for (int i = 0; i < 3; i++) {
+        flood_init(&p[i]);
+        p[i].d.memory = &memory;
+        flood(&p[i], 10, .07, true);
+    }
+    assert_int_equal(p[0].d.rx_window, 4 << 20);
+    assert_int_equal(p[1].d.rx_window, 2 * GT_STREAM_RING); /* what was left */
+    assert_int_equal(p[2].d.rx_window, GT_STREAM_RING);
+    pair_deinit(&p[0]);
+    flood(&p[2], 10, .07, true);
+    assert_int_equal(p[2].d.rx_window, 4 << 20);
+    pair_deinit(&p[1]);
+    pair_deinit(&p[2]);
+    assert_int_equal(memory.n_used, 0);
 }
 
 static void test_ping_flood_owes_one_answer(void **state)
@@ -601,6 +677,8 @@ int main(void)
         cmocka_unit_test(test_small_ring_meets_large_one),
         cmocka_unit_test(test_acks_are_frequent_and_windows_open),
         cmocka_unit_test(test_window_grows_only_when_used),
+        cmocka_unit_test(test_memory_is_given_back),
+        cmocka_unit_test(test_memory_is_shared),
         cmocka_unit_test(test_ping_flood_owes_one_answer),
         cmocka_unit_test(test_bad_frames),
         cmocka_unit_test(test_unknown_frames_are_skipped),

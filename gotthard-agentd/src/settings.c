@@ -76,8 +76,9 @@ static const struct gt_config_item items[] = {
     {"resume_window", "GOTTHARD_RESUME_WINDOW", NULL, GT_CONFIG_DURATION, AT(resume_window_ms),
      "120s", SECOND, 24 * HOUR, NULL,
      "How long a tunnel without its relay or its operator waits before it is given up."},
-    {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(stream_buffer), "1MiB",
-     64 << 10, 64 << 20, NULL, "Memory of one connection in each direction."},
+    {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(stream_buffer), "4MiB",
+     64 << 10, 64 << 20, NULL,
+     "Memory of one connection in each direction, at most; sixteen times that of a session."},
     {"log.level", "GOTTHARD_LOG_LEVEL", "log-level", GT_CONFIG_CHOICE, AT(log_level), "info", 0, 0,
      "debug info warn error", "The least important lines to write."},
 };
