@@ -64,7 +64,7 @@ static void on_end(void *userdata, struct session *session)
 
     world->n_ended++;
     world->status = session->child.rstatus;
-    world->ending = session->ending;
+    world->ending = (int)session->ending;
     ev_break(world->loop, EVBREAK_ALL);
 }
 

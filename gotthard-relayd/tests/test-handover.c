@@ -53,7 +53,7 @@ static const struct handover session = {
 };
 static const struct handover stream = {
     .kind = HANDOVER_STREAM,
-    .stream = {STREAM_TICKETED, 1, {1, 1, "an id", "a secret", 30}, 99, 1}};
+    .stream = {STREAM_TICKETED, 1, {1, 1, "an id", "a secret", 30}, 99, 1, true}};
 static const struct handover splicing = {
     .kind = HANDOVER_PAIR,
     .pair =

@@ -151,7 +151,7 @@ static void connection_open(struct connection *connection)
     connection->heard_at = weather_clock();
     flow_start(&connection->flows[PROXY_UP], opens_at);
     if (connection->state == CONNECTION_OPEN)
-        flow_start(&connection->flows[PROXY_DOWN], opens_at ? opens_at + up : 0);
+        flow_start(&connection->flows[PROXY_DOWN], opens_at > 0 ? opens_at + up : 0);
 }
 
 static void connection_on_dialled(struct ev_loop *loop, ev_io *watcher, int events)

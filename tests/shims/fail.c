@@ -63,7 +63,7 @@ __attribute__((constructor)) static void fault_begin(void)
         static __typeof__(&name) _Atomic next;                 \
         if (!next)                                             \
             next = (__typeof__(&name))dlsym(RTLD_NEXT, #name); \
-        next;                                                  \
+        (__typeof__(&name))next;                               \
     })
 
 __attribute__((destructor)) static void fault_end(void)
