@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Three calls to the kernel; see the header. */
+/* A few calls to the kernel; see the header. */
 #include "gotthard/process.h"
 
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -47,4 +48,18 @@ void gt_process_lift_memory_limit(void)
         return;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_DATA, &limit);
+}
+
+int gt_process_spawn_fresh(posix_spawnattr_t *attributes)
+{
+    sigset_t none, all;
+
+    sigemptyset(&none);
+    sigfillset(&all);
+    int r = posix_spawnattr_setsigmask(attributes, &none);
+    if (!r)
+        r = posix_spawnattr_setsigdefault(attributes, &all);
+    if (!r)
+        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    return r;
 }

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <spawn.h>
 
+#include "gotthard/process.h"
 #include "record.h"
 
 extern char **environ;
@@ -51,20 +52,6 @@ static int launch_actions(posix_spawn_file_actions_t *actions, const int *fds)
                        : posix_spawn_file_actions_addclose(actions, RECORD_FD);
 }
 
-static int launch_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t none, all;
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    int r = posix_spawnattr_setsigmask(attributes, &none);
-    if (!r)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (!r)
-        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    return r;
-}
-
 int launch_worker(const char *title, const int fds[static 2], pid_t *ret_pid)
 {
     char *const argv[] = {(char *)title, (char *)"--worker", NULL};
@@ -80,7 +67,7 @@ int launch_worker(const char *title, const int fds[static 2], pid_t *ret_pid)
     }
     int r = launch_actions(&actions, fds);
     if (!r)
-        r = launch_attributes(&attributes);
+        r = gt_process_spawn_fresh(&attributes);
     if (!r)
         r = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attributes, argv, envp);
     posix_spawnattr_destroy(&attributes);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "gotthard/log.h"
+#include "gotthard/process.h"
 #include "handover.h"
 
 #define REHEARSAL_S  10.0
@@ -123,20 +124,6 @@ static void upgrade_on_deadline(struct ev_loop *loop, ev_timer *timer, int event
     kill(upgrade->child.pid, SIGKILL);
 }
 
-static int upgrade_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t none, all;
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    int r = posix_spawnattr_setsigmask(attributes, &none);
-    if (!r)
-        r = posix_spawnattr_setsigdefault(attributes, &all);
-    if (!r)
-        r = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    return r;
-}
-
 /* Between fork and exec nothing of ours runs: there are threads, and what they may have locked must
  * not matter. 0 or a negative errno. */
 static int upgrade_spawn(struct upgrade *upgrade, pid_t *ret_pid)
@@ -155,7 +142,7 @@ static int upgrade_spawn(struct upgrade *upgrade, pid_t *ret_pid)
     }
     int r = posix_spawn_file_actions_adddup2(&actions, upgrade->sealed.fd, REHEARSAL_FD);
     if (!r)
-        r = upgrade_attributes(&attributes);
+        r = gt_process_spawn_fresh(&attributes);
     if (!r)
         r = posix_spawn(ret_pid, upgrade->path, &actions, &attributes, argv, environ);
     posix_spawnattr_destroy(&attributes);
