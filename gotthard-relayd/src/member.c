@@ -378,13 +378,14 @@ static bool member_looks_killed(const struct member *member)
            now_ms() < member->heard_at + 2 * member->host->limits.heartbeat_ms;
 }
 
-/* Reads until there is nothing more, or it has said too much for now, or it does not listen. */
+/* Reads until there is nothing more, or it has said too much for now, or it does not listen. What
+ * was read last is taken, too: nothing would wake us for it. */
 static void member_read(struct member *member)
 {
     unsigned n_reads = 0;
     int r = 0;
 
-    while (n_reads < MEMBER_READS && member_take_frames(member)) {
+    while (member_take_frames(member) && n_reads < MEMBER_READS) {
         r = wire_read(&member->wire);
         if (r)
             break;
