@@ -607,6 +607,17 @@ def test_much_in_one_turn(world, relay_of):
     assert operator.is_quiet()
 
 
+def test_the_last_of_a_turn_is_heard(world, relay_of):
+    """A turn reads so many records and no more: the last of them may be the last for now, and nothing else would wake
+    the relay for it."""
+    relay_of("frames = 100000;")
+    client = Client(world, "g1:o:alice")
+    for n in range(1, 130):  # twice the records of a turn, which are 64
+        client.do(f"burst {n}", raw(0x30, struct.pack(">Q", n)).hex())
+        for _ in range(n):
+            client.hear("pong", n=n)
+
+
 def test_flood_before_hello(world, relay_of):
     """Frames that are skipped are no way around HELLO."""
     relay_of("frames = 10;")

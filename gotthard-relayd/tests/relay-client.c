@@ -8,7 +8,8 @@
  *
  * Commands: hello MIN MAX | rendezvous RID GENERATION HINT TTL | open RID STREAM ATTEMPT |
  * end RID STREAM ATTEMPT CODE | ping N | pong N | bye CODE RID | error CODE RID | raw HEX |
- * repeat N HEX (N times in a row) | deaf (stop reading) | close | reset. RID is 32 hex digits.
+ * repeat N HEX (N times in a row) | burst N HEX (N records at once) | deaf (stop reading) | close |
+ * reset. RID is 32 hex digits.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -56,7 +57,7 @@ static void wait_for(int fd, short events)
     poll(&pollfd, 1, 10000);
 }
 
-static void client_write(struct client *client, const void *data, size_t n)
+static void client_put(struct client *client, const void *data, size_t n)
 {
     const uint8_t *at = data;
     while (n && client->state != OVER) {
@@ -71,9 +72,19 @@ static void client_write(struct client *client, const void *data, size_t n)
             client_end(client, gt_tls_why(client->tls));
         }
     }
+}
+
+static void client_flush(struct client *client)
+{
     int r;
     while (client->state == HEARING && (r = gt_tls_flush(client->tls)) == GT_TLS_E_AGAIN)
         wait_for(client->fd, POLLOUT);
+}
+
+static void client_write(struct client *client, const void *data, size_t n)
+{
+    client_put(client, data, n);
+    client_flush(client);
 }
 
 static void client_send(struct client *client, const struct gt_control_frame *frame)
@@ -174,6 +185,18 @@ static void command_raw(struct client *client, unsigned times, const char *text)
     free(bytes);
 }
 
+/* The relay finds all of them in one turn. */
+static void command_burst(struct client *client, unsigned n_records, const char *text)
+{
+    uint8_t bytes[GT_CONTROL_FRAME_MAX];
+    size_t n = strlen(text) / 2;
+    if (n > sizeof(bytes) || gt_text_unhex(text, bytes, n))
+        exit(2);
+    for (unsigned i = 0; i < n_records; i++)
+        client_put(client, bytes, n);
+    client_flush(client);
+}
+
 static bool command_frame(const char *line, struct gt_control_frame *ret)
 {
     struct gt_control_frame f = {0};
@@ -227,6 +250,8 @@ static void client_command(struct client *client, const char *line)
         command_raw(client, 1, line + 4);
     } else if (sscanf(line, "repeat %u %n", &times, &at) == 1) {
         command_raw(client, times, line + at);
+    } else if (sscanf(line, "burst %u %n", &times, &at) == 1) {
+        command_burst(client, times, line + at);
     } else if (!strcmp(line, "deaf")) {
         client->state = DEAF;
     } else if (!strcmp(line, "close")) {
