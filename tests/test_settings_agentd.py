@@ -50,15 +50,6 @@ def first_byte(listener):
         return connection.recv(1)
 
 
-def n_connections_at(port):
-    """Established ones on this machine whose own end has this port."""
-    n = 0
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{table}", encoding="ascii") as rows:
-            n += sum(row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "01" for row in list(rows)[1:])
-    return n
-
-
 def without_tls(world, extra=""):
     """A broker for anybody, or as @extra says; the variables that lead to it."""
     broker = world.broker(tls=False, extra=extra)
@@ -83,7 +74,7 @@ def test_single_port(fleet, is_single):
     tunnel = fleet.connect(GOTTHARD_SPARES=0)
     with tunnel.dial() as sock:
         assert harness.receive_exactly(sock, 6) == b"<oli!>"
-        assert n_connections_at(tunnel.event("relay")["port"]) == (1 if is_single == "true" else 2)
+        assert harness.n_connections_at(tunnel.event("relay")["port"]) == (1 if is_single == "true" else 2)
 
 
 @effect("agentd", "relays")

@@ -18,7 +18,7 @@ from harness import LIMIT, PROGRAMS, wait_until
 from settings import effect, private_file, refuses
 from test_cli import error_id, run_on_terminal
 from test_sessions import hear, tagged
-from test_settings_agentd import first_byte, listening, n_connections_at, with_password, without_tls
+from test_settings_agentd import first_byte, listening, with_password, without_tls
 
 CLI = PROGRAMS["cli"]
 
@@ -59,7 +59,7 @@ def test_single_port(fleet, is_single):
     with tunnel.dial() as sock:
         assert harness.receive_exactly(sock, 6) == b"<oli!>"
         port = int(fleet.agent_process.wait_for(r"up: relay=\S+ port=(\d+)")[1])
-        assert n_connections_at(port) == (1 if is_single == "true" else 2)
+        assert harness.n_connections_at(port) == (1 if is_single == "true" else 2)
 
 
 # --- this operator --------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_spares(fleet, n):
     """Streams that are there before anybody needs them: two connections at the relay's port for each."""
     fleet.connect(**configured(fleet, f"client = {{ spares = {n}; }};"))
     port = int(fleet.agent_process.wait_for(r"up: relay=\S+ port=(\d+)")[1])
-    wait_until(lambda: n_connections_at(port) == 2 * n, f"{n} spares are joined")
+    wait_until(lambda: harness.n_connections_at(port) == 2 * n, f"{n} spares are joined")
 
 
 # --- keys -----------------------------------------------------------------------------------------

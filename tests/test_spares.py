@@ -15,9 +15,8 @@ import pytest
 
 import harness
 from faultproxy import Proxy
-from harness import LIMIT, echo, in_threads, wait_until
+from harness import LIMIT, echo, in_threads, n_connections_at, wait_until
 from test_sessions import tagged
-from test_settings_agentd import n_connections_at
 
 DENIED = 5
 BOUND = 1.1  # one-way trips, from a local connect and its first bytes to the target's reading them

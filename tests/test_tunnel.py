@@ -289,9 +289,12 @@ def test_slow_reader_harms_nobody(parts):
     stuck.close()
 
 
-def test_many_short_connections(parts):
-    target, tunnel = start_tunnel(parts, echo)
+@pytest.mark.parametrize("spares", (0, 8))  # numbers that stay the same when many come
+def test_many_short_connections(parts, spares):
+    target, tunnel = start_tunnel(parts, echo, options=("--spares", str(spares)))
     relay = next(p for p in parts.processes if p.name.startswith("relayd"))
+    port = tunnel.event("relay")["port"]
+    wait_until(lambda: harness.n_connections_at(port) == 2 * spares, "the spares are joined")
     baseline = harness.descriptors(relay.pid)
 
     def some(first):
