@@ -7,6 +7,7 @@ packages are unpacked there and not installed: no service starts and nothing on 
 needed. A peer that cannot be had is a sentence in `Peer.why`, never an end of the run.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -173,8 +174,9 @@ PEERS = {peer.name: peer for peer in (
 
 
 def build(folder=None):
-    """Gotthard and the tools of the benchmark with the packages' flags, or what is in @folder already."""
-    folder = pathlib.Path(folder or CACHE / "gotthard")
+    """Gotthard and the tools of the benchmark with the packages' flags, or what is in @folder already. Each tree has a
+    folder of its own: one that was configured for a tree that is gone never builds again."""
+    folder = pathlib.Path(folder or CACHE / f"gotthard-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}")
     if not (folder / "build.ninja").exists():
         flags = subprocess.run(["dpkg-buildflags", "--get", "CFLAGS"], capture_output=True, text=True,
                                env={**os.environ, "DEB_BUILD_MAINT_OPTIONS": "hardening=+all"}).stdout.split()
