@@ -98,6 +98,18 @@ void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16])
     }
 }
 
+/*
+ * Pacing (bbr) is for a way with a bottleneck in it: on one that stays in this machine it only
+ * costs a timer for every few packets. Reno is in every kernel, and for everybody.
+ */
+void gt_sock_tune(int fd, const struct gt_addr *peer)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    if (gt_addr_is_loopback(peer))
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+}
+
 static int sock_new(const struct gt_addr *addr)
 {
     int fd = socket(addr->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -125,7 +137,7 @@ int gt_sock_connect(const struct gt_addr *addr)
     gt_cleanup(gt_close) int fd = sock_new(addr);
     if (fd < 0)
         return fd;
-    gt_sock_tune(fd);
+    gt_sock_tune(fd, addr);
     if (connect(fd, &addr->any, addr->n) < 0 && errno != EINPROGRESS)
         return -errno;
     return gt_steal_fd(&fd);
@@ -137,7 +149,7 @@ int gt_sock_accept(int listener, struct gt_addr *ret)
     int fd = accept4(listener, &addr.any, &addr.n, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return -errno;
-    gt_sock_tune(fd);
+    gt_sock_tune(fd, &addr);
     *ret = addr;
     return fd;
 }
@@ -167,12 +179,6 @@ int gt_sock_peer(int fd, struct gt_addr *ret)
         return -errno;
     *ret = addr;
     return 0;
-}
-
-void gt_sock_tune(int fd)
-{
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
 }
 
 void gt_sock_set_abortive(int fd, bool is_abortive)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Sockets: made non-blocking and close-on-exec from birth, with the options that every connection
- * of Gotthard has (TCP_NODELAY; buffers are left to the kernel's autotuning).
+ * of Gotthard has (gt_sock_tune; buffers are left to the kernel's autotuning).
  */
 #pragma once
 
@@ -43,7 +43,9 @@ int gt_sock_error(int fd) GT_MUST_CHECK; /* SO_ERROR, as 0 or a negative errno *
 int gt_sock_local(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 int gt_sock_peer(int fd, struct gt_addr *ret) GT_MUST_CHECK;
 
-void gt_sock_tune(int fd); /* NODELAY, KEEPALIVE; best effort */
+/* TCP_NODELAY, SO_KEEPALIVE, and on a way to this machine itself TCP_CONGESTION; best effort. What
+ * connects or accepts here has it. */
+void gt_sock_tune(int fd, const struct gt_addr *peer);
 /* Whether its end is a RST instead of a FIN (SO_LINGER 0) from now on, whoever closes it: also the
  * kernel, when the process is killed. */
 void gt_sock_set_abortive(int fd, bool is_abortive);

@@ -102,6 +102,15 @@ static void wait_until(int fd, short events)
     assert_int_equal(poll(&poll_fd, 1, 5000), 1);
 }
 
+/* It leads to this machine: no pacing. */
+static void assert_unpaced(int fd)
+{
+    char name[16] = "";
+    socklen_t n = sizeof name;
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &n), 0);
+    assert_string_equal(name, "reno");
+}
+
 /* A listener on a free port, and both ends of a connection to it. */
 static void connect_to(const char *host, const char *listen_host, int ret[3])
 {
@@ -137,6 +146,7 @@ static void connections_are_born_well(void **state)
         for (size_t j = 1; j < 3; j++) {
             assert_true(option(fds[j], IPPROTO_TCP, TCP_NODELAY));
             assert_true(option(fds[j], SOL_SOCKET, SO_KEEPALIVE));
+            assert_unpaced(fds[j]);
         }
         assert_int_equal(gt_sock_accept(fds[0], &ignored), -EAGAIN);
         for (size_t j = 0; j < 3; j++)

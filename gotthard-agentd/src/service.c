@@ -144,7 +144,6 @@ static void service_on_writable(struct ev_loop *loop, ev_io *watcher, int revent
         return;
     }
     ev_io_stop(loop, watcher);
-    gt_sock_tune(service->fd);
     service_log_success(service, service->fd);
     service_finish(service, gt_steal_fd(&service->fd), GT_RST_NONE);
 }

@@ -280,7 +280,6 @@ static void side_tune(struct pair_side *side)
     const char *congestion = side->pair->limits->congestion;
     int lowat = PAIR_NOTSENT_MAX;
 
-    gt_sock_tune(side->fd);
     if (setsockopt(side->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat)) < 0)
         gt_log(GT_LOG_DEBUG, errno, "TCP_NOTSENT_LOWAT");
     if (congestion[0] && setsockopt(side->fd, IPPROTO_TCP, TCP_CONGESTION, congestion,

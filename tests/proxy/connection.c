@@ -175,7 +175,7 @@ int connection_dial(const struct connection *connection)
 
     if (fd < 0)
         return -errno;
-    gt_sock_tune(fd);
+    gt_sock_tune(fd, to);
     gt_addr_set_port(&from, 0);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));
     if (from.any.sa_family == to->any.sa_family && gt_addr_is_loopback(&from) &&
