@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define KEPT_MAX 4
+#define KEPT_MAX 2 /* one connection's */
 
 static _Thread_local struct {
     uint8_t *kept[KEPT_MAX];

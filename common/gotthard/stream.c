@@ -9,9 +9,9 @@
 
 #include <assert.h>
 
-#define ACK_EVERY   (64 * 1024)
+#define ACK_EVERY   (256 * 1024)
 #define READ_MIN    (128 * 1024)         /* room in the tx ring that is worth a read: a batch */
-#define RATE_MAX    (512. * 1024 * 1024) /* bytes a second: who has that needs no larger window */
+#define RATE_MAX    (512. * 1024 * 1024) /* bytes a second: who has that needs no larger ring */
 #define STRETCH     2   /* a round trip so much longer than the shortest waits in a queue */
 #define ROUND_S     0.1 /* ... but not one of twice this */
 #define DUE(type)   (1u << (type))
@@ -246,7 +246,8 @@ static bool is_window_short(const struct gt_stream *s)
     double took = s->now - carrier->round_began;
     uint64_t n = s->rx.tail - carrier->round_from;
     return s->rx_window < s->ring_max && n >= s->rx_window / 2 &&
-           gt_ring_used(&s->rx) <= s->rx_window / 2 && (double)n < took * RATE_MAX &&
+           gt_ring_used(&s->rx) <= s->rx_window / 2 &&
+           (s->rx_window < GT_STREAM_RING || (double)n < took * RATE_MAX) &&
            took <= STRETCH * GT_MAX(carrier->round_best, ROUND_S);
 }
 

@@ -16,11 +16,12 @@
  * reader holds little memory. While data flows, a PING goes along with an ACK now and then, and its
  * PONG tells how much came in one round trip: when that is as much as the window let through, and
  * the local socket keeps up, it doubles, up to ring_max: a long fat link gets the product of its
- * bandwidth and delay. It does not when the round took much longer than the shortest one: then the
- * way is full, and more would only wait in it. Rings of more than GT_STREAM_RING are as large as
- * the windows, and those of all streams of a session share gt_stream_memory for what is beyond the
- * first. Up to GT_STREAM_EARLY bytes may follow the first HELLO of a stream before the peer's is
- * here: every end has that much room, and it saves a client that speaks first a round trip.
+ * bandwidth and delay, and a short one fewer wake-ups. It does not when the round took much longer
+ * than the shortest one: then the way is full, and more would only wait in it. Rings of more than
+ * GT_STREAM_RING are as large as the windows, and those of all streams of a session share
+ * gt_stream_memory for what is beyond the first. Up to GT_STREAM_EARLY bytes may follow the first
+ * HELLO of a stream before the peer's is here: every end has that much room, and it saves a client
+ * that speaks first a round trip.
  */
 #pragma once
 
