@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct gt_reader in = gt_reader(data, n);
     struct gt_ring ring;
+    struct gt_lent lent = {0};
     uint8_t out[4096];
 
     gt_ring_init(&ring, gt_read_u16(&in));
@@ -30,11 +31,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             break;
         case 1: gt_ring_drop(&ring, GT_MIN(k, gt_ring_used(&ring))); break;
         case 2:
+            assert(gt_ring_keep(&ring) == 0);
             k = GT_MIN(k, gt_ring_used(&ring));
             assert(gt_ring_copy(&ring, ring.tail - k, out, sizeof(out)) == GT_MIN(k, sizeof(out)));
             assert(memcmp(out, all + ring.tail - k, GT_MIN(k, sizeof(out))) == 0);
             break;
-        default: gt_ring_release(&ring);
+        default:
+            assert(gt_ring_keep(&ring) == 0);
+            ring.lent = what & 4 ? &lent : NULL;
+            gt_ring_release(&ring);
         }
         assert(gt_ring_used(&ring) + gt_ring_free(&ring) == ring.capacity);
     }

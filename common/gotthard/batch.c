@@ -69,7 +69,7 @@ static int make_room(struct gt_batch *batch)
     return 0;
 }
 
-static void let_go(struct gt_batch *batch)
+void gt_batch_rest(struct gt_batch *batch)
 {
     if (gt_batch_has_input(batch))
         return;
@@ -77,8 +77,7 @@ static void let_go(struct gt_batch *batch)
     pool_give(&batch->in);
 }
 
-/* One recv(), behind what is there already. */
-static int refill(struct gt_batch *batch)
+int gt_batch_fill(struct gt_batch *batch)
 {
     if (batch->recv_error)
         return GT_BATCH_E_BROKEN;
@@ -86,6 +85,7 @@ static int refill(struct gt_batch *batch)
         return GT_BATCH_E_EOF;
     if (batch->is_dry) {
         batch->is_dry = false;
+        gt_batch_rest(batch);
         return GT_BATCH_E_AGAIN;
     }
     int r = make_room(batch);
@@ -102,7 +102,7 @@ static int refill(struct gt_batch *batch)
         batch->is_dry = (size_t)n < room;
         return 0;
     }
-    let_go(batch);
+    gt_batch_rest(batch);
     if (n == 0) {
         batch->is_eof = true;
         return GT_BATCH_E_EOF;
@@ -113,32 +113,15 @@ static int refill(struct gt_batch *batch)
     return GT_BATCH_E_BROKEN;
 }
 
-int gt_batch_need(struct gt_batch *batch, size_t n, uint8_t **ret)
-{
-    while (gt_batch_n_input(batch) < n) {
-        int r = refill(batch);
-        if (r)
-            return r;
-    }
-    *ret = batch->in + batch->in_at;
-    return 0;
-}
-
-void gt_batch_drop(struct gt_batch *batch, size_t n)
-{
-    batch->in_at += n;
-    let_go(batch);
-}
-
 int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n)
 {
-    uint8_t *data;
-    int r = gt_batch_need(batch, 1, &data);
+    int r = gt_batch_has_input(batch) ? 0 : gt_batch_fill(batch);
     if (r)
         return r;
     n = GT_MIN(n, gt_batch_n_input(batch));
-    memcpy(ret, data, n);
+    memcpy(ret, gt_batch_input(batch), n);
     gt_batch_drop(batch, n);
+    gt_batch_rest(batch);
     *ret_n = n;
     return 0;
 }

@@ -36,13 +36,22 @@ void gt_batch_deinit(struct gt_batch *batch);
  */
 int gt_batch_take(struct gt_batch *batch, void *ret, size_t n, size_t *ret_n) GT_MUST_CHECK;
 /*
- * The next @n bytes (at most GT_BATCH) in one piece, where they lie and may be changed, until
- * gt_batch_drop. What is not enough yet is kept. The conditions are those of gt_batch_take.
+ * One recv(), behind what is there already (less than GT_BATCH). The conditions are those of
+ * gt_batch_take.
  */
-int gt_batch_need(struct gt_batch *batch, size_t n, uint8_t **ret) GT_MUST_CHECK;
-/* What gt_batch_need gave, or some of it. */
-void gt_batch_drop(struct gt_batch *batch, size_t n);
-/* Without the socket. */
+int gt_batch_fill(struct gt_batch *batch) GT_MUST_CHECK;
+/* What is there, in one piece: it may be changed, and stays where it is, also what is dropped,
+ * until the next call but gt_batch_drop that takes input. */
+static inline uint8_t *gt_batch_input(const struct gt_batch *batch)
+{
+    return batch->in + batch->in_at;
+}
+static inline void gt_batch_drop(struct gt_batch *batch, size_t n)
+{
+    batch->in_at += n;
+}
+/* Gives the input buffer back, if all was dropped. */
+void gt_batch_rest(struct gt_batch *batch);
 static inline size_t gt_batch_n_input(const struct gt_batch *batch)
 {
     return batch->in_end - batch->in_at;

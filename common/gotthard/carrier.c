@@ -128,22 +128,30 @@ static void carrier_part(struct gt_carrier *carrier)
 
 /* --- after the handshake ---------------------------------------------------------------------- */
 
-size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n)
+static bool carrier_is_heard(const struct gt_carrier *carrier)
 {
-    if (carrier->state != CARRIER_READY && carrier->state != CARRIER_DEAF)
-        return 0;
-    size_t n_read;
-    int r = gt_tls_read(carrier->tls, ret, n, &n_read);
-    if (r == 0) {
-        carrier->heard = gt_clock();
-        carrier->doubted = 0;
-        return n_read;
-    }
+    return carrier->state == CARRIER_READY || carrier->state == CARRIER_DEAF;
+}
+
+bool gt_carrier_next(struct gt_carrier *carrier, struct gt_span *ret)
+{
+    if (!carrier_is_heard(carrier) || gt_tls_open(carrier->tls, ret))
+        return false;
+    carrier->heard = gt_clock();
+    carrier->doubted = 0;
+    return true;
+}
+
+bool gt_carrier_fill(struct gt_carrier *carrier)
+{
+    if (!carrier_is_heard(carrier))
+        return false;
+    int r = gt_tls_fill(carrier->tls);
     if (r == GT_TLS_E_CLOSED)
         carrier_part(carrier);
-    else if (r != GT_TLS_E_AGAIN)
+    else if (r == GT_TLS_E_BROKEN)
         carrier_lose(carrier, gt_tls_why(carrier->tls));
-    return 0;
+    return r == 0;
 }
 
 /* The table's watchers, and what TLS has left to send. */
@@ -185,6 +193,8 @@ void gt_carrier_write(struct gt_carrier *carrier, const struct gt_span *parts, s
 static void carrier_read_on(struct gt_carrier *carrier)
 {
     carrier->events->on_readable(carrier->userdata);
+    if (carrier->tls)
+        gt_tls_rest(carrier->tls);
     if (carrier->tls && gt_tls_has_pending(carrier->tls))
         ev_timer_start(carrier->loop, &carrier->again);
     else

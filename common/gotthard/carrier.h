@@ -33,7 +33,7 @@ struct gt_carrier_settings {
 
 struct gt_carrier_events {
     void (*on_ready)(void *userdata);    /* handshaken: bytes may go both ways */
-    void (*on_readable)(void *userdata); /* gt_carrier_read has some */
+    void (*on_readable)(void *userdata); /* gt_carrier_fill may find some */
     void (*on_writable)(void *userdata); /* there is room again after there was none */
     /* Now and then. @is_quiet: nothing came for long, ask for a sign of life. */
     void (*on_beat)(void *userdata, bool is_quiet);
@@ -60,8 +60,11 @@ void gt_carrier_check(struct gt_carrier *carrier, bool has_slept);
 /* What is about to be sent must not be lost on a way that is gone: as above, in doubt or not. */
 void gt_carrier_prove(struct gt_carrier *carrier);
 
-/* Up to @n bytes; 0: no more now. */
-size_t gt_carrier_read(struct gt_carrier *carrier, void *ret, size_t n);
+/* What is in the next record; it stays until gt_carrier_fill, or the end of on_readable. False:
+ * none is here as a whole. */
+bool gt_carrier_next(struct gt_carrier *carrier, struct gt_span *ret);
+/* Looks for more, or for the end. False: no more now. */
+bool gt_carrier_fill(struct gt_carrier *carrier);
 /* Would gt_carrier_write take a whole record? If not, on_writable comes (or on_gone). */
 bool gt_carrier_has_room(struct gt_carrier *carrier);
 /* One record of at most GT_CARRIER_RECORD bytes in pieces, which goes out by gt_carrier_flush. */

@@ -110,22 +110,39 @@ static void conduit_emit(struct gt_conduit *conduit)
     } while (conduit_may_emit(conduit));
 }
 
-/* Everything the carrier has, a budget at most. The local socket is served in between, so that the
- * ring stays short and its memory warm. */
+/* To the local socket from where it lies; what that does not take is kept. */
+static void conduit_deliver(struct gt_conduit *conduit)
+{
+    if (!gt_local_is_full(&conduit->local))
+        gt_local_write(&conduit->local);
+    if (gt_ring_keep(&conduit->stream.rx) < 0)
+        gt_stream_reset(&conduit->stream, GT_RST_INTERNAL);
+}
+
+/* Everything the carrier has, a budget at most. Between two calls on its socket there is one on the
+ * local one, so that nothing need be copied. */
 static void conduit_absorb(struct gt_conduit *conduit)
 {
-    uint8_t record[GT_CARRIER_RECORD];
     struct gt_stream *s = &conduit->stream;
+    struct gt_lent lent = {0};
+    struct gt_span record;
     s->now = gt_clock();
-    for (size_t total = 0, n; total < GT_CONDUIT_BUDGET; total += n) {
-        n = gt_carrier_read(conduit->carrier, record, sizeof(record));
-        if (n == 0)
+    s->rx.lent = &lent;
+    for (size_t total = 0; total < GT_CONDUIT_BUDGET;) {
+        if (lent.n_spans == GT_RING_LENT)
+            conduit_deliver(conduit);
+        if (gt_carrier_next(conduit->carrier, &record)) {
+            total += record.n;
+            if (gt_stream_consume(s, record.data, record.n) < 0)
+                break; /* out of memory: the stream is broken, and the turn sees it */
+            continue;
+        }
+        conduit_deliver(conduit);
+        if (!gt_carrier_fill(conduit->carrier))
             break;
-        if (gt_stream_consume(s, record, n) < 0)
-            return; /* out of memory: the stream is broken, and the turn sees it */
-        if (gt_ring_used(&s->rx) >= GT_BATCH && !gt_local_is_full(&conduit->local))
-            gt_local_write(&conduit->local);
     }
+    conduit_deliver(conduit);
+    s->rx.lent = NULL;
 }
 
 /* What the local socket has, a budget at most; it goes out batch by batch. */

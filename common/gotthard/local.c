@@ -98,12 +98,13 @@ bool gt_local_read(struct gt_local *local)
     return (size_t)n == asked;
 }
 
-/* One call takes both runs of the ring; what is left then waits for the socket. */
+/* One call takes all runs of the ring; what is left then waits for the socket. */
 static void local_write_bytes(struct gt_local *local)
 {
     struct gt_stream *s = local->stream;
-    struct iovec view[2];
+    struct iovec view[2 + GT_RING_LENT];
     int n_view = gt_ring_view(&s->rx, s->rx.head, SIZE_MAX, view);
+    n_view += gt_ring_view_lent(&s->rx, view + n_view);
     struct msghdr message = {.msg_iov = view, .msg_iovlen = (size_t)n_view};
     ssize_t n = sendmsg(local->fd, &message, MSG_NOSIGNAL);
     if (n < 0)

@@ -2,8 +2,8 @@
 /*
  * The byte queue of a stream. Offsets are absolute and only ever grow; where a byte lies in memory
  * is its distance from the base, modulo the capacity. Must never move a byte once it was written
- * (but to another memory, all at once), and never give out room that a reader may still be looking
- * at.
+ * (but to another memory, all at once), never give out room that a reader may still be looking at,
+ * and never hold on to what is lent beyond gt_ring_keep.
  */
 #include "gotthard/ring.h"
 
@@ -43,6 +43,12 @@ void gt_ring_release(struct gt_ring *ring)
 {
     if (gt_ring_used(ring) == 0)
         gt_ring_deinit(ring);
+}
+
+/* Of what lies in the ring's own memory. */
+static uint64_t ring_end(const struct gt_ring *ring)
+{
+    return ring->tail - gt_ring_n_lent(ring);
 }
 
 /* The run of @n bytes from @offset as one or two iovecs. */
@@ -98,26 +104,76 @@ void gt_ring_fill(struct gt_ring *ring, size_t n)
 
 int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct iovec ret[2])
 {
-    assert(from >= ring->head && from <= ring->tail);
-    return ring_runs(ring, from, GT_MIN(max, (size_t)(ring->tail - from)), ret);
+    assert(from >= ring->head && from <= ring_end(ring));
+    return ring_runs(ring, from, GT_MIN(max, (size_t)(ring_end(ring) - from)), ret);
+}
+
+int gt_ring_view_lent(const struct gt_ring *ring, struct iovec ret[GT_RING_LENT])
+{
+    size_t n = ring->lent ? ring->lent->n_spans : 0;
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (struct iovec){(void *)ring->lent->spans[i].data, ring->lent->spans[i].n};
+    return (int)n;
+}
+
+/* The oldest @n of them. */
+static void lent_drop(struct gt_lent *lent, size_t n)
+{
+    size_t i = 0;
+    lent->n_bytes -= n;
+    for (; i < lent->n_spans && n >= lent->spans[i].n; i++)
+        n -= lent->spans[i].n;
+    lent->n_spans -= i;
+    memmove(lent->spans, lent->spans + i, lent->n_spans * sizeof lent->spans[0]);
+    if (n > 0)
+        lent->spans[0] = gt_span(lent->spans[0].data + n, lent->spans[0].n - n);
 }
 
 void gt_ring_drop(struct gt_ring *ring, size_t n)
 {
+    size_t own = (size_t)(ring_end(ring) - ring->head);
     assert(n <= gt_ring_used(ring));
+    if (n > own)
+        lent_drop(ring->lent, n - own);
     ring->head += n;
 }
 
-int gt_ring_write(struct gt_ring *ring, const void *data, size_t n)
+static int ring_write_own(struct gt_ring *ring, const uint8_t *data, size_t n)
 {
     struct iovec room[2];
     int n_room;
     int r = gt_ring_room(ring, n, room, &n_room);
     if (r < 0)
         return r;
-    const uint8_t *from = data;
-    for (int i = 0; i < n_room; from += room[i].iov_len, i++)
-        memcpy(room[i].iov_base, from, room[i].iov_len);
+    for (int i = 0; i < n_room; data += room[i].iov_len, i++)
+        memcpy(room[i].iov_base, data, room[i].iov_len);
+    gt_ring_fill(ring, n);
+    return 0;
+}
+
+int gt_ring_keep(struct gt_ring *ring)
+{
+    int r = 0;
+    if (gt_ring_n_lent(ring) == 0)
+        return 0;
+    struct gt_lent lent = *ring->lent;
+    ring->tail = ring_end(ring);
+    ring->lent->n_spans = ring->lent->n_bytes = 0;
+    for (size_t i = 0; r == 0 && i < lent.n_spans; i++)
+        r = ring_write_own(ring, lent.spans[i].data, lent.spans[i].n);
+    return r;
+}
+
+int gt_ring_write(struct gt_ring *ring, const void *data, size_t n)
+{
+    struct gt_lent *lent = ring->lent;
+    if (!lent || n == 0)
+        return ring_write_own(ring, data, n);
+    int r = lent->n_spans == GT_RING_LENT ? gt_ring_keep(ring) : 0;
+    if (r < 0)
+        return r;
+    lent->spans[lent->n_spans++] = gt_span(data, n);
+    lent->n_bytes += n;
     gt_ring_fill(ring, n);
     return 0;
 }
@@ -134,17 +190,17 @@ size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t
 
 int gt_ring_resize(struct gt_ring *ring, size_t capacity)
 {
-    size_t n = gt_ring_used(ring);
-    struct gt_ring other = {.head = ring->head, .tail = ring->head, .base = ring->head};
+    size_t n = (size_t)(ring_end(ring) - ring->head);
+    struct gt_ring other = {.head = ring->head, .base = ring->head, .lent = ring->lent};
     other.capacity = ring_rounded(capacity);
-    assert(n <= other.capacity);
+    assert(gt_ring_used(ring) <= other.capacity);
     if (other.capacity == ring->capacity)
         return 0;
     if (ring->data && ring_allocate(&other) < 0) /* also an empty one: never less than it had */
         return -ENOMEM;
     if (n > 0)
         gt_ring_copy(ring, ring->head, other.data, n);
-    other.tail += n;
+    other.tail = ring->tail;
     gt_ring_deinit(ring);
     *ring = other;
     return 0;

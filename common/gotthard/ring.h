@@ -12,6 +12,9 @@
  * that a stream that keeps up touches a few warm pages, whatever the capacity. On a long way it is
  * never empty and goes round through all of its memory: so its capacity is what is needed, and
  * gt_ring_resize makes it more.
+ *
+ * What comes and can go on at once need not be copied in between: with ->lent set, what is written
+ * is counted and lies where it is until gt_ring_keep.
  */
 #pragma once
 
@@ -19,14 +22,22 @@
 
 #include "gotthard/bytes.h"
 
+#define GT_RING_MIN  4096
+#define GT_RING_LENT 32
+
+/* The newest bytes of a ring, which lie with somebody else for a moment. */
+struct gt_lent {
+    struct gt_span spans[GT_RING_LENT];
+    size_t n_spans, n_bytes;
+};
+
 struct gt_ring {
     uint8_t *data;   /* owned; allocated by the first write, kept until deinit */
     size_t capacity; /* a power of two */
     uint64_t head, tail;
-    uint64_t base; /* the offset that lies at data[0], modulo capacity */
+    uint64_t base;        /* the offset that lies at data[0], modulo capacity */
+    struct gt_lent *lent; /* borrows; NULL: what is written is copied at once */
 };
-
-#define GT_RING_MIN 4096
 
 /* @capacity is rounded up to a power of two, at least GT_RING_MIN. Allocates nothing yet. */
 void gt_ring_init(struct gt_ring *ring, size_t capacity);
@@ -57,7 +68,15 @@ void gt_ring_fill(struct gt_ring *ring, size_t n); /* @n bytes were put into the
 int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct iovec ret[2]);
 void gt_ring_drop(struct gt_ring *ring, size_t n); /* forget the oldest @n */
 
-/* Copies; @n must fit. -ENOMEM. */
+/* Copies, or borrows @data where there is ->lent; @n must fit. -ENOMEM. */
 int gt_ring_write(struct gt_ring *ring, const void *data, size_t n) GT_MUST_CHECK;
+/* What is lent behind what gt_ring_view gives: as many more runs. */
+int gt_ring_view_lent(const struct gt_ring *ring, struct iovec ret[GT_RING_LENT]);
+/* Copies what is lent: its memory may go. -ENOMEM: it is forgotten. */
+int gt_ring_keep(struct gt_ring *ring) GT_MUST_CHECK;
+static inline size_t gt_ring_n_lent(const struct gt_ring *ring)
+{
+    return ring->lent ? ring->lent->n_bytes : 0;
+}
 /* Copies out up to @n from offset @from without dropping; returns how many. */
 size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t n);

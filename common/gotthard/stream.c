@@ -246,7 +246,7 @@ static bool is_window_short(const struct gt_stream *s)
     double took = s->now - carrier->round_began;
     uint64_t n = s->rx.tail - carrier->round_from;
     return s->rx_window < s->ring_max && n >= s->rx_window / 2 &&
-           gt_ring_used(&s->rx) <= s->rx_window / 2 &&
+           gt_ring_used(&s->rx) - gt_ring_n_lent(&s->rx) <= s->rx_window / 2 &&
            (s->rx_window < GT_STREAM_RING || (double)n < took * RATE_MAX) &&
            took <= STRETCH * GT_MAX(carrier->round_best, ROUND_S);
 }

@@ -4,8 +4,8 @@
  * ways, and what went wrong in words. A cut connection is never its end.
  *
  * The handshake is OpenSSL's. When it is done its object is freed and its two secrets are ours
- * (record.h): records are opened from the socket's input buffer straight into the reader's memory,
- * and sealed straight into the output buffer. gt_tls_write looks for room before it encrypts, so
+ * (record.h): records are opened where they lie in the socket's input buffer, and sealed straight
+ * into the output buffer. gt_tls_write looks for room before it encrypts, so
  * that a write is all or nothing, and none is ever repeated.
  */
 #include <openssl/err.h>
@@ -393,76 +393,91 @@ static int tls_judge_batch(struct gt_tls *tls, int r)
     }
 }
 
-/* The next record, whole. */
-static int tls_need_record(struct gt_tls *tls, uint8_t **ret, size_t *ret_n)
+/* The next record, if it is here as a whole. */
+static int tls_find_record(struct gt_tls *tls, uint8_t **ret, size_t *ret_n)
 {
-    int r = tls_judge_batch(tls, gt_batch_need(&tls->batch, GT_RECORD_HEADER, ret));
-    if (r == 0 && gt_record_size(*ret, ret_n))
-        r = tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "what came is no record");
-    if (r == 0)
-        r = tls_judge_batch(tls, gt_batch_need(&tls->batch, *ret_n, ret));
-    return r;
+    if (gt_batch_n_input(&tls->batch) < GT_RECORD_HEADER)
+        return GT_TLS_E_AGAIN;
+    *ret = gt_batch_input(&tls->batch);
+    if (gt_record_size(*ret, ret_n))
+        return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "what came is no record");
+    return gt_batch_n_input(&tls->batch) >= *ret_n ? 0 : GT_TLS_E_AGAIN;
 }
 
-/* Out of a record that was opened where it lay. */
-static void tls_take_plain(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n)
-{
-    size_t taken;
-    n = GT_MIN(n, tls->n_plain);
-    memcpy(ret, tls->batch.in + tls->batch.in_at, n);
-    tls->n_plain -= n;
-    taken = n + (tls->n_plain ? 0 : tls->n_after);
-    gt_batch_drop(&tls->batch, taken);
-    *ret_n = n;
-}
-
-/*
- * One record: straight into @ret when that is large enough for any of its size, else where it lies.
- * *ret_n: bytes in @ret, 0 when there are none in it yet.
- */
-static int tls_read_record(struct gt_tls *tls, uint8_t *ret, size_t cap, size_t *ret_n)
+/* One record, opened where it lies. Nothing in *ret: it was no data. */
+static int tls_open_record(struct gt_tls *tls, struct gt_span *ret)
 {
     uint8_t *sealed;
     size_t n, n_content;
     unsigned type;
-    int r = tls_need_record(tls, &sealed, &n);
+    int r = tls_find_record(tls, &sealed, &n);
     if (r)
         return r;
-    bool is_direct = gt_record_room(n) <= cap;
-    uint8_t *content = is_direct ? ret : sealed + GT_RECORD_HEADER;
+    uint8_t *content = sealed + GT_RECORD_HEADER;
     if (gt_record_open(&tls->reading, sealed, n, content, &n_content, &type))
         return tls_fault(tls, SSL_AD_BAD_RECORD_MAC, "bad record mac");
+    gt_batch_drop(&tls->batch, n);
     bool is_data = type == GT_RECORD_DATA;
     tls->n_empty = is_data && n_content ? 0 : tls->n_empty + 1;
     if (tls->n_empty > EMPTY_MAX)
         return tls_fault(tls, SSL_AD_UNEXPECTED_MESSAGE, "too many empty records");
-    *ret_n = is_data && is_direct ? n_content : 0;
-    if (is_data && !is_direct && n_content) {
-        gt_batch_drop(&tls->batch, GT_RECORD_HEADER);
-        tls->n_plain = n_content;
-        tls->n_after = n - GT_RECORD_HEADER - n_content;
+    *ret = gt_span(content, is_data ? n_content : 0);
+    return is_data ? 0 : tls_on_other(tls, type, content, n_content);
+}
+
+/* Why nothing more comes; 0: it may. */
+static int tls_end(const struct gt_tls *tls)
+{
+    if (tls->state == TLS_OPEN)
         return 0;
+    return tls->state == TLS_CLOSED ? GT_TLS_E_CLOSED : GT_TLS_E_BROKEN;
+}
+
+int gt_tls_open(struct gt_tls *tls, struct gt_span *ret)
+{
+    struct gt_span content = {0};
+    int r = tls_end(tls);
+    while (r == 0 && content.n == 0)
+        r = tls_open_record(tls, &content);
+    if (r == 0)
+        *ret = content;
+    return r;
+}
+
+int gt_tls_fill(struct gt_tls *tls)
+{
+    int r = tls_end(tls);
+    return r ? r : tls_judge_batch(tls, gt_batch_fill(&tls->batch));
+}
+
+void gt_tls_rest(struct gt_tls *tls)
+{
+    gt_batch_rest(&tls->batch);
+}
+
+/* Something in ->plain. */
+static int tls_need_plain(struct gt_tls *tls)
+{
+    int r = 0;
+    while (r == 0 && tls->plain.n == 0) {
+        r = gt_tls_open(tls, &tls->plain);
+        if (r == GT_TLS_E_AGAIN)
+            r = gt_tls_fill(tls);
     }
-    r = is_data ? 0 : tls_on_other(tls, type, content, n_content);
-    gt_batch_drop(&tls->batch, n);
     return r;
 }
 
 int gt_tls_read(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n)
 {
-    size_t n_read = 0;
-    if (tls->state != TLS_OPEN)
-        return tls->state == TLS_CLOSED ? GT_TLS_E_CLOSED : GT_TLS_E_BROKEN;
-    while (n_read == 0) {
-        if (tls->n_plain) {
-            tls_take_plain(tls, ret, n, &n_read);
-            break;
-        }
-        int r = tls_read_record(tls, ret, n, &n_read);
-        if (r)
-            return r;
-    }
-    *ret_n = n_read;
+    int r = tls_need_plain(tls);
+    if (r)
+        return r;
+    n = GT_MIN(n, tls->plain.n);
+    memcpy(ret, tls->plain.data, n);
+    tls->plain = gt_span(tls->plain.data + n, tls->plain.n - n);
+    if (tls->plain.n == 0)
+        gt_tls_rest(tls);
+    *ret_n = n;
     return 0;
 }
 
@@ -471,10 +486,10 @@ bool gt_tls_has_pending(const struct gt_tls *tls)
     size_t n, n_input = gt_batch_n_input(&tls->batch);
     if (tls->state != TLS_OPEN)
         return false;
-    if (tls->n_plain)
+    if (tls->plain.n)
         return true;
     return n_input >= GT_RECORD_HEADER &&
-           (gt_record_size(tls->batch.in + tls->batch.in_at, &n) || n_input >= n);
+           (gt_record_size(gt_batch_input(&tls->batch), &n) || n_input >= n);
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */

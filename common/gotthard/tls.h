@@ -59,6 +59,15 @@ struct gt_span gt_tls_identity(const struct gt_tls *tls);
 
 /* Decrypts up to @n bytes (at least 1 with 0). */
 int gt_tls_read(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n) GT_MUST_CHECK;
+/*
+ * The same without a copy, for who reads much; not beside gt_tls_read. gt_tls_open gives what is in
+ * the next record that is here as a whole (E_AGAIN: none is), and all that it gave stays where it
+ * is until gt_tls_fill, which looks for more in the socket, or gt_tls_rest, which gives an empty
+ * input buffer back.
+ */
+int gt_tls_open(struct gt_tls *tls, struct gt_span *ret) GT_MUST_CHECK;
+int gt_tls_fill(struct gt_tls *tls) GT_MUST_CHECK;
+void gt_tls_rest(struct gt_tls *tls);
 /* Is there ciphertext or plaintext inside that gt_tls_read could give without the socket? */
 bool gt_tls_has_pending(const struct gt_tls *tls);
 /*

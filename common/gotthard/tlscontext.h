@@ -50,8 +50,8 @@ struct gt_tls {
     unsigned n_secrets;
     const char *suite;
     struct gt_record reading, writing;
-    size_t n_plain, n_after; /* opened in place and not yet taken; then sealed bytes to skip */
-    unsigned n_empty;        /* records in a row */
+    struct gt_span plain; /* opened, and not yet taken by gt_tls_read */
+    unsigned n_empty;     /* records in a row */
 
     uint64_t key_bytes, key_bytes_max; /* written with the present key, and at most */
     time_t key_since;

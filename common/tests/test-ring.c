@@ -105,6 +105,47 @@ static void test_emptied_ring_begins_again(void **state)
     gt_ring_deinit(&ring);
 }
 
+/* All that is in it, its own or lent, is what @all has at the same offsets. */
+static void assert_holds(const struct gt_ring *ring, const uint8_t *all)
+{
+    struct iovec runs[2 + GT_RING_LENT];
+    uint64_t at = ring->head;
+    int n = gt_ring_view(ring, ring->head, SIZE_MAX, runs);
+    n += gt_ring_view_lent(ring, runs + n);
+    for (int i = 0; i < n; at += runs[i].iov_len, i++)
+        assert_memory_equal(runs[i].iov_base, all + at, runs[i].iov_len);
+    assert_int_equal(at, ring->tail);
+}
+
+/* Of three pieces, given in four bites: what is not gone before is copied, and nothing else is. */
+static void test_what_is_lent_is_kept(void **state)
+{
+    static uint8_t all[3000], other[3000];
+    for (size_t i = 0; i < sizeof(all); i++)
+        all[i] = (uint8_t)(i * 7 + i / 251);
+    for (size_t dropped = 0; dropped <= 3000; dropped += 500) {
+        struct gt_lent lent = {0};
+        struct gt_ring ring;
+        gt_ring_init(&ring, GT_RING_MIN);
+        ring.lent = &lent;
+        memcpy(other, all, sizeof(all));
+        for (size_t i = 0; i < 3; i++)
+            assert_int_equal(gt_ring_write(&ring, other + 1000 * i, 1000), 0);
+        assert_null(ring.data);
+        gt_ring_drop(&ring, dropped / 2);
+        gt_ring_drop(&ring, dropped - dropped / 2);
+        assert_int_equal(gt_ring_n_lent(&ring), 3000 - dropped);
+        assert_holds(&ring, all);
+        assert_int_equal(gt_ring_keep(&ring), 0);
+        assert_int_equal(gt_ring_n_lent(&ring), 0);
+        assert_true(!ring.data == (dropped == 3000));
+        memset(other, 0, sizeof(other));
+        assert_holds(&ring, all);
+        assert_int_equal(ring.tail, 3000);
+        gt_ring_deinit(&ring);
+    }
+}
+
 static void test_random_lives(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -114,6 +155,7 @@ static void test_random_lives(void **state)
         static uint8_t all[1 << 20], out[1 << 14];
         size_t n = 0, taken = 0;
         struct gt_ring ring;
+        struct gt_lent lent = {0};
         gt_ring_init(&ring, (size_t)GT_RING_MIN << rand() % 3);
         while (n < sizeof(all) - (1 << 14)) {
             size_t wish = (size_t)rand() % 5000, k = GT_MIN(wish, gt_ring_free(&ring));
@@ -121,6 +163,16 @@ static void test_random_lives(void **state)
                 all[n + i] = (uint8_t)rand();
             assert_int_equal(gt_ring_write(&ring, all + n, k), 0);
             n += k;
+            assert_holds(&ring, all);
+            if (rand() % 4 == 0) {
+                assert_int_equal(gt_ring_keep(&ring), 0);
+                ring.lent = rand() % 2 ? &lent : NULL;
+            }
+            if (ring.lent) {
+                gt_ring_drop(&ring, taken < n ? (size_t)rand() % (n - taken) : 0);
+                taken = ring.head;
+                continue;
+            }
             size_t from = taken + (size_t)rand() % (n - taken + 1);
             k = gt_ring_copy(&ring, from, out, (size_t)rand() % sizeof(out));
             assert_memory_equal(out, all + from, k);
@@ -169,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_full_and_empty),
         cmocka_unit_test(test_wraps_into_two_runs),
         cmocka_unit_test(test_emptied_ring_begins_again),
+        cmocka_unit_test(test_what_is_lent_is_kept),
         cmocka_unit_test(test_random_lives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
