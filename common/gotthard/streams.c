@@ -261,6 +261,14 @@ static bool is_over_there(const struct streams_entry *entry, unsigned code)
            (code == GT_CODE_LIMIT && entry->state == ENTRY_OPENING);
 }
 
+/* What it means to a stream that has no carrier to bring its end. */
+static enum gt_rst rst_of_end(enum entry_state state, unsigned code)
+{
+    if (state != ENTRY_OPENING)
+        return GT_RST_RESYNC;
+    return code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST;
+}
+
 /* While a carrier is up, the stream's end comes through it, with the reason: the relay's word would
  * only overtake it. A parked stream would wait for ever. */
 void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t attempt,
@@ -276,12 +284,10 @@ void gt_streams_hear_end(struct gt_streams *streams, uint32_t number, uint32_t a
         gt_conduit_lose(entry->conduit, attempt);
     if (!is_over_there(entry, code))
         return;
-    if (gt_conduit_is_carried(entry->conduit))
-        entry->state = ENTRY_LEFT;
-    else if (entry->state == ENTRY_OPENING)
-        gt_conduit_break(entry->conduit, code == GT_CODE_LIMIT ? GT_RST_DENIED : GT_RST_LOST);
-    else
-        gt_conduit_break(entry->conduit, GT_RST_RESYNC);
+    enum gt_rst why = rst_of_end(entry->state, code);
+    entry->state = ENTRY_LEFT;
+    if (!gt_conduit_is_carried(entry->conduit))
+        gt_conduit_break(entry->conduit, why);
 }
 
 void gt_streams_check(struct gt_streams *streams, bool has_slept)
