@@ -16,6 +16,7 @@
 #include "gotthard/way.h"
 
 #define PROOF_S 5. /* for a carrier that is in doubt */
+#define FRESH_S 3. /* who was heard so lately is there */
 #define STEPS   5  /* of the grid of heartbeats, in the time until we ask */
 
 enum carrier_state {
@@ -122,7 +123,8 @@ static void carrier_lose_errno(struct gt_carrier *carrier, int err)
 static void carrier_part(struct gt_carrier *carrier)
 {
     carrier->is_goodbye = true;
-    gt_tls_close(carrier->tls);
+    if (carrier->state != CARRIER_CLOSING)
+        gt_tls_close(carrier->tls);
     carrier_lose(carrier, "the peer said goodbye");
 }
 
@@ -324,7 +326,8 @@ static void carrier_doubt(struct gt_carrier *carrier, bool has_slept)
 
 void gt_carrier_prove(struct gt_carrier *carrier)
 {
-    carrier_doubt(carrier, false);
+    if (gt_clock() - carrier->heard > FRESH_S)
+        carrier_doubt(carrier, false);
 }
 
 void gt_carrier_check(struct gt_carrier *carrier, bool has_slept)
@@ -366,8 +369,8 @@ static void carrier_shake_hands(struct gt_carrier *carrier)
     carrier->heard = gt_clock();
     carrier_enter(carrier, CARRIER_READY);
     carrier_arm_beat(carrier);
-    carrier_watch(carrier);
-    carrier->events->on_ready(carrier->userdata);
+    carrier->events->on_ready(carrier->userdata); /* and the handshake's last goes with its first */
+    gt_carrier_flush(carrier);
     if (carrier->state == CARRIER_READY && gt_tls_has_pending(carrier->tls))
         carrier_read_on(carrier); /* the peer's first bytes came with its last of the handshake */
 }

@@ -57,7 +57,8 @@ void gt_carrier_close(struct gt_carrier *carrier);
 /* The network has changed under it, or this machine has slept (@has_slept): a carrier whose way is
  * gone is lost; one that may be has 5 s to bring a sign of life (on_beat comes from inside). */
 void gt_carrier_check(struct gt_carrier *carrier, bool has_slept);
-/* What is about to be sent must not be lost on a way that is gone: as above, in doubt or not. */
+/* What is about to be sent must not be lost on a way that is gone: as above, in doubt or not, if it
+ * was not heard for a few seconds. */
 void gt_carrier_prove(struct gt_carrier *carrier);
 
 /* What is in the next record; it stays until gt_carrier_fill, or the end of on_readable. False:

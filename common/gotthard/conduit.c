@@ -93,6 +93,12 @@ static bool conduit_may_emit(struct gt_conduit *conduit)
     return gt_stream_wants_carrier(&conduit->stream) && gt_carrier_has_room(conduit->carrier);
 }
 
+/* Are these the last words? The carrier's goodbye, which follows in this turn, takes them along. */
+static bool conduit_is_parting(const struct gt_conduit *conduit)
+{
+    return gt_stream_is_over(&conduit->stream) && !gt_stream_wants_carrier(&conduit->stream);
+}
+
 /* What there is for the carrier, as far as it takes it: on_writable comes only when the last flush
  * has left something, and that may find room which was not there a moment before. */
 static void conduit_emit(struct gt_conduit *conduit)
@@ -106,7 +112,8 @@ static void conduit_emit(struct gt_conduit *conduit)
             gt_stream_compose(&conduit->stream, GT_CARRIER_RECORD, &record);
             gt_carrier_write(conduit->carrier, record.parts, record.n_parts);
         }
-        gt_carrier_flush(conduit->carrier);
+        if (!conduit_is_parting(conduit))
+            gt_carrier_flush(conduit->carrier);
     } while (conduit_may_emit(conduit));
 }
 

@@ -100,9 +100,14 @@ bool gt_line_has_pending(const struct gt_line *line)
     return line->tls && gt_tls_has_pending(line->tls);
 }
 
+bool gt_line_is_stuck(const struct gt_line *line)
+{
+    return line->tls && gt_tls_wants_write(line->tls);
+}
+
 bool gt_line_wants_write(const struct gt_line *line)
 {
-    return line->n_out > 0 || (line->tls && gt_tls_wants_write(line->tls));
+    return line->n_out > 0 || gt_line_is_stuck(line);
 }
 
 bool gt_line_wants_read(const struct gt_line *line)

@@ -43,5 +43,7 @@ int gt_line_receive(struct gt_line *line, gt_line_frame_fn on_frame, void *userd
 
 bool gt_line_has_pending(const struct gt_line *line);
 bool gt_line_wants_write(const struct gt_line *line);
+/* Some of that was tried already, and the socket was full: wait until it can be written to. */
+bool gt_line_is_stuck(const struct gt_line *line);
 /* A peer that does not read our answers is not read. */
 bool gt_line_wants_read(const struct gt_line *line);

@@ -72,7 +72,7 @@ struct gt_link {
 
 static int link_interest(const struct gt_link *link)
 {
-    int wants_write = gt_line_wants_write(&link->line) ? EV_WRITE : 0;
+    int wants_write = gt_line_is_stuck(&link->line) ? EV_WRITE : 0;
     switch (link->state) {
     case LINK_CALLING:
     case LINK_DOWN: return 0;
@@ -95,9 +95,11 @@ static void link_watch(struct gt_link *link)
         if (interest)
             ev_io_start(link->loop, &link->io);
     }
-    /* What is inside already wakes nobody. */
+    /* What is inside already wakes nobody; and what was queued in this turn goes out at its end. */
     if (interest & EV_READ && gt_line_has_pending(&link->line))
         ev_feed_event(link->loop, &link->io, EV_READ);
+    if (interest && gt_line_wants_write(&link->line) && !(interest & EV_WRITE))
+        ev_feed_event(link->loop, &link->io, EV_WRITE);
 }
 
 static void link_set_deadline(struct gt_link *link)

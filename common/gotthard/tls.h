@@ -52,7 +52,8 @@ int gt_tls_new_server(struct gt_tls_context *context, int fd, gt_tls_psk_fn psk,
 int gt_tls_set_previous(struct gt_tls *tls, gt_tls_psk_fn previous) GT_MUST_CHECK;
 struct gt_tls *gt_tls_free(struct gt_tls *tls);
 
-/* 0: done and asserted. E_AGAIN, E_CLOSED, E_BROKEN. */
+/* 0: done and asserted; a client's last words go out with its first bytes, or gt_tls_flush.
+ * E_AGAIN, E_CLOSED, E_BROKEN. */
 int gt_tls_handshake(struct gt_tls *tls) GT_MUST_CHECK;
 /* The identity the client proved (server, after the handshake). Borrows. */
 struct gt_span gt_tls_identity(const struct gt_tls *tls);

@@ -310,6 +310,7 @@ static int client_connect(struct client *client, const char *host, uint16_t port
         client_end(client, gt_tls_why(client->tls));
         return 1;
     }
+    client_flush(client);
     say("connected suite=%s", gt_tls_suite(client->tls));
     return 0;
 }
