@@ -213,6 +213,7 @@ def describe():
         "kernel": os.uname().release,
         "system": _first("/etc/os-release", r"^PRETTY_NAME=(.*)"),
         "openssl": subprocess.run(["openssl", "version"], capture_output=True, text=True).stdout.split("(")[0].strip(),
+        "congestion": _first("/proc/sys/net/ipv4/tcp_congestion_control", r"^(.*)"),
         "gotthard": version.stdout.strip() or (ROOT / "common" / "VERSION").read_text().strip(),
         "load_before": os.getloadavg()[0],
     }

@@ -162,7 +162,7 @@ def markdown(results, about, pictures):
     where = about["machine"]
     lines = ["# Gotthard and its peers, measured", "",
              f"{where['cpu']}, {where['cores']} cores, {where['memory_GiB']} GiB, {where['system']}, Linux {where['kernel']}, "
-             f"{where['openssl']}. Gotthard {where['gotthard']}. {about['when']}, {about['rounds']} rounds; load average before: "
+             f"{where['openssl']}, TCP {where['congestion']}. Gotthard {where['gotthard']}. {about['when']}, {about['rounds']} rounds; load average before: "
              f"{where['load_before']:.1f}. Everything on this one machine, so that only ratios count. Each figure: median ± half of "
              "the range. Repeat it with `tests/bench`.", "",
              _table(["peer", "version"], [[p.name, p.version if not p.why else f"not had: {p.why}"]
