@@ -11,14 +11,33 @@
 
 #include "tunnel-world.h"
 
+static bool is_served(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->n_asked == 1;
+}
+
+static int open_served_stream(struct fixture *f)
+{
+    int fd = open_stream(f);
+    assert_true(fake_run(f->loop, is_served, f, 5));
+    return fd;
+}
+
+/* So many streams, of which each has carried @n bytes each way. */
+static void flows_begin(struct flows *flows, struct fixture *f, size_t n_streams, uint64_t n)
+{
+    *flows = (struct flows){.f = f, .n_streams = n_streams, .n = n};
+    flows_open(flows);
+    flows_run(flows);
+}
+
 static void one_stream_carries_and_ends_well(void **state)
 {
     static struct fixture f;
     static struct flows flows;
     fixture_up(&f);
-    flows = (struct flows){.f = &f, .n_streams = 1, .n = 8 << 20};
-    flows_open(&flows);
-    flows_run(&flows);
+    flows_begin(&flows, &f, 1, 8 << 20);
     flows_finish(&flows);
     assert_int_equal(f.board.n_joins, 2);
     fixture_deinit(&f);
@@ -63,8 +82,7 @@ static void data_may_go_to_the_main_port(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.settings[0].is_single_port = true;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
     assert_int_equal(f.end[0].port, f.board.relay.port);
     assert_int_equal(f.end[1].port, f.board.port);
@@ -84,8 +102,7 @@ static void a_refusal_is_told_with_its_reason(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.refusal = GT_RST_DENIED;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     int fd = open_stream(&f);
     assert_true(fake_run(f.loop, has_one_ended, &f, 5));
     assert_int_equal(f.end[0].last_rst, GT_RST_DENIED);
@@ -99,8 +116,7 @@ static void a_full_device_says_so(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.settings[1].max_streams = 1;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     int first = open_stream(&f), second = open_stream(&f);
     assert_true(fake_run(f.loop, has_one_ended, &f, 5));
     assert_int_equal(f.end[0].last_rst, GT_RST_DENIED);
@@ -149,20 +165,13 @@ static void a_ticket_of_an_ended_stream_makes_nothing(void **state)
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
-static bool is_served(void *userdata)
-{
-    const struct fixture *f = userdata;
-    return f->n_asked == 1;
-}
-
 static void either_side_may_close(void **state)
 {
     static const char *const whys[] = {"closed by the operator", "closed by the device"};
     for (int closer = 0; closer < 2; closer++) {
         static struct fixture f;
         fixture_up(&f);
-        int fd = open_stream(&f);
-        assert_true(fake_run(f.loop, is_served, &f, 5));
+        int fd = open_served_stream(&f);
         ev_tstamp begun = ev_time();
         gt_tunnel_close(f.end[closer].tunnel);
         assert_int_equal(f.end[closer].n_down, 0);
@@ -186,8 +195,7 @@ static void closing_does_not_wait_for_a_stalled_carrier(void **state)
 {
     static struct fixture f;
     fixture_up(&f);
-    int fd = open_stream(&f);
-    assert_true(fake_run(f.loop, is_served, &f, 5));
+    int fd = open_served_stream(&f);
     f.board.is_frozen = true;
     for (size_t i = 0; i < DATA_MAX; i++)
         if (f.board.data[i].fd >= 0)
@@ -224,8 +232,7 @@ static void freed_in_every_state(void **state)
     for (int n_turns = 0; n_turns < 60; n_turns += 3) {
         static struct fixture f;
         fixture_init(&f);
-        fixture_start(&f, 0);
-        fixture_start(&f, 1);
+        fixture_start_both(&f);
         int fd = open_stream(&f);
         for (int i = 0; i < n_turns; i++)
             ev_run(f.loop, EVRUN_NOWAIT);
@@ -266,8 +273,7 @@ static void a_peer_that_is_lost_may_come_back(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.settings[0].resume_window_ms = 300;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
     struct fake_member *operator_ = fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR);
     fake_member_peer(operator_, false, GT_CODE_LOST);
@@ -286,8 +292,7 @@ static void a_new_process_ends_it_at_once(void **state)
 {
     static struct fixture f;
     fixture_up(&f);
-    int fd = open_stream(&f);
-    assert_true(fake_run(f.loop, is_served, &f, 5));
+    int fd = open_served_stream(&f);
     fake_member_peer(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR), true,
                      GT_CODE_NEW_PROCESS);
     assert_true(fake_run(f.loop, is_operator_down, &f, 5));
@@ -309,8 +314,7 @@ static void a_lost_link_is_dialled_again(void **state)
 {
     static struct fixture f;
     fixture_up(&f);
-    int fd = open_stream(&f);
-    assert_true(fake_run(f.loop, is_served, &f, 5));
+    int fd = open_served_stream(&f);
     fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
     ev_tstamp begun = ev_time();
     assert_true(fake_run(f.loop, is_link_back, &f, 5));
@@ -368,9 +372,7 @@ static void a_half_open_carrier_is_replaced(void **state)
         static struct fixture f;
         static struct flows flows;
         fixture_up(&f);
-        flows = (struct flows){.f = &f, .n_streams = 4, .n = 100000};
-        flows_open(&flows);
-        flows_run(&flows);
+        flows_begin(&flows, &f, 4, 100000);
         board_cut_data_of(&f.board, role);
         ev_tstamp begun = ev_time();
         flows.n *= 2;
@@ -390,9 +392,7 @@ static void an_end_is_told_again(void **state)
         static struct fixture f;
         static struct flows flows;
         fixture_up(&f);
-        flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000};
-        flows_open(&flows);
-        flows_run(&flows);
+        flows_begin(&flows, &f, 1, 1000);
         assert_int_equal(shutdown(flows.fds[0], SHUT_WR), 0);
         assert_int_equal(shutdown(f.target[1], SHUT_WR), 0);
         for (int i = 0; i < delay; i++)
@@ -418,9 +418,7 @@ static void a_reset_is_told_again(void **state)
         static struct fixture f;
         static struct flows flows;
         fixture_up(&f);
-        flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000};
-        flows_open(&flows);
-        flows_run(&flows);
+        flows_begin(&flows, &f, 1, 1000);
         int *closer = who ? &f.target[1] : &flows.fds[0];
         assert_int_equal(send(who ? flows.fds[0] : f.target[1], "x", 1, 0), 1);
         assert_true(fake_run(f.loop, is_unread, closer, 5));
@@ -439,9 +437,7 @@ static void a_forgotten_stream_fails_fast(void **state)
     static struct fixture f;
     static struct flows flows;
     fixture_up(&f);
-    flows = (struct flows){.f = &f, .n_streams = 1, .n = 1000};
-    flows_open(&flows);
-    flows_run(&flows);
+    flows_begin(&flows, &f, 1, 1000);
     f.board.is_ticketless = true; /* answers with a STREAM_END */
     f.board.end_code = GT_CODE_NO_SESSION;
     board_cut_data(&f.board);
@@ -466,11 +462,9 @@ static void after_the_window_both_ends_break(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.settings[0].resume_window_ms = f.settings[1].resume_window_ms = 700;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
-    int fd = open_stream(&f);
-    assert_true(fake_run(f.loop, is_served, &f, 5));
+    int fd = open_served_stream(&f);
     board_go_away(&f.board);
     ev_tstamp begun = ev_time();
     assert_true(fake_run(f.loop, are_both_down, &f, 5));
@@ -492,8 +486,7 @@ static void closing_while_parked_is_quick(void **state)
     for (int n_turns = 0; n_turns < 40; n_turns += 10) {
         static struct fixture f;
         fixture_up(&f);
-        int fd = open_stream(&f);
-        assert_true(fake_run(f.loop, is_served, &f, 5));
+        int fd = open_served_stream(&f);
         board_go_away(&f.board);
         assert_false(fake_run(f.loop, is_link_back, &f, .1 + n_turns * .02));
         ev_tstamp begun = ev_time();
@@ -519,8 +512,7 @@ static void a_goodbye_is_said_over_another_link(void **state)
     for (size_t i = 0; i < GT_ARRAY_SIZE(waits); i++) {
         static struct fixture f;
         fixture_up(&f);
-        int fd = open_stream(&f);
-        assert_true(fake_run(f.loop, is_served, &f, 5));
+        int fd = open_served_stream(&f);
         fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
         if (i % 2)
             board_cut_data(&f.board);
@@ -583,8 +575,7 @@ static void its_lifetime_passes(void **state)
     static struct fixture f;
     fixture_init(&f);
     f.settings[0].lifetime_s = 1;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     int fd = open_stream(&f);
     assert_true(fake_run(f.loop, is_operator_down, &f, 5));
     expect_end(&f.end[0], GT_DOWN_EXPIRED, GT_CODE_EXPIRED, "lifetime");

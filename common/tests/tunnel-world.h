@@ -362,6 +362,12 @@ static inline void fixture_start(struct fixture *f, int i)
         gt_tunnel_new(f->loop, &f->settings[i], &events, &f->end[i], &f->end[i].tunnel), 0);
 }
 
+static inline void fixture_start_both(struct fixture *f)
+{
+    fixture_start(f, 0);
+    fixture_start(f, 1);
+}
+
 static inline void fixture_deinit(struct fixture *f)
 {
     for (int i = 0; i < 2; i++)
@@ -383,8 +389,7 @@ static inline bool are_both_up(void *userdata)
 static inline void fixture_up(struct fixture *f)
 {
     fixture_init(f);
-    fixture_start(f, 0);
-    fixture_start(f, 1);
+    fixture_start_both(f);
     assert_true(fake_run(f->loop, are_both_up, f, 5));
     assert_int_equal(f->end[0].port, f->board.port);
     assert_true(gt_tunnel_is_up(f->end[0].tunnel) && gt_tunnel_is_up(f->end[1].tunnel));
