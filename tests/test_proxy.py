@@ -55,6 +55,21 @@ def assert_reset(who):
             pass
 
 
+def echo_and_note_ends(target):
+    """How each of its connections will have ended, in a list that grows."""
+    ends = []
+
+    def behaviour(sock):
+        try:
+            harness.echo(sock)
+            ends.append("in order")
+        except ConnectionResetError:
+            ends.append("reset")
+
+    target.behaviour = behaviour
+    return ends
+
+
 def test_bytes_pass_unchanged_and_half_closes_too(proxy, target):
     """A FIN comes after the last byte, and the other way goes on."""
     heard = {}
@@ -205,16 +220,7 @@ def test_back_pressure(proxy, target):
 
 
 def test_cut_is_a_fin_and_reset_a_reset(proxy, target):
-    ends = []
-
-    def behaviour(sock):
-        try:
-            harness.echo(sock)
-            ends.append("in order")
-        except ConnectionResetError:
-            ends.append("reset")
-
-    target.behaviour = behaviour
+    ends = echo_and_note_ends(target)
     one, two, three = (dial(proxy) for _ in range(3))
     for sock in (one, two, three):
         ask(sock)
@@ -232,16 +238,7 @@ def test_cut_is_a_fin_and_reset_a_reset(proxy, target):
 
 
 def test_a_reset_of_one_party_arrives_as_a_reset(proxy, target):
-    ended = []
-
-    def behaviour(sock):
-        try:
-            harness.echo(sock)
-            ended.append("in order")
-        except ConnectionResetError:
-            ended.append("reset")
-
-    target.behaviour = behaviour
+    ended = echo_and_note_ends(target)
     sock = dial(proxy)
     ask(sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
