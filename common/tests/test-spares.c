@@ -20,8 +20,7 @@ static void spares_up(struct fixture *f, unsigned n_spares)
 {
     fixture_init(f);
     f->settings[0].n_spares = n_spares;
-    fixture_start(f, 0);
-    fixture_start(f, 1);
+    fixture_start_both(f);
     assert_true(fake_run(f->loop, are_both_up, f, 5));
 }
 
@@ -137,9 +136,7 @@ static void a_burst_does_not_mix(void **state)
     static struct flows flows;
     spares_up(&f, 2);
     wait_for_spares(&f);
-    flows = (struct flows){.f = &f, .n_streams = 20, .n = 300000};
-    flows_open(&flows);
-    flows_run(&flows);
+    flows_begin(&flows, &f, 20, 300000);
     flows_finish(&flows);
     assert_true(fake_run(f.loop, are_eight_ready, &f, 10));
     assert_int_equal(f.n_asked, 20);
@@ -156,8 +153,7 @@ static void who_comes_often_finds_more(void **state)
     fixture_init(&f);
     f.settings[0].n_spares = 1;
     f.settings[0].spares_calm_s = 1;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     wait_for_spares(&f);
     for (size_t i = 0; i < GT_ARRAY_SIZE(fds); i++)
         fds[i] = open_stream(&f);
@@ -199,9 +195,7 @@ static void a_refusal_breaks_that_one_alone(void **state)
     static struct flows flows;
     spares_up(&f, 1);
     wait_for_spares(&f);
-    flows = (struct flows){.f = &f, .n_streams = 1, .n = 100000};
-    flows_open(&flows);
-    flows_run(&flows);
+    flows_begin(&flows, &f, 1, 100000);
     wait_for_spares(&f);
     f.refusal = GT_RST_DENIED;
     int fd = open_stream(&f);
@@ -241,8 +235,7 @@ static void who_refuses_one_is_left_alone(void **state)
     fixture_init(&f);
     f.settings[0].n_spares = 1;
     f.board.is_ticketless = true;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
     pass_on(&f, 1.5);
     assert_int_equal(f.board.n_opens, 1);
@@ -279,8 +272,7 @@ static void there_is_room_left(void **state)
     fixture_init(&f);
     f.settings[0].n_spares = 8;
     f.settings[0].max_streams = 7;
-    fixture_start(&f, 0);
-    fixture_start(&f, 1);
+    fixture_start_both(&f);
     assert_true(fake_run(f.loop, are_both_up, &f, 5));
     assert_true(fake_run(f.loop, are_three_ready, &f, 10));
     pass_on(&f, .1);

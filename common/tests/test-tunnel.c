@@ -24,14 +24,6 @@ static int open_served_stream(struct fixture *f)
     return fd;
 }
 
-/* So many streams, of which each has carried @n bytes each way. */
-static void flows_begin(struct flows *flows, struct fixture *f, size_t n_streams, uint64_t n)
-{
-    *flows = (struct flows){.f = f, .n_streams = n_streams, .n = n};
-    flows_open(flows);
-    flows_run(flows);
-}
-
 static void one_stream_carries_and_ends_well(void **state)
 {
     static struct fixture f;

@@ -512,6 +512,14 @@ static inline void flows_run(struct flows *flows)
     flows_go_on(flows);
 }
 
+/* So many streams, of which each has carried @n bytes each way. */
+static inline void flows_begin(struct flows *flows, struct fixture *f, size_t n_streams, uint64_t n)
+{
+    *flows = (struct flows){.f = f, .n_streams = n_streams, .n = n};
+    flows_open(flows);
+    flows_run(flows);
+}
+
 static inline bool are_all_ended(void *userdata)
 {
     const struct flows *flows = userdata;
