@@ -35,6 +35,12 @@ def networks(system, side):
     return list(system.proxies.values()) if side == "both" else [system.proxies[side]]
 
 
+def order(system, side, *orders):
+    for proxy in networks(system, side):
+        for words in orders:
+            proxy.order(words)
+
+
 # --- the relay ---
 
 
@@ -122,30 +128,25 @@ def refuse(system, dice, side):
 @fault("half-open", weight=1, bound=55, is_sided=True)
 def half_open(system, dice, side):
     """Those there are die without a word, for good; who comes anew gets through."""
-    for proxy in networks(system, side):
-        proxy.order("black on on=live")
+    order(system, side, "black on on=live")
     return "all, for good"
 
 
 @fault("stall", is_sided=True)
 def stall(system, dice, side):
     seconds, way = dice.uniform(0.5, 5), dice.choice(("up", "down"))
-    for proxy in networks(system, side):
-        proxy.order(f"stop on way={way}")
+    order(system, side, f"stop on way={way}")
     last(seconds)
-    for proxy in networks(system, side):
-        proxy.order("stop off")
+    order(system, side, "stop off")
     return f"{way} for {seconds:.1f} s"
 
 
 @fault("dribble", is_sided=True)
 def dribble(system, dice, side):
     chunk = dice.choice((1, 1, 3, 100))
-    for proxy in networks(system, side):
-        proxy.order(f"chunk {chunk}")
+    order(system, side, f"chunk {chunk}")
     last(1)
-    for proxy in networks(system, side):
-        proxy.order("chunk 0")
+    order(system, side, "chunk 0")
     return f"of {chunk} bytes"
 
 
@@ -153,13 +154,9 @@ def dribble(system, dice, side):
 def slow(system, dice, side):
     """A worse line for a while; what it still has in flight then comes at once."""
     delay, jitter, rate = dice.choice((5, 50, 300)), dice.choice((0, 10, 50)), dice.choice((0, 2, 20))
-    for proxy in networks(system, side):
-        for order in (f"delay {delay}", f"jitter {jitter}", f"rate {rate * 1000000}"):
-            proxy.order(order)
+    order(system, side, f"delay {delay}", f"jitter {jitter}", f"rate {rate * 1000000}")
     last(dice.uniform(1, 5))
-    for proxy in networks(system, side):
-        for order in ("delay 0", "jitter 0", "rate 0"):
-            proxy.order(order)
+    order(system, side, "delay 0", "jitter 0", "rate 0")
     return f"{delay}+{jitter} ms, {rate or 'no limit of'} Mbit/s"
 
 
@@ -174,8 +171,7 @@ def flip(system, dice, side):
             way, at, mask = dice.choice(("up", "down")), dice.randrange(4097), 1 << dice.randrange(8)
             n += int(proxy.order(f"flip +{at}^{mask} way={way} on={number}"))
     last(0.5)
-    for proxy in networks(system, side):
-        proxy.order("flip off")
+    order(system, side, "flip off")
     return f"in {n} connections"
 
 
