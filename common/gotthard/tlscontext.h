@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What tls.c and tlscontext.c know together and nobody else does: the insides of a connection and
- * of the context it comes from.
+ * What tls.c, tlshandshake.c and tlscontext.c know together and nobody else does: the insides of a
+ * connection and of the context it comes from.
  */
 #pragma once
 
@@ -66,4 +66,14 @@ static inline time_t tls_now_s(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return now.tv_sec;
+}
+
+/* The first reason stays. */
+static inline int tls_break(struct gt_tls *tls, const char *why)
+{
+    if (tls->state != TLS_BROKEN) {
+        tls->state = TLS_BROKEN;
+        tls->why = why;
+    }
+    return GT_TLS_E_BROKEN;
 }
