@@ -12,8 +12,8 @@
 
 #include "gotthard/backoff.h"
 #include "gotthard/clock.h"
-#include "gotthard/local.h"
 #include "gotthard/log.h"
+#include "gotthard/pump.h"
 
 enum conduit_state {
     CONDUIT_WAITING,  /* for a ticket: the first, or another */
@@ -84,81 +84,6 @@ static void conduit_enter(struct gt_conduit *conduit, enum conduit_state state)
 static void conduit_wake(struct gt_conduit *conduit)
 {
     ev_timer_start(conduit->settings.loop, &conduit->again);
-}
-
-/* --- the carrier ------------------------------------------------------------------------------ */
-
-static bool conduit_may_emit(struct gt_conduit *conduit)
-{
-    return gt_stream_wants_carrier(&conduit->stream) && gt_carrier_has_room(conduit->carrier);
-}
-
-/* Are these the last words? The carrier's goodbye, which follows in this turn, takes them along. */
-static bool conduit_is_parting(const struct gt_conduit *conduit)
-{
-    return gt_stream_is_over(&conduit->stream) && !gt_stream_wants_carrier(&conduit->stream);
-}
-
-/* What there is for the carrier, as far as it takes it: on_writable comes only when the last flush
- * has left something, and that may find room which was not there a moment before. */
-static void conduit_emit(struct gt_conduit *conduit)
-{
-    struct gt_stream_record record;
-    if (!conduit->carrier)
-        return;
-    conduit->stream.now = gt_clock();
-    do {
-        while (conduit_may_emit(conduit)) {
-            gt_stream_compose(&conduit->stream, GT_CARRIER_RECORD, &record);
-            gt_carrier_write(conduit->carrier, record.parts, record.n_parts);
-        }
-        if (!conduit_is_parting(conduit))
-            gt_carrier_flush(conduit->carrier);
-    } while (conduit_may_emit(conduit));
-}
-
-/* To the local socket from where it lies; what that does not take is kept. */
-static void conduit_deliver(struct gt_conduit *conduit)
-{
-    if (!gt_local_is_full(&conduit->local))
-        gt_local_write(&conduit->local);
-    if (gt_ring_keep(&conduit->stream.rx) < 0)
-        gt_stream_reset(&conduit->stream, GT_RST_INTERNAL);
-}
-
-/* Everything the carrier has, a budget at most. Between two calls on its socket there is one on the
- * local one, so that nothing need be copied. */
-static void conduit_absorb(struct gt_conduit *conduit)
-{
-    struct gt_stream *s = &conduit->stream;
-    struct gt_lent lent = {0};
-    struct gt_span record;
-    s->now = gt_clock();
-    s->rx.lent = &lent;
-    for (size_t total = 0; total < GT_CONDUIT_BUDGET;) {
-        if (lent.n_spans == GT_RING_LENT)
-            conduit_deliver(conduit);
-        if (gt_carrier_next(conduit->carrier, &record)) {
-            total += record.n;
-            if (gt_stream_consume(s, record.data, record.n) < 0)
-                break; /* out of memory: the stream is broken, and the turn sees it */
-            continue;
-        }
-        conduit_deliver(conduit);
-        if (!gt_carrier_fill(conduit->carrier))
-            break;
-    }
-    conduit_deliver(conduit);
-    s->rx.lent = NULL;
-}
-
-/* What the local socket has, a budget at most; it goes out batch by batch. */
-static void conduit_collect(struct gt_conduit *conduit)
-{
-    struct gt_stream *s = &conduit->stream;
-    uint64_t end = s->tx.tail + GT_CONDUIT_BUDGET;
-    while (s->tx.tail < end && gt_stream_wants_local(s) && gt_local_read(&conduit->local))
-        conduit_emit(conduit);
 }
 
 /* --- from one carrier to the next ------------------------------------------------------------- */
@@ -275,7 +200,7 @@ static void conduit_turn(struct gt_conduit *conduit)
 {
     if (!gt_local_is_full(&conduit->local))
         gt_local_write(&conduit->local);
-    conduit_emit(conduit);
+    gt_pump_emit(&conduit->stream, conduit->carrier);
     conduit_react(conduit);
     gt_local_watch(&conduit->local);
 }
@@ -288,7 +213,7 @@ static void conduit_on_local(void *userdata, int revents)
     if (revents & EV_WRITE)
         gt_local_write(&conduit->local);
     if (revents & EV_READ)
-        conduit_collect(conduit);
+        gt_pump_collect(&conduit->stream, &conduit->local, conduit->carrier);
     conduit_turn(conduit);
 }
 
@@ -303,7 +228,7 @@ static void conduit_on_ready(void *userdata)
 static void conduit_on_readable(void *userdata)
 {
     struct gt_conduit *conduit = userdata;
-    conduit_absorb(conduit);
+    gt_pump_absorb(&conduit->stream, conduit->carrier, &conduit->local);
     conduit_turn(conduit);
 }
 
@@ -443,7 +368,7 @@ void gt_conduit_bind(struct gt_conduit *conduit, int fd, const char *service)
     } else {
         conduit_begin_to_wait(conduit);
     }
-    conduit_emit(conduit);
+    gt_pump_emit(&conduit->stream, conduit->carrier);
     conduit_wake(conduit);
 }
 

@@ -14,9 +14,7 @@
  * bound it is a stream like any other, whether the peer heard of that before a cut or hears it
  * after.
  *
- * The way of the bytes: recv() from the local socket into the stream's tx ring; frames from there,
- * 16 KiB at a time, into TLS's output buffer; one send() for many records. The other way likewise.
- * Each wake-up moves at most GT_CONDUIT_BUDGET bytes, so that many conduits share one loop fairly.
+ * The way of the bytes is pump.h's.
  */
 #pragma once
 
@@ -24,8 +22,6 @@
 
 #include "gotthard/carrier.h"
 #include "gotthard/stream.h"
-
-#define GT_CONDUIT_BUDGET (1024 * 1024)
 
 struct gt_conduit;
 
