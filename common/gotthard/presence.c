@@ -188,8 +188,9 @@ static void presence_on_session(void *userdata, const struct gt_addr *addr, uint
                                 bool is_peer_up)
 {
     struct gt_presence *presence = userdata;
-    if (presence->state == GT_PRESENCE_LEAVING && presence->is_goodbye_due) {
-        presence->is_goodbye_due = false;
+    bool is_goodbye_due = presence->is_goodbye_due;
+    presence->is_goodbye_due = false; /* who leaves from now on has a link to say it over */
+    if (presence->state == GT_PRESENCE_LEAVING && is_goodbye_due) {
         gt_link_bye(presence->link, GT_CODE_BYE);
         return;
     }

@@ -522,6 +522,34 @@ static void a_goodbye_is_said_over_another_link(void **state)
     }
 }
 
+static bool is_next_link_accepted(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->board.relay.n_accepted == 3;
+}
+
+/* The link is back while the streams still say their last words: the goodbye goes over it. */
+static void a_goodbye_is_said_over_a_link_that_comes_meanwhile(void **state)
+{
+    static struct fixture f;
+    fixture_up(&f);
+    int fd = open_served_stream(&f);
+    fake_member_close(fake_relay_member(&f.board.relay, GT_ROLE_OPERATOR));
+    assert_true(fake_run(f.loop, is_link_lost, &f, 5));
+    f.board.is_frozen = true; /* which makes the last words take their time */
+    for (size_t i = 0; i < DATA_MAX; i++)
+        if (f.board.data[i].fd >= 0)
+            data_watch(&f.board.data[i]);
+    assert_true(fake_run(f.loop, is_next_link_accepted, &f, 5));
+    gt_tunnel_close(f.end[0].tunnel);
+    assert_true(fake_run(f.loop, are_both_down, &f, 8));
+    expect_end(&f.end[0], GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
+    expect_end(&f.end[1], GT_DOWN_CLOSED, GT_CODE_BYE, "closed by the operator");
+    assert_int_equal(f.board.generation[0], 2);
+    close(fd);
+    fixture_deinit(&f);
+}
+
 static void a_goodbye_that_was_missed_is_told_by_the_relay(void **state)
 {
     static const struct {
@@ -625,6 +653,7 @@ int main(void)
         cmocka_unit_test(after_the_window_both_ends_break),
         cmocka_unit_test(closing_while_parked_is_quick),
         cmocka_unit_test(a_goodbye_is_said_over_another_link),
+        cmocka_unit_test(a_goodbye_is_said_over_a_link_that_comes_meanwhile),
         cmocka_unit_test(a_goodbye_that_was_missed_is_told_by_the_relay),
         cmocka_unit_test(a_relay_that_stops_is_waited_for),
         cmocka_unit_test(its_lifetime_passes),
