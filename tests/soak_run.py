@@ -12,6 +12,7 @@ from soak_system import Loaded
 
 MOVED = 64 << 10
 SETTLE = 5 if not IS_SANITIZED else 20
+BACK = 40  # seconds: a stream gives its memory back at its next quiet heartbeat
 SLOWER = 4 if IS_SANITIZED else 1
 CONNECT_BOUND = 65  # seconds: a device's greatest pause before it dials the broker again, and the dialling
 
@@ -93,7 +94,7 @@ class Soak:
     # after
 
     def compare(self):
-        """Descriptors and memory are those of before within seconds."""
+        """Descriptors and memory are those of before."""
         left = []
 
         def is_back():
@@ -109,7 +110,7 @@ class Soak:
             return not left
 
         try:
-            wait_until(is_back, "baseline", limit=SETTLE, step=0.2)
+            wait_until(is_back, "baseline", limit=BACK, step=0.2)
         except AssertionError:
             for line in left:
                 self.complain(f"not given back: {line}")

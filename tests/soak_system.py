@@ -114,9 +114,11 @@ class System:
         return [pid for pid in self.adopted if is_alive(pid)] + own
 
     def connect(self, name, **more):
+        """With as many spares as there ever are: their number is the same before and after."""
         return self.world.connect(
             DEVICE, *[f"0:{service}" for service in self.ports], name=name,
-            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(), **more)
+            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(),
+            GOTTHARD_SPARES=8, **more)
 
     def try_connect(self):
         """A third tunnel, used once: whether it could be had."""

@@ -5,6 +5,7 @@
  */
 #include "gotthard/batch.h"
 
+#include <malloc.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -15,6 +16,13 @@ static _Thread_local struct {
     size_t n_kept;
     size_t n_held;
 } pool;
+
+/* What is given back shall be gone at once. By itself glibc would take the second buffer from its
+ * heap, which shrinks only by chance. */
+__attribute__((constructor)) static void pool_begin(void)
+{
+    mallopt(M_MMAP_THRESHOLD, GT_BATCH / 2);
+}
 
 static uint8_t *pool_take(void)
 {

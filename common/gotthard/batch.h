@@ -81,5 +81,6 @@ static inline bool gt_batch_has_output(const struct gt_batch *batch)
 
 /* Buffers that connections of this thread hold now. */
 size_t gt_batch_n_held(void);
-/* Frees the few buffers the pool keeps for the next connection: for a thread that ends. */
+/* Frees the few buffers the pool keeps for the next connection: for a thread that ends, or has
+ * little to do. */
 void gt_batch_trim(void);

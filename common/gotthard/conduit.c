@@ -249,6 +249,7 @@ static void conduit_on_beat(void *userdata, bool is_quiet)
         return;
     gt_stream_ping(&conduit->stream, 0);
     conduit_turn(conduit);
+    gt_batch_trim();
 }
 
 /* After a goodbye nothing is left to be said, and a stream that is not over never will be. */
