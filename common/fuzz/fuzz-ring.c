@@ -31,13 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             break;
         case 1: gt_ring_drop(&ring, GT_MIN(k, gt_ring_used(&ring))); break;
         case 2:
-            assert(gt_ring_keep(&ring) == 0);
+            gt_ring_keep(&ring);
             k = GT_MIN(k, gt_ring_used(&ring));
             assert(gt_ring_copy(&ring, ring.tail - k, out, sizeof(out)) == GT_MIN(k, sizeof(out)));
             assert(memcmp(out, all + ring.tail - k, GT_MIN(k, sizeof(out))) == 0);
             break;
         default:
-            assert(gt_ring_keep(&ring) == 0);
+            gt_ring_keep(&ring);
             ring.lent = what & 4 ? &lent : NULL;
             gt_ring_release(&ring);
         }

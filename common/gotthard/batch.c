@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define KEPT_MAX 2 /* one connection's */
+#define KEPT_MAX 4
 
 static _Thread_local struct {
     uint8_t *kept[KEPT_MAX];
@@ -57,7 +57,7 @@ void gt_batch_trim(void)
 
 void gt_batch_init(struct gt_batch *batch, int fd)
 {
-    *batch = (struct gt_batch){.fd = fd};
+    *batch = (struct gt_batch){.fd = fd, .out_max = GT_BATCH_FIRST};
 }
 
 void gt_batch_deinit(struct gt_batch *batch)
@@ -142,7 +142,7 @@ size_t gt_batch_room(struct gt_batch *batch)
         batch->out_end -= batch->out_at;
         batch->out_at = 0;
     }
-    return GT_BATCH - batch->out_end;
+    return batch->out_max - GT_MIN(batch->out_end, batch->out_max);
 }
 
 int gt_batch_reserve(struct gt_batch *batch, size_t n, uint8_t **ret)
@@ -166,17 +166,27 @@ int gt_batch_put(struct gt_batch *batch, const void *data, size_t n)
     return 0;
 }
 
+/* Was it as much as was gathered, or nearly, and taken by one call? Then the way is fast. */
+static void adapt(struct gt_batch *batch, size_t n_sent)
+{
+    if (n_sent > batch->out_max / 4 * 3)
+        batch->out_max = GT_MIN(2 * batch->out_max, (size_t)GT_BATCH);
+}
+
 int gt_batch_flush(struct gt_batch *batch)
 {
     while (gt_batch_has_output(batch) && !batch->send_error) {
         ssize_t n = send(batch->fd, batch->out + batch->out_at, batch->out_end - batch->out_at,
                          MSG_NOSIGNAL);
-        if (n >= 0)
+        if (n >= 0) {
             batch->out_at += (size_t)n;
-        else if (errno == EAGAIN)
+            adapt(batch, (size_t)n);
+        } else if (errno == EAGAIN) {
+            batch->out_max = GT_BATCH_FIRST;
             return GT_BATCH_E_AGAIN;
-        else if (errno != EINTR)
+        } else if (errno != EINTR) {
             batch->send_error = errno;
+        }
     }
     batch->out_at = batch->out_end = 0;
     pool_give(&batch->out);

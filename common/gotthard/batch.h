@@ -9,12 +9,15 @@
 
 #include "gotthard/base.h"
 
-#define GT_BATCH (512 * 1024) /* 128 KiB costs a tenth more, 1 MiB falls out of the cache */
+#define GT_BATCH       (256 * 1024) /* 128 KiB costs a tenth more */
+#define GT_BATCH_FIRST (64 * 1024)  /* put out at first, until the socket shows that it takes more \
+                                     */
 
 struct gt_batch {
     int fd;            /* borrows */
     uint8_t *in, *out; /* from the pool, or NULL */
     size_t in_at, in_end, out_at, out_end;
+    size_t out_max; /* what is gathered for one send(): what a slow way has not taken waits here */
     bool is_dry;    /* the last recv() took all there was: the next one would say EAGAIN */
     bool is_eof;    /* the peer sends no more */
     int recv_error; /* errno; 0: none */

@@ -11,7 +11,7 @@
 #include "gotthard/stream.h"
 
 /* One read makes one batch of full records. */
-#define GT_LOCAL_CHUNK ((size_t)31 * GT_DATA_MAX)
+#define GT_LOCAL_CHUNK ((size_t)15 * GT_DATA_MAX)
 
 enum gt_local_state {
     GT_LOCAL_NONE,  /* a spare, or a device that was not asked yet */

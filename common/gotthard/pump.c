@@ -40,8 +40,7 @@ static void deliver(struct gt_stream *stream, struct gt_local *local)
 {
     if (!gt_local_is_full(local))
         gt_local_write(local);
-    if (gt_ring_keep(&stream->rx) < 0)
-        gt_stream_reset(stream, GT_RST_INTERNAL);
+    gt_ring_keep(&stream->rx);
 }
 
 /* Between two calls on the carrier's socket there is one on the local one. */

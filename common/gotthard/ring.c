@@ -138,40 +138,42 @@ void gt_ring_drop(struct gt_ring *ring, size_t n)
     ring->head += n;
 }
 
-static int ring_write_own(struct gt_ring *ring, const uint8_t *data, size_t n)
+/* There is memory. */
+static void ring_append(struct gt_ring *ring, struct gt_span bytes)
 {
     struct iovec room[2];
-    int n_room;
-    int r = gt_ring_room(ring, n, room, &n_room);
-    if (r < 0)
-        return r;
-    for (int i = 0; i < n_room; data += room[i].iov_len, i++)
-        memcpy(room[i].iov_base, data, room[i].iov_len);
-    gt_ring_fill(ring, n);
-    return 0;
+    const uint8_t *from = bytes.data;
+    if (gt_ring_used(ring) == 0)
+        ring->base = ring->tail;
+    int n_room = ring_runs(ring, ring->tail, bytes.n, room);
+    for (int i = 0; i < n_room; from += room[i].iov_len, i++)
+        memcpy(room[i].iov_base, from, room[i].iov_len);
+    gt_ring_fill(ring, bytes.n);
 }
 
-int gt_ring_keep(struct gt_ring *ring)
+void gt_ring_keep(struct gt_ring *ring)
 {
-    int r = 0;
     if (gt_ring_n_lent(ring) == 0)
-        return 0;
+        return;
     struct gt_lent lent = *ring->lent;
     ring->tail = ring_end(ring);
     ring->lent->n_spans = ring->lent->n_bytes = 0;
-    for (size_t i = 0; r == 0 && i < lent.n_spans; i++)
-        r = ring_write_own(ring, lent.spans[i].data, lent.spans[i].n);
-    return r;
+    for (size_t i = 0; i < lent.n_spans; i++)
+        ring_append(ring, lent.spans[i]);
 }
 
 int gt_ring_write(struct gt_ring *ring, const void *data, size_t n)
 {
     struct gt_lent *lent = ring->lent;
-    if (!lent || n == 0)
-        return ring_write_own(ring, data, n);
-    int r = lent->n_spans == GT_RING_LENT ? gt_ring_keep(ring) : 0;
+    int r = ring_allocate(ring);
     if (r < 0)
         return r;
+    if (!lent || n == 0) {
+        ring_append(ring, gt_span(data, n));
+        return 0;
+    }
+    if (lent->n_spans == GT_RING_LENT)
+        gt_ring_keep(ring);
     lent->spans[lent->n_spans++] = gt_span(data, n);
     lent->n_bytes += n;
     gt_ring_fill(ring, n);

@@ -14,7 +14,8 @@
  * gt_ring_resize makes it more.
  *
  * What comes and can go on at once need not be copied in between: with ->lent set, what is written
- * is counted and lies where it is until gt_ring_keep.
+ * is counted and lies where it is until gt_ring_keep. There is memory for it all the same: who was
+ * let in is never broken later for the want of it.
  */
 #pragma once
 
@@ -72,8 +73,8 @@ void gt_ring_drop(struct gt_ring *ring, size_t n); /* forget the oldest @n */
 int gt_ring_write(struct gt_ring *ring, const void *data, size_t n) GT_MUST_CHECK;
 /* What is lent behind what gt_ring_view gives: as many more runs. */
 int gt_ring_view_lent(const struct gt_ring *ring, struct iovec ret[GT_RING_LENT]);
-/* Copies what is lent: its memory may go. -ENOMEM: it is forgotten. */
-int gt_ring_keep(struct gt_ring *ring) GT_MUST_CHECK;
+/* Copies what is lent: its memory may go. */
+void gt_ring_keep(struct gt_ring *ring);
 static inline size_t gt_ring_n_lent(const struct gt_ring *ring)
 {
     return ring->lent ? ring->lent->n_bytes : 0;

@@ -80,12 +80,46 @@ static void the_end_is_told_after_the_last_byte(void **state)
 
 static void it_takes_all_or_nothing(void **state)
 {
-    assert_int_equal(gt_batch_room(&batch), GT_BATCH);
-    assert_int_equal(gt_batch_put(&batch, data, GT_BATCH + 1), GT_BATCH_E_AGAIN);
-    assert_int_equal(gt_batch_put(&batch, data, GT_BATCH - 1), 0);
+    assert_int_equal(gt_batch_room(&batch), GT_BATCH_FIRST);
+    assert_int_equal(gt_batch_put(&batch, data, GT_BATCH_FIRST + 1), GT_BATCH_E_AGAIN);
+    assert_int_equal(gt_batch_put(&batch, data, GT_BATCH_FIRST - 1), 0);
     assert_int_equal(gt_batch_put(&batch, data, 2), GT_BATCH_E_AGAIN);
     assert_int_equal(gt_batch_put(&batch, data, 1), 0);
     assert_int_equal(gt_batch_room(&batch), 0);
+}
+
+static void take_all(size_t n)
+{
+    for (ssize_t got; n > 0; n -= (size_t)got) {
+        got = recv(fds[1], copy, sizeof copy, 0);
+        assert_true(got > 0);
+    }
+}
+
+/* As much as the socket takes, and little for one that does not. */
+static void a_fast_way_gets_more_at_once(void **state)
+{
+    static const size_t rooms[] = {GT_BATCH_FIRST, 2 * GT_BATCH_FIRST, GT_BATCH, GT_BATCH};
+    setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &(int){4 * GT_BATCH}, sizeof(int));
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rooms); i++) {
+        assert_int_equal(gt_batch_room(&batch), rooms[i]);
+        assert_int_equal(gt_batch_put(&batch, data, rooms[i]), 0);
+        assert_int_equal(gt_batch_flush(&batch), 0);
+        take_all(rooms[i]);
+    }
+    assert_int_equal(gt_batch_put(&batch, data, 100), 0); /* says nothing of the way */
+    assert_int_equal(gt_batch_flush(&batch), 0);
+    take_all(100);
+    assert_int_equal(gt_batch_room(&batch), GT_BATCH);
+
+    size_t n = 0;
+    for (int r = 0; r == 0; r = gt_batch_flush(&batch), n += GT_BATCH)
+        assert_int_equal(gt_batch_put(&batch, data, GT_BATCH), 0);
+    take_all(n - (batch.out_end - batch.out_at));
+    size_t left = batch.out_end - batch.out_at;
+    assert_int_equal(gt_batch_flush(&batch), 0);
+    take_all(left);
+    assert_in_range(gt_batch_room(&batch), GT_BATCH_FIRST, 2 * GT_BATCH_FIRST);
 }
 
 static void what_a_full_socket_leaves_goes_out_later(void **state)
@@ -154,6 +188,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_recv_serves_many_takes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_end_is_told_after_the_last_byte, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_takes_all_or_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_fast_way_gets_more_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_full_socket_leaves_goes_out_later, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(bytes_keep_their_order, set_up, tear_down),

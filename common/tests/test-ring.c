@@ -131,14 +131,12 @@ static void test_what_is_lent_is_kept(void **state)
         memcpy(other, all, sizeof(all));
         for (size_t i = 0; i < 3; i++)
             assert_int_equal(gt_ring_write(&ring, other + 1000 * i, 1000), 0);
-        assert_null(ring.data);
         gt_ring_drop(&ring, dropped / 2);
         gt_ring_drop(&ring, dropped - dropped / 2);
         assert_int_equal(gt_ring_n_lent(&ring), 3000 - dropped);
         assert_holds(&ring, all);
-        assert_int_equal(gt_ring_keep(&ring), 0);
+        gt_ring_keep(&ring);
         assert_int_equal(gt_ring_n_lent(&ring), 0);
-        assert_true(!ring.data == (dropped == 3000));
         memset(other, 0, sizeof(other));
         assert_holds(&ring, all);
         assert_int_equal(ring.tail, 3000);
@@ -165,7 +163,7 @@ static void test_random_lives(void **state)
             n += k;
             assert_holds(&ring, all);
             if (rand() % 4 == 0) {
-                assert_int_equal(gt_ring_keep(&ring), 0);
+                gt_ring_keep(&ring);
                 ring.lent = rand() % 2 ? &lent : NULL;
             }
             if (ring.lent) {
