@@ -9,9 +9,9 @@
 
 #include "gotthard/base.h"
 
-#define GT_BATCH       (256 * 1024) /* 128 KiB costs a tenth more */
-#define GT_BATCH_FIRST (64 * 1024)  /* put out at first, until the socket shows that it takes more \
-                                     */
+#define GT_BATCH (256 * 1024) /* 128 KiB costs a tenth more */
+/* What is put out at first, until the socket shows that it takes more. */
+#define GT_BATCH_FIRST (64 * 1024)
 
 struct gt_batch {
     int fd;            /* borrows */
