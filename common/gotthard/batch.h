@@ -64,6 +64,11 @@ static inline bool gt_batch_has_input(const struct gt_batch *batch)
     return gt_batch_n_input(batch) > 0;
 }
 
+/* Did the socket take what it was given, lately and at once? */
+static inline bool gt_batch_is_fast(const struct gt_batch *batch)
+{
+    return batch->out_max > GT_BATCH_FIRST;
+}
 /* How much gt_batch_put would take now. */
 size_t gt_batch_room(struct gt_batch *batch);
 /* All of it, or E_AGAIN (no room) and nothing. -ENOMEM. */

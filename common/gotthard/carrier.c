@@ -172,6 +172,11 @@ void gt_carrier_flush(struct gt_carrier *carrier)
     carrier_watch(carrier);
 }
 
+size_t gt_carrier_record(const struct gt_carrier *carrier)
+{
+    return gt_tls_record_size(carrier->tls);
+}
+
 /*
  * A full socket is waited for only with an empty output buffer behind us: then a batch of whole
  * records surely fits, and no record that was made is ever refused.

@@ -66,6 +66,8 @@ void gt_carrier_prove(struct gt_carrier *carrier);
 bool gt_carrier_next(struct gt_carrier *carrier, struct gt_span *ret);
 /* Looks for more, or for the end. False: no more now. */
 bool gt_carrier_fill(struct gt_carrier *carrier);
+/* How much should be in one: GT_CARRIER_RECORD, or less while that would come late. */
+size_t gt_carrier_record(const struct gt_carrier *carrier);
 /* Would gt_carrier_write take a whole record? If not, on_writable comes (or on_gone). */
 bool gt_carrier_has_room(struct gt_carrier *carrier);
 /* One record of at most GT_CARRIER_RECORD bytes in pieces, which goes out by gt_carrier_flush. */

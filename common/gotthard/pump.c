@@ -27,7 +27,7 @@ void gt_pump_emit(struct gt_stream *stream, struct gt_carrier *carrier)
     stream->now = gt_clock();
     do {
         while (may_emit(stream, carrier)) {
-            gt_stream_compose(stream, GT_CARRIER_RECORD, &record);
+            gt_stream_compose(stream, gt_carrier_record(carrier), &record);
             gt_carrier_write(carrier, record.parts, record.n_parts);
         }
         if (!is_parting(stream))

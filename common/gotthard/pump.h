@@ -6,9 +6,10 @@
  *    local socket <--absorb--- stream <---------- carrier
  *
  * One recv() from the local socket into the tx ring; frames from where they lie there, 16 KiB at a
- * time, into TLS's output buffer; one send() for many records. The other way one recv() into TLS's
- * input buffer, and one sendmsg() from there, after what it holds was opened in place. No byte is
- * copied but by the kernel, as long as the local socket takes what comes.
+ * time (a packet at a time at first), into TLS's output buffer; one send() for many records. The
+ * other way one recv() into TLS's input buffer, and one sendmsg() from there, after what it holds
+ * was opened in place. No byte is copied but by the kernel, as long as the local socket takes what
+ * comes.
  *
  * One call moves GT_PUMP_BUDGET bytes at most, so that many streams share one loop fairly. None of
  * them says what became of it: that is how the stream is afterwards.

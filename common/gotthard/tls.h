@@ -18,7 +18,8 @@
 #include "gotthard/batch.h"
 #include "gotthard/crypto.h"
 
-#define GT_TLS_BATCH GT_BATCH
+#define GT_TLS_BATCH   GT_BATCH
+#define GT_TLS_SEGMENT 1350 /* bytes: with what TLS, TCP and IP add they fit into one packet */
 
 struct gt_tls_context; /* shared by the connections of one process: role and ALPN */
 struct gt_tls;
@@ -80,6 +81,9 @@ int gt_tls_write(struct gt_tls *tls, const void *data, size_t n) GT_MUST_CHECK;
 /* The same of bytes that lie in several places. */
 int gt_tls_write_parts(struct gt_tls *tls, const struct gt_span *parts,
                        size_t n_parts) GT_MUST_CHECK;
+/* How many bytes are best written at once: nothing of a record can be read before all of it is
+ * there, so that they are small until the way has shown that it is fast. */
+size_t gt_tls_record_size(const struct gt_tls *tls);
 /* Would gt_tls_write take @n bytes without sending first? */
 bool gt_tls_has_room(struct gt_tls *tls, size_t n);
 /* Sends what is buffered. E_AGAIN: some is left, wait for writable. */

@@ -66,7 +66,7 @@ ssize_t __wrap_recv(int fd, void *data, size_t n, int flags)
 ssize_t __wrap_send(int fd, const void *data, size_t n, int flags)
 {
     ssize_t may = shim(n);
-    if (shim_is_to_be_full && n > 50000) {
+    if (shim_is_to_be_full && n > 40000) {
         shim_is_to_be_full = false;
         shim_full = fd;
     }

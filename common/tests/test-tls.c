@@ -235,6 +235,24 @@ static void carries_bytes_that_dribble(void **state)
     ends_deinit(&e);
 }
 
+/* A packet each, until as much as is gathered at first was taken at once. */
+static void records_grow_on_a_fast_way(void **state)
+{
+    struct ends e;
+    uint8_t data[16384] = {0};
+    size_t n;
+    ends_up(&e);
+    assert_int_equal(gt_tls_record_size(e.tls[0]), GT_TLS_SEGMENT);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(gt_tls_write(e.tls[0], data, sizeof data), 0);
+    assert_int_equal(gt_tls_record_size(e.tls[0]), GT_TLS_SEGMENT);
+    assert_int_equal(gt_tls_flush(e.tls[0]), 0);
+    assert_int_equal(gt_tls_record_size(e.tls[0]), sizeof data);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(read_through(e.tls[1], data, sizeof data, &n), 0);
+    ends_deinit(&e);
+}
+
 static void stops_at_a_full_socket(void **state)
 {
     struct ends e;
@@ -245,6 +263,7 @@ static void stops_at_a_full_socket(void **state)
         n_written += sizeof data;
     assert_true(gt_tls_wants_write(e.tls[0]));
     assert_int_equal(gt_tls_flush(e.tls[0]), GT_TLS_E_AGAIN);
+    assert_int_equal(gt_tls_record_size(e.tls[0]), GT_TLS_SEGMENT);
     assert_int_equal(gt_batch_n_held(), 1);
     while (n_read < n_written) {
         if (gt_tls_read(e.tls[1], data, sizeof data, &n) == 0)
@@ -833,6 +852,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(carries_64_mib_both_ways),
         cmocka_unit_test(carries_bytes_that_dribble),
+        cmocka_unit_test(records_grow_on_a_fast_way),
         cmocka_unit_test(stops_at_a_full_socket),
         cmocka_unit_test(a_goodbye_is_closed),
         cmocka_unit_test(a_cut_is_broken),
