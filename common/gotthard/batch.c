@@ -169,8 +169,10 @@ int gt_batch_put(struct gt_batch *batch, const void *data, size_t n)
 /* Was much gathered, and taken by one call? Then the way is fast. */
 static void adapt(struct gt_batch *batch, size_t n_sent)
 {
-    if (n_sent > batch->out_max / 2)
-        batch->out_max = GT_MIN(2 * batch->out_max, (size_t)GT_BATCH);
+    if (n_sent <= batch->out_max / 2)
+        return;
+    batch->is_fast = true;
+    batch->out_max = GT_MIN(2 * batch->out_max, (size_t)GT_BATCH);
 }
 
 int gt_batch_flush(struct gt_batch *batch)

@@ -20,6 +20,7 @@ struct gt_batch {
     size_t out_max; /* what is gathered for one send(): what a slow way has not taken waits here */
     bool is_dry;    /* the last recv() took all there was: the next one would say EAGAIN */
     bool is_eof;    /* the peer sends no more */
+    bool is_fast;   /* much was once given to the socket at once, and taken */
     int recv_error; /* errno; 0: none */
     int send_error;
 };
@@ -64,11 +65,6 @@ static inline bool gt_batch_has_input(const struct gt_batch *batch)
     return gt_batch_n_input(batch) > 0;
 }
 
-/* Did the socket take what it was given, lately and at once? */
-static inline bool gt_batch_is_fast(const struct gt_batch *batch)
-{
-    return batch->out_max > GT_BATCH_FIRST;
-}
 /* How much gt_batch_put would take now. */
 size_t gt_batch_room(struct gt_batch *batch);
 /* All of it, or E_AGAIN (no room) and nothing. -ENOMEM. */

@@ -65,7 +65,7 @@ static int tls_refresh_key(struct gt_tls *tls)
 
 size_t gt_tls_record_size(const struct gt_tls *tls)
 {
-    return gt_batch_is_fast(&tls->batch) ? GT_RECORD_MAX : GT_TLS_SEGMENT;
+    return tls->batch.is_fast ? GT_RECORD_MAX : GT_TLS_SEGMENT;
 }
 
 bool gt_tls_has_room(struct gt_tls *tls, size_t n)

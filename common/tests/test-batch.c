@@ -81,7 +81,7 @@ static void the_end_is_told_after_the_last_byte(void **state)
 static void it_takes_all_or_nothing(void **state)
 {
     assert_int_equal(gt_batch_room(&batch), GT_BATCH_FIRST);
-    assert_false(gt_batch_is_fast(&batch));
+    assert_false(batch.is_fast);
     assert_int_equal(gt_batch_put(&batch, data, GT_BATCH_FIRST + 1), GT_BATCH_E_AGAIN);
     assert_int_equal(gt_batch_put(&batch, data, GT_BATCH_FIRST - 1), 0);
     assert_int_equal(gt_batch_put(&batch, data, 2), GT_BATCH_E_AGAIN);
@@ -107,7 +107,7 @@ static void a_fast_way_gets_more_at_once(void **state)
         assert_int_equal(gt_batch_put(&batch, data, rooms[i]), 0);
         assert_int_equal(gt_batch_flush(&batch), 0);
         take_all(rooms[i]);
-        assert_true(gt_batch_is_fast(&batch));
+        assert_true(batch.is_fast);
     }
     assert_int_equal(gt_batch_put(&batch, data, 100), 0); /* says nothing of the way */
     assert_int_equal(gt_batch_flush(&batch), 0);
