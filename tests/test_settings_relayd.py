@@ -153,6 +153,8 @@ def test_threads(world, relay_of):
     counts = []
     for n in (1, 3):
         relay = relay_of("", f"relay = {{ threads = {n}; }};")
+        relay.send(signal.SIGUSR1)
+        relay.wait_for("status ")  # so that all have begun
         counts.append(len(os.listdir(f"/proc/{relay.pid}/task")))
         if n == 1:
             relay.stop()
