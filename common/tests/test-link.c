@@ -267,6 +267,26 @@ static void too_many_opens_are_not_taken(void **state)
     fixture_deinit(&f);
 }
 
+static bool has_a_queue_of_opens(void *userdata)
+{
+    const struct fixture *f = userdata;
+    return f->relay.members[0].n_frames[GT_CONTROL_OPEN] >= 64;
+}
+
+/* All of it goes out, although a link with so much to say does not listen. */
+static void a_full_queue_goes_out(void **state)
+{
+    struct fixture f;
+    uint32_t n = 0;
+    fixture_up(&f);
+    while (gt_link_open(f.link, n + 1, 1) == 0)
+        n++;
+    assert_in_range(n, 64, 9999);
+    assert_true(fake_run(f.loop, has_a_queue_of_opens, &f, 2));
+    assert_int_equal(f.n_downs, 0);
+    fixture_deinit(&f);
+}
+
 static bool has_ping(void *userdata)
 {
     const struct fixture *f = userdata;
@@ -686,6 +706,7 @@ int main(void)
         cmocka_unit_test(news_arrive_cut_anywhere),
         cmocka_unit_test(many_frames_in_few_records),
         cmocka_unit_test(too_many_opens_are_not_taken),
+        cmocka_unit_test(a_full_queue_goes_out),
         cmocka_unit_test(it_beats),
         cmocka_unit_test(bye_is_said),
         cmocka_unit_test(bye_is_no_reset),
