@@ -85,11 +85,6 @@ static int link_interest(const struct gt_link *link)
     return 0;
 }
 
-static bool link_is_connected(const struct gt_link *link)
-{
-    return link->fd >= 0 && link->state != LINK_CALLING && link->state != LINK_DOWN;
-}
-
 static void link_watch(struct gt_link *link)
 {
     int interest = link->fd < 0 ? 0 : link_interest(link);
@@ -103,7 +98,7 @@ static void link_watch(struct gt_link *link)
     /* What is inside already wakes nobody; and what was queued in this turn goes out at its end. */
     if (interest & EV_READ && gt_line_has_pending(&link->line))
         ev_feed_event(link->loop, &link->io, EV_READ);
-    if (link_is_connected(link) && gt_line_wants_write(&link->line) && !(interest & EV_WRITE))
+    if (link->fd >= 0 && gt_line_wants_write(&link->line) && !(interest & EV_WRITE))
         ev_feed_event(link->loop, &link->io, EV_WRITE);
 }
 

@@ -10,7 +10,7 @@
 #include <assert.h>
 
 #define ACK_EVERY   (256 * 1024)
-#define READ_MIN    (128 * 1024)         /* room in the tx ring that is worth a read: a batch */
+#define READ_MIN    (128 * 1024)         /* room in the tx ring that is worth a read */
 #define RATE_MAX    (512. * 1024 * 1024) /* bytes a second: who has that needs no larger ring */
 #define STRETCH     2   /* a round trip so much longer than the shortest waits in a queue */
 #define ROUND_S     0.1 /* ... but not one of twice this */

@@ -202,7 +202,9 @@ int gt_tls_handshake(struct gt_tls *tls)
         r = tls_take_over(tls);
     if (r != GT_TLS_E_AGAIN)
         tls_forget(tls);
-    if (r == 0 || (tls->find && !tls->is_asked))
+    if (r == 0)
+        return 0; /* what is left goes out with the first bytes */
+    if (tls->find && !tls->is_asked)
         return r; /* never a byte, not even an alert, to one who offers no key */
     /* An alert goes out too, as far as the socket takes it. */
     int flushed = gt_tls_flush(tls);
