@@ -13,6 +13,13 @@ import pytest
 import harness
 
 
+def pytest_runtest_logreport(report):
+    """A failure is told when it happens: who stops a run does not get to its end, where the whole is."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        print(f"\n{report.when} of {report.nodeid}: {crash.message[:1000] if crash else report.longreprtext[-1000:]}", flush=True)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -100,33 +100,30 @@ def free_ports(n):
 # --- processes ------------------------------------------------------------------------------------
 
 
-def _as_from_a_terminal():
-    """A test started with `nohup ... &` ignores signals, and its children would inherit that, and heed it."""
+def _ignore_no_signal():
+    """A test started with `nohup ... &` ignores signals, and its children would inherit that, and heed it: what is caught, they do not."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+_ignore_no_signal()
 
 
 class Process:
-    """A child with its output in files, ended by pid."""
+    """A child with its output in files, ended by pid. No @preexec where threads run: it is Python between fork and exec."""
 
     def __init__(self, world, name, argv, env=None, stdin=subprocess.DEVNULL, preexec=None):
         self.name = name
         self.folder = world.folder
         self.out_path = world.folder / f"{name}.out"
         self.log_path = world.folder / f"{name}.log"
-        self._seen = 0
-
-        def prepare():
-            _as_from_a_terminal()
-            if preexec:
-                preexec()
-
         with open(self.out_path, "ab") as out, open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.child = subprocess.Popen(
                 [str(a) for a in argv], stdin=stdin, stdout=out, stderr=log,
                 env=env if env is not None else clean_environment(), start_new_session=True,
-                cwd=world.folder, preexec_fn=prepare)
+                cwd=world.folder, preexec_fn=preexec)
         self.pid = self.child.pid
         world.processes.append(self)
 
@@ -182,6 +179,8 @@ def clean_environment(**more):
            if k in ("PATH", "HOME", "TMPDIR", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                     "LSAN_OPTIONS", "LD_LIBRARY_PATH", "USER", "LOGNAME")}
     env["GOTTHARD_CONFIG_DIR"] = "/nonexistent"
+    if SANITIZER == "thread":
+        env["LD_PRELOAD"] = str(BUILD / "tests" / "shims" / "shim-wait.so")  # which says why
     env.update({k: str(v) for k, v in more.items() if v is not None})
     return env
 
@@ -609,7 +608,7 @@ def in_threads(*functions):
         except BaseException as error:  # noqa: B902 - handed on
             errors.append(error)
 
-    threads = [threading.Thread(target=guard, args=(f,)) for f in functions]
+    threads = [threading.Thread(target=guard, args=(f,), daemon=True) for f in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
