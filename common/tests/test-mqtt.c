@@ -489,6 +489,15 @@ static void freed_in_its_callback(void **state)
 /* --- with a broker that goes, refuses, or is none ----------------------------------------------
  */
 
+/* In a row. When this machine's network or clock is changed meanwhile, the row begins anew. */
+static void wait_for_a_second_failure(struct client *client)
+{
+    wait_for(&client->n_down, 1, 10);
+    for (unsigned n = 2; n < 6 && client->retry_ms <= 1250; n++)
+        wait_for(&client->n_down, n, 20);
+    assert_in_range(client->retry_ms, 2000, 2500);
+}
+
 static void broker_comes_back(void **state)
 {
     struct mosquitto_process broker;
@@ -502,8 +511,7 @@ static void broker_comes_back(void **state)
     assert_in_range(client.retry_ms, 1000, 1250);
     assert_int_equal(gt_mqtt_publish(client.mqtt, "x", gt_span_text(""), false, 0, &id), -ENOTCONN);
     assert_int_equal(gt_mqtt_subscribe(client.mqtt, "x"), -ENOTCONN);
-    wait_for(&client.n_down, 2, 10);
-    assert_in_range(client.retry_ms, 2000, 2500);
+    wait_for_a_second_failure(&client);
     mosquitto_begin(&broker, broker.port, "");
     wait_for(&client.n_up, 2, 10);
     client_subscribe(&client, "back");
@@ -583,9 +591,9 @@ static void resolver_hangs(void **state)
     client.settings.host = "slow.example";
     client.settings.connack_s = 1;
     client_begin(&client);
-    wait_for(&client.n_down, 2, 20);
+    wait_for_a_second_failure(&client);
     assert_string_equal(client.why, "no answer from the broker in time");
-    assert_in_range(client.retry_ms, 2000, 2500);
+    unsigned n_stuck = client.n_down + 1;
     gt_mqtt_free(client.mqtt);
 
     client_begin(&client);
@@ -593,9 +601,9 @@ static void resolver_hangs(void **state)
     double begun = now();
     gt_mqtt_free(client.mqtt); /* while its thread is in the resolver: at once */
     assert_true(now() - begun < 0.1);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < n_stuck; i++)
         sem_post(&gate);
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < n_stuck; i++)
         sem_wait(&passed);
 }
 
