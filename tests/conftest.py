@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import tempfile
 import time
 
@@ -46,3 +47,27 @@ def seed():
     value = int(os.environ.get("GOTTHARD_SEED", time.time_ns() % 1000000))
     print(f"GOTTHARD_SEED={value}")
     return random.Random(value)
+
+
+@pytest.fixture
+def relay_of(world):
+    """Starts a relay with such limits; the world then has clients."""
+    world.clients = []
+
+    def start(limits="", more="", preexec=None, **env):
+        folder = world.config_folder(relayd=f"limits = {{ {limits} }}; {more}")
+        relay = world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder, **env), preexec=preexec)
+        relay.folder_of_config = folder
+        return relay
+
+    yield start
+    for client in world.clients:
+        client.kill()
+    for process in world.processes:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)  # at once
+
+
+@pytest.fixture
+def relay(relay_of):
+    return relay_of()

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -183,6 +184,11 @@ def clean_environment(**more):
         env["LD_PRELOAD"] = str(BUILD / "tests" / "shims" / "shim-wait.so")  # which says why
     env.update({k: str(v) for k, v in more.items() if v is not None})
     return env
+
+
+def limit_files(n):
+    """For @preexec: a process that may have @n descriptors."""
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
 
 
 def descriptors(pid):

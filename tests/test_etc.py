@@ -10,7 +10,6 @@ import subprocess
 import pytest
 
 import harness
-from harness import PROGRAMS
 from test_config import check
 
 ETC = pathlib.Path(__file__).resolve().parent.parent / "etc"

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import time
@@ -11,8 +10,7 @@ import time
 import pytest
 
 import harness
-from harness import echo, wait_until
-from test_sessions import hear, tagged
+from harness import echo, limit_files, wait_until
 from test_tunnel import assert_broken
 
 
@@ -59,11 +57,11 @@ def assert_back(world, before):
 def test_operator_killed(parts):
     before = baseline(parts)
     tunnel = parts.connect()
-    sock = open_stream(tunnel)
     target = parts.targets[0]
-    assert target.connections
-    tunnel.kill()
-    wait_until(lambda: not target.connections, "the device let its connection go", limit=10)
+    with open_stream(tunnel):
+        assert target.connections
+        tunnel.kill()
+        wait_until(lambda: not target.connections, "the device let its connection go", limit=10)
     wait_until(lambda: not harness.children_of(parts.agent_process.pid), "the worker ended", limit=10)
     assert_back(parts, before)
     assert hear_echo(parts)
@@ -125,10 +123,6 @@ def test_relay_drains_on_sigterm(parts):
     assert time.monotonic() - begun < 12
     assert_broken(sock)
     assert tunnel.wait() == 69
-
-
-def limit_files(n):
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
 
 
 def test_ten_seconds_of_nofile_64_on_relay_and_agent(world):

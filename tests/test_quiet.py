@@ -11,7 +11,7 @@ import time
 import pytest
 
 import harness
-from harness import echo, wait_until
+from harness import wait_until
 
 SECONDS = 2
 WAKE_UPS = 20  # a second, of all threads of a process together: a heartbeat and a watchdog are a few a minute

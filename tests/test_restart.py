@@ -15,7 +15,7 @@ from harness import echo, wait_until
 from test_faults import open_stream
 from settings import effect
 from test_agent import pid_is_there
-from test_relay_protocol import Client
+from relayclient import Client
 from test_tunnel import assert_broken
 
 

@@ -2,8 +2,6 @@
 """What each setting of gotthard-agentd does, as its broker, its relay, its targets and its operators see it."""
 
 import contextlib
-import pathlib
-import re
 import secrets
 import shutil
 import socket

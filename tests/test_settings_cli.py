@@ -4,21 +4,19 @@
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
 
 import harness
 from harness import LIMIT, PROGRAMS, wait_until
-from settings import effect, private_file, refuses
+from settings import effect, refuses
 from test_cli import error_id, run_on_terminal
 from test_sessions import hear, tagged
-from test_settings_agentd import first_byte, listening, with_password, without_tls
+from test_settings_agentd import first_byte, listening, with_password
 
 CLI = PROGRAMS["cli"]
 

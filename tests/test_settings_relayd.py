@@ -17,9 +17,10 @@ import pytest
 
 import harness
 from harness import LIMIT, PROGRAMS, receive_exactly, wait_until
-from settings import check, effect, refuses
-from test_relay_protocol import (CLIENT_HELLO, DEVICE, EXPIRED, GREETING, HUNG_UP, LENIENT, LIMITED, NO_PORT, OPERATOR, Client, dial,
-                                 is_refused_at_once, join, joined, never_a_byte, pair_up, relay_of)  # noqa: F401
+from manager import Manager
+from relayclient import (CLIENT_HELLO, DEVICE, EXPIRED, GREETING, HUNG_UP, LENIENT, LIMITED, NO_PORT, OPERATOR, Client, dial,
+                         is_refused_at_once, join, joined, never_a_byte, pair_up)
+from settings import check, effect
 
 F_GETPIPE_SZ = 1032
 NO_DRAIN = 'relay = { drain = "0"; };'
@@ -504,15 +505,12 @@ def test_log_level(world, relay_of):
 @effect("all", "WATCHDOG_PID")
 @pytest.mark.parametrize("who, is_watched", [("$$", True), ("1", False)])
 def test_watchdog_pid(world, who, is_watched):
-    """The variables of a parent's watchdog are not ours. (The others' test is in test_relay_protocol.py.)"""
-    path = world.folder / "notify"
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(str(path))
-    manager.settimeout(LIMIT)
+    """The variables of a parent's watchdog are not ours. (The others' test is in test_relay_daemon.py.)"""
+    manager = Manager(world)
     relay = harness.Process(world, "relayd", ["bash", "-c", f'WATCHDOG_PID={who} exec "$0"', PROGRAMS["relayd"]],
-                            env=world.relay_environment(NOTIFY_SOCKET=path, WATCHDOG_USEC=10**9))
+                            env=world.relay_environment(NOTIFY_SOCKET=manager.path, WATCHDOG_USEC=10**9))
     heard = ""
     while "READY=1" not in heard:
-        heard += manager.recv(4096).decode() + "\n"
+        heard += manager.socket.recv(4096).decode() + "\n"
     assert ("WATCHDOG=1" in heard) == is_watched
     assert relay.stop() == 0

@@ -13,7 +13,7 @@ import pytest
 import harness
 from harness import wait_until
 from invariants import IS_SANITIZED, Trial
-from test_relay_protocol import CLIENT_HELLO, Client, raw
+from relayclient import CLIENT_HELLO, Client, raw
 
 MIB = 1024  # in KiB
 
@@ -124,7 +124,7 @@ def test_f33_flood_of_strangers_for_long(world, data):
 def test_f33_slowloris(world, pause):
     """A byte now and then keeps nobody in: their time is counted from the beginning."""
     limits = 'limits = { handshake = "2s"; join = "2s"; };' if pause < 1 else ""
-    with watched(world, relayd=limits) as trial:
+    with watched(world, relayd=limits):
         socks = []
         for n in range(100):
             sock = socket.socket()

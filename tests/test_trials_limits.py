@@ -15,15 +15,11 @@ import time
 import pytest
 
 import harness
-from harness import LIMIT, wait_until
+from harness import LIMIT, limit_files, wait_until
 from invariants import DOCUMENTED, IS_SANITIZED, RECOVERY, Trial
 
 SHIMS = harness.BUILD / "tests" / "shims"
 unsanitized = pytest.mark.skipif(IS_SANITIZED, reason="a sanitizer has its own malloc, and comes first")
-
-
-def limit_files(n):
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
 
 
 # --- descriptors ----------------------------------------------------------------------------------

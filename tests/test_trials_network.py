@@ -14,8 +14,8 @@ import pytest
 import harness
 from faultproxy import Proxy
 from harness import wait_until
-from invariants import IS_SANITIZED, RECOVERY, Trial
-from test_relay_protocol import Client
+from invariants import RECOVERY, Trial
+from relayclient import Client
 from test_tunnel import assert_broken
 
 soak = pytest.mark.soak

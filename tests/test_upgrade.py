@@ -21,16 +21,14 @@ import pytest
 import harness
 from harness import LIMIT, echo, in_threads, receive_exactly, wait_until
 from load import Steady
+from manager import Manager
 from test_faults import open_stream
-from test_relay_protocol import (DEVICE, GREETING, LENIENT, OPERATOR, Client, join, joined, pair_up, relay_of,
-                                 sessions_of)
+from relayclient import DEVICE, GREETING, LENIENT, OPERATOR, Client, join, joined, pair_up, sessions_of
 from test_tunnel import assert_alive
 
 TOMORROW = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relayd-of-tomorrow"
 PAUSE = 0.2 if harness.SANITIZER == "none" else 5
 TOOK_OVER = r"took over sessions=(\d+) pairs=(\d+) tickets=(\d+) pause=(\d+)ms"
-
-__all__ = ["relay_of"]  # a fixture
 
 
 def install(source, path):
@@ -573,35 +571,15 @@ def test_started_by_a_relative_path(world, installed, monkeypatch):
 def test_service_manager(world):
     """Told of it, and the watchdog fed; a socket that was handed in stays."""
     world.clients = []
-    path = world.folder / "notify"
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(str(path))
-    manager.settimeout(LIMIT)
-    listener = socket.create_server(("127.0.0.1", world.relay_port))
-    env = world.relay_environment(NOTIFY_SOCKET=path, WATCHDOG_USEC=200000)
-    child = subprocess.Popen(
-        ["bash", "-c", 'exec 3<&"$1"; export LISTEN_PID=$$ WATCHDOG_PID=$$ LISTEN_FDS=1; exec "$2"', "bash",
-         str(listener.fileno()), str(harness.PROGRAMS["relayd"])], env=env, pass_fds=[listener.fileno()],
-        stderr=subprocess.DEVNULL)
-
-    def hear(*wanted):
-        for word in wanted:
-            end = time.monotonic() + LIMIT
-            while word not in (said := manager.recv(4096).decode()):
-                assert "WATCHDOG=1" in said and time.monotonic() < end, (said, wanted)
-    try:
-        hear("READY=1")
-        listener.close()
+    manager = Manager(world)
+    with manager.relay(world) as child:
         for _ in range(3):
             child.send_signal(signal.SIGUSR2)
-            hear("RELOADING=1\nMONOTONIC_USEC=", "READY=1", "WATCHDOG=1", "WATCHDOG=1")
+            manager.hear("RELOADING=1\nMONOTONIC_USEC=", "READY=1", "WATCHDOG=1", "WATCHDOG=1")
         Client(world, "g1:o:alice").register("ab" * 16)
         child.send_signal(signal.SIGTERM)
-        hear("STOPPING=1")
+        manager.hear("STOPPING=1")
         assert child.wait(LIMIT) == 0
-    finally:
-        child.kill()
-        child.wait()
 
 
 def test_settings_follow_but_for_the_port(world, relay_with):
