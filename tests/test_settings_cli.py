@@ -217,6 +217,10 @@ def test_trust(fleet):
     assert fares(f'trust = {{ pins = "{elsewhere}"; }};') == "well"
     elsewhere.unlink()
     assert fares(f'trust = {{ policy = "pin"; pins = "{elsewhere}"; }};') == "GTD-E10"
+    pins.write_text("nonsense\n")  # what is given is not moved, also when it is the default's own path
+    result = fleet.cli("connect", "dev-gone", GOTTHARD_CONFIG_DIR=folder, GOTTHARD_TRUST_PINS="/etc/gotthard/devices.pins")
+    assert str(pins) not in result.stderr
+    pins.unlink()
     for text in ('trust = { policy = "tofu"; };', 'trust = { policy = ""; };', 'trust = { policy = "PSK"; };'):
         (folder / "cli.conf").write_text(text)
         result = fleet.cli("connect", "GatewayOli", GOTTHARD_CONFIG_DIR=folder)

@@ -167,13 +167,14 @@ static int setup_parse_pins(struct setup *setup, const char *path, char *ret_err
     return r;
 }
 
-/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard. */
+/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard; empty, it moves
+ * nothing. */
 static char *setup_pins_path(const struct setup *setup)
 {
     const char *folder = getenv("GOTTHARD_CONFIG_DIR");
     char *path = NULL;
 
-    if (folder && !gt_config_is_set(setup->config, "trust.pins"))
+    if (folder && *folder && !gt_config_is_set(setup->config, "trust.pins"))
         return asprintf(&path, "%s/%s", folder, PINS_DEFAULT) < 0 ? NULL : path;
     return strdup(setup->settings->trust_pins);
 }

@@ -214,6 +214,23 @@ static void the_file_of_pins_decides_the_policy(void **state)
     assert_refused("operators.pins");
 }
 
+/* As it moves nothing else of /etc/gotthard: a file of pins that is looked for elsewhere opens the
+ * door that it keeps shut. */
+static void an_empty_folder_moves_no_pins(void **state)
+{
+    char error[GT_CONFIG_ERROR_MAX] = "", path[256];
+    struct gt_config_args args = {.file = path};
+    struct setup *setup = NULL;
+
+    run(": >etc/agentd.conf && chmod 600 etc/agentd.conf");
+    snprintf(path, sizeof(path), "%s/etc/agentd.conf", folder);
+    setenv("GOTTHARD_CONFIG_DIR", "", 1);
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1); /* whatever this machine has there */
+    assert_int_equal(setup_new(&args, &setup, error), 0);
+    assert_string_equal(setup->pins_path, "/etc/gotthard/operators.pins");
+    setup_free(setup);
+}
+
 static void services_come_from_the_file(void **state)
 {
     run("echo 'services = { web = \"127.0.0.1:80\"; };' >etc/agentd.conf");
@@ -262,6 +279,7 @@ int main(void)
         cmocka_unit_test_setup(the_folder_of_certificates_must_be_right, each_setup),
         cmocka_unit_test_setup(a_user_name_needs_the_authority_only, each_setup),
         cmocka_unit_test_setup(the_file_of_pins_decides_the_policy, each_setup),
+        cmocka_unit_test_setup(an_empty_folder_moves_no_pins, each_setup),
         cmocka_unit_test_setup(services_come_from_the_file, each_setup),
         cmocka_unit_test_setup(a_reload_knows_what_has_changed, each_setup),
     };

@@ -381,7 +381,7 @@ static int connect_begin(struct connect *connect, const struct target *targets, 
         .device = connect->device,
         .service = targets[0].service,
     };
-    if (identity_load(settings, &context->print, &connect->identity, ret_failure) != 0)
+    if (identity_load(context->config, &context->print, &connect->identity, ret_failure) != 0)
         return 1;
     if (!settings_relay(settings, settings->relay, connect->relay_host, &connect->relay_port))
         return failure_set(ret_failure, FAILURE_CONFIG,

@@ -70,7 +70,7 @@ int cmd_disconnect(struct context *context)
         .print = &context->print,
         .device = disconnect.device,
     };
-    if (identity_load(context->settings, &context->print, &identity, &failure) != 0 ||
+    if (identity_load(context->config, &context->print, &identity, &failure) != 0 ||
         request_new(&settings, &events, &disconnect, &request, &failure) != 0) {
         disconnect.code = print_failure(&context->print, &failure);
     } else {

@@ -118,23 +118,26 @@ static int load_pins(const char *path, struct gt_trust *ret, struct failure *ret
     return 0;
 }
 
-/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard. */
-static char *find_pins(const struct settings *settings)
+/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard; empty, it moves
+ * nothing. What was given stays where it is, also when it is the default's own path. */
+static char *find_pins(const struct gt_config *config)
 {
     const char *folder = getenv("GOTTHARD_CONFIG_DIR");
+    const struct settings *settings = gt_config_settings(config);
     char *path = NULL;
-    if (!folder || strcmp(settings->trust_pins, SETTINGS_PINS) != 0)
+    if (!folder || !*folder || gt_config_is_set(config, "trust.pins"))
         return strdup(settings->trust_pins);
     return asprintf(&path, "%s/devices.pins", folder) < 0 ? NULL : path;
 }
 
 /* Only a file that is not there means that `auto` may trust the key alone; one that cannot be read
  * does not. */
-static int load_trust(const struct settings *settings, struct print *print, struct identity *ret,
+static int load_trust(const struct gt_config *config, struct print *print, struct identity *ret,
                       struct failure *ret_failure)
 {
+    const struct settings *settings = gt_config_settings(config);
     bool is_auto = strcmp(settings->trust_policy, "auto") == 0;
-    ret->pins_path = find_pins(settings);
+    ret->pins_path = find_pins(config);
     if (!ret->pins_path)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
     bool has_file = access(ret->pins_path, F_OK) == 0 || errno != ENOENT;
@@ -147,14 +150,15 @@ static int load_trust(const struct settings *settings, struct print *print, stru
     return 0;
 }
 
-int identity_load(const struct settings *settings, struct print *print, struct identity *ret,
+int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,
                   struct failure *ret_failure)
 {
+    const struct settings *settings = gt_config_settings(config);
     if (identity_load_key(settings, print, ret, ret_failure) != 0)
         return 1;
     if (identity_load_signer(settings, ret, ret_failure) != 0)
         return 1;
-    return load_trust(settings, print, ret, ret_failure);
+    return load_trust(config, print, ret, ret_failure);
 }
 
 void identity_deinit(struct identity *identity)

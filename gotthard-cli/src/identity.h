@@ -24,7 +24,7 @@ int identity_load_key(const struct settings *settings, struct print *print, stru
 /* Only the certificate: NULL in ->signer when none is configured. */
 int identity_load_signer(const struct settings *settings, struct identity *ret,
                          struct failure *ret_failure) GT_MUST_CHECK;
-int identity_load(const struct settings *settings, struct print *print, struct identity *ret,
+int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,
                   struct failure *ret_failure) GT_MUST_CHECK;
 /* Takes a zeroed one. */
 void identity_deinit(struct identity *identity);

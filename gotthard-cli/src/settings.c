@@ -65,8 +65,8 @@ static const struct gt_config_item items[] = {
      0, "auto psk pin",
      "Whom to believe that he is the device: psk (who has the key), pin (who is in trust.pins), "
      "auto (pin where that file exists)."},
-    {"trust.pins", "GOTTHARD_TRUST_PINS", NULL, GT_CONFIG_PATH, AT(trust_pins), SETTINGS_PINS, 0, 0,
-     NULL, "The file of the devices' fingerprints."},
+    {"trust.pins", "GOTTHARD_TRUST_PINS", NULL, GT_CONFIG_PATH, AT(trust_pins),
+     "/etc/gotthard/devices.pins", 0, 0, NULL, "The file of the devices' fingerprints."},
     {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(ring_size), "4MiB",
      64 << 10, 64 << 20, NULL,
      "Memory of one stream in each direction, at most; sixteen times that of all together."},

@@ -7,8 +7,6 @@
 
 #include "gotthard/config.h"
 
-#define SETTINGS_PINS "/etc/gotthard/devices.pins" /* trust.pins unless it is set */
-
 struct settings {
     char *server_host;
     uint64_t server_port;
