@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 
@@ -232,3 +233,12 @@ def test_help_and_version_are_quick_and_good():
         done = subprocess.run([harness.PROGRAMS["agentd"], *wrong], capture_output=True, text=True, timeout=10, check=False,
                               env=harness.clean_environment())
         assert done.returncode == 64, done.stderr
+
+
+def test_large_stacks(world):
+    """`ulimit -s` of the shell that begins it is each thread's, and counts as memory, of which the agent takes little."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    if hard != resource.RLIM_INFINITY:
+        pytest.skip("no larger stack may be had here")
+    world.broker()
+    world.agent(preexec=lambda: resource.setrlimit(resource.RLIMIT_STACK, (256 << 20, hard)))

@@ -2,9 +2,13 @@
 /* A few calls to the kernel; see the header. */
 #include "gotthard/process.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+
+/* What the resolver, libmosquitto and a handshake need, several times. */
+#define THREAD_STACK ((size_t)1 << 20)
 
 /* gcc says it with macros, clang with features. The leak sanitizer attaches to its process as a
  * debugger does, and all of them map more memory than there is. */
@@ -29,6 +33,21 @@ void gt_process_hide_memory(void)
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/* The stack of a thread counts whole, and is as large as that of the shell that began us, unless
+ * it is said otherwise (`ulimit -s`: some make it larger than all of our memory). */
+static void limit_stacks(size_t n)
+{
+    pthread_attr_t attributes;
+    size_t now;
+
+    if (pthread_getattr_default_np(&attributes) != 0)
+        return;
+    if (pthread_attr_getstacksize(&attributes, &now) == 0 && now > n &&
+        pthread_attr_setstacksize(&attributes, n) == 0)
+        pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
 /* The hard limit stays, so that it can be lifted. */
 void gt_process_limit_memory(size_t n)
 {
@@ -38,6 +57,7 @@ void gt_process_limit_memory(size_t n)
         return;
     limit.rlim_cur = n;
     setrlimit(RLIMIT_DATA, &limit);
+    limit_stacks(THREAD_STACK);
 }
 
 void gt_process_lift_memory_limit(void)

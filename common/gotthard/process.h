@@ -14,7 +14,7 @@
 /* Keys are in this memory: no core file, no debugger of the same user. */
 void gt_process_hide_memory(void);
 /* Allocations beyond @n bytes in all fail (setrlimit(2), RLIMIT_DATA), until the limit is lifted
- * again, in this program or one that it became. */
+ * again, in this program or one that it became. The stacks of threads are small from now on. */
 void gt_process_limit_memory(size_t n);
 void gt_process_lift_memory_limit(void);
 
