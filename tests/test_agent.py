@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -242,3 +243,19 @@ def test_large_stacks(world):
         pytest.skip("no larger stack may be had here")
     world.broker()
     world.agent(preexec=lambda: resource.setrlimit(resource.RLIMIT_STACK, (256 << 20, hard)))
+
+
+def test_worker_that_is_told_twice(world):
+    """It has no way for its goodbye and no time to find one: the listener learns that nobody was told."""
+    world.broker()
+    relay = world.relay()
+    agent = world.agent("GatewayOli", "--log-level", "debug", GOTTHARD_AGENT_DATA_PORT=world.target(echo).port)
+    world.connect()
+    worker, = harness.children_of(agent.pid)
+    relay.kill()
+    with socket.create_server(("127.0.0.1", world.relay_port)):  # takes connections, and says nothing
+        agent.wait_for("the relay is lost")
+        os.kill(worker, signal.SIGTERM)
+        agent.wait_for("running -> closing")
+        os.kill(worker, signal.SIGTERM)
+        assert agent.wait_for(r"exited: status=(\d+)").group(1) == "79"

@@ -126,18 +126,28 @@ static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
     session_end(session);
 }
 
+/* A worker that leaves without a word is as good as killed, whatever it calls that. */
+static bool exit_is_in_order(int status)
+{
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : WORKER_EXIT_INTERNAL;
+    return code != WORKER_EXIT_INTERNAL && code != WORKER_EXIT_NOT_BEGUN;
+}
+
 static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents)
 {
     struct session *session = watcher->data;
     int status = watcher->rstatus;
 
-    if (WIFSIGNALED(status))
+    if (!exit_is_in_order(status))
         session->ending = SESSION_WAS_KILLED;
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_UNHEARD)
+    else if (WEXITSTATUS(status) == WORKER_EXIT_UNHEARD)
         session->ending = SESSION_UNHEARD;
     if (WIFSIGNALED(status) && WTERMSIG(status) != states[session->state].signal)
         gt_warn("session=%s device=%s operator=%s its process was killed: signal=%d", session->id,
                 session->device, session->operator_, WTERMSIG(status));
+    else if (WIFEXITED(status) && !exit_is_in_order(status))
+        gt_warn("session=%s device=%s operator=%s its process failed: status=%d", session->id,
+                session->device, session->operator_, WEXITSTATUS(status));
     else
         gt_debug("session=%s pid=%d exited: status=%d", session->id, (int)session->pid,
                  WIFEXITED(status) ? WEXITSTATUS(status) : -1);

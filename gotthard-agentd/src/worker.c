@@ -230,6 +230,8 @@ static void worker_on_terminate(struct ev_loop *loop, ev_signal *watcher, int re
 {
     struct worker *worker = watcher->data;
 
+    if (worker->state == WORKER_CLOSING) /* its goodbye has taken too long */
+        worker->exit_code = WORKER_EXIT_UNHEARD;
     worker_enter(worker, worker->state == WORKER_RUNNING ? WORKER_CLOSING : WORKER_OVER);
 }
 

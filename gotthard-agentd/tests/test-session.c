@@ -42,9 +42,12 @@ static int worker(void)
         pause();
     bool is_right = handover.services.n == 1 && handover.keys.session[0] == 0x5e;
     bool is_unheard = strcmp(handover.operator_, "unheard") == 0;
+    bool is_failing = strcmp(handover.operator_, "failing") == 0;
     handover_deinit(&handover);
     if (is_unheard)
         return WORKER_EXIT_UNHEARD;
+    if (is_failing)
+        return WORKER_EXIT_INTERNAL;
     return is_right ? 0 : 98;
 }
 
@@ -294,6 +297,17 @@ static void a_worker_says_that_it_was_not_heard(void **state)
     assert_int_equal(world.ending, SESSION_SAID_GOODBYE);
 }
 
+/* libev ends a process that has no memory where it stands: nobody was told goodbye. */
+static void a_worker_that_fails_is_as_good_as_killed(void **state)
+{
+    struct world world;
+
+    begin(start(&world, "failing"));
+    ev_run(world.loop, 0);
+    assert_int_equal(world.status, WORKER_EXIT_INTERNAL << 8);
+    assert_int_equal(world.ending, SESSION_WAS_KILLED);
+}
+
 static void a_session_needs_no_folder(void **state)
 {
     struct world world;
@@ -348,6 +362,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_session_that_is_over_is_forgotten),
         cmocka_unit_test(a_session_that_was_killed_is_told_of),
         cmocka_unit_test(a_worker_says_that_it_was_not_heard),
+        cmocka_unit_test(a_worker_that_fails_is_as_good_as_killed),
         cmocka_unit_test(a_session_needs_no_folder),
         cmocka_unit_test(a_record_is_taken_whole_or_not_at_all),
     };
