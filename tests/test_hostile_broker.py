@@ -253,6 +253,32 @@ def retained_state(world):
                 return body[2 + len(STATE) + 1:]
 
 
+@pytest.mark.parametrize("names", [["dev-aaaa"], ["dev-aaaa", "dev-bbbb"]], ids=["one", "two"])
+def test_devices_that_never_fall_silent(world, played, names):
+    """A fleet that says something all the time is listed all the same."""
+    def play(broker, sock):
+        while True:
+            for name in names:
+                sock.sendall(publish(f"{harness.World.PREFIX}/d/{name}/state", bytes(60)))
+                time.sleep(0.05)
+
+    done = cli_of(world, played(play), "devices")
+    assert done.returncode == 0 and all(name in done.stdout for name in names), (done.returncode, done.stderr)
+
+
+def test_presence_of_another_device(world, played):
+    """It was not asked for, and says nothing of the one that was."""
+    world.broker(tls=False)
+    agent = world.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{world.broker_port}",
+                        GOTTHARD_AWS_CERT_PATH=None)
+    state = retained_state(world)
+    agent.stop()
+    broker = played(lambda b, sock: sock.sendall(publish(STATE, state, retain=True)))
+    assert cli_of(world, broker, "status", DEVICE).returncode == 0
+    done = cli_of(world, broker, "status", "dev-gone")
+    assert done.returncode == 69 and "GTD-E30" in done.stderr, (done.returncode, done.stdout)
+
+
 @pytest.mark.parametrize("command", ["status", "disconnect"])
 def test_broker_that_is_gone_at_once(world, played, command):
     """What is said to a connection that has just ended is no internal error."""

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Collects retained STATE messages: CONNECTING -> SUBSCRIBING -> COLLECTING -> DONE. The broker
- * does not say which retained message is the last, so a short silence does. The number of devices
- * kept is limited: a hostile broker may invent as many as it likes.
+ * does not say which retained message is the last, so a short silence does; what a device that is
+ * known already says meanwhile is heard, and breaks no silence. The number of devices kept is
+ * limited, and so is the time: a hostile broker may invent as many as it likes.
  */
 #include "presence.h"
 
@@ -11,10 +12,12 @@
 #include <uthash.h>
 
 #include "broker.h"
+#include "gotthard/clock.h"
 #include "gotthard/log.h"
 
 #define DEVICES_MAX 65536
-#define QUIET       .3 /* seconds */
+#define QUIET       .3   /* seconds */
+#define LOOK_MAX    120. /* seconds that a broker may go on sending */
 
 enum presence_state {
     PRESENCE_CONNECTING,
@@ -44,6 +47,7 @@ struct presence {
     void *userdata; /* keeps */
     enum presence_state state;
     ev_timer deadline;
+    double enough_at; /* by gt_clock(): the end of COLLECTING in any case */
     struct gt_mqtt *mqtt;
     char topic[GT_TOPIC_MAX + 1];
     struct row *rows; /* a uthash by name; owned */
@@ -127,6 +131,16 @@ static struct row *presence_row(struct presence *presence, const char *name)
     return row;
 }
 
+/* There is one device more: it is all there is to know, or others may follow. */
+static void presence_collect(struct presence *presence)
+{
+    double left = GT_MAX(presence->enough_at - gt_clock(), 0.);
+    if (presence->settings.device)
+        presence_enter(presence, PRESENCE_DONE, 0);
+    else
+        presence_enter(presence, PRESENCE_COLLECTING, GT_MIN(left, QUIET));
+}
+
 static void presence_on_message(void *userdata, const char *topic, bool is_retained,
                                 struct gt_span payload)
 {
@@ -134,8 +148,11 @@ static void presence_on_message(void *userdata, const char *topic, bool is_retai
     char name[GT_NAME_MAX + 1];
     uint8_t buffer[GT_MESSAGE_MAX];
     struct gt_state state;
+    const char *wanted = presence->settings.device;
+    size_t n_before = HASH_COUNT(presence->rows);
     if (presence->state == PRESENCE_DONE || payload.n == 0 ||
-        gt_topic_device(presence->settings.settings->mqtt_prefix, topic, name) != 0)
+        gt_topic_device(presence->settings.settings->mqtt_prefix, topic, name) != 0 ||
+        (wanted && strcmp(name, wanted) != 0))
         return;
     struct row *row = presence_row(presence, name);
     if (!row)
@@ -143,9 +160,8 @@ static void presence_on_message(void *userdata, const char *topic, bool is_retai
     row->device.is_authentic = false;
     if (open_state(presence, name, topic, payload, &state, buffer) == 0)
         describe(&state, &row->device);
-    if (presence->state == PRESENCE_COLLECTING)
-        presence_enter(presence, presence->settings.device ? PRESENCE_DONE : PRESENCE_COLLECTING,
-                       presence->settings.device ? 0 : QUIET);
+    if (presence->state == PRESENCE_COLLECTING && HASH_COUNT(presence->rows) > n_before)
+        presence_collect(presence);
 }
 
 /* --- what MQTT tells ----------------------------------------------------------------------- */
@@ -184,6 +200,7 @@ static void presence_on_subscribed(void *userdata)
     if (presence->state != PRESENCE_SUBSCRIBING)
         return;
     bool is_found = presence->settings.device && presence->rows;
+    presence->enough_at = gt_clock() + LOOK_MAX;
     presence_enter(presence, is_found ? PRESENCE_DONE : PRESENCE_COLLECTING,
                    is_found ? 0 : states[PRESENCE_COLLECTING].deadline);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * What devices say of themselves, from their retained messages alone: nobody is asked, no device
- * is woken. One look takes as long as the broker keeps sending, and 0.3 s of quiet.
+ * is woken. One look takes as long as the broker keeps naming other devices, and 0.3 s more.
  */
 #pragma once
 
