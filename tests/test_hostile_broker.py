@@ -295,6 +295,15 @@ def test_broker_that_takes_too_little(world, played, limit):
     assert done.returncode == 77 and "GTD-E21" in done.stderr, (done.returncode, done.stderr)
 
 
+def test_broker_that_takes_no_subscription(world, played):
+    """A device that hears nothing does not stay so."""
+    limit = b"\x27\0\0\0\x20"
+    agent = agent_of(world, played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(len(limit)) + limit)))
+    agent.wait_for("the broker takes no subscription")
+    agent.wait_for("broker not reachable", limit=30)
+    is_answering(agent)
+
+
 def test_noise(world, played):
     """Packets of every kind with any bytes inside, cut and lengthened; the seed is printed."""
     seed = random.randrange(1 << 32)

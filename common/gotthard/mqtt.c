@@ -361,9 +361,7 @@ int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
     int r = gt_broker_subscribe(mqtt->broker, filter);
-    if (r)
-        return r;
-    mqtt->n_ungranted++;
+    mqtt->n_ungranted++; /* one that could not be asked for never is: no connection to keep */
     mqtt_set_timer(mqtt, mqtt->settings.connack_s);
-    return 0;
+    return r;
 }
