@@ -71,6 +71,8 @@ def test_name(fleet):
     fleet.agent_process.wait_for(r"agreed: ", count=1)
     assert "operator=bob" in fleet.agent_process.log() and "operator=alice" not in fleet.agent_process.log()
     assert fleet.cli("fingerprint", **text).stdout.startswith("bob ")
+    result = fleet.cli("connect", "bob", **text)  # what the device of that name would not answer
+    assert (result.returncode, error_id(result)) == (78, "GTD-E10") and "client.name" in result.stderr
 
 
 @effect("cli", "client.port")

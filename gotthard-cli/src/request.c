@@ -402,6 +402,10 @@ static int init_ask(struct request *request, struct failure *ret_failure)
         .trust = &settings->identity->trust,
     };
     uint8_t key[GT_KEY_SIZE], previous[GT_KEY_SIZE];
+    if (strcmp(ask.operator_, ask.device) == 0)
+        return failure_set(ret_failure, FAILURE_CONFIG,
+                           "give this operator another name: GOTTHARD_CLIENT_NAME or --client-name",
+                           "client.name is %s, which is the device's", ask.operator_);
     if (identity_of_device(settings->identity, settings->device, key, previous, ret_failure) != 0)
         return 1;
     int err =
