@@ -105,9 +105,10 @@ int main(int argc, char **argv)
     gt_process_limit_memory(MEMORY_MAX);
     open_standard_descriptors();
     gt_log_open("gotthard-agentd", GT_LOG_INFO);
-    if (gt_config_parse_args(&parse, argc, argv, &args, error) != 0) {
-        dprintf(STDERR_FILENO, "gotthard-agentd: %s\n", error);
-        return EXIT_USAGE;
+    int r = gt_config_parse_args(&parse, argc, argv, &args, error);
+    if (r) {
+        dprintf(STDERR_FILENO, "gotthard-agentd: %s\n", r < 0 ? strerror(-r) : error);
+        return r < 0 ? EXIT_INTERNAL : EXIT_USAGE;
     }
     int code = 0;
     switch (command) {
