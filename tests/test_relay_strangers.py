@@ -220,6 +220,22 @@ def test_flood_of_silent_connections(world, relay):
     Client(world, "g1:o:carol")
 
 
+def test_urgent_bytes_in_a_hello(world, relay):
+    """They hide what comes behind them from who only looks: nobody waits for the rest, and nobody spins."""
+    hello = CLIENT_HELLO
+    sock = dial(world.relay_port, "127.0.0.5")
+    sock.sendall(hello[:100])
+    time.sleep(0.1)
+    assert not is_refused_at_once(sock)
+    sock.send(b"!", socket.MSG_OOB)
+    sock.sendall(hello[100:])
+    begun = time.monotonic()
+    never_a_byte(sock)
+    assert time.monotonic() - begun < 2
+    assert is_refused_at_once(dial(world.relay_port, "127.0.0.5")), "it is an offence"
+    assert harness.cpu_seconds(relay.pid) < 1
+
+
 def test_port_scan(world, relay):
     """Only sessions have open ports, and those say nothing."""
     _, _, _, port = pair_up(world)

@@ -170,7 +170,8 @@ static size_t hello_size(const uint8_t *bytes, size_t n)
 }
 
 /* A TLS connection has sixty KiB: too much for whoever never ends his first sentence. So the hello
- * stays in the kernel until it is whole. */
+ * stays in the kernel until it is whole. Who is announced with not a byte more than before has put
+ * urgent ones in between, and would be announced for ever. */
 static void stranger_await_hello(struct stranger *stranger)
 {
     uint8_t bytes[TLS_RECORD_HEAD + TLS_HELLO_MAX];
@@ -182,10 +183,11 @@ static void stranger_await_hello(struct stranger *stranger)
         stranger_refuse(stranger);
     } else if (n >= (ssize_t)wanted) {
         stranger->host->on_tls(stranger->host->userdata, stranger);
-    } else if (n <= 0 || stranger->is_ended) {
+    } else if (n <= (ssize_t)stranger->n_seen || stranger->is_ended) {
         quota_punish(&stranger->charge, QUOTA_FAILED, now_ms());
         stranger_close(stranger);
     } else {
+        stranger->n_seen = (size_t)n;
         stranger_expect(stranger, wanted);
     }
 }

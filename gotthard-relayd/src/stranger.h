@@ -56,6 +56,7 @@ struct stranger {
     uint64_t born_at, deadline;
     ev_timer timer; /* active: it is waiting, and watched */
     bool is_ended;  /* by its peer: no more will come than what is there */
+    size_t n_seen;  /* of its hello, when that was last looked at */
     size_t n_bytes;
     uint8_t bytes[GT_JOIN_SIZE];
     struct gt_list of_host;
