@@ -184,6 +184,13 @@ static int pipe_condition(int error)
     return error == EAGAIN || error == EINTR ? PIPE_E_AGAIN : PIPE_E_RESET;
 }
 
+/* splice(2) never comes past an urgent byte: the socket would be readable for ever, or end before
+ * the last byte. No end of ours sends one. */
+static bool pipe_is_barred(const struct pipe *pipe, int fd)
+{
+    return pipe->kind == PIPE_SPLICED && sockatmark(fd) == 1;
+}
+
 int pipe_fill(struct pipe *pipe, int fd)
 {
     ssize_t n;
@@ -192,10 +199,9 @@ int pipe_fill(struct pipe *pipe, int fd)
         n = splice(fd, NULL, pipe->fds[1], NULL, pipe->capacity, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     else
         n = recv(fd, pipe->bytes, pipe->capacity, MSG_DONTWAIT);
-    if (n < 0)
-        return pipe_condition(errno);
-    if (n == 0)
-        return PIPE_E_END;
+    int r = n < 0 ? pipe_condition(errno) : n == 0 ? PIPE_E_END : 0;
+    if (r)
+        return pipe_is_barred(pipe, fd) ? PIPE_E_RESET : r;
     pipe->at = 0;
     pipe->n_held = (size_t)n;
     return 0;

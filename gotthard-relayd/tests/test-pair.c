@@ -546,6 +546,33 @@ static void test_pool_of_somebody_without_privileges(void **state)
     assert_int_equal(status, 0);
 }
 
+/* No end of ours sends urgent bytes, and splice(2) never comes past one: who does is not waited
+ * for, and what he said after it is not taken for his end. */
+static void test_urgent_bytes(void **state)
+{
+    for (unsigned is_ended = 0; is_ended < 2; is_ended++) {
+        uint64_t limit = now_ms() + 5000;
+        uint8_t buffer[16];
+        ssize_t r;
+        begin_joined((struct way){PIPE_SPLICED, TRANSPORT_TCP});
+        assert_int_equal(send(world.ends[0], "before", 6, 0), 6);
+        assert_int_equal(send(world.ends[0], "!", 1, MSG_OOB), 1);
+        assert_int_equal(send(world.ends[0], "after", 5, 0), 5);
+        if (is_ended)
+            shutdown(world.ends[0], SHUT_WR);
+        while (!world.n_closed) {
+            turn();
+            assert_true(now_ms() < limit);
+        }
+        assert_int_equal(world.code, GT_CODE_LOST);
+        while ((r = hear(1, buffer, sizeof(buffer))) > 0)
+            continue;
+        assert_int_equal(r, -1);
+        assert_int_equal(errno, ECONNRESET);
+        end();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -556,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_waits_for_a_slow_reader),
         cmocka_unit_test(test_drains_before_the_fin),
         cmocka_unit_test(test_reset_after_a_half_close),
+        cmocka_unit_test(test_urgent_bytes),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_closes_from_outside),
         cmocka_unit_test(test_pool_falls_back_to_buffers),
