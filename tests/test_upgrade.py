@@ -337,6 +337,21 @@ def test_bytes_under_way(world, relay_of, splice):
     wait_until(lambda: sessions_of(relay) and re.search(counted, relay.log()), "the pairs end, and all is counted")
 
 
+def test_as_many_streams_as_may_be(world, relay_of):
+    """A session remembers twice as many as may be open, and all of them go along."""
+    n = 1024
+    relay = relay_of(LENIENT + f"streams = {n};")
+    operator, device, rid, port = pair_up(world)
+    for stream in range(1, n + 1):
+        operator.do("open", rid, stream, 1)
+    for stream in range(n - 99, n + 1):
+        operator.do("end", rid, stream, 1, 0)
+        operator.do("open", rid, stream + 100, 1)
+    operator.do("ping 7")
+    wait_until(lambda: "pong n=7" in operator.all, "all is said")
+    upgrade(relay)
+
+
 def test_resets_and_deadlines_go_on(world, relay_of):
     """A half-closed pair without a byte ends when it should have, not an upgrade later; a reset stays one."""
     relay = relay_of(LENIENT + 'half_closed = "3s"; ')

@@ -7,7 +7,7 @@
 #include "gotthard/text.h"
 
 #define PIPE_MAX    (1u << 30)
-#define N_SLOTS_MAX 1024u
+#define N_SLOTS_MAX 2048u /* two for each of limits.streams, at most */
 
 /* --- fields ----------------------------------------------------------------------------------- */
 
