@@ -6,6 +6,7 @@ The relay is started from a copy, which takes the place of the installed program
 
 import contextlib
 import os
+import pathlib
 import re
 import select
 import shutil
@@ -23,7 +24,7 @@ from harness import LIMIT, echo, in_threads, receive_exactly, wait_until
 from load import Steady
 from manager import Manager
 from test_faults import open_stream
-from relayclient import DEVICE, GREETING, LENIENT, OPERATOR, Client, join, joined, pair_up, sessions_of
+from relayclient import DEVICE, GREETING, LENIENT, OPERATOR, SHUTDOWN, Client, join, joined, pair_up, sessions_of
 from test_tunnel import assert_alive
 
 TOMORROW = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relayd-of-tomorrow"
@@ -502,6 +503,31 @@ def test_term_during_the_rehearsal(world, installed):
     assert time.monotonic() - begun < 5
     assert "took over" not in relay.log() and "refused" not in relay.log()
     wait_until(lambda: not os.path.exists(f"/proc/{child}"), "the child is gone")
+
+
+def test_term_as_the_rehearsal_ends(world, installed, relay_with):
+    """Both are heard in one turn: it is an end in peace all the same."""
+    relay = relay_with('relay = { drain = "5s"; };')
+    operator, device, rid, port = pair_up(world)
+    ends = joined(operator, device, rid, port, 1)
+    installed.unlink()
+    installed.write_text("#!/bin/sh\nexec sleep 0.5\n")
+    installed.chmod(0o755)
+    relay.send(signal.SIGUSR2)
+    child, = wait_until(lambda: harness.children_of(relay.pid), "the child is there")
+    relay.send(signal.SIGSTOP)
+    wait_until(lambda: "\nState:\tZ" in pathlib.Path(f"/proc/{child}/status").read_text(), "the child has ended")
+    relay.send(signal.SIGTERM)
+    relay.send(signal.SIGCONT)
+    relay.wait_for("draining")
+    ends[0].sendall(b"still here")
+    assert receive_exactly(ends[1], 10) == b"still here"
+    for end in ends:
+        end.close()
+    for client in operator, device:
+        client.hear("restarting")
+        client.hear("bye", code=SHUTDOWN)
+    assert "took over" not in relay.log()
 
 
 def test_storm(world):

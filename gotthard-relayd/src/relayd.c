@@ -162,6 +162,7 @@ static void relayd_drain(struct relayd *relayd)
     uint32_t window_ms = restarting_window_ms(&relayd->members, RESTARTING_PROCESS);
 
     upgrade_cancel(&relayd->upgrade);
+    ev_break(relayd->loop, EVBREAK_CANCEL); /* of an upgrade that is not to be any more */
     gt_notify("STOPPING=1\nSTATUS=Draining");
     gt_info("draining sessions=%zu members=%zu window=%ums", registry_n_sessions(&relayd->registry),
             relayd->members.n_members, window_ms);
