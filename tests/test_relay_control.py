@@ -170,6 +170,17 @@ def test_flood_before_hello(world, relay_of):
     client.hear("error", code=PROTOCOL)
 
 
+def test_who_never_stops_talking_needs_a_session(world, relay_of):
+    relay_of('half = "500ms"; frames = 10;')
+    client = Client(world, "g1:o:alice")
+    begun = time.monotonic()
+    while "bye code=5" not in " ".join(client.all):
+        assert time.monotonic() - begun < 5
+        client.do("repeat 20", raw(0x31, bytes(8)).hex())
+        time.sleep(0.02)
+    client.hear("bye", code=EXPIRED)
+
+
 def test_frame_flood_is_slowed(world, relay_of):
     relay_of("frames = 100;")
     client = Client(world, "g1:o:alice")

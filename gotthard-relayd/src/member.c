@@ -458,6 +458,16 @@ static void member_on_ready(struct ev_loop *loop, ev_io *io, int events)
 
 /* --- time ------------------------------------------------------------------------------------- */
 
+/* It has been without a session for too long? Then it is told so. */
+static bool member_send_away(struct member *member, uint64_t now)
+{
+    if (member_is_seated(member) || now < member->unseated_at + member->host->limits.unseated_ms)
+        return false;
+    member_send_code(member, GT_CONTROL_BYE, NULL, GT_CODE_EXPIRED);
+    member_close(member, "without a session");
+    return true;
+}
+
 static void member_on_ready_deadline(struct member *member)
 {
     const struct member_limits *limits = &member->host->limits;
@@ -467,11 +477,8 @@ static void member_on_ready_deadline(struct member *member)
         member_drop(member, "silent");
         return;
     }
-    if (!member_is_seated(member) && now >= member->unseated_at + limits->unseated_ms) {
-        member_send_code(member, GT_CONTROL_BYE, NULL, GT_CODE_EXPIRED);
-        member_close(member, "without a session");
+    if (member_send_away(member, now))
         return;
-    }
     if (now >= member_ask_at(member)) {
         member->pinged_at = now;
         member_send(member, &(struct gt_control_frame){.type = GT_CONTROL_PING, .ping = now});
@@ -498,7 +505,8 @@ static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     case MEMBER_READY: member_on_ready_deadline(member); break;
     case MEMBER_PAUSED:
         member_enter(member, MEMBER_READY);
-        member_read(member);
+        if (!member_send_away(member, now_ms())) /* else who never stops talking would stay */
+            member_read(member);
         break;
     case MEMBER_STUCK: member_settle(member); break;
     case MEMBER_CLOSING: member_drop(member, "closed"); break;
