@@ -8,7 +8,8 @@ import time
 import pytest
 
 import harness
-from relayclient import EXPIRED, PROTOCOL, RID, VERSION, Client, is_thrown_out, pair_up, raw
+from harness import wait_until
+from relayclient import EXPIRED, PROTOCOL, RID, VERSION, Client, is_thrown_out, pair_up, raw, sessions_of
 
 BODIES = {  # by type: a right body (of a client's frames), or one of the right length
     0x01: struct.pack(">HHH", 1, 1, 2) + b"me", 0x02: bytes(30), 0x10: RID + struct.pack(">IHI", 1, 0, 0),
@@ -179,6 +180,15 @@ def test_who_never_stops_talking_needs_a_session(world, relay_of):
         client.do("repeat 20", raw(0x31, bytes(8)).hex())
         time.sleep(0.02)
     client.hear("bye", code=EXPIRED)
+
+
+def test_connections_without_hello_count(world, relay_of):
+    """Of one identity twice as many as may be there wait for their HELLO, and all others find room."""
+    relay = relay_of("sessions_per_identity = 1; descriptors = 100;")
+    many = [Client(world, "g1:d:mallory", hello=False) for _ in range(20)]
+    wait_until(lambda: sum("closed" in " ".join(client.all) for client in many) == 12, "8 are left")
+    assert Client(world, "g1:o:alice").is_quiet()
+    assert " members=9 " in sessions_of(relay)
 
 
 def test_frame_flood_is_slowed(world, relay_of):

@@ -417,6 +417,10 @@ static void member_on_proved(struct member *member)
         member_drop(member, "no memory");
         return;
     }
+    if (member->alike->n > 2 * member->host->limits.n_per_identity) {
+        member_drop(member, "too many connections of this identity, and no HELLO");
+        return;
+    }
     member->heard_at = now_ms();
     member_enter(member, MEMBER_HELLO);
     member_read(member);
