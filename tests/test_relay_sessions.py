@@ -366,6 +366,18 @@ def test_range_used_up_and_ports_of_others(world, relay_of):
     blocked.close()
 
 
+def test_sessions_that_come_and_go_keep_nobody_out(world, relay_of):
+    """A port that rests is better than none."""
+    relay_of(more=f'server = {{ ports_to = {world.relay_ports + 3}; ports_rest = "1h"; }};')
+    for _ in range(3):
+        mallory = Client(world, "g1:d:mallory")
+        for _ in range(4):
+            mallory.register(secrets.token_hex(16))
+        mallory.do("bye", 1, "00" * 16)
+        mallory.hear("closed")
+    pair_up(world)
+
+
 def test_hint_is_honoured(world, relay):
     alice = Client(world, "g1:o:alice")
     assert alice.register(secrets.token_hex(16), hint=world.relay_ports + 7) == world.relay_ports + 7

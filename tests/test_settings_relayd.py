@@ -106,17 +106,13 @@ def test_ports(world, relay_of):
 @effect("relayd", "server.ports_rest")
 @pytest.mark.parametrize("rest", ["0", "1h"])
 def test_ports_rest(world, relay_of, rest):
-    relay_of("", f'server = {{ ports_to = {world.relay_ports}; ports_rest = "{rest}"; }};')
+    relay_of("", f'server = {{ ports_to = {world.relay_ports + 1}; ports_rest = "{rest}"; }};')
     alice, session = Client(world, "g1:o:alice"), rid()
-    alice.register(session)
+    port = alice.register(session)
     alice.do("bye", 1, session)
     alice.hear("closed")
     alice = Client(world, "g1:o:alice")
-    alice.do("rendezvous", rid(), 1, 0, 0)
-    if rest == "0":
-        alice.hear("session")
-    else:
-        alice.hear("error", code=NO_PORT)
+    assert (alice.register(rid(), hint=port) == port) == (rest == "0")
 
 
 # --- the key --------------------------------------------------------------------------------------

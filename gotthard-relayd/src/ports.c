@@ -60,26 +60,48 @@ int ports_change(struct ports *ports, uint16_t from, uint16_t to, uint64_t rest_
     return 0;
 }
 
+/* The next one round the range. NULL: each is taken, or rests. */
+static struct port *ports_next(struct ports *ports, uint64_t now)
+{
+    for (size_t i = 0; i < ports_n(ports); i++) {
+        size_t at = (ports->cursor + i) % ports_n(ports);
+        if (port_is_free(&ports->slots[at], now)) {
+            ports->cursor = at + 1;
+            return &ports->slots[at];
+        }
+    }
+    return NULL;
+}
+
+/* Of those that were given back, the one that has rested longest: if a rest could keep others out,
+ * whoever begins and ends sessions quickly would keep out everybody. */
+static struct port *ports_most_rested(struct ports *ports)
+{
+    struct port *best = NULL;
+
+    for (size_t i = 0; i < ports_n(ports); i++) {
+        struct port *slot = &ports->slots[i];
+        if (slot->state == PORT_FREE && slot->is_known &&
+            (!best || slot->rests_until < best->rests_until))
+            best = slot;
+    }
+    return best;
+}
+
 int ports_take(struct ports *ports, uint16_t hint, const uint8_t rid[static GT_RID_SIZE],
                uint64_t now, uint16_t *ret_port)
 {
     struct port *slot = ports_slot(ports, hint);
 
-    if (slot && (port_is_free(slot, now) || port_rests_after(slot, rid))) {
-        slot->state = PORT_TAKEN;
-        *ret_port = hint;
-        return 0;
-    }
-    for (size_t i = 0; i < ports_n(ports); i++) {
-        size_t at = (ports->cursor + i) % ports_n(ports);
-        if (!port_is_free(&ports->slots[at], now))
-            continue;
-        ports->slots[at].state = PORT_TAKEN;
-        ports->cursor = at + 1;
-        *ret_port = (uint16_t)(ports->from + at);
-        return 0;
-    }
-    return PORTS_E_NONE;
+    if (!slot || !(port_is_free(slot, now) || port_rests_after(slot, rid)))
+        slot = ports_next(ports, now);
+    if (!slot)
+        slot = ports_most_rested(ports);
+    if (!slot)
+        return PORTS_E_NONE;
+    slot->state = PORT_TAKEN;
+    *ret_port = (uint16_t)(ports->from + (slot - ports->slots));
+    return 0;
 }
 
 void ports_give_back(struct ports *ports, uint16_t port, const uint8_t rid[static GT_RID_SIZE],

@@ -3,7 +3,8 @@
  * Which ports of the configured range are free. Pure: the caller opens the sockets and tells what
  * came of it. A port that was given back, or that another program holds, rests for a while before
  * it is given out again, so that late packets of its old session meet nobody; only that session
- * itself, should it come back, need not wait.
+ * itself, should it come back, need not wait. When no other is left, the one given back first goes
+ * out before its time.
  */
 #pragma once
 

@@ -56,7 +56,7 @@ static const struct gt_config_item items[] = {
      .max = 65535,
      .help = "The last port of that range."},
     ITEM("server.ports_rest", DURATION, ports_rest_ms, "5s", 0, HOURS,
-         "How long a port rests after its session before another one gets it."),
+         "How long a port rests after its session before another gets it, if there are others."),
     {.path = "crypt.key",
      .env = "GOTTHARD_CRYPT_KEY",
      .type = GT_CONFIG_SECRET,

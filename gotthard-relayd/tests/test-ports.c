@@ -57,12 +57,27 @@ static void each_port_is_given_once(void **state)
 
 static void a_port_rests_after_its_session(void **state)
 {
-    struct ports ports = ports_of(10, 10, 5000);
+    struct ports ports = ports_of(10, 11, 5000);
     assert_int_equal(take(&ports, 0, 1000), 10);
     give_back(&ports, 10, 2000);
-    assert_int_equal(take(&ports, 0, 6999), 0);
-    assert_int_equal(take(&ports, 10, 6999), 0);
+    assert_int_equal(take(&ports, 10, 6999), 11);
+    give_back(&ports, 11, 6999);
     assert_int_equal(take(&ports, 0, 7000), 10);
+    ports_deinit(&ports);
+}
+
+/* Sessions that come and go keep nobody out. */
+static void when_all_rest_the_first_to_do_so_is_taken(void **state)
+{
+    struct ports ports = ports_of(10, 12, 5000);
+    for (uint16_t port = 10; port <= 12; port++)
+        assert_int_equal(take(&ports, 0, 0), port);
+    give_back(&ports, 11, 1000);
+    give_back(&ports, 10, 1001);
+    ports_skip(&ports, 12, 0); /* another program's: it would not help */
+    assert_int_equal(take(&ports, 0, 1002), 11);
+    assert_int_equal(take(&ports, 0, 1003), 10);
+    assert_int_equal(take(&ports, 0, 1004), 0);
     ports_deinit(&ports);
 }
 
@@ -72,7 +87,6 @@ static void a_session_that_comes_back_need_not_wait(void **state)
     assert_int_equal(take_for(&ports, rids[1], 0, 0), 10);
     give_back(&ports, 10, 1000);
     assert_int_equal(take_for(&ports, rids[0], 10, 1001), 11);
-    assert_int_equal(take_for(&ports, rids[1], 0, 1001), 0); /* it did not ask for it */
     assert_int_equal(take_for(&ports, rids[1], 10, 1001), 10);
     assert_int_equal(take_for(&ports, rids[1], 10, 1001), 0); /* it has it */
     give_back(&ports, 10, 2000);
@@ -161,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_port_is_given_once),
         cmocka_unit_test(a_port_rests_after_its_session),
+        cmocka_unit_test(when_all_rest_the_first_to_do_so_is_taken),
         cmocka_unit_test(a_session_that_comes_back_need_not_wait),
         cmocka_unit_test(what_others_hold_is_skipped_for_a_while),
         cmocka_unit_test(the_one_free_for_longest_comes_first),
