@@ -11,13 +11,14 @@ import select
 import signal
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
 
 import harness
 from harness import LIMIT, receive_exactly, wait_until
-from relayclient import (CLIENT_HELLO, DEVICE, EXPIRED, GREETING, LENIENT, OPERATOR, Client, dial,
+from relayclient import (CLIENT, CLIENT_HELLO, DEVICE, EXPIRED, GREETING, LENIENT, OPERATOR, Client, dial,
                          is_refused_at_once, join, join_bytes, joined, never_a_byte, pair_up, try_to_send)
 
 STRANGE = {
@@ -234,6 +235,43 @@ def test_urgent_bytes_in_a_hello(world, relay):
     assert time.monotonic() - begun < 2
     assert is_refused_at_once(dial(world.relay_port, "127.0.0.5")), "it is an offence"
     assert harness.cpu_seconds(relay.pid) < 1
+
+
+def hello_of(world):
+    """What a client with a good key says first."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        child = subprocess.Popen([CLIENT, "127.0.0.1", str(listener.getsockname()[1]), "g1:o:alice"], stdin=subprocess.PIPE,
+                                 stdout=subprocess.DEVNULL,
+                                 env=harness.clean_environment(GOTTHARD_CRYPT_KEY=world.key, GOTTHARD_CRYPT_IV=world.iv))
+        listener.settimeout(LIMIT)
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(LIMIT)
+            hello = receive_exactly(sock, 5)
+            hello += receive_exactly(sock, int.from_bytes(hello[3:], "big"))
+        child.kill()
+        child.wait(LIMIT)
+    return hello
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_bad_network_is_no_offence(world, relay_of, is_silent):
+    """Whoever has shown the key and is cut off then, or falls silent, finds the door open when the network is back."""
+    relay = relay_of('penalty_failed = "1h"; penalty_timeout = "1h"; handshake = "300ms";')
+    hello = hello_of(world)
+    socks = []
+    for n in range(5):
+        socks.append(dial(world.relay_port))
+        socks[-1].sendall(hello)
+        assert receive_exactly(socks[-1], 1) == b"\x16", "an answer: the key is good"
+        if not is_silent:
+            socks[-1].close()
+    relay.wait_for("handshake timeout" if is_silent else "handshake failed")
+    Client(world, "g1:o:alice")
+    spoiled = hello[:-1] + bytes([hello[-1] ^ 1])  # the binder is last
+    sock = dial(world.relay_port)
+    sock.sendall(spoiled)
+    wait_until(lambda: is_refused_at_once(dial(world.relay_port)), "a wrong key is an offence")
 
 
 def test_port_scan(world, relay):

@@ -93,6 +93,9 @@ bool gt_tls_wants_write(const struct gt_tls *tls);
 void gt_tls_close(struct gt_tls *tls);
 /* Why it broke: a few words, static or inside @tls. */
 const char *gt_tls_why(const struct gt_tls *tls);
+/* Server: has the client shown that it has its key, whatever becomes of the handshake? Its hello
+ * does that, so that one who was cut off after it is no stranger. */
+bool gt_tls_is_keyed(const struct gt_tls *tls);
 /* Did it break in the handshake by an alert or by one of our checks (a wrong key, most likely)?
  * Not by the network, and not because nothing like TLS is spoken there. */
 bool gt_tls_is_refused(const struct gt_tls *tls);

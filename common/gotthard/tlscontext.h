@@ -27,6 +27,8 @@ enum tls_state {
     TLS_BROKEN,
 };
 
+enum { TLS_SECRET_OF_CLIENT = 1, TLS_SECRET_OF_SERVER = 2 };
+
 struct gt_tls {
     SSL *ssl; /* for the handshake; NULL after it */
     enum tls_state state;
@@ -47,7 +49,7 @@ struct gt_tls {
 
     /* What the handshake leaves: by whom it is written with, the client's and the server's. */
     uint8_t secrets[2][GT_KEY_SIZE];
-    unsigned n_secrets;
+    unsigned n_secrets; /* which are there: TLS_SECRET_OF_* */
     const char *suite;
     struct gt_record reading, writing;
     struct gt_span plain; /* opened, and not yet taken by gt_tls_read */

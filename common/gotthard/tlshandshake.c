@@ -154,7 +154,8 @@ static const char *tls_objection(const struct gt_tls *tls)
     if (!gt_span_equals(gt_span(alpn, n_alpn),
                         gt_span(tls->context->alpn + 1, tls->context->alpn[0])))
         return "another protocol (ALPN)";
-    if (tls->n_secrets != 3 || SSL_has_pending(tls->ssl))
+    if (tls->n_secrets != (TLS_SECRET_OF_CLIENT | TLS_SECRET_OF_SERVER) ||
+        SSL_has_pending(tls->ssl))
         return "the handshake left no keys";
     return NULL;
 }
@@ -216,6 +217,13 @@ int gt_tls_handshake(struct gt_tls *tls)
 struct gt_span gt_tls_identity(const struct gt_tls *tls)
 {
     return gt_span(tls->identity, tls->n_identity);
+}
+
+/* OpenSSL gives a server this secret with its answer, which it gives to nobody whose binder is
+ * wrong. */
+bool gt_tls_is_keyed(const struct gt_tls *tls)
+{
+    return tls->find && (tls->n_secrets & TLS_SECRET_OF_SERVER);
 }
 
 bool gt_tls_is_refused(const struct gt_tls *tls)

@@ -426,6 +426,14 @@ static void member_on_proved(struct member *member)
     member_read(member);
 }
 
+/* A hello shows the key. Who was cut off or fell silent after that has a bad network, and will be
+ * back: the fault is not his, nor that of the others behind his address. */
+static void member_punish(struct member *member, enum quota_offence offence)
+{
+    if (!gt_tls_is_keyed(member->wire.tls))
+        quota_punish(&member->charge, offence, now_ms());
+}
+
 static void member_shake(struct member *member)
 {
     int r = gt_tls_handshake(member->wire.tls);
@@ -435,7 +443,7 @@ static void member_shake(struct member *member)
     } else if (r == GT_TLS_E_AGAIN) {
         member_watch(member);
     } else {
-        quota_punish(&member->charge, QUOTA_FAILED, now_ms());
+        member_punish(member, QUOTA_FAILED);
         member_drop(member, gt_tls_why(member->wire.tls));
     }
 }
@@ -502,7 +510,7 @@ static void member_on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     }
     switch (member->state) {
     case MEMBER_HANDSHAKE:
-        quota_punish(&member->charge, QUOTA_TIMEOUT, now_ms());
+        member_punish(member, QUOTA_TIMEOUT);
         member_drop(member, "handshake timeout");
         break;
     case MEMBER_HELLO: member_drop(member, "no HELLO"); break;
