@@ -109,9 +109,9 @@ void gt_config_show(const struct gt_config *config, int fd);
 /* The list of options for --help. */
 void gt_config_help(const struct gt_config_program *program, int fd);
 
-/* Reads a whole small file: regular, at most @max bytes, no NUL. *ret_text owned, terminated.
- * Positive: E_BAD with a reason in
- * @ret_why (static). @is_secret: refuse one that others may read. */
+/* Reads a whole small file: regular, at most @max bytes, no NUL, not one that others may write.
+ * *ret_text owned, terminated. Positive: E_BAD with a reason in @ret_why (static). @is_secret:
+ * refuse one that others may read, too. */
 int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret_text,
                         size_t *ret_n, const char **ret_why) GT_MUST_CHECK;
 

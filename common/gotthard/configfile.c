@@ -92,9 +92,11 @@ int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret
     int r = gt_configfile_read(path, max, &text, &n, &mode, ret_why);
     if (r != 0)
         return r;
-    if (is_secret && (mode & (S_IROTH | S_IWOTH))) {
+    bool is_open = is_secret && (mode & (S_IROTH | S_IWOTH));
+    if (is_open || (mode & S_IWOTH)) {
         gt_configvalue_forget(text);
-        *ret_why = "others may read or write it; take that away with chmod o-rwx";
+        *ret_why = is_open ? "others may read or write it; take that away with chmod o-rwx"
+                           : "others may write it; take that away with chmod o-w";
         return GT_CONFIG_E_BAD;
     }
     *ret_text = text;

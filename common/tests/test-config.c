@@ -727,6 +727,9 @@ static void test_read_file(void **state)
     assert_int_equal(gt_config_read_file(in_folder("a"), 4, false, &text, &n, &why), 1);
     assert_string_equal(why, "too long");
     assert_int_equal(gt_config_read_file(in_folder("a"), 5, true, &text, &n, &why), 1);
+    assert_int_equal(chmod(in_folder("a"), 0646), 0);
+    assert_int_equal(gt_config_read_file(in_folder("a"), 5, false, &text, &n, &why), 1);
+    assert_string_equal(why, "others may write it; take that away with chmod o-w");
     put_bytes("a", "1\0", 2, 0600);
     assert_int_equal(gt_config_read_file(in_folder("a"), 5, true, &text, &n, &why), 1);
     assert_null(text);

@@ -197,6 +197,9 @@ static void the_file_of_pins_decides_the_policy(void **state)
     assert_int_equal(setup->trust.policy, GT_POLICY_PIN);
     assert_int_equal(setup->trust.n_pins, 1);
     setup_free(setup);
+    run("chmod o+w etc/operators.pins"); /* whoever writes it opens the door */
+    assert_refused("others may write it");
+    run("chmod o-w etc/operators.pins");
     run(": >etc/operators.pins"); /* empty denies all: it is not the same as absent */
     setup = make();
     assert_int_equal(setup->trust.policy, GT_POLICY_PIN);
