@@ -356,6 +356,16 @@ static void stay_small(struct gt_stream *s)
     s->calm_tx = s->tx.tail;
 }
 
+/* The carrier cannot be read on. What has said and heard everything has ended well all the same. */
+static void on_wrong(struct gt_stream *s, enum gt_rst code)
+{
+    gt_stream_reset(s, code);
+    if (!has_carrier(s))
+        return;
+    s->carrier.due = 0;
+    s->state = GT_STREAM_ENDED;
+}
+
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
 {
     struct gt_reader in = gt_reader(data, n);
@@ -369,7 +379,7 @@ int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
             break;
         enum gt_rst wrong = r ? GT_RST_PROTOCOL : on_frame(s, &frame, &failed);
         if (wrong)
-            gt_stream_reset(s, wrong);
+            on_wrong(s, wrong);
         settle(s);
     }
     return failed;

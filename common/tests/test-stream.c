@@ -243,6 +243,32 @@ static void test_done_is_done(void **state)
     pair_deinit(&p);
 }
 
+/* What is no frame ends the reading also of a stream that has said and heard everything. */
+static void test_rubbish_after_all(void **state)
+{
+    static const uint8_t rubbish[] = {0x7f, 0, 0, 0, 'x'};
+    struct pair p;
+    uint8_t buf[1024];
+    pair_init(&p, "ssh");
+    gt_stream_finish(&p.o);
+    gt_stream_finish(&p.d);
+    carry_all(&p);
+    gt_stream_eof_delivered(&p.o);
+    carry(&p.o, &p.d);
+    gt_stream_eof_delivered(&p.d);
+    struct gt_writer w = gt_writer(buf, sizeof(buf));
+    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_PING});
+    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_ACK, .offset = 1});
+    gt_write_bytes(&w, rubbish, sizeof(rubbish));
+    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0); /* its PONG is due yet */
+    assert_int_equal(p.o.state, GT_STREAM_ENDED);
+    gt_stream_attach(&p.o, 2);
+    assert_int_equal(gt_stream_consume(&p.o, rubbish, sizeof(rubbish)), 0);
+    assert_int_equal(p.o.state, GT_STREAM_ENDED);
+    assert_int_equal(p.o.code, GT_RST_NONE);
+    pair_deinit(&p);
+}
+
 static void test_acked_fin_stays_acked(void **state)
 {
     struct pair p;
@@ -670,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_last_ack_is_said_again),
         cmocka_unit_test(test_parked_before_the_last_ack),
         cmocka_unit_test(test_done_is_done),
+        cmocka_unit_test(test_rubbish_after_all),
         cmocka_unit_test(test_acked_fin_stays_acked),
         cmocka_unit_test(test_reset_reaches_the_peer),
         cmocka_unit_test(test_reset_after_hello_only),
