@@ -224,6 +224,7 @@ def test_flood_of_silent_connections(world, relay):
 def test_urgent_bytes_in_a_hello(world, relay):
     """They hide what comes behind them from who only looks: nobody waits for the rest, and nobody spins."""
     hello = CLIENT_HELLO
+    cpu = harness.cpu_seconds(relay.pid)
     sock = dial(world.relay_port, "127.0.0.5")
     sock.sendall(hello[:100])
     time.sleep(0.1)
@@ -232,9 +233,9 @@ def test_urgent_bytes_in_a_hello(world, relay):
     sock.sendall(hello[100:])
     begun = time.monotonic()
     never_a_byte(sock)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 5, "its time is 10 s"
     assert is_refused_at_once(dial(world.relay_port, "127.0.0.5")), "it is an offence"
-    assert harness.cpu_seconds(relay.pid) < 1
+    assert harness.cpu_seconds(relay.pid) - cpu < 1
 
 
 def hello_of(world):
