@@ -60,6 +60,7 @@ def is_alive(pid):
 
 
 WINDOW = 30  # echoes
+N_WINDOWS = 4  # at least: in one alone a busy machine may well lose a moment
 
 
 class Bystander(threading.Thread):
@@ -101,7 +102,7 @@ class Bystander(threading.Thread):
         """Worst echo of the tunnel before, and of tunnel and machine in the quietest window of the fault: what the fault does to us it
         does all the time, and what a busy machine does it does now and then."""
         plain, ours = self.times["during"]
-        windows = [(max(ours[at:at + WINDOW]), max(plain[at:at + WINDOW])) for at in range(0, len(ours) - WINDOW + 1, WINDOW)]
+        windows = [(max(ours[at:at + WINDOW]), max(plain[at:at + WINDOW])) for at in range(len(ours) - WINDOW + 1)]
         return max(self.times["before"][1]), *min(windows, key=lambda window: window[0] - window[1])
 
 
@@ -266,7 +267,7 @@ class Trial:
         """I6: the other session's echo takes at most twice as long, beside what the machine itself lost."""
         if not self.bystander:
             return
-        wait_until(lambda: self.bystander.has(WINDOW), "the other session's echo during the fault")
+        wait_until(lambda: self.bystander.has(N_WINDOWS * WINDOW), "the other session's echo during the fault")
         self.bystander.is_over.set()
         self.bystander.join(LIMIT)
         before, during, plain = self.bystander.verdict()
