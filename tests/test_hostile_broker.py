@@ -224,11 +224,7 @@ def test_flapping(world, played):
 
 def test_operator_is_not_kept_asking(world, played):
     """Presence that comes again and again, and each time "nobody heard you": once more is asked, not for ever."""
-    world.broker(tls=False)
-    agent = world.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{world.broker_port}",
-                        GOTTHARD_AWS_CERT_PATH=None)
     state = retained_state(world)
-    agent.stop()
 
     def play(broker, sock):
         while True:
@@ -243,13 +239,17 @@ def test_operator_is_not_kept_asking(world, played):
 
 
 def retained_state(world):
-    """What the device published, as the real broker gives it to anybody who may read it."""
+    """What a device publishes, as a real broker gives it to anybody who may read it."""
+    world.broker(tls=False)
+    agent = world.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{world.broker_port}",
+                        GOTTHARD_AWS_CERT_PATH=None)
     with socket.create_connection(("127.0.0.1", world.broker_port), timeout=harness.LIMIT) as sock:
         sock.sendall(packet(CONNECT, b"\0\4MQTT\5\2\0\x3c\0" + b"\0\4peek"))
         sock.sendall(packet(SUBSCRIBE | 2, b"\0\1\0" + struct.pack(">H", len(STATE)) + STATE.encode() + b"\0"))
         while True:
             kind, body = PlayedBroker._read(sock)
             if kind & 0xF0 == PUBLISH:
+                agent.stop()
                 return body[2 + len(STATE) + 1:]
 
 
@@ -268,11 +268,7 @@ def test_devices_that_never_fall_silent(world, played, names):
 
 def test_presence_of_another_device(world, played):
     """It was not asked for, and says nothing of the one that was."""
-    world.broker(tls=False)
-    agent = world.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{world.broker_port}",
-                        GOTTHARD_AWS_CERT_PATH=None)
     state = retained_state(world)
-    agent.stop()
     broker = played(lambda b, sock: sock.sendall(publish(STATE, state, retain=True)))
     assert cli_of(world, broker, "status", DEVICE).returncode == 0
     done = cli_of(world, broker, "status", "dev-gone")
