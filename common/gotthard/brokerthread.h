@@ -44,7 +44,7 @@ struct gt_broker {
     struct gt_broker_report *end; /* made in advance: the last report never lacks memory */
 };
 
-/* Before anything else; everything else is zero, kicked -1. */
+/* Before anything else. */
 void gt_broker_init_locks(struct gt_broker *broker);
 /* One more that was published, or one less. */
 void gt_broker_count(struct gt_broker *broker, int more);

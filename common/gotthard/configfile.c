@@ -51,7 +51,15 @@ static int open_regular(const char *path, int *ret_fd, struct stat *ret_stat, co
     return 0;
 }
 
-int gt_configfile_read(const char *path, size_t max, char **ret_text, size_t *ret_n,
+/* To whom the file is open that should not be; NULL: to nobody. */
+static const char *is_open_to(mode_t mode, bool is_secret)
+{
+    if (is_secret && (mode & (S_IROTH | S_IWOTH)))
+        return "others may read or write it; take that away with chmod o-rwx";
+    return mode & S_IWOTH ? "others may write it; take that away with chmod o-w" : NULL;
+}
+
+int gt_configfile_read(const char *path, size_t max, bool is_secret, char **ret_text, size_t *ret_n,
                        mode_t *ret_mode, const char **ret_why)
 {
     gt_cleanup(gt_close) int fd = -1;
@@ -69,7 +77,7 @@ int gt_configfile_read(const char *path, size_t max, char **ret_text, size_t *re
     const char *why = r < 0                ? strerrordesc_np(-r)
                       : n > max            ? "too long"
                       : memchr(text, 0, n) ? "it holds a NUL byte; it is no text"
-                                           : NULL;
+                                           : is_open_to(st.st_mode, is_secret);
     if (why) {
         gt_wipe(text, n);
         free(text);
@@ -85,23 +93,9 @@ int gt_configfile_read(const char *path, size_t max, char **ret_text, size_t *re
 int gt_config_read_file(const char *path, size_t max, bool is_secret, char **ret_text,
                         size_t *ret_n, const char **ret_why)
 {
-    char *text = NULL;
-    size_t n = 0;
-    mode_t mode = 0;
+    mode_t mode;
 
-    int r = gt_configfile_read(path, max, &text, &n, &mode, ret_why);
-    if (r != 0)
-        return r;
-    bool is_open = is_secret && (mode & (S_IROTH | S_IWOTH));
-    if (is_open || (mode & S_IWOTH)) {
-        gt_configvalue_forget(text);
-        *ret_why = is_open ? "others may read or write it; take that away with chmod o-rwx"
-                           : "others may write it; take that away with chmod o-w";
-        return GT_CONFIG_E_BAD;
-    }
-    *ret_text = text;
-    *ret_n = n;
-    return 0;
+    return gt_configfile_read(path, max, is_secret, ret_text, ret_n, &mode, ret_why);
 }
 
 /* The table's item of that path; *ret_is_file when the path is a secret's file form. */

@@ -28,5 +28,5 @@ int gt_configfile_parse(const struct gt_configfile *file, struct gt_span text,
                         char *ret_error) GT_MUST_CHECK;
 
 /* gt_config_read_file(), and the file's mode. */
-int gt_configfile_read(const char *path, size_t max, char **ret_text, size_t *ret_n,
+int gt_configfile_read(const char *path, size_t max, bool is_secret, char **ret_text, size_t *ret_n,
                        mode_t *ret_mode, const char **ret_why) GT_MUST_CHECK;

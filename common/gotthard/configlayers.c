@@ -225,12 +225,7 @@ static int add_file(struct layers *layers, const char *path, char *ret_error)
     mode_t mode = 0;
     const char *why = NULL;
 
-    int r = gt_configfile_read(path, GT_CONFIGFILE_MAX, &text, &n, &mode, &why);
-    if (r == 0 && (mode & S_IWOTH)) {
-        gt_configvalue_forget(text);
-        why = "others may write it; take that away with chmod o-w";
-        r = GT_CONFIG_E_BAD;
-    }
+    int r = gt_configfile_read(path, GT_CONFIGFILE_MAX, false, &text, &n, &mode, &why);
     if (r != 0)
         return r < 0 ? r : gt_configvalue_bad(ret_error, "%.400s: %s", path, why);
     struct gt_configfile file = {layers->program, path, mode & S_IROTH, on_setting, layers};

@@ -289,14 +289,29 @@ static enum gt_rst on_fin(struct gt_stream *s, const struct gt_frame *fin)
     return GT_RST_NONE;
 }
 
+/* What has said and heard everything has ended well, whatever its carrier brings then. */
+static bool ends_well(struct gt_stream *s)
+{
+    if (!is_done(s))
+        return false;
+    s->carrier.due = 0;
+    s->state = GT_STREAM_ENDED;
+    return true;
+}
+
+/* The carrier cannot be read on. */
+static void break_off(struct gt_stream *s, enum gt_rst code)
+{
+    if (!ends_well(s))
+        gt_stream_reset(s, code);
+}
+
 static enum gt_rst on_rst(struct gt_stream *s, const struct gt_frame *rst)
 {
     bool is_known = rst->code > GT_RST_NONE && rst->code <= GT_RST_LOST;
-    s->carrier.due = 0;
-    if (is_done(s)) {
-        s->state = GT_STREAM_ENDED;
+    if (ends_well(s))
         return GT_RST_NONE;
-    }
+    s->carrier.due = 0;
     s->state = GT_STREAM_BROKEN;
     s->code = is_known ? (enum gt_rst)rst->code : GT_RST_INTERNAL;
     s->is_reset_by_peer = true;
@@ -356,16 +371,6 @@ static void stay_small(struct gt_stream *s)
     s->calm_tx = s->tx.tail;
 }
 
-/* The carrier cannot be read on. What has said and heard everything has ended well all the same. */
-static void on_wrong(struct gt_stream *s, enum gt_rst code)
-{
-    gt_stream_reset(s, code);
-    if (!has_carrier(s))
-        return;
-    s->carrier.due = 0;
-    s->state = GT_STREAM_ENDED;
-}
-
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
 {
     struct gt_reader in = gt_reader(data, n);
@@ -379,7 +384,7 @@ int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
             break;
         enum gt_rst wrong = r ? GT_RST_PROTOCOL : on_frame(s, &frame, &failed);
         if (wrong)
-            on_wrong(s, wrong);
+            break_off(s, wrong);
         settle(s);
     }
     return failed;

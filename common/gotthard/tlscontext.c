@@ -154,7 +154,7 @@ static void tls_on_secret(const SSL *ssl, const char *line)
         size_t n = strlen(labels[i]), at = n + 64 + 1;
         if (strncmp(line, labels[i], n) == 0 && strlen(line) == at + 2 * GT_KEY_SIZE &&
             gt_text_unhex(line + at, tls->secrets[i], GT_KEY_SIZE) == 0)
-            tls->n_secrets |= 1u << i;
+            tls->has_secrets |= 1u << i;
     }
 }
 

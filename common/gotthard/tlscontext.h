@@ -49,7 +49,7 @@ struct gt_tls {
 
     /* What the handshake leaves: by whom it is written with, the client's and the server's. */
     uint8_t secrets[2][GT_KEY_SIZE];
-    unsigned n_secrets; /* which are there: TLS_SECRET_OF_* */
+    unsigned has_secrets; /* which are there: TLS_SECRET_OF_* */
     const char *suite;
     struct gt_record reading, writing;
     struct gt_span plain; /* opened, and not yet taken by gt_tls_read */

@@ -154,7 +154,7 @@ static const char *tls_objection(const struct gt_tls *tls)
     if (!gt_span_equals(gt_span(alpn, n_alpn),
                         gt_span(tls->context->alpn + 1, tls->context->alpn[0])))
         return "another protocol (ALPN)";
-    if (tls->n_secrets != (TLS_SECRET_OF_CLIENT | TLS_SECRET_OF_SERVER) ||
+    if (tls->has_secrets != (TLS_SECRET_OF_CLIENT | TLS_SECRET_OF_SERVER) ||
         SSL_has_pending(tls->ssl))
         return "the handshake left no keys";
     return NULL;
@@ -223,7 +223,7 @@ struct gt_span gt_tls_identity(const struct gt_tls *tls)
  * wrong. */
 bool gt_tls_is_keyed(const struct gt_tls *tls)
 {
-    return tls->find && (tls->n_secrets & TLS_SECRET_OF_SERVER);
+    return tls->find && (tls->has_secrets & TLS_SECRET_OF_SERVER);
 }
 
 bool gt_tls_is_refused(const struct gt_tls *tls)
