@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The fixtures: a world that shows every log when its test fails and checks for sanitizer reports."""
+"""The fixtures: a private system for each test, which shows all logs when the test fails and checks for sanitizer reports."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ import harness
 
 
 def pytest_runtest_logreport(report):
-    """A failure is told when it happens: who stops a run does not get to its end, where the whole is."""
+    """Prints a failure when it happens: an interrupted run never reaches the summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         crash = getattr(report.longrepr, "reprcrash", None)
         print(f"\n{report.when} of {report.nodeid}: {crash.message[:1000] if crash else report.longreprtext[-1000:]}", flush=True)
@@ -28,9 +28,9 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture
-def world(request):
+def env(request):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-"))
-    made = harness.World(folder)
+    made = harness.Env(folder)
     yield made
     made.close()
     report = getattr(request.node, "report_call", None)
@@ -43,29 +43,29 @@ def world(request):
 
 @pytest.fixture
 def seed():
-    """Randomness that can be had again: GOTTHARD_SEED, shown when the test fails."""
+    """A reproducible random generator, seeded with GOTTHARD_SEED. The seed is shown when the test fails."""
     value = int(os.environ.get("GOTTHARD_SEED", time.time_ns() % 1000000))
     print(f"GOTTHARD_SEED={value}")
     return random.Random(value)
 
 
 @pytest.fixture
-def relay_of(world):
-    """Starts a relay with such limits; the world then has clients."""
-    world.clients = []
+def relay_of(env):
+    """Starts a relay with these limits and timeouts. env.clients has the test's clients, which are killed at the end."""
+    env.clients = []
 
-    def start(limits="", more="", preexec=None, **env):
-        folder = world.config_folder(relayd=f"limits = {{ {limits} }}; {more}")
-        relay = world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder, **env), preexec=preexec)
+    def start(limits="", more="", preexec=None, **variables):
+        folder = env.config_folder(relayd=f"{harness.relay_groups(limits)} {more}")
+        relay = env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder, **variables), preexec=preexec)
         relay.folder_of_config = folder
         return relay
 
     yield start
-    for client in world.clients:
+    for client in env.clients:
         client.kill()
-    for process in world.processes:
+    for process in env.processes:
         process.send(signal.SIGTERM)
-        process.send(signal.SIGTERM)  # at once
+        process.send(signal.SIGTERM)  # the second one skips draining
 
 
 @pytest.fixture

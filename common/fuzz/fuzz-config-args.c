@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A command line, one argument a line of the input. Whatever stands in it, each setting that comes
- * out is a flag of the table with a text, and every word and option was on the command line.
+ * A command line, one argument per line of the input. Each resulting setting must be a flag of the
+ * table with a text, and each word and option must be an argument.
  */
-#include "gotthard/bytes.h"
-#include "gotthard/config.h"
+#include "gotthard/base/bytes.h"
+#include "gotthard/config/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -22,9 +22,9 @@ static const struct gt_config_program program = {
     .n_items = GT_ARRAY_SIZE(items),
 };
 
-static void check(bool is_right)
+static void check(bool condition)
 {
-    if (!is_right)
+    if (!condition)
         abort();
 }
 
@@ -39,6 +39,7 @@ static int on_other(void *userdata, const char *option, const char *value, bool 
 static int on_word(void *userdata, const char *word)
 {
     unsigned *n_words = userdata;
+
     if (strcmp(word, "ssh") == 0)
         return GT_CONFIG_WORDS_ONLY;
     return ++*n_words > 4;
@@ -49,6 +50,7 @@ static void check_sets(const struct gt_config_args *args)
     for (size_t i = 0; i < args->n_sets; i++) {
         const char *flag = args->sets[2 * i];
         bool is_known = false;
+
         for (size_t j = 0; j < program.n_items; j++)
             is_known = is_known || flag == items[j].flag;
         check(is_known && args->sets[2 * i + 1]);
@@ -65,8 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n)
         memcpy(text, data, n);
     text[n] = 0;
-    char *rest = text;
-    for (char *line; argc <= ARGS_MAX && (line = strsep(&rest, "\n"));)
+    char *remaining = text;
+    for (char *line; argc <= ARGS_MAX && (line = strsep(&remaining, "\n"));)
         argv[argc++] = line;
 
     struct gt_config_parse parse = {&program, on_other, on_word, &n_words};

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A configuration file from a hostile hand: the scan, libconfig behind it, the walk and every type
- * of value. What the scan lets pass must not surprise: a text that is taken is taken twice alike,
- * and each number stays within its limits.
+ * Any bytes as a configuration file: the scan, libconfig, the comparison with the table and each
+ * type of value. An accepted text must give the same settings twice, with each number in its range.
  */
-#include "gotthard/configfile.h"
-#include "gotthard/configscan.h"
-#include "gotthard/configvalue.h"
+#include "gotthard/config/config-file.h"
+#include "gotthard/config/config-scan.h"
+#include "gotthard/config/config-value.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -38,9 +37,9 @@ static const struct gt_config_program program = {
     .settings_size = sizeof(struct settings),
 };
 
-static void check(bool is_right)
+static void check(bool condition)
 {
-    if (!is_right)
+    if (!condition)
         abort();
 }
 
@@ -54,8 +53,9 @@ static int on_setting(void *userdata, const struct gt_config_item *item, bool is
 static int parse(struct gt_span text, struct settings *ret)
 {
     char error[GT_CONFIG_ERROR_MAX] = "";
-    struct gt_configfile file = {&program, "fuzz.conf", false, on_setting, ret};
-    int r = gt_configfile_parse(&file, text, error);
+    struct gt_config_file file = {&program, "fuzz.conf", false, on_setting, ret};
+    int r = gt_config_file_parse(&file, text, error);
+
     check(r == 0 || r == GT_CONFIG_E_BAD);
     check((r == 0) == (error[0] == 0));
     return r;
@@ -73,9 +73,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     unsigned line = 0;
     const char *why = NULL;
 
-    if (n > GT_CONFIGFILE_MAX)
+    if (n > GT_CONFIG_FILE_MAX)
         return 0;
-    bool is_scanned = gt_configscan(gt_span(data, n), &line, &why) == 0;
+    bool is_scanned = gt_config_scan(gt_span(data, n), &line, &why) == 0;
     check(is_scanned || (line > 0 && why));
     int r = parse(gt_span(data, n), &first);
     check(is_scanned || r != 0);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Any text as CRYPT_KEY, a NUL, any text as CRYPT_IV; and the whole as an identity. What is taken
- * must hand out strings that are taken again and derive the same.
+ * Arbitrary text as GOTTHARD_CRYPT_KEY, a NUL, and arbitrary text as GOTTHARD_CRYPT_IV, and the
+ * whole input as an identity. The key texts that an accepted key formats must be accepted and
+ * derive the same keys.
  */
-#include "gotthard/key.h"
+#include "gotthard/crypto/key.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -13,10 +14,11 @@ static void must(bool is_so)
         abort();
 }
 
-/* scrypt takes 50 ms: passphrases are left to test-key.c. */
+/* scrypt takes 50 ms: only test-key.c tests passphrases. */
 static bool is_slow(const char *text)
 {
     size_t n = strlen(text);
+
     return strncmp(text, "gk1", 3) != 0 && n >= 20 && n != 43 && n != 44 && n != 64;
 }
 
@@ -25,6 +27,7 @@ static void check_master(const struct gt_key *key)
     struct gt_key relay, device;
     char text[GT_KEY_TEXT_MAX];
     uint8_t want[GT_KEY_SIZE], got[GT_KEY_SIZE];
+
     must(gt_key_format_relay(key, text) == 0 && gt_key_parse(text, NULL, &relay) == 0);
     must(gt_key_client(key, GT_ROLE_OPERATOR, "a", want) == 0);
     must(gt_key_client(&relay, GT_ROLE_OPERATOR, "a", got) == 0);
@@ -37,6 +40,7 @@ static void check_master(const struct gt_key *key)
 static void check_key(const struct gt_key *key)
 {
     uint8_t out[GT_KEY_SIZE];
+
     switch (key->kind) {
     case GT_KEY_MASTER: check_master(key); break;
     case GT_KEY_RELAY: must(gt_key_device(key, "a", out) == GT_KEY_E_NOT_HELD); break;
@@ -51,6 +55,7 @@ static void check_identity(const uint8_t *data, size_t n)
 {
     char name[GT_NAME_MAX + 1], again[GT_IDENTITY_MAX + 1];
     enum gt_role role;
+
     if (!gt_key_parse_identity(gt_span(data, n), &role, name))
         return;
     gt_key_identity(role, name, again);
@@ -61,12 +66,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     char text[2048] = "";
     struct gt_key key;
+
     check_identity(data, n);
     if (n > sizeof(text) - 2)
         return 0;
     if (n)
         memcpy(text, data, n);
-    const char *iv = text + strlen(text) + 1; /* "" when there is no NUL */
+    const char *iv = text + strlen(text) + 1; /* "" if there is no NUL */
     if (!is_slow(text) && gt_key_parse(text, iv, &key) == 0)
         check_key(&key);
     return 0;

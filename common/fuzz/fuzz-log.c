@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What strangers cause to be logged: escaped into a buffer whose size the first byte chooses, and
- * cleaned as a line. Nothing but printable ASCII comes out, and nothing is written past the end.
+ * Remote strings in the log: escaped to a buffer whose size the first byte selects, and as parts of
+ * a line. The result is printable ASCII only, nothing is written after the end of the buffer, and
+ * the text adds no field to the line.
  */
-#include "gotthard/log.h"
-#include "gotthard/text.h"
+#include "gotthard/base/format.h"
+#include "gotthard/base/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -13,6 +14,25 @@ static void check_printable(const char *text)
     for (; *text; text++) {
         if (*text < ' ' || *text > '~')
             abort();
+    }
+}
+
+/* Aborts unless the fields of @line are a, b and d, or the first of them. */
+static void check_fields(const char *line)
+{
+    const char *names = "abd";
+
+    while (*line) {
+        size_t n_name = strspn(line, "abcdefghijklmnopqrstuvwxyz_-");
+
+        if (n_name > 0 && line[n_name] == '=') {
+            if (n_name != 1 || *line != *names++)
+                abort();
+            line += 2;
+            line += *line == '"' ? 1 + strcspn(line + 1, "\"") : 0;
+        }
+        line += strcspn(line, " ");
+        line += strspn(line, " ");
     }
 }
 
@@ -31,11 +51,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
     memcpy(line, data + 1, n - 1);
     line[n - 1] = 0;
-    size_t n_line = strlen(line);
-    gt_log_clean(line);
-    if (strlen(line) != n_line)
+    size_t n_line = gt_format(GT_FORMAT_LOG, shown, cap, "a=%s b=\"%s\" c %s, %.5s d=%u:%s", line,
+                              line, line, line, 7u, line);
+    if (strlen(shown) != GT_MIN(n_line, cap - 1))
         abort();
-    check_printable(line);
+    check_printable(shown);
+    check_fields(shown);
     free(shown);
     free(line);
     return 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The first byte chooses a kind of message; the rest is its inner form (as if it had opened), and
- * also an outer form that must not open. What is decoded must encode to the same: byte for byte
- * where the form leaves no choice, else to something that decodes and encodes alike.
+ * The first byte selects a kind of message. The remaining bytes are its inner form, as if the seal
+ * had opened, and also an outer form that must not open. A decoded message must encode to the same
+ * bytes, or, where the encoding is not unique, to bytes that decode to the same message.
  */
-#include "gotthard/message.h"
+#include "gotthard/signaling/report.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -12,9 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static uint8_t again[2 * GT_MESSAGE_MAX], third[2 * GT_MESSAGE_MAX];
 
-static void must(bool is_so)
+static void must(bool condition)
 {
-    if (!is_so)
+    if (!condition)
         abort();
 }
 
@@ -34,6 +34,7 @@ static void fuzz_req(struct gt_span inner)
     struct gt_span body;
     struct gt_proof proof;
     struct gt_writer w = gt_writer(again, sizeof(again));
+
     if (gt_req_decode(inner, &req, &body, &proof))
         return;
     must_have_names(req.operator_, req.device);
@@ -49,6 +50,7 @@ static void fuzz_close(struct gt_span inner)
     struct gt_span body;
     struct gt_proof proof;
     struct gt_writer w = gt_writer(again, sizeof(again));
+
     if (gt_close_decode(inner, &close, &body, &proof))
         return;
     must_have_names(close.operator_, close.device);
@@ -62,6 +64,7 @@ static void fuzz_nak(struct gt_span inner)
 {
     struct gt_nak nak;
     struct gt_writer w = gt_writer(again, sizeof(again));
+
     if (gt_nak_decode(inner, &nak))
         return;
     gt_nak_encode(&nak, &w);
@@ -72,6 +75,7 @@ static void fuzz_state(struct gt_span inner)
 {
     struct gt_state state;
     struct gt_writer w = gt_writer(again, sizeof(again)), w3 = gt_writer(third, sizeof(third));
+
     if (gt_state_decode(inner, &state))
         return;
     gt_state_encode(&state, &w);
@@ -83,24 +87,37 @@ static void fuzz_state(struct gt_span inner)
 static void fuzz_ack(struct gt_span inner)
 {
     struct gt_ack ack;
-    struct gt_span said;
+    struct gt_span statement;
     struct gt_proof proof;
     struct gt_writer w = gt_writer(again, sizeof(again)), w3 = gt_writer(third, sizeof(third));
-    if (gt_ack_decode(inner, &ack, &said, &proof))
+
+    if (gt_ack_decode(inner, &ack, &statement, &proof))
         return;
     must_have_names(ack.operator_, ack.device);
-    must(said.data == inner.data && said.n + 4 + proof.signature.n == inner.n);
+    must(statement.data == inner.data && statement.n + 4 + proof.signature.n == inner.n);
     gt_ack_encode(&ack, &w);
     gt_proof_encode(&proof, &w);
-    must(gt_ack_decode(gt_span(again, w.n), &ack, &said, &proof) == 0);
+    must(gt_ack_decode(gt_span(again, w.n), &ack, &statement, &proof) == 0);
     gt_ack_encode(&ack, &w3);
     gt_proof_encode(&proof, &w3);
     must_equal(gt_span(again, w.n), &w3);
 }
 
+static void fuzz_report(struct gt_span inner)
+{
+    struct gt_report report;
+    struct gt_writer w = gt_writer(again, sizeof(again));
+
+    if (gt_report_decode(inner, &report))
+        return;
+    gt_report_encode(&report, &w);
+    must_equal(inner, &w);
+}
+
 static void fuzz_topic(struct gt_span text)
 {
     char topic[512], device[GT_NAME_MAX + 1], same[GT_TOPIC_MAX + 1];
+
     if (text.n >= sizeof(topic))
         return;
     memcpy(topic, text.data, text.n);
@@ -117,23 +134,26 @@ static void fuzz_outer(struct gt_span payload)
     static const uint8_t key[GT_KEY_SIZE] = {1};
     enum gt_message_type type;
     size_t n;
+
     if (gt_message_peek(payload, &type) == 0)
         must(gt_message_open(key, type, TOPIC, payload, out, &n) == GT_MESSAGE_E_BAD);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    struct gt_span rest = n ? gt_span(data + 1, n - 1) : gt_span("", 0);
+    struct gt_span inner = n ? gt_span(data + 1, n - 1) : gt_span("", 0);
+
     if (n > GT_MESSAGE_MAX)
         return 0;
     fuzz_outer(gt_span(data, n));
-    switch (n ? data[0] % 6 : 6) {
-    case GT_MESSAGE_STATE: fuzz_state(rest); break;
-    case GT_MESSAGE_REQ: fuzz_req(rest); break;
-    case GT_MESSAGE_ACK: fuzz_ack(rest); break;
-    case GT_MESSAGE_NAK: fuzz_nak(rest); break;
-    case GT_MESSAGE_CLOSE: fuzz_close(rest); break;
-    case 5: fuzz_topic(rest); break;
+    switch (n ? data[0] % 7 : 7) {
+    case GT_MESSAGE_STATE: fuzz_state(inner); break;
+    case GT_MESSAGE_REQ: fuzz_req(inner); break;
+    case GT_MESSAGE_ACK: fuzz_ack(inner); break;
+    case GT_MESSAGE_NAK: fuzz_nak(inner); break;
+    case GT_MESSAGE_CLOSE: fuzz_close(inner); break;
+    case GT_MESSAGE_REPORT: fuzz_report(inner); break;
+    case 6: fuzz_topic(inner); break;
     }
     return 0;
 }

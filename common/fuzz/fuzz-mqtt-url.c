@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Any text as an endpoint: what is taken must be a host and a port that name each other back.
+ * Any text as the address of a broker. An accepted one must give a valid host and port.
  */
-#include "gotthard/endpoint.h"
+#include "gotthard/config/mqtt-url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    struct gt_endpoint endpoint;
+    struct gt_mqtt_url url;
     char text[512];
 
     if (n >= sizeof(text))
@@ -16,12 +16,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n)
         memcpy(text, data, n);
     text[n] = 0;
-    if (gt_endpoint_parse(text, &endpoint) != 0)
+    if (gt_mqtt_url_parse(text, &url) != 0)
         return 0;
-    if (!gt_text_is_host(endpoint.host) || endpoint.port == 0)
+    if (!gt_text_is_host(url.host) || url.port == 0)
         abort();
-    if (endpoint.alpn && (!endpoint.is_tls || endpoint.port != 443))
+    if (url.alpn && (!url.is_tls || url.port != 443))
         abort();
-    (void)gt_endpoint_is_loopback(&endpoint);
+    (void)gt_mqtt_url_is_loopback(&url);
     return 0;
 }

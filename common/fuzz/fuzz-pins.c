@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Any bytes as a pin file. A refusal has its line and reason; what is taken names nobody without a
- * name, and every line of it would be taken alone.
+ * Any bytes as a pin file. A rejection has a line and a reason. In an accepted file each pin has a
+ * valid name, and each line is acceptable alone.
  */
-#include "gotthard/pins.h"
+#include "gotthard/signaling/pins.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static void must(bool is_so)
+static void must(bool condition)
 {
-    if (!is_so)
+    if (!condition)
         abort();
 }
 
@@ -28,6 +28,7 @@ static void check_line(const uint8_t *line, size_t n)
     struct gt_pin *pins = NULL;
     size_t n_pins = 0, at;
     const char *why;
+
     must(gt_pins_parse(gt_span(line, n), &pins, &n_pins, &at, &why) == 0 && n_pins <= 1);
     gt_pins_free(pins, n_pins);
 }
@@ -38,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     size_t n_pins = 0, line = 0;
     const char *why = NULL;
     int r = gt_pins_parse(gt_span(data, n), &pins, &n_pins, &line, &why);
+
     must(r >= 0);
     if (r) {
         must(line > 0 && why);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A ring next to an array that never forgets: the input is a list of operations (two bytes each),
- * and whatever they are, both must hold the same bytes at the same offsets.
+ * A ring compared with an array that keeps everything. The input is a list of operations of two
+ * bytes each. Both must have the same bytes at the same offsets after every operation.
  */
 #include <assert.h>
 
-#include "gotthard/ring.h"
+#include "gotthard/base/ring.h"
 
 static uint8_t all[1 << 20];
 
@@ -15,13 +15,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct gt_reader in = gt_reader(data, n);
     struct gt_ring ring;
-    struct gt_lent lent = {0};
+    struct gt_borrowed borrowed = {0};
     uint8_t out[4096];
 
     gt_ring_init(&ring, gt_read_u16(&in));
     while (in.left && !in.failed && ring.tail < sizeof(all) - 65536) {
         uint8_t what = gt_read_u8(&in);
         size_t k = (size_t)gt_read_u8(&in) << (what >> 4 & 7);
+
         switch (what & 3) {
         case 0:
             k = GT_MIN(k, gt_ring_free(&ring));
@@ -31,14 +32,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             break;
         case 1: gt_ring_drop(&ring, GT_MIN(k, gt_ring_used(&ring))); break;
         case 2:
-            gt_ring_keep(&ring);
+            gt_ring_copy_borrowed(&ring);
             k = GT_MIN(k, gt_ring_used(&ring));
             assert(gt_ring_copy(&ring, ring.tail - k, out, sizeof(out)) == GT_MIN(k, sizeof(out)));
             assert(memcmp(out, all + ring.tail - k, GT_MIN(k, sizeof(out))) == 0);
             break;
         default:
-            gt_ring_keep(&ring);
-            ring.lent = what & 4 ? &lent : NULL;
+            gt_ring_copy_borrowed(&ring);
+            ring.borrowed = what & 4 ? &borrowed : NULL;
             gt_ring_release(&ring);
         }
         assert(gt_ring_used(&ring) + gt_ring_free(&ring) == ring.capacity);

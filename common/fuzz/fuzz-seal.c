@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Bytes that claim to be sealed never open; bytes that were sealed open to themselves, until one
- * bit is changed: which one, the first four bytes of the input say.
+ * Arbitrary bytes never open as a sealed message. A message that was sealed opens, and does not
+ * after one bit was changed. The first four bytes of the input select the bit.
  */
-#include "gotthard/seal.h"
+#include "gotthard/crypto/seal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -21,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct gt_reader r = gt_reader(data, n);
     uint32_t bit = gt_read_u32(&r);
     struct gt_span ad = gt_read_bytes(&r, GT_MIN(r.left, (size_t)8)), pt = gt_span(r.at, r.left);
+
     if (pt.n > 4096)
         return 0;
     must(gt_unseal(key, ad, pt, out) == GT_CRYPTO_E_BAD);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The first byte chooses a parser of text.c, the rest is its text. What is taken must be within
- * what the header promises and, where a way back exists, be written again as it was read.
+ * The parsers of text.c. The first byte of the input selects one, the other bytes are its text.
+ * Accepted values must be within the documented limits. Where a formatter exists, it must produce
+ * the same text.
  */
-#include "gotthard/text.h"
+#include "gotthard/base/text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,13 +21,14 @@ static void try_number(const char *text)
 {
     uint64_t value, duration, size;
     char again[32];
+
     if (gt_text_number(text, 1, 65535, &value) == 0) {
         check(value >= 1 && value <= 65535);
         snprintf(again, sizeof(again), "%" PRIu64, value);
         check(strcmp(text, again) == 0);
     }
     if (gt_text_duration(text, &duration) == 0)
-        check(gt_text_size(text, &size) != 0); /* no text is both */
+        check(gt_text_size(text, &size) != 0); /* no text is valid as both */
 }
 
 static void try_hex(const char *text)
@@ -34,6 +36,7 @@ static void try_hex(const char *text)
     uint8_t bytes[256];
     char again[sizeof(bytes) * 2 + 1];
     size_t n = strlen(text) / 2;
+
     if (n > sizeof(bytes) || gt_text_unhex(text, bytes, n) != 0)
         return;
     gt_text_hex(bytes, n, again);
@@ -45,6 +48,7 @@ static void try_base64(struct gt_span text)
     uint8_t bytes[256];
     char again[400];
     size_t n;
+
     if (gt_text_unbase64(text, bytes, sizeof(bytes), &n) != 0)
         return;
     check(n <= sizeof(bytes));
@@ -67,6 +71,7 @@ static void try_host(const char *text)
 {
     char host[GT_HOST_MAX + 1];
     uint16_t port;
+
     if (gt_text_host_port(text, 0, host, &port) != 0)
         return;
     check(gt_text_is_host(host) && port != 0);
@@ -81,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     char text[512];
     bool ignored;
+
     if (n < 1 || n > sizeof(text))
         return 0;
     memcpy(text, data + 1, n - 1);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Replays a corpus through a fuzz target without libFuzzer, so that every build and every
- * compiler runs what the fuzzers have found. Arguments are files or folders of files; each also
- * runs cut to every power-of-two length, and the empty input always runs.
+ * Replays a corpus through a fuzz target without libFuzzer, so that every build runs the inputs
+ * that fuzzing has found. Arguments are files or directories of files. Each input also runs
+ * truncated to every power-of-two length, and the empty input always runs.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -17,8 +17,9 @@ static size_t n_replayed;
 
 static void replay_bytes(const uint8_t *data, size_t n)
 {
-    /* A copy of exactly the right size lets the address sanitizer see a read one past its end. */
+    /* With a copy of exactly the right size, the address sanitizer detects a read after its end. */
     uint8_t *copy = calloc(1, n ? n : 1);
+
     if (!copy)
         abort();
     if (n)
@@ -30,6 +31,7 @@ static void replay_bytes(const uint8_t *data, size_t n)
 static int replay_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
+
     if (!file)
         return -1;
     uint8_t *data = malloc(1 << 20);
@@ -45,33 +47,37 @@ static int replay_file(const char *path)
     return 0;
 }
 
-static int replay_folder(const char *path)
+static int replay_directory(const char *path)
 {
-    DIR *folder = opendir(path);
-    if (!folder)
+    DIR *directory = opendir(path);
+
+    if (!directory)
         return -1;
     int failed = 0;
-    for (struct dirent *entry; (entry = readdir(folder));) {
+    for (struct dirent *entry; (entry = readdir(directory));) {
         char name[4096];
+
         if (entry->d_name[0] == '.')
             continue;
         snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
         failed |= replay_file(name);
     }
-    closedir(folder);
+    closedir(directory);
     return failed;
 }
 
 int main(int argc, char **argv)
 {
     int failed = 0;
+
     replay_bytes((const uint8_t *)"", 0);
     for (int i = 1; i < argc; i++) {
         struct stat st;
+
         if (stat(argv[i], &st) < 0)
             failed = -1;
         else
-            failed |= S_ISDIR(st.st_mode) ? replay_folder(argv[i]) : replay_file(argv[i]);
+            failed |= S_ISDIR(st.st_mode) ? replay_directory(argv[i]) : replay_file(argv[i]);
     }
     if (failed || !n_replayed) {
         fprintf(stderr, "replay: no corpus, or unreadable: %s\n", argc > 1 ? argv[1] : "(none)");

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The world around two ends of a stream, for the property test and the fuzzer: local applications
- * that write, read and finish as they like (after a BIND at any moment,
- * if it was a spare), and carriers that cut frames anywhere and lose what is
- * in flight. Every choice comes from one source, so that a run can be had again. Asserts at every
- * step that what comes out is what went in (exact), and that an end that says "ended well" is right
- * about both directions (or loud).
+ * The environment of two ends of a stream, for the property test and the fuzzer. Local applications
+ * write, read, finish and reset at any time, for a spare after a BIND at any time. Data connections
+ * cut frames anywhere and lose the bytes in flight. All choices come from one source, so that a run
+ * can be repeated. Every step checks that the bytes read are the bytes written (exact), that an
+ * application gets the end of the other after its last byte, of the same kind, and that an end that
+ * is ENDED delivered everything that was still read. Any other end aborts both.
  */
 #pragma once
 
 #include <stdio.h>
 
-#include "gotthard/stream.h"
+#include "gotthard/proto/stream.h"
 
 #define MODEL_WIRE    (128 * 1024)
 #define MODEL_SERVICE "ssh"
@@ -24,10 +24,10 @@
         }                                                                             \
     } while (0)
 
-/* A number below @n (> 0); false from ->is_dry when the source is used up. */
+/* A source of numbers below @n (> 0). ->is_exhausted: no more input. */
 struct model_source {
     uint32_t (*choose)(struct model_source *source, uint32_t n);
-    bool is_dry;
+    bool is_exhausted;
 };
 
 struct model_wire {
@@ -37,15 +37,17 @@ struct model_wire {
 
 struct model_end {
     struct gt_stream s;
-    uint64_t n_in, n_out; /* what its application wrote and read */
-    bool was_reset;
+    uint64_t n_written, n_read; /* bytes that its application wrote and read */
+    bool has_ended;             /* its application sends no more, and the stream knows */
+    enum gt_rst end;            /* ... and how */
+    bool is_gone;               /* its application was reset; written bytes may still be unread */
 };
 
 struct model {
     struct model_source *source;
     struct model_end ends[2];
     struct model_wire wires[2][2]; /* by sender and by parity of the attempt */
-    bool is_broken_on_purpose;
+    bool is_aborted;
 };
 
 static inline uint8_t model_byte(int from, uint64_t offset)
@@ -53,7 +55,7 @@ static inline uint8_t model_byte(int from, uint64_t offset)
     return (uint8_t)((offset * 2654435761u + (unsigned)from * 97) >> 13);
 }
 
-/* An end without a service, a spare's, has no application yet. */
+/* The end of a spare has no service and no application yet. */
 static inline bool model_is_bound(const struct model *m, int e)
 {
     return m->ends[e].s.service[0];
@@ -67,24 +69,55 @@ static inline void model_bind(struct model *m)
 
 static inline void model_finish(struct model *m, int e)
 {
-    if (model_is_bound(m, e))
-        gt_stream_finish(&m->ends[e].s);
+    struct model_end *me = &m->ends[e];
+
+    if (!model_is_bound(m, e) || me->s.is_tx_finished)
+        return;
+    me->has_ended = true;
+    me->end = me->is_gone ? GT_RST_LOCAL : GT_RST_NONE;
+    gt_stream_local_end(&me->s, me->end);
+}
+
+/* The application is reset. The stream may learn that long before it has read the last bytes. */
+static inline void model_reset(struct model *m, int e)
+{
+    struct model_end *me = &m->ends[e];
+
+    if (!model_is_bound(m, e) || (me->s.is_tx_finished && me->s.is_end_delivered))
+        return;
+    me->is_gone = true;
+    gt_stream_local_stop(&me->s, GT_RST_LOCAL);
+}
+
+/* What @e wrote arrived at the other end, with its end, unless the other was reset. */
+static inline void model_check_received(const struct model *m, int e)
+{
+    const struct model_end *me = &m->ends[e], *other = &m->ends[!e];
+
+    if (other->is_gone)
+        return;
+    model_check("ended by its application", me->has_ended);
+    model_check("complete", other->n_read == me->n_written);
+    model_check("the same kind of end", other->s.rx_end == me->end);
 }
 
 static inline void model_check_end(struct model *m, int e)
 {
     struct model_end *me = &m->ends[e], *other = &m->ends[!e];
+
     if (me->s.state == GT_STREAM_ENDED) {
-        model_check("ended, received", me->n_out == other->n_in && other->s.is_tx_finished);
-        model_check("ended, delivered", other->n_out == me->n_in && other->s.is_eof_delivered);
+        model_check_received(m, 0);
+        model_check_received(m, 1);
+        model_check("ended well",
+                    gt_stream_is_well_ended(&me->s) == !(me->is_gone || other->is_gone));
     }
-    if (me->s.state == GT_STREAM_BROKEN)
-        model_check("broken without cause", m->is_broken_on_purpose);
-    model_check("a service of its own making",
+    if (me->s.state == GT_STREAM_RESET)
+        model_check("aborted without cause", m->is_aborted);
+    model_check("service not requested",
                 !model_is_bound(m, 1) ||
                     (model_is_bound(m, 0) && strcmp(m->ends[1].s.service, MODEL_SERVICE) == 0));
-    model_check("carrier wanted without one",
-                me->s.state != GT_STREAM_PARKED || !gt_stream_wants_carrier(&me->s));
+    model_check("output without a data connection",
+                me->s.state != GT_STREAM_PARKED || !gt_stream_has_output(&me->s));
 }
 
 static inline void model_write(struct model *m, int e, size_t n)
@@ -92,6 +125,7 @@ static inline void model_write(struct model *m, int e, size_t n)
     struct model_end *me = &m->ends[e];
     struct iovec room[2];
     int n_room;
+
     if (e == 0 && n % 8 == 3)
         model_bind(m);
     if (me->s.is_tx_finished || gt_stream_is_over(&me->s) || !model_is_bound(m, e))
@@ -100,8 +134,8 @@ static inline void model_write(struct model *m, int e, size_t n)
     size_t written = 0;
     for (int i = 0; i < n_room; i++)
         for (size_t k = 0; k < room[i].iov_len; k++, written++)
-            ((uint8_t *)room[i].iov_base)[k] = model_byte(e, me->n_in++);
-    gt_stream_sent_in(&me->s, written);
+            ((uint8_t *)room[i].iov_base)[k] = model_byte(e, me->n_written++);
+    gt_stream_local_read(&me->s, written);
 }
 
 static inline void model_read(struct model *m, int e, size_t n)
@@ -110,32 +144,35 @@ static inline void model_read(struct model *m, int e, size_t n)
     struct iovec view[2];
     int n_view = gt_ring_view(&me->s.rx, me->s.rx.head, n, view);
     size_t taken = 0;
-    if (me->s.state == GT_STREAM_BROKEN)
+
+    if (me->s.state == GT_STREAM_RESET)
         return;
     for (int i = 0; i < n_view; i++)
         for (size_t k = 0; k < view[i].iov_len; k++, taken++)
-            model_check("exact", ((uint8_t *)view[i].iov_base)[k] == model_byte(!e, me->n_out++));
-    gt_stream_taken_out(&me->s, taken);
+            model_check("exact", ((uint8_t *)view[i].iov_base)[k] == model_byte(!e, me->n_read++));
+    gt_stream_local_written(&me->s, taken);
 }
 
-static inline void model_tell_eof(struct model *m, int e)
+static inline void model_deliver_end(struct model *m, int e)
 {
-    struct model_end *me = &m->ends[e], *other = &m->ends[!e];
-    if (!gt_stream_is_eof_due(&me->s))
+    struct model_end *me = &m->ends[e];
+
+    if (!gt_stream_is_end_due(&me->s))
         return;
-    model_check("whole before its end", other->s.is_tx_finished && me->n_out == other->n_in);
-    gt_stream_eof_delivered(&me->s);
+    model_check_received(m, !e);
+    gt_stream_end_delivered(&me->s);
 }
 
 static inline void model_produce(struct model *m, int e, size_t cap)
 {
     struct gt_stream *s = &m->ends[e].s;
     struct model_wire *wire = &m->wires[e][s->attempt & 1];
+
     if (MODEL_WIRE - wire->n < cap)
         return;
-    bool is_wanted = gt_stream_wants_carrier(s);
+    bool is_wanted = gt_stream_has_output(s);
     size_t n = gt_stream_produce(s, wire->bytes + wire->n, cap);
-    model_check("wants and gives agree", (n > 0) == is_wanted);
+    model_check("has_output agrees with produce", (n > 0) == is_wanted);
     wire->n += n;
 }
 
@@ -143,9 +180,10 @@ static inline void model_deliver(struct model *m, int e, size_t n)
 {
     struct gt_stream *s = &m->ends[e].s;
     struct model_wire *wire = &m->wires[!e][s->attempt & 1];
+
     n = GT_MIN(n, wire->n - wire->taken);
     s->now += .01;
-    bool is_attached = s->state == GT_STREAM_GREETING || s->state == GT_STREAM_OPEN;
+    bool is_attached = s->state == GT_STREAM_HELLO_SENT || s->state == GT_STREAM_OPEN;
     if (!is_attached)
         return;
     model_check("memory", gt_stream_consume(s, wire->bytes + wire->taken, n) == 0);
@@ -154,25 +192,27 @@ static inline void model_deliver(struct model *m, int e, size_t n)
         wire->taken = wire->n = 0;
 }
 
-/* The next attempt, unless the other end has yet to come to this one. */
+/* Attaches the next attempt, unless the other end has not reached the current one. */
 static inline void model_attach(struct model *m, int e)
 {
     struct gt_stream *s = &m->ends[e].s;
     uint32_t attempt = s->attempt + 1;
-    if (s->state == GT_STREAM_BROKEN || attempt > m->ends[!e].s.attempt + 1)
+
+    if (s->state == GT_STREAM_RESET || attempt > m->ends[!e].s.attempt + 1)
         return;
     m->wires[e][attempt & 1].n = m->wires[e][attempt & 1].taken = 0;
-    if (attempt > m->ends[!e].s.attempt) /* what the other sent on this attempt waits for us */
+    if (attempt >
+        m->ends[!e].s.attempt) /* bytes that the other end sends on this attempt will wait */
         m->wires[!e][attempt & 1].n = m->wires[!e][attempt & 1].taken = 0;
     gt_stream_park(s);
     gt_stream_attach(s, attempt);
 }
 
-static inline void model_reset(struct model *m, int e)
+static inline void model_abort(struct model *m, int e)
 {
-    gt_stream_reset(&m->ends[e].s, GT_RST_LOCAL);
-    if (m->ends[e].s.state == GT_STREAM_BROKEN)
-        m->is_broken_on_purpose = true;
+    gt_stream_reset(&m->ends[e].s, GT_RST_CLOSED);
+    if (m->ends[e].s.state == GT_STREAM_RESET)
+        m->is_aborted = true;
 }
 
 static inline void model_step(struct model *m)
@@ -181,6 +221,7 @@ static inline void model_step(struct model *m)
     int e = (int)from->choose(from, 2);
     uint32_t what = from->choose(from, 64);
     size_t n = from->choose(from, 1u << (from->choose(from, 4) * 4 + 3)); /* 8 B to 32 KiB */
+
     if (what < 12)
         model_write(m, e, n);
     else if (what < 26)
@@ -190,7 +231,7 @@ static inline void model_step(struct model *m)
     else if (what < 54)
         model_read(m, e, n);
     else if (what < 58)
-        model_tell_eof(m, e);
+        model_deliver_end(m, e);
     else if (what < 59)
         gt_stream_park(&m->ends[e].s);
     else if (what < 61)
@@ -201,8 +242,10 @@ static inline void model_step(struct model *m)
         gt_stream_trim(&m->ends[e].s);
     else if (what < 63 && n == 7)
         model_finish(m, e);
-    else if (what == 63 && n == 1 && from->choose(from, 8) == 0)
+    else if (what < 64 && n == 1 && from->choose(from, 2) == 0)
         model_reset(m, e);
+    else if (what < 64 && n == 2 && from->choose(from, 8) == 0)
+        model_abort(m, e);
     for (e = 0; e < 2; e++)
         model_check_end(m, e);
 }
@@ -212,7 +255,7 @@ static inline bool model_is_over(const struct model *m)
     return gt_stream_is_over(&m->ends[0].s) && gt_stream_is_over(&m->ends[1].s);
 }
 
-/* Nothing is cut any more: both must come to their end, well unless somebody broke it. */
+/* Without further cuts both ends must end, and complete unless one was aborted. */
 static inline void model_drain(struct model *m)
 {
     model_bind(m);
@@ -227,16 +270,17 @@ static inline void model_drain(struct model *m)
             model_produce(m, e, 16384);
             model_deliver(m, !e, MODEL_WIRE);
             model_read(m, !e, SIZE_MAX);
-            model_tell_eof(m, !e);
+            model_deliver_end(m, !e);
             model_check_end(m, e);
         }
-    if (!m->is_broken_on_purpose)
+    if (!m->is_aborted)
         model_check("both ended", model_is_over(m) && model_is_bound(m, 1));
 }
 
 static inline void model_run(struct model_source *source, unsigned n_steps)
 {
     struct model *m = calloc(1, sizeof(*m));
+
     model_check("memory", m);
     m->source = source;
     uint32_t how = source->choose(source, 10);
@@ -244,17 +288,18 @@ static inline void model_run(struct model_source *source, unsigned n_steps)
                    (size_t)GT_RING_MIN << how % 5);
     gt_stream_init(&m->ends[1].s, GT_ROLE_DEVICE, 7, NULL,
                    (size_t)GT_RING_MIN << source->choose(source, 5));
-    for (int e = 0; e < 2; e++) /* so that windows have room to grow here as well */
-        m->ends[e].s.rx_window >>= source->choose(source, 2) ? 0 : source->choose(source, 5);
+    for (int e = 0; e < 2; e++) /* smaller windows, which can grow in this model */
+        m->ends[e].s.window.size >>= source->choose(source, 2) ? 0 : source->choose(source, 5);
     for (int e = 0; e < 2; e++) {
         struct gt_stream *stream = &m->ends[e].s;
-        stream->rx_window = GT_MAX(stream->rx_window, (size_t)GT_RING_MIN);
-        gt_ring_init(&stream->rx, stream->rx_window); /* the rings too */
+
+        stream->window.size = GT_MAX(stream->window.size, (size_t)GT_RING_MIN);
+        gt_ring_init(&stream->rx, stream->window.size); /* and smaller rings */
         gt_ring_init(&stream->tx, GT_RING_MIN);
     }
     model_attach(m, 0);
     model_attach(m, 1);
-    for (unsigned i = 0; i < n_steps && !source->is_dry && !model_is_over(m); i++)
+    for (unsigned i = 0; i < n_steps && !source->is_exhausted && !model_is_over(m); i++)
         model_step(m);
     model_drain(m);
     gt_stream_deinit(&m->ends[0].s);

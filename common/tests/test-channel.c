@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Conduits, and with them carriers and local sockets, in the world of conduit-world.h: what ends
- * well is exact, and all else is loud at both ends.
+ * Channels with their data connections and endpoints, between the parts of support/channel-ends.h.
+ * A stream that ends well is exact; every other end is reported at both ends.
  */
 // clang-format off
 #include <stdarg.h>
@@ -11,22 +11,28 @@
 #include <cmocka.h>
 // clang-format on
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
+#include <time.h>
 
-#include "conduit-world.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/log.h"
+#include "support/channel-ends.h"
 
 static time_t wall_clock_offset_s;
 
-/* What libev asks for the time of day: a symbol of the program comes before the C library's. */
+/* The clock of libev's wall time. A symbol of the program precedes the one of the C library. */
 int gettimeofday(struct timeval *restrict ret, void *restrict zone)
 {
     struct timespec now;
+
     clock_gettime(CLOCK_REALTIME, &now);
     *ret = (struct timeval){now.tv_sec + wall_clock_offset_s, now.tv_nsec / 1000};
     return 0;
 }
 
-/* A relay and one stream over it, of which a test may still change what it likes. */
+/* A relay and one stream over it, whose settings a test may still change. */
 static void stream_init(struct ends *ends, struct relay *relay)
 {
     relay_init(relay);
@@ -36,7 +42,7 @@ static void stream_init(struct ends *ends, struct relay *relay)
 static void stream_start(struct ends *ends)
 {
     ends_open(ends, false);
-    carry_both(ends, 1);
+    connect_both(ends, 1);
 }
 
 static void stream_begin(struct ends *ends, struct relay *relay)
@@ -51,13 +57,13 @@ static void stream_deinit(struct ends *ends)
     relay_deinit(ends->relay);
 }
 
-static void set_patience(struct ends *ends, double quiet_s, double silent_s)
+static void set_timeouts(struct ends *ends, double heartbeat_s, double timeout_s)
 {
-    ends->o_settings.quiet_s = ends->d_settings.quiet_s = quiet_s;
-    ends->o_settings.silent_s = ends->d_settings.silent_s = silent_s;
+    ends->o_settings.heartbeat_s = ends->d_settings.heartbeat_s = heartbeat_s;
+    ends->o_settings.timeout_s = ends->d_settings.timeout_s = timeout_s;
 }
 
-/* Open sockets, and nothing behind them. */
+/* Leaves open sockets that move no bytes. */
 static void relay_freeze(struct relay *relay)
 {
     for (size_t i = 0; i < relay->n_legs; i++)
@@ -70,10 +76,36 @@ static void assert_alive(const struct ends *ends)
     assert_int_equal(ends->d_code, -1);
 }
 
+static size_t iterations_without_progress(const struct app *app)
+{
+    size_t before = app->n_out, n = 0;
+
+    for (; n < 2000 && app->n_out == before; n++)
+        ev_run(loop, EVRUN_NOWAIT);
+    return n;
+}
+
+static void on_time(struct ev_loop *l, ev_timer *watcher, int revents)
+{
+    *(bool *)watcher->data = true;
+}
+
+static void run_for(ev_tstamp s)
+{
+    bool is_time = false;
+    ev_timer timer;
+
+    ev_timer_init(&timer, on_time, s, 0);
+    timer.data = &is_time;
+    ev_timer_start(loop, &timer);
+    run_until(is_time);
+}
+
 static void transfer(size_t up, size_t down, size_t o_ring, size_t d_ring)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
     ends.o_settings.ring_size = o_ring;
     ends.d_settings.ring_size = d_ring;
@@ -84,56 +116,57 @@ static void transfer(size_t up, size_t down, size_t o_ring, size_t d_ring)
     assert_ended_well(&ends);
     assert_int_equal(ends.n_up_o, 1);
     assert_int_equal(ends.n_up_d, 1);
-    assert_string_equal(ends.asked, "ssh");
+    assert_string_equal(ends.service, "ssh");
     stream_deinit(&ends);
 }
 
-static void test_32_mib_each_way(void **state)
+static void test_channel_transfer_both_ways(void **state)
 {
     transfer(32 * MIB, 32 * MIB, MIB, MIB);
 }
 
-static void test_nothing_at_all(void **state)
+static void test_channel_transfer_of_nothing(void **state)
 {
     transfer(0, 0, MIB, MIB);
 }
 
-static void test_one_way_only(void **state)
+static void test_channel_transfer_one_way(void **state)
 {
     transfer(0, 3 * MIB + 1, MIB, MIB);
     transfer(3 * MIB + 1, 0, MIB, MIB);
 }
 
-static void test_small_and_unequal_rings(void **state)
+static void test_channel_small_and_unequal_rings(void **state)
 {
     transfer(MIB, MIB, 4096, 4 * MIB);
     transfer(MIB, MIB, 4 * MIB, 4096);
     transfer(MIB, MIB, 4096, 4096);
 }
 
-static void test_bad_weather(void **state)
+static void test_channel_short_and_interrupted_calls(void **state)
 {
-    shim_x ^= (uint64_t)time(NULL);
-    print_message("shim seed %llu\n", (unsigned long long)shim_x);
-    shim_is_on = true;
+    short_io_seed ^= (uint64_t)time(NULL);
+    print_message("short-io seed %llu\n", (unsigned long long)short_io_seed);
+    short_io_is_on = true;
     transfer(2 * MIB, 2 * MIB, MIB, MIB);
     transfer(MIB, MIB, 4096, 65536);
-    shim_is_on = false;
+    short_io_is_on = false;
 }
 
-/* All of it written before a ticket came, and the target connected long after HELLO. */
-static void test_bytes_wait_for_carrier_and_target(void **state)
+/* Everything is written before the ticket arrives, and the service connects long after HELLO. */
+static void test_channel_bytes_wait_for_connection_and_service(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
     ends.is_target_late = true;
     ends_open(&ends, false);
     app_send(&ends.client, 100000, true);
     run_until(!ev_is_active(&ends.client.writer));
-    carry_both(&ends, 1);
-    run_until(ends.asked[0] && ends.n_up_o);
-    gt_conduit_serve(ends.d, ends.server_fd);
+    connect_both(&ends, 1);
+    run_until(ends.service[0] && ends.n_up_o);
+    gt_channel_serve(ends.d, ends.server_fd);
     ends.is_target_late = false;
     run_until(ends.server.is_eof);
     app_send(&ends.server, 200000, true); /* long after the other half was closed */
@@ -142,14 +175,15 @@ static void test_bytes_wait_for_carrier_and_target(void **state)
     stream_deinit(&ends);
 }
 
-static void test_half_close_either_way(void **state)
+static void test_channel_half_close(void **state)
 {
-    for (int who = 0; who < 2; who++) {
+    for (int side = 0; side < 2; side++) {
         struct relay relay;
         struct ends ends;
+
         stream_begin(&ends, &relay);
-        struct app *first = who ? &ends.server : &ends.client;
-        struct app *last = who ? &ends.client : &ends.server;
+        struct app *first = side ? &ends.server : &ends.client;
+        struct app *last = side ? &ends.client : &ends.server;
         app_send(first, 1234, true);
         run_until(last->is_eof);
         app_send(last, 8 * MIB, true);
@@ -159,17 +193,18 @@ static void test_half_close_either_way(void **state)
     }
 }
 
-static void test_reset_in_the_middle(void **state)
+static void test_channel_local_reset(void **state)
 {
-    for (int who = 0; who < 2; who++) {
+    for (int side = 0; side < 2; side++) {
         struct relay relay;
         struct ends ends;
+
         stream_begin(&ends, &relay);
         app_send(&ends.client, 64 * MIB, true);
         app_send(&ends.server, 64 * MIB, true);
         run_until(ends.client.n_in > MIB && ends.server.n_in > MIB);
-        struct app *cause = who ? &ends.server : &ends.client;
-        struct app *other = who ? &ends.client : &ends.server;
+        struct app *cause = side ? &ends.server : &ends.client;
+        struct app *other = side ? &ends.client : &ends.server;
         ev_io_stop(loop, &cause->reader);
         ev_io_stop(loop, &cause->writer);
         gt_sock_reset(gt_steal_fd(&cause->fd));
@@ -179,10 +214,171 @@ static void test_reset_in_the_middle(void **state)
     }
 }
 
-static void test_target_refused(void **state)
+static int n_unacknowledged(const struct app *app)
+{
+    int n;
+
+    assert_int_equal(ioctl(app->fd, SIOCOUTQ, &n), 0);
+    return n;
+}
+
+static void app_reset(struct app *app)
+{
+    ev_io_stop(loop, &app->reader);
+    ev_io_stop(loop, &app->writer);
+    gt_sock_reset(gt_steal_fd(&app->fd));
+}
+
+/* All that an application sent before its reset arrives, and then the reset. */
+static void reset_after(size_t n, int side, bool is_other_sending, size_t ring_size)
 {
     struct relay relay;
     struct ends ends;
+
+    stream_init(&ends, &relay);
+    ends.o_settings.ring_size = ends.d_settings.ring_size = ring_size;
+    stream_start(&ends);
+    struct app *cause = side ? &ends.server : &ends.client;
+    struct app *other = side ? &ends.client : &ends.server;
+    app_send(cause, n, false);
+    if (is_other_sending)
+        app_send(other, 64 * MIB, false);
+    run_until(!ev_is_active(&cause->writer) && ends.service[0]);
+    run_until(n_unacknowledged(cause) == 0); /* a reset drops them */
+    app_reset(cause);
+    assert_broken(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+    run_until(other->is_reset);
+    assert_int_equal(other->n_in, n);
+    stream_deinit(&ends);
+}
+
+static void test_channel_reset_follows_the_last_byte(void **state)
+{
+    static const size_t sizes[] = {0, 1, 70000, 150000};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(sizes); i++)
+        for (int how = 0; how < 8; how++)
+            reset_after(sizes[i], how & 1, how & 2, how & 4 ? 4096 : MIB);
+}
+
+/* The service connects after the client has sent its command and was reset. */
+static void test_channel_reset_before_the_service_is_connected(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+
+    stream_init(&ends, &relay);
+    ends.is_target_late = true;
+    stream_start(&ends);
+    app_send(&ends.client, 3000, false);
+    run_until(!ev_is_active(&ends.client.writer) && ends.service[0] && ends.n_up_o);
+    app_reset(&ends.client);
+    run_for(.2);
+    assert_alive(&ends);
+    gt_channel_serve(ends.d, ends.server_fd);
+    ends.is_target_late = false;
+    assert_broken(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+    run_until(ends.server.is_reset);
+    assert_int_equal(ends.server.n_in, 3000);
+    stream_deinit(&ends);
+}
+
+static void test_channel_reset_with_short_calls(void **state)
+{
+    short_io_is_on = true;
+    for (int how = 0; how < 4; how++)
+        reset_after(100000, how & 1, how & 2, MIB);
+    short_io_is_on = false;
+}
+
+/* The application is reset while its stream is full: neither it nor its peer's application reads.
+ */
+static void test_channel_reset_without_a_reader_is_bounded(void **state)
+{
+    for (int side = 0; side < 2; side++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        set_timeouts(&ends, 0.05, 60);
+        ends.o_settings.linger_s = ends.d_settings.linger_s = 0.2;
+        stream_start(&ends);
+        struct app *cause = side ? &ends.server : &ends.client;
+        struct app *other = side ? &ends.client : &ends.server;
+        ev_io_stop(loop, &other->reader);
+        app_send(cause, 64 * MIB, false);
+        while (iterations_without_progress(cause) < 2000)
+            ;
+        app_reset(cause);
+        assert_broken(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+        ev_io_start(loop, &other->reader);
+        run_until(other->is_reset); /* after the bytes that its kernel had */
+        stream_deinit(&ends);
+    }
+}
+
+/* The end of file and the reset are still behind bytes in the kernel, and the stream is full. */
+static void test_channel_end_of_file_precedes_the_reset_of_a_full_stream(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+    int small = 8192, large = 1 << 19;
+
+    stream_init(&ends, &relay);
+    set_timeouts(&ends, 0.05, 60);
+    ends.o_settings.ring_size = ends.d_settings.ring_size = 65536;
+    setsockopt(ends.client_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+    setsockopt(ends.client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    setsockopt(ends.server_fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));
+    stream_start(&ends);
+    ev_io_stop(loop, &ends.client.reader);
+    ev_io_stop(loop, &ends.server.reader);
+    app_send(&ends.client, 1000, false); /* unread: the close is a reset */
+    app_send(&ends.server, 300000, true);
+    run_until(!ev_is_active(&ends.server.writer) && n_unacknowledged(&ends.server) == 0);
+    run_for(.2);
+    app_close(&ends.server);
+    run_for(.5);
+    assert_alive(&ends);
+    ev_io_start(loop, &ends.client.reader);
+    assert_codes(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+    run_until(ends.client.is_eof);
+    assert_int_equal(ends.client.n_in, 300000);
+    stream_deinit(&ends);
+}
+
+/* A pause that is longer than the limit ends the stream, many short ones do not. */
+static void test_channel_linger_ends_only_without_progress(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+
+    stream_init(&ends, &relay);
+    ends.o_settings.linger_s = ends.d_settings.linger_s = 1;
+    stream_start(&ends);
+    ev_io_stop(loop, &ends.client.reader);
+    app_send(&ends.server, 3 * MIB, false);
+    run_until(!ev_is_active(&ends.server.writer) && n_unacknowledged(&ends.server) == 0);
+    app_reset(&ends.server);
+    for (int i = 0; i < 6; i++) {
+        run_for(.5);
+        assert_alive(&ends);
+        ev_io_start(loop, &ends.client.reader);
+        ev_run(loop, EVRUN_ONCE);
+        ev_io_stop(loop, &ends.client.reader);
+    }
+    ev_io_start(loop, &ends.client.reader);
+    run_until(ends.client.is_reset);
+    assert_int_equal(ends.client.n_in, 3 * MIB);
+    assert_broken(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+    stream_deinit(&ends);
+}
+
+static void test_channel_service_rejected(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+
     stream_init(&ends, &relay);
     ends.refusal = GT_RST_REFUSED;
     stream_start(&ends);
@@ -192,24 +388,26 @@ static void test_target_refused(void **state)
     stream_deinit(&ends);
 }
 
-static void test_broken_from_outside(void **state)
+static void test_channel_abort(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     app_send(&ends.client, 64 * MIB, true);
     run_until(ends.server.n_in > MIB);
-    gt_conduit_break(ends.o, GT_RST_CLOSED);
-    assert_non_null(ends.o); /* on_end only ever comes from a later turn */
+    gt_channel_abort(ends.o, GT_RST_CLOSED);
+    assert_non_null(ends.o); /* on_end comes only from a later loop iteration */
     assert_broken(&ends, GT_RST_CLOSED, GT_RST_CLOSED);
     run_until(ends.client.is_reset && ends.server.is_reset);
     stream_deinit(&ends);
 }
 
-static void test_relay_dies(void **state)
+static void test_channel_relay_lost(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     app_send(&ends.client, 64 * MIB, true);
     run_until(ends.server.n_in > MIB);
@@ -219,17 +417,18 @@ static void test_relay_dies(void **state)
     stream_deinit(&ends);
 }
 
-/* The relay cuts at any number of bytes: never a good end before all was through. */
-static void test_relay_dies_around_the_end(void **state)
+/* The relay cuts after any number of bytes: no good end before everything was delivered. */
+static void test_channel_relay_lost_around_the_end(void **state)
 {
-    for (unsigned turns = 0; turns < 40; turns++) {
+    for (unsigned iterations = 0; iterations < 40; iterations++) {
         struct relay relay;
         struct ends ends;
+
         stream_begin(&ends, &relay);
         app_send(&ends.client, 50000, true);
         app_send(&ends.server, 50000, true);
         run_until(ends.n_up_o && ends.n_up_d);
-        for (unsigned i = 0; i < turns && !ends_are_over(&ends); i++)
+        for (unsigned i = 0; i < iterations && !ends_are_over(&ends); i++)
             ev_run(loop, EVRUN_ONCE);
         relay_cut(&relay);
         run_until(ends_are_over(&ends));
@@ -243,20 +442,21 @@ static void test_relay_dies_around_the_end(void **state)
     }
 }
 
-static void test_relay_that_is_none(void **state)
+static void test_channel_relay_invalid(void **state)
 {
     for (int how = 0; how < 3; how++) {
         struct relay relay;
         struct ends ends;
+
         stream_init(&ends, &relay);
         relay.is_garbling = how == 0;
         relay.is_refusing = how == 1;
         ends_open(&ends, false);
-        if (how == 2) { /* nobody listens there */
+        if (how == 2) { /* connection refused */
             ev_io_stop(loop, &relay.acceptor);
             gt_close(&relay.listener);
         }
-        carry_both(&ends, 1);
+        connect_both(&ends, 1);
         app_send(&ends.client, 1000, false);
         assert_broken(&ends, GT_RST_LOST, GT_RST_LOST);
         assert_int_equal(ends.n_up_o + ends.n_up_d, 0);
@@ -265,44 +465,38 @@ static void test_relay_that_is_none(void **state)
     }
 }
 
-static void test_other_keys(void **state)
+static void test_channel_wrong_session_key(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
     ends.d_settings.session_key = other_key;
     stream_start(&ends);
     app_send(&ends.client, 1000, false);
     assert_broken(&ends, GT_RST_LOST, GT_RST_LOST);
     assert_int_equal(ends.n_up_o + ends.n_up_d, 0);
-    assert_string_equal(ends.asked, "");
+    assert_string_equal(ends.service, "");
     stream_deinit(&ends);
 }
 
-static size_t turns_without_progress(const struct app *app)
-{
-    size_t before = app->n_out, n = 0;
-    for (; n < 2000 && app->n_out == before; n++)
-        ev_run(loop, EVRUN_NOWAIT);
-    return n;
-}
-
-static void test_slow_reader_is_bounded(void **state)
+static void test_channel_slow_reader_is_bounded(void **state)
 {
     struct relay relay;
     struct ends ends, quick;
+
     stream_begin(&ends, &relay);
     ev_io_stop(loop, &ends.server.reader);
     app_send(&ends.client, 64 * MIB, true);
-    while (turns_without_progress(&ends.client) < 2000)
+    while (iterations_without_progress(&ends.client) < 2000)
         ;
     assert_true(ends.client.n_out < 24 * MIB); /* two rings and the kernel's own buffers */
     uint64_t o_up, d_up, down;
-    gt_conduit_counts(ends.o, &o_up, &down);
-    gt_conduit_counts(ends.d, &d_up, &down);
+    gt_channel_byte_counts(ends.o, &o_up, &down);
+    gt_channel_byte_counts(ends.d, &d_up, &down);
     assert_true(o_up - d_up <= 2 * MIB); /* what the two ends hold: a ring each */
 
-    ends_init(&quick, &relay, 2); /* a neighbour does not notice */
+    ends_init(&quick, &relay, 2); /* another stream is not affected */
     stream_start(&quick);
     app_send(&quick.client, 4 * MIB, true);
     app_send(&quick.server, 4 * MIB, true);
@@ -318,32 +512,18 @@ static void test_slow_reader_is_bounded(void **state)
     stream_deinit(&ends);
 }
 
-static void on_time(struct ev_loop *l, ev_timer *watcher, int revents)
-{
-    *(bool *)watcher->data = true;
-}
-
-static void run_for(ev_tstamp s)
-{
-    bool is_time = false;
-    ev_timer timer;
-    ev_timer_init(&timer, on_time, s, 0);
-    timer.data = &is_time;
-    ev_timer_start(loop, &timer);
-    run_until(is_time);
-}
-
-/* A local side that hung up while its stream cannot move must not spin the loop. */
-static void test_hung_up_is_quiet(void **state)
+/* A local socket that hung up while its stream is blocked must not spin the loop. */
+static void test_channel_local_hangup_does_not_spin(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     ev_io_stop(loop, &ends.server.reader);
     app_send(&ends.client, 64 * MIB, false);
-    while (turns_without_progress(&ends.client) < 2000)
+    while (iterations_without_progress(&ends.client) < 2000)
         ;
-    app_close(&ends.client); /* everything it wrote is still to be read */
+    app_close(&ends.client); /* all its bytes are still unread */
 
     unsigned before = ev_iteration(loop);
     run_for(0.2);
@@ -351,13 +531,14 @@ static void test_hung_up_is_quiet(void **state)
     stream_deinit(&ends);
 }
 
-/* Idle is no reason to be lost, nor to hold memory; a black hole is. */
-static void test_heartbeat(void **state)
+/* An idle connection is kept and holds no memory; an unresponsive one is lost. */
+static void test_channel_heartbeat(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
-    set_patience(&ends, 0.02, 0.1);
+    set_timeouts(&ends, 0.02, 0.1);
     stream_start(&ends);
     app_send(&ends.client, 1000, false);
     run_until(ends.server.n_in == 1000);
@@ -369,25 +550,25 @@ static void test_heartbeat(void **state)
     stream_deinit(&ends);
 }
 
-/* However many, and whenever they began: they are asked in a few turns of the loop, by one of their
- * ends, and none so late that it counts as lost. */
-static void test_hearts_beat_together(void **state)
+/* Any number of connections, whenever they started, is probed in a few loop iterations, by one end
+ * each, and none so late that it counts as lost. */
+static void test_channel_heartbeats_share_a_grid(void **state)
 {
-    enum { N = 30, BEATS = 4, TURNS = 20 };
+    enum { N = 30, BEATS = 4, ITERATIONS = 20 };
     struct relay relay;
     static struct ends ends[N];
     relay_init(&relay);
     for (uint32_t i = 0; i < N; i++) {
         ends_init(&ends[i], &relay, i + 1);
-        set_patience(&ends[i], 1, 1.8);
+        set_timeouts(&ends[i], 1, 1.8);
         stream_start(&ends[i]);
         run_until(ends[i].n_up_o && ends[i].n_up_d);
         run_for(0.01);
     }
-    unsigned n_turns = ev_iteration(loop);
-    run_for(BEATS * .9); /* each is asked after 0.8 to 1 s */
-    print_message("%u turns\n", ev_iteration(loop) - n_turns);
-    assert_in_range(ev_iteration(loop) - n_turns, BEATS, BEATS * 2 * TURNS);
+    unsigned n_iterations = ev_iteration(loop);
+    run_for(BEATS * .9); /* each is probed after 0.8 to 1 s */
+    print_message("%u iterations\n", ev_iteration(loop) - n_iterations);
+    assert_in_range(ev_iteration(loop) - n_iterations, BEATS, BEATS * 2 * ITERATIONS);
     for (uint32_t i = 0; i < N; i++) {
         assert_alive(&ends[i]);
         assert_int_equal(ends[i].n_up_o, 1);
@@ -397,52 +578,46 @@ static void test_hearts_beat_together(void **state)
     relay_deinit(&relay);
 }
 
-static void test_the_grid(void **state)
-{
-    assert_true(gt_clock_grid(0, 5) == 0);
-    assert_true(gt_clock_grid(4.999, 5) == 0);
-    assert_true(gt_clock_grid(5, 5) == 5);
-    for (double at = 1e6; at < 1e6 + 60; at += .37)
-        assert_true(gt_clock_grid(at, 5) <= at && at - gt_clock_grid(at, 5) < 5);
-}
-
-/* A socket was full, and is not when a frame wakes us, before it could say so: what waits goes out
- * then, and not with the next heartbeat. */
-static void test_room_found_by_the_way(void **state)
+/* A full socket has room again when a received frame wakes the loop, before it is reported
+ * writable: waiting data goes out then, not with the next heartbeat. */
+static void test_channel_sends_when_room_is_found_early(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     run_until(ends.n_up_o && ends.n_up_d);
     for (size_t round = 1; round <= 20; round++) {
-        ev_tstamp begun = ev_time();
-        shim_is_to_be_full = true;
+        double begun = gt_clock();
+
+        short_io_fills_next = true;
         app_send(&ends.client, 55000, false); /* too little for the peer to acknowledge at once */
-        run_until(shim_full >= 0);
+        run_until(short_io_full_fd >= 0);
         app_send(&ends.client, 5000, false);
         run_for(0.02);
         app_send(&ends.server, 10, false);
         run_until(ends.server.n_in == round * 60000);
-        assert_true(ev_time() - begun < 2);
+        assert_true(gt_clock() - begun < 2);
     }
     stream_deinit(&ends);
 }
 
-/* After a sleep each is asked for a sign of life; who gives none is lost in 5 s, not in 45. */
-static void test_doubt(void **state)
+/* After a suspend each connection is probed. One without an answer is lost in 5 s, not in 45. */
+static void test_channel_check_limits_silence(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     run_until(ends.n_up_o && ends.n_up_d);
-    gt_conduit_check(ends.o, true);
-    gt_conduit_check(ends.d, true);
+    gt_channel_check(ends.o, true);
+    gt_channel_check(ends.d, true);
     run_for(5.5);
     assert_alive(&ends);
     relay_freeze(&relay);
-    gt_conduit_check(ends.o, false); /* loopback is never in doubt */
-    gt_conduit_check(ends.d, true);
-    gt_conduit_check(ends.d, true);
+    gt_channel_check(ends.o, false); /* loopback is never in doubt */
+    gt_channel_check(ends.d, true);
+    gt_channel_check(ends.d, true);
     run_for(4.5);
     assert_int_equal(ends.d_code, -1);
     run_for(1);
@@ -450,14 +625,16 @@ static void test_doubt(void **state)
     stream_deinit(&ends);
 }
 
-/* F-18: for longer than heartbeats and kernel have patience with the silent, a stream is not read.
- * Both its ends live, and say so; its carrier is left alone. */
-static void test_unread_for_long(void **state)
+/* F-18: a stream is not read for longer than the timeouts of heartbeat and kernel. Both its ends
+ * are alive and send heartbeats, so its data connection is kept. */
+static void test_channel_unread_for_long(void **state)
 {
     struct relay relay;
     struct ends ends;
+
+    fake_clock_stop(); /* the kernel's timeouts need real time */
     stream_init(&ends, &relay);
-    set_patience(&ends, 0.2, 1);
+    set_timeouts(&ends, 0.2, 1);
     stream_start(&ends);
     run_until(ends.n_up_o && ends.n_up_d);
     ev_io_stop(loop, &ends.server.reader);
@@ -474,18 +651,19 @@ static void test_unread_for_long(void **state)
     stream_deinit(&ends);
 }
 
-/* A device without a battery hears what year it is: no stream is lost by that, and none lives on
- * that is dead. */
-static void test_wall_clock_jumps(void **state)
+/* A device without a clock battery gets the time from the network. No stream is lost by that, and
+ * no lost connection is kept. */
+static void test_channel_wall_clock_jumps(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
-    set_patience(&ends, 0.05, 0.5);
+    set_timeouts(&ends, 0.05, 0.5);
     stream_start(&ends);
     run_until(ends.n_up_o && ends.n_up_d);
     wall_clock_offset_s = 10 * 365 * 86400;
-    run_until(ev_now(loop) > (double)time(NULL) + 86400); /* it is believed */
+    run_until(ev_now(loop) > (double)time(NULL) + 86400); /* libev uses it */
     run_for(0.2);
     wall_clock_offset_s *= -1;
     run_until(ev_now(loop) < (double)time(NULL) - 86400);
@@ -497,7 +675,7 @@ static void test_wall_clock_jumps(void **state)
     stream_deinit(&ends);
 }
 
-static void test_many_at_once(void **state)
+static void test_channel_many_at_once(void **state)
 {
     enum { N = 60 };
     struct relay relay;
@@ -518,41 +696,43 @@ static void test_many_at_once(void **state)
     relay_deinit(&relay);
 }
 
-static void test_spare_is_bound(void **state)
+static void test_channel_spare_is_bound(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_init(&ends, &relay);
     ends_open(&ends, true);
-    carry_both(&ends, 1);
+    connect_both(&ends, 1);
     run_until(ends.n_up_o && ends.n_up_d);
-    assert_string_equal(ends.asked, "");
-    gt_conduit_bind(ends.o, ends.client_fd, "web");
+    assert_string_equal(ends.service, "");
+    gt_channel_bind(ends.o, gt_endpoint_fds(ends.client_fd), "web");
     app_send(&ends.client, 70000, true);
     app_send(&ends.server, 70000, true);
     run_until(ends_are_over(&ends));
     assert_ended_well(&ends);
-    assert_string_equal(ends.asked, "web");
+    assert_string_equal(ends.service, "web");
     stream_deinit(&ends);
 }
 
-/* What the next issue's redial will do: another carrier in the middle, and not a byte amiss. */
-static void test_newer_attempts_carry_on(void **state)
+/* Another data connection in the middle of a transfer: all bytes are exact. */
+static void test_channel_newer_attempt_replaces_older(void **state)
 {
     struct relay relay;
     struct ends ends;
+
     stream_begin(&ends, &relay);
     struct gt_ticket stale = ticket_of(&ends, 1), other = ticket_of(&ends, 9);
     other.stream = 7;
-    assert_int_equal(gt_conduit_carry(ends.o, &relay.addr, &stale), GT_CONDUIT_E_STALE);
-    assert_int_equal(gt_conduit_carry(ends.o, &relay.addr, &other), GT_CONDUIT_E_STALE);
+    assert_int_equal(gt_channel_connect(ends.o, &relay.addr, &stale), GT_CHANNEL_E_STALE);
+    assert_int_equal(gt_channel_connect(ends.o, &relay.addr, &other), GT_CHANNEL_E_STALE);
     app_send(&ends.client, 24 * MIB, true);
     app_send(&ends.server, 24 * MIB, true);
     for (uint32_t attempt = 2; attempt < 8; attempt++) {
         run_until(ends.client.n_in > attempt * 2 * MIB && ends.server.n_in > attempt * 2 * MIB);
         assert_false(ends_are_over(&ends));
-        carry_both(&ends, attempt);
-        assert_int_equal(gt_conduit_attempt(ends.o), attempt);
+        connect_both(&ends, attempt);
+        assert_int_equal(gt_channel_attempt(ends.o), attempt);
     }
     run_until(ends_are_over(&ends));
     assert_ended_well(&ends);
@@ -560,14 +740,15 @@ static void test_newer_attempts_carry_on(void **state)
     stream_deinit(&ends);
 }
 
-static void test_freed_at_any_time(void **state)
+static void test_channel_free_at_any_time(void **state)
 {
-    for (unsigned turns = 0; turns < 400; turns += 13) {
+    for (unsigned iterations = 0; iterations < 400; iterations += 13) {
         struct relay relay;
         struct ends ends;
+
         stream_begin(&ends, &relay);
         app_send(&ends.client, MIB, true);
-        for (unsigned i = 0; i < turns; i++)
+        for (unsigned i = 0; i < iterations; i++)
             ev_run(loop, EVRUN_NOWAIT);
         stream_deinit(&ends);
     }
@@ -575,36 +756,41 @@ static void test_freed_at_any_time(void **state)
 
 int main(void)
 {
-    gt_log_open("test-conduit", getenv("TEST_DEBUG") ? GT_LOG_DEBUG : GT_LOG_INFO);
-#define conduit_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    gt_log_open("test-channel", getenv("TEST_DEBUG") ? GT_LOG_DEBUG : GT_LOG_INFO);
+#define channel_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        conduit_test(test_32_mib_each_way),
-        conduit_test(test_nothing_at_all),
-        conduit_test(test_one_way_only),
-        conduit_test(test_small_and_unequal_rings),
-        conduit_test(test_bad_weather),
-        conduit_test(test_bytes_wait_for_carrier_and_target),
-        conduit_test(test_half_close_either_way),
-        conduit_test(test_reset_in_the_middle),
-        conduit_test(test_target_refused),
-        conduit_test(test_broken_from_outside),
-        conduit_test(test_relay_dies),
-        conduit_test(test_relay_dies_around_the_end),
-        conduit_test(test_relay_that_is_none),
-        conduit_test(test_other_keys),
-        conduit_test(test_slow_reader_is_bounded),
-        conduit_test(test_hung_up_is_quiet),
-        conduit_test(test_heartbeat),
-        conduit_test(test_the_grid),
-        conduit_test(test_hearts_beat_together),
-        conduit_test(test_room_found_by_the_way),
-        conduit_test(test_doubt),
-        conduit_test(test_unread_for_long),
-        conduit_test(test_wall_clock_jumps),
-        conduit_test(test_many_at_once),
-        conduit_test(test_spare_is_bound),
-        conduit_test(test_newer_attempts_carry_on),
-        conduit_test(test_freed_at_any_time),
+        channel_test(test_channel_transfer_both_ways),
+        channel_test(test_channel_transfer_of_nothing),
+        channel_test(test_channel_transfer_one_way),
+        channel_test(test_channel_small_and_unequal_rings),
+        channel_test(test_channel_short_and_interrupted_calls),
+        channel_test(test_channel_bytes_wait_for_connection_and_service),
+        channel_test(test_channel_half_close),
+        channel_test(test_channel_local_reset),
+        channel_test(test_channel_reset_follows_the_last_byte),
+        channel_test(test_channel_reset_before_the_service_is_connected),
+        channel_test(test_channel_reset_with_short_calls),
+        channel_test(test_channel_reset_without_a_reader_is_bounded),
+        channel_test(test_channel_end_of_file_precedes_the_reset_of_a_full_stream),
+        channel_test(test_channel_linger_ends_only_without_progress),
+        channel_test(test_channel_service_rejected),
+        channel_test(test_channel_abort),
+        channel_test(test_channel_relay_lost),
+        channel_test(test_channel_relay_lost_around_the_end),
+        channel_test(test_channel_relay_invalid),
+        channel_test(test_channel_wrong_session_key),
+        channel_test(test_channel_slow_reader_is_bounded),
+        channel_test(test_channel_local_hangup_does_not_spin),
+        channel_test(test_channel_heartbeat),
+        channel_test(test_channel_heartbeats_share_a_grid),
+        channel_test(test_channel_sends_when_room_is_found_early),
+        channel_test(test_channel_check_limits_silence),
+        channel_test(test_channel_unread_for_long),
+        channel_test(test_channel_wall_clock_jumps),
+        channel_test(test_channel_many_at_once),
+        channel_test(test_channel_spare_is_bound),
+        channel_test(test_channel_newer_attempt_replaces_older),
+        channel_test(test_channel_free_at_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

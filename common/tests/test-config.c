@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The layers and their order, one text after another that a file, a variable or a flag may hold,
- * and the files that are none. A table of this test's own stands for a program's.
+ * The layers and their order, valid and invalid texts in files, variables and flags, and files that
+ * cannot be read. The test has a table of its own instead of a program's.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/configlayers.h"
+#include "gotthard/config/config-taken.h"
 
 struct settings {
     char *host, *name, *text, *path, *key, *level;
@@ -24,44 +24,33 @@ struct settings {
     struct gt_config_map services;
 };
 
-#define AT(field) offsetof(struct settings, field)
+#define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 static const struct gt_config_item items[] = {
-    {.path = "server.host", "T_HOST", "server-host", GT_CONFIG_HOST, AT(host), .help = "The host."},
-    {.path = "server.port", "T_PORT", "server-port", GT_CONFIG_NUMBER, AT(port), "7000", 1, 65535},
-    {.path = "server.ports_from", "T_FROM", NULL, GT_CONFIG_NUMBER, AT(from), "7001", 1, 65535},
-    {.path = "server.ports_to", "T_TO", NULL, GT_CONFIG_NUMBER, AT(to), "7999", 1, 65535},
-    {.path = "server.single_port",
-     "T_SINGLE",
-     "single-port",
-     GT_CONFIG_BOOL,
-     AT(is_single),
-     "false"},
-    {.path = "crypt.key", "T_KEY", NULL, GT_CONFIG_SECRET, AT(key)},
-    {.path = "device.name", "T_NAME", "name", GT_CONFIG_NAME, AT(name)},
-    {.path = "mqtt.username", "T_TEXT", NULL, GT_CONFIG_STRING, AT(text)},
-    {.path = "mqtt.cert_path", "T_PATH", NULL, GT_CONFIG_PATH, AT(path), "/etc/certs"},
-    {.path = "trust.policy",
-     "T_POLICY",
-     NULL,
-     GT_CONFIG_CHOICE,
-     AT(level),
-     "auto",
-     .choices = "auto psk pin"},
-    {.path = "resume_window",
-     "T_WINDOW",
-     "window",
-     GT_CONFIG_DURATION,
-     AT(window),
-     "120s",
-     1000,
-     3600000},
-    {.path = "stream.buffer", "T_BUFFER", NULL, GT_CONFIG_SIZE, AT(buffer), "1MiB", 65536, 1 << 26},
-    {.path = "services", "T_SERVICES", NULL, GT_CONFIG_MAP, AT(services), "ssh=127.0.0.1:22"},
+    ITEM("server.host", HOST, host, .env = "T_HOST", .flag = "server-host", .help = "The host."),
+    ITEM("server.port", NUMBER, port, .env = "T_PORT", .flag = "server-port", .fallback = "7000",
+         .min = 1, .max = 65535, .commands = 1),
+    ITEM("server.ports_from", NUMBER, from, .env = "T_FROM", .fallback = "7001", .min = 1,
+         .max = 65535),
+    ITEM("server.ports_to", NUMBER, to, .env = "T_TO", .fallback = "7999", .min = 1, .max = 65535),
+    ITEM("server.single_port", BOOL, is_single, .env = "T_SINGLE", .flag = "single-port",
+         .fallback = "false"),
+    ITEM("crypt.key", SECRET, key, .env = "T_KEY"),
+    ITEM("device.name", NAME, name, .env = "T_NAME", .flag = "name"),
+    ITEM("mqtt.username", STRING, text, .env = "T_TEXT"),
+    ITEM("mqtt.cert_path", PATH, path, .env = "T_PATH", .fallback = "/etc/certs"),
+    ITEM("trust.policy", CHOICE, level, .env = "T_POLICY", .fallback = "auto",
+         .choices = "auto psk pin"),
+    ITEM("resume_window", DURATION, window, .env = "T_WINDOW", .flag = "window", .fallback = "120s",
+         .min = 1000, .max = 3600000),
+    ITEM("stream.buffer", SIZE, buffer, .env = "T_BUFFER", .fallback = "1MiB", .min = 65536,
+         .max = 1 << 26),
+    ITEM("services", MAP, services, .env = "T_SERVICES", .fallback = "ssh=127.0.0.1:22"),
 };
 
 static const char *check(const void *opaque, char *ret_why, size_t cap)
 {
     const struct settings *settings = opaque;
+
     if (settings->from <= settings->to)
         return NULL;
     snprintf(ret_why, cap, "it is above server.ports_to");
@@ -69,9 +58,15 @@ static const char *check(const void *opaque, char *ret_why, size_t cap)
 }
 
 static const struct gt_config_program program = {
-    "test", items, GT_ARRAY_SIZE(items), sizeof(struct settings), true, check};
+    .name = "test",
+    .items = items,
+    .n_items = GT_ARRAY_SIZE(items),
+    .settings_size = sizeof(struct settings),
+    .has_home_file = true,
+    .check = check,
+};
 
-/* A folder of its own for each test, as $GOTTHARD_CONFIG_DIR and as $HOME. */
+/* A separate folder for each test, as $GOTTHARD_CONFIG_DIR and as $HOME. */
 static char folder[64];
 static char error[GT_CONFIG_ERROR_MAX];
 
@@ -93,6 +88,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     char command[128];
+
     snprintf(command, sizeof(command), "rm -rf %s", folder);
     return system(command);
 }
@@ -100,6 +96,7 @@ static int tear_down(void **state)
 static const char *in_folder(const char *name)
 {
     static char path[256];
+
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     return path;
 }
@@ -107,6 +104,7 @@ static const char *in_folder(const char *name)
 static void put_bytes(const char *name, const char *text, size_t n, mode_t mode)
 {
     const char *path = in_folder(name);
+
     unlink(path);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
     assert_true(fd >= 0);
@@ -130,6 +128,7 @@ static struct gt_config *load_with(const char *const *sets, size_t n_sets)
     struct gt_config *config = NULL;
     struct gt_config_args args = {NULL, sets, n_sets};
     int r = gt_config_load(&program, &args, &config, error);
+
     if (r != 0)
         print_error("load: %d %s\n", r, error);
     assert_int_equal(r, 0);
@@ -146,28 +145,41 @@ static const struct settings *settings_of(const struct gt_config *config)
     return gt_config_settings(config);
 }
 
-/* Is refused, and the sentence holds @part. */
-static void refused_with(const struct gt_config_args *args, const char *part)
+/* Asserts that loading fails with @r and a message that contains @part. */
+static void assert_fails(const struct gt_config_args *args, int wanted, const char *part)
 {
     struct gt_config *config = NULL;
+
     error[0] = 0;
     int r = gt_config_load(&program, args, &config, error);
-    if (r != GT_CONFIG_E_BAD || !strstr(error, part))
-        print_error("wanted \"%s\", got %d \"%s\"\n", part, r, error);
-    assert_int_equal(r, GT_CONFIG_E_BAD);
+    if (r != wanted || !strstr(error, part))
+        print_error("wanted %d \"%s\", got %d \"%s\"\n", wanted, part, r, error);
+    assert_int_equal(r, wanted);
     assert_non_null(strstr(error, part));
     assert_null(config);
 }
 
-static void refused(const char *part)
+static void assert_rejected(const char *part)
 {
-    refused_with(NULL, part);
+    assert_fails(NULL, GT_CONFIG_E_BAD, part);
 }
 
-static void test_defaults(void **state)
+static void assert_rejected_with(const struct gt_config_args *args, const char *part)
+{
+    assert_fails(args, GT_CONFIG_E_BAD, part);
+}
+
+/* A file cannot be used now, and may be usable later. */
+static void assert_unusable(const char *part)
+{
+    assert_fails(NULL, GT_CONFIG_E_FILE, part);
+}
+
+static void test_load_without_layers_gives_defaults(void **state)
 {
     struct gt_config *config = load();
     const struct settings *s = settings_of(config);
+
     assert_null(s->host);
     assert_null(s->key);
     assert_int_equal(s->port, 7000);
@@ -186,13 +198,14 @@ static void test_defaults(void **state)
 static void assert_port(uint64_t port, const char *origin)
 {
     struct gt_config *config = load();
+
     assert_int_equal(settings_of(config)->port, port);
     assert_non_null(strstr(gt_config_origin(config, "server.port"), origin));
     assert_true(gt_config_is_set(config, "server.port"));
     gt_config_free(config);
 }
 
-static void test_layers(void **state)
+static void test_layers_override_in_order(void **state)
 {
     const char *flags[] = {"server-port", "7006"};
 
@@ -217,7 +230,7 @@ static void test_layers(void **state)
     assert_string_equal(gt_config_origin(config, "server.port"), "--server-port");
     gt_config_free(config);
 
-    /* --config FILE stands for all files, not for the variables. */
+    /* --config FILE replaces all files, but not the variables. */
     put("other", "device = { name = \"x\"; }");
     struct gt_config_args args = {in_folder("other"), NULL, 0};
     assert_int_equal(gt_config_load(&program, &args, &config, error), 0);
@@ -225,13 +238,14 @@ static void test_layers(void **state)
     gt_config_free(config);
 
     setenv("T_PORT", "0", 1);
-    refused("T_PORT: server.port: \"0\" is out of range");
+    assert_rejected("T_PORT: server.port: \"0\" is out of range");
 }
 
 static char *shown(const struct gt_config *config)
 {
     static char text[8192];
     int fds[2];
+
     assert_int_equal(pipe(fds), 0);
     gt_config_show(config, fds[1]);
     close(fds[1]);
@@ -242,29 +256,32 @@ static char *shown(const struct gt_config *config)
     return text;
 }
 
-static void test_show(void **state)
+static void test_show_prints_origins_and_overridden_values(void **state)
 {
     const char *flags[] = {"server-port", "7002"};
+
     put("test.conf", "server = { port = 7001; }; crypt = { key = \"hush\"; };");
     setenv("T_KEY", "hush hush", 1);
     setenv("T_TEXT", "J\xc3\xbcrg", 1);
     struct gt_config *config = load_with(flags, 1);
     const char *text = shown(config);
     char line[512];
-    snprintf(line, sizeof(line), "server.port = 7002   # --server-port\n#   hides 7001   # %s:1\n",
+    snprintf(line, sizeof(line),
+             "    port = 7002;   # --server-port\n    #   overrides 7001   # %s:1\n",
              in_folder("test.conf"));
     assert_non_null(strstr(text, line));
-    snprintf(line, sizeof(line), "crypt.key = set   # %s:1\n#   hides set   # T_KEY\n",
+    snprintf(line, sizeof(line),
+             "    # key is set   # %s:1\n    #   overrides another one   # T_KEY\n",
              in_folder("test.conf"));
     assert_non_null(strstr(text, line));
     assert_null(strstr(text, "hush"));
-    assert_non_null(strstr(text, "mqtt.username = J\\xc3\\xbcrg   # T_TEXT\n"));
-    assert_non_null(strstr(text, "resume_window = 120s   # default\n"));
-    assert_non_null(strstr(text, "server.host =    # default\n"));
+    assert_non_null(strstr(text, "    username = \"J\xc3\xbcrg\";   # T_TEXT\n"));
+    assert_non_null(strstr(text, "#resume_window = \"120s\";   # default\n"));
+    assert_non_null(strstr(text, "    #host = \"\";   # default\n"));
     gt_config_free(config);
 }
 
-/* Text of a value, as it stands in a file and in a variable; NULL: good. */
+/* The text of a value in a file and in a variable. @why: part of the message; NULL: valid. */
 struct value_case {
     const char *path, *env, *file, *variable, *why;
 };
@@ -272,47 +289,48 @@ struct value_case {
 static const struct value_case value_cases[] = {
     {"port", "T_PORT", "1", "1", NULL},
     {"port", "T_PORT", "65535", "65535", NULL},
-    {"port", "T_PORT", "0", "0", "\"0\" is out of range; it takes a whole number from 1 to 65535"},
+    {"port", "T_PORT", "0", "0", "\"0\" is out of range, expected a whole number from 1 to 65535"},
     {"port", "T_PORT", "65536", "65536", "\"65536\" is out of range"},
     {"port", "T_PORT", "2147483647", "2147483647", "out of range"},
-    {"port", "T_PORT", "2147483648", NULL, ":1: this number is too long"},
-    {"port", "T_PORT", "4294967318", NULL, "too long"},
+    {"port", "T_PORT", "2147483648", NULL, ":1: number too large"},
+    {"port", "T_PORT", "4294967318", NULL, "number too large"},
     {"port", "T_PORT", NULL, "4294967318", "out of range"},
     {"port", "T_PORT", NULL, "18446744073709551638", "server.port"},
-    {"port", "T_PORT", "99999999999999", NULL, "too long"},
+    {"port", "T_PORT", "99999999999999", NULL, "number too large"},
     {"port", "T_PORT", NULL, "99999999999999", "out of range"},
-    {"port", "T_PORT", "-22", NULL, "decimal digits only"},
-    {"port", "T_PORT", "+22", NULL, "decimal digits only"},
-    {"port", "T_PORT", "0x16", NULL, "decimal digits only"},
-    {"port", "T_PORT", "0X16", NULL, "decimal digits only"},
-    {"port", "T_PORT", "022", NULL, "does not begin with 0"},
-    {"port", "T_PORT", "0b11", NULL, "decimal digits only"},
-    {"port", "T_PORT", "22L", NULL, "decimal digits only"},
-    {"port", "T_PORT", "22LL", NULL, "decimal digits only"},
-    {"port", "T_PORT", "22.0", NULL, "decimal digits only"},
-    {"port", "T_PORT", ".5", NULL, "decimal digits only"},
-    {"port", "T_PORT", "1e3", NULL, "decimal digits only"},
+    {"port", "T_PORT", "-22", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "+22", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "0x16", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "0X16", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "022", NULL, "must not begin with 0"},
+    {"port", "T_PORT", "0b11", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "22L", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "22LL", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "22.0", NULL, "must be decimal digits"},
+    {"port", "T_PORT", ".5", NULL, "must be decimal digits"},
+    {"port", "T_PORT", "1e3", NULL, "must be decimal digits"},
     {"port", "T_PORT", "\"22\"", NULL,
-     "wrong type; it takes a whole number from 1 to 65535, without"},
+     "wrong type, expected a whole number from 1 to 65535, without"},
     {"port", "T_PORT", "true", NULL, "wrong type"},
-    {"port", "T_PORT", "[1]", NULL, "lists are not taken"},
-    {"port", "T_PORT", "(1)", NULL, "lists are not taken"},
+    {"port", "T_PORT", "[1]", NULL, "lists are not supported"},
+    {"port", "T_PORT", "(1)", NULL, "lists are not supported"},
     {"port", "T_PORT", "{ a = 1; }", NULL, "wrong type"},
     {"port", "T_PORT", "", NULL, "syntax error"},
-    {"port", "T_PORT", NULL, "", "T_PORT: server.port: \"\" is not right; it takes a whole number"},
-    {"port", "T_PORT", NULL, " ", "not right"},
-    {"port", "T_PORT", NULL, "+22", "not right"},
-    {"port", "T_PORT", NULL, " 22", "not right"},
-    {"port", "T_PORT", NULL, "22 ", "not right"},
+    {"port", "T_PORT", NULL, "", NULL},
+    {"port", "T_PORT", NULL, " ", "is invalid"},
+    {"port", "T_PORT", NULL, "+22", "is invalid"},
+    {"port", "T_PORT", NULL, " 22", "is invalid"},
+    {"port", "T_PORT", NULL, "22 ", "is invalid"},
     {"port", "T_PORT", NULL, "22\n", "is not printable"},
-    {"port", "T_PORT", NULL, "0x16", "not right"},
-    {"port", "T_PORT", NULL, "022", "not right"},
-    {"port", "T_PORT", NULL, "22.0", "not right"},
-    {"port", "T_PORT", NULL, "1e3", "not right"},
+    {"port", "T_PORT", NULL, "0x16", "is invalid"},
+    {"port", "T_PORT", NULL, "022", "is invalid"},
+    {"port", "T_PORT", NULL, "22.0", "is invalid"},
+    {"port", "T_PORT", NULL, "1e3", "is invalid"},
     {"single_port", "T_SINGLE", "true", "yes", NULL},
     {"single_port", "T_SINGLE", "FALSE", "off", NULL},
     {"single_port", "T_SINGLE", "1", "2", "server.single_port"},
-    {"single_port", "T_SINGLE", "\"true\"", "", "server.single_port"},
+    {"single_port", "T_SINGLE", "\"true\"", " ", "server.single_port"},
+    {"single_port", "T_SINGLE", NULL, "", NULL},
     {"single_port", "T_SINGLE", "yes", NULL, "syntax error"},
     {"host", "T_HOST", "\"relay.example.org\"", "relay.example.org", NULL},
     {"host", "T_HOST", "\"::1\"", "192.0.2.1", NULL},
@@ -321,8 +339,8 @@ static const struct value_case value_cases[] = {
     {"host", "T_HOST", "\"relay:7000\"", "relay:7000", "server.host"},
     {"host", "T_HOST", "\"a b\"", "a b", "server.host"},
     {"host", "T_HOST", "22", " ", "server.host"},
-    {"host", "T_HOST", "\"open", NULL, "a text is not closed"},
-    {"host", "T_HOST", "\"a\nb\"", NULL, "a text is not closed"},
+    {"host", "T_HOST", "\"open", NULL, "unclosed text"},
+    {"host", "T_HOST", "\"a\nb\"", NULL, "unclosed text"},
     {"host", "T_HOST", "\"a\\x00b\"", NULL, "a backslash"},
     {"host", "T_HOST", "\"a\\nb\"", NULL, "a backslash"},
     {"host", "T_HOST",
@@ -333,16 +351,17 @@ static const struct value_case value_cases[] = {
      "is not printable UTF-8"},
 };
 
-static void test_values(void **state)
+static void test_values_are_checked_in_files_and_variables(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(value_cases); i++) {
         const struct value_case *c = &value_cases[i];
         char text[256];
+
         if (c->file) {
             snprintf(text, sizeof(text), "server = { %s = %s; };", c->path, c->file);
             put("test.conf", text);
             if (c->why)
-                refused(c->why);
+                assert_rejected(c->why);
             else
                 gt_config_free(load());
             unlink(in_folder("test.conf"));
@@ -350,7 +369,7 @@ static void test_values(void **state)
         if (c->variable) {
             setenv(c->env, c->variable, 1);
             if (c->why)
-                refused(c->why);
+                assert_rejected(c->why);
             else
                 gt_config_free(load());
             unsetenv(c->env);
@@ -363,7 +382,7 @@ static const struct {
 } variable_cases[] = {
     {"T_NAME", "GatewayOli", NULL},
     {"T_NAME", "", NULL},
-    {"T_NAME", "a/b", "device.name: \"a/b\" is not right; it takes a name"},
+    {"T_NAME", "a/b", "device.name: \"a/b\" is invalid, expected a name"},
     {"T_NAME", "-x", "device.name"},
     {"T_NAME", "a b", "device.name"},
     {"T_NAME", "#", "device.name"},
@@ -374,11 +393,11 @@ static const struct {
     {"T_TEXT", "\xf4\x90\x80\x80", "is not printable"},
     {"T_TEXT", "\xe2\x82", "is not printable"}, /* cut */
     {"T_TEXT", "\xc2\x85", "is not printable"}, /* NEL */
-    {"T_TEXT", "\x1b[31m", "\\x1b[31m"},
+    {"T_TEXT", "\x1b[31m", "\"\x1b[31m\" is not printable"},
     {"T_TEXT", "a\nb", "is not printable"},
     {"T_TEXT", "a\x7f", "is not printable"},
     {"T_POLICY", "pin", NULL},
-    {"T_POLICY", "", "one of: auto psk pin"},
+    {"T_POLICY", "", NULL}, /* as not given */
     {"T_POLICY", "PIN", "one of: auto psk pin"},
     {"T_POLICY", "psk pin", "one of"},
     {"T_POLICY", "pi", "one of"},
@@ -387,8 +406,10 @@ static const struct {
     {"T_WINDOW", "999ms", "from 1s to 1h"},
     {"T_WINDOW", "1h", NULL},
     {"T_WINDOW", "61min", "is out of range"},
-    {"T_WINDOW", "120", "it takes a duration such as \"30s\""},
-    {"T_WINDOW", "", "a duration"},
+    {"T_WINDOW", "120", "expected a duration such as \"30s\""},
+    {"T_WINDOW", "", NULL},
+    {"T_BUFFER", "", NULL},
+    {"T_SINGLE", "", NULL},
     {"T_WINDOW", "0", "is out of range"},
     {"T_BUFFER", "64KiB", NULL},
     {"T_BUFFER", "64MiB", NULL},
@@ -406,12 +427,12 @@ static const struct {
     {"T_FROM", "8000", "T_FROM: server.ports_from: it is above server.ports_to"},
 };
 
-static void test_variables(void **state)
+static void test_variables_are_checked_by_type(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(variable_cases); i++) {
         setenv(variable_cases[i].env, variable_cases[i].text, 1);
         if (variable_cases[i].why)
-            refused(variable_cases[i].why);
+            assert_rejected(variable_cases[i].why);
         else
             gt_config_free(load());
         unsetenv(variable_cases[i].env);
@@ -422,13 +443,22 @@ static void test_variables(void **state)
     big[(1 << 20) - 1] = 0;
     for (size_t i = 0; i < GT_ARRAY_SIZE(items); i++) {
         setenv(items[i].env, big, 1);
-        refused("is longer than 4096 bytes");
+        assert_rejected("is longer than 4096 bytes");
         if (items[i].type == GT_CONFIG_SECRET) {
             setenv(items[i].env, "", 1);
             gt_config_free(load());
         }
         unsetenv(items[i].env);
     }
+}
+
+static void test_host_loses_the_dot_of_a_rooted_name(void **state)
+{
+    put("test.conf", "server = { host = \"relay.example.org.\"; };");
+    struct gt_config *config = load();
+
+    assert_string_equal(settings_of(config)->host, "relay.example.org");
+    gt_config_free(config);
 }
 
 static const struct {
@@ -447,56 +477,62 @@ static const struct {
     {"mqtt = { username = \"a \\\"b\\\" \\\\ # // /* c\"; };", NULL},
     {"mqtt = { username = \"\"; };", NULL},
     {"server = {\n prot = 22; };",
-     "test.conf:2: server.prot is unknown; did you mean server.port?"},
-    {"zzz = 1;", "zzz is unknown; `gotthard-test --help`"},
+     "test.conf:2: unknown setting server.prot; did you mean server.port?"},
+    {"zzz = 1;", "unknown setting zzz; see 'gotthard-test --help'"},
     {"server = 1;", "server is a group"},
     {"server = \"x\";", "server is a group"},
     {"server = { host = { a = 1; }; };", "server.host: wrong type"},
-    {"server = { port = 1; port = 2; };", "duplicate"},
-    {"server = { port = 1; };\nserver = { port = 2; };", "test.conf:2: duplicate"},
-    {"services = { a = 1; };", "services.a is not right; it takes one text"},
+    {"server = {\n port = 1;\n port = 2; };",
+     "test.conf:3: server.port is given twice (first at line 2)"},
+    {"services = { port = \"a:1\"; };\nserver = { port = 1; };", NULL},
+    {"server = { port = 1; };\n\n server : { host = \"a\"; };",
+     "test.conf:3: server is given twice (first at line 1)"},
+    {"server = { port = 1; };\nserver = { port = 2; };", "test.conf:2: server is given twice"},
+    {"trust = { policy = pin; };", "a text must be in quotes"},
+    {"services = { a = 1; };", "services.a: expected a text in quotes"},
     {"services = { a = \"\"; };", "services.a"},
     {"services = { a = \"b,c\"; };", "services.a"},
     {"services = \"ssh=a:1\";", "services: wrong type"},
     {"services = { a = { b = \"c\"; }; };", "services.a"},
-    {"resume_window = 120;", "takes a duration such as \"30s\" from 1s to 1h, in quotes"},
+    {"resume_window = 120;", "expected a duration such as \"30s\" from 1s to 1h, in quotes"},
     {"resume_window = \"2h\";", ":1: resume_window: \"2h\" is out of range"},
-    {"server = { port = 22; ", "a bracket is not closed"},
-    {"server = { port = 22; }};", "a bracket is closed that was not opened"},
-    {"/* a\n b", "test.conf:1: a comment is not closed"},
-    {"server = { };\n/*", ":2: a comment is not closed"},
-    {"@include \"x\"", ":1: @include is not taken"},
-    {"\n  @include \"/etc\"", ":2: @include is not taken"},
-    {"a = @include;", "@include is not taken"},
+    {"server = { port = 22; ", "unclosed {"},
+    {"server = { port = 22; }};", "unexpected }"},
+    {"/* a\n b", "test.conf:1: unclosed comment"},
+    {"server = { };\n/*", ":2: unclosed comment"},
+    {"@include \"x\"", ":1: @include is not supported"},
+    {"\n  @include \"/etc\"", ":2: @include is not supported"},
+    {"a = @include;", "@include is not supported"},
     {"\xef\xbb\xbfserver = { };", "byte order mark"},
-    {"\xff\xfes\0", "a sign that means nothing"},
-    {"server = { port = 22 } \xe9", "a sign that means nothing"},
+    {"\xff\xfes\0", "unexpected character"},
+    {"server = { port = 22 } \xe9", "unexpected character"},
     {"server = { port == 22; }", "syntax error"},
-    {"server.port = 22;", "decimal digits only"},
-    {"[server]\nport = 22", "lists are not taken"},
-    {"{ \"server\": 22 }", "a text where none belongs"},
+    {"server.port = 22;", "must be decimal digits"},
+    {"[server]\nport = 22", "lists are not supported"},
+    {"{ \"server\": 22 }", "unexpected text"},
     {"port 22", "syntax error"},
-    {"a = {b={c={d={};};};};", "a is unknown"},
-    {"a = {b={c={d={e={};};};};};", "nested too deep"},
+    {"a = {b={c={d={};};};};", "unknown setting a"},
+    {"a = {b={c={d={e={};};};};};", "nested too deeply"},
 };
 
-static void test_files(void **state)
+static void test_file_syntax_is_checked(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(file_cases); i++) {
         put("test.conf", file_cases[i].text);
         if (file_cases[i].why)
-            refused(file_cases[i].why);
+            assert_rejected(file_cases[i].why);
         else
             gt_config_free(load());
     }
     put_bytes("test.conf", "server\0 = 1;", 12, 0640);
-    refused("holds a NUL byte");
+    assert_rejected("contains a NUL byte");
 }
 
-/* A file of @n bytes: @unit again and again. */
+/* Writes a file of @n bytes that repeats @unit. */
 static void put_repeated(const char *unit, size_t n)
 {
     gt_cleanup(gt_free) char *text = malloc(n + 1);
+
     assert_non_null(text);
     size_t n_unit = strlen(unit);
     for (size_t i = 0; i < n; i++)
@@ -507,68 +543,74 @@ static void put_repeated(const char *unit, size_t n)
 static double seconds(void)
 {
     struct timespec now;
+
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void test_big_files(void **state)
+static void test_big_files_are_rejected_quickly(void **state)
 {
     double start = seconds();
+
     put_repeated("# comment\n", 65536);
     gt_config_free(load());
     put_repeated("# comment\n", 65537);
-    refused("test.conf: too long");
+    assert_rejected("test.conf: file too large");
     put_repeated("a{", 400000);
-    refused("too long");
+    assert_rejected("file too large");
     put_repeated("a={", 60000);
-    refused("nested too deep");
+    assert_rejected("nested too deeply");
     put_repeated("abc=1;\n", 700000);
-    refused("too long");
+    assert_rejected("file too large");
     put_repeated("abc=1;\n", 65000);
-    refused("too many settings");
+    assert_rejected("abc is given twice (first at line 1)");
     put_repeated("a", 65536);
-    refused("syntax error");
+    assert_rejected("syntax error");
     put_repeated("1", 65536);
-    refused("too long; the greatest");
+    assert_rejected("number too large, at most 2147483647");
     put_repeated("\"a\" ", 65536);
-    refused("a text where none belongs");
+    assert_rejected("unexpected text");
     put_repeated("x={};", 5000);
-    refused("duplicate");
+    assert_rejected("x is given twice");
     assert_true(seconds() - start < 5);
 }
 
-static void test_settings_limit(void **state)
+static void test_file_rejects_more_than_1000_settings(void **state)
 {
     char text[32768];
+
     for (int n = 999; n <= 1001; n++) {
         size_t at = (size_t)sprintf(text, "services={");
+
         for (int i = 1; i < n; i++)
             at += (size_t)sprintf(text + at, "s%d=\"h:1\";", i);
         sprintf(text + at, "};");
         put("test.conf", text);
-        refused(n <= 1000 ? "services" : "too many settings"); /* a map ends at 4096 bytes */
+        assert_rejected(n <= 1000 ? "services"
+                                  : "too many settings"); /* a map ends at 4096 bytes */
     }
 }
 
-static void test_no_files(void **state)
+static void test_only_regular_files_are_read(void **state)
 {
     const char *path;
+
     make_folder("folder");
     put("plain", "");
     assert_int_equal(symlink("/nonexistent/nowhere", in_folder("test.conf")), 0);
-    refused("No such file");
+    assert_unusable("No such file");
     assert_int_equal(unlink(in_folder("test.conf")), 0);
     assert_int_equal(mkfifo(in_folder("test.conf"), 0600), 0);
-    refused("not a regular file");
+    assert_unusable("not a regular file");
     unlink(in_folder("test.conf"));
     assert_int_equal(symlink("/dev/zero", in_folder("test.conf")), 0);
-    refused("not a regular file");
+    assert_unusable("not a regular file");
     unlink(in_folder("test.conf"));
     assert_int_equal(symlink("test.conf", in_folder("test.conf")), 0);
-    refused("symbolic links");
+    assert_unusable("symbolic links");
     unlink(in_folder("test.conf"));
     make_folder("test.conf");
-    refused("not a regular file");
+    assert_unusable("not a regular file");
     rmdir(in_folder("test.conf"));
 
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -576,57 +618,87 @@ static void test_no_files(void **state)
     path = in_folder("test.conf");
     snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    refused("No such device");
+    assert_unusable("No such device");
     close(fd);
     unlink(path);
 
     put("test.conf.d", "a file where a folder should be");
-    refused("Not a directory");
+    assert_unusable("Not a directory");
     unlink(in_folder("test.conf.d"));
     make_folder("test.conf.d");
     assert_int_equal(symlink("nowhere", in_folder("test.conf.d/a.conf")), 0);
-    refused("test.conf.d/a.conf: No such file");
+    assert_unusable("test.conf.d/a.conf: No such file");
     unlink(in_folder("test.conf.d/a.conf"));
 
     struct gt_config_args args = {"/nonexistent/x.conf", NULL, 0};
-    refused_with(&args, "/nonexistent/x.conf: No such file");
+    assert_fails(&args, GT_CONFIG_E_FILE, "/nonexistent/x.conf: No such file");
 }
 
-static void test_modes(void **state)
+static void test_file_modes_are_checked(void **state)
 {
     put_bytes("test.conf", "", 0, 0642);
-    refused("others may write it");
+    assert_unusable("must not be writable by others (chmod o-w)");
     put_bytes("test.conf", "", 0, 0644);
     gt_config_free(load());
     const char *key = "crypt = { key = \"hush\"; };";
     put_bytes("test.conf", key, strlen(key), 0644);
-    refused("crypt.key: others may read this file; chmod o-rwx it, or write crypt.key_file");
+    assert_rejected(
+        "crypt.key: the file must not be readable by others (chmod o-rwx), or use crypt.key_file");
     put_bytes("test.conf", key, strlen(key), 0640);
     gt_config_free(load());
     if (geteuid() != 0) {
         put_bytes("test.conf", "", 0, 0200);
-        refused("Permission denied");
+        assert_unusable("Permission denied");
     }
     unlink(in_folder("test.conf"));
 
     setenv("T_KEY_FILE", in_folder("key"), 1);
     put_bytes("key", "hush\n", 5, 0604);
-    refused("T_KEY_FILE: crypt.key:");
+    assert_unusable("T_KEY_FILE: crypt.key:");
     put_bytes("key", "hush\n", 5, 0602);
-    refused("others may read or write it");
+    assert_unusable("must not be accessible by others (chmod o-rwx)");
     put_bytes("key", "\n", 1, 0600);
-    refused("the file is empty");
+    assert_unusable("empty file");
     put_bytes("key", "hush", 4, 0600);
     gt_config_free(load());
     unlink(in_folder("key"));
-    refused("No such file");
+    assert_unusable("No such file");
     make_folder("key");
-    refused("not a regular file");
+    assert_unusable("not a regular file");
+}
+
+/* A folder that a variable names, and the one of a file that --config names. */
+static void test_named_folder_must_exist_and_be_ours(void **state)
+{
+    struct gt_config_args args = {in_folder("test.conf"), NULL, 0};
+    char *before = strdup(getenv("GOTTHARD_CONFIG_DIR"));
+
+    put("test.conf", "");
+    setenv("GOTTHARD_CONFIG_DIR", "/nonexistent", 1);
+    assert_fails(&args, GT_CONFIG_E_FILE, "/nonexistent: No such file");
+    assert_unusable("/nonexistent: No such file");
+    setenv("GOTTHARD_CONFIG_DIR", before, 1);
+    assert_int_equal(chmod(before, 0775), 0);
+    assert_unusable("a folder of this path has mode 0775");
+    assert_fails(&args, GT_CONFIG_E_FILE, "mode 0775");
+    assert_int_equal(chmod(before, 0700), 0);
+    make_folder("test.conf.d");
+    assert_int_equal(chmod(in_folder("test.conf.d"), 0777), 0);
+    assert_unusable("mode 0777"); /* a file may have been removed from it */
+    assert_int_equal(chmod(in_folder("test.conf.d"), 0755), 0);
+    gt_config_free(load());
+    setenv("HOME", before, 1);
+    args.file = "~/none.conf";
+    assert_fails(&args, GT_CONFIG_E_FILE, "/none.conf: No such file");
+    args.file = "~bob/x";
+    assert_fails(&args, GT_CONFIG_E_BAD, "--config: ~bob/x: only ~/ is known");
+    free(before);
 }
 
 static void assert_key(const char *key, const char *origin)
 {
     struct gt_config *config = load();
+
     assert_string_equal(settings_of(config)->key, key);
     assert_non_null(strstr(gt_config_origin(config, "crypt.key"), origin));
     gt_config_free(config);
@@ -638,15 +710,16 @@ static void on_taken(void *userdata, const char *variable, const char *text)
     snprintf(userdata, 64, "%s", text);
 }
 
-/* As a program does that executes itself anew. */
-static void test_taken_secrets_are_handed_on(void **state)
+/* A program that executes itself passes them to the next image. */
+static void test_taken_secrets_can_be_restored(void **state)
 {
     char text[64] = "";
+
     setenv("T_KEY", "swordfish", 1);
     assert_key("swordfish", "T_KEY");
     gt_config_each_taken(on_taken, text);
     assert_string_equal(text, "swordfish");
-    gt_configlayers_forget_taken();
+    gt_configtaken_forget();
     struct gt_config *config = load();
     assert_null(settings_of(config)->key);
     gt_config_free(config);
@@ -654,9 +727,10 @@ static void test_taken_secrets_are_handed_on(void **state)
     assert_key("swordfish", "T_KEY");
 }
 
-static void test_secrets(void **state)
+static void test_secrets_are_taken_from_each_source(void **state)
 {
     static char variable[] = "T_KEY=swordfish";
+
     assert_int_equal(putenv(variable), 0);
     assert_key("swordfish", "T_KEY");
     assert_null(getenv("T_KEY"));
@@ -665,31 +739,32 @@ static void test_secrets(void **state)
     assert_key("swordfish", "T_KEY"); /* a reload has the copy */
 
     setenv("T_KEY", "with\nbreak", 1);
-    refused("T_KEY: crypt.key is not printable");
+    assert_rejected("T_KEY: crypt.key is not printable");
     assert_null(strstr(error, "break"));
     assert_null(getenv("T_KEY"));
     setenv("T_KEY", "new", 1);
-    setenv("T_PORT", "x", 1); /* judged before it, taken all the same */
-    refused("T_PORT");
+    setenv("T_PORT", "x",
+           1); /* an error in another setting does not keep the secret in the environment */
+    assert_rejected("T_PORT");
     assert_null(getenv("T_KEY"));
     unsetenv("T_PORT");
     assert_key("new", "T_KEY");
 
     put_bytes("key", "of a file\r\n", 11, 0600);
     setenv("T_KEY_FILE", in_folder("key"), 1);
-    refused("T_KEY_FILE: crypt.key is given twice, also by T_KEY");
+    assert_rejected("T_KEY_FILE: crypt.key is given twice (first at T_KEY)");
     setenv("T_KEY", "", 1);
     assert_key("of a file", "T_KEY_FILE");
     static const char *const of_lines[] = {"T_KEY=lines\n", "T_IV=salt\r\nT_KEY=lines\r\n",
-                                           "\nNOT_T_KEY=a\nT_KEYS=b\nT_KEY=lines\nT_KEY=c"};
+                                           "\nNOT_T_KEY=a\nT_KEYS=b\nT_KEY=lines\n#T_KEY=c"};
     for (size_t i = 0; i < GT_ARRAY_SIZE(of_lines); i++) {
         put_bytes("key", of_lines[i], strlen(of_lines[i]), 0600);
         assert_key("lines", "T_KEY_FILE");
     }
     put_bytes("key", "T_KEY=\nT_IV=salt\n", 17, 0600);
-    refused("the file is empty");
+    assert_unusable("empty file");
     put_bytes("key", "T_IV=salt\nT_OTHER=x\n", 20, 0600);
-    refused("is not printable");
+    assert_unusable("several lines");
     put_bytes("key", "of a file\r\n", 11, 0600);
     unsetenv("T_KEY_FILE");
 
@@ -705,14 +780,14 @@ static void test_secrets(void **state)
     assert_key("of a file", "test.conf:2");
     snprintf(text, sizeof(text), "crypt = { key = \"a\"; key_file = \"%s\"; };", in_folder("key"));
     put("test.conf", text);
-    refused("crypt.key is given twice");
+    assert_rejected("crypt.key is given twice");
     put("test.conf", "crypt = { key = 22; };");
-    refused("crypt.key: wrong type");
+    assert_rejected("crypt.key: wrong type");
     put("test.conf", "crypt = { kee = \"x\"; };");
-    refused("did you mean crypt.key");
+    assert_rejected("did you mean crypt.key");
 }
 
-static void test_read_file(void **state)
+static void test_read_file_checks_size_mode_and_nul(void **state)
 {
     char *text = NULL;
     size_t n = 0;
@@ -725,17 +800,19 @@ static void test_read_file(void **state)
     free(text);
     text = NULL;
     assert_int_equal(gt_config_read_file(in_folder("a"), 4, false, &text, &n, &why), 1);
-    assert_string_equal(why, "too long");
-    assert_int_equal(gt_config_read_file(in_folder("a"), 5, true, &text, &n, &why), 1);
+    assert_string_equal(why, "file too large");
+    assert_int_equal(gt_config_read_file(in_folder("a"), 5, true, &text, &n, &why),
+                     GT_CONFIG_E_FILE);
     assert_int_equal(chmod(in_folder("a"), 0646), 0);
-    assert_int_equal(gt_config_read_file(in_folder("a"), 5, false, &text, &n, &why), 1);
-    assert_string_equal(why, "others may write it; take that away with chmod o-w");
+    assert_int_equal(gt_config_read_file(in_folder("a"), 5, false, &text, &n, &why),
+                     GT_CONFIG_E_FILE);
+    assert_string_equal(why, "mode 0646, must not be writable by others (chmod o-w)");
     put_bytes("a", "1\0", 2, 0600);
     assert_int_equal(gt_config_read_file(in_folder("a"), 5, true, &text, &n, &why), 1);
     assert_null(text);
 }
 
-/* What the program of this test knows itself. */
+/* The options and words of the test's own program. */
 struct own {
     bool is_quiet;
     const char *bind;
@@ -746,6 +823,7 @@ struct own {
 static int own_other(void *userdata, const char *option, const char *value, bool *ret_takes_value)
 {
     struct own *own = userdata;
+
     if (strcmp(option, "-q") == 0 || strcmp(option, "--quiet") == 0) {
         own->is_quiet = true;
         return 0;
@@ -761,6 +839,7 @@ static int own_other(void *userdata, const char *option, const char *value, bool
 static int own_word(void *userdata, const char *word)
 {
     struct own *own = userdata;
+
     if (own->n_words == GT_ARRAY_SIZE(own->words))
         return 1;
     own->words[own->n_words++] = word;
@@ -770,7 +849,7 @@ static int own_word(void *userdata, const char *word)
 #define ARGV_MAX 8
 static const struct {
     const char *argv[ARGV_MAX];
-    const char *why; /* NULL: good, and: */
+    const char *why; /* NULL: valid, and: */
     const char *sets[4], *words[3], *bind;
 } args_cases[] = {
     {.argv = {NULL}, NULL},
@@ -790,18 +869,18 @@ static const struct {
     {.argv = {"-b", "z"}, NULL, {NULL}, {NULL}, "z"},
     {.argv = {"--", "--name", "-q"}, NULL, {NULL}, {"--name", "-q"}},
     {.argv = {"ssh", "host", "-v"}, NULL, {NULL}, {"ssh", "host", "-v"}},
-    {.argv = {"--server-port"}, "--server-port needs a value"},
-    {.argv = {"--bind"}, "--bind needs a value"},
-    {.argv = {"--config"}, "--config needs a value"},
-    {.argv = {"--config=a", "--config", "b"}, "--config is given twice; keep one"},
-    {.argv = {"--quiet=1"}, "--quiet takes no value"},
-    {.argv = {"--no-name"}, "--no-name is no option; see --help"},
-    {.argv = {"--no-single-port=1"}, "--no-single-port is no option; see --help"},
-    {.argv = {"--server-por", "1"}, "--server-por is no option; see --help"},
-    {.argv = {"--server-ports=1"}, "--server-ports is no option; see --help"},
-    {.argv = {"-x"}, "-x is no option; see --help"},
-    {.argv = {"--=x"}, "-- is no option; see --help"},
-    {.argv = {"a", "b", "c", "d", "\x1b"}, "one argument too many: \\x1b"},
+    {.argv = {"--server-port"}, "option '--server-port' requires an argument"},
+    {.argv = {"--bind"}, "option '--bind' requires an argument"},
+    {.argv = {"--config"}, "option '--config' requires an argument"},
+    {.argv = {"--config=a", "--config", "b"}, "option '--config' given twice"},
+    {.argv = {"--quiet=1"}, "option '--quiet' doesn't allow an argument"},
+    {.argv = {"--no-name"}, "unrecognized option '--no-name'"},
+    {.argv = {"--no-single-port=1"}, "unrecognized option '--no-single-port'"},
+    {.argv = {"--server-por", "1"}, "unrecognized option '--server-por'"},
+    {.argv = {"--server-ports=1"}, "unrecognized option '--server-ports'"},
+    {.argv = {"-x"}, "unrecognized option '-x'"},
+    {.argv = {"--=x"}, "unrecognized option '--'"},
+    {.argv = {"a", "b", "c", "d", "\x1b"}, "unexpected argument '\x1b'"},
 };
 
 static void assert_args(size_t i)
@@ -811,6 +890,7 @@ static void assert_args(size_t i)
     struct gt_config_parse parse = {&program, own_other, own_word, &own};
     struct gt_config_args args = {0};
     int argc = 1;
+
     for (; argc <= ARGV_MAX && args_cases[i].argv[argc - 1]; argc++)
         argv[argc] = args_cases[i].argv[argc - 1];
 
@@ -830,25 +910,26 @@ static void assert_args(size_t i)
     free((void *)(uintptr_t)args.sets);
 }
 
-static void test_args(void **state)
+static void test_args_become_settings_options_and_words(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(args_cases); i++)
         assert_args(i);
 
     const char *twice[] = {"server-port", "1", "server-port", "2"};
     struct gt_config_args args = {NULL, twice, 2};
-    refused_with(&args, "--server-port: server.port is given twice");
+    assert_rejected_with(&args, "--server-port: server.port is given twice");
     const char *empty[] = {"server-host", ""};
     args = (struct gt_config_args){NULL, empty, 1};
-    refused_with(&args, "--server-host: server.host: empty");
+    assert_rejected_with(&args, "--server-host: server.host: empty value");
 }
 
-static void test_help(void **state)
+static void test_help_contains_every_setting(void **state)
 {
     char text[8192];
     int fds[2];
+
     assert_int_equal(pipe(fds), 0);
-    gt_config_help(&program, fds[1]);
+    gt_config_help(&program, 0, fds[1]);
     close(fds[1]);
     ssize_t n = read(fds[0], text, sizeof(text) - 1);
     assert_true(n > 0);
@@ -866,21 +947,25 @@ static void test_help(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),
-        TEST(test_layers),
-        TEST(test_show),
-        TEST(test_values),
-        TEST(test_variables),
-        TEST(test_files),
-        TEST(test_big_files),
-        TEST(test_settings_limit),
-        TEST(test_no_files),
-        TEST(test_modes),
-        TEST(test_secrets),
-        TEST(test_read_file),
-        TEST(test_taken_secrets_are_handed_on),
-        TEST(test_args),
-        TEST(test_help),
+        TEST(test_load_without_layers_gives_defaults),
+        TEST(test_layers_override_in_order),
+        TEST(test_show_prints_origins_and_overridden_values),
+        TEST(test_values_are_checked_in_files_and_variables),
+        TEST(test_variables_are_checked_by_type),
+        TEST(test_host_loses_the_dot_of_a_rooted_name),
+        TEST(test_file_syntax_is_checked),
+        TEST(test_big_files_are_rejected_quickly),
+        TEST(test_file_rejects_more_than_1000_settings),
+        TEST(test_only_regular_files_are_read),
+        TEST(test_file_modes_are_checked),
+        TEST(test_named_folder_must_exist_and_be_ours),
+        TEST(test_secrets_are_taken_from_each_source),
+        TEST(test_read_file_checks_size_mode_and_nul),
+        TEST(test_taken_secrets_can_be_restored),
+        TEST(test_args_become_settings_options_and_words),
+        TEST(test_help_contains_every_setting),
     };
+
+    umask(022); /* a file that a group may write is refused */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * control.c: each frame there and back, its exact size, and each way to lie in a header or a body.
+ * control.c: each frame encoded and decoded, its exact size, and each invalid header or body.
  */
-#include "gotthard/control.h"
+#include "gotthard/proto/control.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,11 +34,14 @@ static const struct {
       .session = {.port = 7001, .ttl_left_s = 3599, .is_peer_up = true}},
      23},
     {{.type = GT_CONTROL_PEER, .rid = {4}, .peer = {.is_up = false, .reason = GT_CODE_LOST}}, 18},
-    {{.type = GT_CONTROL_OPEN, .rid = {5}, .open = {.stream = 1, .attempt = UINT32_MAX}}, 24},
+    {{.type = GT_CONTROL_OPEN,
+      .rid = {5},
+      .open = {.stream = 1, .attempt = UINT32_MAX, .segment = 1160}},
+     26},
     {{.type = GT_CONTROL_TICKET,
       .rid = {6},
-      .ticket = {.stream = 1, .attempt = 2, .id = {3}, .secret = {4}, .ttl_s = 30}},
-     74},
+      .ticket = {.stream = 1, .attempt = 2, .id = {3}, .secret = {4}, .ttl_s = 30, .segment = 536}},
+     76},
     {{.type = GT_CONTROL_STREAM_END,
       .rid = {7},
       .stream_end = {.stream = 1, .attempt = 1, .code = 2, .n_up = UINT64_MAX, .n_down = 5}},
@@ -55,12 +58,13 @@ static const struct {
      25},
 };
 
-static void frames_go_round(void **state)
+static void test_frames_decode_to_what_was_encoded(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(samples); i++) {
         uint8_t bytes[GT_CONTROL_FRAME_MAX], again[GT_CONTROL_FRAME_MAX];
         struct gt_control_frame back;
         size_t used = 0, n = gt_control_encode(&samples[i].frame, bytes);
+
         print_message("type %02x\n", samples[i].frame.type);
         assert_int_equal(n, GT_CONTROL_HEADER + samples[i].n_body);
         assert_int_equal(bytes[0], samples[i].frame.type);
@@ -72,13 +76,14 @@ static void frames_go_round(void **state)
     }
 }
 
-/* Cut at each byte: not a whole frame yet, and nothing touched. Longer: only the frame is used. */
-static void cuts_are_short(void **state)
+/* Truncated at each byte: incomplete, and the results untouched. Longer: only the frame is used. */
+static void test_truncated_frame_is_incomplete(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(samples); i++) {
         uint8_t bytes[GT_CONTROL_FRAME_MAX + 1] = {0};
         struct gt_control_frame back = {.type = GT_CONTROL_PONG, .ping = 42};
         size_t used = 4242, n = gt_control_encode(&samples[i].frame, bytes);
+
         for (size_t cut = 0; cut < n; cut++)
             assert_int_equal(gt_control_decode(bytes, cut, &back, &used), GT_CONTROL_E_SHORT);
         assert_int_equal(back.ping, 42);
@@ -88,14 +93,16 @@ static void cuts_are_short(void **state)
     }
 }
 
-static void bodies_have_one_size(void **state)
+static void test_body_of_another_size_is_rejected(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(samples); i++) {
         static const int changes[] = {-1, 1};
+
         for (size_t j = 0; j < GT_ARRAY_SIZE(changes); j++) {
             uint8_t bytes[GT_CONTROL_FRAME_MAX] = {0};
             struct gt_control_frame back;
             size_t used, n = gt_control_encode(&samples[i].frame, bytes);
+
             n = (size_t)((int)n + changes[j]);
             bytes[3] = (uint8_t)(n - GT_CONTROL_HEADER);
             assert_int_equal(gt_control_decode(bytes, n, &back, &used), GT_CONTROL_E_BAD);
@@ -107,7 +114,7 @@ static void bodies_have_one_size(void **state)
     }
 }
 
-static void headers_are_judged_alone(void **state)
+static void test_invalid_header_is_rejected_before_its_body(void **state)
 {
     static const struct {
         uint8_t header[GT_CONTROL_HEADER];
@@ -121,9 +128,11 @@ static void headers_are_judged_alone(void **state)
         {{0x01, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x81, 1, 0, 0}, GT_CONTROL_E_BAD},
         {{0x81, 0, 0, 0}, GT_CONTROL_E_UNKNOWN}, {{0xff, 0, 0, 0}, GT_CONTROL_E_UNKNOWN},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         struct gt_control_frame back;
         size_t used = 0;
+
         assert_int_equal(gt_control_decode(table[i].header, GT_CONTROL_HEADER, &back, &used),
                          table[i].r);
         assert_int_equal(used, table[i].r == GT_CONTROL_E_UNKNOWN ? GT_CONTROL_HEADER : 0);
@@ -136,8 +145,8 @@ static void headers_are_judged_alone(void **state)
     assert_int_equal(used, sizeof(unknown));
 }
 
-/* Changes one field of a sample (@at counts from the body's beginning) and must be refused. */
-static void values_have_limits(void **state)
+/* One field of a sample is changed (@at: offset in the body). The frame must be rejected. */
+static void test_invalid_values_are_rejected(void **state)
 {
     static const struct {
         enum gt_control_type type;
@@ -147,8 +156,8 @@ static void values_have_limits(void **state)
     } table[] = {
         {GT_CONTROL_HELLO, 0, {0, 0}, 2},       /* no version 0 */
         {GT_CONTROL_HELLO, 2, {0, 0}, 2},       /* max below min */
-        {GT_CONTROL_HELLO, 4, {0xff, 0xff}, 2}, /* the string lies */
-        {GT_CONTROL_HELLO, 4, {0, 11}, 2},      /* a byte too many after it */
+        {GT_CONTROL_HELLO, 4, {0xff, 0xff}, 2}, /* string longer than the frame */
+        {GT_CONTROL_HELLO, 4, {0, 11}, 2},      /* one byte after the string */
         {GT_CONTROL_HELLO, 8, {0}, 1},          /* NUL inside */
         {GT_CONTROL_WELCOME, 0, {0, 0}, 2},     /* no version 0 */
         {GT_CONTROL_SESSION, 22, {2}, 1},       /* neither true nor false */
@@ -160,11 +169,13 @@ static void values_have_limits(void **state)
         {GT_CONTROL_STREAM_END, 16, {0, 0, 0, 0}, 4},
         {GT_CONTROL_STREAM_END, 20, {0, 0, 0, 0}, 4},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         for (size_t j = 0; j < GT_ARRAY_SIZE(samples); j++) {
             uint8_t bytes[GT_CONTROL_FRAME_MAX];
             struct gt_control_frame back;
             size_t used, n = gt_control_encode(&samples[j].frame, bytes);
+
             if (samples[j].frame.type != table[i].type)
                 continue;
             memcpy(bytes + GT_CONTROL_HEADER + table[i].at, table[i].bytes, table[i].n);
@@ -174,11 +185,12 @@ static void values_have_limits(void **state)
     }
 }
 
-static void software_has_a_limit(void **state)
+static void test_software_string_has_a_limit(void **state)
 {
     struct gt_control_frame frame = {.type = GT_CONTROL_HELLO, .hello = {1, 1, ""}}, back;
     uint8_t bytes[GT_CONTROL_FRAME_MAX];
     size_t used, n;
+
     memset(frame.hello.software, 'x', GT_SOFTWARE_MAX);
     n = gt_control_encode(&frame, bytes);
     assert_int_equal(gt_control_decode(bytes, n, &back, &used), 0);
@@ -189,16 +201,18 @@ static void software_has_a_limit(void **state)
     assert_int_equal(gt_control_decode(bytes, n + 1, &back, &used), GT_CONTROL_E_BAD);
 }
 
-/* Whatever is taken must be written back as it came. */
-static void random_bytes_are_judged_once(void **state)
+/* A frame that is accepted must be encoded to the same bytes. */
+static void test_decoded_random_frames_encode_to_the_same_bytes(void **state)
 {
     unsigned seed = (unsigned)time(NULL), n_good = 0;
+
     print_message("seed %u\n", seed);
     for (unsigned i = 0; i < 200000; i++) {
         uint8_t bytes[GT_CONTROL_FRAME_MAX], again[GT_CONTROL_FRAME_MAX];
         struct gt_control_frame back;
         size_t used, n = gt_control_encode(
                          &samples[(size_t)rand_r(&seed) % GT_ARRAY_SIZE(samples)].frame, bytes);
+
         for (int j = rand_r(&seed) % 4; j > 0; j--)
             bytes[(size_t)rand_r(&seed) % n] = (uint8_t)rand_r(&seed);
         if (gt_control_decode(bytes, n, &back, &used) != 0)
@@ -210,7 +224,7 @@ static void random_bytes_are_judged_once(void **state)
     assert_true(n_good > 1000);
 }
 
-static void codes_have_words(void **state)
+static void test_codes_have_texts(void **state)
 {
     for (unsigned code = 0; code <= GT_CODE_INTERNAL; code++)
         assert_non_null(gt_code_text(code));
@@ -221,14 +235,15 @@ static void codes_have_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_go_round),
-        cmocka_unit_test(cuts_are_short),
-        cmocka_unit_test(bodies_have_one_size),
-        cmocka_unit_test(headers_are_judged_alone),
-        cmocka_unit_test(values_have_limits),
-        cmocka_unit_test(software_has_a_limit),
-        cmocka_unit_test(random_bytes_are_judged_once),
-        cmocka_unit_test(codes_have_words),
+        cmocka_unit_test(test_frames_decode_to_what_was_encoded),
+        cmocka_unit_test(test_truncated_frame_is_incomplete),
+        cmocka_unit_test(test_body_of_another_size_is_rejected),
+        cmocka_unit_test(test_invalid_header_is_rejected_before_its_body),
+        cmocka_unit_test(test_invalid_values_are_rejected),
+        cmocka_unit_test(test_software_string_has_a_limit),
+        cmocka_unit_test(test_decoded_random_frames_encode_to_the_same_bytes),
+        cmocka_unit_test(test_codes_have_texts),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

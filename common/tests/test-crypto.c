@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The primitives against the vectors of their own standards, and the inputs that OpenSSL would take
- * and we must not.
+ * crypto.c against the vectors of the standards, and with inputs that OpenSSL accepts and we must
+ * reject.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@ static struct gt_span hex_span(const char *text, uint8_t *buffer)
 }
 
 /* RFC 5869, appendix A (the SHA-256 ones). */
-static void test_hkdf(void **state)
+static void test_hkdf_matches_rfc_5869(void **state)
 {
     static const struct {
         const char *ikm, *salt, *info, *prk, *okm;
@@ -43,8 +43,10 @@ static void test_hkdf(void **state)
          "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
          "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(vectors); i++) {
         uint8_t ikm[128], salt[128], info[128], want[128], prk[32], okm[128];
+
         assert_int_equal(
             gt_hkdf_extract(hex_span(vectors[i].salt, salt), hex_span(vectors[i].ikm, ikm), prk),
             0);
@@ -56,10 +58,11 @@ static void test_hkdf(void **state)
     }
 }
 
-static void test_hkdf_limits(void **state)
+static void test_hkdf_rejects_invalid_lengths(void **state)
 {
     static uint8_t out[255 * 32 + 1], info[1025];
     uint8_t prk[32] = {1};
+
     assert_int_equal(gt_hkdf_extract(gt_span("salt", 4), gt_span("", 0), prk), GT_CRYPTO_E_BAD);
     assert_int_equal(gt_hkdf_expand(prk, gt_span("", 0), out, 0), GT_CRYPTO_E_BAD);
     assert_int_equal(gt_hkdf_expand(prk, gt_span("", 0), out, 255 * 32), 0);
@@ -70,12 +73,31 @@ static void test_hkdf_limits(void **state)
     assert_int_equal(gt_hkdf_label(prk, "x", gt_span(info, 257), out, 32), GT_CRYPTO_E_BAD);
 }
 
+/* RFC 8448, section 3: write keys of the server for handshake data. */
+static void test_expand_label_matches_rfc_8448(void **state)
+{
+    uint8_t secret[32], expected[32], out[32], context[33] = {0};
+
+    unhex("b67b7d690cc16c4e75e54213cb2d37b4e9c912bcded9105d42befd59d391ad38", secret);
+    assert_int_equal(gt_hkdf_expand_label(secret, "key", gt_span("", 0), out, 16), 0);
+    unhex("3fce516009c21727d0f2e4e86ee403bc", expected);
+    assert_memory_equal(out, expected, 16);
+    assert_int_equal(gt_hkdf_expand_label(secret, "iv", gt_span("", 0), out, 12), 0);
+    unhex("5d313eb2671276ee13000b30", expected);
+    assert_memory_equal(out, expected, 12);
+    assert_int_equal(gt_hkdf_expand_label(secret, "traffic upd", gt_span(context, 32), out, 32), 0);
+    assert_int_equal(gt_hkdf_expand_label(secret, "a label that is far too long for TLS",
+                                          gt_span(context, 32), out, 32),
+                     GT_CRYPTO_E_BAD);
+}
+
 /* RFC 4231, cases 2 and 6, and an empty key. */
-static void test_hmac(void **state)
+static void test_hmac_matches_rfc_4231(void **state)
 {
     uint8_t key[131], want[32], got[32];
     struct gt_span parts[] = {gt_span_text("what do ya want "), gt_span("", 0),
                               gt_span_text("for nothing?")};
+
     assert_int_equal(gt_hmac(gt_span_text("Jefe"), parts, 3, got), 0);
     unhex("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843", want);
     assert_memory_equal(got, want, 32);
@@ -89,10 +111,11 @@ static void test_hmac(void **state)
     assert_memory_equal(got, want, 32);
 }
 
-static void test_sha256(void **state)
+static void test_sha256_of_parts(void **state)
 {
     uint8_t want[32], got[32];
     struct gt_span parts[] = {gt_span("a", 1), gt_span("b", 1), gt_span("", 0), gt_span("c", 1)};
+
     assert_int_equal(gt_sha256(parts, 4, got), 0);
     unhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", want);
     assert_memory_equal(got, want, 32);
@@ -101,10 +124,11 @@ static void test_sha256(void **state)
     assert_memory_equal(got, want, 32);
 }
 
-/* RFC 7914, section 12, the third vector's first half. */
-static void test_scrypt(void **state)
+/* RFC 7914, section 12: first half of the third vector. */
+static void test_scrypt_matches_rfc_7914(void **state)
 {
     uint8_t want[32], got[32];
+
     assert_int_equal(gt_scrypt(gt_span_text("pleaseletmein"), gt_span_text("SodiumChloride"), got),
                      0);
     unhex("7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2", want);
@@ -113,7 +137,7 @@ static void test_scrypt(void **state)
 }
 
 /* RFC 7748, sections 5.2 and 6.1. */
-static void test_x25519(void **state)
+static void test_x25519_matches_rfc_7748(void **state)
 {
     static const struct {
         const char *key, *peer, *shared;
@@ -129,6 +153,7 @@ static void test_x25519(void **state)
          "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"},
     };
     uint8_t key[32], peer[32], want[32], got[32];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(vectors); i++) {
         unhex(vectors[i].key, key);
         unhex(vectors[i].peer, peer);
@@ -141,10 +166,11 @@ static void test_x25519(void **state)
     assert_memory_equal(got, want, 32);
 }
 
-/* RFC 7748, section 5.2: the function fed with itself a thousand times. */
-static void test_x25519_iterated(void **state)
+/* RFC 7748, section 5.2: a thousand iterations. */
+static void test_x25519_iterated_matches_rfc_7748(void **state)
 {
     uint8_t k[32] = {9}, u[32] = {9}, next[32], want[32];
+
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(gt_x25519(k, u, next), 0);
         memcpy(u, k, 32);
@@ -154,7 +180,7 @@ static void test_x25519_iterated(void **state)
     assert_memory_equal(k, want, 32);
 }
 
-static void test_x25519_low_order(void **state)
+static void test_x25519_rejects_low_order_points(void **state)
 {
     static const char *points[] = {
         "0000000000000000000000000000000000000000000000000000000000000000",
@@ -166,19 +192,20 @@ static void test_x25519_low_order(void **state)
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     };
     uint8_t key[32], point[32], got[32], before[32];
+
     hash_of("test x", key);
     memset(got, 0x5a, sizeof(got));
     memcpy(before, got, sizeof(got));
     for (size_t i = 0; i < 2 * GT_ARRAY_SIZE(points); i++) {
         unhex(points[i / 2], point);
-        point[31] |= (uint8_t)(i % 2 << 7); /* the bit that X25519 does not look at */
+        point[31] |= (uint8_t)(i % 2 << 7); /* the bit that X25519 ignores */
         assert_int_equal(gt_x25519(key, point, got), GT_CRYPTO_E_BAD);
         assert_memory_equal(got, before, 32);
     }
 }
 
 /* McGrew and Viega, The Galois/Counter Mode of Operation, appendix B: AES-256. */
-static void test_aead_vectors(void **state)
+static void test_aead_matches_known_vectors(void **state)
 {
     static const struct {
         const char *key, *iv, *ad, *pt, *ct;
@@ -196,8 +223,10 @@ static void test_aead_vectors(void **state)
          "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
          "76fc6ece0f4e1768cddf8853bb2d551b"},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(vectors); i++) {
         uint8_t keyiv[GT_KEYIV], ad_bytes[64], pt_bytes[64], want[80], got[80];
+
         unhex(vectors[i].key, keyiv);
         unhex(vectors[i].iv, keyiv + 32);
         struct gt_span ad = hex_span(vectors[i].ad, ad_bytes);
@@ -211,10 +240,11 @@ static void test_aead_vectors(void **state)
     }
 }
 
-/* Every single bit of ciphertext and additional data counts, and nothing is let out. */
-static void test_aead_refuses(void **state)
+/* Any changed bit of ciphertext or additional data is detected, and no plaintext is returned. */
+static void test_aead_rejects_every_changed_bit(void **state)
 {
     uint8_t keyiv[GT_KEYIV], ad[17], pt[33], ct[33 + GT_TAG_SIZE], out[33], before[33];
+
     dice_fill(keyiv, sizeof(keyiv));
     dice_fill(ad, sizeof(ad));
     dice_fill(pt, sizeof(pt));
@@ -241,9 +271,10 @@ static void test_aead_refuses(void **state)
     assert_memory_equal(out, pt, sizeof(out));
 }
 
-static void test_random_and_equal(void **state)
+static void test_random_differs_and_equal_compares(void **state)
 {
     uint8_t a[32] = {0}, b[32] = {0};
+
     assert_int_equal(gt_random(a, sizeof(a)), 0);
     assert_int_equal(gt_random(b, sizeof(b)), 0);
     assert_false(gt_is_equal(a, b, sizeof(a)));
@@ -257,18 +288,20 @@ static void test_random_and_equal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hkdf),
-        cmocka_unit_test(test_hkdf_limits),
-        cmocka_unit_test(test_hmac),
-        cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_scrypt),
-        cmocka_unit_test(test_x25519),
-        cmocka_unit_test(test_x25519_iterated),
-        cmocka_unit_test(test_x25519_low_order),
-        cmocka_unit_test(test_aead_vectors),
-        cmocka_unit_test(test_aead_refuses),
-        cmocka_unit_test(test_random_and_equal),
+        cmocka_unit_test(test_hkdf_matches_rfc_5869),
+        cmocka_unit_test(test_hkdf_rejects_invalid_lengths),
+        cmocka_unit_test(test_expand_label_matches_rfc_8448),
+        cmocka_unit_test(test_hmac_matches_rfc_4231),
+        cmocka_unit_test(test_sha256_of_parts),
+        cmocka_unit_test(test_scrypt_matches_rfc_7914),
+        cmocka_unit_test(test_x25519_matches_rfc_7748),
+        cmocka_unit_test(test_x25519_iterated_matches_rfc_7748),
+        cmocka_unit_test(test_x25519_rejects_low_order_points),
+        cmocka_unit_test(test_aead_matches_known_vectors),
+        cmocka_unit_test(test_aead_rejects_every_changed_bit),
+        cmocka_unit_test(test_random_differs_and_equal_compares),
     };
+
     dice_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

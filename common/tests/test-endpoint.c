@@ -1,77 +1,208 @@
 /* SPDX-License-Identifier: ISC */
-/*
- * Every form of GOTTHARD_MQTT_ENDPOINT that people write, and those that must not be guessed at.
- */
+/* endpoint.c: the kinds of descriptors and their differences. TCP is in test-channel.c. */
+#include "gotthard/tunnel/endpoint.h"
+
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
-#include "gotthard/endpoint.h"
+#include "gotthard/net/sock.h"
 
-static void each_good_form_is_read(void **state)
+static struct {
+    struct ev_loop *loop;
+    struct gt_endpoint endpoint;
+    int app_in, app_out; /* the application's: it reads from the first, and writes to the second */
+    int again;           /* a second descriptor of the endpoint's output, as a shell has it */
+    int events;
+} f;
+
+static void on_event(void *userdata, int revents)
 {
-    static const struct {
-        const char *text, *host;
-        uint16_t port;
-        bool is_tls, has_alpn, is_loopback;
-    } cases[] = {
-        {"broker.example", "broker.example", 8883, true, false, false},
-        {"broker.example:1883", "broker.example", 1883, true, false, false},
-        {"mqtts://broker.example", "broker.example", 8883, true, false, false},
-        {"MQTTS://broker.example:443", "broker.example", 443, true, false, false},
-        {"mqtt://broker.example", "broker.example", 1883, false, false, false},
-        {"mqtt://localhost:11883", "localhost", 11883, false, false, true},
-        {"mqtt://127.0.0.1", "127.0.0.1", 1883, false, false, true},
-        {"mqtt://127.0.0.1.example", "127.0.0.1.example", 1883, false, false, false},
-        {"mqtt://[::1]:5", "::1", 5, false, false, true},
-        {"::1", "::1", 8883, true, false, true},
-        {"a1-ats.iot.eu-central-1.amazonaws.com", "a1-ats.iot.eu-central-1.amazonaws.com", 8883,
-         true, false, false},
-        {"a1-ats.iot.eu-central-1.amazonaws.com:443", "a1-ats.iot.eu-central-1.amazonaws.com", 443,
-         true, true, false},
-        {"a1.iot.CN-NORTH-1.AMAZONAWS.com.cn:443", "a1.iot.CN-NORTH-1.AMAZONAWS.com.cn", 443, true,
-         true, false},
-        {"mqtt://a1.iot.eu-west-1.amazonaws.com:443", "a1.iot.eu-west-1.amazonaws.com", 443, false,
-         false, false},
-        {"evilamazonaws.com:443", "evilamazonaws.com", 443, true, false, false},
-    };
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
-        struct gt_endpoint endpoint;
-        assert_int_equal(gt_endpoint_parse(cases[i].text, &endpoint), 0);
-        assert_string_equal(endpoint.host, cases[i].host);
-        assert_int_equal(endpoint.port, cases[i].port);
-        assert_int_equal(endpoint.is_tls, cases[i].is_tls);
-        assert_int_equal(endpoint.alpn != NULL, cases[i].has_alpn);
-        assert_int_equal(gt_endpoint_is_loopback(&endpoint), cases[i].is_loopback);
-    }
+    f.events |= revents;
 }
 
-static void nothing_is_guessed(void **state)
+static int set_up(void **state)
 {
-    static const char *const cases[] = {
-        "",       " ",        "mqtts://",     "mqtt://",     "https://broker",
-        "ws://b", "mqtts:/b", "//b",          "b/",          "mqtts://b/path",
-        "user@b", "b:0",      "b:65536",      "b:",          "b: 8883",
-        ":8883",  "b:0x1",    "b:8883 ",      " b",          "mqtts://mqtts://b",
-        "[::1",   "::1]:1",   "b:1883:1883x", "mqtts://b?x", "b\n",
-    };
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
-        struct gt_endpoint endpoint = {.port = 7};
-        assert_int_equal(gt_endpoint_parse(cases[i], &endpoint), GT_ENDPOINT_E_SYNTAX);
-        assert_int_equal(endpoint.port, 7);
-    }
+    memset(&f, 0, sizeof(f));
+    signal(SIGPIPE, SIG_IGN);
+    f.loop = ev_loop_new(0);
+    f.app_in = f.app_out = f.again = -1;
+    gt_endpoint_init(&f.endpoint, f.loop, 0, on_event, NULL);
+    return 0;
 }
+
+static int tear_down(void **state)
+{
+    gt_endpoint_close(&f.endpoint, true);
+    gt_close(&f.app_in);
+    gt_close(&f.app_out);
+    gt_close(&f.again);
+    ev_loop_destroy(f.loop);
+    return 0;
+}
+
+static void open_pipes(void)
+{
+    int input[2], output[2];
+
+    assert_int_equal(pipe2(input, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(output, O_CLOEXEC), 0);
+    f.app_out = input[1];
+    f.app_in = output[0];
+    f.again = dup(output[1]);
+    gt_endpoint_open(&f.endpoint, (struct gt_endpoint_fds){input[0], output[1]});
+}
+
+static void open_unix(void)
+{
+    int fds[2];
+
+    assert_int_equal(gt_sock_pair(fds), 0);
+    f.app_in = fds[0];
+    gt_endpoint_open(&f.endpoint, gt_endpoint_fds(fds[1]));
+}
+
+static int endpoint_read(char *ret, size_t cap, size_t *ret_n)
+{
+    return gt_endpoint_read(&f.endpoint, &(struct iovec){ret, cap}, 1, ret_n);
+}
+
+static int endpoint_write(const char *text, size_t *ret_n)
+{
+    return gt_endpoint_write(&f.endpoint, &(struct iovec){(char *)text, strlen(text)}, 1, ret_n);
+}
+
+static bool is_blocking(int fd)
+{
+    return !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+static void test_pipes_carry_bytes_and_both_ends(void **state)
+{
+    char text[8];
+    size_t n;
+
+    open_pipes();
+    assert_int_equal(endpoint_read(text, sizeof(text), &n), GT_ENDPOINT_E_AGAIN);
+    assert_int_equal(write(f.app_out, "hello", 5), 5);
+    assert_int_equal(endpoint_read(text, sizeof(text), &n), 0);
+    assert_int_equal(n, 5);
+    assert_int_equal(endpoint_write("bye", &n), 0);
+    assert_int_equal(read(f.app_in, text, sizeof(text)), 3);
+    gt_close(&f.again);
+    assert_int_equal(gt_endpoint_half_close(&f.endpoint), 0);
+    assert_int_equal(read(f.app_in, text, sizeof(text)), 0);
+    assert_true(gt_endpoint_is_open(&f.endpoint));
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), 0);
+    assert_int_equal(write(f.app_out, "late", 4), 4);
+    assert_int_equal(endpoint_read(text, sizeof(text), &n), 0);
+    gt_close(&f.app_out);
+    assert_int_equal(endpoint_read(text, sizeof(text), &n), GT_ENDPOINT_E_EOF);
+}
+
+/* The write that fills it returns at once. Afterwards it blocks, as the shell expects. */
+static void test_pipe_is_nonblocking_while_it_is_used(void **state)
+{
+    char block[4097];
+    size_t n;
+    int r = 0;
+
+    memset(block, 'x', sizeof(block) - 1);
+    block[sizeof(block) - 1] = 0;
+    open_pipes();
+    assert_false(is_blocking(f.again));
+    for (int i = 0; i < 1000 && r == 0; i++)
+        r = endpoint_write(block, &n);
+    assert_int_equal(r, GT_ENDPOINT_E_AGAIN);
+    gt_endpoint_close(&f.endpoint, true);
+    assert_true(is_blocking(f.again));
+}
+
+static void test_half_close_makes_pipe_blocking_again(void **state)
+{
+    open_pipes();
+    assert_int_equal(gt_endpoint_half_close(&f.endpoint), 0);
+    assert_true(is_blocking(f.again));
+}
+
+/* A program in the place of the endpoint would end by SIGPIPE: both directions end. */
+static void test_pipe_without_reader_is_reset(void **state)
+{
+    size_t n;
+
+    open_pipes();
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), 0);
+    gt_close(&f.app_in);
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), ECONNRESET);
+    assert_int_equal(endpoint_write("hello", &n), GT_ENDPOINT_E_BROKEN);
+    assert_int_equal(errno, ECONNRESET);
+}
+
+/* Its reader is called although the application sends nothing. */
+static void test_stopped_pipe_ends_at_once(void **state)
+{
+    char text[8];
+    size_t n;
+
+    open_pipes();
+    gt_endpoint_stop_reading(&f.endpoint);
+    gt_endpoint_watch_read(&f.endpoint, true);
+    ev_run(f.loop, EVRUN_NOWAIT);
+    assert_int_equal(f.events, EV_READ);
+    assert_int_equal(endpoint_read(text, sizeof(text), &n), GT_ENDPOINT_E_EOF);
+}
+
+static void test_closed_unix_socket_is_found(void **state)
+{
+    open_unix();
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), 0);
+    shutdown(f.app_in, SHUT_WR); /* a half-close is no end */
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), 0);
+    gt_close(&f.app_in);
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), EPIPE);
+}
+
+static void test_reset_unix_socket_is_found(void **state)
+{
+    size_t n;
+
+    open_unix();
+    assert_int_equal(endpoint_write("unread", &n), 0);
+    assert_int_equal(gt_endpoint_unsent(&f.endpoint), 0);
+    gt_close(&f.app_in);
+    assert_int_equal(gt_endpoint_take_error(&f.endpoint), ECONNRESET);
+}
+
+static void test_fds_reset(void **state)
+{
+    int fds[2];
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    gt_endpoint_fds_reset((struct gt_endpoint_fds){fds[0], fds[1]});
+    assert_int_equal(fcntl(fds[0], F_GETFD), -1);
+    assert_int_equal(fcntl(fds[1], F_GETFD), -1);
+    gt_endpoint_fds_reset(gt_endpoint_fds(-1));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_good_form_is_read),
-        cmocka_unit_test(nothing_is_guessed),
+        TEST(test_pipes_carry_bytes_and_both_ends),
+        TEST(test_pipe_is_nonblocking_while_it_is_used),
+        TEST(test_half_close_makes_pipe_blocking_again),
+        TEST(test_pipe_without_reader_is_reset),
+        TEST(test_stopped_pipe_ends_at_once),
+        TEST(test_closed_unix_socket_is_found),
+        TEST(test_reset_unix_socket_is_found),
+        TEST(test_fds_reset),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Both sides of an exchange against each other, and each against what a broker, a thief or a
- * careless friend could send it.
+ * Both sides of an exchange with each other, and each with messages from a hostile broker, a holder
+ * of a stolen key, or a misconfigured operator.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
-#include "gotthard/exchange.h"
+#include "gotthard/signaling/exchange.h"
+#include "gotthard/signaling/request-rate.h"
 #include "identities.h"
 #include "vectors.h"
 
@@ -20,12 +22,12 @@
 #define REQ     "gotthard/v1/d/GatewayOli/req"
 #define STARTED UINT64_C(5000)
 
-/* One operator, one device, and what is between them. */
+/* One operator, one device, and the messages between them. */
 struct pair {
     struct gt_trust psk;
     uint8_t of_device[32];
     struct gt_responder *device;
-    struct gt_ask alice;
+    struct gt_initiator alice;
     uint8_t epoch[GT_EPOCH_SIZE];
     uint8_t message[GT_MESSAGE_MAX];
     size_t n;
@@ -35,15 +37,15 @@ struct pair {
     uint64_t now_ms;
 };
 
-static struct gt_ask_settings operator_settings(const struct gt_trust *trust)
+static struct gt_initiator_settings operator_settings(const struct gt_trust *trust)
 {
-    return (struct gt_ask_settings){.prefix = PREFIX,
-                                    .operator_ = "alice",
-                                    .device = "GatewayOli",
-                                    .service = "ssh",
-                                    .relay = "main",
-                                    .lifetime_s = 3600,
-                                    .trust = trust};
+    return (struct gt_initiator_settings){.prefix = PREFIX,
+                                          .operator_ = "alice",
+                                          .device = "GatewayOli",
+                                          .service = "ssh",
+                                          .relay = "main",
+                                          .lifetime_s = 3600,
+                                          .trust = trust};
 }
 
 static struct gt_responder *new_device(const struct gt_trust *trust, const uint8_t *key,
@@ -52,32 +54,35 @@ static struct gt_responder *new_device(const struct gt_trust *trust, const uint8
     struct gt_responder_settings settings = {
         .prefix = PREFIX, .device = "GatewayOli", .trust = trust};
     struct gt_responder *device = NULL;
+
     assert_int_equal(gt_responder_new(&settings, key, previous, now_ms, &device), 0);
     return device;
 }
 
-/* What the operator reads in the retained STATE. */
+/* Reads the epoch from the retained STATE, as an operator does. */
 static void learn_epoch(struct pair *p)
 {
     uint8_t buffer[GT_MESSAGE_MAX], message[GT_MESSAGE_MAX];
     size_t n;
-    struct gt_state said;
+    struct gt_state received;
+
     assert_int_equal(gt_responder_state(p->device, true, NULL, message, &n), 0);
-    assert_int_equal(gt_ask_state(&p->alice, gt_responder_state_topic(p->device),
-                                  gt_span(message, n), &said, buffer),
+    assert_int_equal(gt_initiator_state(&p->alice, gt_responder_state_topic(p->device),
+                                        gt_span(message, n), &received, buffer),
                      0);
-    memcpy(p->epoch, said.epoch, sizeof(p->epoch));
+    memcpy(p->epoch, received.epoch, sizeof(p->epoch));
 }
 
 static int setup(void **state)
 {
     struct pair *p = calloc(1, sizeof(*p));
+
     gt_trust_init_psk(&p->psk);
     dice_fill(p->of_device, sizeof(p->of_device));
     p->now_ms = STARTED;
     p->device = new_device(&p->psk, p->of_device, NULL, p->now_ms);
-    struct gt_ask_settings settings = operator_settings(&p->psk);
-    assert_int_equal(gt_ask_init(&p->alice, &settings, p->of_device, NULL), 0);
+    struct gt_initiator_settings settings = operator_settings(&p->psk);
+    assert_int_equal(gt_initiator_init(&p->alice, &settings, p->of_device, NULL), 0);
     learn_epoch(p);
     *state = p;
     return 0;
@@ -86,15 +91,16 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct pair *p = *state;
+
     gt_responder_free(p->device);
-    gt_ask_deinit(&p->alice);
+    gt_initiator_deinit(&p->alice);
     free(p);
     return 0;
 }
 
-static void ask(struct pair *p)
+static void initiator(struct pair *p)
 {
-    assert_int_equal(gt_ask_request(&p->alice, p->epoch, p->message, &p->n), 0);
+    assert_int_equal(gt_initiator_request(&p->alice, p->epoch, p->message, &p->n), 0);
 }
 
 static enum gt_verdict deliver(struct pair *p)
@@ -108,20 +114,22 @@ static enum gt_verdict deliver(struct pair *p)
 static void grant(struct pair *p)
 {
     struct gt_ack ack = {.lifetime_s = 60, .max_streams = 64, .window = 1 << 20};
+
     ack.extensions.version = gt_span_text("1.2.3");
     assert_int_equal(gt_responder_grant(p->device, &p->in, &ack, &p->keys), 0);
 }
 
 static int answer(struct pair *p)
 {
-    return gt_ask_receive(&p->alice, p->in.rsp_topic, gt_span(p->in.reply, p->in.n_reply), NOW,
-                          &p->answer);
+    return gt_initiator_receive(&p->alice, p->in.rsp_topic, gt_span(p->in.reply, p->in.n_reply),
+                                NOW, &p->answer);
 }
 
-static void test_agree(void **state)
+static void test_request_and_answer_agree_on_keys(void **state)
 {
     struct pair *p = *state;
-    ask(p);
+
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     assert_string_equal(p->in.rsp_topic, RSP);
     assert_string_equal(p->in.req.operator_, "alice");
@@ -135,18 +143,18 @@ static void test_agree(void **state)
     assert_int_equal(p->answer.ack.max_streams, 64);
     assert_true(gt_span_equals(p->answer.ack.extensions.version, gt_span_text("1.2.3")));
     assert_memory_equal(&p->answer.keys, &p->keys, sizeof(p->keys));
-    /* answered once: the same again is nothing to anybody */
-    assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+    /* a second copy of the answer is ignored */
+    assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
 }
 
 /* --- known answers -------------------------------------------------------------------------- */
 
-/* docs/protocol.md, section 6: x, y, epoch and req_id are known, so all that follows is. */
+/* The vectors of docs/protocol.md, section 6, for given x, y, epoch and req_id. */
 static void test_known_answers(void **state)
 {
     uint8_t inner[512], y[32], gy[32], th1[32], epoch[32], id[32], ack[69 + 48];
     struct gt_key key;
-    struct gt_agreement a = {.topic = RSP}, b;
+    struct gt_key_agreement a = {.topic = RSP}, b;
     struct gt_message_keys keys;
     struct gt_session_keys session;
     struct gt_req req = {.operator_ = "alice",
@@ -155,6 +163,7 @@ static void test_known_answers(void **state)
                          .lifetime_s = 3600,
                          .relay = "main"};
     uint8_t of_device[32], x[32], want[32];
+
     assert_int_equal(
         gt_key_parse("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
                      "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf", &key),
@@ -187,8 +196,8 @@ static void test_known_answers(void **state)
     memcpy(a.gy, gy, 32);
     memcpy(a.id, id, 16);
     b = a;
-    assert_int_equal(gt_agreement_meet(&a, x, gy), 0);
-    assert_int_equal(gt_agreement_meet(&b, y, req.gx), 0);
+    assert_int_equal(gt_key_agreement_derive(&a, x, gy), 0);
+    assert_int_equal(gt_key_agreement_derive(&b, y, req.gx), 0);
     unhex("4ee79e72104b5849131b2cc0303ea4c16d2ca379969e3fb714b7dc51f0386457", want);
     assert_memory_equal(a.prk, want, 32);
     assert_memory_equal(b.prk, want, 32);
@@ -199,14 +208,14 @@ static void test_known_answers(void **state)
     gt_write_bytes(&w, gy, 32);
     memset(gt_write_room(&w, 48), 0, 48);
     assert_int_equal(w.n, GT_ACK_HEADER + 48);
-    assert_int_equal(gt_agreement_session(&a, gt_span(ack, w.n), &session), 0);
+    assert_int_equal(gt_key_agreement_session(&a, gt_span(ack, w.n), &session), 0);
     unhex("46f1b6ec72bb9517abcec58aff275ec8c6c8ebe5d2ca45fa75099f0df87038d2", want);
     assert_memory_equal(session.session, want, 32);
     unhex("6f0e69551d4e1b715e93b0e5e0488606", want);
     assert_memory_equal(session.rid, want, 16);
 }
 
-/* --- what the device drops ------------------------------------------------------------------ */
+/* --- messages that the device drops --------------------------------------------------------- */
 
 static void assert_drops(struct pair *p, const char *topic, bool is_retained, const char *why)
 {
@@ -218,12 +227,13 @@ static void assert_drops(struct pair *p, const char *topic, bool is_retained, co
     assert_int_equal(p->in.n_reply, 0);
 }
 
-/* A REQ as anybody who holds the key could make it. */
+/* A REQ of any holder of the key. */
 static void forge(struct pair *p, const uint8_t *of_device, const struct gt_req *req)
 {
     struct gt_message_keys keys;
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
+
     gt_req_encode(req, &w);
     gt_proof_encode(&(struct gt_proof){0}, &w);
     assert_int_equal(gt_key_messages(of_device, &keys), 0);
@@ -234,18 +244,20 @@ static void forge(struct pair *p, const uint8_t *of_device, const struct gt_req 
 static struct gt_req good_req(const struct pair *p)
 {
     struct gt_req req = {.operator_ = "alice", .device = "GatewayOli", .service = "ssh"};
+
     memcpy(req.epoch, p->epoch, sizeof(req.epoch));
     req.gx[0] = 9;
     dice_fill(req.id, sizeof(req.id));
     return req;
 }
 
-static void test_drops(void **state)
+static void test_responder_drops_other_messages(void **state)
 {
     struct pair *p = *state;
-    ask(p);
-    assert_drops(p, "gotthard/v1/d/Other/req", false, "on another topic");
-    assert_drops(p, RSP, false, "on another topic");
+
+    initiator(p);
+    assert_drops(p, "gotthard/v1/d/Other/req", false, "wrong topic");
+    assert_drops(p, RSP, false, "wrong topic");
     assert_drops(p, REQ, true, "retained");
     size_t n = p->n;
     p->n = 0;
@@ -261,14 +273,15 @@ static void test_drops(void **state)
                                                   : "neither REQ nor CLOSE");
     }
     p->message[4] = GT_MESSAGE_REQ;
-    assert_int_equal(deliver(p), GT_VERDICT_REQUEST); /* none of that was remembered */
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST); /* the dropped messages left no trace */
 }
 
-static void test_drops_size(void **state)
+static void test_responder_drops_large_messages(void **state)
 {
     static uint8_t big[1 << 20];
     struct pair *p = *state;
     static const size_t sizes[] = {8193, 65535, 1 << 20};
+
     memcpy(big, "GTM1\1", 5);
     for (size_t i = 0; i < GT_ARRAY_SIZE(sizes); i++) {
         assert_int_equal(gt_responder_receive(p->device, p->now_ms, NOW, REQ, false,
@@ -281,11 +294,12 @@ static void test_drops_size(void **state)
     assert_string_equal(p->in.why, "not sealed with this device's key");
 }
 
-static void test_drops_names(void **state)
+static void test_responder_drops_wrong_names(void **state)
 {
     struct pair *p = *state;
     struct gt_req req = good_req(p);
     uint8_t other[32] = {1};
+
     forge(p, other, &req);
     assert_drops(p, REQ, false, "not sealed with this device's key");
     stpcpy(req.device, "Other");
@@ -294,7 +308,7 @@ static void test_drops_names(void **state)
     req = good_req(p);
     stpcpy(req.operator_, "GatewayOli");
     forge(p, p->of_device, &req);
-    assert_drops(p, REQ, false, "an operator of this device's own name");
+    assert_drops(p, REQ, false, "the operator has the device's name");
     stpcpy(req.operator_, "a/b");
     forge(p, p->of_device, &req);
     assert_drops(p, REQ, false, "malformed");
@@ -304,90 +318,155 @@ static void test_drops_names(void **state)
     assert_drops(p, REQ, false, "malformed");
 }
 
-static void test_drops_low_order(void **state)
+static void test_responder_drops_low_order_points(void **state)
 {
     struct pair *p = *state;
     struct gt_req req = good_req(p);
+
     memset(req.gx, 0, sizeof(req.gx));
     forge(p, p->of_device, &req);
-    assert_drops(p, REQ, false, "a low-order point");
+    assert_drops(p, REQ, false, "low-order X25519 point");
     req.gx[0] = 1;
     forge(p, p->of_device, &req);
-    assert_drops(p, REQ, false, "a low-order point");
+    assert_drops(p, REQ, false, "low-order X25519 point");
 }
 
-static void test_bucket(void **state)
+/* A new request by @name. */
+static void request_by(struct pair *p, const char *name)
+{
+    struct gt_req req = good_req(p);
+
+    strcpy(req.operator_, name);
+    forge(p, p->of_device, &req);
+}
+
+/* Delivers new requests by @name until the rate limit. Returns the number of those before it. */
+static int requests_until_limit(struct pair *p, const char *name)
+{
+    for (int n = 0;; n++) {
+        assert_in_range(n, 0, GT_REQ_BURST);
+        request_by(p, name);
+        if (deliver(p) == GT_VERDICT_DROP)
+            return n;
+    }
+}
+
+static void test_rate_limit_is_of_one_operator(void **state)
 {
     struct pair *p = *state;
-    memcpy(p->message, "GTM1\1", 5);
-    p->n = 100;
-    for (int i = 0; i < GT_REQ_BURST; i++)
-        assert_drops(p, REQ, false, "not sealed with this device's key");
-    assert_drops(p, REQ, false, "too many at once");
+
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST);
+    assert_string_equal(p->in.why, "rate limit of the operator");
     p->now_ms += 199;
-    assert_drops(p, REQ, false, "too many at once");
+    assert_int_equal(requests_until_limit(p, "alice"), 0);
     p->now_ms += 1;
-    assert_drops(p, REQ, false, "not sealed with this device's key");
-    assert_drops(p, REQ, false, "too many at once");
+    assert_int_equal(requests_until_limit(p, "alice"), 1);
+    assert_int_equal(requests_until_limit(p, "bob"), GT_REQ_BURST);
     p->now_ms += UINT64_C(1) << 40;
-    for (int i = 0; i < GT_REQ_BURST; i++)
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST);
+}
+
+static void test_rate_limit_ignores_unauthenticated_messages(void **state)
+{
+    struct pair *p = *state;
+
+    initiator(p);
+    p->message[p->n - 1] ^= 1;
+    for (int i = 0; i < 1000; i++)
         assert_drops(p, REQ, false, "not sealed with this device's key");
-    assert_drops(p, REQ, false, "too many at once");
-    /* what is not for us costs no token */
-    p->now_ms += 200;
-    for (int i = 0; i < 100; i++)
-        assert_drops(p, RSP, false, "on another topic");
-    assert_drops(p, REQ, false, "not sealed with this device's key");
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST);
+}
+
+/* Replays are authentic, but not new: of this epoch, and of one that is over. */
+static void test_rate_limit_ignores_replays(void **state)
+{
+    struct pair *p = *state;
+    uint8_t right[GT_EPOCH_SIZE];
+
+    memcpy(right, p->epoch, sizeof(right));
+    memset(p->epoch, 0, sizeof(p->epoch));
+    request_by(p, "alice");
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(deliver(p), i == 0 ? GT_VERDICT_REPLY : GT_VERDICT_DROP);
+    memcpy(p->epoch, right, sizeof(right));
+    request_by(p, "alice");
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+    grant(p);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(deliver(p), i == 0 ? GT_VERDICT_REPLY : GT_VERDICT_DROP);
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST - 1);
+}
+
+/* A holder of the key who uses many names neither refills a bucket nor keeps others out. */
+static void test_rate_limit_holds_with_many_names(void **state)
+{
+    struct pair *p = *state;
+    char name[16];
+
+    assert_int_equal(requests_until_limit(p, "mallory"), GT_REQ_BURST);
+    for (int i = 0; i < 4 * GT_RATED_OPERATORS_MAX; i++) {
+        snprintf(name, sizeof(name), "name%d", i);
+        request_by(p, name);
+        assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+        learn_epoch(p); /* the cache fills */
+    }
+    assert_int_equal(requests_until_limit(p, "mallory"), 0);
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST);
 }
 
 /* --- epochs and duplicates ------------------------------------------------------------------ */
 
-static void test_stale_epoch(void **state)
+static void test_stale_epoch_is_retried(void **state)
 {
     struct pair *p = *state;
     uint8_t right[GT_EPOCH_SIZE];
+
     memcpy(right, p->epoch, sizeof(right));
     memset(p->epoch, 0, sizeof(p->epoch));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
     assert_int_equal(p->in.reply[4], GT_MESSAGE_NAK);
-    assert_int_equal(answer(p), GT_ASK_E_RETRY);
+    assert_int_equal(answer(p), GT_INITIATOR_E_RETRY);
     assert_memory_equal(p->answer.epoch, right, sizeof(right));
     memcpy(p->epoch, p->answer.epoch, sizeof(right));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     assert_int_equal(answer(p), 0);
 }
 
-static void test_one_retry_only(void **state)
+static void test_stale_epoch_is_retried_once(void **state)
 {
     struct pair *p = *state;
+
     memset(p->epoch, 0, sizeof(p->epoch));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
-    assert_int_equal(answer(p), GT_ASK_E_RETRY);
-    ask(p);
-    assert_drops(p, REQ, false, "of a stale epoch, and one was answered just now");
+    assert_int_equal(answer(p), GT_INITIATOR_E_RETRY);
+    assert_drops(p, REQ, false, "stale epoch, and a NAK was sent less than 1 s ago");
     p->now_ms += 1000;
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
-    assert_int_equal(answer(p), GT_ASK_E_REFUSED);
+    assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
     assert_int_equal(p->answer.nak_code, GT_NAK_EPOCH);
 }
 
-static void test_duplicates(void **state)
+static void test_duplicate_gets_the_stored_answer(void **state)
 {
     struct pair *p = *state;
     uint8_t first[GT_MESSAGE_MAX];
-    ask(p);
+
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
-    struct gt_incoming deciding = p->in; /* callers may copy it */
-    assert_drops(p, REQ, false, "a duplicate of one that is being decided");
+    struct gt_incoming deciding = p->in; /* callers may copy the struct */
+    assert_drops(p, REQ, false, "duplicate of a request that is being decided");
     p->in = deciding;
     grant(p);
     size_t n = p->in.n_reply;
     memcpy(first, p->in.reply, n);
-    for (int i = 0; i < 5; i++) {
+    static const uint64_t waits_ms[] = {0, 250, 500, 1000, 2000, 4000, 4000};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(waits_ms); i++) {
+        p->now_ms += waits_ms[i];
         assert_int_equal(deliver(p), GT_VERDICT_REPLY);
         assert_int_equal(p->in.n_reply, n);
         assert_memory_equal(p->in.reply, first, n);
@@ -397,25 +476,27 @@ static void test_duplicates(void **state)
     assert_memory_equal(&p->answer.keys, &p->keys, sizeof(p->keys));
 }
 
-/* The same id, other content: neither answered nor taken up. */
-static void test_id_used_again(void **state)
+/* The same id with other content is dropped. */
+static void test_reused_id_is_dropped(void **state)
 {
     struct pair *p = *state;
     struct gt_req req = good_req(p);
+
     forge(p, p->of_device, &req);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     stpcpy(req.operator_, "mallory");
     forge(p, p->of_device, &req);
-    assert_drops(p, REQ, false, "another message with an id that was used");
+    assert_drops(p, REQ, false, "request id reused by another message");
 }
 
-static void test_rotation(void **state)
+static void test_epoch_rotates_with_grace(void **state)
 {
     struct pair *p = *state;
     uint8_t old[GT_EPOCH_SIZE];
+
     memcpy(old, p->epoch, sizeof(old));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     assert_false(gt_responder_tick(p->device, STARTED + GT_EPOCH_LIFE_MS - 1));
@@ -424,7 +505,7 @@ static void test_rotation(void **state)
     assert_false(gt_responder_tick(p->device, p->now_ms));
     learn_epoch(p);
     assert_memory_not_equal(p->epoch, old, sizeof(old));
-    /* within the minute: the old epoch's duplicates get their answer, its new ones are taken up */
+    /* during the grace the old epoch is valid for duplicates and for new requests */
     p->now_ms += GT_EPOCH_GRACE_MS - 1;
     assert_false(gt_responder_tick(p->device, p->now_ms));
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
@@ -439,7 +520,7 @@ static void test_rotation(void **state)
     grant(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
     assert_int_equal(p->in.reply[4], GT_MESSAGE_ACK);
-    /* after it, a replay gets a NAK whether or not the clock was ticked, and no session */
+    /* afterwards a replay gets a NAK, with or without a tick */
     memcpy(p->message, message, n);
     p->n = n;
     p->now_ms++;
@@ -451,11 +532,12 @@ static void test_rotation(void **state)
     assert_int_equal(p->in.reply[4], GT_MESSAGE_NAK);
 }
 
-/* A session that is decided while the epoch rotates is answered and remembered all the same. */
-static void test_rotation_while_deciding(void **state)
+/* A request that is decided while the epoch rotates is answered and stored. */
+static void test_answer_after_rotation_is_stored(void **state)
 {
     struct pair *p = *state;
-    ask(p);
+
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     p->now_ms = STARTED + GT_EPOCH_LIFE_MS;
     assert_true(gt_responder_tick(p->device, p->now_ms));
@@ -465,62 +547,65 @@ static void test_rotation_while_deciding(void **state)
     assert_int_equal(p->in.reply[4], GT_MESSAGE_ACK);
 }
 
-static void test_full(void **state)
+static void test_full_cache_rotates_the_epoch(void **state)
 {
     struct pair *p = *state;
     uint8_t old[GT_EPOCH_SIZE];
+
     memcpy(old, p->epoch, sizeof(old));
-    for (int i = 0; i < GT_SEEN_MAX; i++) {
+    for (int i = 0; i < GT_REPLAY_CACHE_MAX; i++) {
         struct gt_req req = good_req(p);
+
         forge(p, p->of_device, &req);
         p->now_ms += 200;
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
-        assert_int_equal(p->in.is_epoch_rotated, i == GT_SEEN_MAX - 1);
+        assert_int_equal(p->in.is_epoch_rotated, i == GT_REPLAY_CACHE_MAX - 1);
         assert_int_equal(gt_responder_deny(p->device, &p->in, GT_ACK_QUOTA), 0);
     }
     learn_epoch(p);
     assert_memory_not_equal(p->epoch, old, sizeof(old));
     p->now_ms += 200;
-    assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* the last one, again */
+    assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* a duplicate of the last request */
     assert_int_equal(p->in.reply[4], GT_MESSAGE_ACK);
     assert_false(p->in.is_epoch_rotated);
 }
 
 /* --- keys in rotation ----------------------------------------------------------------------- */
 
-static void test_previous_key(void **state)
+static void test_previous_key_is_accepted_in_rotation(void **state)
 {
     struct pair *p = *state;
     uint8_t new_key[32], buffer[GT_MESSAGE_MAX], unknown[32] = {7};
-    struct gt_state said;
-    struct gt_ask_settings settings = operator_settings(&p->psk);
+    struct gt_state received;
+    struct gt_initiator_settings settings = operator_settings(&p->psk);
+
     dice_fill(new_key, sizeof(new_key));
     gt_responder_free(p->device);
     p->device = new_device(&p->psk, new_key, p->of_device, p->now_ms);
 
-    /* an operator of yesterday: the STATE is dark to him, the rest works */
+    /* an operator with the old key cannot read STATE; everything else works */
     size_t n;
     uint8_t presence[GT_MESSAGE_MAX];
     const char *topic = gt_responder_state_topic(p->device);
     assert_int_equal(gt_responder_state(p->device, true, NULL, presence, &n), 0);
-    assert_int_equal(gt_ask_state(&p->alice, topic, gt_span(presence, n), &said, buffer),
-                     GT_ASK_E_IGNORE);
+    assert_int_equal(gt_initiator_state(&p->alice, topic, gt_span(presence, n), &received, buffer),
+                     GT_INITIATOR_E_IGNORE);
     memset(p->epoch, 0, sizeof(p->epoch));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
-    assert_int_equal(answer(p), GT_ASK_E_RETRY);
+    assert_int_equal(answer(p), GT_INITIATOR_E_RETRY);
     memcpy(p->epoch, p->answer.epoch, sizeof(p->epoch));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     assert_int_equal(answer(p), 0);
     assert_memory_equal(&p->answer.keys, &p->keys, sizeof(p->keys));
 
-    /* an operator of today, who also still reads devices of yesterday */
-    gt_ask_deinit(&p->alice);
-    assert_int_equal(gt_ask_init(&p->alice, &settings, new_key, p->of_device), 0);
+    /* an operator with the new key also reads the STATE of devices with the old one */
+    gt_initiator_deinit(&p->alice);
+    assert_int_equal(gt_initiator_init(&p->alice, &settings, new_key, p->of_device), 0);
     learn_epoch(p);
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     assert_int_equal(answer(p), 0);
@@ -528,89 +613,115 @@ static void test_previous_key(void **state)
     p->device = new_device(&p->psk, p->of_device, NULL, p->now_ms);
     learn_epoch(p);
 
-    gt_ask_deinit(&p->alice);
-    assert_int_equal(gt_ask_init(&p->alice, &settings, unknown, NULL), 0);
-    ask(p);
+    gt_initiator_deinit(&p->alice);
+    assert_int_equal(gt_initiator_init(&p->alice, &settings, unknown, NULL), 0);
+    initiator(p);
     assert_drops(p, REQ, false, "not sealed with this device's key");
 }
 
-/* --- what the operator ignores -------------------------------------------------------------- */
+/* --- messages that the operator ignores ----------------------------------------------------- */
 
-static void test_answer_bits(void **state)
+static void test_initiator_ignores_modified_answers(void **state)
 {
     struct pair *p = *state;
-    ask(p);
+
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     size_t n = p->in.n_reply;
     for (size_t bit = 0; bit < 8 * n; bit++) {
         p->in.reply[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        /* X25519 takes no notice of gy's highest bit; th2 and the box do */
-        assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+        /* X25519 ignores the highest bit of gy; th2 and the box do not */
+        assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
         p->in.reply[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     for (p->in.n_reply = 0; p->in.n_reply < n; p->in.n_reply++)
-        assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+        assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
     p->in.n_reply = n + 1;
-    assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+    assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
     p->in.n_reply = n;
     p->in.rsp_topic[strlen(p->in.rsp_topic) - 1] = 'f';
-    assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+    assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
     stpcpy(p->in.rsp_topic, RSP);
     assert_int_equal(answer(p), 0);
 }
 
-/* An answer to the question before this one. */
-static void test_answer_of_before(void **state)
+/* An answer to an earlier request. */
+static void test_initiator_ignores_answer_to_earlier_request(void **state)
 {
     struct pair *p = *state;
-    ask(p);
+
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
-    ask(p);
-    assert_int_equal(answer(p), GT_ASK_E_IGNORE);
-    assert_int_equal(gt_ask_receive(&p->alice, RSP, gt_span("", 0), NOW, &p->answer),
-                     GT_ASK_E_IGNORE);
+    initiator(p);
+    assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
+    assert_int_equal(gt_initiator_receive(&p->alice, RSP, gt_span("", 0), NOW, &p->answer),
+                     GT_INITIATOR_E_IGNORE);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     grant(p);
     assert_int_equal(answer(p), 0);
 }
 
-/* Our own REQ sent back to us, on either topic, is no answer. */
-static void test_reflection(void **state)
+/* The operator's own REQ, reflected on either topic, is not an answer. */
+static void test_initiator_ignores_its_own_request(void **state)
 {
     struct pair *p = *state;
-    ask(p);
-    assert_int_equal(gt_ask_receive(&p->alice, RSP, gt_span(p->message, p->n), NOW, &p->answer),
-                     GT_ASK_E_IGNORE);
-    assert_int_equal(gt_ask_receive(&p->alice, REQ, gt_span(p->message, p->n), NOW, &p->answer),
-                     GT_ASK_E_IGNORE);
+
+    initiator(p);
+    assert_int_equal(
+        gt_initiator_receive(&p->alice, RSP, gt_span(p->message, p->n), NOW, &p->answer),
+        GT_INITIATOR_E_IGNORE);
+    assert_int_equal(
+        gt_initiator_receive(&p->alice, REQ, gt_span(p->message, p->n), NOW, &p->answer),
+        GT_INITIATOR_E_IGNORE);
 }
 
-static void test_refusals(void **state)
+static void test_denial_carries_its_status(void **state)
 {
     static const enum gt_ack_status statuses[] = {GT_ACK_DENIED, GT_ACK_SERVICE, GT_ACK_QUOTA,
                                                   GT_ACK_RELAY, GT_ACK_INTERNAL};
     struct pair *p = *state;
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(statuses); i++) {
-        ask(p);
+        initiator(p);
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
         assert_int_equal(gt_responder_deny(p->device, &p->in, statuses[i]), 0);
-        assert_int_equal(answer(p), GT_ASK_E_REFUSED);
+        assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
         assert_int_equal(p->answer.ack.status, statuses[i]);
         assert_int_equal(p->answer.nak_code, 0xffff);
     }
 }
 
-/* More than a message can hold: the extensions go, the session comes. */
-static void test_big_extensions(void **state)
+/* A device may shorten the lifetime that the operator requested, and not extend it. */
+static void test_device_does_not_extend_the_lifetime(void **state)
+{
+    static const struct {
+        uint32_t granted_s, used_s;
+    } cases[] = {{60, 60}, {3600, 3600}, {3601, 3600}, {UINT32_MAX, 3600}, {0, 3600}};
+    struct pair *p = *state;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_ack ack = {.lifetime_s = cases[i].granted_s, .max_streams = 64};
+
+        initiator(p);
+        assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+        assert_int_equal(gt_responder_grant(p->device, &p->in, &ack, &p->keys), 0);
+        assert_int_equal(answer(p), 0);
+        assert_int_equal(p->answer.ack.lifetime_s, cases[i].used_s);
+    }
+}
+
+/* Extensions that do not fit into a message are omitted; the session is granted. */
+static void test_extensions_are_omitted_if_too_large(void **state)
 {
     struct pair *p = *state;
     static const char blanks[1500] = {[0 ... 1499] = '-'};
     struct gt_ack ack = {.max_streams = 1, .extensions.n_host_keys = GT_HOST_KEYS_MAX};
+
     for (size_t i = 0; i < GT_HOST_KEYS_MAX; i++)
         ack.extensions.host_keys[i] = gt_span(blanks, sizeof(blanks));
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     assert_int_equal(gt_responder_grant(p->device, &p->in, &ack, &p->keys), 0);
     assert_int_equal(answer(p), 0);
@@ -620,38 +731,42 @@ static void test_big_extensions(void **state)
     assert_int_equal(gt_responder_state(p->device, true, &ack.extensions, p->message, &n),
                      GT_MESSAGE_E_BAD);
     ack.extensions.n_host_keys = 5;
-    ask(p);
+    initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     assert_int_equal(gt_responder_grant(p->device, &p->in, &ack, &p->keys), 0);
     assert_int_equal(answer(p), 0);
     assert_int_equal(p->answer.ack.extensions.n_host_keys, 5);
 }
 
-static void test_presence(void **state)
+static void test_state_is_authentic(void **state)
 {
     struct pair *p = *state;
     uint8_t buffer[GT_MESSAGE_MAX];
-    struct gt_state said;
+    struct gt_state received;
     struct gt_extensions extensions = {
         .version = gt_span_text("0.1"), .n_sessions = 3, .since = NOW};
     const char *topic = gt_responder_state_topic(p->device);
+
     for (int i = 0; i < 2; i++) {
         assert_int_equal(gt_responder_state(p->device, i, &extensions, p->message, &p->n), 0);
         struct gt_span message = gt_span(p->message, p->n);
-        assert_int_equal(gt_ask_state(&p->alice, topic, message, &said, buffer), 0);
-        assert_int_equal(said.is_online, i);
-        assert_int_equal(said.seq, 2 + i); /* the first was setup's */
-        assert_int_equal(said.extensions.n_sessions, 3);
-        assert_int_equal(said.extensions.since, NOW);
-        assert_int_equal(gt_ask_state(&p->alice, REQ, message, &said, buffer), GT_ASK_E_IGNORE);
+        assert_int_equal(gt_initiator_state(&p->alice, topic, message, &received, buffer), 0);
+        assert_int_equal(received.is_online, i);
+        assert_int_equal(received.seq, 2 + i); /* setup() made the first */
+        assert_int_equal(received.extensions.n_sessions, 3);
+        assert_int_equal(received.extensions.since, NOW);
+        assert_int_equal(gt_initiator_state(&p->alice, REQ, message, &received, buffer),
+                         GT_INITIATOR_E_IGNORE);
         p->message[p->n - 1] ^= 1;
-        assert_int_equal(gt_ask_state(&p->alice, topic, message, &said, buffer), GT_ASK_E_IGNORE);
+        assert_int_equal(gt_initiator_state(&p->alice, topic, message, &received, buffer),
+                         GT_INITIATOR_E_IGNORE);
     }
 }
 
-static void test_bad_names(void **state)
+static void test_init_rejects_bad_names(void **state)
 {
     struct pair *p = *state;
+
     static const struct {
         const char *prefix, *operator_, *device;
     } cases[] = {
@@ -661,12 +776,14 @@ static void test_bad_names(void **state)
         {"/a", "alice", "device"}, {"a/b/c/d/e", "alice", "device"},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
-        struct gt_ask_settings settings = operator_settings(&p->psk);
-        struct gt_ask other;
+        struct gt_initiator_settings settings = operator_settings(&p->psk);
+        struct gt_initiator other;
+
         settings.prefix = cases[i].prefix;
         settings.operator_ = cases[i].operator_;
         settings.device = cases[i].device;
-        assert_int_equal(gt_ask_init(&other, &settings, p->of_device, NULL), GT_MESSAGE_E_BAD);
+        assert_int_equal(gt_initiator_init(&other, &settings, p->of_device, NULL),
+                         GT_MESSAGE_E_BAD);
     }
     struct gt_responder_settings settings = {.prefix = PREFIX, .device = "a/b", .trust = &p->psk};
     struct gt_responder *none = NULL;
@@ -676,14 +793,15 @@ static void test_bad_names(void **state)
 
 /* --- CLOSE ---------------------------------------------------------------------------------- */
 
-static void test_close(void **state)
+static void test_close_is_answered_once(void **state)
 {
     struct pair *p = *state;
     uint8_t rid[GT_RID_SIZE];
+
     dice_fill(rid, sizeof(rid));
     for (int is_all = 0; is_all < 2; is_all++) {
-        assert_int_equal(gt_ask_close(&p->alice, p->epoch, is_all ? NULL : rid, p->message, &p->n),
-                         0);
+        assert_int_equal(
+            gt_initiator_close(&p->alice, p->epoch, is_all ? NULL : rid, p->message, &p->n), 0);
         assert_int_equal(deliver(p), GT_VERDICT_CLOSE);
         assert_int_equal(p->in.close.is_all, is_all);
         if (!is_all)
@@ -691,33 +809,34 @@ static void test_close(void **state)
         assert_string_equal(p->in.close.operator_, "alice");
         assert_null(p->in.pin);
         assert_int_equal(gt_responder_closed(p->device, &p->in, GT_NAK_CLOSED, 3), 0);
-        assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* twice delivered, once done */
+        assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* a duplicate is not executed again */
         assert_int_equal(answer(p), 0);
         assert_int_equal(p->answer.n_closed, 3);
         assert_int_equal(p->answer.nak_code, GT_NAK_CLOSED);
-        assert_int_equal(answer(p), GT_ASK_E_IGNORE);
+        assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE);
     }
-    assert_int_equal(gt_ask_close(&p->alice, p->epoch, rid, p->message, &p->n), 0);
+    assert_int_equal(gt_initiator_close(&p->alice, p->epoch, rid, p->message, &p->n), 0);
     assert_int_equal(deliver(p), GT_VERDICT_CLOSE);
     assert_int_equal(gt_responder_closed(p->device, &p->in, GT_NAK_DENIED, 0), 0);
-    assert_int_equal(answer(p), GT_ASK_E_REFUSED);
+    assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
     assert_int_equal(p->answer.nak_code, GT_NAK_DENIED);
 }
 
-static void test_close_stale(void **state)
+static void test_close_with_stale_epoch_is_retried(void **state)
 {
     struct pair *p = *state;
+
     memset(p->epoch, 0, sizeof(p->epoch));
-    assert_int_equal(gt_ask_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
+    assert_int_equal(gt_initiator_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
-    assert_int_equal(answer(p), GT_ASK_E_RETRY);
-    assert_int_equal(gt_ask_close(&p->alice, p->answer.epoch, NULL, p->message, &p->n), 0);
+    assert_int_equal(answer(p), GT_INITIATOR_E_RETRY);
+    assert_int_equal(gt_initiator_close(&p->alice, p->answer.epoch, NULL, p->message, &p->n), 0);
     assert_int_equal(deliver(p), GT_VERDICT_CLOSE);
 }
 
 /* --- pins ----------------------------------------------------------------------------------- */
 
-static struct identity alice_id, device_id, stranger_id;
+static struct identity alice_id, device_id, other_id;
 
 /* @pin: "NAME" or "NAME FP options", where FP stands for the fingerprint. */
 static void set_pins(struct gt_trust *trust, const char *pin, const struct identity *identity)
@@ -727,20 +846,22 @@ static void set_pins(struct gt_trust *trust, const char *pin, const struct ident
     const char *why, *options = strstr(pin, " FP");
     int n = snprintf(text, sizeof(text), "%.*s %s%s\n", (int)n_name, pin, identity->fingerprint_hex,
                      options ? options + 3 : "");
+
     assert_int_equal(gt_trust_parse_pins(gt_span(text, (size_t)n), trust, &line, &why), 0);
 }
 
-/* Asks as alice with @signer; gives the device's verdict. */
-static enum gt_verdict ask_signed(struct pair *p, const struct gt_signer *signer)
+/* Sends a request by alice, signed by @signer. Returns the device's verdict. */
+static enum gt_verdict initiator_signed(struct pair *p, const struct gt_signer *signer)
 {
     p->alice.settings.signer = signer;
-    ask(p);
+    initiator(p);
     return deliver(p);
 }
 
-static void test_pins_of_device(void **state)
+static void test_device_policy_pin(void **state)
 {
     struct pair *p = *state;
+
     static const struct {
         const char *pins;
         bool is_trusted;
@@ -755,93 +876,134 @@ static void test_pins_of_device(void **state)
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_trust pins;
+
         set_pins(&pins, cases[i].pins, &alice_id);
         gt_responder_set_trust(p->device, device_id.signer, &pins);
         p->now_ms += 10000;
         if (cases[i].is_trusted) {
-            assert_int_equal(ask_signed(p, alice_id.signer), GT_VERDICT_REQUEST);
+            assert_int_equal(initiator_signed(p, alice_id.signer), GT_VERDICT_REQUEST);
             assert_non_null(p->in.pin);
             assert_string_equal(p->in.pin->name, "alice");
             assert_int_equal(gt_pin_is_admin(p->in.pin), i == 1);
             grant(p);
             assert_int_equal(answer(p), 0);
         } else {
-            assert_int_equal(ask_signed(p, alice_id.signer), GT_VERDICT_REPLY);
+            assert_int_equal(initiator_signed(p, alice_id.signer), GT_VERDICT_REPLY);
             assert_true(p->in.is_denied);
-            assert_int_equal(answer(p), GT_ASK_E_REFUSED);
+            assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
             assert_int_equal(p->answer.ack.status, GT_ACK_DENIED);
         }
-        /* a stranger with the fleet's key, and one without any certificate */
-        assert_int_equal(ask_signed(p, stranger_id.signer), GT_VERDICT_REPLY);
+        /* another holder of the fleet key, and one without a certificate */
+        assert_int_equal(initiator_signed(p, other_id.signer), GT_VERDICT_REPLY);
         assert_true(p->in.is_denied);
-        assert_int_equal(answer(p), GT_ASK_E_REFUSED);
-        assert_int_equal(ask_signed(p, NULL), GT_VERDICT_REPLY);
+        assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
+        assert_int_equal(initiator_signed(p, NULL), GT_VERDICT_REPLY);
         assert_true(p->in.is_denied);
         assert_int_equal(p->in.req.operator_[0], 'a');
-        assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* the no is remembered too */
-        assert_string_equal(p->in.why, "a duplicate");
+        assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* the denial is stored as well */
+        assert_string_equal(p->in.why, "duplicate");
         gt_responder_set_trust(p->device, NULL, &p->psk);
         gt_trust_deinit(&pins);
     }
 }
 
-static void test_pins_of_operator(void **state)
+static void test_operator_policy_pin(void **state)
 {
     struct pair *p = *state;
+
     static const struct {
         const char *pins;
         bool is_trusted;
     } cases[] = {
         {"GatewayOli FP role=device", true},
-        {"GatewayOli", false}, /* an operator's */
+        {"GatewayOli", false}, /* the role operator */
         {"Other FP role=device", false},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_trust pins;
+
         set_pins(&pins, cases[i].pins, &device_id);
         p->alice.settings.trust = &pins;
         gt_responder_set_trust(p->device, device_id.signer, &p->psk);
-        ask(p);
+        initiator(p);
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
         grant(p);
-        assert_int_equal(answer(p), cases[i].is_trusted ? 0 : GT_ASK_E_UNTRUSTED);
-        /* a thief of the fleet's key answers first: the question stays open for the device */
-        ask(p);
+        assert_int_equal(answer(p), cases[i].is_trusted ? 0 : GT_INITIATOR_E_UNTRUSTED);
+        /* another holder of the fleet key answers first: the request stays outstanding */
+        initiator(p);
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
-        gt_responder_set_trust(p->device, stranger_id.signer, &p->psk);
+        gt_responder_set_trust(p->device, other_id.signer, &p->psk);
         grant(p);
-        assert_int_equal(answer(p), GT_ASK_E_UNTRUSTED);
+        assert_int_equal(answer(p), GT_INITIATOR_E_UNTRUSTED);
         gt_responder_set_trust(p->device, NULL, &p->psk);
-        ask(p);
+        initiator(p);
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
         grant(p);
-        assert_int_equal(answer(p), GT_ASK_E_UNTRUSTED);
+        assert_int_equal(answer(p), GT_INITIATOR_E_UNTRUSTED);
         gt_trust_deinit(&pins);
     }
 }
 
-static void test_pins_of_close(void **state)
+/* A clock that shows an earlier time than that of the pin file does not extend a pin. */
+static void test_pin_expires_by_the_time_of_its_file(void **state)
 {
     struct pair *p = *state;
     struct gt_trust pins;
+
+    set_pins(&pins, "alice FP until=2023-11-14", &alice_id);
+    gt_responder_set_trust(p->device, NULL, &pins);
+    pins.pins_time = NOW;
+    assert_int_equal(initiator_signed(p, alice_id.signer), GT_VERDICT_REQUEST);
+    pins.pins_time = NOW + 24 * 3600;
+    assert_int_equal(initiator_signed(p, alice_id.signer), GT_VERDICT_REPLY);
+    assert_true(p->in.is_denied);
+    gt_responder_set_trust(p->device, NULL, &p->psk);
+    gt_trust_deinit(&pins);
+}
+
+/* Holders of the key without a pin share one bucket, whatever names they use. */
+static void test_rate_limit_of_untrusted_senders(void **state)
+{
+    struct pair *p = *state;
+    struct gt_trust pins;
+    int n = 0;
+
+    set_pins(&pins, "alice", &alice_id);
+    gt_responder_set_trust(p->device, NULL, &pins);
+    for (int i = 0; i < 10 * GT_REQ_BURST; i++) {
+        request_by(p, i % 2 ? "alice" : "bob");
+        n += deliver(p) == GT_VERDICT_REPLY;
+    }
+    assert_int_equal(n, GT_REQ_BURST);
+    assert_string_equal(p->in.why, "rate limit of untrusted senders");
+    assert_int_equal(initiator_signed(p, alice_id.signer), GT_VERDICT_REQUEST);
+    gt_responder_set_trust(p->device, NULL, &p->psk);
+    gt_trust_deinit(&pins);
+}
+
+static void test_close_under_policy_pin(void **state)
+{
+    struct pair *p = *state;
+    struct gt_trust pins;
+
     set_pins(&pins, "alice FP role=admin", &alice_id);
     gt_responder_set_trust(p->device, device_id.signer, &pins);
     p->alice.settings.signer = alice_id.signer;
-    assert_int_equal(gt_ask_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
+    assert_int_equal(gt_initiator_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
     assert_int_equal(deliver(p), GT_VERDICT_CLOSE);
     assert_true(gt_pin_is_admin(p->in.pin));
-    p->alice.settings.signer = stranger_id.signer;
-    assert_int_equal(gt_ask_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
+    p->alice.settings.signer = other_id.signer;
+    assert_int_equal(gt_initiator_close(&p->alice, p->epoch, NULL, p->message, &p->n), 0);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
     assert_true(p->in.is_denied);
-    assert_int_equal(answer(p), GT_ASK_E_REFUSED);
+    assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
     assert_int_equal(p->answer.nak_code, GT_NAK_DENIED);
     gt_responder_set_trust(p->device, NULL, &p->psk);
     gt_trust_deinit(&pins);
 }
 
-/* Under psk a signature is not asked for, but one that is there must be right. */
-static void test_psk_with_bad_signature(void **state)
+/* Under psk a signature is optional, but must be valid if present. */
+static void test_psk_rejects_bad_signature(void **state)
 {
     struct pair *p = *state;
     struct gt_message_keys keys;
@@ -850,6 +1012,7 @@ static void test_psk_with_bad_signature(void **state)
     struct gt_req req = good_req(p);
     struct gt_proof proof = {gt_signer_certificate(alice_id.signer),
                              gt_signer_algorithm(alice_id.signer), gt_span(signature, 64)};
+
     gt_req_encode(&req, &w);
     gt_proof_encode(&proof, &w);
     assert_int_equal(gt_key_messages(p->of_device, &keys), 0);
@@ -863,15 +1026,15 @@ static int setup_identities(void **state)
 {
     identity_init(&alice_id, "P-256", "alice");
     identity_init(&device_id, "RSA-2048", "GatewayOli");
-    identity_init(&stranger_id, "ED25519", "alice");
-    return !alice_id.signer || !device_id.signer || !stranger_id.signer;
+    identity_init(&other_id, "ED25519", "alice");
+    return !alice_id.signer || !device_id.signer || !other_id.signer;
 }
 
 static int teardown_identities(void **state)
 {
     identity_deinit(&alice_id);
     identity_deinit(&device_id);
-    identity_deinit(&stranger_id);
+    identity_deinit(&other_id);
     return 0;
 }
 
@@ -879,34 +1042,40 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_agree),
+        TEST(test_request_and_answer_agree_on_keys),
         TEST(test_known_answers),
-        TEST(test_drops),
-        TEST(test_drops_size),
-        TEST(test_drops_names),
-        TEST(test_drops_low_order),
-        TEST(test_bucket),
-        TEST(test_stale_epoch),
-        TEST(test_one_retry_only),
-        TEST(test_duplicates),
-        TEST(test_id_used_again),
-        TEST(test_rotation),
-        TEST(test_rotation_while_deciding),
-        TEST(test_full),
-        TEST(test_previous_key),
-        TEST(test_answer_bits),
-        TEST(test_answer_of_before),
-        TEST(test_reflection),
-        TEST(test_refusals),
-        TEST(test_big_extensions),
-        TEST(test_presence),
-        TEST(test_bad_names),
-        TEST(test_close),
-        TEST(test_close_stale),
-        TEST(test_pins_of_device),
-        TEST(test_pins_of_operator),
-        TEST(test_pins_of_close),
-        TEST(test_psk_with_bad_signature),
+        TEST(test_responder_drops_other_messages),
+        TEST(test_responder_drops_large_messages),
+        TEST(test_responder_drops_wrong_names),
+        TEST(test_responder_drops_low_order_points),
+        TEST(test_rate_limit_is_of_one_operator),
+        TEST(test_rate_limit_ignores_unauthenticated_messages),
+        TEST(test_rate_limit_ignores_replays),
+        TEST(test_rate_limit_holds_with_many_names),
+        TEST(test_rate_limit_of_untrusted_senders),
+        TEST(test_stale_epoch_is_retried),
+        TEST(test_stale_epoch_is_retried_once),
+        TEST(test_duplicate_gets_the_stored_answer),
+        TEST(test_reused_id_is_dropped),
+        TEST(test_epoch_rotates_with_grace),
+        TEST(test_answer_after_rotation_is_stored),
+        TEST(test_full_cache_rotates_the_epoch),
+        TEST(test_previous_key_is_accepted_in_rotation),
+        TEST(test_initiator_ignores_modified_answers),
+        TEST(test_initiator_ignores_answer_to_earlier_request),
+        TEST(test_initiator_ignores_its_own_request),
+        TEST(test_denial_carries_its_status),
+        TEST(test_device_does_not_extend_the_lifetime),
+        TEST(test_extensions_are_omitted_if_too_large),
+        TEST(test_state_is_authentic),
+        TEST(test_init_rejects_bad_names),
+        TEST(test_close_is_answered_once),
+        TEST(test_close_with_stale_epoch_is_retried),
+        TEST(test_device_policy_pin),
+        TEST(test_operator_policy_pin),
+        TEST(test_pin_expires_by_the_time_of_its_file),
+        TEST(test_close_under_policy_pin),
+        TEST(test_psk_rejects_bad_signature),
     };
     dice_init();
     return cmocka_run_group_tests(tests, setup_identities, teardown_identities);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The key schedule against the known answers of docs/protocol.md, section 6, and every form that
- * GOTTHARD_CRYPT_KEY and _IV may have, with those that must be refused.
+ * key.c against the known answers of docs/protocol.md, section 6, and with all valid and invalid
+ * forms of GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/key.h"
+#include "gotthard/crypto/key.h"
 #include "vectors.h"
 
 #define KEY_HEX "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -19,6 +19,7 @@
 static void assert_hex(const uint8_t *got, const char *want)
 {
     char text[2 * GT_KEYIV + 1];
+
     gt_text_hex(got, strlen(want) / 2, text);
     assert_string_equal(text, want);
 }
@@ -26,19 +27,23 @@ static void assert_hex(const uint8_t *got, const char *want)
 static struct gt_key parse(const char *text, const char *iv)
 {
     struct gt_key key;
+
     assert_int_equal(gt_key_parse(text, iv, &key), 0);
     return key;
 }
 
-static void test_known_answers(void **state)
+static void test_derivations_match_known_answers(void **state)
 {
     struct gt_key key = parse(KEY_HEX, IV_HEX);
-    uint8_t device[32], client[32];
+    uint8_t device[32], client[32], id[GT_KEY_ID_SIZE];
     struct gt_message_keys messages;
+
     assert_hex(key.master, "98141fbe2f22dd1172b69b54d2b750c9feec61e4adcbc7da784b55e0096a06f9");
     assert_hex(key.relay, "0580b76a5553feb1b03167035fc3314d9673bd93e951a36cf22f264d8a4665bc");
     assert_int_equal(gt_key_device(&key, "GatewayOli", device), 0);
     assert_hex(device, "1819f074db08babc7934c7438b5a63b3860ccefcb9b5d04f63ae3d843b65cadf");
+    assert_int_equal(gt_key_device_id(device, id), 0);
+    assert_hex(id, "0313b63da66409a1f22c0aed1c4ba8f2");
     assert_int_equal(gt_key_client(&key, GT_ROLE_OPERATOR, "alice", client), 0);
     assert_hex(client, "7c25502b8d3dabc8d2d972ee69707dd8636fd51bdffb7df4f56bc38df7b4caa5");
     assert_int_equal(gt_key_client(&key, GT_ROLE_DEVICE, "GatewayOli", client), 0);
@@ -50,11 +55,12 @@ static void test_known_answers(void **state)
                "481e2d82dec81a9a88f7a9eed3381e0f7d3037398b92ace6680684fb90c5a558");
 }
 
-static void test_known_session(void **state)
+static void test_session_keys_match_known_answers(void **state)
 {
     uint8_t prk[32], th1[32], th2[32], gy[32], keyiv[GT_KEYIV];
     struct gt_session_keys session;
     struct gt_stream_psk stream;
+
     unhex("4ee79e72104b5849131b2cc0303ea4c16d2ca379969e3fb714b7dc51f0386457", prk);
     unhex("b06604532192a8d44074ac7e939ced8a38ebd5c87ad105a2c2f015ee931146fd", th1);
     unhex("727d66085b97e021c46101fa19288bc04dbedbccbe9953a395ffcefce73a716a", gy);
@@ -65,13 +71,14 @@ static void test_known_session(void **state)
     assert_int_equal(gt_key_session(prk, th2, &session), 0);
     assert_hex(session.session, "46f1b6ec72bb9517abcec58aff275ec8c6c8ebe5d2ca45fa75099f0df87038d2");
     assert_hex(session.rid, "6f0e69551d4e1b715e93b0e5e0488606");
+    assert_hex(session.report, "86be7fea91a484d0ab631f491cda19f292fc19ce4ee2c9c8b275bfe39eb5d5d5");
     assert_int_equal(gt_key_stream(session.session, 1, 1, &stream), 0);
     assert_hex(stream.psk, "7c57199de9bc7d18ec8d78ef81345438d5b5ac37c27d02034154b07965654f9a");
     assert_hex(stream.id, "08f3f83df0e2bb98ecf0444e01bf6f53");
 }
 
 /* Each of these is the key 00..1f. */
-static void test_forms_of_key(void **state)
+static void test_key_accepts_each_form(void **state)
 {
     static const char *forms[] = {
         KEY_HEX,
@@ -80,13 +87,15 @@ static void test_forms_of_key(void **state)
         "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
     };
     struct gt_key want = parse(KEY_HEX, IV_HEX);
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(forms); i++) {
         struct gt_key key = parse(forms[i], IV_HEX);
+
         assert_int_equal(key.kind, GT_KEY_MASTER);
         assert_false(key.is_passphrase);
         assert_memory_equal(key.master, want.master, 32);
     }
-    /* ff..ff needs the letters in which the two base64 alphabets differ */
+    /* ff..ff uses the characters in which the two base64 alphabets differ */
     want = parse("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", IV_HEX);
     struct gt_key plain = parse("//////////////////////////////////////////8=", IV_HEX);
     struct gt_key url = parse("__________________________________________8", IV_HEX);
@@ -95,22 +104,25 @@ static void test_forms_of_key(void **state)
 }
 
 /* Each of these is the IV a0..af. */
-static void test_forms_of_iv(void **state)
+static void test_iv_accepts_each_form(void **state)
 {
     static const char *forms[] = {IV_HEX, "A0A1A2A3A4A5A6A7A8A9AAABACADAEAF",
                                   "oKGio6SlpqeoqaqrrK2urw==", "oKGio6SlpqeoqaqrrK2urw"};
     struct gt_key want = parse(KEY_HEX, IV_HEX), other = parse(KEY_HEX, "12345678");
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(forms); i++) {
         struct gt_key key = parse(KEY_HEX, forms[i]);
+
         assert_memory_equal(key.master, want.master, 32);
     }
     assert_memory_not_equal(other.master, want.master, 32);
 }
 
-static void test_passphrase(void **state)
+static void test_passphrase_is_derived_by_scrypt(void **state)
 {
     /* python3: hashlib.scrypt(text, salt=SHA256(b"gotthard/1 salt" + iv), n=16384, r=8, p=1) */
     struct gt_key key = parse("correct horse battery staple", IV_HEX);
+
     assert_int_equal(key.kind, GT_KEY_MASTER);
     assert_true(key.is_passphrase);
     assert_hex(key.master, "c2af5743d2c4a6e8ac0c25281830d086bce7cb5b556b36da06edd35803a8404b");
@@ -118,44 +130,45 @@ static void test_passphrase(void **state)
     assert_memory_not_equal(other.master, key.master, 32);
 }
 
-/* Lengths about those of the exact forms: all but those are passphrases, or too short for one. */
-static void test_lengths(void **state)
+/* Lengths around those of the exact forms. Hex digits in another number are a damaged key. */
+static void test_key_lengths_select_the_form(void **state)
 {
     static const struct {
         size_t n;
         int r;
-        bool is_passphrase;
     } cases[] = {
-        {0, GT_KEY_E_SYNTAX, false},
-        {1, GT_KEY_E_SYNTAX, false},
-        {16, GT_KEY_E_SYNTAX, false},
-        {19, GT_KEY_E_SYNTAX, false},
-        {20, 0, true},
-        {24, 0, true},
-        {31, 0, true},
-        {32, 0, true},
-        {33, 0, true},
-        {42, 0, true},
-        {43, 0, false},
-        {44, 0, true},
-        {63, 0, true},
-        {64, 0, false},
-        {65, 0, true},
-        {511, 0, true},
-        {512, GT_KEY_E_SYNTAX, false},
+        {0, GT_KEY_E_SYNTAX},
+        {1, GT_KEY_E_SYNTAX},
+        {16, GT_KEY_E_SYNTAX},
+        {19, GT_KEY_E_HEX},
+        {20, GT_KEY_E_HEX},
+        {24, GT_KEY_E_HEX},
+        {31, GT_KEY_E_HEX},
+        {32, GT_KEY_E_HEX},
+        {33, GT_KEY_E_HEX},
+        {42, GT_KEY_E_HEX},
+        {43, 0},
+        {44, GT_KEY_E_HEX},
+        {63, GT_KEY_E_HEX},
+        {64, 0},
+        {65, GT_KEY_E_HEX},
+        {511, GT_KEY_E_HEX},
+        {512, GT_KEY_E_SYNTAX},
     };
     char text[513];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_key key = {0};
+
         for (size_t j = 0; j < cases[i].n; j++)
             text[j] = "0123456789abcdef"[(j + 2) % 16];
         text[cases[i].n] = 0;
         assert_int_equal(gt_key_parse(text, IV_HEX, &key), cases[i].r);
-        assert_int_equal(key.is_passphrase, cases[i].is_passphrase);
+        assert_false(key.is_passphrase);
     }
 }
 
-static void test_refuses(void **state)
+static void test_invalid_keys_are_rejected(void **state)
 {
 #define ZEROS16  "0000000000000000"
 #define ZERO_KEY "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -194,6 +207,7 @@ static void test_refuses(void **state)
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_key key, before;
+
         memset(&key, 0x5a, sizeof(key));
         memcpy(&before, &key, sizeof(key));
         int r = gt_key_parse(cases[i].key, cases[i].iv, &key);
@@ -204,11 +218,12 @@ static void test_refuses(void **state)
     }
 }
 
-static void test_relay_string(void **state)
+static void test_relay_key_text_derives_client_keys(void **state)
 {
     struct gt_key master = parse(KEY_HEX, IV_HEX);
     char text[GT_KEY_TEXT_MAX];
     uint8_t want[32], got[32];
+
     assert_int_equal(gt_key_format_relay(&master, text), 0);
     assert_string_equal(text, "gk1r.BYC3alVT_rGwMWcDX8MxTZZzvZPpUaNs8i8mTYpGZbw");
     struct gt_key relay = parse(text, NULL);
@@ -216,21 +231,26 @@ static void test_relay_string(void **state)
     assert_int_equal(gt_key_client(&master, GT_ROLE_OPERATOR, "alice", want), 0);
     assert_int_equal(gt_key_client(&relay, GT_ROLE_OPERATOR, "alice", got), 0);
     assert_memory_equal(got, want, 32);
+    assert_int_equal(gt_key_relay_id(&master, want), 0);
+    assert_int_equal(gt_key_relay_id(&relay, got), 0);
+    assert_memory_equal(got, want, GT_KEY_ID_SIZE);
     assert_int_equal(gt_key_device(&relay, "GatewayOli", got), GT_KEY_E_NOT_HELD);
     assert_int_equal(gt_key_format_relay(&relay, text), GT_KEY_E_NOT_HELD);
     assert_int_equal(gt_key_format_device(&relay, "GatewayOli", text), GT_KEY_E_NOT_HELD);
 }
 
-static void test_device_string(void **state)
+static void test_device_key_text_derives_its_own_keys_only(void **state)
 {
     static const char *names[] = {
         "GatewayOli", "a", "dots.in.it", "x@y:z_-.",
         ("l2345678901234567890123456789012345678901234567890123456789012345"
          "67890123456789012345678901234567890123456789012345678901234567")};
     struct gt_key master = parse(KEY_HEX, IV_HEX);
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
         char text[GT_KEY_TEXT_MAX];
         uint8_t want[32], got[32];
+
         assert_int_equal(gt_key_format_device(&master, names[i], text), 0);
         struct gt_key device = parse(text, "");
         assert_int_equal(device.kind, GT_KEY_DEVICE);
@@ -241,21 +261,23 @@ static void test_device_string(void **state)
         assert_int_equal(gt_key_client(&master, GT_ROLE_DEVICE, names[i], want), 0);
         assert_int_equal(gt_key_client(&device, GT_ROLE_DEVICE, names[i], got), 0);
         assert_memory_equal(got, want, 32);
-        /* of nobody else, and of nothing more */
+        /* no key of another device or of the relay */
         assert_int_equal(gt_key_device(&device, "other", got), GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_client(&device, GT_ROLE_DEVICE, "other", got), GT_KEY_E_NOT_HELD);
+        assert_int_equal(gt_key_relay_id(&device, got), GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_client(&device, GT_ROLE_OPERATOR, names[i], got),
                          GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_format_device(&device, names[i], text), GT_KEY_E_NOT_HELD);
     }
 }
 
-static void test_bad_names(void **state)
+static void test_derivation_rejects_invalid_names(void **state)
 {
     static const char *names[] = {"", "a/b", "+", "#", "-x", "a b", "a\n", "\xc3\xa4"};
     struct gt_key master = parse(KEY_HEX, IV_HEX);
     char text[GT_KEY_TEXT_MAX];
     uint8_t out[32];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
         assert_int_equal(gt_key_device(&master, names[i], out), GT_KEY_E_SYNTAX);
         assert_int_equal(gt_key_client(&master, GT_ROLE_DEVICE, names[i], out), GT_KEY_E_SYNTAX);
@@ -263,12 +285,13 @@ static void test_bad_names(void **state)
     }
 }
 
-static void test_identity(void **state)
+static void test_identity_parses_its_own_format(void **state)
 {
     static const char *bad[] = {"",        "g1:",     "g1:o:",       "g1:x:alice", "g1:o:a/b",
                                 "g2:o:al", "g1:O:al", "g1:o:alice ", "g1:o:-a",    " g1:o:alice"};
     char text[GT_IDENTITY_MAX + 1], name[GT_NAME_MAX + 1];
     enum gt_role role;
+
     gt_key_identity(GT_ROLE_OPERATOR, "alice", text);
     assert_string_equal(text, "g1:o:alice");
     assert_true(gt_key_parse_identity(gt_span_text(text), &role, name));
@@ -292,12 +315,18 @@ static void test_identity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers), cmocka_unit_test(test_known_session),
-        cmocka_unit_test(test_forms_of_key),  cmocka_unit_test(test_forms_of_iv),
-        cmocka_unit_test(test_passphrase),    cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_refuses),       cmocka_unit_test(test_relay_string),
-        cmocka_unit_test(test_device_string), cmocka_unit_test(test_bad_names),
-        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_derivations_match_known_answers),
+        cmocka_unit_test(test_session_keys_match_known_answers),
+        cmocka_unit_test(test_key_accepts_each_form),
+        cmocka_unit_test(test_iv_accepts_each_form),
+        cmocka_unit_test(test_passphrase_is_derived_by_scrypt),
+        cmocka_unit_test(test_key_lengths_select_the_form),
+        cmocka_unit_test(test_invalid_keys_are_rejected),
+        cmocka_unit_test(test_relay_key_text_derives_client_keys),
+        cmocka_unit_test(test_device_key_text_derives_its_own_keys_only),
+        cmocka_unit_test(test_derivation_rejects_invalid_names),
+        cmocka_unit_test(test_identity_parses_its_own_format),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * GTM1: what was encoded decodes to the same; every truncation, every flipped bit, every length
- * that lies and every name that could escape a topic or a terminal is refused.
+ * GTM1: encoding and decoding are inverse. Truncations, flipped bits, wrong lengths, and names that
+ * could escape from a topic or affect a terminal are rejected.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/message.h"
+#include "gotthard/signaling/message.h"
 #include "vectors.h"
 
 #define TOPIC "gotthard/v1/d/GatewayOli/req"
@@ -22,6 +22,7 @@ static struct gt_req sample_req(void)
                          .service = "ssh",
                          .lifetime_s = 3600,
                          .relay = "main"};
+
     dice_fill(req.epoch, sizeof(req.epoch));
     dice_fill(req.id, sizeof(req.id));
     dice_fill(req.gx, sizeof(req.gx));
@@ -44,7 +45,7 @@ static struct gt_extensions sample_extensions(void)
 static const struct gt_proof sample_proof = {
     {(const uint8_t *)"certificate", 11}, 0x0403, {(const uint8_t *)"signature", 9}};
 
-/* The five inner forms, so that each test can go over all of them. */
+/* The five inner forms, for tests that iterate over all of them. */
 enum form { FORM_STATE, FORM_REQ, FORM_ACK, FORM_NAK, FORM_CLOSE, N_FORMS };
 
 static const enum gt_message_type form_types[N_FORMS] = {
@@ -66,6 +67,7 @@ static size_t form_encode(enum form form, uint8_t *ret, size_t cap)
                          .extensions = sample_extensions()};
     struct gt_nak nak = {.code = GT_NAK_EPOCH, .retry_after_s = 3};
     struct gt_close close = {.operator_ = "alice", .device = "GatewayOli"};
+
     switch (form) {
     case FORM_STATE: gt_state_encode(&state, &w); break;
     case FORM_REQ: gt_req_encode(&req, &w); break;
@@ -89,6 +91,7 @@ static int form_decode(enum form form, const uint8_t *inner, size_t n)
     struct gt_nak nak;
     struct gt_close close;
     struct gt_proof proof;
+
     switch (form) {
     case FORM_STATE: return gt_state_decode(span, &state);
     case FORM_REQ: return gt_req_decode(span, &req, &part, &proof);
@@ -100,13 +103,14 @@ static int form_decode(enum form form, const uint8_t *inner, size_t n)
     return -EINVAL;
 }
 
-static void test_req(void **state)
+static void test_req_round_trip(void **state)
 {
     uint8_t inner[1024];
     struct gt_req req = sample_req(), got;
     struct gt_proof proof;
     struct gt_span body;
     struct gt_writer w = gt_writer(inner, sizeof(inner));
+
     gt_req_encode(&req, &w);
     size_t n_body = w.n;
     gt_proof_encode(&sample_proof, &w);
@@ -119,14 +123,16 @@ static void test_req(void **state)
     assert_true(gt_span_equals(proof.signature, sample_proof.signature));
 }
 
-static void test_close(void **state)
+static void test_close_round_trip(void **state)
 {
     uint8_t inner[1024];
+
     for (int is_all = 0; is_all < 2; is_all++) {
         struct gt_close close = {.operator_ = "alice", .device = "GatewayOli", .is_all = is_all};
         struct gt_close got;
         struct gt_proof proof;
         struct gt_span body;
+
         if (!is_all)
             dice_fill(close.rid, sizeof(close.rid));
         dice_fill(close.id, sizeof(close.id));
@@ -143,6 +149,7 @@ static void test_close(void **state)
 static void assert_extensions(const struct gt_extensions *got)
 {
     struct gt_extensions want = sample_extensions();
+
     assert_true(gt_span_equals(got->version, want.version));
     assert_int_equal(got->n_services, 2);
     assert_true(gt_span_equals(got->services[1], want.services[1]));
@@ -152,18 +159,19 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_int_equal(got->since, 1700000000);
 }
 
-static void test_state_and_ack(void **state)
+static void test_state_and_ack_round_trip(void **state)
 {
     uint8_t inner[1024];
-    struct gt_state said;
+    struct gt_state decoded;
     struct gt_ack ack;
     struct gt_proof proof;
     struct gt_span part;
     size_t n = form_encode(FORM_STATE, inner, sizeof(inner));
-    assert_int_equal(gt_state_decode(gt_span(inner, n), &said), 0);
-    assert_true(said.is_online);
-    assert_int_equal(said.seq, 42);
-    assert_extensions(&said.extensions);
+
+    assert_int_equal(gt_state_decode(gt_span(inner, n), &decoded), 0);
+    assert_true(decoded.is_online);
+    assert_int_equal(decoded.seq, 42);
+    assert_extensions(&decoded.extensions);
     n = form_encode(FORM_ACK, inner, sizeof(inner));
     assert_int_equal(gt_ack_decode(gt_span(inner, n), &ack, &part, &proof), 0);
     assert_int_equal(ack.lifetime_s, 60);
@@ -176,23 +184,26 @@ static void test_state_and_ack(void **state)
     assert_int_equal(part.n, n - 2 - 2 - sample_proof.signature.n);
 }
 
-static void test_nothing_optional(void **state)
+static void test_state_without_extensions(void **state)
 {
     uint8_t inner[256];
     struct gt_state empty = {0}, got;
     struct gt_writer w = gt_writer(inner, sizeof(inner));
+
     gt_state_encode(&empty, &w);
     assert_int_equal(w.n, 2 + 1 + 16 + 8 + 1);
     assert_int_equal(gt_state_decode(gt_span(inner, w.n), &got), 0);
     assert_memory_equal(&got, &empty, sizeof(got));
 }
 
-/* Shorter or longer by any number of bytes: never good, on the inner and on the outer form. */
-static void test_truncations(void **state)
+/* Neither a shorter nor a longer form is valid, inner or outer. */
+static void test_decode_rejects_other_lengths(void **state)
 {
     uint8_t inner[2048] = {0}, sealed[GT_MESSAGE_MAX], out[GT_MESSAGE_MAX], key[32] = {1};
+
     for (enum form form = 0; form < N_FORMS; form++) {
         size_t n = form_encode(form, inner, sizeof(inner)), n_sealed, n_out;
+
         assert_int_equal(form_decode(form, inner, n), 0);
         for (size_t cut = 0; cut < n; cut++)
             assert_int_equal(form_decode(form, inner, cut), GT_MESSAGE_E_BAD);
@@ -207,11 +218,13 @@ static void test_truncations(void **state)
     }
 }
 
-static void test_bit_flips(void **state)
+static void test_open_rejects_each_flipped_bit(void **state)
 {
     uint8_t inner[2048], sealed[GT_MESSAGE_MAX], out[GT_MESSAGE_MAX], key[32] = {1};
+
     for (enum form form = 0; form < N_FORMS; form++) {
         size_t n = form_encode(form, inner, sizeof(inner)), n_sealed, n_out;
+
         assert_int_equal(
             gt_message_seal(key, form_types[form], TOPIC, gt_span(inner, n), sealed, &n_sealed), 0);
         struct gt_span whole = gt_span(sealed, n_sealed);
@@ -227,11 +240,12 @@ static void test_bit_flips(void **state)
     }
 }
 
-/* Sealed for one topic, type and key, it opens for no other. */
-static void test_bound_to_place(void **state)
+/* A message opens only with the topic, type and key that sealed it. */
+static void test_open_requires_topic_type_and_key(void **state)
 {
     uint8_t sealed[GT_MESSAGE_MAX], out[GT_MESSAGE_MAX], key[32] = {1}, other[32] = {2};
     size_t n, n_out;
+
     assert_int_equal(gt_message_seal(key, GT_MESSAGE_REQ, TOPIC, gt_span("inner", 5), sealed, &n),
                      0);
     struct gt_span whole = gt_span(sealed, n);
@@ -250,13 +264,14 @@ static void test_bound_to_place(void **state)
                      GT_MESSAGE_E_BAD);
 }
 
-static void test_sizes(void **state)
+static void test_message_size_limits(void **state)
 {
     static uint8_t inner[GT_MESSAGE_MAX + 1];
     uint8_t sealed[GT_MESSAGE_MAX + 1], out[GT_MESSAGE_MAX], key[32] = {1};
     size_t most = GT_MESSAGE_MAX - GT_MESSAGE_HEADER - GT_SEAL_OVERHEAD, n = 0, n_out;
     enum gt_message_type type;
     char topic[GT_TOPIC_MAX + 2];
+
     assert_int_equal(gt_message_seal(key, GT_MESSAGE_REQ, TOPIC, gt_span(inner, most), sealed, &n),
                      0);
     assert_int_equal(n, GT_MESSAGE_MAX);
@@ -270,9 +285,9 @@ static void test_sizes(void **state)
         GT_MESSAGE_E_BAD);
     assert_int_equal(gt_message_peek(gt_span(sealed, 8192), &type), 0);
     assert_int_equal(gt_message_peek(gt_span(sealed, 8193), &type), GT_MESSAGE_E_BAD);
-    assert_int_equal(gt_message_peek(gt_span("GTM1\4", 5), &type), 0);
-    assert_int_equal(type, GT_MESSAGE_CLOSE);
-    assert_int_equal(gt_message_peek(gt_span("GTM1\5", 5), &type), GT_MESSAGE_E_BAD);
+    assert_int_equal(gt_message_peek(gt_span("GTM1\5", 5), &type), 0);
+    assert_int_equal(type, GT_MESSAGE_REPORT);
+    assert_int_equal(gt_message_peek(gt_span("GTM1\6", 5), &type), GT_MESSAGE_E_BAD);
     assert_int_equal(gt_message_peek(gt_span("GTM1\377", 5), &type), GT_MESSAGE_E_BAD);
     assert_int_equal(gt_message_peek(gt_span("GTM2\1", 5), &type), GT_MESSAGE_E_BAD);
     assert_int_equal(gt_message_peek(gt_span("GTM1", 4), &type), GT_MESSAGE_E_BAD);
@@ -283,23 +298,25 @@ static void test_sizes(void **state)
                      GT_MESSAGE_E_BAD);
 }
 
-/* Where the u16 lengths of each form lie, found by walking it: each is made to lie. */
-static void test_lying_lengths(void **state)
+/* Replaces each pair of bytes, including every length, by other values. */
+static void test_decode_survives_wrong_lengths(void **state)
 {
-    static const uint16_t lies[] = {0, 1, 128, 129, 4097, 8192, 0x7fff, 0xffff};
-    uint8_t inner[2048], was[2];
+    static const uint16_t values[] = {0, 1, 128, 129, 4097, 8192, 0x7fff, 0xffff};
+    uint8_t inner[2048], original[2];
+
     for (enum form form = 0; form < N_FORMS; form++) {
         size_t n = form_encode(form, inner, sizeof(inner)), n_good = 0;
+
         for (size_t at = 0; at + 2 <= n; at++) {
-            memcpy(was, inner + at, 2);
-            for (size_t i = 0; i < GT_ARRAY_SIZE(lies); i++) {
-                inner[at] = (uint8_t)(lies[i] >> 8);
-                inner[at + 1] = (uint8_t)lies[i];
+            memcpy(original, inner + at, 2);
+            for (size_t i = 0; i < GT_ARRAY_SIZE(values); i++) {
+                inner[at] = (uint8_t)(values[i] >> 8);
+                inner[at + 1] = (uint8_t)values[i];
                 n_good += form_decode(form, inner, n) == 0;
             }
-            memcpy(inner + at, was, 2);
+            memcpy(inner + at, original, 2);
         }
-        /* only numbers, random ids and signatures may be anything: never a crash, ever */
+        /* only numbers, random ids and signatures accept any value */
         assert_true(form == FORM_NAK || n_good < 8 * n);
         assert_int_equal(form_decode(form, inner, n), 0);
     }
@@ -346,6 +363,7 @@ static int decode_with(struct gt_span operator_, struct gt_span device, struct g
     struct gt_req req;
     struct gt_span body;
     struct gt_proof proof;
+
     gt_write_u16(&w, 1);
     gt_write_u8(&w, 1);
     gt_write_lp(&w, operator_);
@@ -359,10 +377,11 @@ static int decode_with(struct gt_span operator_, struct gt_span device, struct g
     return gt_req_decode(gt_span(inner, w.n), &req, &body, &proof);
 }
 
-static void test_names(void **state)
+static void test_req_rejects_bad_names(void **state)
 {
     struct gt_span good = gt_span_text("a"), none = gt_span("", 0);
     char longest[130];
+
     memset(longest, 'a', sizeof(longest));
     assert_int_equal(decode_with(good, good, good, good), 0);
     assert_int_equal(decode_with(good, good, none, none), 0);
@@ -374,6 +393,7 @@ static void test_names(void **state)
     assert_int_equal(decode_with(good, good, gt_span_text("[::1]:22"), good), 0);
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad_names); i++) {
         struct gt_span bad = gt_span(bad_names[i].text, bad_names[i].n);
+
         assert_int_equal(decode_with(bad, good, good, good), GT_MESSAGE_E_BAD);
         assert_int_equal(decode_with(good, bad, good, good), GT_MESSAGE_E_BAD);
         if (bad.n)
@@ -387,32 +407,34 @@ static void test_names(void **state)
 static int decode_extensions(const void *bytes, size_t n, struct gt_state *ret)
 {
     static uint8_t inner[4096]; /* the spans of @ret point into it */
+
     memset(inner, 0, sizeof(inner));
     inner[1] = 1;
     memcpy(inner + 27, bytes, n);
     return gt_state_decode(gt_span(inner, 27 + n), ret);
 }
 
-#define EXTENSIONS(text) decode_extensions(text, sizeof(text) - 1, &said)
+#define EXTENSIONS(text) decode_extensions(text, sizeof(text) - 1, &decoded)
 
-static void test_extensions(void **state)
+static void test_extensions_are_checked(void **state)
 {
-    struct gt_state said;
+    struct gt_state decoded;
+
     assert_int_equal(EXTENSIONS("\0"), 0);
     assert_int_equal(EXTENSIONS("\1\1\0\3abc"), 0);
-    assert_true(gt_span_equals(said.extensions.version, gt_span_text("abc")));
+    assert_true(gt_span_equals(decoded.extensions.version, gt_span_text("abc")));
     assert_int_equal(EXTENSIONS("\1\311\0\3\0\1\2"), 0);      /* unknown: skipped */
     assert_int_equal(EXTENSIONS("\2\0\0\0\0\0\0"), 0);        /* unknown, twice, empty */
     assert_int_equal(EXTENSIONS("\2\311\0\1x\4\0\2\0\5"), 0); /* unknown, then a known one */
-    assert_int_equal(said.extensions.n_sessions, 5);
+    assert_int_equal(decoded.extensions.n_sessions, 5);
     assert_int_equal(EXTENSIONS("\1"), GT_MESSAGE_E_BAD);
     assert_int_equal(EXTENSIONS("\0\0"), GT_MESSAGE_E_BAD);
-    assert_int_equal(EXTENSIONS("\2\1\0\1a"), GT_MESSAGE_E_BAD);        /* one is missing */
-    assert_int_equal(EXTENSIONS("\1\1\0\4abc"), GT_MESSAGE_E_BAD);      /* lies */
-    assert_int_equal(EXTENSIONS("\1\1\0\0"), GT_MESSAGE_E_BAD);         /* no version */
+    assert_int_equal(EXTENSIONS("\2\1\0\1a"), GT_MESSAGE_E_BAD);        /* one of two is missing */
+    assert_int_equal(EXTENSIONS("\1\1\0\4abc"), GT_MESSAGE_E_BAD);      /* wrong length */
+    assert_int_equal(EXTENSIONS("\1\1\0\0"), GT_MESSAGE_E_BAD);         /* empty version */
     assert_int_equal(EXTENSIONS("\1\1\0\3a\nc"), GT_MESSAGE_E_BAD);     /* not printable */
     assert_int_equal(EXTENSIONS("\2\1\0\1a\1\0\1b"), GT_MESSAGE_E_BAD); /* twice */
-    assert_int_equal(EXTENSIONS("\1\2\0\3\0\2a"), GT_MESSAGE_E_BAD);    /* lies inside */
+    assert_int_equal(EXTENSIONS("\1\2\0\3\0\2a"), GT_MESSAGE_E_BAD);    /* wrong length inside */
     assert_int_equal(EXTENSIONS("\1\2\0\2\0\0"), GT_MESSAGE_E_BAD);     /* an empty item */
     assert_int_equal(EXTENSIONS("\1\3\0\5\0\3a\nb"), GT_MESSAGE_E_BAD); /* a second line */
     assert_int_equal(EXTENSIONS("\1\4\0\1\0"), GT_MESSAGE_E_BAD);       /* u16 of 1 byte */
@@ -424,14 +446,15 @@ static void test_extensions(void **state)
         many[3] = (uint8_t)(3 * n);
         for (size_t i = 0; i < n; i++)
             memcpy(many + 4 + 3 * i, "\0\1s", 3);
-        assert_int_equal(decode_extensions(many, 4 + 3 * n, &said),
+        assert_int_equal(decode_extensions(many, 4 + 3 * n, &decoded),
                          n > GT_SERVICES_MAX ? GT_MESSAGE_E_BAD : 0);
     }
 }
 
-static void test_proof_limits(void **state)
+static void test_proof_size_limits(void **state)
 {
     static uint8_t bytes[GT_CERTIFICATE_MAX + 1], inner[16384];
+
     static const struct {
         size_t n_certificate, n_signature;
         int r;
@@ -445,18 +468,21 @@ static void test_proof_limits(void **state)
         struct gt_proof proof = {gt_span(bytes, cases[i].n_certificate), 0x0804,
                                  gt_span(bytes, cases[i].n_signature)};
         struct gt_writer w = gt_writer(inner, sizeof(inner));
+
         gt_req_encode(&req, &w);
         gt_proof_encode(&proof, &w);
         assert_int_equal(gt_req_decode(gt_span(inner, w.n), &got, &body, &proof), cases[i].r);
     }
 }
 
-static void test_versions(void **state)
+static void test_decode_requires_version_1(void **state)
 {
     uint8_t inner[1024];
     static const enum form forms[] = {FORM_STATE, FORM_REQ, FORM_CLOSE};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(forms); i++) {
         size_t n = form_encode(forms[i], inner, sizeof(inner));
+
         for (int version = 0; version < 4; version++) {
             inner[1] = (uint8_t)version;
             assert_int_equal(form_decode(forms[i], inner, n), version == 1 ? 0 : GT_MESSAGE_E_BAD);
@@ -472,9 +498,10 @@ static void test_versions(void **state)
 
 /* --- topics --------------------------------------------------------------------------------- */
 
-static void test_topics(void **state)
+static void test_topics_of_a_device(void **state)
 {
     char topic[GT_TOPIC_MAX + 1], name[GT_NAME_MAX + 1];
+
     assert_int_equal(gt_topic_req("gotthard/v1", "GatewayOli", topic), 0);
     assert_string_equal(topic, "gotthard/v1/d/GatewayOli/req");
     assert_int_equal(gt_topic_rsp("gotthard/v1", "GatewayOli", "alice", topic), 0);
@@ -489,11 +516,12 @@ static void test_topics(void **state)
     assert_int_equal(gt_topic_req("gotthard/v1", "+", topic), GT_MESSAGE_E_BAD);
 }
 
-static void test_topic_limits(void **state)
+static void test_topic_limits_and_bad_names(void **state)
 {
     char topic[GT_TOPIC_MAX + 1], name[130], prefix[130];
     static const char *prefixes[] = {"",  "/",   "/a",  "a/",     "a//b", "+",
                                      "#", "a/+", "a/#", "$aws/a", "a b",  "a\n"};
+
     assert_int_equal(gt_topic_rsp("a/b/c/d", "x", "y", topic), 0); /* 7 slashes */
     assert_int_equal(gt_topic_rsp("a/b/c/d/e", "x", "y", topic), GT_MESSAGE_E_BAD);
     assert_int_equal(gt_topic_req("a/b/c/d/e", "x", topic), 0);
@@ -501,11 +529,11 @@ static void test_topic_limits(void **state)
         assert_int_equal(gt_topic_req(prefixes[i], "x", topic), GT_MESSAGE_E_BAD);
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad_names); i++) {
         if (strlen(bad_names[i].text) != bad_names[i].n)
-            continue; /* a NUL inside has no C string */
+            continue; /* a C string cannot contain NUL */
         assert_int_equal(gt_topic_req("a", bad_names[i].text, topic), GT_MESSAGE_E_BAD);
         assert_int_equal(gt_topic_rsp("a", "x", bad_names[i].text, topic), GT_MESSAGE_E_BAD);
     }
-    /* "<prefix>/d/<128>/req" is 128 + 7 + the prefix: 121 fill it */
+    /* "<prefix>/d/<128>/req" has 128 + 7 bytes and the prefix: at most 121 remain for it */
     memset(name, 'n', sizeof(name));
     name[128] = 0;
     memset(prefix, 'p', sizeof(prefix));
@@ -517,7 +545,7 @@ static void test_topic_limits(void **state)
     assert_int_equal(gt_topic_req(prefix, name, topic), GT_MESSAGE_E_BAD);
 }
 
-static void test_topic_device(void **state)
+static void test_topic_device_rejects_other_topics(void **state)
 {
     static const char *bad[] = {
         "",
@@ -535,6 +563,7 @@ static void test_topic_device(void **state)
         "/gotthard/v1/d/a/state",
     };
     char name[GT_NAME_MAX + 1];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
         assert_int_equal(gt_topic_device("gotthard/v1", bad[i], name), GT_MESSAGE_E_BAD);
 }
@@ -542,23 +571,24 @@ static void test_topic_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_req),
-        cmocka_unit_test(test_close),
-        cmocka_unit_test(test_state_and_ack),
-        cmocka_unit_test(test_nothing_optional),
-        cmocka_unit_test(test_truncations),
-        cmocka_unit_test(test_bit_flips),
-        cmocka_unit_test(test_bound_to_place),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_lying_lengths),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_extensions),
-        cmocka_unit_test(test_proof_limits),
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_topics),
-        cmocka_unit_test(test_topic_limits),
-        cmocka_unit_test(test_topic_device),
+        cmocka_unit_test(test_req_round_trip),
+        cmocka_unit_test(test_close_round_trip),
+        cmocka_unit_test(test_state_and_ack_round_trip),
+        cmocka_unit_test(test_state_without_extensions),
+        cmocka_unit_test(test_decode_rejects_other_lengths),
+        cmocka_unit_test(test_open_rejects_each_flipped_bit),
+        cmocka_unit_test(test_open_requires_topic_type_and_key),
+        cmocka_unit_test(test_message_size_limits),
+        cmocka_unit_test(test_decode_survives_wrong_lengths),
+        cmocka_unit_test(test_req_rejects_bad_names),
+        cmocka_unit_test(test_extensions_are_checked),
+        cmocka_unit_test(test_proof_size_limits),
+        cmocka_unit_test(test_decode_requires_version_1),
+        cmocka_unit_test(test_topics_of_a_device),
+        cmocka_unit_test(test_topic_limits_and_bad_names),
+        cmocka_unit_test(test_topic_device_rejects_other_topics),
     };
+
     dice_init();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

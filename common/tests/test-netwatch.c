@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What is told of a network of our own, and of sleep, which is only pretended here.
+ * The network watcher, in a network namespace of the test. Sleep is simulated: the test changes the
+ * total that was recorded before.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* cmocka wants these before it */
+/* cmocka needs these before it */
 #include <cmocka.h>
 
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#include "gotthard/netwatch.h"
+#include "gotthard/net/netwatch.h"
 #include "netns.h"
 
 static struct ev_loop *loop;
@@ -34,6 +35,7 @@ static void on_timer(struct ev_loop *l, ev_timer *timer, int revents)
 static void run_for(double seconds)
 {
     ev_timer timer;
+
     ev_now_update(loop);
     ev_timer_init(&timer, on_timer, seconds, 0);
     ev_timer_start(loop, &timer);
@@ -52,18 +54,18 @@ static int start(void **state)
 static int stop(void **state)
 {
     gt_netwatch_stop(&watch);
-    gt_netwatch_stop(&watch); /* does no harm */
+    gt_netwatch_stop(&watch); /* may be called twice */
     ev_loop_destroy(loop);
     return 0;
 }
 
-static void nothing_is_told_of_nothing(void **state)
+static void test_netwatch_reports_nothing_without_a_change(void **state)
 {
     run_for(.5);
     assert_int_equal(n_changed + n_woken, 0);
 }
 
-static void a_burst_is_told_once(void **state)
+static void test_netwatch_reports_a_burst_once(void **state)
 {
     needs_netns();
     run_for(.5);
@@ -82,7 +84,7 @@ static void a_burst_is_told_once(void **state)
     assert_int_equal(n_woken, 0);
 }
 
-static void a_socket_that_overflows_is_news(void **state)
+static void test_netwatch_reports_a_socket_that_overflowed(void **state)
 {
     needs_netns();
     run_for(.5);
@@ -99,48 +101,54 @@ static void a_socket_that_overflows_is_news(void **state)
     assert_int_equal(n_changed, 2);
 }
 
-static void sleep_is_told(void **state)
+static void test_netwatch_reports_sleep(void **state)
 {
-    watch.asleep -= 60; /* as if the machine had slept for a minute since */
-    ev_feed_event(loop, &watch.jump, EV_READ);
+    watch.asleep_s -= 60; /* as if the machine had slept for a minute since */
+    ev_feed_event(loop, &watch.timer_io, EV_READ);
     run_for(.3);
     assert_int_equal(n_woken, 1);
-    ev_feed_event(loop, &watch.jump, EV_READ);
+    ev_feed_event(loop, &watch.timer_io, EV_READ);
     run_for(.5);
     assert_int_equal(n_woken, 1);
-    assert_true(ev_is_active(&watch.jump));
+    assert_true(ev_is_active(&watch.timer_io));
 }
 
-static void a_clock_that_is_set_is_no_sleep(void **state)
+static void test_netwatch_ignores_a_wall_clock_that_is_set(void **state)
 {
-    watch.asleep -= 2;
-    ev_feed_event(loop, &watch.jump, EV_READ);
+    watch.asleep_s -= 2;
+    ev_feed_event(loop, &watch.timer_io, EV_READ);
     run_for(.3);
     assert_int_equal(n_woken + n_changed, 0);
 }
 
-static void without_descriptors_nothing_is_told(void **state)
+static void test_netwatch_without_descriptors_reports_nothing(void **state)
 {
     struct rlimit before, none = {0, 0};
+
     gt_netwatch_stop(&watch);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     none.rlim_max = before.rlim_max;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     gt_netwatch_start(&watch, loop, on_event, &watch);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_true(watch.netlink < 0 && watch.jumps < 0);
-    assert_false(ev_is_active(&watch.news) || ev_is_active(&watch.jump));
+    assert_true(watch.netlink < 0 && watch.timer_fd < 0);
+    assert_false(ev_is_active(&watch.netlink_io) || ev_is_active(&watch.timer_io));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(sleep_is_told, start, stop),
-        cmocka_unit_test_setup_teardown(a_clock_that_is_set_is_no_sleep, start, stop),
-        cmocka_unit_test_setup_teardown(without_descriptors_nothing_is_told, start, stop),
-        cmocka_unit_test_setup_teardown(a_burst_is_told_once, start, stop),
-        cmocka_unit_test_setup_teardown(nothing_is_told_of_nothing, start, stop),
-        cmocka_unit_test_setup_teardown(a_socket_that_overflows_is_news, start, stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_reports_sleep, start, stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_ignores_a_wall_clock_that_is_set, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_without_descriptors_reports_nothing, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_reports_a_burst_once, start, stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_reports_nothing_without_a_change, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(test_netwatch_reports_a_socket_that_overflowed, start,
+                                        stop),
     };
+
     return cmocka_run_group_tests(tests, netns_enter, NULL);
 }

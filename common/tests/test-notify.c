@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* notify.c against a notification socket of our own, and outside systemd. */
-#include "gotthard/notify.h"
+/* notify.c with a notification socket of the test, and outside systemd. */
+#include "gotthard/base/notify.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -13,11 +13,13 @@
 
 #include <cmocka.h>
 
-/* Listens at @path ('@': abstract) as the service manager does, and says so in the environment. */
+/* Listens at @path ('@': abstract) as the service manager does, and sets the environment variable.
+ */
 static int manager(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
     assert_true(fd >= 0);
     memcpy(addr.sun_path, path, strlen(path));
     if (path[0] == '@')
@@ -28,34 +30,66 @@ static int manager(const char *path)
     return fd;
 }
 
-static void assert_heard(int fd, const char *text)
+static void assert_received(int fd, const char *text)
 {
-    char heard[1024] = "";
-    ssize_t n = recv(fd, heard, sizeof(heard) - 1, 0);
+    char received[1024] = "";
+    ssize_t n = recv(fd, received, sizeof(received) - 1, 0);
+
     assert_true(n > 0);
-    assert_string_equal(heard, text);
+    assert_string_equal(received, text);
 }
 
-static void manager_is_told(void **state)
+static void test_notify_reaches_each_kind_of_address(void **state)
 {
     char path[64];
+
     snprintf(path, sizeof(path), "@test-notify-%d", getpid());
     int fd = manager(path);
     gt_notify("READY=1\nSTATUS=%u tunnels", 3);
-    assert_heard(fd, "READY=1\nSTATUS=3 tunnels");
+    assert_received(fd, "READY=1\nSTATUS=3 tunnels");
     close(fd);
-    gt_notify("STOPPING=1"); /* the manager is gone: nothing happens */
+    gt_notify("STOPPING=1"); /* no receiver: no effect */
     snprintf(path, sizeof(path), "/tmp/test-notify-%d", getpid());
     fd = manager(path);
     gt_notify("READY=1");
-    assert_heard(fd, "READY=1");
+    assert_received(fd, "READY=1");
+    gt_notify("STATUS=waiting: %s", "x\nMAINPID=1"); /* text adds no assignment */
+    assert_received(fd, "STATUS=waiting: x\\x0aMAINPID=1");
     close(fd);
     unlink(path);
 }
 
-static void strange_sockets_are_ignored(void **state)
+static void test_store_fds_attaches_them(void **state)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(GT_NOTIFY_FDS_MAX * sizeof(int))];
+    const int fds[GT_NOTIFY_FDS_MAX + 1] = {0};
+    char path[64], text[64] = "";
+    struct iovec iov = {text, sizeof(text) - 1};
+
+    snprintf(path, sizeof(path), "@test-notify-%d", getpid());
+    int fd = manager(path);
+    for (size_t n = 1; n <= GT_NOTIFY_FDS_MAX; n++) {
+        struct msghdr message = {.msg_iov = &iov,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = sizeof(control)};
+
+        gt_notify_store_fds("some", fds, n);
+        assert_true(recvmsg(fd, &message, 0) > 0);
+        assert_string_equal(text, "FDSTORE=1\nFDNAME=some\nFDPOLL=0");
+        assert_int_equal(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(n * sizeof(int)));
+        for (size_t i = 0; i < n; i++)
+            close(((int *)CMSG_DATA(CMSG_FIRSTHDR(&message)))[i]);
+    }
+    gt_notify_store_fds("some", fds, GT_NOTIFY_FDS_MAX + 1);
+    assert_int_equal(recv(fd, text, sizeof(text), 0), -1);
+    close(fd);
+}
+
+static void test_notify_ignores_invalid_addresses(void **state)
 {
     char path[200];
+
     memset(path, 'x', sizeof(path));
     path[0] = '/';
     path[sizeof(path) - 1] = 0;
@@ -69,9 +103,10 @@ static void strange_sockets_are_ignored(void **state)
     gt_notify("READY=1");
 }
 
-static void full_manager_does_not_block(void **state)
+static void test_notify_does_not_block_on_a_full_socket(void **state)
 {
     char path[64];
+
     snprintf(path, sizeof(path), "@test-notify-full-%d", getpid());
     int fd = manager(path);
     for (unsigned i = 0; i < 10000; i++)
@@ -80,11 +115,12 @@ static void full_manager_does_not_block(void **state)
     unsetenv("NOTIFY_SOCKET");
 }
 
-/* In a child, whose descriptors from 3 on may be what they like. */
+/* Runs @fn in a child process, whose descriptors from 3 on it may change. */
 static int in_child(int (*fn)(void))
 {
     int status;
     pid_t pid = fork();
+
     assert_true(pid >= 0);
     if (pid == 0)
         _exit(fn());
@@ -96,15 +132,17 @@ static int in_child(int (*fn)(void))
 static void set_listen(pid_t pid, const char *fds)
 {
     char text[32];
+
     snprintf(text, sizeof(text), "%d", pid);
     setenv("LISTEN_PID", text, 1);
     setenv("LISTEN_FDS", fds, 1);
     setenv("LISTEN_FDNAMES", "relay", 1);
 }
 
-static int takes_descriptors(void)
+static int accepts_descriptors(void)
 {
     int fds[2];
+
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 || dup2(fds[0], 3) < 0 || dup2(fds[1], 4) < 0)
         return 1;
     fcntl(3, F_SETFD, 0);
@@ -121,7 +159,7 @@ static int takes_descriptors(void)
     return gt_notify_listen_fds() == 0 ? 0 : 5;
 }
 
-static int takes_nothing_of_others(void)
+static int ignores_descriptors_of_others(void)
 {
     set_listen(getppid(), "1");
     if (gt_notify_listen_fds() != 0 || getenv("LISTEN_FDS"))
@@ -133,32 +171,34 @@ static int takes_nothing_of_others(void)
     if (gt_notify_listen_fds() != 0)
         return 3;
     closefrom(3);
-    set_listen(getpid(), "1"); /* it says one, and there is none */
+    set_listen(getpid(), "1"); /* announces one, and none is open */
     return gt_notify_listen_fds() == 0 ? 0 : 4;
 }
 
-static void descriptors_are_taken(void **state)
+static void test_listen_fds_are_accepted_for_this_process_only(void **state)
 {
-    assert_int_equal(in_child(takes_descriptors), 0);
-    assert_int_equal(in_child(takes_nothing_of_others), 0);
+    assert_int_equal(in_child(accepts_descriptors), 0);
+    assert_int_equal(in_child(ignores_descriptors_of_others), 0);
 }
 
 static unsigned n_heard;
 
 static void manager_on_readable(struct ev_loop *loop, ev_io *io, int revents)
 {
-    char heard[64] = "";
-    assert_true(recv(io->fd, heard, sizeof(heard) - 1, 0) > 0);
-    assert_string_equal(heard, "WATCHDOG=1");
+    char received[64] = "";
+
+    assert_true(recv(io->fd, received, sizeof(received) - 1, 0) > 0);
+    assert_string_equal(received, "WATCHDOG=1");
     if (++n_heard == 4)
         ev_break(loop, EVBREAK_ALL);
 }
 
-static void watchdog_is_fed(void **state)
+static void test_watchdog_is_notified_in_time(void **state)
 {
     struct ev_loop *loop = ev_loop_new(0);
     struct gt_watchdog watchdog;
     char path[64], pid[16];
+
     snprintf(path, sizeof(path), "@test-notify-dog-%d", getpid());
     int fd = manager(path);
     ev_io io;
@@ -175,13 +215,13 @@ static void watchdog_is_fed(void **state)
     gt_watchdog_stop(&watchdog, loop);
 
     ev_io_stop(loop, &io);
-    setenv("WATCHDOG_PID", "1", 1); /* another process is watched */
+    setenv("WATCHDOG_PID", "1", 1); /* another process's watchdog */
     gt_watchdog_start(&watchdog, loop);
     assert_int_equal(ev_run(loop, 0), 0);
     gt_watchdog_stop(&watchdog, loop);
     unsetenv("WATCHDOG_PID");
     gt_watchdog_start(&watchdog, loop);
-    assert_int_equal(ev_run(loop, 0), 0); /* alone, it does not keep the loop */
+    assert_int_equal(ev_run(loop, 0), 0); /* the watchdog alone does not keep the loop running */
     gt_watchdog_stop(&watchdog, loop);
     unsetenv("WATCHDOG_USEC");
     gt_watchdog_start(&watchdog, loop);
@@ -193,11 +233,13 @@ static void watchdog_is_fed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(manager_is_told),
-        cmocka_unit_test(strange_sockets_are_ignored),
-        cmocka_unit_test(full_manager_does_not_block),
-        cmocka_unit_test(descriptors_are_taken),
-        cmocka_unit_test(watchdog_is_fed),
+        cmocka_unit_test(test_notify_reaches_each_kind_of_address),
+        cmocka_unit_test(test_store_fds_attaches_them),
+        cmocka_unit_test(test_notify_ignores_invalid_addresses),
+        cmocka_unit_test(test_notify_does_not_block_on_a_full_socket),
+        cmocka_unit_test(test_listen_fds_are_accepted_for_this_process_only),
+        cmocka_unit_test(test_watchdog_is_notified_in_time),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

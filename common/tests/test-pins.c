@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Pin files: what a line may say, and that anything else refuses the whole file with its line.
+ * Pin files: the accepted lines. Any other line rejects the whole file, with its number.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/pins.h"
+#include "gotthard/signaling/pins.h"
 
 #define HEX    "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define OTHER  "100102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -21,11 +21,12 @@ static struct gt_pin *parse(const char *text, size_t *ret_n)
     struct gt_pin *pins = NULL;
     size_t line;
     const char *why;
+
     assert_int_equal(gt_pins_parse(gt_span_text(text), &pins, ret_n, &line, &why), 0);
     return pins;
 }
 
-static void test_forms(void **state)
+static void test_parse_accepts_each_form_of_a_pin(void **state)
 {
     static const char *forms[] = {
         "alice " HEX,
@@ -34,10 +35,22 @@ static void test_forms(void **state)
         "  alice   AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8  \t\n",
         "# us\n\nalice 000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F # me\n",
         "alice " HEX " role=operator services=*\n",
+        "alice " HEX "\r\n",
+        "\xef\xbb\xbf# us\r\n\r\nalice " HEX " # me\r\n",
+        "\xef\xbb\xbf"
+        "alice " HEX,
+        "alice 00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:"
+        "1b:1c:1d:1e:1f\n",
+        "alice 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:"
+        "1B:1C:1D:1E:1F\r\n",
+        "alice SHA256:" BASE64 "\n",
+        "alice sha256:" HEX "\n",
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(forms); i++) {
         size_t n;
         struct gt_pin *pins = parse(forms[i], &n);
+
         assert_int_equal(n, 1);
         assert_string_equal(pins->name, "alice");
         for (uint8_t j = 0; j < GT_KEY_SIZE; j++)
@@ -50,7 +63,7 @@ static void test_forms(void **state)
     }
 }
 
-static void test_options(void **state)
+static void test_parse_reads_role_services_and_expiry(void **state)
 {
     size_t n;
     struct gt_pin *pins =
@@ -58,6 +71,7 @@ static void test_options(void **state)
               "box " HEX " role=device\n"
               "alice " OTHER "\n",
               &n);
+
     assert_int_equal(n, 3);
     assert_true(gt_pin_is_admin(&pins[0]));
     assert_int_equal(pins[0].until, 1709251200); /* 2024-03-01 00:00 UTC */
@@ -72,7 +86,7 @@ static void test_options(void **state)
     gt_pins_free(pins, n);
 }
 
-static void test_refuses(void **state)
+static void test_parse_rejects_malformed_lines(void **state)
 {
     static const char *bad[] = {
         "alice",
@@ -90,7 +104,13 @@ static void test_refuses(void **state)
         "\xef\xbb\xbf"
         "alice " HEX,
         "\xc3\xa4 " HEX,
-        "alice " HEX "\r",
+        "alice " HEX "\r role=admin",
+        "alice " HEX "\r\r",
+        "alice 00:0102:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:1e:1f",
+        "alice 00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:1e",
+        "alice 000:1:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15:16:17:18:19:1a:1b:1c:1d:1e:1f",
+        "alice SHA256:",
+        "alice MD5:" HEX,
         "alice " HEX " \x1b[0m",
         "alice " HEX " admin",
         "alice " HEX " role",
@@ -120,14 +140,16 @@ static void test_refuses(void **state)
         "alice " HEX " expires=2024-01-01",
         "alice " HEX " role=admin # ok\nalice " HEX,
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++) {
         char text[1024];
         struct gt_pin *pins = NULL;
         size_t n = 77, line = 0;
         const char *why = NULL;
+
         snprintf(text, sizeof(text), "# first\nbob %s\n%s\ncarol %s\n", OTHER, bad[i], OTHER);
         if (gt_pins_parse(gt_span_text(text), &pins, &n, &line, &why) != GT_PINS_E_SYNTAX)
-            fail_msg("taken: %s", bad[i]);
+            fail_msg("accepted: %s", bad[i]);
         assert_int_equal(line, strchr(bad[i], '\n') ? 4 : 3);
         assert_non_null(why);
         assert_null(pins);
@@ -135,22 +157,24 @@ static void test_refuses(void **state)
     }
 }
 
-static void test_nul(void **state)
+static void test_parse_rejects_nul_byte(void **state)
 {
     static const char text[] = "bob " OTHER "\0role=device\n";
     struct gt_pin *pins = NULL;
     size_t n, line;
     const char *why;
+
     assert_int_equal(gt_pins_parse(gt_span(text, sizeof(text) - 1), &pins, &n, &line, &why),
                      GT_PINS_E_SYNTAX);
 }
 
-static void test_limits(void **state)
+static void test_parse_enforces_limits(void **state)
 {
     char *text = malloc(2 << 20);
     struct gt_pin *pins = NULL;
     size_t n = 0, line, at = 0;
     const char *why;
+
     assert_non_null(text);
     for (unsigned i = 0; i < GT_PINS_MAX; i++)
         at += (size_t)sprintf(text + at, "n%u %064x\n", i, i);
@@ -181,9 +205,12 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),   cmocka_unit_test(test_options),
-        cmocka_unit_test(test_refuses), cmocka_unit_test(test_nul),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_parse_accepts_each_form_of_a_pin),
+        cmocka_unit_test(test_parse_reads_role_services_and_expiry),
+        cmocka_unit_test(test_parse_rejects_malformed_lines),
+        cmocka_unit_test(test_parse_rejects_nul_byte),
+        cmocka_unit_test(test_parse_enforces_limits),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

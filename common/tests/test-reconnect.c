@@ -1,64 +1,72 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * When another link is dialled, and for how long: the arithmetic by itself, and a hundred tunnels
- * in one loop whose relay says that it restarts.
+ * Reconnecting: delays and windows by themselves, and a hundred tunnels in one loop whose relay
+ * sends a restart notice.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* cmocka wants these before it */
+/* cmocka needs these before it */
 #include <cmocka.h>
 
 #include <stdlib.h>
 
-#define MEMBERS_MAX 128
-#include "fake-relay.h"
-#include "gotthard/clock.h"
-#include "gotthard/redial.h"
-#include "gotthard/tunnel.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/relay/reconnect.h"
+#include "gotthard/tls/iobuf.h"
+#include "gotthard/tunnel/tunnel.h"
+#include "support/fake-relay.h"
 
 #define N_TUNNELS 100
 
 /* --- the arithmetic --------------------------------------------------------------------------- */
 
-static void init(struct gt_redial *redial, unsigned window_ms)
+static void init(struct gt_reconnect *reconnect, unsigned window_ms)
 {
-    const struct gt_link_settings link = {
-        .host = "localhost", .name = "alice", .client_key = fake_key, .rid = fake_rid};
-    gt_redial_init(redial, &link, window_ms);
+    static const struct gt_host_port relay = {"localhost", 7000};
+    const struct gt_control_connection_settings control = {
+        .name = "alice", .client_key = fake_key, .rid = fake_rid};
+
+    gt_reconnect_init(reconnect, &relay, 1, &control, window_ms);
 }
 
-/* The first wait after RESTARTING, and the window. */
+/* The first delay after RESTARTING, and the window. */
 static double first_wait(unsigned window_ms, uint32_t reconnect_in_ms, uint32_t try_for_ms,
                          double *ret_window)
 {
-    struct gt_redial redial;
-    init(&redial, window_ms);
-    gt_redial_expect(&redial, reconnect_in_ms, try_for_ms);
-    gt_redial_begin(&redial);
-    *ret_window = gt_redial_left(&redial);
-    double wait = gt_redial_next(&redial), second = gt_redial_next(&redial);
-    assert_true(second >= .39 && second <= .61); /* then as always */
+    struct gt_reconnect reconnect;
+
+    init(&reconnect, window_ms);
+    gt_reconnect_on_restart_notice(&reconnect, reconnect_in_ms, try_for_ms);
+    gt_reconnect_start(&reconnect);
+    *ret_window = gt_reconnect_time_left(&reconnect);
+    double wait = gt_reconnect_delay(&reconnect), second = gt_reconnect_delay(&reconnect);
+    assert_true(second >= .39 && second <= .61); /* then the back-off */
     return wait;
 }
 
-static void the_relays_wishes_are_bounded(void **state)
+static void test_restart_notice_is_limited(void **state)
 {
     static const struct {
         unsigned window_ms;
         uint32_t reconnect_in_ms, try_for_ms;
         double most, window;
     } cases[] = {
-        {120000, 5000, 20000, 5., 120.}, {2000, 1000, 12000, 1., 12.}, /* longer than ours */
-        {120000, 0, 0, .2, 120.},        {120000, UINT32_MAX, UINT32_MAX, 60., 300.},
-        {10000, UINT32_MAX, 0, 5., 10.}, /* there must be time left for trying */
+        {120000, 5000, 20000, 5., 120.},
+        {2000, 1000, 12000, 1., 12.}, /* longer than the own window */
+        {120000, 0, 0, .2, 120.},
+        {120000, UINT32_MAX, UINT32_MAX, 60., 300.},
+        {10000, UINT32_MAX, 0, 5., 10.}, /* half of the window is left for attempts */
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         double least = 1e9, most = 0, window;
+
         for (int n = 0; n < 500; n++) {
             double wait = first_wait(cases[i].window_ms, cases[i].reconnect_in_ms,
                                      cases[i].try_for_ms, &window);
+
             assert_true(window > cases[i].window - .5 && window <= cases[i].window);
             least = GT_MIN(least, wait);
             most = GT_MAX(most, wait);
@@ -68,41 +76,44 @@ static void the_relays_wishes_are_bounded(void **state)
     }
 }
 
-static void without_a_word_the_back_off_decides(void **state)
+static void test_delay_without_notice_is_the_back_off(void **state)
 {
-    struct gt_redial redial;
-    init(&redial, 5000);
-    gt_redial_begin(&redial);
-    double window = gt_redial_left(&redial), wait = gt_redial_next(&redial);
+    struct gt_reconnect reconnect;
+
+    init(&reconnect, 5000);
+    gt_reconnect_start(&reconnect);
+    double window = gt_reconnect_time_left(&reconnect), wait = gt_reconnect_delay(&reconnect);
     assert_true(window > 4.5 && window <= 5.);
     assert_true(wait >= .39 && wait <= .61);
 }
 
-static void who_hung_up_is_not_waited_for_as_long(void **state)
+static void test_window_can_be_shortened_and_restored(void **state)
 {
     static const struct {
         unsigned window_ms;
-        double in_a_hurry;
+        double shortened;
     } cases[] = {{120000, 40.}, {30000, 30.}};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
-        struct gt_redial redial;
-        init(&redial, cases[i].window_ms);
-        gt_redial_begin(&redial);
-        gt_redial_hurry(&redial);
-        double left = gt_redial_left(&redial);
-        assert_true(left > cases[i].in_a_hurry - .5 && left <= cases[i].in_a_hurry);
-        gt_redial_begin(&redial); /* it has begun */
-        assert_true(gt_redial_left(&redial) <= cases[i].in_a_hurry);
-        gt_redial_relax(&redial);
-        left = gt_redial_left(&redial) * 1000;
+        struct gt_reconnect reconnect;
+
+        init(&reconnect, cases[i].window_ms);
+        gt_reconnect_start(&reconnect);
+        gt_reconnect_shorten(&reconnect);
+        double left = gt_reconnect_time_left(&reconnect);
+        assert_true(left > cases[i].shortened - .5 && left <= cases[i].shortened);
+        gt_reconnect_start(&reconnect); /* it is open already */
+        assert_true(gt_reconnect_time_left(&reconnect) <= cases[i].shortened);
+        gt_reconnect_restore(&reconnect);
+        left = gt_reconnect_time_left(&reconnect) * 1000;
         assert_true(left > cases[i].window_ms - 500 && left <= cases[i].window_ms);
-        gt_redial_rest(&redial);
-        gt_redial_relax(&redial);
-        assert_true(gt_redial_left(&redial) < 0);
+        gt_reconnect_reset(&reconnect);
+        gt_reconnect_restore(&reconnect);
+        assert_true(gt_reconnect_time_left(&reconnect) < 0);
     }
 }
 
-/* --- a hundred of them ------------------------------------------------------------------------ */
+/* --- a hundred tunnels ------------------------------------------------------------------------ */
 
 #define WINDOW_MS 2000
 
@@ -110,39 +121,46 @@ struct crowd {
     struct ev_loop *loop;
     struct fake_relay relay;
     struct gt_tunnel *tunnels[N_TUNNELS];
-    unsigned n_up, n_lost, n_back;
+    unsigned n_registered, n_lost, n_back;
     double back_at[N_TUNNELS]; /* of the second RENDEZVOUS */
 };
 
-static void crowd_on_frame(struct fake_member *member, const struct gt_control_frame *frame)
+static void crowd_on_frame(struct fake_client *client, const struct gt_control_frame *frame)
 {
-    struct crowd *crowd = member->relay->userdata;
+    struct crowd *crowd = client->relay->userdata;
+
     if (frame->type == GT_CONTROL_HELLO)
-        fake_member_welcome(member);
+        fake_client_welcome(client);
     if (frame->type != GT_CONTROL_RENDEZVOUS)
         return;
+    crowd->n_registered += frame->rendezvous.generation == 1;
     if (frame->rendezvous.generation > 1 && crowd->n_back < N_TUNNELS)
         crowd->back_at[crowd->n_back++] = gt_clock();
-    fake_member_session(member, 7001, true);
+    fake_client_session(client, 7001, true);
+}
+
+static void crowd_on_waiting(void *userdata)
+{
 }
 
 static void crowd_on_up(void *userdata, uint16_t port)
 {
-    struct crowd *crowd = userdata;
-    crowd->n_up++;
+    fail_msg("no data connection was up");
 }
 
 static void crowd_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
 }
 
-static void crowd_on_link(void *userdata, bool is_up, const char *why)
+static void crowd_on_control(void *userdata, bool is_up, const char *why)
 {
     struct crowd *crowd = userdata;
+
     crowd->n_lost += !is_up;
 }
 
-static void crowd_on_down(void *userdata, enum gt_down cause, enum gt_code code, const char *why)
+static void crowd_on_down(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                          const char *why)
 {
     fail_msg("a tunnel ended: %s", why);
 }
@@ -150,14 +168,16 @@ static void crowd_on_down(void *userdata, enum gt_down cause, enum gt_code code,
 static void crowd_init(struct crowd *crowd)
 {
     static const struct gt_tunnel_events events = {
+        .on_waiting = crowd_on_waiting,
         .on_up = crowd_on_up,
         .on_peer = crowd_on_peer,
-        .on_link = crowd_on_link,
+        .on_relay_connection = crowd_on_control,
         .on_down = crowd_on_down,
     };
     struct gt_tunnel_settings settings = {
         .role = GT_ROLE_DEVICE,
-        .relay_host = "127.0.0.1",
+        .relays = &crowd->relay.address,
+        .n_relays = 1,
         .name = "GatewayOli",
         .client_key = fake_key,
         .session_key = fake_key,
@@ -165,11 +185,11 @@ static void crowd_init(struct crowd *crowd)
         .max_streams = 1,
         .ring_size = 65536,
     };
+
     *crowd = (struct crowd){.loop = ev_loop_new(0)};
     fake_relay_init(&crowd->relay, crowd->loop);
     crowd->relay.on_frame = crowd_on_frame;
     crowd->relay.userdata = crowd;
-    settings.relay_port = crowd->relay.port;
     for (size_t i = 0; i < N_TUNNELS; i++)
         assert_int_equal(gt_tunnel_new(crowd->loop, &settings, &events, crowd, &crowd->tunnels[i]),
                          0);
@@ -183,9 +203,9 @@ static void crowd_deinit(struct crowd *crowd)
     ev_loop_destroy(crowd->loop);
 }
 
-static bool are_all_up(void *userdata)
+static bool are_all_registered(void *userdata)
 {
-    return ((const struct crowd *)userdata)->n_up == N_TUNNELS;
+    return ((const struct crowd *)userdata)->n_registered == N_TUNNELS;
 }
 
 static bool are_all_lost(void *userdata)
@@ -198,27 +218,29 @@ static bool are_all_back(void *userdata)
     return ((const struct crowd *)userdata)->n_back == N_TUNNELS;
 }
 
-/* As the relay ends: the window, the goodbye, and the connection is closed. */
+/* As a relay that restarts: RESTARTING, BYE, and the end of the connection. */
 static void crowd_restart(struct crowd *crowd)
 {
     struct gt_control_frame frame = {.type = GT_CONTROL_RESTARTING};
+
     frame.restarting.reconnect_in_ms = WINDOW_MS;
     frame.restarting.try_for_ms = 10000;
-    for (size_t i = 0; i < MEMBERS_MAX; i++) {
-        if (crowd->relay.members[i].fd < 0)
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        if (crowd->relay.clients[i].fd < 0)
             continue;
-        fake_member_say(&crowd->relay.members[i], &frame);
-        fake_member_code(&crowd->relay.members[i], GT_CONTROL_BYE, GT_CODE_SHUTDOWN);
-        fake_member_close(&crowd->relay.members[i]);
+        fake_client_send(&crowd->relay.clients[i], &frame);
+        fake_client_code(&crowd->relay.clients[i], GT_CONTROL_BYE, GT_CODE_SHUTDOWN);
+        fake_client_close(&crowd->relay.clients[i]);
     }
 }
 
-static void a_hundred_come_back_spread_over_the_window(void **state)
+static void test_hundred_tunnels_return_spread_over_the_notice(void **state)
 {
     struct crowd crowd;
     unsigned n_of_quarter[4] = {0};
+
     crowd_init(&crowd);
-    assert_true(fake_run(crowd.loop, are_all_up, &crowd, 30));
+    assert_true(fake_run(crowd.loop, are_all_registered, &crowd, 30));
     crowd_restart(&crowd);
     assert_true(fake_run(crowd.loop, are_all_lost, &crowd, 5));
     double begun = gt_clock();
@@ -226,6 +248,7 @@ static void a_hundred_come_back_spread_over_the_window(void **state)
     double spread = crowd.back_at[N_TUNNELS - 1] - crowd.back_at[0];
     for (size_t i = 0; i < N_TUNNELS; i++) {
         double at = (crowd.back_at[i] - begun) * 1000 / WINDOW_MS;
+
         n_of_quarter[at < 0 ? 0 : GT_MIN((unsigned)(at * 4), 3u)]++;
     }
     print_message("spread over %.0f %% of the window: %u %u %u %u\n", spread * 1e5 / WINDOW_MS,
@@ -236,13 +259,92 @@ static void a_hundred_come_back_spread_over_the_window(void **state)
     crowd_deinit(&crowd);
 }
 
+/* --- several addresses ------------------------------------------------------------------------ */
+
+struct turns {
+    unsigned n_sessions, n_downs;
+};
+
+static void turns_on_session(void *userdata, const struct gt_addr *addr, uint16_t port,
+                             bool is_peer_up)
+{
+    struct turns *turns = userdata;
+
+    turns->n_sessions++;
+}
+
+static void turns_on_restart_notice(void *userdata, uint32_t reconnect_in_ms, uint32_t try_for_ms)
+{
+}
+
+static void turns_on_down(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                          const char *why)
+{
+    struct turns *turns = userdata;
+
+    assert_int_equal(cause, GT_END_UNREACHABLE);
+    turns->n_downs++;
+}
+
+static bool turns_has_result(void *userdata)
+{
+    const struct turns *turns = userdata;
+
+    return turns->n_sessions + turns->n_downs > 0;
+}
+
+static void turns_on_frame(struct fake_client *client, const struct gt_control_frame *frame)
+{
+    if (frame->type == GT_CONTROL_HELLO)
+        fake_client_welcome(client);
+    else if (frame->type == GT_CONTROL_RENDEZVOUS)
+        fake_client_session(client, 7001, true);
+}
+
+/* The first address refuses connections, the second is the relay. */
+static void test_reconnect_dials_its_addresses_in_turn(void **state)
+{
+    static const struct gt_control_connection_events events = {
+        .on_session = turns_on_session,
+        .on_restart_notice = turns_on_restart_notice,
+        .on_down = turns_on_down,
+    };
+    const struct gt_control_connection_settings settings = {
+        .name = "alice", .client_key = fake_key, .rid = fake_rid};
+    struct gt_host_port relays[] = {{"127.0.0.1", 1}, {"127.0.0.1", 0}};
+    struct ev_loop *loop = ev_loop_new(0);
+    struct gt_reconnect reconnect;
+    struct fake_relay relay;
+
+    fake_relay_init(&relay, loop);
+    relay.on_frame = turns_on_frame;
+    relays[1].port = relay.port;
+    gt_reconnect_init(&reconnect, relays, 2, &settings, 0);
+    for (unsigned i = 0; i < 4; i++) {
+        struct gt_control_connection *control;
+        struct turns turns = {0};
+
+        assert_int_equal(gt_reconnect_connect(&reconnect, loop, &events, &turns, &control), 0);
+        assert_true(fake_run(loop, turns_has_result, &turns, 5));
+        assert_int_equal(turns.n_downs, i % 2 == 0);
+        assert_int_equal(turns.n_sessions, i % 2);
+        gt_control_connection_free(control);
+    }
+    gt_reconnect_deinit(&reconnect);
+    fake_relay_deinit(&relay);
+    ev_loop_destroy(loop);
+    gt_iobuf_trim();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_relays_wishes_are_bounded),
-        cmocka_unit_test(without_a_word_the_back_off_decides),
-        cmocka_unit_test(who_hung_up_is_not_waited_for_as_long),
-        cmocka_unit_test(a_hundred_come_back_spread_over_the_window),
+        cmocka_unit_test(test_restart_notice_is_limited),
+        cmocka_unit_test(test_delay_without_notice_is_the_back_off),
+        cmocka_unit_test(test_window_can_be_shortened_and_restored),
+        cmocka_unit_test(test_reconnect_dials_its_addresses_in_turn),
+        cmocka_unit_test(test_hundred_tunnels_return_spread_over_the_notice),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The ring: its limits, the wrap, the way back to the start of its memory, and random lives next
- * to a plain array that never forgets.
+ * ring.c: its limits, the wrap, the restart at the beginning of its memory, and random operations
+ * compared with a plain array that keeps everything.
  */
 // clang-format off
 #include <stdarg.h>
@@ -12,9 +12,9 @@
 // clang-format on
 #include <time.h>
 
-#include "gotthard/ring.h"
+#include "gotthard/base/ring.h"
 
-static void test_capacity_is_rounded(void **state)
+static void test_ring_rounds_capacity_to_a_power_of_two(void **state)
 {
     static const size_t table[][2] = {
         {0, GT_RING_MIN},
@@ -25,8 +25,10 @@ static void test_capacity_is_rounded(void **state)
         {1 << 20, 1 << 20},
         {(1 << 20) + 1, 2 << 20},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         struct gt_ring ring;
+
         gt_ring_init(&ring, table[i][0]);
         assert_int_equal(ring.capacity, table[i][1]);
         assert_null(ring.data);
@@ -34,12 +36,13 @@ static void test_capacity_is_rounded(void **state)
     }
 }
 
-static void test_full_and_empty(void **state)
+static void test_ring_is_bounded_by_its_capacity(void **state)
 {
     static uint8_t in[GT_RING_MIN], out[GT_RING_MIN];
     struct gt_ring ring;
     struct iovec runs[2];
     int n_runs = -1;
+
     memset(in, 'x', sizeof(in));
     gt_ring_init(&ring, GT_RING_MIN);
     assert_int_equal(gt_ring_write(&ring, in, 0), 0);
@@ -52,24 +55,25 @@ static void test_full_and_empty(void **state)
     assert_int_equal(gt_ring_copy(&ring, 0, out, SIZE_MAX), GT_RING_MIN);
     assert_memory_equal(in, out, sizeof(in));
     assert_int_equal(gt_ring_copy(&ring, GT_RING_MIN, out, 1), 0);
-    gt_ring_release(&ring); /* not while bytes are in it */
+    gt_ring_release(&ring); /* no effect: bytes are in it */
     assert_non_null(ring.data);
     gt_ring_drop(&ring, GT_RING_MIN);
     gt_ring_release(&ring);
     assert_null(ring.data);
-    assert_int_equal(ring.head, GT_RING_MIN); /* offsets stay */
+    assert_int_equal(ring.head, GT_RING_MIN); /* offsets continue */
     assert_int_equal(gt_ring_write(&ring, "y", 1), 0);
     assert_int_equal(gt_ring_copy(&ring, GT_RING_MIN, out, 1), 1);
     assert_int_equal(out[0], 'y');
     gt_ring_deinit(&ring);
 }
 
-static void test_wraps_into_two_runs(void **state)
+static void test_ring_wraps_into_two_runs(void **state)
 {
     static uint8_t in[GT_RING_MIN], out[GT_RING_MIN];
     struct gt_ring ring;
     struct iovec runs[2];
     int n_runs = 0;
+
     for (size_t i = 0; i < sizeof(in); i++)
         in[i] = (uint8_t)(i * 7);
     gt_ring_init(&ring, GT_RING_MIN);
@@ -89,11 +93,12 @@ static void test_wraps_into_two_runs(void **state)
     gt_ring_deinit(&ring);
 }
 
-static void test_emptied_ring_begins_again(void **state)
+static void test_empty_ring_restarts_at_its_memory(void **state)
 {
     struct gt_ring ring;
     struct iovec runs[2];
     int n_runs = 0;
+
     gt_ring_init(&ring, GT_RING_MIN);
     for (int i = 0; i < 100; i++) {
         assert_int_equal(gt_ring_room(&ring, 1000, runs, &n_runs), 0);
@@ -105,38 +110,59 @@ static void test_emptied_ring_begins_again(void **state)
     gt_ring_deinit(&ring);
 }
 
-/* All that is in it, its own or lent, is what @all has at the same offsets. */
+/* Checks that all bytes, own and borrowed, are those of @all at the same offsets. */
 static void assert_holds(const struct gt_ring *ring, const uint8_t *all)
 {
-    struct iovec runs[2 + GT_RING_LENT];
+    struct iovec runs[2 + GT_RING_BORROWED_MAX];
     uint64_t at = ring->head;
     int n = gt_ring_view(ring, ring->head, SIZE_MAX, runs);
-    n += gt_ring_view_lent(ring, runs + n);
+
+    n += gt_ring_view_borrowed(ring, runs + n);
     for (int i = 0; i < n; at += runs[i].iov_len, i++)
         assert_memory_equal(runs[i].iov_base, all + at, runs[i].iov_len);
     assert_int_equal(at, ring->tail);
 }
 
-/* Of three pieces, given in four bites: what is not gone before is copied, and nothing else is. */
-static void test_what_is_lent_is_kept(void **state)
+/* Three borrowed spans, dropped in four steps: only bytes that remain are copied. */
+static void test_truncated_ring_keeps_the_bytes_before(void **state)
+{
+    struct gt_ring ring;
+    char got[16] = {0};
+
+    gt_ring_init(&ring, GT_RING_MIN);
+    gt_ring_truncate(&ring, 0);
+    assert_int_equal(gt_ring_write(&ring, "kept, removed", 13), 0);
+    gt_ring_truncate(&ring, 6);
+    assert_int_equal(gt_ring_write(&ring, "added", 5), 0);
+    gt_ring_drop(&ring, 1);
+    assert_int_equal(gt_ring_copy(&ring, 1, got, sizeof(got)), 10);
+    assert_string_equal(got, "ept, added");
+    gt_ring_truncate(&ring, 1);
+    assert_int_equal(gt_ring_used(&ring), 0);
+    gt_ring_deinit(&ring);
+}
+
+static void test_ring_copies_borrowed_bytes(void **state)
 {
     static uint8_t all[3000], other[3000];
+
     for (size_t i = 0; i < sizeof(all); i++)
         all[i] = (uint8_t)(i * 7 + i / 251);
     for (size_t dropped = 0; dropped <= 3000; dropped += 500) {
-        struct gt_lent lent = {0};
+        struct gt_borrowed borrowed = {0};
         struct gt_ring ring;
+
         gt_ring_init(&ring, GT_RING_MIN);
-        ring.lent = &lent;
+        ring.borrowed = &borrowed;
         memcpy(other, all, sizeof(all));
         for (size_t i = 0; i < 3; i++)
             assert_int_equal(gt_ring_write(&ring, other + 1000 * i, 1000), 0);
         gt_ring_drop(&ring, dropped / 2);
         gt_ring_drop(&ring, dropped - dropped / 2);
-        assert_int_equal(gt_ring_n_lent(&ring), 3000 - dropped);
+        assert_int_equal(gt_ring_n_borrowed(&ring), 3000 - dropped);
         assert_holds(&ring, all);
-        gt_ring_keep(&ring);
-        assert_int_equal(gt_ring_n_lent(&ring), 0);
+        gt_ring_copy_borrowed(&ring);
+        assert_int_equal(gt_ring_n_borrowed(&ring), 0);
         memset(other, 0, sizeof(other));
         assert_holds(&ring, all);
         assert_int_equal(ring.tail, 3000);
@@ -144,29 +170,32 @@ static void test_what_is_lent_is_kept(void **state)
     }
 }
 
-static void test_random_lives(void **state)
+static void test_ring_matches_an_array_for_random_operations(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
+
     print_message("seed %u\n", seed);
     srand(seed);
     for (int life = 0; life < 50; life++) {
         static uint8_t all[1 << 20], out[1 << 14];
         size_t n = 0, taken = 0;
         struct gt_ring ring;
-        struct gt_lent lent = {0};
+        struct gt_borrowed borrowed = {0};
+
         gt_ring_init(&ring, (size_t)GT_RING_MIN << rand() % 3);
         while (n < sizeof(all) - (1 << 14)) {
             size_t wish = (size_t)rand() % 5000, k = GT_MIN(wish, gt_ring_free(&ring));
+
             for (size_t i = 0; i < k; i++)
                 all[n + i] = (uint8_t)rand();
             assert_int_equal(gt_ring_write(&ring, all + n, k), 0);
             n += k;
             assert_holds(&ring, all);
             if (rand() % 4 == 0) {
-                gt_ring_keep(&ring);
-                ring.lent = rand() % 2 ? &lent : NULL;
+                gt_ring_copy_borrowed(&ring);
+                ring.borrowed = rand() % 2 ? &borrowed : NULL;
             }
-            if (ring.lent) {
+            if (ring.borrowed) {
                 gt_ring_drop(&ring, taken < n ? (size_t)rand() % (n - taken) : 0);
                 taken = ring.head;
                 continue;
@@ -184,15 +213,17 @@ static void test_random_lives(void **state)
     }
 }
 
-/* To more and to less, wherever its ends are, whatever is kept. */
-static void test_resize_keeps_all(void **state)
+/* Larger and smaller capacities, with every position of the ends and number of kept bytes. */
+static void test_resize_keeps_all_bytes(void **state)
 {
     uint8_t all[16384], got[16384];
+
     for (size_t i = 0; i < sizeof(all); i++)
         all[i] = (uint8_t)(i * 7 + i / 251);
     for (size_t before = 0; before <= 8192; before += 1021)
         for (size_t n = 0; n <= 4096; n += 512) {
             struct gt_ring ring;
+
             gt_ring_init(&ring, 8192);
             assert_int_equal(gt_ring_write(&ring, all, before), 0);
             gt_ring_drop(&ring, before / 2);
@@ -214,13 +245,15 @@ static void test_resize_keeps_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_capacity_is_rounded),
-        cmocka_unit_test(test_resize_keeps_all),
-        cmocka_unit_test(test_full_and_empty),
-        cmocka_unit_test(test_wraps_into_two_runs),
-        cmocka_unit_test(test_emptied_ring_begins_again),
-        cmocka_unit_test(test_what_is_lent_is_kept),
-        cmocka_unit_test(test_random_lives),
+        cmocka_unit_test(test_ring_rounds_capacity_to_a_power_of_two),
+        cmocka_unit_test(test_resize_keeps_all_bytes),
+        cmocka_unit_test(test_ring_is_bounded_by_its_capacity),
+        cmocka_unit_test(test_ring_wraps_into_two_runs),
+        cmocka_unit_test(test_empty_ring_restarts_at_its_memory),
+        cmocka_unit_test(test_truncated_ring_keeps_the_bytes_before),
+        cmocka_unit_test(test_ring_copies_borrowed_bytes),
+        cmocka_unit_test(test_ring_matches_an_array_for_random_operations),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* sock.c: addresses as text and as sources, and what every descriptor is born with. */
-#include "gotthard/sock.h"
+/* Addresses as text and as sources, and the options of every new descriptor. */
+#include "gotthard/net/sock.h"
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -15,21 +15,23 @@
 static struct gt_addr address(const char *host, uint16_t port)
 {
     struct gt_addr addr;
+
     assert_int_equal(gt_addr_parse(host, port, &addr), 0);
     return addr;
 }
 
-static void addresses_are_numeric(void **state)
+static void test_addr_parse_accepts_numeric_addresses_only(void **state)
 {
     static const char *const bad[] = {"",          "localhost",  "127.1",      "[::1]", "1.2.3.4:5",
                                       "256.0.0.1", " 127.0.0.1", "0x7f.0.0.1", ":::",   "a:b"};
     struct gt_addr addr = address("127.0.0.1", 1);
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
         assert_int_equal(gt_addr_parse(bad[i], 22, &addr), 1);
     assert_int_equal(gt_addr_port(&addr), 1);
 }
 
-static void addresses_are_shown(void **state)
+static void test_addr_text(void **state)
 {
     static const struct {
         const char *host;
@@ -48,9 +50,11 @@ static void addresses_are_shown(void **state)
         {"::ffff:192.0.2.1", 22, "192.0.2.1:22", false},
         {"fe80::1%lo", 22, "[fe80::1%1]:22", false},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         char text[GT_ADDR_TEXT];
         struct gt_addr addr = address(table[i].host, table[i].port);
+
         assert_string_equal(gt_addr_text(&addr, text), table[i].text);
         assert_int_equal(gt_addr_is_loopback(&addr), table[i].is_loopback);
         assert_int_equal(gt_addr_port(&addr), table[i].port);
@@ -59,8 +63,8 @@ static void addresses_are_shown(void **state)
     }
 }
 
-/* An IPv6 host has 2^64 addresses to come from, and one /64. */
-static void sources_are_counted_alike(void **state)
+/* An IPv6 host can use 2^64 source addresses, all in one /64. */
+static void test_addr_source_is_ipv4_address_or_ipv6_prefix(void **state)
 {
     static const struct {
         const char *a, *b;
@@ -73,16 +77,18 @@ static void sources_are_counted_alike(void **state)
         {"2001:db8:0:1::1", "2001:db8:0:2::1", false},
         {"::1", "0.0.0.0", false},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         struct gt_addr a = address(table[i].a, 1), b = address(table[i].b, 2);
         uint8_t of_a[16], of_b[16];
+
         gt_addr_source(&a, of_a);
         gt_addr_source(&b, of_b);
         assert_int_equal(memcmp(of_a, of_b, 16) == 0, table[i].is_same);
     }
 }
 
-static void assert_born_well(int fd)
+static void assert_nonblocking_and_cloexec(int fd)
 {
     assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
@@ -92,6 +98,7 @@ static int option(int fd, int level, int name)
 {
     int value = 0;
     socklen_t n = sizeof(value);
+
     assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
     return value;
 }
@@ -99,14 +106,16 @@ static int option(int fd, int level, int name)
 static void wait_until(int fd, short events)
 {
     struct pollfd poll_fd = {.fd = fd, .events = events};
+
     assert_int_equal(poll(&poll_fd, 1, 5000), 1);
 }
 
-/* It leads to this machine: no pacing. */
+/* The peer is on this machine: no pacing. */
 static void assert_unpaced(int fd)
 {
     char name[16] = "";
-    socklen_t n = sizeof name;
+    socklen_t n = sizeof(name);
+
     assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &n), 0);
     assert_string_equal(name, "reno");
 }
@@ -115,6 +124,7 @@ static void assert_unpaced(int fd)
 static void connect_to(const char *host, const char *listen_host, int ret[3])
 {
     struct gt_addr any = address(listen_host, 0), at, peer, from;
+
     ret[0] = gt_sock_listen(&any, 4);
     assert_true(ret[0] >= 0);
     assert_int_equal(gt_sock_local(ret[0], &at), 0);
@@ -133,16 +143,18 @@ static void connect_to(const char *host, const char *listen_host, int ret[3])
     assert_int_equal(gt_addr_port(&from), gt_addr_port(&at));
 }
 
-static void connections_are_born_well(void **state)
+static void test_sock_connections_have_their_options(void **state)
 {
     static const char *const pairs[][2] = {
         {"127.0.0.1", "127.0.0.1"}, {"::1", "::1"}, {"127.0.0.1", "::"}, {"::1", "::"}};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(pairs); i++) {
         int fds[3];
         struct gt_addr ignored;
+
         connect_to(pairs[i][0], pairs[i][1], fds);
         for (size_t j = 0; j < 3; j++)
-            assert_born_well(fds[j]);
+            assert_nonblocking_and_cloexec(fds[j]);
         for (size_t j = 1; j < 3; j++) {
             assert_true(option(fds[j], IPPROTO_TCP, TCP_NODELAY));
             assert_true(option(fds[j], SOL_SOCKET, SO_KEEPALIVE));
@@ -154,10 +166,11 @@ static void connections_are_born_well(void **state)
     }
 }
 
-static void reset_is_a_reset(void **state)
+static void test_sock_reset_sends_rst(void **state)
 {
     int fds[3];
     char byte;
+
     connect_to("127.0.0.1", "127.0.0.1", fds);
     gt_sock_reset(fds[1]);
     wait_until(fds[2], POLLIN);
@@ -167,10 +180,11 @@ static void reset_is_a_reset(void **state)
     close(fds[2]);
 }
 
-static void failures_are_told(void **state)
+static void test_sock_failures_are_negative_errnos(void **state)
 {
     struct gt_addr any = address("127.0.0.1", 0), at;
     int fd = gt_sock_listen(&any, 1);
+
     assert_int_equal(gt_sock_local(fd, &at), 0);
     assert_int_equal(gt_sock_listen(&at, 1), -EADDRINUSE);
     close(fd);
@@ -187,15 +201,16 @@ static void failures_are_told(void **state)
     assert_int_equal(gt_sock_local(-1, &any), -EBADF);
 }
 
-static void pair_is_a_pair(void **state)
+static void test_sock_pair_is_connected(void **state)
 {
     int fds[2];
     char byte = 0;
     struct gt_addr addr;
     char text[GT_ADDR_TEXT];
+
     assert_int_equal(gt_sock_pair(fds), 0);
-    assert_born_well(fds[0]);
-    assert_born_well(fds[1]);
+    assert_nonblocking_and_cloexec(fds[0]);
+    assert_nonblocking_and_cloexec(fds[1]);
     assert_int_equal(write(fds[0], "x", 1), 1);
     assert_int_equal(read(fds[1], &byte, 1), 1);
     assert_int_equal(byte, 'x');
@@ -210,13 +225,14 @@ static void pair_is_a_pair(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(addresses_are_numeric),
-        cmocka_unit_test(addresses_are_shown),
-        cmocka_unit_test(sources_are_counted_alike),
-        cmocka_unit_test(connections_are_born_well),
-        cmocka_unit_test(reset_is_a_reset),
-        cmocka_unit_test(failures_are_told),
-        cmocka_unit_test(pair_is_a_pair),
+        cmocka_unit_test(test_addr_parse_accepts_numeric_addresses_only),
+        cmocka_unit_test(test_addr_text),
+        cmocka_unit_test(test_addr_source_is_ipv4_address_or_ipv6_prefix),
+        cmocka_unit_test(test_sock_connections_have_their_options),
+        cmocka_unit_test(test_sock_reset_sends_rst),
+        cmocka_unit_test(test_sock_failures_are_negative_errnos),
+        cmocka_unit_test(test_sock_pair_is_connected),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

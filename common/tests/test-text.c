@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* text.c: what each parser takes, and the many things that look alike and are refused. */
-#include "gotthard/text.h"
+/* text.c: the accepted forms of each parser, and similar texts that must be rejected. */
+#include "gotthard/base/text.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 #define SYNTAX GT_TEXT_E_SYNTAX
 #define RANGE  GT_TEXT_E_RANGE
 
-static void numbers(void **state)
+static void test_number_accepts_plain_decimals_only(void **state)
 {
     static const struct {
         const char *text;
@@ -44,8 +44,10 @@ static void numbers(void **state)
         {"99999999999999999999999999x", SYNTAX, 0},
         {"\xd9\xa2\xd9\xa2", SYNTAX, 0}, /* Arabic digits */
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         uint64_t value = 4242;
+
         print_message("%s\n", table[i].text);
         assert_int_equal(gt_text_number(table[i].text, 1, 65535, &value), table[i].r);
         assert_int_equal(value, table[i].r ? 4242 : table[i].value);
@@ -57,7 +59,7 @@ static void numbers(void **state)
     assert_int_equal(value, 0);
 }
 
-static void durations_and_sizes(void **state)
+static void test_duration_and_size_require_a_unit(void **state)
 {
     static const struct {
         const char *text;
@@ -94,18 +96,21 @@ static void durations_and_sizes(void **state)
         {"64kB", SYNTAX, 0, gt_text_size},
         {"17179869184GiB", RANGE, 0, gt_text_size},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         uint64_t value = 4242;
+
         print_message("%s\n", table[i].text);
         assert_int_equal(table[i].parse(table[i].text, &value), table[i].r);
         assert_true(value == (table[i].r ? 4242 : table[i].value));
     }
 }
 
-static void booleans(void **state)
+static void test_bool_accepts_listed_words_only(void **state)
 {
     static const char *const bad[] = {"", "2", "True", "yes ", "y", "enabled"};
     bool value = false;
+
     assert_int_equal(gt_text_bool("yes", &value), 0);
     assert_true(value);
     assert_int_equal(gt_text_bool("off", &value), 0);
@@ -117,11 +122,12 @@ static void booleans(void **state)
     assert_true(value);
 }
 
-static void hex(void **state)
+static void test_hex_is_exact(void **state)
 {
     static const char *const bad[] = {"", "00", "0001020", "000102030", "0001020g", "0001 203"};
     uint8_t bytes[4] = {0x00, 0x7f, 0xab, 0xff}, back[4] = {0};
     char text[9];
+
     gt_text_hex(bytes, sizeof(bytes), text);
     assert_string_equal(text, "007fabff");
     assert_int_equal(gt_text_unhex("007FABff", back, sizeof(back)), 0);
@@ -133,8 +139,8 @@ static void hex(void **state)
     assert_string_equal(text, "");
 }
 
-/* RFC 4648, section 10, and what other decoders let pass. */
-static void base64(void **state)
+/* RFC 4648, section 10, and texts that other decoders accept. */
+static void test_base64_rejects_non_canonical_text(void **state)
 {
     static const char *const good[][2] = {
         {"", ""},
@@ -145,6 +151,7 @@ static void base64(void **state)
         {"fooba", "Zm9vYmE="},
         {"foobar", "Zm9vYmFy"},
     };
+
     static const struct {
         const char *text;
         int r;
@@ -170,8 +177,10 @@ static void base64(void **state)
     };
     char text[16], back[8];
     size_t n;
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++) {
         size_t n_good = strlen(good[i][0]);
+
         assert_int_equal(gt_text_base64(good[i][0], n_good, false, text, sizeof(text)), 0);
         assert_string_equal(text, good[i][1]);
         assert_int_equal(gt_text_unbase64(gt_span_text(text), back, sizeof(back), &n), 0);
@@ -190,14 +199,16 @@ static void base64(void **state)
     assert_string_equal(text, "-_8");
 }
 
-static void base64_round_trips(void **state)
+static void test_base64_decodes_its_own_output(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
+
     print_message("seed %u\n", seed);
     for (size_t n = 0; n < 200; n++) {
         uint8_t data[200], back[200];
         char text[300];
         size_t n_back;
+
         for (size_t i = 0; i < n; i++)
             data[i] = (uint8_t)rand_r(&seed);
         assert_int_equal(gt_text_base64(data, n, n % 2, text, sizeof(text)), 0);
@@ -207,13 +218,14 @@ static void base64_round_trips(void **state)
     }
 }
 
-static void names(void **state)
+static void test_name_rejects_unsafe_characters(void **state)
 {
     static const char *const good[] = {"a", "GatewayOli", "0", "a.b_c:d@e-f", "9-"};
     static const char *const bad[] = {"",         ".a",    "-x", "_a",   ":a",           "a/b",
                                       "a+",       "a#",    "$a", "a b",  "a\n",          "a\x1b[m",
                                       "\xc3\xa4", "a\x7f", "a*", "a\\b", "a\xe2\x80\xae"};
     char text[GT_NAME_MAX + 2];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++)
         assert_true(gt_text_is_name(gt_span_text(good[i])));
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
@@ -224,7 +236,7 @@ static void names(void **state)
     assert_false(gt_text_is_name(gt_span(text, GT_NAME_MAX + 1)));
 }
 
-static void hosts(void **state)
+static void test_host_rejects_malformed_names(void **state)
 {
     static const char *const good[] = {
         "localhost",
@@ -243,13 +255,24 @@ static void hosts(void **state)
         "1x",
     };
     static const char *const bad[] = {
-        "",         ".",         "a..b",      ".a",        "-a",   "a-",
-        "a.-b",     "127.1",     "1.2.3.4.5", "256.1.1.1", "1",    "[::1]",
-        "http://a", "a/b",       "a b",       "a:b",       "a:80", ":::",
-        "::1%",     "::1%eth0 ", "1::2::3",   "a\n",       "a%b",  "fe80::1%aaaaaaaaaaaaaaaa",
-        "\xc3\xa4", "a@b",       "0x7f.1",
+        "",          ".",
+        "a..b",      ".a",
+        "-a",        "a-",
+        "a.-b",      "127.1",
+        "127.",      "a.1.",
+        "1.2.3.4.5", "256.1.1.1",
+        "1",         "[::1]",
+        "http://a",  "a/b",
+        "a b",       "a:b",
+        "a:80",      ":::",
+        "::1%",      "::1%eth0 ",
+        "1::2::3",   "a\n",
+        "a%b",       "fe80::1%aaaaaaaaaaaaaaaa",
+        "\xc3\xa4",  "a@b",
+        "0x7f.1",
     };
     char text[GT_HOST_MAX + 2];
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++) {
         print_message("%s\n", good[i]);
         assert_true(gt_text_is_host(good[i]));
@@ -273,7 +296,7 @@ static void hosts(void **state)
     assert_false(gt_text_is_host(text));
 }
 
-static void hosts_with_ports(void **state)
+static void test_host_port_splits_each_form(void **state)
 {
     static const struct {
         const char *text;
@@ -285,6 +308,8 @@ static void hosts_with_ports(void **state)
         {"relay", 7000, 0, "relay", 7000},
         {"relay:7001", 7000, 0, "relay", 7001},
         {"relay:7001", 0, 0, "relay", 7001},
+        {"relay.example.com.", 7000, 0, "relay.example.com", 7000},
+        {"relay.example.com.:7001", 0, 0, "relay.example.com", 7001},
         {"127.0.0.1:1", 0, 0, "127.0.0.1", 1},
         {"[::1]", 22, 0, "::1", 22},
         {"[::1]:65535", 22, 0, "::1", 65535},
@@ -311,9 +336,11 @@ static void hosts_with_ports(void **state)
         {"relay:22/", 22, SYNTAX, "", 0},
         {"user@relay:22", 22, SYNTAX, "", 0},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         char host[GT_HOST_MAX + 1] = "untouched";
         uint16_t port = 4242;
+
         print_message("%s\n", table[i].text);
         assert_int_equal(gt_text_host_port(table[i].text, table[i].fallback, host, &port),
                          table[i].r);
@@ -327,7 +354,7 @@ static void hosts_with_ports(void **state)
     assert_int_equal(gt_text_host_port(text, 22, host, &port), SYNTAX);
 }
 
-static void escapes(void **state)
+static void test_escape_leaves_printable_ascii_only(void **state)
 {
     static const struct {
         const char *text;
@@ -348,8 +375,10 @@ static void escapes(void **state)
         {"abcdef", 6, 1, ""},
         {"", 0, 1, ""},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         char shown[64];
+
         memset(shown, '#', sizeof(shown));
         assert_string_equal(gt_text_escape(gt_span(table[i].text, table[i].n), shown, table[i].cap),
                             table[i].shown);
@@ -358,7 +387,17 @@ static void escapes(void **state)
     }
 }
 
-static void ago(void **state)
+static void test_shorten_keeps_bytes_and_marks_truncation(void **state)
+{
+    char text[8];
+
+    assert_string_equal(gt_text_shorten("a\x1b[m", text, sizeof(text)), "a\x1b[m");
+    assert_string_equal(gt_text_shorten("1234567", text, sizeof(text)), "1234567");
+    assert_string_equal(gt_text_shorten("12345678", text, sizeof(text)), "1234...");
+    assert_string_equal(gt_text_shorten("", text, sizeof(text)), "");
+}
+
+static void test_ago_rounds_for_people(void **state)
 {
     static const struct {
         uint64_t ms;
@@ -376,8 +415,10 @@ static void ago(void **state)
         {172800000, "2 d"},
         {UINT64_MAX, "213503982334 d"},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
         char shown[32];
+
         assert_string_equal(gt_text_ago(table[i].ms, shown, sizeof(shown)), table[i].shown);
     }
 }
@@ -385,17 +426,19 @@ static void ago(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers),
-        cmocka_unit_test(durations_and_sizes),
-        cmocka_unit_test(booleans),
-        cmocka_unit_test(hex),
-        cmocka_unit_test(base64),
-        cmocka_unit_test(base64_round_trips),
-        cmocka_unit_test(names),
-        cmocka_unit_test(hosts),
-        cmocka_unit_test(hosts_with_ports),
-        cmocka_unit_test(escapes),
-        cmocka_unit_test(ago),
+        cmocka_unit_test(test_number_accepts_plain_decimals_only),
+        cmocka_unit_test(test_duration_and_size_require_a_unit),
+        cmocka_unit_test(test_bool_accepts_listed_words_only),
+        cmocka_unit_test(test_hex_is_exact),
+        cmocka_unit_test(test_base64_rejects_non_canonical_text),
+        cmocka_unit_test(test_base64_decodes_its_own_output),
+        cmocka_unit_test(test_name_rejects_unsafe_characters),
+        cmocka_unit_test(test_host_rejects_malformed_names),
+        cmocka_unit_test(test_host_port_splits_each_form),
+        cmocka_unit_test(test_escape_leaves_printable_ascii_only),
+        cmocka_unit_test(test_shorten_keeps_bytes_and_marks_truncation),
+        cmocka_unit_test(test_ago_rounds_for_people),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

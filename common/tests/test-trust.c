@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Signatures by every kind of key, accepted and not, and what must never verify: another key,
- * another context, another algorithm, another statement. Then the policies over them.
+ * Signatures by each kind of key, accepted or not. They must not verify with another key, context,
+ * algorithm or statement. Then the policies over them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +21,7 @@ static const uint16_t sigalgs[] = {0x0403, 0x0503, 0x0804, 0x0804, 0x0807};
 static struct identity ids[GT_ARRAY_SIZE(kinds)];
 static const struct gt_span parts[] = {{(const uint8_t *)"one", 3}, {(const uint8_t *)"two", 3}};
 
-/* A statement signed, and the bytes its proof points to. */
+/* A signed statement, and the bytes that its proof points to. */
 struct signed_by {
     uint8_t signature[GT_SIGNATURE_MAX];
     struct gt_proof proof;
@@ -30,6 +30,7 @@ struct signed_by {
 static void sign(const struct identity *identity, struct signed_by *ret)
 {
     size_t n = 0;
+
     assert_int_equal(
         gt_signer_sign(identity->signer, GT_SIGNATURE_REQ, parts, 2, ret->signature, &n), 0);
     ret->proof =
@@ -41,30 +42,39 @@ static int verify(const struct gt_proof *proof)
 {
     uint8_t fingerprint[GT_KEY_SIZE];
     int r = gt_signature_verify(proof, GT_SIGNATURE_REQ, parts, 2, fingerprint);
+
     assert_int_equal(ERR_peek_error(), 0); /* the TLS code reads this thread's queue */
     return r;
 }
 
-static void test_round_trip(void **state)
+static void test_signature_verifies_for_each_kind_of_key(void **state)
 {
     static const struct gt_span joined = {(const uint8_t *)"onetwo", 6};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(kinds); i++) {
         struct signed_by s;
         uint8_t fingerprint[GT_KEY_SIZE];
+
         sign(&ids[i], &s);
         assert_int_equal(s.proof.sigalg, sigalgs[i]);
         assert_int_equal(gt_signature_verify(&s.proof, GT_SIGNATURE_REQ, &joined, 1, fingerprint),
                          0);
         assert_memory_equal(fingerprint, ids[i].fingerprint, GT_KEY_SIZE);
+        memset(fingerprint, 0, sizeof(fingerprint));
+        assert_true(gt_proof_fingerprint(&s.proof, fingerprint));
+        assert_memory_equal(fingerprint, ids[i].fingerprint, GT_KEY_SIZE);
+        assert_false(gt_proof_fingerprint(&(struct gt_proof){.sigalg = 0}, fingerprint));
     }
 }
 
-static void test_other_context_or_statement(void **state)
+static void test_verify_rejects_other_context_or_statement(void **state)
 {
     static const struct gt_span other = {(const uint8_t *)"onetwX", 6};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(kinds); i++) {
         struct signed_by s;
         uint8_t fingerprint[GT_KEY_SIZE];
+
         sign(&ids[i], &s);
         assert_int_equal(gt_signature_verify(&s.proof, GT_SIGNATURE_ACK, parts, 2, fingerprint),
                          GT_TRUST_E_DENIED);
@@ -75,14 +85,16 @@ static void test_other_context_or_statement(void **state)
     }
 }
 
-/* A signature under another's certificate, and every algorithm with every key. */
-static void test_other_key_or_algorithm(void **state)
+/* A signature with the certificate of another key, and each algorithm with each key. */
+static void test_verify_rejects_other_key_or_algorithm(void **state)
 {
     static const uint16_t all[] = {0,      0x0401, 0x0403, 0x0501, 0x0503, 0x0603,
                                    0x0804, 0x0805, 0x0807, 0x0808, 0x0809, 0x0201};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(kinds); i++) {
         for (size_t j = 0; j < GT_ARRAY_SIZE(kinds); j++) {
             struct signed_by s;
+
             sign(&ids[i], &s);
             s.proof.certificate = gt_signer_certificate(ids[j].signer);
             assert_int_equal(verify(&s.proof), i == j ? 0 : GT_TRUST_E_DENIED);
@@ -91,6 +103,7 @@ static void test_other_key_or_algorithm(void **state)
         }
         for (size_t j = 0; j < GT_ARRAY_SIZE(all); j++) {
             struct signed_by s;
+
             sign(&ids[i], &s);
             s.proof.sigalg = all[j];
             assert_int_equal(verify(&s.proof), all[j] == sigalgs[i] ? 0 : GT_TRUST_E_DENIED);
@@ -98,10 +111,11 @@ static void test_other_key_or_algorithm(void **state)
     }
 }
 
-static void test_bits_of_signature(void **state)
+static void test_verify_rejects_each_flipped_bit(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(kinds); i++) {
         struct signed_by s;
+
         sign(&ids[i], &s);
         size_t n = s.proof.signature.n;
         for (size_t bit = 0; bit < 8 * n; bit += 7) {
@@ -119,13 +133,14 @@ static void test_bits_of_signature(void **state)
     }
 }
 
-/* r = s = 0, a length in the long form, and a number with a zero too many: not DER, or no
- * signature. */
-static void test_ecdsa_slack(void **state)
+/* r = s = 0, a length in long form, and a number with a leading zero: not DER, or not a signature.
+ */
+static void test_verify_rejects_non_der_ecdsa_signatures(void **state)
 {
     static const uint8_t zeros[] = {0x30, 6, 2, 1, 0, 2, 1, 0};
     struct signed_by s;
     uint8_t slack[GT_SIGNATURE_MAX];
+
     sign(&ids[0], &s);
     struct gt_span good = s.proof.signature;
     s.proof.signature = gt_span(zeros, sizeof(zeros));
@@ -144,18 +159,19 @@ static void test_ecdsa_slack(void **state)
     assert_int_equal(verify(&s.proof), GT_TRUST_E_DENIED);
 }
 
-static void test_bad_certificates(void **state)
+static void test_verify_rejects_malformed_certificates(void **state)
 {
     static uint8_t bytes[GT_CERTIFICATE_MAX + 16];
     struct signed_by s;
+
     sign(&ids[0], &s);
     struct gt_span good = s.proof.certificate;
     memcpy(bytes, good.data, good.n);
     s.proof.certificate = gt_span(bytes, good.n);
     assert_int_equal(verify(&s.proof), 0);
-    s.proof.certificate.n = good.n + 1; /* bytes after it */
+    s.proof.certificate.n = good.n + 1; /* trailing bytes */
     assert_int_equal(verify(&s.proof), GT_TRUST_E_DENIED);
-    memcpy(bytes + good.n, good.data, good.n); /* two of them */
+    memcpy(bytes + good.n, good.data, good.n); /* two certificates */
     s.proof.certificate.n = 2 * good.n;
     assert_int_equal(verify(&s.proof), GT_TRUST_E_DENIED);
     s.proof.certificate.n = GT_CERTIFICATE_MAX + 1;
@@ -168,29 +184,35 @@ static void test_bad_certificates(void **state)
     }
 }
 
-static void test_unsuited_keys(void **state)
+static void test_signer_rejects_unsuited_keys(void **state)
 {
     static const char *unsuited[] = {"RSA-1024", "P-521", "P-224", "ED448"};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(unsuited); i++) {
         struct identity identity;
+
         identity_init(&identity, unsuited[i], "x");
         assert_int_equal(identity.r, GT_TRUST_E_UNSUITED);
         assert_null(identity.signer);
     }
 }
 
-/* A stranger may sign with whatever he likes: what we would not sign with, we do not verify. */
-static void test_unsuited_strangers(void **state)
+/* An unauthenticated peer can sign with any kind of key; only accepted kinds are verified. */
+static void test_verify_rejects_unsuited_keys(void **state)
 {
     static const struct {
         const char *kind;
         uint16_t sigalg;
-    } cases[] = {{"RSA-1024", 0x0804}, {"P-521", 0x0603}, {"P-521", 0x0403}, {"P-224", 0x0403}};
+    } cases[] = {{"RSA-1024", 0x0804},
+                 {"RSA-slow", 0x0804},
+                 {"P-521", 0x0603},
+                 {"P-521", 0x0403},
+                 {"P-224", 0x0403}};
     uint8_t statement[64 + 30 + 32] = {0}, signature[1024];
-    struct gt_span said = gt_span_text("onetwo");
+    struct gt_span joined = gt_span_text("onetwo");
     memset(statement, ' ', 64);
     memcpy(statement + 64, "Gotthard v1, operator request", 30);
-    assert_int_equal(gt_sha256(&said, 1, statement + 94), 0);
+    assert_int_equal(gt_sha256(&joined, 1, statement + 94), 0);
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         EVP_PKEY *key = identity_key(cases[i].kind);
         X509 *certificate = identity_certificate(key, "x");
@@ -199,6 +221,7 @@ static void test_unsuited_strangers(void **state)
         unsigned char *der = NULL;
         size_t n = sizeof(signature);
         int n_der = i2d_X509(certificate, &der);
+
         assert_int_equal(EVP_DigestSignInit(md, &pkey, EVP_sha256(), NULL, key), 1);
         if (cases[i].sigalg == 0x0804) {
             EVP_PKEY_CTX_set_rsa_padding(pkey, RSA_PKCS1_PSS_PADDING);
@@ -217,12 +240,13 @@ static void test_unsuited_strangers(void **state)
 
 /* --- the signer ----------------------------------------------------------------------------- */
 
-static void test_bad_signers(void **state)
+static void test_signer_rejects_bad_pem(void **state)
 {
     static const char encrypted[] = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
                                     "MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAg=\n"
                                     "-----END ENCRYPTED PRIVATE KEY-----\n";
     const char *certificate = ids[0].certificate_pem, *key = ids[0].key_pem;
+
     const struct {
         const char *certificate, *key;
         int r;
@@ -237,10 +261,13 @@ static void test_bad_signers(void **state)
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_signer *signer = NULL;
-        assert_int_equal(
-            gt_signer_new(gt_span_text(cases[i].certificate), gt_span_text(cases[i].key), &signer),
-            cases[i].r);
+        char why[GT_TRUST_WHY] = "";
+
+        assert_int_equal(gt_signer_new(gt_span_text(cases[i].certificate),
+                                       gt_span_text(cases[i].key), &signer, why),
+                         cases[i].r);
         assert_null(signer);
+        assert_true(*why);
         assert_non_null(gt_trust_strerror(cases[i].r));
         assert_int_equal(ERR_peek_error(), 0);
     }
@@ -262,15 +289,17 @@ static void parse_pins(const char *text, struct gt_trust *ret)
 {
     size_t line;
     const char *why;
+
     assert_int_equal(gt_trust_parse_pins(gt_span_text(text), ret, &line, &why), 0);
 }
 
-static void test_psk(void **state)
+static void test_psk_accepts_unsigned_and_rejects_bad_signatures(void **state)
 {
     struct gt_trust trust;
     struct signed_by s;
     const struct gt_pin *pin = (const struct gt_pin *)&trust;
     struct gt_proof none = {0};
+
     gt_trust_init_psk(&trust);
     assert_int_equal(check(&trust, true, "alice", NOW, &none, &pin), 0);
     assert_null(pin);
@@ -280,7 +309,7 @@ static void test_psk(void **state)
     assert_int_equal(check(&trust, true, "alice", NOW, &s.proof, &pin), 0);
     s.signature[8] ^= 1;
     assert_int_equal(check(&trust, true, "alice", NOW, &s.proof, &pin), GT_TRUST_E_DENIED);
-    /* half a proof is not none */
+    /* an incomplete proof is invalid, not absent */
     struct gt_proof half[] = {
         {.certificate = s.proof.certificate}, {.sigalg = 0x0403}, {.signature = s.proof.signature}};
     for (size_t i = 0; i < GT_ARRAY_SIZE(half); i++)
@@ -289,12 +318,13 @@ static void test_psk(void **state)
     assert_int_equal(check(&trust, true, "alice", NOW, &none, &pin), GT_TRUST_E_DENIED);
 }
 
-static void test_pin(void **state)
+static void test_pin_requires_name_role_and_key(void **state)
 {
     char text[1024];
     struct gt_trust trust;
     const struct gt_pin *pin = NULL;
     struct gt_proof none = {0};
+
     snprintf(text, sizeof(text),
              "alice %s services=ssh,web\nboss %s role=admin\nGatewayOli %s role=device\n"
              "gone %s until=2023-11-13\nlast %s until=2023-11-14\nalice %s\n",
@@ -315,6 +345,7 @@ static void test_pin(void **state)
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct signed_by s;
+
         sign(&ids[cases[i].id], &s);
         assert_int_equal(check(&trust, cases[i].is_operator, cases[i].name, NOW, &s.proof, &pin),
                          cases[i].is_good ? 0 : GT_TRUST_E_DENIED);
@@ -329,14 +360,43 @@ static void test_pin(void **state)
     gt_trust_deinit(&trust);
 }
 
-/* until= is the last day: its last second holds, the next one does not. */
-static void test_until(void **state)
+/* until= is the last valid day: valid in its last second, invalid in the next one. */
+static double cpu_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* The owner of a key without a pin must not choose how long the check takes. */
+static void test_key_without_pin_is_not_verified(void **state)
+{
+    const struct gt_pin *pin;
+    struct signed_by s;
+    struct gt_trust trust;
+
+    sign(&ids[1], &s);
+    parse_pins("", &trust);
+    double began = cpu_s();
+    for (unsigned i = 0; i < 50; i++)
+        assert_int_equal(verify(&s.proof), 0);
+    double verified = cpu_s() - began;
+    began = cpu_s();
+    for (unsigned i = 0; i < 50; i++)
+        assert_int_equal(check(&trust, true, "alice", NOW, &s.proof, &pin), GT_TRUST_E_DENIED);
+    assert_true(cpu_s() - began < verified / 2);
+    gt_trust_deinit(&trust);
+}
+
+static void test_pin_expires_after_its_last_day(void **state)
 {
     char text[256];
     struct gt_trust trust;
     struct signed_by s;
     const struct gt_pin *pin;
     const time_t midnight = 1700006400; /* 2023-11-15 00:00:00 UTC */
+
     snprintf(text, sizeof(text), "alice %s until=2023-11-14", ids[0].fingerprint_hex);
     parse_pins(text, &trust);
     sign(&ids[0], &s);
@@ -345,13 +405,15 @@ static void test_until(void **state)
     gt_trust_deinit(&trust);
 }
 
-static void test_empty_denies_all(void **state)
+static void test_empty_pin_file_denies_all(void **state)
 {
-    static const char *texts[] = {"", "\n\n", "# nobody yet\n", "   \t \n#"};
+    static const char *texts[] = {"", "\n\n", "# no pin yet\n", "   \t \n#"};
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(texts); i++) {
         struct gt_trust trust;
         struct signed_by s;
         const struct gt_pin *pin;
+
         parse_pins(texts[i], &trust);
         assert_int_equal(trust.policy, GT_POLICY_PIN);
         sign(&ids[0], &s);
@@ -380,19 +442,21 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_other_context_or_statement),
-        cmocka_unit_test(test_other_key_or_algorithm),
-        cmocka_unit_test(test_bits_of_signature),
-        cmocka_unit_test(test_ecdsa_slack),
-        cmocka_unit_test(test_bad_certificates),
-        cmocka_unit_test(test_unsuited_keys),
-        cmocka_unit_test(test_unsuited_strangers),
-        cmocka_unit_test(test_bad_signers),
-        cmocka_unit_test(test_psk),
-        cmocka_unit_test(test_pin),
-        cmocka_unit_test(test_until),
-        cmocka_unit_test(test_empty_denies_all),
+        cmocka_unit_test(test_signature_verifies_for_each_kind_of_key),
+        cmocka_unit_test(test_verify_rejects_other_context_or_statement),
+        cmocka_unit_test(test_verify_rejects_other_key_or_algorithm),
+        cmocka_unit_test(test_verify_rejects_each_flipped_bit),
+        cmocka_unit_test(test_verify_rejects_non_der_ecdsa_signatures),
+        cmocka_unit_test(test_verify_rejects_malformed_certificates),
+        cmocka_unit_test(test_signer_rejects_unsuited_keys),
+        cmocka_unit_test(test_verify_rejects_unsuited_keys),
+        cmocka_unit_test(test_signer_rejects_bad_pem),
+        cmocka_unit_test(test_psk_accepts_unsigned_and_rejects_bad_signatures),
+        cmocka_unit_test(test_pin_requires_name_role_and_key),
+        cmocka_unit_test(test_key_without_pin_is_not_verified),
+        cmocka_unit_test(test_pin_expires_after_its_last_day),
+        cmocka_unit_test(test_empty_pin_file_denies_all),
     };
+
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Prints what the library makes of the parameters given, a line each, for vectors.py to compare
- * with its own reading of the protocol. Parameters: see usage().
+ * Prints the values that the library derives from the given parameters, one per line. vectors.py
+ * compares them with its own implementation of the protocol. Parameters: see usage().
  */
 #include <stdio.h>
 
-#include "gotthard/agreement.h"
+#include "gotthard/signaling/key-agreement.h"
 
 enum {
     KEY = 1,
@@ -31,7 +31,7 @@ static void usage(void)
     exit(64);
 }
 
-/* Nothing here may fail. */
+/* Exits if @r is a failure. */
 static void must(int r, const char *what)
 {
     if (!r)
@@ -54,6 +54,7 @@ static void hash_of(const char *text, uint8_t *ret, size_t n)
 {
     uint8_t hash[GT_KEY_SIZE];
     struct gt_span part = gt_span_text(text);
+
     MUST(gt_sha256(&part, 1, hash));
     memcpy(ret, hash, n);
 }
@@ -63,6 +64,7 @@ static void print_keys(char **argv, struct gt_message_keys *ret_keys)
     struct gt_key key;
     uint8_t of_device[GT_KEY_SIZE], client[GT_KEY_SIZE];
     char name[GT_NAME_MAX + 16];
+
     MUST(gt_key_parse(argv[KEY], argv[IV], &key));
     MUST(gt_key_device(&key, argv[DEVICE], of_device));
     MUST(gt_key_messages(of_device, ret_keys));
@@ -86,6 +88,7 @@ static void print_texts(char **argv)
 {
     struct gt_key key;
     char text[GT_KEY_TEXT_MAX];
+
     MUST(gt_key_parse(argv[KEY], argv[IV], &key));
     MUST(gt_key_format_relay(&key, text));
     print("gk1r", text, strlen(text));
@@ -93,12 +96,13 @@ static void print_texts(char **argv)
     print("gk1d", text, strlen(text));
 }
 
-/* A REQ without a proof; returns the length of inner1. */
-static size_t make_req(char **argv, const uint8_t *gx, struct gt_agreement *agreement,
+/* Encodes a REQ without a proof. Returns the length of inner1. */
+static size_t make_req(char **argv, const uint8_t *gx, struct gt_key_agreement *agreement,
                        uint8_t *ret_inner)
 {
     struct gt_req req = {.lifetime_s = (uint32_t)strtoul(argv[LIFETIME], NULL, 10)};
     struct gt_writer w = gt_writer(ret_inner, GT_MESSAGE_MAX);
+
     snprintf(req.operator_, sizeof(req.operator_), "%s", argv[OPERATOR]);
     snprintf(req.device, sizeof(req.device), "%s", argv[DEVICE]);
     snprintf(req.service, sizeof(req.service), "%s", argv[SERVICE]);
@@ -114,7 +118,7 @@ static size_t make_req(char **argv, const uint8_t *gx, struct gt_agreement *agre
     return w.n;
 }
 
-static size_t make_ack(char **argv, const struct gt_agreement *agreement, uint8_t *ret)
+static size_t make_ack(char **argv, const struct gt_key_agreement *agreement, uint8_t *ret)
 {
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
@@ -123,16 +127,17 @@ static size_t make_ack(char **argv, const struct gt_agreement *agreement, uint8_
                          .window = 1 << 20,
                          .extensions.n_sessions = 7};
     size_t n = 0;
+
     snprintf(ack.operator_, sizeof(ack.operator_), "%s", argv[OPERATOR]);
     snprintf(ack.device, sizeof(ack.device), "%s", argv[DEVICE]);
     gt_ack_encode(&ack, &w);
     gt_proof_encode(&(struct gt_proof){0}, &w);
-    MUST(gt_agreement_seal(agreement, gt_span(inner, w.n), ret, &n));
+    MUST(gt_key_agreement_seal(agreement, gt_span(inner, w.n), ret, &n));
     return n;
 }
 
-/* Section 6 has 48 zero bytes in the place of the box. */
-static void print_session(char **argv, const struct gt_agreement *agreement)
+/* Section 6 has 48 zero bytes in place of the box. */
+static void print_session(char **argv, const struct gt_key_agreement *agreement)
 {
     uint8_t ack[GT_ACK_HEADER + 48] = {0};
     struct gt_writer w = gt_writer(ack, sizeof(ack));
@@ -141,16 +146,18 @@ static void print_session(char **argv, const struct gt_agreement *agreement)
     struct gt_stream_psk stream;
     uint8_t th2[GT_KEY_SIZE];
     char name[64];
+
     gt_message_header(GT_MESSAGE_ACK, &w);
     gt_write_bytes(&w, agreement->id, sizeof(agreement->id));
     gt_write_bytes(&w, agreement->gy, sizeof(agreement->gy));
     MUST(gt_sha256(parts, GT_ARRAY_SIZE(parts), th2));
-    MUST(gt_agreement_session(agreement, gt_span(ack, sizeof(ack)), &session));
+    MUST(gt_key_agreement_session(agreement, gt_span(ack, sizeof(ack)), &session));
     MUST(gt_key_stream(session.session, (uint32_t)strtoul(argv[STREAM], NULL, 10),
                        (uint32_t)strtoul(argv[ATTEMPT], NULL, 10), &stream));
     print("th2", th2, sizeof(th2));
     print("K_sess", session.session, sizeof(session.session));
     print("rid", session.rid, sizeof(session.rid));
+    print("K_rep", session.report, sizeof(session.report));
     snprintf(name, sizeof(name), "psk(%s,%s)", argv[STREAM], argv[ATTEMPT]);
     print(name, stream.psk, sizeof(stream.psk));
     snprintf(name, sizeof(name), "psk_id(%s,%s)", argv[STREAM], argv[ATTEMPT]);
@@ -164,8 +171,9 @@ int main(int argc, char **argv)
     uint8_t inner1[GT_MESSAGE_MAX], message[GT_MESSAGE_MAX];
     char topic[GT_TOPIC_MAX + 1];
     struct gt_message_keys keys;
-    struct gt_agreement agreement = {.mix = keys.mix, .topic = topic};
+    struct gt_key_agreement agreement = {.mix = keys.mix, .topic = topic};
     struct gt_session_keys session;
+
     if (argc != N)
         usage();
     print_keys(argv, &keys);
@@ -174,7 +182,7 @@ int main(int argc, char **argv)
     MUST(gt_x25519_public(x, gx));
     MUST(gt_x25519_public(y, agreement.gy));
     size_t n_inner1 = make_req(argv, gx, &agreement, inner1);
-    MUST(gt_agreement_meet(&agreement, y, gx));
+    MUST(gt_key_agreement_derive(&agreement, y, gx));
     MUST(gt_key_ack(agreement.prk, agreement.th1, agreement.gy, keyiv));
     print("gx", gx, sizeof(gx));
     print("gy", agreement.gy, sizeof(agreement.gy));
@@ -188,7 +196,7 @@ int main(int argc, char **argv)
 
     MUST(gt_topic_rsp("gotthard/v1", argv[DEVICE], argv[OPERATOR], topic));
     size_t n = make_ack(argv, &agreement, message);
-    MUST(gt_agreement_session(&agreement, gt_span(message, n), &session));
+    MUST(gt_key_agreement_session(&agreement, gt_span(message, n), &session));
     print("ACK", message, n);
     print("K_sess of that ACK", session.session, sizeof(session.session));
     print("rid of that ACK", session.rid, sizeof(session.rid));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What the tests of floor 1 share: hex to bytes, a seeded random source whose seed is printed, and
- * the parameters of the known-answer vectors of docs/protocol.md, section 6.
+ * Shared parts of the crypto tests: a hex decoder, a seeded random source, and the parameters of
+ * the known-answer vectors of docs/protocol.md, section 6.
  */
 #pragma once
 
@@ -9,15 +9,17 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "gotthard/crypto.h"
+#include "gotthard/crypto/crypto.h"
 
-/* The test's own decoder, so that a fault of text.c cannot hide here. Returns the bytes written. */
+/* A decoder independent of text.c, so that its faults are found. Returns the number of bytes. */
 static inline size_t unhex(const char *text, uint8_t *ret)
 {
     size_t n = strlen(text) / 2;
+
     for (size_t i = 0; i < n; i++) {
         unsigned byte;
         int n_read = sscanf(text + 2 * i, "%2x", &byte);
+
         assert(n_read == 1);
         (void)n_read;
         ret[i] = (uint8_t)byte;
@@ -29,16 +31,18 @@ static inline void hash_of(const char *text, uint8_t ret[static GT_KEY_SIZE])
 {
     struct gt_span part = gt_span_text(text);
     int r = gt_sha256(&part, 1, ret);
+
     assert(r == 0);
     (void)r;
 }
 
-/* xorshift64*: the same bytes for the same seed everywhere. $SEED repeats a run. */
+/* xorshift64*: the same bytes for the same seed on every machine. $SEED repeats a run. */
 static uint64_t dice_state;
 
 static inline void dice_init(void)
 {
     const char *seed = getenv("SEED");
+
     dice_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 0x9e3779b97f4a7c15u;
     dice_state |= 1;
     printf("SEED=%#llx\n", (unsigned long long)dice_state);

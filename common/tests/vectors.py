@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
-"""An independent reading of docs/protocol.md, sections 1 and 2, to hold the C code against.
+"""An independent implementation of docs/protocol.md, sections 1 and 2, to compare the C code with.
 
 Without arguments it prints the known-answer vectors of section 6. With --check PROGRAM it runs
 PROGRAM (vectors-c) with the parameters of section 6 and with N random ones, and compares every
@@ -144,7 +144,7 @@ def xor(a, b):
 
 
 def gcm(keyiv, ad, text, is_seal):
-    """What comes out, and the tag (of the ciphertext, whichever side that is)."""
+    """Returns the output and the tag of the ciphertext."""
     schedule, iv = aes256_schedule(keyiv[:32]), keyiv[32:]
     stream = b"".join(aes(schedule, iv + struct.pack(">I", 2 + i))
                       for i in range((len(text) + 15) // 16))
@@ -227,7 +227,7 @@ def url64(data):
 
 
 def vectors(p):
-    """All lines in order, as (name, bytes); and what is needed to open the sealed ones."""
+    """Returns all lines in order, as (name, bytes), and the parameters that open the sealed ones."""
     operator, device = p["operator"].encode(), p["device"].encode()
     prk_m = extract(salt_of(p["iv"]), decode_key(p["key"], salt_of(p["iv"])))
     k_dev = X(prk_m, b"device", lp(device), 32)
@@ -266,7 +266,7 @@ def vectors(p):
         (f"K_rc[o:{p['operator']}]", k_rc_o), (f"K_rc[d:{p['device']}]", k_rc_d),
         ("K_req", k_req), ("K_nak", k_nak), ("K_mix", k_mix), ("K_pres", k_pres),
         ("gx", gx), ("gy", gy), ("ss", shared), ("th1", th1), ("prk", prk), ("kack||iv", k_ack),
-        ("th2", th2), ("K_sess", k_sess), ("rid", rid),
+        ("th2", th2), ("K_sess", k_sess), ("rid", rid), ("K_rep", X(prk, b"report", th2, 32)),
         (f"psk({p['stream']},{p['attempt']})", X(k_sess, b"stream", which, 32)),
         (f"psk_id({p['stream']},{p['attempt']})", X(k_sess, b"stream-id", which, 16)),
         ("inner1", inner1), ("ACK", ack),
@@ -297,7 +297,7 @@ def check(program, p):
     if name != "REQ" or req[:5] != b"GTM1\x01" or unseal(k_req, ad, req[5:]) != inner1:
         sys.exit(f"REQ does not open to inner1\n{p}")
     if len(got) != len(want) + 1:
-        sys.exit(f"{program} says more, or less, than is known\n{p}")
+        sys.exit(f"{program} printed more or fewer lines than expected\n{p}")
 
 
 NAME_FIRST = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -311,7 +311,7 @@ def random_name(dice):
 def random_parameters(dice):
     key = dice.randbytes(32).hex()
     if dice.random() < 0.3:
-        key = "pass " + key[:dice.randrange(15, 40)]
+        key = "not hex, not base64! " + "!".join(key[:dice.randrange(3, 20)])
     return {
         "key": key,
         "iv": dice.randbytes(16).hex(),

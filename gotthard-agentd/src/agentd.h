@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The listener: it is online at the broker, answers operators, and has a worker process for each
- * session. It carries no byte of a tunnel itself, and neither its death nor the broker's ends one.
+ * The listener process: it is online at the broker, handles operators' requests, and starts a
+ * worker process for each session. It carries no tunnel data. Neither its exit nor the loss of the
+ * broker ends a session.
  */
 #pragma once
 
 #include "setup.h"
 
-/* Serves until a signal ends it; returns the exit code. @setup: takes. @args: for reloads (keeps).
- */
+/* Runs until a signal ends it. Returns the exit status (exit-status.h). @setup: takes. @args:
+ * keeps, for reloads. */
 int agentd_run(struct setup *setup, const struct gt_config_args *args);

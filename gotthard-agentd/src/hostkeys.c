@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Reading public host keys; see the header. Nothing of a private key's file could pass: a line must
- * begin with an algorithm's name and a blank.
+ * Reading public host keys; see the header. Nothing of a private key file can be accepted: a line
+ * must begin with the name of an algorithm and a blank.
  */
 #include "hostkeys.h"
 
 #include <glob.h>
 #include <stdio.h>
 
-#include "gotthard/config.h"
+#include "gotthard/base/log.h"
+#include "gotthard/config/config.h"
 
 #define KEY_FILE_MAX 8192
 #define KEY_LINE_MAX 1024
@@ -41,9 +42,12 @@ static void hostkeys_add_file(struct hostkeys *keys, const char *path)
     const char *why;
     size_t n;
 
-    if (keys->n == GT_HOST_KEYS_MAX ||
-        gt_config_read_file(path, KEY_FILE_MAX, false, &text, &n, &why) != 0 ||
-        !hostkeys_parse(text, line, sizeof(line)))
+    if (keys->n == GT_HOST_KEYS_MAX)
+        return;
+    int r = gt_config_read_file(path, KEY_FILE_MAX, false, &text, &n, &why);
+    if (r > 0)
+        gt_warn("agent.host_keys: %s: %s", path, why);
+    if (r != 0 || !hostkeys_parse(text, line, sizeof(line)))
         return;
     keys->lines[keys->n] = strdup(line);
     if (keys->lines[keys->n])
@@ -64,6 +68,7 @@ static void hostkeys_add_pattern(struct hostkeys *keys, const char *pattern)
 static int compare_lengths(const void *a, const void *b)
 {
     size_t n_a = strlen(*(char *const *)a), n_b = strlen(*(char *const *)b);
+
     return n_a < n_b ? -1 : n_a > n_b;
 }
 
@@ -71,9 +76,9 @@ void hostkeys_read(const char *patterns, struct hostkeys *ret)
 {
     struct hostkeys keys = {0};
     gt_cleanup(gt_free) char *copy = strdup(patterns ? patterns : "");
-    char *rest = copy, *pattern;
+    char *remaining = copy, *pattern;
 
-    while (copy && (pattern = strsep(&rest, " \t")))
+    while (copy && (pattern = strsep(&remaining, " \t")))
         if (*pattern)
             hostkeys_add_pattern(&keys, pattern);
     qsort(keys.lines, keys.n, sizeof(keys.lines[0]), compare_lengths);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The device's ssh host keys, public halves, as sshd leaves them in files: they go to operators in
- * authenticated answers, so that nobody has to say yes to a fingerprint blindly. Best effort: a
- * device without sshd has none.
+ * The public ssh host keys of the device, as sshd(8) keeps them in files. Operators get them in
+ * authenticated replies, so that they need not accept an unknown fingerprint. Best effort: a device
+ * without sshd has none.
  */
 #pragma once
 
-#include "gotthard/message.h"
+#include "gotthard/signaling/message.h"
 
 struct hostkeys {
     char *lines[GT_HOST_KEYS_MAX]; /* owned: "ssh-ed25519 AAAA..." without comment */
@@ -14,9 +14,10 @@ struct hostkeys {
     size_t n;
 };
 
-/* @patterns: paths and glob(7) patterns, separated by blanks. Files that are no public key are left
- * out. The shortest keys come first: they are the ones that must fit. */
+/* @patterns: paths and glob(7) patterns, separated by blanks; NULL: none. Files without a public
+ * key are skipped. The shortest keys come first, because a message may not have room for all. */
 void hostkeys_read(const char *patterns, struct hostkeys *ret);
 void hostkeys_deinit(struct hostkeys *keys);
-/* "type base64" of the first line of @text into @ret; false when it is no such thing. */
+/* Copies "type base64" of the first line of @text to @ret. Returns false if @text does not begin
+ * with a public key, or @cap bytes are not enough. */
 bool hostkeys_parse(const char *text, char *ret, size_t cap);

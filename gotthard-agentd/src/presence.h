@@ -1,48 +1,81 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The device at its broker: the connection that comes back for ever, and the retained STATE that
- * says whether the device is there, with its twin, the last will. What is heard goes to the whole.
+ * The device's presence at its MQTT broker: one connection that reconnects indefinitely, and the
+ * retained STATE message ("online" or "offline"), with an "offline" last will. Received messages
+ * are passed to the owner.
+ *
+ * After a change of broker, certificates or names the connection in use stays until one with the
+ * new settings is up: a wrong authority or password must not make the device unreachable. Both have
+ * the same client id, so the broker closes the old one when it accepts the new one, not before.
  */
 #pragma once
 
-#include "gotthard/mqtt.h"
-#include "inbox.h"
+#include "gotthard/mqtt/mqtt.h"
+#include "request-handler.h"
 #include "setup.h"
 
 struct presence_events {
+    /* @payload: borrowed. */
     void (*on_message)(void *userdata, const char *topic, bool is_retained, struct gt_span payload);
-    /* The connection came or went. */
+    /* The connection to the broker was established or lost. */
     void (*on_change)(void *userdata);
-    /* "offline" has reached the broker, or cannot: after presence_say_goodbye. */
-    void (*on_gone)(void *userdata);
+    /* The connection of presence_replace() is up and has taken the place of the old one: its
+     * request handler and credentials are in use. */
+    void (*on_replaced)(void *userdata);
+    /* After presence_publish_offline: "offline" has reached the broker, or cannot. */
+    void (*on_offline)(void *userdata);
 };
+
+struct presence_link; /* one connection with its credentials and request handler */
 
 struct presence {
     struct ev_loop *loop;
     const struct presence_events *events;
     void *userdata;
-    const struct setup *setup; /* keeps */
-    struct inbox *inbox;       /* keeps */
-    struct gt_mqtt *mqtt;      /* owned */
-    uint64_t online_since;     /* unix time, for people */
-    bool is_leaving;
-    int goodbye;        /* the publish id of the offline STATE */
-    ev_timer state_due; /* many changes make one STATE */
+    const struct setup *setup;         /* keeps */
+    struct presence_link *link;        /* owned; in use; NULL: closed */
+    struct presence_link *next;        /* owned; to take its place when it is up, or NULL */
+    uint64_t online_ms;                /* since when the device is online (gt_clock_ms) */
+    bool is_online_kept;               /* a replacement must not change online_ms */
+    int64_t published_shift_s;         /* wall clock minus gt_clock() in the last STATE */
+    bool is_going_offline, is_offline; /* "offline" is published; the broker has it */
+    int offline_id;                    /* publish id of the "offline" STATE */
+    ev_timer state_due;                /* delays STATE, so that several changes cause one message */
 };
 
 void presence_init(struct presence *presence, struct ev_loop *loop,
                    const struct presence_events *events, void *userdata);
-/* Connects as @setup says, under the names of @inbox. */
+/* Connects to the broker of @setup and uses the topics of @request_handler. Negative: as
+ * gt_mqtt_new. */
 int presence_open(struct presence *presence, const struct setup *setup,
-                  struct inbox *inbox) GT_MUST_CHECK;
-/* After a reload that left the broker, the names and the keys alone. */
+                  struct request_handler *request_handler) GT_MUST_CHECK;
+/* Replaces the setup after a reload. The connection stays. */
 void presence_set(struct presence *presence, const struct setup *setup);
-/* Says "offline", if it can, and disconnects. May be opened again. */
+/* Replaces the request handler of the connection in use by one with the same topics. */
+void presence_set_request_handler(struct presence *presence,
+                                  struct request_handler *request_handler);
+/* Connects by the setup, beside the connection in use; on_replaced follows when it is up. Replaces
+ * an earlier replacement. Negative: as gt_mqtt_new. */
+int presence_replace(struct presence *presence,
+                     struct request_handler *request_handler) GT_MUST_CHECK;
+/* Ends a replacement that is not up yet. */
+void presence_cancel_replacement(struct presence *presence);
+/* Publishes "offline" if it is connected, and disconnects. May be opened again. */
 void presence_close(struct presence *presence);
 
+/* Returns the credentials of the connection in use, or those of the setup. */
+const struct credentials *presence_credentials(const struct presence *presence);
+/* Returns the broker of the connection in use, or that of the setup. */
+const struct gt_mqtt_url *presence_broker(const struct presence *presence);
+/* Returns true while the broker is connected. */
 bool presence_is_up(const struct presence *presence);
-/* STATE says something new: publish it soon. */
+/* The content of STATE has changed: publishes it within 0.2 s. */
 void presence_changed(struct presence *presence);
-void presence_answer(struct presence *presence, const char *topic, struct gt_span payload);
-/* Publishes "offline"; on_gone follows, maybe from inside this call. */
-void presence_say_goodbye(struct presence *presence);
+/* Publishes STATE again if the wall clock has jumped since the last one: it contains a time of that
+ * clock. Returns true if the connection should be replaced, because its last will is wrong by a
+ * minute or more. */
+bool presence_check_clock(struct presence *presence);
+/* Publishes a reply to an operator. Failures are logged. */
+void presence_publish_reply(struct presence *presence, const char *topic, struct gt_span payload);
+/* Publishes "offline". on_offline follows, possibly inside this call. */
+void presence_publish_offline(struct presence *presence);

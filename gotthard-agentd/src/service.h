@@ -1,37 +1,39 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One dial of a named target for one stream: resolve, connect without blocking, and hand the
- * socket over or say, in the stream's own words, why not. It dials only the target it is given,
- * which comes from the configuration, and logs the local source port: what listens there sees only
- * 127.0.0.1, so that line is the only link from a login to an operator.
+ * Dials the target of one stream (net/dial.h), and passes the socket to the owner, or the RST code
+ * of the failure. Targets come from the configuration only.
  */
 #pragma once
 
 #include <ev.h>
 
-#include "gotthard/resolve.h"
-#include "gotthard/stream.h"
+#include "gotthard/proto/stream.h"
 #include "target.h"
 
 struct service;
 
 struct service_settings {
     const struct target *target; /* keeps */
-    uint32_t stream;             /* whose it is */
-    unsigned timeout_ms;         /* for all of it */
-    const char *log_prefix;      /* keeps: "session=7f3a9c21 operator=alice" */
+    unsigned timeout_ms;         /* for resolving and all addresses */
 };
 
-/* @fd >= 0: connected (yours to close), @code GT_RST_NONE; else -1 and why. The dial frees itself
- * after this. */
-typedef void (*service_fn)(void *userdata, struct service *service, int fd, enum gt_rst code);
+/* The pointers are valid until the service is freed. */
+struct service_result {
+    int fd;                     /* connected, to be taken; -1: failed */
+    enum gt_rst code;           /* GT_RST_NONE, or the reason */
+    const struct gt_addr *addr; /* the target's; NULL if failed */
+    const char *why;            /* the reason as text; NULL if connected */
+};
 
-/* @done comes from the loop, never inside this call. */
-int service_new(struct ev_loop *loop, const struct service_settings *settings, service_fn done,
+/* The last callback. The owner frees the service inside this callback or later. */
+typedef void (*service_fn)(void *userdata, struct service *service,
+                           const struct service_result *result);
+
+/* @on_done is called from the loop, never inside this call. -ENOMEM, or a negative errno. */
+int service_new(struct ev_loop *loop, const struct service_settings *settings, service_fn on_done,
                 void *userdata, struct service **ret) GT_MUST_CHECK;
-/* Gives up: the callback will not come. Takes NULL. */
+/* Cancels the dial if it is in progress; no callback follows. Takes NULL. */
 struct service *service_free(struct service *service);
-uint32_t service_stream(const struct service *service);
 
-/* An errno of connect(2), as a stream says it. */
-enum gt_rst service_code_of(int err);
+/* Returns the RST code for an errno of connect(2), positive or negative. */
+enum gt_rst service_rst_code(int err);

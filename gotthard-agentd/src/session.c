@@ -1,59 +1,58 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Starting, keeping and ending the worker of a session; see the header.
+ * Starting, restoring and closing the worker of a session; see the header.
  */
 #include "session.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "gotthard/clock.h"
-#include "gotthard/log.h"
-#include "launch.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/exit-status.h"
+#include "gotthard/base/log.h"
+#include "worker-spawn.h"
 #include "worker.h"
 
-/* What each state does on entering, and how long it may last. */
-static const struct {
-    const char *name;
-    int signal; /* sent on entering; 0 none */
-    double seconds;
-} states[] = {
-    [SESSION_READY] = {"ready", 0, 5.},
-    [SESSION_RUNNING] = {"running", 0, 0.}, /* its lifetime, and a little */
-    [SESSION_CLOSING] = {"closing", SIGTERM, 3.},
-    [SESSION_INSISTING] = {"insisting", SIGTERM, 2.},
-    [SESSION_KILLED] = {"killed", SIGKILL, 0.}, /* the kernel needs no deadline */
-};
-
-/* The worker ends by itself when its lifetime is over; this is for one that cannot any more. */
+/* The worker exits by itself at the end of its lifetime. This is for a worker that hangs. */
 #define LIFETIME_MARGIN_S 60.
 
-static double state_seconds(const struct session *session, enum session_state state)
-{
-    return state == SESSION_RUNNING ? session->lifetime_s + LIFETIME_MARGIN_S
-                                    : states[state].seconds;
-}
+static const struct {
+    const char *name;
+    int signal;                   /* sent on entering; 0: none */
+    double deadline_s;            /* 0: none; RUNNING: its lifetime and a margin */
+    enum session_state on_expiry; /* the state after the deadline */
+} states[] = {
+    [SESSION_READY] = {"ready", 0, 5., SESSION_CLOSING},
+    [SESSION_RUNNING] = {"running", 0, LIFETIME_MARGIN_S, SESSION_CLOSING},
+    [SESSION_CLOSING] = {"closing", SIGTERM, 2.4, SESSION_TERMINATING},
+    [SESSION_WITHDRAWING] = {"withdrawing", WORKER_WITHDRAW, .8, SESSION_KILLED},
+    [SESSION_TERMINATING] = {"terminating", SIGTERM, .8, SESSION_KILLED},
+    [SESSION_KILLED] = {"killed", SIGKILL, 0., SESSION_KILLED}, /* the kernel needs no deadline */
+};
 
 static void session_signal(const struct session *session, int number)
 {
     if (session->pidfd >= 0)
         (void)syscall(SYS_pidfd_send_signal, session->pidfd, number, NULL, 0);
     else
-        kill(session->pid, number);
+        kill(session->info.pid, number);
 }
 
 static void session_enter(struct session *session, enum session_state state)
 {
+    double seconds = states[state].deadline_s;
+
     gt_debug("session=%s %s -> %s", session->id, states[session->state].name, states[state].name);
+    if (state == SESSION_RUNNING)
+        seconds += session->lifetime_s;
     session->state = state;
     if (states[state].signal)
         session_signal(session, states[state].signal);
     ev_timer_stop(session->loop, &session->deadline);
-    ev_timer_set(&session->deadline, state_seconds(session, state), 0.);
-    if (state != SESSION_KILLED)
+    ev_timer_set(&session->deadline, seconds, 0.);
+    if (seconds > 0.)
         ev_timer_start(session->loop, &session->deadline);
 }
 
@@ -61,13 +60,10 @@ static void session_on_deadline(struct ev_loop *loop, ev_timer *watcher, int rev
 {
     struct session *session = watcher->data;
 
-    switch (session->state) {
-    case SESSION_READY:
-    case SESSION_RUNNING: session_close(session, "its time is over"); break;
-    case SESSION_CLOSING: session_enter(session, SESSION_INSISTING); break;
-    case SESSION_INSISTING: session_enter(session, SESSION_KILLED); break;
-    case SESSION_KILLED: break;
-    }
+    if (session_is_closing(session))
+        session_enter(session, states[session->state].on_expiry);
+    else
+        session_close(session, "lifetime expired");
 }
 
 const char *session_state_text(enum session_state state)
@@ -80,14 +76,32 @@ bool session_is_closing(const struct session *session)
     return session->state >= SESSION_CLOSING;
 }
 
-void session_close(struct session *session, const char *why)
+static void session_end_as(struct session *session, enum session_state state, const char *why)
 {
     if (session_is_closing(session))
         return;
-    gt_info("session=%s device=%s operator=%s closing: reason=\"%s\"", session->id, session->device,
-            session->operator_, why);
-    gt_close(&session->pipe);
-    session_enter(session, SESSION_CLOSING);
+    gt_info("session=%s device=%s operator=%s %s reason=\"%s\"", session->id, session->info.device,
+            session->info.operator_, states[state].name, why);
+    gt_close(&session->parameters);
+    session_enter(session, state);
+}
+
+void session_close(struct session *session, const char *why)
+{
+    session_end_as(session, SESSION_CLOSING, why);
+}
+
+void session_withdraw(struct session *session, const char *why)
+{
+    session->is_withdrawn = true;
+    session_end_as(session, SESSION_WITHDRAWING, why);
+}
+
+void session_remove_file(struct session *session)
+{
+    if (session->session_file_path)
+        unlink(session->session_file_path);
+    free(gt_steal(&session->session_file_path));
 }
 
 struct session *session_free(struct session *session)
@@ -96,105 +110,105 @@ struct session *session_free(struct session *session)
         return NULL;
     gt_list_unlink(&session->link);
     ev_child_stop(session->loop, &session->child);
-    ev_io_stop(session->loop, &session->ended);
+    ev_io_stop(session->loop, &session->exited);
     ev_timer_stop(session->loop, &session->deadline);
-    gt_close(&session->pipe);
+    gt_close(&session->parameters);
+    ev_io_stop(session->loop, &session->reported);
+    gt_close(&session->reports);
     gt_close(&session->pidfd);
-    gt_close(&session->record);
-    free(session->record_at);
-    targets_deinit(&session->services);
+    gt_close(&session->session_file);
+    free(session->session_file_path);
+    session_info_deinit(&session->info);
     free(session);
     return NULL;
 }
 
-/* Careful: frees @session. */
-static void session_end(struct session *session)
+/* --- the worker's reports */
+
+static void session_receive_reports(struct session *session)
 {
-    session->on_end(session->userdata, session);
-    if (session->record_at)
-        unlink(session->record_at);
-    session_free(session);
+    struct worker_report report;
+    int r = session->reports < 0 ? WORKER_REPORT_E_NONE : 0;
+
+    while (r == 0) {
+        r = session->n_reports < SESSION_REPORTS_MAX
+                ? worker_report_receive(session->reports, &report)
+                : WORKER_REPORT_E_END;
+        session->n_reports += r == 0;
+        if (r == 0)
+            session->on_report(session->userdata, session, &report);
+    }
+    if (r == WORKER_REPORT_E_END) {
+        ev_io_stop(session->loop, &session->reported);
+        gt_close(&session->reports);
+    }
 }
 
-/* What is known of a process that is not our child: whether it emptied its record. */
-static void session_on_ended(struct ev_loop *loop, ev_io *watcher, int revents)
+static void session_on_reported(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    session_receive_reports(watcher->data);
+}
+
+/* --- the worker's exit */
+
+/* The owner may free @session inside: it must not be used after this call. */
+static void session_end(struct session *session, enum session_ending ending)
+{
+    session_receive_reports(session);
+    session->ending = ending;
+    ev_child_stop(session->loop, &session->child);
+    ev_io_stop(session->loop, &session->exited);
+    ev_timer_stop(session->loop, &session->deadline);
+    session->on_end(session->userdata, session);
+}
+
+/* A process that is not our child has no exit status. Its session file shows how it ended: it is
+ * empty if the worker finished its work. */
+static void session_on_pidfd(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct session *session = watcher->data;
 
-    if (record_is_left(session->record_at))
-        session->ending = SESSION_WAS_KILLED;
-    session_end(session);
+    session_end(session, session_file_is_abandoned(session->session_file_path)
+                             ? SESSION_ENDED_KILLED
+                             : SESSION_ENDED_CLEANLY);
 }
 
-/* A worker that leaves without a word is as good as killed, whatever it calls that. */
-static bool exit_is_in_order(int status)
+/* libev, libcrypto and the loader exit in the middle of their work when they fail: no BYE was
+ * sent, as with a signal. */
+static enum session_ending ending_of_status(int status)
 {
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : WORKER_EXIT_INTERNAL;
-    return code != WORKER_EXIT_INTERNAL && code != WORKER_EXIT_NOT_BEGUN;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) == GT_EXIT_INTERNAL ||
+        WEXITSTATUS(status) == GT_EXIT_NOT_STARTED)
+        return SESSION_ENDED_KILLED;
+    return WEXITSTATUS(status) == GT_EXIT_BYE_UNSENT ? SESSION_ENDED_BYE_UNSENT
+                                                     : SESSION_ENDED_CLEANLY;
 }
 
-static void session_on_exit(struct ev_loop *loop, ev_child *watcher, int revents)
+static void session_on_child(struct ev_loop *loop, ev_child *watcher, int revents)
 {
     struct session *session = watcher->data;
     int status = watcher->rstatus;
+    enum session_ending ending = ending_of_status(status);
 
-    if (!exit_is_in_order(status))
-        session->ending = SESSION_WAS_KILLED;
-    else if (WEXITSTATUS(status) == WORKER_EXIT_UNHEARD)
-        session->ending = SESSION_UNHEARD;
+    session->exit_status = status;
     if (WIFSIGNALED(status) && WTERMSIG(status) != states[session->state].signal)
-        gt_warn("session=%s device=%s operator=%s its process was killed: signal=%d", session->id,
-                session->device, session->operator_, WTERMSIG(status));
-    else if (WIFEXITED(status) && !exit_is_in_order(status))
-        gt_warn("session=%s device=%s operator=%s its process failed: status=%d", session->id,
-                session->device, session->operator_, WEXITSTATUS(status));
+        gt_warn("session=%s device=%s operator=%s worker killed signal=%d", session->id,
+                session->info.device, session->info.operator_, WTERMSIG(status));
+    else if (WIFEXITED(status) && ending == SESSION_ENDED_KILLED)
+        gt_warn("session=%s device=%s operator=%s worker failed status=%d", session->id,
+                session->info.device, session->info.operator_, WEXITSTATUS(status));
     else
-        gt_debug("session=%s pid=%d exited: status=%d", session->id, (int)session->pid,
+        gt_debug("session=%s pid=%d exited status=%d", session->id, (int)session->info.pid,
                  WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-    session_end(session);
+    session_end(session, ending);
 }
 
-/* A session without a record is a session all the same. */
-static void session_open_record(struct session *session, const char *folder)
-{
-    char path[RECORD_PATH_MAX];
-
-    int fd = record_create(folder, path);
-    if (fd >= 0)
-        fd = launch_move_up(fd);
-    if (fd < 0) {
-        gt_warn_errno(fd, "device=%s a restart will not know this session: %s", session->device,
-                      folder);
-        return;
-    }
-    session->record = fd;
-    session->record_at = strdup(path);
-}
-
-/* What `ps` shows: whose session a process is. */
-static int session_spawn(struct session *session)
-{
-    char title[2 * GT_NAME_MAX + 64];
-    int ends[2];
-
-    snprintf(title, sizeof(title), "gotthard-agentd: %s session of %s", session->device,
-             session->operator_);
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return -errno;
-    session->pipe = ends[1];
-    int fds[2] = {launch_move_up(ends[0]), session->record};
-    if (fds[0] < 0)
-        return fds[0];
-    int r = fcntl(session->pipe, F_SETFL, O_NONBLOCK) < 0
-                ? -errno
-                : launch_worker(title, fds, &session->pid);
-    close(fds[0]);
-    return r;
-}
+/* --- beginning */
 
 static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, void *userdata)
 {
     struct session *session = calloc(1, sizeof(*session));
+
     if (!session)
         return NULL;
     gt_list_init(&session->link);
@@ -202,127 +216,145 @@ static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, vo
     session->on_end = on_end;
     session->userdata = userdata;
     session->begun_at = gt_clock();
-    session->pidfd = session->pipe = session->record = -1;
+    session->pidfd = session->parameters = session->reports = session->session_file = -1;
     snprintf(session->id, sizeof(session->id), "-");
-    ev_child_init(&session->child, session_on_exit, 0, 0);
-    ev_io_init(&session->ended, session_on_ended, -1, EV_READ);
+    ev_child_init(&session->child, session_on_child, 0, 0);
+    ev_io_init(&session->exited, session_on_pidfd, -1, EV_READ);
     ev_timer_init(&session->deadline, session_on_deadline, 0., 0.);
-    session->child.data = session->ended.data = session->deadline.data = session;
+    ev_io_init(&session->reported, session_on_reported, -1, EV_READ);
+    session->child.data = session->exited.data = session->reported.data = session->deadline.data =
+        session;
     return session;
-}
-
-static int session_name(struct session *session, const char *device, const char *operator_,
-                        const struct targets *services)
-{
-    snprintf(session->device, sizeof(session->device), "%s", device);
-    snprintf(session->operator_, sizeof(session->operator_), "%s", operator_);
-    for (size_t i = 0; i < services->n; i++) {
-        int r = targets_add(&session->services, &services->all[i]);
-        if (r)
-            return r;
-    }
-    return 0;
 }
 
 static void session_set_rid(struct session *session, const uint8_t *rid)
 {
-    memcpy(session->rid, rid, GT_RID_SIZE);
+    memcpy(session->info.rid, rid, GT_RID_SIZE);
     gt_text_hex(rid, (sizeof(session->id) - 1) / 2, session->id);
+}
+
+static void session_warn_no_file(const struct session *session, int r)
+{
+    gt_warn_errno(r,
+                  "session=%s device=%s cannot write the session file: this session ends with the "
+                  "agent",
+                  session->id, session->info.device);
+}
+
+/* A session can do without a file: then it ends with this process. The file is written in full now,
+ * so that its place on the disk is certain. */
+static void session_open_file(struct session *session, const char *folder)
+{
+    char path[SESSION_FILE_PATH_MAX];
+
+    int fd = session_file_create(folder, path);
+    int r = fd < 0 ? fd : session_file_write(fd, &session->info);
+    char *path_copy = r ? NULL : strdup(path);
+    if (path_copy) {
+        session->session_file = fd;
+        session->session_file_path = path_copy;
+        return;
+    }
+    session_warn_no_file(session, r ? r : -ENOMEM);
+    if (fd >= 0)
+        unlink(path);
+    gt_close(&fd);
+}
+
+static int session_spawn(struct session *session, const struct lifelines *lifelines)
+{
+    char title[2 * GT_NAME_MAX + 64];
+    struct worker_process process;
+
+    snprintf(title, sizeof(title), "gotthard-agentd: %s session of %s", session->info.device,
+             session->info.operator_);
+    int lifeline = lifelines_for_worker(lifelines, session->session_file >= 0);
+    int r = worker_spawn(title, session->session_file, lifeline, &process);
+    if (r)
+        return r;
+    session->info.pid = process.pid;
+    session->parameters = process.parameters;
+    session->reports = process.reports;
+    return 0;
 }
 
 int session_new(struct ev_loop *loop, const struct session_settings *settings, session_fn on_end,
                 void *userdata, struct session **ret)
 {
     struct session *session = session_alloc(loop, on_end, userdata);
-    if (!session)
+
+    if (!session) {
+        session_info_deinit(settings->info);
         return -ENOMEM;
-    if (settings->pin) {
-        session->has_pin = true;
-        memcpy(session->fingerprint, settings->pin->fingerprint, GT_KEY_SIZE);
     }
-    int r = session_name(session, settings->device, settings->operator_, settings->services);
-    if (r == 0 && settings->folder)
-        session_open_record(session, settings->folder);
-    if (r == 0)
-        r = session_spawn(session);
+    session->info = *settings->info;
+    if (settings->folder)
+        session_open_file(session, settings->folder);
+    int r = session_spawn(session, settings->lifelines);
     if (r) {
-        if (session->record_at)
-            unlink(session->record_at);
+        session_remove_file(session);
         session_free(session);
         return r;
     }
-    ev_child_set(&session->child, session->pid, 0);
+    session->on_report = settings->on_report;
+    ev_io_set(&session->reported, session->reports, EV_READ);
+    ev_io_start(loop, &session->reported);
+    ev_child_set(&session->child, session->info.pid, 0);
     ev_child_start(loop, &session->child);
     session_enter(session, SESSION_READY);
     *ret = session;
     return 0;
 }
 
-int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, const char *path,
-                  session_fn on_end, void *userdata, struct session **ret)
+int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, const char *path,
+                    session_fn on_end, void *userdata, struct session **ret)
 {
-    uint64_t now_ms = (uint64_t)(gt_clock() * 1e3);
+    uint64_t now_ms = gt_clock_ms();
     struct session *session = session_alloc(loop, on_end, userdata);
-    if (!session) {
+    char *path_copy = strdup(path);
+
+    if (!session || !path_copy) {
+        free(path_copy);
+        session_free(session);
+        session_info_deinit(info);
         close(pidfd);
         return -ENOMEM;
     }
     session->pidfd = pidfd;
-    session->pid = record->pid;
-    session->has_pin = record->has_pin;
-    memcpy(session->fingerprint, record->fingerprint, GT_KEY_SIZE);
-    session->relay = record->relay;
-    session_set_rid(session, record->rid);
-    session->lifetime_s =
-        record->ends_at_ms > now_ms ? (double)(record->ends_at_ms - now_ms) / 1000. : 0.;
-    session->record_at = strdup(path);
-    int r = session->record_at
-                ? session_name(session, record->device, record->operator_, &record->services)
-                : -ENOMEM;
-    if (r) {
-        session_free(session);
-        return r;
-    }
-    ev_io_set(&session->ended, pidfd, EV_READ);
-    ev_io_start(loop, &session->ended);
+    session->info = *info;
+    session->session_file_path = path_copy;
+    session_set_rid(session, info->rid);
+    if (info->ends_at_ms > now_ms)
+        session->lifetime_s = (double)(info->ends_at_ms - now_ms) / 1000.;
+    ev_io_set(&session->exited, pidfd, EV_READ);
+    ev_io_start(loop, &session->exited);
     session_enter(session, SESSION_RUNNING);
     *ret = session;
     return 0;
 }
 
-static void session_write_record(struct session *session)
+/* Returns the negative errno of session_file_write(): another listener could not judge the session.
+ */
+static int session_write_file(struct session *session)
 {
-    struct record record = {
-        .pid = session->pid,
-        .has_pin = session->has_pin,
-        .ends_at_ms = (uint64_t)((gt_clock() + session->lifetime_s) * 1e3),
-        .services = session->services, /* borrowed, for the length of a call */
-        .relay = session->relay,
-    };
-
-    if (session->record < 0)
-        return;
-    memcpy(record.device, session->device, sizeof(record.device));
-    memcpy(record.operator_, session->operator_, sizeof(record.operator_));
-    memcpy(record.rid, session->rid, sizeof(record.rid));
-    memcpy(record.fingerprint, session->fingerprint, sizeof(record.fingerprint));
-    int r = record_write(session->record, &record);
-    if (r)
-        gt_warn_errno(r, "session=%s device=%s a restart will not know this session", session->id,
-                      session->device);
-    gt_close(&session->record);
+    if (session->session_file < 0)
+        return 0;
+    int r = session_file_write(session->session_file, &session->info);
+    gt_close(&session->session_file);
+    return r;
 }
 
-int session_begin(struct session *session, const struct handover *handover)
+int session_start(struct session *session, const struct worker_parameters *worker_parameters)
 {
-    session_set_rid(session, handover->keys.rid);
-    session->lifetime_s = handover->lifetime_s;
-    session->relay = handover->relay;
-    session_write_record(session);
-    int r = handover_send(handover, session->pipe);
-    gt_close(&session->pipe);
+    session_set_rid(session, worker_parameters->keys.rid);
+    session->lifetime_s = worker_parameters->lifetime_s;
+    session->info.ends_at_ms = (uint64_t)((gt_clock() + session->lifetime_s) * 1e3);
+    int r = session_write_file(session);
+    if (r == 0)
+        r = worker_parameters_send(worker_parameters, session->parameters);
+    gt_close(&session->parameters);
     if (r)
-        session_close(session, "the hand-over failed");
+        session_close(session, "cannot send the worker its parameters");
     else
         session_enter(session, SESSION_RUNNING);
     return r;

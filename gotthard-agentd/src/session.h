@@ -1,81 +1,102 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A session as the listener sees it: one worker process, who it is for, and what it was granted.
- * The worker is this very program, run again (/proc/self/exe, so that it is the same version even
- * while an upgrade replaces the file); it stands ready first and gets its keys after, so that an
- * operator is only told yes when there is a process to serve him.
+ * A session in the listener: one worker process, its operator, and the services that were granted.
+ * The worker is started first and gets its keys later, so that an operator's request is accepted
+ * only when there is a process to serve it.
  *
- * The listener's end does not end its sessions: where there is a runtime folder they leave a
- * record, by which the next listener adopts them. Ending one goes from asking to insisting.
+ * Sessions outlive the listener. Where there is a state directory each has a session file, from
+ * which the next listener restores it. Closing a session escalates from SIGTERM to SIGKILL.
  */
 #pragma once
 
 #include <ev.h>
 
-#include "gotthard/list.h"
-#include "record.h"
+#include "gotthard/base/list.h"
+#include "lifeline.h"
+#include "session-file.h"
+#include "worker-reports.h"
 
 enum session_state {
-    SESSION_READY,     /* the process is there and waits for its hand-over */
-    SESSION_RUNNING,   /* it has all it needs; the lifetime bounds it */
-    SESSION_CLOSING,   /* SIGTERM: it says goodbye to the relay and ends */
-    SESSION_INSISTING, /* SIGTERM again: it ends at once */
-    SESSION_KILLED,    /* SIGKILL */
+    SESSION_READY,       /* the process waits for its parameters */
+    SESSION_RUNNING,     /* the parameters are sent; bounded by the lifetime */
+    SESSION_CLOSING,     /* SIGTERM sent: the worker sends BYE to the relay and exits */
+    SESSION_WITHDRAWING, /* WORKER_WITHDRAW sent: the same, and the operator reads why */
+    SESSION_TERMINATING, /* SIGTERM sent again: the worker exits at once */
+    SESSION_KILLED,      /* SIGKILL sent */
+};
+
+/* How the worker ended. */
+enum session_ending {
+    SESSION_ENDED_CLEANLY,    /* BYE sent, or not needed */
+    SESSION_ENDED_BYE_UNSENT, /* exited, but could not reach the relay */
+    SESSION_ENDED_KILLED,     /* killed by a signal, or exited in the middle of its work */
 };
 
 struct session;
-/* Its process has ended. Frees itself after this. */
+/* The worker has exited: the last callback. The owner takes or removes the session file, and frees
+ * the session inside this callback or later. */
 typedef void (*session_fn)(void *userdata, struct session *session);
+/* The worker reports on its way to the relay. */
+typedef void (*session_report_fn)(void *userdata, struct session *session,
+                                  const struct worker_report *report);
+
+/* A worker that reports more often is not a worker any more: nothing else is received from it. */
+#define SESSION_REPORTS_MAX 512
 
 struct session {
-    struct gt_list link; /* the listener's list */
+    struct gt_list link; /* the owner's list */
     struct ev_loop *loop;
     session_fn on_end;
     void *userdata;
     enum session_state state;
-    char device[GT_NAME_MAX + 1], operator_[GT_NAME_MAX + 1];
-    char id[2 * 4 + 1]; /* first digits of the rid, as in every log line; "-" before it has one */
-    uint8_t rid[GT_RID_SIZE];
-    bool has_pin;
-    uint8_t fingerprint[GT_KEY_SIZE]; /* of the pin it was granted by */
-    struct targets services;          /* owned: what was granted */
-    struct target relay;              /* where it went; port 0: unknown */
-    enum {
-        SESSION_SAID_GOODBYE, /* or had nobody to say it to */
-        SESSION_UNHEARD,      /* it ended in order, but without a way to the relay */
-        SESSION_WAS_KILLED,
-    } ending;          /* of its process */
-    double begun_at;   /* by gt_clock() */
-    double lifetime_s; /* from then on */
-    pid_t pid;
-    int pidfd;       /* of an adopted one, which is no child of ours; else -1 */
-    int pipe;        /* our end of the hand-over */
-    int record;      /* until it is written */
-    char *record_at; /* owned; NULL: none is kept. Who takes it in on_end keeps the file */
+    enum session_ending ending; /* valid in on_end */
+    char id[2 * 4 + 1]; /* first digits of the rid, as in every log line; "-" before RUNNING */
+    struct session_info info;
+    bool is_withdrawn; /* no longer granted */
+    double begun_at;   /* seconds of gt_clock() */
+    double lifetime_s; /* after RUNNING began */
+    int pidfd;         /* of a restored worker, which is not our child; else -1 */
+    int parameters;    /* write end of the parameters' pipe; -1 after READY */
+    int reports;       /* read end of the reports' pipe; -1: there will be none */
+    unsigned n_reports;
+    session_report_fn on_report;
+    struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
+    int session_file;                    /* descriptor, until the file is written; else -1 */
+    char *session_file_path;             /* owned; NULL: no file */
+    int exit_status; /* as of waitpid(2), valid in on_end; 0 for a restored worker */
     ev_child child;
-    ev_io ended; /* of the pidfd */
+    ev_io exited;   /* the pidfd is readable */
+    ev_io reported; /* ->reports is readable */
     ev_timer deadline;
 };
 
 struct session_settings {
-    const char *device, *operator_;
-    const struct gt_pin *pin;       /* or NULL */
-    const struct targets *services; /* copied */
-    const char *folder;             /* of the records, or NULL */
+    struct session_info *info;         /* takes, also on failure; pid and rid follow later */
+    const char *folder;                /* of session files; NULL: none is written */
+    const struct lifelines *lifelines; /* a session without a file ends with this process */
+    session_report_fn on_report;       /* with the userdata of session_new */
 };
 
-/* A process that stands ready. Negative: no process. The loop must be libev's default one, which
- * alone hears of children. */
+/* Starts a worker. The loop must be libev's default loop, the only one with child watchers. Returns
+ * a negative errno if there is no process. */
 int session_new(struct ev_loop *loop, const struct session_settings *settings, session_fn on_end,
                 void *userdata, struct session **ret) GT_MUST_CHECK;
-/* A worker of a listener before us. @pidfd: takes, also on failure. */
-int session_adopt(struct ev_loop *loop, const struct record *record, int pidfd, const char *path,
-                  session_fn on_end, void *userdata, struct session **ret) GT_MUST_CHECK;
-/* Hands over. Negative: it could not; the process is on its way out and on_end will follow. */
-int session_begin(struct session *session, const struct handover *handover) GT_MUST_CHECK;
-/* Asks it to end, politely first. @why for the log. */
+/* Restores the session of an earlier listener. @info: takes, @pidfd: takes, both also on failure.
+ * @path: of its session file (copied). -ENOMEM. */
+int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, const char *path,
+                    session_fn on_end, void *userdata, struct session **ret) GT_MUST_CHECK;
+/* Sends the worker its parameters. On a negative errno the session is closing; on_end follows. */
+int session_start(struct session *session,
+                  const struct worker_parameters *worker_parameters) GT_MUST_CHECK;
+/* Closes the session: SIGTERM first, on_end follows. @why: logged. Does nothing if it is closing.
+ */
 void session_close(struct session *session, const char *why);
+/* The same for a session that is no longer granted: it ends within a second, if need be by SIGKILL.
+ */
+void session_withdraw(struct session *session, const char *why);
 bool session_is_closing(const struct session *session);
 const char *session_state_text(enum session_state state);
-/* Forgets the process without ending it. Takes NULL. */
+/* Removes the session file, if there is one. */
+void session_remove_file(struct session *session);
+/* Frees the session and leaves its process and its file alone. No callback follows. Takes NULL. */
 struct session *session_free(struct session *session);

@@ -1,126 +1,211 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The table of all that agentd can be told, and the checks that no single value can make.
- * etc/agentd.conf shows every row at its default (a test compares them); the man page and
- * --check-config are made of it too.
+ * The table of the agent's settings, and the checks that involve several values. `tests/generate`
+ * writes etc/agentd.conf and the settings of gotthard-agentd(8) from the table.
  */
 #include "settings.h"
 
 #include <stdio.h>
 
-#include "gotthard/endpoint.h"
+#include "gotthard/config/mqtt-url.h"
 
 #define SECOND 1000ull
 #define HOUR   (3600 * SECOND)
 
-#define AT(member) offsetof(struct settings, member)
+#define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
 static const struct gt_config_item items[] = {
-    {"server.host", "GOTTHARD_SERVER_HOST", "server-host", GT_CONFIG_HOST, AT(server_host), NULL, 0,
-     0, NULL, "The relay's host: the relay called \"main\"."},
-    {"server.port", "GOTTHARD_SERVER_PORT", "server-port", GT_CONFIG_NUMBER, AT(server_port),
-     "7000", 1, 65535, NULL, "The relay's port."},
-    {"server.single_port", "GOTTHARD_SERVER_SINGLE_PORT", "single-port", GT_CONFIG_BOOL,
-     AT(is_single_port), "false", 0, 0, NULL,
-     "Use the relay's main port for data too, where the network lets one port out only."},
-    {"relays", NULL, NULL, GT_CONFIG_MAP, AT(relays), NULL, 0, 0, NULL,
-     "More relays by name, host:port: the only ones an operator can name."},
-    {"crypt.key", "GOTTHARD_CRYPT_KEY", NULL, GT_CONFIG_SECRET, AT(crypt_key), NULL, 0, 0, NULL,
-     "This device's key (gk1d...., from `gotthard-cli keygen device NAME`), or the fleet's."},
-    {"crypt.iv", "GOTTHARD_CRYPT_IV", NULL, GT_CONFIG_SECRET, AT(crypt_iv), NULL, 0, 0, NULL,
-     "The fleet's public salt; not needed with a gk1d key."},
-    {"crypt.key_previous", "GOTTHARD_CRYPT_KEY_PREVIOUS", NULL, GT_CONFIG_SECRET,
-     AT(crypt_key_previous), NULL, 0, 0, NULL, "The key before a rotation; still accepted."},
-    {"mqtt.endpoint", "GOTTHARD_MQTT_ENDPOINT", "mqtt-endpoint", GT_CONFIG_STRING,
-     AT(mqtt_endpoint), NULL, 0, 0, NULL, "The broker: host, host:port, mqtts://... or mqtt://..."},
-    {"mqtt.cert_path", "GOTTHARD_AWS_CERT_PATH", "cert-path", GT_CONFIG_PATH, AT(mqtt_cert_path),
-     NULL, 0, 0, NULL, "The folder of private.key, cert.pem and ca.crt."},
-    {"mqtt.username", "GOTTHARD_MQTT_USERNAME", NULL, GT_CONFIG_STRING, AT(mqtt_username), NULL, 0,
-     0, NULL, "The user name at the broker, where it asks for one."},
-    {"mqtt.password", "GOTTHARD_MQTT_PASSWORD", NULL, GT_CONFIG_SECRET, AT(mqtt_password), NULL, 0,
-     0, NULL, "The password at the broker."},
-    {"mqtt.prefix", "GOTTHARD_MQTT_PREFIX", NULL, GT_CONFIG_STRING, AT(mqtt_prefix), "gotthard/v1",
-     0, 0, NULL, "What all topics begin with, equal on all sides."},
-    {"mqtt.keepalive", "GOTTHARD_MQTT_KEEPALIVE", NULL, GT_CONFIG_DURATION, AT(mqtt_keepalive_ms),
-     "30s", 5 * SECOND, HOUR, NULL, "How often a silent connection to the broker is checked."},
-    {"device.name", "MACHINE_ID", "device-name", GT_CONFIG_NAME, AT(device_name), NULL, 0, 0, NULL,
-     "This device's name; its client id at the broker, exactly."},
-    {"services", NULL, NULL, GT_CONFIG_MAP, AT(services), NULL, 0, 0, NULL,
-     "What operators can reach, by name, host:port. Nothing else is ever dialled."},
-    {"agent.data_host", "GOTTHARD_AGENT_DATA_HOST", "data-host", GT_CONFIG_HOST, AT(data_host),
-     "127.0.0.1", 0, 0, NULL, "The host of the service ssh, unless `services` has one."},
-    {"agent.data_port", "GOTTHARD_AGENT_DATA_PORT", "data-port", GT_CONFIG_NUMBER, AT(data_port),
-     "22", 1, 65535, NULL, "The port of the service ssh, unless `services` has one."},
-    {"agent.host_keys", "GOTTHARD_AGENT_HOST_KEYS", NULL, GT_CONFIG_STRING, AT(host_keys),
-     "/etc/ssh/ssh_host_*_key.pub", 0, 0, NULL,
-     "Public ssh host keys to vouch for to operators: paths and patterns, with blanks between."},
-    {"trust.policy", "GOTTHARD_TRUST_POLICY", NULL, GT_CONFIG_CHOICE, AT(trust_policy), "auto", 0,
-     0, "auto psk pin",
-     "Whom to believe that he is an operator: psk (who has the key), pin (who is in trust.pins), "
-     "auto (pin where that file exists)."},
-    {"trust.pins", "GOTTHARD_TRUST_PINS", NULL, GT_CONFIG_PATH, AT(trust_pins),
-     "/etc/gotthard/operators.pins", 0, 0, NULL,
-     "The file of the operators' fingerprints; an empty one denies all."},
-    {"limits.sessions", "GOTTHARD_LIMIT_SESSIONS", NULL, GT_CONFIG_NUMBER, AT(sessions_max), "8", 1,
-     1000, NULL, "Tunnels open at the same time."},
-    {"limits.per_operator", "GOTTHARD_LIMIT_PER_OPERATOR", NULL, GT_CONFIG_NUMBER,
-     AT(per_operator_max), "2", 1, 1000, NULL, "Of those, tunnels of one operator."},
-    {"limits.streams", "GOTTHARD_LIMIT_STREAMS", NULL, GT_CONFIG_NUMBER, AT(streams_max), "64", 1,
-     1024, NULL, "Connections in one tunnel."},
-    {"limits.lifetime", "GOTTHARD_LIMIT_LIFETIME", NULL, GT_CONFIG_DURATION, AT(lifetime_ms), "12h",
-     SECOND, 7 * 24 * HOUR, NULL, "The longest that a tunnel lasts."},
-    {"limits.dial_timeout", "GOTTHARD_DIAL_TIMEOUT", NULL, GT_CONFIG_DURATION, AT(dial_timeout_ms),
-     "10s", 100, 120 * SECOND, NULL, "How long a service may take to accept a connection."},
-    {"limits.peer_timeout", "GOTTHARD_PEER_TIMEOUT", NULL, GT_CONFIG_DURATION, AT(peer_timeout_ms),
-     "30s", SECOND, HOUR, NULL, "How long an operator may take to come to the relay."},
-    {"resume_window", "GOTTHARD_RESUME_WINDOW", NULL, GT_CONFIG_DURATION, AT(resume_window_ms),
-     "120s", SECOND, 24 * HOUR, NULL,
-     "How long a tunnel without its relay or its operator waits before it is given up."},
-    {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(stream_buffer), "4MiB",
-     64 << 10, 64 << 20, NULL,
-     "Memory of one connection in each direction, at most; sixteen times that of a session."},
-    {"log.level", "GOTTHARD_LOG_LEVEL", "log-level", GT_CONFIG_CHOICE, AT(log_level), "info", 0, 0,
-     "debug info warn error", "The least important lines to write."},
+    ITEM("device.name", NAME, device_name, .env = "MACHINE_ID", .flag = "device-name",
+         .help = "Name of this device.",
+         .details = "Operators use it to connect, and the broker sees it as the MQTT client id. "
+                    "Case matters."),
+
+    ITEM("server.host", HOST, server_host, .flag = "server-host",
+         .help = "Host of the relay that is called \"main\"."),
+    ITEM("server.port", NUMBER, server_port, .flag = "server-port", .fallback = "7000", .min = 1,
+         .max = 65535, .help = "Main port of that relay."),
+    ITEM("server.single_port", BOOL, is_single_port, .flag = "single-port", .fallback = "false",
+         .help = "Use the relay's main port for data connections as well.",
+         .details =
+             "Where a firewall blocks the relay's range of ports this is found out within two "
+             "seconds; the setting saves them."),
+
+    ITEM("relays", MAP, relays, .help = "Further relays by name, each with host and port.",
+         .details =
+             "Example: alps = \"relay.example.org:7000\"; An operator can choose one of them by "
+             "name, and no other relay."),
+
+    ITEM("services", MAP, services,
+         .help = "Services for operators by name, each with host and port.",
+         .details =
+             "Example: web = \"127.0.0.1:80\"; The agent connects to nothing else. If services is "
+             "not given, ssh is offered at agent.data_host and agent.data_port. If it is given, "
+             "ssh needs an entry, or one of those two settings must be given as well. An empty "
+             "group offers nothing."),
+
+    ITEM("agent.data_host", HOST, data_host, .flag = "data-host", .fallback = "127.0.0.1",
+         .help = "Host of the service ssh; see services."),
+    ITEM("agent.data_port", NUMBER, data_port, .flag = "data-port", .fallback = "22", .min = 1,
+         .max = 65535, .help = "Port of the service ssh; see services."),
+    ITEM("agent.host_keys", PATHS, host_keys, .fallback = "/etc/ssh/ssh_host_*_key.pub",
+         .help = "Files of public ssh host keys, separated by blanks.",
+         .details =
+             "Paths may contain wildcards. The keys reach operators sealed and signed, so that "
+             "the first ssh login needs no confirmation of a fingerprint. The shortest keys come "
+             "first. Keys that do not fit into an answer of one packet are left out."),
+    ITEM("agent.keep_sessions", BOOL, keeps_sessions, .flag = "keep-sessions", .fallback = "false",
+         .help = "Leave the sessions open when SIGTERM ends the agent.",
+         .details = "Each session is a process of its own. Set this only where the service manager "
+                    "ends the agent and none of its other processes, as the shipped unit does with "
+                    "KillMode=process. Otherwise, and without a state directory, SIGTERM closes "
+                    "the sessions and informs their operators."),
+
+    ITEM("crypt.key", SECRET, crypt_key, .help = "Key of this device, or the fleet key.",
+         .details =
+             "`gotthard-cli keygen device NAME` derives the device's key, a string that begins "
+             "with gk1d. Prefer it: the fleet key can do more than a device needs."),
+    ITEM("crypt.iv", SECRET, crypt_iv, .help = "Salt of the fleet, equal on all sides.",
+         .details = "It belongs to the fleet key; a key that begins with gk1d does not need it."),
+    ITEM("crypt.key_previous", SECRET, crypt_key_previous,
+         .help = "Key before a rotation, still accepted.",
+         .details = "Set it while some operators have the new key and others the old one."),
+
+    ITEM("mqtt.endpoint", STRING, mqtt_endpoint, .flag = "mqtt-endpoint",
+         .help = "The broker: HOST[:PORT], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].",
+         .details =
+             "Without mqtt:// the connection uses TLS. The default port is 8883, with mqtt:// "
+             "1883."),
+    ITEM(
+        "mqtt.cert_path", PATH, mqtt_cert_path, .env = "GOTTHARD_AWS_CERT_PATH",
+        .flag = "cert-path", .help = "Folder of private.key, cert.pem and ca.crt.",
+        .details =
+            "They authenticate this device at the broker, and sign its answers to operators. A pair "
+            "that was renewed there is used within 30 s, when the broker has accepted it."),
+    ITEM("mqtt.username", STRING, mqtt_username,
+         .help = "User name at the broker, if it needs one."),
+    ITEM("mqtt.password", SECRET, mqtt_password, .help = "Password at the broker."),
+    ITEM("mqtt.prefix", STRING, mqtt_prefix, .fallback = "gotthard/v1",
+         .help = "Prefix of all topics, equal on all sides.",
+         .details = "Set it if several fleets share a broker."),
+    ITEM("mqtt.keepalive", DURATION, mqtt_keepalive_ms, .fallback = "30s", .min = 5 * SECOND,
+         .max = HOUR, .help = "MQTT keep-alive interval.",
+         .details = "A longer one costs less data; a lost connection is then noticed later."),
+
+    ITEM(
+        "trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin",
+        .help = "How an operator proves who they are.",
+        .details =
+            "psk accepts every holder of the key under any name. pin accepts only certificates "
+            "that trust.pins lists. auto is pin if trust.pins is set or the default file exists, else "
+            "psk. Set pin on a device that must never accept the key alone."),
+    ITEM(
+        "trust.pins", PATH, trust_pins, .fallback = "/etc/gotthard/operators.pins",
+        .help = "File of the operators' fingerprints.",
+        .details =
+            "A path that is set must exist. An empty file denies all. See operators.pins.example."),
+
+    ITEM("limits.sessions", NUMBER, sessions_max, .fallback = "8", .min = 1, .max = 1000,
+         .help = "Maximum number of open tunnels."),
+    ITEM("limits.sessions_per_operator", NUMBER, per_operator_max, .fallback = "2", .min = 1,
+         .max = 1000, .help = "Maximum number of open tunnels of one operator."),
+    ITEM("limits.streams", NUMBER, streams_max, .fallback = "64", .min = 1, .max = 1024,
+         .help = "Maximum number of connections in one tunnel."),
+
+    ITEM("stream.buffer", SIZE, stream_buffer, .fallback = "4MiB", .min = 64 << 10, .max = 64 << 20,
+         .help = "Maximum buffer of one connection in each direction.",
+         .details =
+             "It bounds the data in flight. A buffer begins with 256KiB, grows on a route "
+             "that needs more, and shrinks when the connection is quiet. All connections of a "
+             "session together use at most 16 times this size. 4MiB carry 480 Mbit/s over a "
+             "round trip of 70 ms. Set 1MiB on a device with little memory."),
+
+    ITEM("timeouts.lifetime", DURATION, lifetime_ms, .fallback = "12h", .min = SECOND,
+         .max = 7 * 24 * HOUR, .help = "Maximum duration of a tunnel."),
+    ITEM("timeouts.dial", DURATION, dial_timeout_ms, .fallback = "10s", .min = 100,
+         .max = 120 * SECOND, .help = "Maximum time for a service to accept a connection."),
+    ITEM("timeouts.peer", DURATION, peer_timeout_ms, .fallback = "30s", .min = SECOND, .max = HOUR,
+         .help = "Maximum time to reach the relay, and to await the operator there.",
+         .details = "For a new session. An attempt that fails is repeated meanwhile, and the "
+                    "operator reads why it failed."),
+    ITEM("timeouts.resume_window", DURATION, resume_window_ms, .fallback = "120s", .min = SECOND,
+         .max = 24 * HOUR, .help = "Maximum time to wait for a lost relay or operator.",
+         .details = "Connections of the tunnel are suspended meanwhile and resume afterwards."),
+    ITEM("timeouts.vanished", DURATION, vanished_ms, .fallback = "90s", .min = 2 * SECOND,
+         .max = HOUR, .help = "Time without an answer of a service's machine.",
+         .details = "A connection to a service whose machine was switched off, or whose network is "
+                    "gone, is reset after this time. A service that reads slowly, or not at all, "
+                    "keeps its connection."),
+    ITEM("timeouts.linger", DURATION, linger_ms, .fallback = "30s", .min = 100, .max = HOUR,
+         .help = "Maximum time for a program to take bytes before a reset.",
+         .details = "When the other side resets a connection, the bytes that it sent before are "
+                    "delivered first. The time restarts whenever the program reads some."),
+
+    ITEM("log.level", CHOICE, log_level, .flag = "log-level", .fallback = "info",
+         .choices = "debug info warn error", .help = "Least severe level that is logged."),
+};
+
+static const struct gt_config_group groups[] = {
+    {"device", "This device."},
+    {"server", "The relay at which this device and its operators meet."},
+    {"agent", "The service ssh, and the end of the agent."},
+    {"crypt", "Keys."},
+    {"mqtt", "The MQTT broker."},
+    {"trust", "Authentication of operators."},
+    {"limits", "Amounts."},
+    {"stream", "Memory."},
+    {"timeouts", "Durations."},
+    {"log", "Logging to standard error."},
 };
 
 static const char *settings_check(const void *data, char *ret_why, size_t cap)
 {
     const struct settings *s = data;
-    struct gt_endpoint endpoint;
+    struct gt_mqtt_url endpoint;
 
     if (!s->device_name) {
-        snprintf(ret_why, cap, "the device has no name: set MACHINE_ID or device.name");
+        snprintf(ret_why, cap, "missing; set device.name or MACHINE_ID");
         return "device.name";
     }
     if (!s->crypt_key) {
         snprintf(ret_why, cap,
-                 "there is no key: set GOTTHARD_CRYPT_KEY, GOTTHARD_CRYPT_KEY_FILE or "
-                 "crypt.key_file");
+                 "missing; set crypt.key_file, GOTTHARD_CRYPT_KEY_FILE or GOTTHARD_CRYPT_KEY");
         return "crypt.key";
     }
     if (!s->mqtt_endpoint) {
-        snprintf(ret_why, cap, "there is no broker: set GOTTHARD_MQTT_ENDPOINT or mqtt.endpoint");
+        snprintf(ret_why, cap, "missing; set mqtt.endpoint or GOTTHARD_MQTT_ENDPOINT");
         return "mqtt.endpoint";
     }
-    if (gt_endpoint_parse(s->mqtt_endpoint, &endpoint) != 0) {
-        snprintf(ret_why, cap, "not host, host:port, mqtts://host or mqtt://host");
+    if (gt_mqtt_url_parse(s->mqtt_endpoint, &endpoint) != 0) {
+        gt_mqtt_url_explain(s->mqtt_endpoint, ret_why, cap);
         return "mqtt.endpoint";
     }
     if (!s->server_host && s->relays.n_pairs == 0) {
-        snprintf(ret_why, cap, "there is no relay: set GOTTHARD_SERVER_HOST or server.host");
+        snprintf(ret_why, cap, "missing; set server.host or GOTTHARD_SERVER_HOST");
         return "server.host";
     }
     if (s->mqtt_password && !s->mqtt_username) {
-        snprintf(ret_why, cap, "a password needs a user name: set mqtt.username");
+        snprintf(ret_why, cap, "requires a user name; set mqtt.username");
         return "mqtt.password";
     }
     return NULL;
 }
 
-const struct gt_config_program settings_program = {
-    .name = "agentd",
-    .items = items,
-    .n_items = GT_ARRAY_SIZE(items),
-    .settings_size = sizeof(struct settings),
-    .check = settings_check,
-};
+const struct gt_config_program *settings_program(void)
+{
+    static const struct gt_config_program program = {
+        .name = "agentd",
+        .items = items,
+        .n_items = GT_ARRAY_SIZE(items),
+        .settings_size = sizeof(struct settings),
+        .check = settings_check,
+        .groups = groups,
+        .n_groups = GT_ARRAY_SIZE(groups),
+        .manual = "gotthard-agentd(8)",
+        .usage =
+            "`gotthard-agentd --check-config` prints each value with its origin. `systemctl "
+            "reload gotthard-agentd` applies a changed configuration, or rejects it as a whole "
+            "if it contains an error.",
+    };
+
+    return &program;
+}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What agentd can be told, as one table: variables, files, flags, --check-config, the manual page
- * and etc/agentd.conf all come from it.
+ * The agent's settings: one struct and one table, which drives variables, files, flags,
+ * --check-config, the manual page and etc/agentd.conf.
  */
 #pragma once
 
-#include "gotthard/config.h"
+#include "gotthard/config/config.h"
 
 struct settings {
     char *server_host;
@@ -20,10 +20,13 @@ struct settings {
     uint64_t data_port;
     char *trust_policy, *trust_pins;
     char *host_keys;
+    bool keeps_sessions;
     uint64_t sessions_max, per_operator_max, streams_max;
     uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms, resume_window_ms;
+    uint64_t vanished_ms, linger_ms;
     uint64_t stream_buffer;
     char *log_level;
 };
 
-extern const struct gt_config_program settings_program;
+/* Returns the table. */
+const struct gt_config_program *settings_program(void);

@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * From settings to what they mean; see the header. Each step fills its part of the setup or says
- * why it cannot, naming where the value at fault came from.
+ * Creating a setup from settings; see the header. Each step fills its part, or fails with a message
+ * that begins with the place of the invalid setting.
  */
-#include "setup.h"
+#include "setup-private.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/stat.h>
+#include <time.h>
 
-#include "gotthard/log.h"
+#include "gotthard/base/log.h"
 
-#define PINS_MAX     (1024 * 1024)
-#define PINS_DEFAULT "operators.pins"
+#define RELOADS_A_SECOND 8 /* further ones, in a storm of signals, repeat no warning */
 
-#define setup_bad(setup, ret_error, path, ...) \
-    setup_say(ret_error, gt_config_origin((setup)->config, path), path, __VA_ARGS__)
-
-static GT_PRINTF(4, 5) int setup_say(char *ret_error, const char *origin, const char *path,
-                                     const char *fmt, ...)
+int setup_fail(const struct setup *setup, char *ret_error, const char *path, const char *fmt, ...)
 {
+    const char *origin = gt_config_origin(setup->config, path);
     int n = snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s: %s: ", origin ? origin : "default", path);
     va_list arguments;
 
@@ -27,40 +23,36 @@ static GT_PRINTF(4, 5) int setup_say(char *ret_error, const char *origin, const 
     if (n >= 0 && n < GT_CONFIG_ERROR_MAX)
         vsnprintf(ret_error + n, (size_t)(GT_CONFIG_ERROR_MAX - n), fmt, arguments);
     va_end(arguments);
-    return SETUP_E_BAD;
+    return gt_config_fault(setup->config, path);
 }
 
 /* --- keys */
 
-static int setup_derive(struct setup *setup, const char *path, const struct gt_key *key,
-                        char *ret_error)
+static int setup_derive_keys(struct setup *setup, char *ret_error)
 {
     const char *name = setup->settings->device_name;
+    uint8_t client_key[GT_KEY_SIZE];
 
-    int r = gt_key_device(key, name, setup->of_device);
+    int r = gt_key_device(&setup->key, name, setup->of_device);
     if (r == 0)
-        r = gt_key_client(key, GT_ROLE_DEVICE, name, setup->client_key);
-    if (r > 0)
-        return setup_bad(setup, ret_error, path,
-                         "not a key of the device %s: give the string that "
-                         "`gotthard-cli keygen device %s` prints",
-                         name, name);
-    setup->is_master = key->kind == GT_KEY_MASTER;
-    setup->is_passphrase = key->is_passphrase;
-    return r;
+        r = setup_client_key(setup, name, client_key);
+    gt_wipe(client_key, sizeof(client_key));
+    return r > 0 ? setup_fail(setup, ret_error, "crypt.key",
+                              "not the key of the device %s, set the output of "
+                              "`gotthard-cli keygen device %s`",
+                              name, name)
+                 : r;
 }
 
 static int setup_derive_previous(struct setup *setup, char *ret_error)
 {
     const struct settings *s = setup->settings;
-    struct gt_key key;
 
-    int r = gt_key_parse(s->crypt_key_previous, s->crypt_iv, &key);
+    int r = gt_key_parse(s->crypt_key_previous, s->crypt_iv, &setup->previous_key);
     if (r == 0)
-        r = gt_key_device(&key, s->device_name, setup->previous);
-    gt_key_wipe(&key);
+        r = gt_key_device(&setup->previous_key, s->device_name, setup->previous);
     if (r > 0)
-        return setup_bad(setup, ret_error, "crypt.key_previous", "%s", gt_key_strerror(r));
+        return setup_fail(setup, ret_error, "crypt.key_previous", "%s", gt_key_strerror(r));
     setup->has_previous = r == 0;
     return r;
 }
@@ -68,136 +60,80 @@ static int setup_derive_previous(struct setup *setup, char *ret_error)
 static int setup_load_keys(struct setup *setup, char *ret_error)
 {
     const struct settings *s = setup->settings;
-    struct gt_key key;
 
-    int r = gt_key_parse(s->crypt_key, s->crypt_iv, &key);
+    int r = gt_key_parse(s->crypt_key, s->crypt_iv, &setup->key);
     if (r > 0)
-        r = setup_bad(setup, ret_error, r == GT_KEY_E_IV ? "crypt.iv" : "crypt.key", "%s",
-                      gt_key_strerror(r));
+        r = setup_fail(setup, ret_error, gt_key_is_of_iv(r) ? "crypt.iv" : "crypt.key", "%s",
+                       gt_key_strerror(r));
     else if (r == 0)
-        r = setup_derive(setup, "crypt.key", &key, ret_error);
-    gt_key_wipe(&key);
+        r = setup_derive_keys(setup, ret_error);
     if (r == 0 && s->crypt_key_previous)
         r = setup_derive_previous(setup, ret_error);
     return r;
 }
 
-/* --- certificates, and the broker they are for */
+static bool key_id_of(const struct gt_key *key, const char *device,
+                      uint8_t ret[static GT_KEY_ID_SIZE])
+{
+    uint8_t of_device[GT_KEY_SIZE];
 
-static int setup_load_credentials(struct setup *setup, char *ret_error)
+    int r = gt_key_device(key, device, of_device);
+    if (r == 0)
+        r = gt_key_device_id(of_device, ret);
+    gt_wipe(of_device, sizeof(of_device));
+    return r == 0;
+}
+
+size_t setup_key_ids(const struct setup *setup, const char *device,
+                     uint8_t ret[static 2][GT_KEY_ID_SIZE])
+{
+    size_t n = key_id_of(&setup->key, device, ret[0]);
+
+    return n + (setup->has_previous && key_id_of(&setup->previous_key, device, ret[n]));
+}
+
+int setup_client_key(const struct setup *setup, const char *device, uint8_t ret[static GT_KEY_SIZE])
+{
+    return gt_key_client(&setup->key, GT_ROLE_DEVICE, device, ret);
+}
+
+/* --- certificates */
+
+static int setup_load_credentials(struct setup *setup, struct credentials **ret, char *ret_error)
 {
     const struct settings *s = setup->settings;
     char why[GT_CONFIG_ERROR_MAX];
 
-    int r = credentials_load(s->mqtt_cert_path, s->mqtt_username != NULL, setup->broker.is_tls,
-                             &setup->credentials, why, sizeof(why));
-    return r > 0 ? setup_bad(setup, ret_error, "mqtt.cert_path", "%s", why) : r;
-}
-
-/* --- services and relays */
-
-static int setup_add(struct targets *targets, const char *name, const char *host, uint64_t port)
-{
-    struct target target = {.port = (uint16_t)port};
-
-    snprintf(target.name, sizeof(target.name), "%s", name);
-    snprintf(target.host, sizeof(target.host), "%s", host);
-    return targets_add(targets, &target);
-}
-
-static int setup_add_map(struct setup *setup, const char *path, const struct gt_config_map *map,
-                         struct targets *targets, char *ret_error)
-{
-    char why[GT_CONFIG_ERROR_MAX];
-
-    int r = targets_add_map(targets, map, why, sizeof(why));
-    return r > 0 ? setup_bad(setup, ret_error, path, "%s", why) : r;
-}
-
-static int setup_load_relays(struct setup *setup, char *ret_error)
-{
-    const struct settings *s = setup->settings;
-    struct targets *relays = &setup->policy.relays;
-    int r = 0;
-
-    if (s->server_host && !gt_config_map_get(&s->relays, "main"))
-        r = setup_add(relays, "main", s->server_host, s->server_port);
-    if (r == 0)
-        r = setup_add_map(setup, "relays", &s->relays, relays, ret_error);
-    for (size_t i = 0; r == 0 && i < relays->n; i++)
-        if (strlen(relays->all[i].name) > GT_RELAY_NAME_MAX)
-            r = setup_bad(setup, ret_error, "relays", "a name has at most %d characters",
-                          GT_RELAY_NAME_MAX);
-    return r;
-}
-
-static int setup_load_policy(struct setup *setup, char *ret_error)
-{
-    const struct settings *s = setup->settings;
-    struct policy *policy = &setup->policy;
-
-    policy->sessions_max = (unsigned)s->sessions_max;
-    policy->per_operator_max = (unsigned)s->per_operator_max;
-    policy->streams_max = (uint16_t)s->streams_max;
-    policy->lifetime_max_s = (uint32_t)(s->lifetime_ms / 1000);
-    int r = setup_load_relays(setup, ret_error);
-    if (r == 0 && !gt_config_map_get(&s->services, "ssh"))
-        r = setup_add(&policy->services, "ssh", s->data_host, s->data_port);
-    if (r == 0)
-        r = setup_add_map(setup, "services", &s->services, &policy->services, ret_error);
-    return r;
-}
-
-/* --- pins */
-
-static int setup_parse_pins(struct setup *setup, const char *path, char *ret_error)
-{
-    gt_cleanup(gt_free) char *text = NULL;
-    const char *why = NULL;
-    size_t n = 0, line = 0;
-
-    int r = gt_config_read_file(path, PINS_MAX, false, &text, &n, &why);
+    int r = credentials_load(s->mqtt_cert_path, s->mqtt_username != NULL, &setup->broker, ret, why,
+                             sizeof(why));
     if (r > 0)
-        return setup_bad(setup, ret_error, "trust.pins", "%s: %s", path, why);
-    if (r == 0) {
-        r = gt_trust_parse_pins(gt_span(text, n), &setup->trust, &line, &why);
-        if (r > 0)
-            return setup_bad(setup, ret_error, "trust.pins", "%s:%zu: %s", path, line, why);
-    }
-    return r;
+        (void)setup_fail(setup, ret_error, "mqtt.cert_path", "%s", why);
+    return r == CREDENTIALS_E_FILE ? SETUP_E_FILE : r;
 }
 
-/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard; empty, it moves
- * nothing. */
-static char *setup_pins_path(const struct setup *setup)
+int setup_renew_credentials(struct setup *setup, bool *ret_is_renewed,
+                            char ret_error[static GT_CONFIG_ERROR_MAX])
 {
-    const char *folder = getenv("GOTTHARD_CONFIG_DIR");
-    char *path = NULL;
+    struct credentials *renewed = NULL;
 
-    if (folder && *folder && !gt_config_is_set(setup->config, "trust.pins"))
-        return asprintf(&path, "%s/%s", folder, PINS_DEFAULT) < 0 ? NULL : path;
-    return strdup(setup->settings->trust_pins);
-}
-
-/* Only a file that is not there means `auto` may trust the key alone; one that cannot be read does
- * not. */
-static int setup_load_trust(struct setup *setup, char *ret_error)
-{
-    const char *policy = setup->settings->trust_policy;
-    struct stat st;
-
-    setup->pins_path = setup_pins_path(setup);
-    if (!setup->pins_path)
-        return -ENOMEM;
-    bool is_absent = stat(setup->pins_path, &st) < 0 && errno == ENOENT;
-    if (strcmp(policy, "psk") == 0 || (strcmp(policy, "auto") == 0 && is_absent)) {
-        gt_trust_init_psk(&setup->trust);
+    *ret_is_renewed = false;
+    if (!credentials_are_stale(setup->credentials))
         return 0;
+    int r = setup_load_credentials(setup, &renewed, ret_error);
+    if (r)
+        return r;
+    r = setup_check_pair(setup, setup->credentials, renewed, ret_error);
+    if (r) {
+        credentials_free(renewed);
+        return SETUP_E_FILE;
     }
-    return setup_parse_pins(setup, setup->pins_path, ret_error);
+    *ret_is_renewed = !gt_is_equal(renewed->digest, setup->credentials->digest, GT_KEY_SIZE);
+    credentials_free(setup->credentials);
+    setup->credentials = renewed;
+    return 0;
 }
 
-/* --- all of it */
+/* --- the whole setup */
 
 struct setup *setup_free(struct setup *setup)
 {
@@ -207,7 +143,7 @@ struct setup *setup_free(struct setup *setup)
     policy_deinit(&setup->policy);
     gt_trust_deinit(&setup->trust);
     free(setup->pins_path);
-    credentials_deinit(&setup->credentials);
+    credentials_free(setup->credentials);
     gt_config_free(setup->config);
     gt_wipe(setup, sizeof(*setup));
     free(setup);
@@ -220,21 +156,21 @@ static int setup_check_topics(struct setup *setup, char *ret_error)
     char topic[GT_TOPIC_MAX + 1];
 
     int r = gt_topic_rsp(s->mqtt_prefix, s->device_name, "an-operator", topic);
-    return r > 0 ? setup_bad(setup, ret_error, "mqtt.prefix",
-                             "\"%s\" makes no topic of at most 7 slashes and 256 bytes",
-                             s->mqtt_prefix)
+    return r > 0 ? setup_fail(setup, ret_error, "mqtt.prefix",
+                              "\"%s\" is invalid, expected at most 4 names separated by slashes",
+                              s->mqtt_prefix)
                  : r;
 }
 
 static int setup_load(struct setup *setup, char *ret_error)
 {
-    if (gt_endpoint_parse(setup->settings->mqtt_endpoint, &setup->broker) != 0)
-        return -EINVAL; /* settings_check has taken it */
+    if (gt_mqtt_url_parse(setup->settings->mqtt_endpoint, &setup->broker) != 0)
+        return -EINVAL; /* settings_check has accepted it */
     int r = setup_check_topics(setup, ret_error);
     if (r == 0)
         r = setup_load_keys(setup, ret_error);
     if (r == 0)
-        r = setup_load_credentials(setup, ret_error);
+        r = setup_load_credentials(setup, &setup->credentials, ret_error);
     if (r == 0)
         r = setup_load_policy(setup, ret_error);
     if (r == 0)
@@ -248,10 +184,11 @@ int setup_new(const struct gt_config_args *args, struct setup **ret,
               char ret_error[static GT_CONFIG_ERROR_MAX])
 {
     struct setup *setup = calloc(1, sizeof(*setup));
+
     if (!setup)
         return -ENOMEM;
     gt_trust_init_psk(&setup->trust);
-    int r = gt_config_load(&settings_program, args, &setup->config, ret_error);
+    int r = gt_config_load(settings_program(), args, &setup->config, ret_error);
     if (r == 0) {
         setup->settings = gt_config_settings(setup->config);
         r = setup_load(setup, ret_error);
@@ -263,29 +200,53 @@ int setup_new(const struct gt_config_args *args, struct setup **ret,
     return r;
 }
 
+void setup_apply_log_level(const struct setup *setup)
+{
+    enum gt_log_level level;
+
+    if (gt_log_parse_level(setup->settings->log_level, &level) == 0)
+        gt_log_open("gotthard-agentd", level);
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
+    static struct gt_log_rate rate;
+    unsigned n_suppressed;
 
-    if (setup->is_passphrase)
-        gt_warn("the key is a passphrase: 32 random bytes (gotthard-cli keygen) are stronger");
-    if (setup->is_master)
+    if (!gt_log_is_allowed(&rate, RELOADS_A_SECOND, &n_suppressed))
+        return;
+    if (setup->key.is_passphrase)
+        gt_warn("crypt.key is a passphrase: a random key (gotthard-cli keygen) is stronger");
+    if (setup->key.kind == GT_KEY_MASTER)
         gt_warn(
-            "this device holds the fleet's key, which is more than it needs: give it the string "
-            "of `gotthard-cli keygen device %s`",
+            "crypt.key is the fleet key, which gives the device more rights than it needs; use a "
+            "device key (gk1d...) from `gotthard-cli keygen device %s`",
             s->device_name);
     if (setup->trust.policy == GT_POLICY_PSK)
-        gt_warn("trust.policy is psk: whoever holds the key may open tunnels under any name; pin "
+        gt_warn("trust.policy is psk: any holder of the key can open tunnels under any name; pin "
                 "the operators' certificates in %s",
                 setup->pins_path);
     else if (setup->trust.n_pins == 0)
-        gt_warn("the file of pins is empty: nobody may open a tunnel");
-    if (!setup->broker.is_tls && !gt_endpoint_is_loopback(&setup->broker))
-        gt_warn("mqtt:// is without TLS: anybody on the way to %s sees who talks to whom",
+        gt_warn("%s is empty: no operator can open a tunnel", setup->pins_path);
+    else if (setup->trust.pins_time > time(NULL))
+        gt_warn("%s was written in the future, and the expiry of pins is judged by that time: set "
+                "the clock, or touch the file",
+                setup->pins_path);
+    if (setup->policy.services.n == 0)
+        gt_warn("services is empty: no operator can open a tunnel");
+    if (*setup->credentials->unsigned_why)
+        gt_warn("%s/cert.pem: %s; operators with trust.policy pin refuse this device",
+                s->mqtt_cert_path, setup->credentials->unsigned_why);
+    if (*setup->credentials->warning)
+        gt_warn("%s/ca.crt: %s", s->mqtt_cert_path, setup->credentials->warning);
+    if (!setup->broker.is_tls && !gt_mqtt_url_is_loopback(&setup->broker))
+        gt_warn("mqtt.endpoint is mqtt://, without TLS: the network to %s can observe which "
+                "operators connect to this device",
                 setup->broker.host);
 }
 
-static bool text_equals(const char *a, const char *b)
+static bool is_same_text(const char *a, const char *b)
 {
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
@@ -294,19 +255,19 @@ bool setup_has_same_broker(const struct setup *a, const struct setup *b)
 {
     const struct settings *x = a->settings, *y = b->settings;
 
-    return text_equals(x->mqtt_endpoint, y->mqtt_endpoint) &&
-           text_equals(x->mqtt_username, y->mqtt_username) &&
-           text_equals(x->mqtt_password, y->mqtt_password) &&
-           text_equals(x->device_name, y->device_name) &&
-           text_equals(x->mqtt_cert_path, y->mqtt_cert_path) &&
+    return is_same_text(x->mqtt_endpoint, y->mqtt_endpoint) &&
+           is_same_text(x->mqtt_username, y->mqtt_username) &&
+           is_same_text(x->mqtt_password, y->mqtt_password) &&
+           is_same_text(x->device_name, y->device_name) &&
+           is_same_text(x->mqtt_cert_path, y->mqtt_cert_path) &&
            x->mqtt_keepalive_ms == y->mqtt_keepalive_ms &&
-           gt_is_equal(a->credentials.digest, b->credentials.digest, GT_KEY_SIZE);
+           gt_is_equal(a->credentials->digest, b->credentials->digest, GT_KEY_SIZE);
 }
 
 bool setup_has_same_identity(const struct setup *a, const struct setup *b)
 {
-    return text_equals(a->settings->device_name, b->settings->device_name) &&
-           text_equals(a->settings->mqtt_prefix, b->settings->mqtt_prefix) &&
+    return is_same_text(a->settings->device_name, b->settings->device_name) &&
+           is_same_text(a->settings->mqtt_prefix, b->settings->mqtt_prefix) &&
            a->has_previous == b->has_previous &&
            gt_is_equal(a->of_device, b->of_device, GT_KEY_SIZE) &&
            gt_is_equal(a->previous, b->previous, GT_KEY_SIZE);

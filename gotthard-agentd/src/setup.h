@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Everything the agent takes from its configuration and the files that names: keys, certificates,
- * pins, services, relays. Made whole or not at all, and never changed after: a reload makes a new
- * one, and the old one stays when that fails.
+ * The agent's setup: everything that follows from its configuration and the files that this names,
+ * i.e. keys, certificates, pins, services, relays. A setup is created completely or not at all, and
+ * never changed, except for renewed certificates. A reload creates a new one, and keeps the old one
+ * on failure.
  */
 #pragma once
 
 #include "credentials.h"
-#include "gotthard/endpoint.h"
+#include "gotthard/config/mqtt-url.h"
 #include "hostkeys.h"
 #include "policy.h"
 #include "settings.h"
@@ -15,24 +16,48 @@
 struct setup {
     struct gt_config *config;        /* owned */
     const struct settings *settings; /* config's */
-    uint8_t of_device[GT_KEY_SIZE], previous[GT_KEY_SIZE], client_key[GT_KEY_SIZE];
+    struct gt_key key, previous_key; /* as configured; previous_key: before a rotation */
+    uint8_t of_device[GT_KEY_SIZE];  /* K_dev */
+    uint8_t previous[GT_KEY_SIZE];   /* K_dev before a rotation */
     bool has_previous;
-    bool is_master, is_passphrase; /* worth a warning */
-    struct gt_endpoint broker;
-    struct credentials credentials;
+    struct gt_mqtt_url broker;
+    struct credentials *credentials; /* owned reference */
     struct gt_trust trust;
-    char *pins_path; /* owned: where the pins are, or would be */
+    char *pins_path; /* owned; the file need not exist */
     struct policy policy;
     struct hostkeys host_keys;
 };
 
-enum { SETUP_E_BAD = 1 }; /* the reason, with its place, was written to @ret_error */
+/* The reason and the place of the setting were written to @ret_error. E_FILE: a file that the
+ * configuration names is missing or not usable, now. E_BAD: the configuration itself. */
+enum { SETUP_E_BAD = GT_CONFIG_E_BAD, SETUP_E_FILE = GT_CONFIG_E_FILE };
 
+/* E_BAD, E_FILE, or a negative errno. @ret_error is written in the first two cases only. */
 int setup_new(const struct gt_config_args *args, struct setup **ret,
               char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 struct setup *setup_free(struct setup *setup);
-/* Logs what is allowed but should be thought about. */
+void setup_apply_log_level(const struct setup *setup);
+/* Logs a warning for each valid setting that weakens security. */
 void setup_warn(const struct setup *setup);
-/* Do both speak to the broker in the same way? Under the same name and keys? */
+/* Loads the certificates again if their files have changed. *ret_is_renewed: their contents have.
+ * Returns as setup_new(); on failure the certificates in use stay. */
+int setup_renew_credentials(struct setup *setup, bool *ret_is_renewed,
+                            char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
+/* Writes the ids of the keys under which sessions of @device are agreed: the present one and the
+ * one before a rotation. @device: may be an earlier name of this device. Returns their number. */
+size_t setup_key_ids(const struct setup *setup, const char *device,
+                     uint8_t ret[static 2][GT_KEY_ID_SIZE]);
+/* Derives K_rc of @device. GT_KEY_E_NOT_HELD: it is another name, and the key is one device's. Or a
+ * negative errno. */
+int setup_client_key(const struct setup *setup, const char *device,
+                     uint8_t ret[static GT_KEY_SIZE]) GT_MUST_CHECK;
+/* Returns 0; or E_FILE or E_BAD with a reason in @ret_error if @new lowers a protection of @old
+ * only because a file or a setting is absent: pins, services, authorities, a certificate. */
+int setup_check_reload(const struct setup *old, const struct setup *new,
+                       char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
+/* Remembers for the next start whether operators are pinned. For a setup that is in use. */
+void setup_remember_policy(const struct setup *setup);
+/* Returns true if both connect to the same broker in the same way. */
 bool setup_has_same_broker(const struct setup *a, const struct setup *b);
+/* Returns true if both have the same names and keys. */
 bool setup_has_same_identity(const struct setup *a, const struct setup *b);

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Lists of named places, in the order of the configuration; see the header. A name of digits only
- * is refused, since an operator's "22" means a port.
+ * Lists of named targets, in the order of the configuration; see the header. A name of digits only
+ * is rejected, because an operator's "22" means a port.
  */
 #include "target.h"
 
 #include <stdio.h>
 #include <strings.h>
+
+#include "gotthard/base/fields.h"
+
+static const struct gt_field fields[] = {
+    GT_FIELD_STRING(struct target, name),
+    GT_FIELD_STRING(struct target, address.host),
+    GT_FIELD_U16(struct target, address.port),
+};
 
 void targets_deinit(struct targets *targets)
 {
@@ -14,17 +22,35 @@ void targets_deinit(struct targets *targets)
     *targets = (struct targets){0};
 }
 
+/* The array has room for the next power of two, so that a long list is not copied for each target.
+ */
 int targets_add(struct targets *targets, const struct target *target)
 {
-    struct target *all = realloc(targets->all, (targets->n + 1) * sizeof(*all));
-    if (!all)
-        return -ENOMEM;
-    targets->all = all;
+    size_t n = targets->n;
+
+    if ((n & (n - 1)) == 0) {
+        struct target *all = realloc(targets->all, (n ? 2 * n : 1) * sizeof(*all));
+
+        if (!all)
+            return -ENOMEM;
+        targets->all = all;
+    }
     targets->all[targets->n++] = *target;
     return 0;
 }
 
-static bool name_is_usable(const char *name)
+int targets_add_all(struct targets *targets, const struct targets *from)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        int r = targets_add(targets, &from->all[i]);
+
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static bool is_usable_name(const char *name)
 {
     return gt_text_is_name(gt_span_text(name)) && name[strspn(name, "0123456789")] != 0;
 }
@@ -36,14 +62,14 @@ int targets_add_map(struct targets *targets, const struct gt_config_map *map, ch
         const struct gt_config_pair *pair = &map->pairs[i];
         struct target target = {0};
 
-        if (!name_is_usable(pair->name)) {
+        if (!is_usable_name(pair->name)) {
             snprintf(ret_why, cap,
-                     "'%s' cannot be a name: letters, digits and ._:@-, not digits only",
+                     "'%s': invalid name, use letters, digits and ._:@-, and not digits only",
                      pair->name);
             return TARGET_E_BAD;
         }
-        if (gt_text_host_port(pair->value, 0, target.host, &target.port) != 0) {
-            snprintf(ret_why, cap, "%s = \"%s\" is not of the form host:port", pair->name,
+        if (gt_text_host_port(pair->value, 0, target.address.host, &target.address.port) != 0) {
+            snprintf(ret_why, cap, "%s = \"%s\": not of the form host:port", pair->name,
                      pair->value);
             return TARGET_E_BAD;
         }
@@ -66,16 +92,17 @@ const struct target *targets_find(const struct targets *targets, const char *nam
 static const struct target *targets_find_port(const struct targets *targets, uint64_t port)
 {
     for (size_t i = 0; i < targets->n; i++)
-        if (targets->all[i].port == port)
+        if (targets->all[i].address.port == port)
             return &targets->all[i];
     return NULL;
 }
 
-static const struct target *targets_find_place(const struct targets *targets, const char *host,
-                                               uint16_t port)
+static const struct target *targets_find_address(const struct targets *targets, const char *host,
+                                                 uint16_t port)
 {
     for (size_t i = 0; i < targets->n; i++)
-        if (targets->all[i].port == port && strcasecmp(targets->all[i].host, host) == 0)
+        if (targets->all[i].address.port == port &&
+            strcasecmp(targets->all[i].address.host, host) == 0)
             return &targets->all[i];
     return NULL;
 }
@@ -92,27 +119,24 @@ const struct target *targets_resolve(const struct targets *targets, const char *
     if (gt_text_number(text, 1, UINT16_MAX, &number) == 0)
         return targets_find_port(targets, number);
     if (gt_text_host_port(text, 0, host, &port) == 0)
-        return targets_find_place(targets, host, port);
+        return targets_find_address(targets, host, port);
     return NULL;
 }
 
 bool target_equals(const struct target *a, const struct target *b)
 {
-    return strcmp(a->name, b->name) == 0 && strcasecmp(a->host, b->host) == 0 && a->port == b->port;
+    return strcmp(a->name, b->name) == 0 && strcasecmp(a->address.host, b->address.host) == 0 &&
+           a->address.port == b->address.port;
 }
 
 void target_encode(const struct target *target, struct gt_writer *w)
 {
-    gt_write_string(w, target->name);
-    gt_write_string(w, target->host);
-    gt_write_u16(w, target->port);
+    gt_fields_write(w, fields, GT_ARRAY_SIZE(fields), target);
 }
 
-void target_decode(struct gt_reader *r, struct target *ret)
+void target_decode(struct gt_reader *reader, struct target *ret)
 {
-    gt_read_string(r, ret->name, sizeof(ret->name));
-    gt_read_string(r, ret->host, sizeof(ret->host));
-    ret->port = gt_read_u16(r);
+    gt_fields_read(reader, fields, GT_ARRAY_SIZE(fields), ret);
 }
 
 void targets_encode(const struct targets *targets, struct gt_writer *w)
@@ -124,14 +148,15 @@ void targets_encode(const struct targets *targets, struct gt_writer *w)
         target_encode(&targets->all[i], w);
 }
 
-int targets_decode(struct gt_reader *r, struct targets *ret)
+int targets_decode(struct gt_reader *reader, struct targets *ret)
 {
-    for (unsigned n_left = gt_read_u16(r); n_left && !r->failed; n_left--) {
+    for (unsigned n_left = gt_read_u16(reader); n_left && !reader->failed; n_left--) {
         struct target target;
-        target_decode(r, &target);
-        int err = targets_add(ret, &target);
-        if (err)
-            return err;
+
+        target_decode(reader, &target);
+        int r = targets_add(ret, &target);
+        if (r)
+            return r;
     }
     return 0;
 }

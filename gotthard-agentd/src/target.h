@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Names for places: a service is a named local target ("ssh" = 127.0.0.1:22), a relay a named
- * server. Whatever a stranger asks for is looked up here and nowhere else: a text that is in no
- * list leads nowhere, so that nothing but the configuration decides what is dialled.
+ * Named targets: a service is a named local target ("ssh" = 127.0.0.1:22), a relay a named server.
+ * Every name that a peer sends is looked up here and nowhere else. A name that is in no list has no
+ * target, so that only the configuration decides which addresses are dialed.
  */
 #pragma once
 
-#include "gotthard/config.h"
+#include "gotthard/config/config.h"
+#include "gotthard/net/host-port.h"
 
 struct target {
     char name[GT_SERVICE_MAX + 1];
-    char host[GT_HOST_MAX + 1];
-    uint16_t port;
+    struct gt_host_port address;
 };
 
 struct targets {
@@ -22,23 +22,26 @@ struct targets {
 enum { TARGET_E_BAD = 1 }; /* the reason was written to @ret_why */
 
 void targets_deinit(struct targets *targets);
-/* Copies @target to the end. -ENOMEM. */
+/* Appends a copy of @target. -ENOMEM. */
 int targets_add(struct targets *targets, const struct target *target) GT_MUST_CHECK;
-/* Adds every pair `name = "host:port"`. E_BAD with one sentence. */
+/* Appends copies of all of @from. -ENOMEM, with a part of them appended. */
+int targets_add_all(struct targets *targets, const struct targets *from) GT_MUST_CHECK;
+/* Appends every pair `name = "host:port"`. E_BAD with one sentence in @ret_why; -ENOMEM. */
 int targets_add_map(struct targets *targets, const struct gt_config_map *map, char *ret_why,
                     size_t cap) GT_MUST_CHECK;
-/* By its name; NULL: none of that name. */
+/* Returns the target called @name, or NULL. */
 const struct target *targets_find(const struct targets *targets, const char *name);
 /*
- * What an operator may write for a service: its name; else, all digits, the port of one; else the
- * "host:port" of one. NULL: none.
+ * Returns the target that an operator means by @text, or NULL. @text is a name; else, if all
+ * digits, the port of a target; else its "host:port".
  */
 const struct target *targets_resolve(const struct targets *targets, const char *text);
+/* Returns true if name, host (in any case) and port are equal. */
 bool target_equals(const struct target *a, const struct target *b);
 
-/* Between our own processes: a list is its count and its targets. A reader that fails leaves what
- * it had read; -ENOMEM. */
+/* Between processes of the agent: a list is a u16 count and its targets. A decoder that fails keeps
+ * the targets before the failure in @ret; -ENOMEM. */
 void target_encode(const struct target *target, struct gt_writer *w);
-void target_decode(struct gt_reader *r, struct target *ret);
+void target_decode(struct gt_reader *reader, struct target *ret);
 void targets_encode(const struct targets *targets, struct gt_writer *w);
-int targets_decode(struct gt_reader *r, struct targets *ret) GT_MUST_CHECK;
+int targets_decode(struct gt_reader *reader, struct targets *ret) GT_MUST_CHECK;

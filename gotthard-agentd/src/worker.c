@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One session's process; see the header. RUNNING -> CLOSING (a polite goodbye, on SIGTERM) -> OVER.
- * A second SIGTERM ends it at once. Ctrl+C at a terminal reaches every process of the foreground;
- * the listener decides what it means, so SIGINT and SIGHUP mean nothing here.
+ * The process of one session; see the header. RUNNING -> CLOSING (BYE, on SIGTERM, on
+ * WORKER_WITHDRAW or at the end of the lifeline) -> ENDED.
+ *
+ * A second SIGTERM ends it at once if it comes later than a second. Before that it is the same one:
+ * a service manager that signals the whole process group, and the listener, each send one. SIGINT
+ * of a terminal reaches every process in the foreground, and the listener decides its meaning.
+ * SIGINT and SIGHUP are therefore ignored here.
  */
 #include "worker.h"
 
@@ -10,168 +14,114 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 
-#include "gotthard/clock.h"
-#include "gotthard/list.h"
-#include "gotthard/log.h"
-#include "gotthard/tunnel.h"
-#include "record.h"
-#include "service.h"
+#include "confinement.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/exit-status.h"
+#include "gotthard/base/hardening.h"
+#include "gotthard/base/log.h"
+#include "gotthard/tunnel/tunnel.h"
+#include "session-file.h"
+#include "worker-reports.h"
+#include "worker-resolver.h"
+#include "worker-spawn.h"
+#include "worker-streams.h"
+
+#define REPEATED_S 1. /* SIGTERM within this time of the first one is not a second one */
 
 enum worker_state {
     WORKER_RUNNING,
-    WORKER_CLOSING,
-    WORKER_OVER,
-};
-
-/* A stream that waits for its target. */
-struct dial {
-    struct gt_list link;
-    struct worker *worker;
-    struct gt_conduit *conduit;  /* the tunnel's */
-    const struct target *target; /* the hand-over's */
-    struct service *service;
+    WORKER_CLOSING, /* bounded by the tunnel: 2 s */
+    WORKER_ENDED,
 };
 
 struct worker {
     struct ev_loop *loop;
-    struct handover handover;
-    char prefix[GT_NAME_MAX + 64]; /* "session=7f3a9c21 operator=alice" */
+    struct worker_parameters parameters;
+    char log_prefix[GT_NAME_MAX + 64]; /* "session=7f3a9c21 operator=alice" */
     enum worker_state state;
     int exit_code;
     struct gt_tunnel *tunnel;
-    struct gt_list dials;
-    uint64_t n_streams, n_up, n_down; /* over its life */
-    double begun_at;
-    struct gt_log_rate failed; /* lines about streams that came to nothing */
-    ev_signal on_terminate, on_status;
+    struct worker_streams streams;
+    struct worker_reports reports;
+    bool has_session_file, has_lifeline;
+    double begun_at, closing_since; /* seconds of gt_clock() */
+    ev_signal on_terminate, on_withdraw, on_status;
+    ev_io lifeline;
+    pid_t resolver;
+    ev_child on_resolver_exit;
 };
 
 static void worker_enter(struct worker *worker, enum worker_state state)
 {
-    static const char *const names[] = {"running", "closing", "over"};
+    static const char *const names[] = {
+        [WORKER_RUNNING] = "running",
+        [WORKER_CLOSING] = "closing",
+        [WORKER_ENDED] = "ended",
+    };
 
-    gt_debug("%s %s -> %s", worker->prefix, names[worker->state], names[state]);
+    gt_debug("%-s %s -> %s", worker->log_prefix, names[worker->state], names[state]);
     worker->state = state;
     switch (state) {
     case WORKER_RUNNING: break;
-    case WORKER_CLOSING: gt_tunnel_close(worker->tunnel); break; /* over within 2 s */
-    case WORKER_OVER: ev_break(worker->loop, EVBREAK_ALL); break;
+    case WORKER_CLOSING: worker->closing_since = gt_clock(); break;
+    case WORKER_ENDED: ev_break(worker->loop, EVBREAK_ALL); break;
     }
 }
 
-/* A stream that came to nothing: an operator's tools can ask for hundreds a second. */
-static void worker_log_failed(struct worker *worker, uint32_t stream, const char *service,
-                              const char *why)
-{
-    char text[2 * GT_SERVICE_MAX];
-    unsigned n_left_out;
+/* --- the tunnel */
 
-    if (gt_log_is_allowed(&worker->failed, 5, &n_left_out))
-        gt_warn("%s stream=%u service=%s not connected: reason=\"%s\" unlogged=%u", worker->prefix,
-                stream, gt_text_escape(gt_span_text(service), text, sizeof(text)), why, n_left_out);
-}
-
-static struct dial *dial_free(struct dial *dial)
-{
-    gt_list_unlink(&dial->link);
-    service_free(dial->service);
-    free(dial);
-    return NULL;
-}
-
-static void dial_on_done(void *userdata, struct service *service, int fd, enum gt_rst code)
-{
-    struct dial *dial = userdata;
-
-    dial->service = NULL; /* frees itself */
-    if (fd >= 0) {
-        gt_conduit_serve(dial->conduit, fd);
-    } else {
-        worker_log_failed(dial->worker, service_stream(service), dial->target->name,
-                          gt_rst_text(code));
-        gt_conduit_refuse(dial->conduit, code);
-    }
-    dial_free(dial);
-}
-
-static int worker_dial(struct worker *worker, struct gt_conduit *conduit,
-                       const struct target *target)
-{
-    struct service_settings settings = {
-        .target = target,
-        .stream = gt_conduit_number(conduit),
-        .timeout_ms = worker->handover.dial_timeout_ms,
-        .log_prefix = worker->prefix,
-    };
-    struct dial *dial = calloc(1, sizeof(*dial));
-    if (!dial)
-        return -ENOMEM;
-    gt_list_init(&dial->link);
-    dial->worker = worker;
-    dial->conduit = conduit;
-    dial->target = target;
-    int r = service_new(worker->loop, &settings, dial_on_done, dial, &dial->service);
-    if (r)
-        dial_free(dial);
-    else
-        gt_list_append(&worker->dials, &dial->link);
-    return r;
-}
-
-/* Authorises each stream again: the operator's services, and nothing that is not among them. */
-static void worker_on_service(void *userdata, struct gt_conduit *conduit, const char *service)
+static void worker_on_service(void *userdata, struct gt_channel *channel, const char *service)
 {
     struct worker *worker = userdata;
-    const struct target *target = targets_resolve(&worker->handover.services, service);
 
-    worker->n_streams++;
-    if (!target) {
-        worker_log_failed(worker, gt_conduit_number(conduit), service,
-                          "no such service for this operator");
-        gt_conduit_refuse(conduit, GT_RST_DENIED);
-        return;
-    }
-    int r = worker_dial(worker, conduit, target);
-    if (r) {
-        worker_log_failed(worker, gt_conduit_number(conduit), target->name, strerror(-r));
-        gt_conduit_refuse(conduit, GT_RST_INTERNAL);
-    }
-}
-
-/* The conduit is going: a dial for it must not come back to it. */
-static void worker_forget_dial(struct worker *worker, uint32_t stream)
-{
-    gt_list_for_each_safe (at, next, &worker->dials) {
-        struct dial *dial = gt_list_entry(at, struct dial, link);
-        if (dial->service && service_stream(dial->service) == stream)
-            dial_free(dial);
-    }
+    worker_streams_open(&worker->streams, channel, service);
 }
 
 static void worker_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
     struct worker *worker = userdata;
-    char text[2 * GT_SERVICE_MAX];
 
-    worker_forget_dial(worker, stream);
-    worker->n_up += n_up;
-    worker->n_down += n_down;
-    gt_log(service && *service ? GT_LOG_INFO : GT_LOG_DEBUG, 0,
-           "%s stream=%u service=%s ended: up=%llu down=%llu reason=\"%s\"", worker->prefix, stream,
-           gt_text_escape(gt_span_text(service ? service : ""), text, sizeof(text)),
-           (unsigned long long)n_up, (unsigned long long)n_down,
-           code == GT_RST_NONE ? "well" : gt_rst_text(code));
+    worker_streams_end(&worker->streams, service, stream, code, n_up, n_down);
+}
+
+static void worker_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                            const char *why)
+{
+    struct worker *worker = userdata;
+
+    gt_warn("%-s relay not reachable relay=%s:%u reason=\"%s\", trying again", worker->log_prefix,
+            worker->parameters.relay.address.host, worker->parameters.relay.address.port, why);
+    worker_reports_retry(&worker->reports, cause, why);
+}
+
+static void worker_on_waiting(void *userdata)
+{
+    struct worker *worker = userdata;
+
+    worker_reports_waiting(&worker->reports);
 }
 
 static void worker_on_up(void *userdata, uint16_t port)
 {
     struct worker *worker = userdata;
 
-    gt_info("%s up: relay=%s:%u port=%u", worker->prefix, worker->handover.relay.host,
-            worker->handover.relay.port, port);
+    gt_info("%-s up relay=%s:%u port=%u", worker->log_prefix, worker->parameters.relay.address.host,
+            worker->parameters.relay.address.port, port);
+    worker_reports_up(&worker->reports);
+}
+
+static void worker_on_notice(void *userdata, enum gt_path_notice notice, const char *text)
+{
+    struct worker *worker = userdata;
+
+    bool is_missing = notice == GT_PATH_NO_DATA || notice == GT_PATH_NO_PEER_DATA;
+
+    gt_warn("%-s %s reason=\"%s\"", worker->log_prefix,
+            is_missing ? "no data connection yet" : "path changed", text);
+    if (notice == GT_PATH_NO_DATA)
+        worker_reports_retry(&worker->reports, GT_END_UNREACHABLE, text);
 }
 
 static void worker_on_peer(void *userdata, bool is_up, enum gt_code reason)
@@ -179,101 +129,153 @@ static void worker_on_peer(void *userdata, bool is_up, enum gt_code reason)
     struct worker *worker = userdata;
 
     if (is_up)
-        gt_debug("%s the operator is there", worker->prefix);
+        gt_debug("%-s operator connected", worker->log_prefix);
     else
-        gt_info("%s the operator went: reason=\"%s\"", worker->prefix, gt_code_text(reason));
+        gt_info("%-s operator disconnected reason=\"%s\"", worker->log_prefix,
+                gt_code_text(reason));
 }
 
-static void worker_on_link(void *userdata, bool is_up, const char *why)
+static void worker_on_relay_connection(void *userdata, bool is_up, const char *why)
 {
     struct worker *worker = userdata;
-    char escaped[256];
 
     if (is_up)
-        gt_info("%s the relay is back, and the operator", worker->prefix);
+        gt_info("%-s relay reconnected, operator connected", worker->log_prefix);
     else
-        gt_info("%s the relay is lost, trying again: reason=\"%s\"", worker->prefix,
-                gt_text_escape(gt_span_text(why), escaped, sizeof(escaped)));
+        gt_info("%-s relay connection lost, reconnecting reason=\"%s\"", worker->log_prefix, why);
 }
 
-static int exit_code_of(enum gt_down cause)
+static int exit_code_of(enum gt_end_reason reason)
 {
-    switch (cause) {
-    case GT_DOWN_CLOSED:
-    case GT_DOWN_EXPIRED:
-    case GT_DOWN_PEER: return 0;
-    case GT_DOWN_UNREACHABLE: return 69;
-    case GT_DOWN_REFUSED: return 77;
-    case GT_DOWN_RELAY: return 76;
-    case GT_DOWN_LOST: return 75;
-    case GT_DOWN_INTERNAL: return 70;
+    switch (reason) {
+    case GT_END_CLOSED:
+    case GT_END_EXPIRED:
+    case GT_END_IDLE:
+    case GT_END_PEER: return GT_EXIT_SUCCESS;
+    case GT_END_UNREACHABLE: return GT_EXIT_UNAVAILABLE;
+    case GT_END_WITHDRAWN: return GT_EXIT_SUCCESS;
+    case GT_END_REFUSED: return GT_EXIT_REFUSED;
+    case GT_END_RELAY: return GT_EXIT_PROTOCOL;
+    case GT_END_LIMIT:
+    case GT_END_LOST: return GT_EXIT_TRY_AGAIN;
+    case GT_END_INTERNAL: return GT_EXIT_INTERNAL;
     }
-    return 70;
+    return GT_EXIT_INTERNAL;
 }
 
-static void worker_on_down(void *userdata, enum gt_down cause, enum gt_code code, const char *why)
+static void worker_on_down(void *userdata, enum gt_end_reason reason, enum gt_code code,
+                           const char *why)
 {
     struct worker *worker = userdata;
-    char escaped[256];
+    const struct worker_streams *streams = &worker->streams;
+    bool is_bye_unsent =
+        (reason == GT_END_CLOSED || reason == GT_END_WITHDRAWN) && code == GT_CODE_LOST;
 
-    gt_info("%s ended: cause=%s streams=%llu up=%llu down=%llu seconds=%.0f reason=\"%s\"",
-            worker->prefix, gt_down_text(cause), (unsigned long long)worker->n_streams,
-            (unsigned long long)worker->n_up, (unsigned long long)worker->n_down,
-            gt_clock() - worker->begun_at,
-            gt_text_escape(gt_span_text(why), escaped, sizeof(escaped)));
-    worker->exit_code =
-        cause == GT_DOWN_CLOSED && code == GT_CODE_LOST ? WORKER_EXIT_UNHEARD : exit_code_of(cause);
-    worker_enter(worker, WORKER_OVER);
+    worker_streams_flush_log(&worker->streams);
+    gt_info("%-s ended cause=%s streams=%llu up=%llu down=%llu seconds=%.0f reason=\"%s\"",
+            worker->log_prefix, gt_end_reason_text(reason), (unsigned long long)streams->n_streams,
+            (unsigned long long)streams->n_up, (unsigned long long)streams->n_down,
+            gt_clock() - worker->begun_at, why);
+    worker_reports_down(&worker->reports, reason, code, why);
+    worker->exit_code = is_bye_unsent ? GT_EXIT_BYE_UNSENT : exit_code_of(reason);
+    worker_enter(worker, WORKER_ENDED);
 }
+
+static int worker_start_tunnel(struct worker *worker)
+{
+    static const struct gt_tunnel_events events = {
+        .on_retry = worker_on_retry,
+        .on_waiting = worker_on_waiting,
+        .on_up = worker_on_up,
+        .on_notice = worker_on_notice,
+        .on_peer = worker_on_peer,
+        .on_relay_connection = worker_on_relay_connection,
+        .on_service = worker_on_service,
+        .on_stream_end = worker_on_stream_end,
+        .on_down = worker_on_down,
+    };
+    struct worker_parameters *parameters = &worker->parameters;
+    struct gt_tunnel_settings settings = {
+        .role = GT_ROLE_DEVICE,
+        .relays = &parameters->relay.address,
+        .n_relays = 1,
+        .is_single_port = parameters->is_single_port,
+        .name = parameters->device,
+        .client_key = parameters->client_key,
+        .session_key = parameters->keys.session,
+        .rid = parameters->keys.rid,
+        .lifetime_s = parameters->lifetime_s,
+        .max_streams = parameters->max_streams,
+        .ring_size = parameters->ring_size,
+        .peer_timeout_ms = parameters->peer_timeout_ms,
+        .resume_window_ms = parameters->resume_window_ms,
+        .vanished_ms = parameters->vanished_ms,
+        .linger_ms = parameters->linger_ms,
+    };
+    int r = gt_tunnel_new(worker->loop, &settings, &events, worker, &worker->tunnel);
+
+    /* the tunnel has copies of the keys */
+    gt_wipe(&parameters->keys.session, sizeof(parameters->keys.session));
+    gt_wipe(parameters->client_key, sizeof(parameters->client_key));
+    return r;
+}
+
+/* --- signals */
 
 static void worker_on_terminate(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
     struct worker *worker = watcher->data;
 
-    if (worker->state == WORKER_CLOSING) /* its goodbye has taken too long */
-        worker->exit_code = WORKER_EXIT_UNHEARD;
-    worker_enter(worker, worker->state == WORKER_RUNNING ? WORKER_CLOSING : WORKER_OVER);
+    if (worker->state == WORKER_RUNNING) {
+        worker_enter(worker, WORKER_CLOSING);
+        gt_tunnel_close(worker->tunnel);
+    } else if (gt_clock() > worker->closing_since + REPEATED_S) { /* BYE has taken too long */
+        worker->exit_code = GT_EXIT_BYE_UNSENT;
+        worker_enter(worker, WORKER_ENDED);
+    }
+}
+
+static void worker_on_withdraw(struct ev_loop *loop, ev_signal *watcher, int revents)
+{
+    struct worker *worker = watcher->data;
+
+    if (worker->state != WORKER_RUNNING)
+        return;
+    worker_enter(worker, WORKER_CLOSING);
+    gt_tunnel_withdraw(worker->tunnel);
+}
+
+/* No other listener could close this session, or the service was stopped. */
+static void worker_on_lifeline(struct ev_loop *loop, ev_io *watcher, int revents)
+{
+    struct worker *worker = watcher->data;
+
+    ev_io_stop(loop, watcher);
+    if (worker->state != WORKER_RUNNING)
+        return;
+    gt_info("%-s closing reason=\"the agent has ended\"", worker->log_prefix);
+    worker_enter(worker, WORKER_CLOSING);
+    gt_tunnel_close(worker->tunnel);
 }
 
 static void worker_on_status(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
     struct worker *worker = watcher->data;
 
-    gt_info("%s status: up=%d streams=%u seconds=%.0f", worker->prefix,
+    gt_info("%-s status up=%d streams=%u seconds=%.0f", worker->log_prefix,
             gt_tunnel_is_up(worker->tunnel), gt_tunnel_n_streams(worker->tunnel),
             gt_clock() - worker->begun_at);
 }
 
-static int worker_start_tunnel(struct worker *worker)
+/* It cannot be replaced, because this process may start none. Numeric addresses still work, and so
+ * does the relay's name, whose last answer is kept. */
+static void worker_on_resolver_exit(struct ev_loop *loop, ev_child *watcher, int revents)
 {
-    static const struct gt_tunnel_events events = {
-        .on_up = worker_on_up,
-        .on_peer = worker_on_peer,
-        .on_link = worker_on_link,
-        .on_service = worker_on_service,
-        .on_stream_end = worker_on_stream_end,
-        .on_down = worker_on_down,
-    };
-    struct handover *handover = &worker->handover;
-    struct gt_tunnel_settings settings = {
-        .role = GT_ROLE_DEVICE,
-        .relay_host = handover->relay.host,
-        .relay_port = handover->relay.port,
-        .is_single_port = handover->is_single_port,
-        .name = handover->device,
-        .client_key = handover->client_key,
-        .session_key = handover->keys.session,
-        .rid = handover->keys.rid,
-        .lifetime_s = handover->lifetime_s,
-        .max_streams = handover->max_streams,
-        .ring_size = handover->ring_size,
-        .peer_timeout_ms = handover->peer_timeout_ms,
-        .resume_window_ms = handover->resume_window_ms,
-    };
-    int r = gt_tunnel_new(worker->loop, &settings, &events, worker, &worker->tunnel);
-    gt_wipe(&handover->keys.session, sizeof(handover->keys.session)); /* the tunnel has copies */
-    gt_wipe(handover->client_key, sizeof(handover->client_key));
-    return r;
+    struct worker *worker = watcher->data;
+
+    ev_child_stop(loop, watcher);
+    gt_warn("%-s resolver exited status=%d, names of targets can no longer be resolved",
+            worker->log_prefix, watcher->rstatus);
 }
 
 static void worker_watch_signals(struct worker *worker)
@@ -282,68 +284,102 @@ static void worker_watch_signals(struct worker *worker)
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     ev_signal_init(&worker->on_terminate, worker_on_terminate, SIGTERM);
+    ev_signal_init(&worker->on_withdraw, worker_on_withdraw, WORKER_WITHDRAW);
     ev_signal_init(&worker->on_status, worker_on_status, SIGUSR1);
-    worker->on_terminate.data = worker->on_status.data = worker;
+    worker->on_terminate.data = worker->on_withdraw.data = worker->on_status.data = worker;
     ev_signal_start(worker->loop, &worker->on_terminate);
+    ev_signal_start(worker->loop, &worker->on_withdraw);
     ev_signal_start(worker->loop, &worker->on_status);
+    ev_io_init(&worker->lifeline, worker_on_lifeline, WORKER_LIFELINE_FD, EV_READ);
+    ev_child_init(&worker->on_resolver_exit, worker_on_resolver_exit, worker->resolver, 0);
+    worker->lifeline.data = worker->on_resolver_exit.data = worker;
+    ev_child_start(worker->loop, &worker->on_resolver_exit);
+    if (worker->has_lifeline)
+        ev_io_start(worker->loop, &worker->lifeline);
+}
+
+/* --- the process */
+
+static void worker_init(struct worker *worker)
+{
+    const struct worker_parameters *parameters = &worker->parameters;
+    char id[9];
+
+    gt_log_open("gotthard-agentd", parameters->log_level);
+    gt_text_hex(parameters->keys.rid, 4, id);
+    snprintf(worker->log_prefix, sizeof(worker->log_prefix), "session=%s operator=%s", id,
+             parameters->operator_);
+    worker->begun_at = gt_clock();
+    worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &parameters->services,
+                        parameters->dial_timeout_ms);
+    worker_reports_init(&worker->reports, worker->loop, WORKER_REPORTS_FD,
+                        &parameters->relay.address);
 }
 
 static void worker_deinit(struct worker *worker)
 {
-    gt_list_for_each_safe (at, next, &worker->dials)
-        dial_free(gt_list_entry(at, struct dial, link));
+    worker_streams_deinit(&worker->streams);
+    worker_reports_deinit(&worker->reports);
     gt_tunnel_free(worker->tunnel);
-    handover_deinit(&worker->handover);
+    worker_parameters_deinit(&worker->parameters);
 }
 
 static void worker_run(struct worker *worker)
 {
-    char id[9];
-
-    gt_log_open("gotthard-agentd", worker->handover.log_level);
-    gt_text_hex(worker->handover.keys.rid, 4, id);
-    snprintf(worker->prefix, sizeof(worker->prefix), "session=%s operator=%s", id,
-             worker->handover.operator_);
-    worker->begun_at = gt_clock();
+    worker_init(worker);
     worker_watch_signals(worker);
     int r = worker_start_tunnel(worker);
     if (r) {
-        gt_error_errno(r, "%s ended: reason=\"no tunnel could be made\"", worker->prefix);
-        worker->exit_code = 70;
-        return;
+        gt_error_errno(r, "%-s ended reason=\"cannot create the tunnel\"", worker->log_prefix);
+        worker->exit_code = GT_EXIT_INTERNAL;
+    } else {
+        ev_run(worker->loop, 0);
     }
-    ev_run(worker->loop, 0);
+    worker_deinit(worker);
 }
 
-/* What the listener had open is none of the worker's business, whoever opened it; but for the lock
- * of its record, which it holds for life. */
-static void close_inherited(void)
+/* What a worker has before it gets its keys: only its own descriptors (the session file's
+ * locks are held as long as the process lives), a resolver, and no more rights. */
+static int worker_confine(pid_t *ret_resolver)
 {
-    if (syscall(SYS_close_range, RECORD_FD + 1, ~0u, 0) == 0)
-        return;
-    for (int fd = RECORD_FD + 1; fd < 1024; fd++)
-        close(fd);
+    gt_hardening_close_from(WORKER_FDS_END);
+    gt_log_open("gotthard-agentd", GT_LOG_INFO);
+    gt_log_keep_stream();
+    int r = worker_resolver_start(ret_resolver);
+    if (r == 0)
+        r = confinement_enter(CONFINEMENT_WORKER);
+    if (r < 0)
+        gt_error_errno(r, "cannot confine the process of a session");
+    return r;
 }
 
 int worker_main(void)
 {
-    struct worker worker = {.state = WORKER_RUNNING};
-    bool has_record = fcntl(RECORD_FD, F_GETFD) >= 0;
+    struct worker worker = {
+        .state = WORKER_RUNNING,
+        .has_session_file = fcntl(SESSION_FILE_FD, F_GETFD) >= 0,
+        .has_lifeline = fcntl(WORKER_LIFELINE_FD, F_GETFD) >= 0,
+    };
 
-    prctl(PR_SET_NAME, "gotthard-worker"); /* not "exe" */
-    close_inherited();
-    gt_list_init(&worker.dials);
-    int r = handover_receive(HANDOVER_FD, &worker.handover);
-    close(HANDOVER_FD);
-    if (r)
-        return r < 0 ? 70 : 0; /* the listener changed its mind, or is gone */
+    prctl(PR_SET_NAME, "gotthard-worker"); /* in place of "exe" */
+    /* first of all: another listener waits for half a second, and could not close this session */
+    int r = worker.has_session_file ? session_file_hold(SESSION_FILE_FD) : 0;
+    if (r == 0)
+        r = worker_confine(&worker.resolver);
+    if (r == 0)
+        r = worker_parameters_receive(WORKER_PARAMETERS_FD, &worker.parameters);
+    close(WORKER_PARAMETERS_FD);
+    if (r < 0)
+        return GT_EXIT_INTERNAL;
+    if (r > 0)
+        return 0; /* the listener cancelled the session, or has exited */
     worker.loop = ev_default_loop(EVFLAG_AUTO);
-    if (worker.loop)
-        worker_run(&worker);
-    else
-        worker.exit_code = 70;
-    worker_deinit(&worker);
-    if (has_record && worker.exit_code != WORKER_EXIT_UNHEARD)
-        record_empty(RECORD_FD);
+    if (!worker.loop) {
+        worker_parameters_deinit(&worker.parameters);
+        return GT_EXIT_INTERNAL;
+    }
+    worker_run(&worker);
+    if (worker.has_session_file && worker.exit_code != GT_EXIT_BYE_UNSENT)
+        session_file_clear(SESSION_FILE_FD);
     return worker.exit_code;
 }

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The process of one session, from its hand-over to its end: a tunnel in the role of the device,
- * and a dial for each stream that names a service. It holds the session's keys and nothing else, so
- * that its crash, or the listener's, is nobody else's.
+ * The process of one session: a tunnel in the role of the device, and a dial for each stream that
+ * names a service. It has the keys of this session only. Its crash does not affect the listener or
+ * other sessions, and the listener's crash does not affect it.
  */
 #pragma once
 
-/* An exit code: it ended in order, but could not tell the operator so. */
-#define WORKER_EXIT_UNHEARD 79
-/* It ended in the middle of whatever it was at: libev or libcrypto had no memory, and leave from
- * where they are; or the loader had not all of its libraries, and it never began. */
-#define WORKER_EXIT_INTERNAL  70
-#define WORKER_EXIT_NOT_BEGUN 127
+#include <signal.h>
 
-/* Reads its hand-over from HANDOVER_FD. Returns the exit code of the process. */
+/* The signal for a session that is no longer granted. SIGTERM closes one that is. */
+#define WORKER_WITHDRAW SIGUSR2
+
+/* Receives the parameters from WORKER_PARAMETERS_FD and runs the session. Returns the exit status
+ * (exit-status.h). */
 int worker_main(void);

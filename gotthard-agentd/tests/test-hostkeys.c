@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Only what is a public key's line is taken for one.
+ * hostkeys.c: only lines of public keys are accepted.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -15,7 +16,7 @@
 #define ED25519 "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE"
 #define ECDSA   "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
 
-static void a_public_line_and_nothing_else(void **state)
+static void test_parse_accepts_public_keys_only(void **state)
 {
     static const struct {
         const char *text, *line;
@@ -36,13 +37,14 @@ static void a_public_line_and_nothing_else(void **state)
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         char line[256];
+
         assert_int_equal(hostkeys_parse(cases[i].text, line, sizeof(line)), cases[i].line != NULL);
         if (cases[i].line)
             assert_string_equal(line, cases[i].line);
     }
 }
 
-static void a_line_must_fit(void **state)
+static void test_parse_rejects_line_beyond_capacity(void **state)
 {
     char line[sizeof(ED25519)];
 
@@ -61,7 +63,7 @@ static void write_file(const char *folder, const char *name, const char *text)
     fclose(file);
 }
 
-static void patterns_find_files_shortest_key_first(void **state)
+static void test_read_sorts_keys_by_length(void **state)
 {
     char folder[] = "/tmp/test-hostkeys.XXXXXX", patterns[512], command[64];
     struct hostkeys keys;
@@ -82,7 +84,7 @@ static void patterns_find_files_shortest_key_first(void **state)
     assert_int_equal(system(command), 0);
 }
 
-static void none_is_good_too(void **state)
+static void test_read_accepts_no_patterns(void **state)
 {
     struct hostkeys keys;
 
@@ -97,10 +99,12 @@ static void none_is_good_too(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_public_line_and_nothing_else),
-        cmocka_unit_test(a_line_must_fit),
-        cmocka_unit_test(patterns_find_files_shortest_key_first),
-        cmocka_unit_test(none_is_good_too),
+        cmocka_unit_test(test_parse_accepts_public_keys_only),
+        cmocka_unit_test(test_parse_rejects_line_beyond_capacity),
+        cmocka_unit_test(test_read_sorts_keys_by_length),
+        cmocka_unit_test(test_read_accepts_no_patterns),
     };
+
+    umask(022); /* a file that a group may write is refused */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

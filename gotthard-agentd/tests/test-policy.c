@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Who may have what: every answer of the device's own rules, and that they stay true after a
- * reload.
+ * policy.c: every decision of the device's own rules, and the recheck after a reload.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,9 +12,9 @@
 
 #include "policy.h"
 
-static const struct target ssh = {"ssh", "127.0.0.1", 22}, web = {"web", "127.0.0.1", 80};
-static const struct target relay_main = {"main", "relay.example", 7000},
-                           relay_lab = {"lab", "10.0.0.1", 7000};
+static const struct target ssh = {"ssh", {"127.0.0.1", 22}}, web = {"web", {"127.0.0.1", 80}};
+static const struct target relay_main = {"main", {"relay.example", 7000}},
+                           relay_lab = {"lab", {"10.0.0.1", 7000}};
 
 static struct policy make_policy(void)
 {
@@ -36,7 +35,7 @@ static const struct gt_pin any_pin = {
     .name = "alice", .role = GT_PIN_OPERATOR, .is_any_service = true};
 static const struct gt_pin none_pin = {.name = "alice", .role = GT_PIN_OPERATOR};
 
-static void each_question_has_its_answer(void **state)
+static void test_decide_returns_status_and_grant(void **state)
 {
     static const struct {
         const char *service, *relay;
@@ -67,12 +66,13 @@ static void each_question_has_its_answer(void **state)
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_req req = {.operator_ = "alice", .device = "dev"};
+
         snprintf(req.service, sizeof(req.service), "%s", cases[i].service);
         snprintf(req.relay, sizeof(req.relay), "%s", cases[i].relay);
-        struct policy_question question = {&req, cases[i].pin, cases[i].n_sessions,
-                                           cases[i].n_of_operator};
+        struct policy_request request = {&req, cases[i].pin, cases[i].n_sessions,
+                                         cases[i].n_of_operator};
         struct grant grant;
-        assert_int_equal(policy_decide(&policy, &question, &grant), 0);
+        assert_int_equal(policy_decide(&policy, &request, &grant), 0);
         assert_int_equal(grant.status, cases[i].status);
         assert_int_equal(grant.services.n, cases[i].n_services);
         assert_int_equal(grant.why[0] == 0, cases[i].status == GT_ACK_OK);
@@ -85,7 +85,7 @@ static void each_question_has_its_answer(void **state)
     policy_deinit(&policy);
 }
 
-static void a_lifetime_is_never_longer_than_the_device_allows(void **state)
+static void test_decide_caps_lifetime(void **state)
 {
     static const uint32_t cases[][2] = {{0, 3600},    {1, 1},       {3599, 3599},
                                         {3600, 3600}, {3601, 3600}, {UINT32_MAX, 3600}};
@@ -93,43 +93,44 @@ static void a_lifetime_is_never_longer_than_the_device_allows(void **state)
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_req req = {.lifetime_s = cases[i][0]};
-        struct policy_question question = {.req = &req};
+        struct policy_request request = {.req = &req};
         struct grant grant;
-        assert_int_equal(policy_decide(&policy, &question, &grant), 0);
+
+        assert_int_equal(policy_decide(&policy, &request, &grant), 0);
         assert_int_equal(grant.lifetime_s, cases[i][1]);
         grant_deinit(&grant);
     }
     policy_deinit(&policy);
 }
 
-static void a_grant_is_reviewed_against_new_rules(void **state)
+static void test_recheck_detects_removed_and_moved_services(void **state)
 {
     struct policy old = make_policy(), same = make_policy(), less = {0}, moved = {0};
-    struct target elsewhere = {"ssh", "127.0.0.1", 2222};
+    struct target elsewhere = {"ssh", {"127.0.0.1", 2222}};
 
     assert_int_equal(targets_add(&less.services, &web), 0);
     assert_int_equal(targets_add(&moved.services, &elsewhere), 0);
     assert_int_equal(targets_add(&moved.services, &web), 0);
-    assert_true(policy_still_allows(&same, NULL, &old.services));
-    assert_true(policy_still_allows(&same, &any_pin, &old.services));
-    assert_false(policy_still_allows(&same, &web_pin, &old.services));
-    assert_true(policy_still_allows(&old, &web_pin, &less.services));
-    assert_false(policy_still_allows(&less, NULL, &old.services));
-    assert_false(policy_still_allows(&moved, NULL, &old.services));
+    assert_true(policy_recheck(&same, NULL, &old.services));
+    assert_true(policy_recheck(&same, &any_pin, &old.services));
+    assert_false(policy_recheck(&same, &web_pin, &old.services));
+    assert_true(policy_recheck(&old, &web_pin, &less.services));
+    assert_false(policy_recheck(&less, NULL, &old.services));
+    assert_false(policy_recheck(&moved, NULL, &old.services));
     policy_deinit(&old);
     policy_deinit(&same);
     policy_deinit(&less);
     policy_deinit(&moved);
 }
 
-static void a_pin_holds_for_its_name_key_role_and_time(void **state)
+static void test_find_pin_matches_name_key_role_and_time(void **state)
 {
     struct gt_pin pins[] = {
         {.name = "alice", .fingerprint = {1}, .role = GT_PIN_OPERATOR, .until = 100},
         {.name = "bob", .fingerprint = {2}, .role = GT_PIN_ADMIN},
         {.name = "dev", .fingerprint = {3}, .role = GT_PIN_DEVICE},
     };
-    struct gt_trust trust = {GT_POLICY_PIN, pins, GT_ARRAY_SIZE(pins)};
+    struct gt_trust trust = {.policy = GT_POLICY_PIN, .pins = pins, .n_pins = GT_ARRAY_SIZE(pins)};
     static const uint8_t keys[4][GT_KEY_SIZE] = {{0}, {1}, {2}, {3}};
 
     assert_ptr_equal(policy_find_pin(&trust, "alice", keys[1], 99), &pins[0]);
@@ -143,10 +144,11 @@ static void a_pin_holds_for_its_name_key_role_and_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_question_has_its_answer),
-        cmocka_unit_test(a_lifetime_is_never_longer_than_the_device_allows),
-        cmocka_unit_test(a_grant_is_reviewed_against_new_rules),
-        cmocka_unit_test(a_pin_holds_for_its_name_key_role_and_time),
+        cmocka_unit_test(test_decide_returns_status_and_grant),
+        cmocka_unit_test(test_decide_caps_lifetime),
+        cmocka_unit_test(test_recheck_detects_removed_and_moved_services),
+        cmocka_unit_test(test_find_pin_matches_name_key_role_and_time),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

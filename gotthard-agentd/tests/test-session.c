@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A session's process, from the listener's side: this test is its own worker (a session runs
- * /proc/self/exe), which says in its exit code and in a file what it was given.
+ * session.c and worker-spawn.c: a session's process, as the listener sees it. The test is its own
+ * worker, because a session runs /proc/self/exe. The exit code of the worker shows
+ * whether it received the right parameters.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -14,185 +15,244 @@
 
 #include <cmocka.h>
 
-#include "gotthard/log.h"
+#include "gotthard/base/exit-status.h"
+#include "gotthard/base/log.h"
 #include "session.h"
 #include "worker.h"
 
-/* --- the worker: a caricature, told what to do by the operator's name */
+/* --- the worker: its behavior depends on the operator's name */
 
 static void ignore_signal(int number)
 {
 }
 
+/* Returns 42 when the listener has closed its end. */
+static int flood_with_reports(void)
+{
+    struct worker_report report = {.report.kind = GT_REPORT_UNREACHABLE};
+    uint8_t bytes[WORKER_REPORT_SIZE];
+
+    signal(SIGPIPE, SIG_IGN);
+    worker_report_encode(&report, bytes);
+    for (unsigned i = 0; i < 20 * SESSION_REPORTS_MAX; i++)
+        if (write(WORKER_REPORTS_FD, bytes, sizeof(bytes)) < 0)
+            return errno == EPIPE ? 42 : 96;
+    return 95;
+}
+
 static int worker(void)
 {
-    struct handover handover;
+    struct worker_parameters worker_parameters;
     struct sigaction action = {.sa_handler = ignore_signal};
 
     if (getenv("GOTTHARD_CRYPT_KEY") || getenv("NOTIFY_SOCKET") || !getenv("KEPT"))
         return 99;
-    if (handover_receive(HANDOVER_FD, &handover) != 0)
+    if (fcntl(SESSION_FILE_FD, F_GETFD) >= 0 && session_file_hold(SESSION_FILE_FD) < 0)
+        return 97;
+    if (worker_parameters_receive(WORKER_PARAMETERS_FD, &worker_parameters) != 0)
         return 3;
-    if (strcmp(handover.operator_, "stubborn") == 0) {
+    if (strcmp(worker_parameters.operator_, "stubborn") == 0) {
         sigaction(SIGTERM, &action, NULL);
         for (;;)
             pause();
     }
-    if (strcmp(handover.operator_, "waiting") == 0)
+    if (strcmp(worker_parameters.operator_, "waiting") == 0)
         pause();
-    bool is_right = handover.services.n == 1 && handover.keys.session[0] == 0x5e;
-    bool is_unheard = strcmp(handover.operator_, "unheard") == 0;
-    bool is_failing = strcmp(handover.operator_, "failing") == 0;
-    handover_deinit(&handover);
-    if (is_unheard)
-        return WORKER_EXIT_UNHEARD;
+    if (strcmp(worker_parameters.operator_, "flooding") == 0)
+        return flood_with_reports();
+    bool is_right = worker_parameters.services.n == 1 && worker_parameters.keys.session[0] == 0x5e;
+    bool is_bye_unsent = strcmp(worker_parameters.operator_, "bye-unsent") == 0;
+    bool is_failing = strcmp(worker_parameters.operator_, "failing") == 0;
+    worker_parameters_deinit(&worker_parameters);
+    if (is_bye_unsent)
+        return GT_EXIT_BYE_UNSENT;
     if (is_failing)
-        return WORKER_EXIT_INTERNAL;
+        return GT_EXIT_INTERNAL;
     return is_right ? 0 : 98;
 }
 
 /* --- the tests */
 
-static const char *folder; /* of the records; NULL in most tests */
+static const char *folder; /* of session files; NULL in most tests */
 
-struct world {
+struct env {
     struct ev_loop *loop;
-    unsigned n_ended;
+    unsigned n_ended, n_reports;
     int status, ending;
 };
 
 static void on_end(void *userdata, struct session *session)
 {
-    struct world *world = userdata;
+    struct env *env = userdata;
 
-    world->n_ended++;
-    world->status = session->child.rstatus;
-    world->ending = (int)session->ending;
-    ev_break(world->loop, EVBREAK_ALL);
+    env->n_ended++;
+    env->status = session->exit_status;
+    env->ending = (int)session->ending;
+    session_remove_file(session);
+    session_free(session);
+    ev_break(env->loop, EVBREAK_ALL);
 }
 
-static struct session *start(struct world *world, const char *operator_)
+static void on_report(void *userdata, struct session *session, const struct worker_report *report)
 {
-    static const struct target service = {"ssh", "127.0.0.1", 22};
-    struct targets services = {0};
+    struct env *env = userdata;
+
+    env->n_reports++;
+}
+
+static struct session *start(struct env *env, const char *operator_)
+{
+    static const struct target service = {"ssh", {"127.0.0.1", 22}};
+    static const struct lifelines none = {{-1, -1}, {-1, -1}};
+    struct session_info info = {.device = "dev", .relay = {"main", {"relay.example.org", 7000}}};
     struct session *session;
 
-    *world = (struct world){.loop = ev_default_loop(0), .status = -1};
-    assert_int_equal(targets_add(&services, &service), 0);
+    *env = (struct env){.loop = ev_default_loop(0), .status = -1};
+    snprintf(info.operator_, sizeof(info.operator_), "%s", operator_);
+    assert_int_equal(targets_add(&info.services, &service), 0);
     struct session_settings settings = {
-        .device = "dev", .operator_ = operator_, .services = &services, .folder = folder};
-    assert_int_equal(session_new(world->loop, &settings, on_end, world, &session), 0);
-    targets_deinit(&services);
+        .info = &info, .folder = folder, .lifelines = &none, .on_report = on_report};
+    assert_int_equal(session_new(env->loop, &settings, on_end, env, &session), 0);
     assert_int_equal(session->state, SESSION_READY);
     return session;
 }
 
 static void begin(struct session *session)
 {
-    struct handover handover = {.lifetime_s = 60,
-                                .services = session->services,
-                                .relay = {"main", "relay.example.org", 7000}};
+    struct worker_parameters worker_parameters = {.lifetime_s = 60,
+                                                  .services = session->info.services,
+                                                  .relay = {"main", {"relay.example.org", 7000}}};
 
-    snprintf(handover.operator_, sizeof(handover.operator_), "%s", session->operator_);
-    handover.keys.session[0] = 0x5e;
-    handover.keys.rid[0] = 0xab;
-    assert_int_equal(session_begin(session, &handover), 0);
+    snprintf(worker_parameters.operator_, sizeof(worker_parameters.operator_), "%s",
+             session->info.operator_);
+    worker_parameters.keys.session[0] = 0x5e;
+    worker_parameters.keys.rid[0] = 0xab;
+    assert_int_equal(session_start(session, &worker_parameters), 0);
     assert_string_equal(session->id, "ab000000");
     assert_int_equal(session->state, SESSION_RUNNING);
 }
 
-static void a_worker_gets_its_hand_over_and_ends(void **state)
+/* It must neither hold up the listener nor make it publish without end. */
+static void test_reports_of_a_worker_are_limited(void **state)
 {
-    struct world world;
+    struct env env;
 
-    begin(start(&world, "alice"));
-    ev_run(world.loop, 0);
-    assert_int_equal(world.n_ended, 1);
-    assert_int_equal(world.status, 0);
+    begin(start(&env, "flooding"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_reports, SESSION_REPORTS_MAX);
+    assert_int_equal(WEXITSTATUS(env.status), 42);
 }
 
-static void a_worker_that_gets_nothing_ends(void **state)
+static void test_start_sends_worker_its_parameters(void **state)
 {
-    struct world world;
-    struct session *session = start(&world, "alice");
+    struct env env;
 
-    gt_close(&session->pipe);
-    ev_run(world.loop, 0);
-    assert_int_equal(world.status, 3 << 8);
+    begin(start(&env, "alice"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    assert_int_equal(env.status, 0);
 }
 
-static void closing_asks_the_worker_to_end(void **state)
+static void test_worker_without_parameters_exits(void **state)
 {
-    struct world world;
-    struct session *session = start(&world, "waiting");
+    struct env env;
+    struct session *session = start(&env, "alice");
+
+    gt_close(&session->parameters);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.status, 3 << 8);
+}
+
+static void test_close_sends_sigterm_once(void **state)
+{
+    struct env env;
+    struct session *session = start(&env, "waiting");
 
     begin(session);
     session_close(session, "test");
     assert_true(session_is_closing(session));
     session_close(session, "twice is once");
     assert_int_equal(session->state, SESSION_CLOSING);
-    ev_run(world.loop, 0);
-    assert_int_equal(world.status, SIGTERM);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.status, SIGTERM);
 }
 
-static void a_worker_that_will_not_end_is_killed(void **state)
+static void test_close_escalates_to_sigkill(void **state)
 {
-    struct world world;
-    struct session *session = start(&world, "stubborn");
+    struct env env;
+    struct session *session = start(&env, "stubborn");
 
     begin(session);
     session_close(session, "test");
-    ev_feed_event(world.loop, &session->deadline, EV_TIMER); /* no need to wait for it */
-    ev_run(world.loop, EVRUN_NOWAIT);
-    if (!world.n_ended) { /* unless the signal came before it was caught */
-        assert_int_equal(session->state, SESSION_INSISTING);
-        ev_feed_event(world.loop, &session->deadline, EV_TIMER);
-        ev_run(world.loop, 0);
-        assert_true(world.status == SIGKILL || world.status == SIGTERM);
+    ev_feed_event(env.loop, &session->deadline, EV_TIMER); /* instead of waiting */
+    ev_run(env.loop, EVRUN_NOWAIT);
+    if (!env.n_ended) { /* unless the signal arrived before the handler was installed */
+        assert_int_equal(session->state, SESSION_TERMINATING);
+        ev_feed_event(env.loop, &session->deadline, EV_TIMER);
+        ev_run(env.loop, 0);
+        assert_true(env.status == SIGKILL || env.status == SIGTERM);
     }
-    assert_int_equal(world.n_ended, 1);
+    assert_int_equal(env.n_ended, 1);
 }
 
-static void forgetting_a_session_leaves_its_process_alone(void **state)
+/* A worker that hangs is killed within a second, and its late BYE has the reason. */
+static void test_withdraw_escalates_to_sigkill(void **state)
 {
-    struct world world;
-    struct session *session = start(&world, "waiting");
-    pid_t pid = session->pid;
+    struct env env;
+    struct session *session = start(&env, "stubborn");
+
+    begin(session);
+    session_withdraw(session, "test");
+    assert_true(session->is_withdrawn && session_is_closing(session));
+    assert_int_equal(session->state, SESSION_WITHDRAWING);
+    assert_true(ev_timer_remaining(env.loop, &session->deadline) <= 1.);
+    ev_feed_event(env.loop, &session->deadline, EV_TIMER); /* instead of waiting */
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    assert_int_equal(env.ending, SESSION_ENDED_KILLED);
+}
+
+static void test_free_leaves_process_running(void **state)
+{
+    struct env env;
+    struct session *session = start(&env, "waiting");
+    pid_t pid = session->info.pid;
 
     begin(session);
     session_free(session);
     assert_int_equal(kill(pid, 0), 0);
     kill(pid, SIGKILL);
-    assert_int_equal(world.n_ended, 0);
+    assert_int_equal(env.n_ended, 0);
 }
 
-struct adoption {
-    struct world *world;
+struct restored {
+    struct env *env;
     struct session *session;
 };
 
-static void on_record(void *userdata, const struct record *record, int pidfd, const char *path)
+static void on_alive(void *userdata, struct session_info *info, int pidfd, const char *path)
 {
-    struct adoption *adoption = userdata;
+    struct restored *restored = userdata;
 
-    assert_null(adoption->session);
-    assert_int_equal(session_adopt(adoption->world->loop, record, pidfd, path, on_end,
-                                   adoption->world, &adoption->session),
+    assert_null(restored->session);
+    assert_int_equal(session_restore(restored->env->loop, info, pidfd, path, on_end, restored->env,
+                                     &restored->session),
                      0);
 }
 
 static unsigned n_killed;
 
-static void on_killed(void *userdata, const struct record *record, const char *path)
+static void on_killed(void *userdata, struct session_info *info, const char *path)
 {
     n_killed++;
     unlink(path);
-    assert_int_equal(record->rid[0], 0xab);
-    assert_string_equal(record->relay.host, "relay.example.org");
-    assert_int_equal(record->relay.port, 7000);
+    assert_int_equal(info->rid[0], 0xab);
+    assert_string_equal(info->relay.address.host, "relay.example.org");
+    assert_int_equal(info->relay.address.port, 7000);
+    session_info_deinit(info);
 }
 
-static const struct record_events record_events = {on_record, on_killed};
+static const struct session_file_events session_file_events = {on_alive, on_killed};
 
 static unsigned count_files(const char *path)
 {
@@ -206,78 +266,80 @@ static unsigned count_files(const char *path)
     return n;
 }
 
-static void a_session_is_known_to_the_listener_that_follows(void **state)
+static void test_restore_live_session(void **state)
 {
     char path[] = "/tmp/test-session.XXXXXX";
-    struct world world;
-    struct adoption adoption = {&world, NULL};
+    struct env env;
+    struct restored restored = {&env, NULL};
 
     folder = mkdtemp(path);
-    struct session *session = start(&world, "waiting");
+    struct session *session = start(&env, "waiting");
     begin(session);
-    pid_t pid = session->pid;
+    pid_t pid = session->info.pid;
     session_free(session); /* as when the listener ends */
     assert_int_equal(count_files(folder), 1);
-    assert_int_equal(record_scan(folder, &record_events, &adoption), 1);
-    session = adoption.session;
-    assert_int_equal(session->pid, pid);
-    assert_string_equal(session->operator_, "waiting");
+    assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 1);
+    session = restored.session;
+    assert_int_equal(session->info.pid, pid);
+    assert_string_equal(session->info.operator_, "waiting");
     assert_string_equal(session->id, "ab000000");
-    assert_int_equal(session->services.n, 1);
+    assert_int_equal(session->info.services.n, 1);
     assert_true(session->lifetime_s > 50. && session->lifetime_s <= 60.);
-    assert_int_equal(session->relay.port, 7000);
+    assert_int_equal(session->info.relay.address.port, 7000);
     session_close(session, "test");
-    ev_run(world.loop, 0);
-    assert_int_equal(world.n_ended, 1);
-    assert_int_equal(world.ending, SESSION_WAS_KILLED); /* this worker knows no polite end */
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    assert_int_equal(env.ending, SESSION_ENDED_KILLED); /* this worker does not empty its file */
     assert_int_equal(count_files(folder), 0);
     rmdir(folder);
     folder = NULL;
 }
 
-static void a_session_that_is_over_is_forgotten(void **state)
+static void test_finished_session_leaves_no_file(void **state)
 {
-    char path[] = "/tmp/test-session.XXXXXX", record_at[RECORD_PATH_MAX];
-    struct world world;
-    struct adoption adoption = {&world, NULL};
+    char path[] = "/tmp/test-session.XXXXXX", session_file_path[SESSION_FILE_PATH_MAX];
+    struct env env;
+    struct restored restored = {&env, NULL};
 
     folder = mkdtemp(path);
-    begin(start(&world, "alice")); /* ends by itself: its file goes with it */
-    ev_run(world.loop, 0);
+    begin(start(&env, "alice")); /* exits by itself: its file is removed */
+    ev_run(env.loop, 0);
     assert_int_equal(count_files(folder), 0);
-    int fd = record_create(folder, record_at); /* a listener that died before anything was in it */
+    /* as of a listener that was killed before it wrote the file */
+    int fd = session_file_create(folder, session_file_path);
     assert_true(fd >= 0);
-    assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
+    assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 0);
     assert_int_equal(count_files(folder), 1);
     close(fd);
-    assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
+    assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 0);
     assert_int_equal(count_files(folder), 0);
     rmdir(folder);
     folder = NULL;
 }
 
-/* The listener is gone, and so is the worker: nobody saw it end. */
-static void a_session_that_was_killed_is_told_of(void **state)
+/* The worker is killed while no listener is running. */
+static void test_scan_reports_killed_session(void **state)
 {
     char path[] = "/tmp/test-session.XXXXXX";
-    struct world world;
-    struct adoption adoption = {&world, NULL};
+    struct env env;
+    struct restored restored = {&env, NULL};
 
     folder = mkdtemp(path);
     for (int is_emptied = 0; is_emptied < 2; is_emptied++) {
-        struct session *session = start(&world, "waiting");
+        struct session *session = start(&env, "waiting");
+
         begin(session);
-        pid_t pid = session->pid;
-        int fd = open(session->record_at, O_RDWR | O_CLOEXEC);
-        assert_true(record_is_left(session->record_at));
+        pid_t pid = session->info.pid;
+        int fd = open(session->session_file_path, O_RDWR | O_CLOEXEC);
+        assert_true(session_file_is_abandoned(session->session_file_path));
         if (is_emptied)
-            record_empty(fd);
+            session_file_clear(fd);
         session_free(session);
         close(fd);
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
         n_killed = 0;
-        assert_int_equal(record_scan(folder, &record_events, &adoption), 0);
+        assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 0);
         assert_int_equal(n_killed, !is_emptied);
         assert_int_equal(count_files(folder), 0);
     }
@@ -285,86 +347,56 @@ static void a_session_that_was_killed_is_told_of(void **state)
     folder = NULL;
 }
 
-static void a_worker_says_that_it_was_not_heard(void **state)
+static void test_ending_bye_unsent(void **state)
 {
-    struct world world;
+    struct env env;
 
-    begin(start(&world, "unheard"));
-    ev_run(world.loop, 0);
-    assert_int_equal(world.ending, SESSION_UNHEARD);
-    begin(start(&world, "alice"));
-    ev_run(world.loop, 0);
-    assert_int_equal(world.ending, SESSION_SAID_GOODBYE);
+    begin(start(&env, "bye-unsent"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.ending, SESSION_ENDED_BYE_UNSENT);
+    begin(start(&env, "alice"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.ending, SESSION_ENDED_CLEANLY);
 }
 
-/* libev ends a process that has no memory where it stands: nobody was told goodbye. */
-static void a_worker_that_fails_is_as_good_as_killed(void **state)
+/* libev exits a process without memory in the middle of its work: no BYE is sent. */
+static void test_ending_failed_worker_counts_as_killed(void **state)
 {
-    struct world world;
+    struct env env;
 
-    begin(start(&world, "failing"));
-    ev_run(world.loop, 0);
-    assert_int_equal(world.status, WORKER_EXIT_INTERNAL << 8);
-    assert_int_equal(world.ending, SESSION_WAS_KILLED);
+    begin(start(&env, "failing"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.status, GT_EXIT_INTERNAL << 8);
+    assert_int_equal(env.ending, SESSION_ENDED_KILLED);
 }
 
-static void a_session_needs_no_folder(void **state)
+static void test_session_without_folder_runs(void **state)
 {
-    struct world world;
+    struct env env;
 
     folder = "/nonexistent";
-    begin(start(&world, "alice"));
-    ev_run(world.loop, 0);
-    assert_int_equal(world.status, 0);
+    begin(start(&env, "alice"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.status, 0);
     folder = NULL;
-}
-
-static void a_record_is_taken_whole_or_not_at_all(void **state)
-{
-    static uint8_t bytes[HANDOVER_MAX];
-    struct record record = {.pid = 4711,
-                            .device = "dev",
-                            .operator_ = "alice",
-                            .relay = {"main", "relay.example.org", 7000}},
-                  got;
-    size_t n;
-
-    assert_int_equal(record_encode(&record, bytes, &n), 0);
-    assert_int_equal(record_decode(gt_span(bytes, n), &got), 0);
-    assert_int_equal(got.pid, 4711);
-    assert_true(target_equals(&got.relay, &record.relay));
-    record_deinit(&got);
-    for (size_t cut = 0; cut < n; cut++)
-        assert_int_equal(record_decode(gt_span(bytes, cut), &got), RECORD_E_BAD);
-    assert_int_equal(record_decode(gt_span(bytes, n + 1), &got), RECORD_E_BAD);
-    size_t n_old = n - (2 + strlen("main") + 2 + strlen("relay.example.org") + 2);
-    bytes[3] = '1'; /* as 0.1 wrote it */
-    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
-    assert_int_equal(record_decode(gt_span(bytes, n_old), &got), 0);
-    assert_int_equal(got.relay.port, 0);
-    record_deinit(&got);
-    bytes[3] = '3';
-    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
-    record.pid = 1; /* nobody signals init by a slip of a file */
-    assert_int_equal(record_encode(&record, bytes, &n), 0);
-    assert_int_equal(record_decode(gt_span(bytes, n), &got), RECORD_E_BAD);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_worker_gets_its_hand_over_and_ends),
-        cmocka_unit_test(a_worker_that_gets_nothing_ends),
-        cmocka_unit_test(closing_asks_the_worker_to_end),
-        cmocka_unit_test(a_worker_that_will_not_end_is_killed),
-        cmocka_unit_test(forgetting_a_session_leaves_its_process_alone),
-        cmocka_unit_test(a_session_is_known_to_the_listener_that_follows),
-        cmocka_unit_test(a_session_that_is_over_is_forgotten),
-        cmocka_unit_test(a_session_that_was_killed_is_told_of),
-        cmocka_unit_test(a_worker_says_that_it_was_not_heard),
-        cmocka_unit_test(a_worker_that_fails_is_as_good_as_killed),
-        cmocka_unit_test(a_session_needs_no_folder),
-        cmocka_unit_test(a_record_is_taken_whole_or_not_at_all),
+        cmocka_unit_test(test_start_sends_worker_its_parameters),
+        cmocka_unit_test(test_worker_without_parameters_exits),
+        cmocka_unit_test(test_close_sends_sigterm_once),
+        cmocka_unit_test(test_close_escalates_to_sigkill),
+        cmocka_unit_test(test_withdraw_escalates_to_sigkill),
+        cmocka_unit_test(test_free_leaves_process_running),
+        cmocka_unit_test(test_restore_live_session),
+        cmocka_unit_test(test_finished_session_leaves_no_file),
+        cmocka_unit_test(test_reports_of_a_worker_are_limited),
+        cmocka_unit_test(test_scan_reports_killed_session),
+        cmocka_unit_test(test_ending_bye_unsent),
+        cmocka_unit_test(test_ending_failed_worker_counts_as_killed),
+        cmocka_unit_test(test_session_without_folder_runs),
     };
 
     if (argc == 2 && strcmp(argv[1], "--worker") == 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The table against etc/agentd.conf (the argument): every line of the example, taken at its word,
- * is known and changes nothing. And what no single value can say.
+ * The table and etc/agentd.conf (the argument): each line of the example, uncommented, is accepted
+ * and changes nothing. Then the checks that involve several values.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,7 +28,7 @@ static void set_minimum(void)
 static int setup(void **state)
 {
     clearenv();
-    setenv("GOTTHARD_CONFIG_DIR", "/nonexistent", 1);
+    setenv("GOTTHARD_CONFIG_DIR", "/", 1);
     set_minimum();
     return 0;
 }
@@ -38,7 +38,7 @@ static struct gt_config *load(const char *file, int expected, char *ret_error)
     struct gt_config_args args = {.file = file};
     struct gt_config *config = NULL;
 
-    int r = gt_config_load(&settings_program, &args, &config, ret_error);
+    int r = gt_config_load(settings_program(), &args, &config, ret_error);
     if (r != expected)
         fail_msg("%d: %s", r, ret_error);
     return config;
@@ -75,6 +75,7 @@ static void assert_same_value(const struct gt_config_item *item, const char *a, 
     case GT_CONFIG_NAME:
     case GT_CONFIG_HOST:
     case GT_CONFIG_PATH:
+    case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET:
     case GT_CONFIG_CHOICE:
         x = *(char *const *)(const void *)(a + item->offset);
@@ -91,7 +92,7 @@ static void assert_same_value(const struct gt_config_item *item, const char *a, 
     }
 }
 
-static void the_example_shows_every_default(void **state)
+static void test_example_shows_every_default(void **state)
 {
     char path[] = "/tmp/test-settings.XXXXXX", error[GT_CONFIG_ERROR_MAX] = "";
     FILE *from = fopen(example, "r"), *to = fdopen(mkstemp(path), "w");
@@ -102,8 +103,9 @@ static void the_example_shows_every_default(void **state)
     fclose(from);
     fclose(to);
     struct gt_config *plain = load(NULL, 0, error), *shown = load(path, 0, error);
-    for (size_t i = 0; i < settings_program.n_items; i++) {
-        const struct gt_config_item *item = &settings_program.items[i];
+    for (size_t i = 0; i < settings_program()->n_items; i++) {
+        const struct gt_config_item *item = &settings_program()->items[i];
+
         assert_same_value(item, gt_config_settings(plain), gt_config_settings(shown));
         if (item->fallback && strstr(gt_config_origin(shown, item->path), path) == NULL)
             fail_msg("%s is not in %s", item->path, example);
@@ -113,7 +115,7 @@ static void the_example_shows_every_default(void **state)
     unlink(path);
 }
 
-static void the_example_is_complete(void **state)
+static void test_example_is_complete(void **state)
 {
     static char text[32768];
     FILE *file = fopen(example, "r");
@@ -121,11 +123,12 @@ static void the_example_is_complete(void **state)
     assert_non_null(file);
     text[fread(text, 1, sizeof(text) - 1, file)] = 0;
     fclose(file);
-    for (size_t i = 0; i < settings_program.n_items; i++) {
-        const struct gt_config_item *item = &settings_program.items[i];
+    for (size_t i = 0; i < settings_program()->n_items; i++) {
+        const struct gt_config_item *item = &settings_program()->items[i];
         const char *leaf = strrchr(item->path, '.');
         char line[128];
         const char *begin = item->type == GT_CONFIG_MAP ? "" : leaf ? "    #" : "#";
+
         snprintf(line, sizeof(line), "\n%s%s = ", begin, leaf ? leaf + 1 : item->path);
         if (!strstr(text, line))
             fail_msg("no %s in %s", item->path, example);
@@ -137,7 +140,7 @@ static void the_example_is_complete(void **state)
     }
 }
 
-static void what_is_missing_is_named(void **state)
+static void test_missing_setting_is_named(void **state)
 {
     static const struct {
         const char *variable, *path;
@@ -157,7 +160,7 @@ static void what_is_missing_is_named(void **state)
     }
 }
 
-static void what_makes_no_sense_is_refused(void **state)
+static void test_contradicting_settings_are_rejected(void **state)
 {
     static const char *const cases[][3] = {
         {"GOTTHARD_MQTT_ENDPOINT", "https://broker.example", "mqtt.endpoint"},
@@ -166,8 +169,8 @@ static void what_makes_no_sense_is_refused(void **state)
         {"MACHINE_ID", "#", "MACHINE_ID"},
         {"GOTTHARD_AGENT_DATA_PORT", "0", "GOTTHARD_AGENT_DATA_PORT"},
         {"GOTTHARD_AGENT_DATA_HOST", "a b", "GOTTHARD_AGENT_DATA_HOST"},
-        {"GOTTHARD_LIMIT_SESSIONS", "0", "GOTTHARD_LIMIT_SESSIONS"},
-        {"GOTTHARD_DIAL_TIMEOUT", "10", "GOTTHARD_DIAL_TIMEOUT"},
+        {"GOTTHARD_LIMITS_SESSIONS", "0", "GOTTHARD_LIMITS_SESSIONS"},
+        {"GOTTHARD_TIMEOUTS_DIAL", "10", "GOTTHARD_TIMEOUTS_DIAL"},
         {"GOTTHARD_TRUST_POLICY", "none", "GOTTHARD_TRUST_POLICY"},
     };
     char error[GT_CONFIG_ERROR_MAX];
@@ -184,10 +187,10 @@ static void what_makes_no_sense_is_refused(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(the_example_shows_every_default, setup),
-        cmocka_unit_test_setup(the_example_is_complete, setup),
-        cmocka_unit_test_setup(what_is_missing_is_named, setup),
-        cmocka_unit_test_setup(what_makes_no_sense_is_refused, setup),
+        cmocka_unit_test_setup(test_example_shows_every_default, setup),
+        cmocka_unit_test_setup(test_example_is_complete, setup),
+        cmocka_unit_test_setup(test_missing_setting_is_named, setup),
+        cmocka_unit_test_setup(test_contradicting_settings_are_rejected, setup),
     };
 
     if (argc != 2)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A setup out of variables and files: the keys, the folder of certificates, the pins, the services;
- * every fault is told with its place and leaves nothing half made.
+ * setup.c, setup-policy.c, credentials.c: a setup from variables and files (keys, certificates,
+ * pins, services). Every error names the setting at fault and leaves no partial setup.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#include "setup.h"
+#include "pin-memory.h"
+#include "setup-summary.h"
 
 #define MASTER "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define OTHER  "101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"
@@ -97,40 +98,84 @@ static struct setup *make(void)
     return setup;
 }
 
-static void assert_refused(const char *with)
+static void assert_fails(int wanted, const char *with)
 {
     char error[GT_CONFIG_ERROR_MAX] = "";
     struct gt_config_args args = {0};
     struct setup *setup = NULL;
 
-    assert_int_equal(setup_new(&args, &setup, error), SETUP_E_BAD);
+    assert_int_equal(setup_new(&args, &setup, error), wanted);
     assert_null(setup);
     if (!strstr(error, with))
         fail_msg("not about %s: %s", with, error);
 }
 
-static void everything_is_there(void **state)
+static void assert_refused(const char *with)
+{
+    assert_fails(SETUP_E_BAD, with);
+}
+
+/* A file cannot be used now, and may be usable later. */
+static void assert_unusable(const char *with)
+{
+    assert_fails(SETUP_E_FILE, with);
+}
+
+static void test_new_loads_keys_and_files(void **state)
 {
     static const uint8_t k_dev[] = {0x18, 0x19, 0xf0, 0x74}, k_rc[] = {0xe0, 0xfa, 0xf1, 0x11};
+
+    uint8_t client_key[GT_KEY_SIZE];
 
     setenv("GOTTHARD_AGENT_DATA_PORT", "2222", 1);
     struct setup *setup = make();
     assert_memory_equal(setup->of_device, k_dev, sizeof(k_dev)); /* docs/protocol.md's vectors */
-    assert_memory_equal(setup->client_key, k_rc, sizeof(k_rc));
-    assert_true(setup->is_master);
+    assert_int_equal(setup_client_key(setup, "GatewayOli", client_key), 0);
+    assert_memory_equal(client_key, k_rc, sizeof(k_rc));
+    assert_int_equal(setup->key.kind, GT_KEY_MASTER);
     assert_false(setup->has_previous);
-    assert_non_null(setup->credentials.signer);
+    assert_non_null(setup->credentials->signer);
     assert_string_equal(setup->broker.host, "broker.example");
     assert_int_equal(setup->trust.policy, GT_POLICY_PSK);
     assert_int_equal(setup->policy.services.n, 1);
-    assert_int_equal(setup->policy.services.all[0].port, 2222);
+    assert_int_equal(setup->policy.services.all[0].address.port, 2222);
     assert_string_equal(setup->policy.relays.all[0].name, "main");
     setup_warn(setup);
     assert_null(setup_free(setup));
     assert_null(setup_free(NULL));
 }
 
-static void a_device_key_is_enough_and_only_for_its_device(void **state)
+/* The fleet key has the keys of every name, a device's key those of one name. */
+static void test_key_ids_of_present_and_previous_key(void **state)
+{
+    static const char *const other =
+        "f0e1d2c3b4a5968778695a4b3c2d1e0f00112233445566778899aabbccddeeff";
+    uint8_t ids[2][GT_KEY_ID_SIZE], earlier[2][GT_KEY_ID_SIZE];
+    char text[GT_KEY_TEXT_MAX];
+    struct gt_key key;
+
+    struct setup *setup = make();
+    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 1);
+    assert_int_equal(setup_key_ids(setup, "earlier", earlier), 1);
+    assert_memory_not_equal(ids[0], earlier[0], GT_KEY_ID_SIZE);
+    setup_free(setup);
+
+    assert_int_equal(gt_key_parse(other, IV, &key), 0);
+    assert_int_equal(gt_key_format_device(&key, "GatewayOli", text), 0);
+    setenv("GOTTHARD_CRYPT_KEY", text, 1);
+    setenv("GOTTHARD_CRYPT_KEY_PREVIOUS", MASTER, 1);
+    setup = make();
+    memcpy(earlier[0], ids[0], GT_KEY_ID_SIZE);
+    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 2);
+    assert_memory_not_equal(ids[0], earlier[0], GT_KEY_ID_SIZE);
+    assert_memory_equal(ids[1], earlier[0], GT_KEY_ID_SIZE);
+    assert_int_equal(setup_key_ids(setup, "earlier", ids), 1); /* of the previous key alone */
+    assert_int_equal(setup_key_ids(setup, "", ids), 0);
+    setup_free(setup);
+    gt_key_wipe(&key);
+}
+
+static void test_device_key_is_valid_for_its_device_only(void **state)
 {
     char text[GT_KEY_TEXT_MAX];
     struct gt_key key;
@@ -140,7 +185,7 @@ static void a_device_key_is_enough_and_only_for_its_device(void **state)
     setenv("GOTTHARD_CRYPT_KEY", text, 1);
     unsetenv("GOTTHARD_CRYPT_IV");
     struct setup *setup = make();
-    assert_false(setup->is_master);
+    assert_int_equal(setup->key.kind, GT_KEY_DEVICE);
     setup_free(setup);
     setenv("GOTTHARD_CRYPT_KEY", text, 1);
     setenv("MACHINE_ID", "GatewayEli", 1);
@@ -151,7 +196,7 @@ static void a_device_key_is_enough_and_only_for_its_device(void **state)
     gt_key_wipe(&key);
 }
 
-static void the_folder_of_certificates_must_be_right(void **state)
+static void test_invalid_certificate_directory_is_rejected(void **state)
 {
     static const char *const faults[][2] = {
         {"rm bad/private.key", "private.key"},
@@ -168,7 +213,7 @@ static void the_folder_of_certificates_must_be_right(void **state)
     for (size_t i = 0; i < GT_ARRAY_SIZE(faults); i++) {
         run("rm -rf bad && cp -rp certs bad && %s", faults[i][0]);
         set_path("GOTTHARD_AWS_CERT_PATH", "bad");
-        assert_refused(faults[i][1]);
+        assert_unusable(faults[i][1]);
     }
     unsetenv("GOTTHARD_AWS_CERT_PATH");
     assert_refused("mqtt.cert_path");
@@ -176,19 +221,60 @@ static void the_folder_of_certificates_must_be_right(void **state)
     setup_free(make());
 }
 
-static void a_user_name_needs_the_authority_only(void **state)
+static void test_username_needs_ca_file_only(void **state)
 {
     run("rm -rf only && mkdir only && cp certs/ca.crt only");
     set_path("GOTTHARD_AWS_CERT_PATH", "only");
     setenv("GOTTHARD_MQTT_USERNAME", "dev", 1);
     struct setup *setup = make();
-    assert_null(setup->credentials.signer);
-    assert_null(setup->credentials.cert_file);
-    assert_non_null(setup->credentials.ca_file);
+    assert_null(setup->credentials->signer);
+    assert_non_null(setup->credentials->tls);
     setup_free(setup);
 }
 
-static void the_file_of_pins_decides_the_policy(void **state)
+static void assert_renewal(struct setup *setup, int wanted, bool is_renewed)
+{
+    const struct credentials *before = setup->credentials;
+    char error[GT_CONFIG_ERROR_MAX] = "";
+    bool is;
+
+    assert_int_equal(setup_renew_credentials(setup, &is, error), wanted);
+    assert_true(is == is_renewed);
+    if (wanted != 0) {
+        assert_ptr_equal(setup->credentials, before);
+        assert_true(*error);
+    }
+}
+
+static void test_renewed_pair_replaces_the_old_one_as_a_whole(void **state)
+{
+    uint8_t first[GT_KEY_SIZE], second[GT_KEY_SIZE];
+
+    run("rm -rf pair && cp -rp certs pair");
+    set_path("GOTTHARD_AWS_CERT_PATH", "pair");
+    struct setup *setup = make();
+    gt_signer_fingerprint(setup->credentials->signer, first);
+    assert_renewal(setup, 0, false);
+    run("touch pair/cert.pem");
+    assert_renewal(setup, 0, false);
+    run("cp others/cert.pem pair/");
+    assert_renewal(setup, SETUP_E_FILE, false);
+    run("rm pair/private.key");
+    assert_renewal(setup, SETUP_E_FILE, false);
+    run("cp -p others/private.key pair/");
+    struct credentials *in_use = credentials_ref(setup->credentials);
+    assert_renewal(setup, 0, true);
+    gt_signer_fingerprint(setup->credentials->signer, second);
+    assert_memory_not_equal(first, second, sizeof(first));
+    gt_signer_fingerprint(in_use->signer, second); /* a connection may still use it */
+    assert_memory_equal(first, second, sizeof(first));
+    credentials_free(in_use);
+    run("cp others/cert.pem pair/ca.crt");
+    assert_renewal(setup, 0, true);
+    setup_free(setup);
+}
+
+static void test_pins_file_decides_policy(void **state)
 {
     struct setup *setup;
 
@@ -197,29 +283,29 @@ static void the_file_of_pins_decides_the_policy(void **state)
     assert_int_equal(setup->trust.policy, GT_POLICY_PIN);
     assert_int_equal(setup->trust.n_pins, 1);
     setup_free(setup);
-    run("chmod o+w etc/operators.pins"); /* whoever writes it opens the door */
-    assert_refused("others may write it");
+    run("chmod o+w etc/operators.pins"); /* write access to it is access to the device */
+    assert_unusable("must not be writable by others");
     run("chmod o-w etc/operators.pins");
-    run(": >etc/operators.pins"); /* empty denies all: it is not the same as absent */
+    run(": >etc/operators.pins"); /* an empty file denies all; an absent one does not */
     setup = make();
     assert_int_equal(setup->trust.policy, GT_POLICY_PIN);
     assert_int_equal(setup->trust.n_pins, 0);
     setup_warn(setup);
     setup_free(setup);
     run("printf 'alice %%064d\\nbob 12\\n' 1 >etc/operators.pins");
-    assert_refused("operators.pins:2");
+    assert_unusable("operators.pins:2");
     setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
     setup = make();
     assert_int_equal(setup->trust.policy, GT_POLICY_PSK);
     setup_free(setup);
     run("rm etc/operators.pins");
     setenv("GOTTHARD_TRUST_POLICY", "pin", 1);
-    assert_refused("operators.pins");
+    assert_unusable("operators.pins");
 }
 
-/* As it moves nothing else of /etc/gotthard: a file of pins that is looked for elsewhere opens the
- * door that it keeps shut. */
-static void an_empty_folder_moves_no_pins(void **state)
+/* An empty GOTTHARD_CONFIG_DIR replaces no path. Pins that are looked for elsewhere are not found,
+ * and then the key alone is trusted. */
+static void test_empty_config_dir_keeps_pins_path(void **state)
 {
     char error[GT_CONFIG_ERROR_MAX] = "", path[256];
     struct gt_config_args args = {.file = path};
@@ -228,23 +314,45 @@ static void an_empty_folder_moves_no_pins(void **state)
     run(": >etc/agentd.conf && chmod 600 etc/agentd.conf");
     snprintf(path, sizeof(path), "%s/etc/agentd.conf", folder);
     setenv("GOTTHARD_CONFIG_DIR", "", 1);
-    setenv("GOTTHARD_TRUST_POLICY", "psk", 1); /* whatever this machine has there */
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1); /* this machine may have such a file */
     assert_int_equal(setup_new(&args, &setup, error), 0);
     assert_string_equal(setup->pins_path, "/etc/gotthard/operators.pins");
     setup_free(setup);
 }
 
-static void services_come_from_the_file(void **state)
+static void assert_offers(const char *wanted)
+{
+    char text[SETUP_SERVICES_TEXT], part[16];
+    struct setup *setup = make();
+
+    setup_services_text(setup, text, sizeof(text));
+    assert_string_equal(text, wanted);
+    setup_services_text(setup, part, sizeof(part));
+    if (strlen(wanted) >= sizeof(part))
+        assert_string_equal(part + sizeof(part) - sizeof("..."), "...");
+    setup_free(setup);
+}
+
+/* ssh is offered by default, or by the settings of the original tool, and not beside other
+ * services. */
+static void test_services_and_relays_from_file(void **state)
 {
     run("echo 'services = { web = \"127.0.0.1:80\"; };' >etc/agentd.conf");
-    struct setup *setup = make();
-    assert_int_equal(setup->policy.services.n, 2);
-    assert_string_equal(setup->policy.services.all[0].name, "ssh");
-    setup_free(setup);
+    assert_offers("web=127.0.0.1:80");
+    setenv("GOTTHARD_AGENT_DATA_PORT", "22", 1);
+    assert_offers("ssh=127.0.0.1:22 web=127.0.0.1:80");
+    unsetenv("GOTTHARD_AGENT_DATA_PORT");
+    setenv("GOTTHARD_AGENT_DATA_HOST", "10.0.0.9", 1);
+    assert_offers("ssh=10.0.0.9:22 web=127.0.0.1:80");
+    unsetenv("GOTTHARD_AGENT_DATA_HOST");
+    run("echo 'services = { };' >etc/agentd.conf");
+    assert_offers("none");
+    run(": >etc/agentd.conf");
+    assert_offers("ssh=127.0.0.1:22");
     run("echo 'services = { ssh = \"10.0.0.1:2022\"; };' >etc/agentd.conf");
-    setup = make();
+    struct setup *setup = make();
     assert_int_equal(setup->policy.services.n, 1);
-    assert_int_equal(setup->policy.services.all[0].port, 2022);
+    assert_int_equal(setup->policy.services.all[0].address.port, 2022);
     setup_free(setup);
     run("echo 'services = { web = \"80\"; };' >etc/agentd.conf");
     assert_refused("agentd.conf:1");
@@ -254,7 +362,113 @@ static void services_come_from_the_file(void **state)
     assert_refused("mqtt.prefix");
 }
 
-static void a_reload_knows_what_has_changed(void **state)
+/* Makes a setup from the environment and checks it as the reload of @old. */
+static void assert_reload(const struct setup *old, const char *refused_with)
+{
+    char error[GT_CONFIG_ERROR_MAX] = "";
+    struct setup *new = make();
+    int r = setup_check_reload(old, new, error);
+
+    if (refused_with && (r == 0 || !strstr(error, refused_with)))
+        fail_msg("not refused with \"%s\": %d %s", refused_with, r, error);
+    if (!refused_with && r != 0)
+        fail_msg("refused: %s", error);
+    setup_free(new);
+}
+
+static void test_reload_does_not_lose_pins_by_absence(void **state)
+{
+    run("printf 'alice %%064d\n' 1 >etc/operators.pins");
+    struct setup *old = make();
+
+    assert_reload(old, NULL);
+    run(": >etc/operators.pins");
+    assert_reload(old, NULL); /* denies all */
+    run("rm etc/operators.pins");
+    assert_reload(old, "operators.pins is absent, and operators were pinned");
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
+    assert_reload(old, NULL);
+    setenv("GOTTHARD_TRUST_POLICY", "auto", 1);
+    set_path("GOTTHARD_TRUST_PINS", "none");
+    assert_unusable("none: No such file");
+    run("ln -s nowhere none");
+    assert_unusable("none: No such file");
+    run("rm none");
+    setup_free(old);
+    unsetenv("GOTTHARD_TRUST_PINS");
+    run("ln -s nowhere etc/operators.pins"); /* a link is a file that cannot be read */
+    assert_unusable("operators.pins: No such file");
+}
+
+static void test_reload_does_not_add_the_default_service(void **state)
+{
+    run("echo 'services = { web = \"127.0.0.1:80\"; };' >etc/agentd.conf");
+    struct setup *old = make();
+
+    run(": >etc/agentd.conf");
+    assert_reload(old, "ssh would be offered at 127.0.0.1:22");
+    setenv("GOTTHARD_AGENT_DATA_PORT", "22", 1);
+    assert_reload(old, NULL);
+    setup_free(old);
+    setenv("GOTTHARD_AGENT_DATA_PORT", "2222", 1);
+    old = make();
+    unsetenv("GOTTHARD_AGENT_DATA_PORT");
+    assert_reload(old, "ssh would be offered at 127.0.0.1:22");
+    setup_free(old);
+    old = make();
+    assert_reload(old, NULL); /* it was offered before */
+    setup_free(old);
+}
+
+static void test_reload_does_not_lose_certificates_by_absence(void **state)
+{
+    run("rm -rf pair && cp -rp certs pair");
+    set_path("GOTTHARD_AWS_CERT_PATH", "pair");
+    setenv("GOTTHARD_MQTT_USERNAME", "dev", 1);
+    struct setup *old = make();
+    char error[GT_CONFIG_ERROR_MAX] = "";
+    bool is_renewed;
+
+    run("rm pair/cert.pem pair/private.key");
+    assert_reload(old, "cert.pem and private.key are absent");
+    const struct credentials *before = old->credentials;
+    assert_int_equal(setup_renew_credentials(old, &is_renewed, error), SETUP_E_FILE);
+    assert_ptr_equal(old->credentials, before);
+    unsetenv("GOTTHARD_AWS_CERT_PATH");
+    if (access("/etc/ssl/certs/ca-certificates.crt", R_OK) == 0)
+        assert_reload(old, "authorities of the system would be trusted");
+    setup_free(old);
+}
+
+/* With a state directory the same holds for a restart. */
+static void test_pins_are_remembered_in_the_state_directory(void **state)
+{
+    run("rm -rf state && mkdir -m 700 state && printf 'alice %%064d\n' 1 >etc/operators.pins");
+    set_path("STATE_DIRECTORY", "state:/nonexistent");
+    struct setup *setup = make();
+
+    assert_false(pin_memory_is_set());
+    setup_remember_policy(setup);
+    assert_true(pin_memory_is_set());
+    setup_free(setup);
+    run("rm etc/operators.pins");
+    assert_unusable("operators.pins is absent, and operators were pinned");
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
+    setup = make();
+    setup_remember_policy(setup);
+    assert_false(pin_memory_is_set());
+    setup_free(setup);
+    unsetenv("GOTTHARD_TRUST_POLICY");
+    setup = make();
+    setup_remember_policy(setup); /* never pinned: nothing to remember */
+    assert_false(pin_memory_is_set());
+    setup_free(setup);
+    unsetenv("STATE_DIRECTORY");
+    pin_memory_set(true);
+    assert_false(pin_memory_is_set());
+}
+
+static void test_has_same_detects_changes(void **state)
 {
     struct setup *first = make(), *second = make();
 
@@ -277,14 +491,22 @@ static void a_reload_knows_what_has_changed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(everything_is_there, each_setup),
-        cmocka_unit_test_setup(a_device_key_is_enough_and_only_for_its_device, each_setup),
-        cmocka_unit_test_setup(the_folder_of_certificates_must_be_right, each_setup),
-        cmocka_unit_test_setup(a_user_name_needs_the_authority_only, each_setup),
-        cmocka_unit_test_setup(the_file_of_pins_decides_the_policy, each_setup),
-        cmocka_unit_test_setup(an_empty_folder_moves_no_pins, each_setup),
-        cmocka_unit_test_setup(services_come_from_the_file, each_setup),
-        cmocka_unit_test_setup(a_reload_knows_what_has_changed, each_setup),
+        cmocka_unit_test_setup(test_new_loads_keys_and_files, each_setup),
+        cmocka_unit_test_setup(test_key_ids_of_present_and_previous_key, each_setup),
+        cmocka_unit_test_setup(test_device_key_is_valid_for_its_device_only, each_setup),
+        cmocka_unit_test_setup(test_invalid_certificate_directory_is_rejected, each_setup),
+        cmocka_unit_test_setup(test_username_needs_ca_file_only, each_setup),
+        cmocka_unit_test_setup(test_renewed_pair_replaces_the_old_one_as_a_whole, each_setup),
+        cmocka_unit_test_setup(test_pins_file_decides_policy, each_setup),
+        cmocka_unit_test_setup(test_empty_config_dir_keeps_pins_path, each_setup),
+        cmocka_unit_test_setup(test_services_and_relays_from_file, each_setup),
+        cmocka_unit_test_setup(test_reload_does_not_lose_pins_by_absence, each_setup),
+        cmocka_unit_test_setup(test_reload_does_not_add_the_default_service, each_setup),
+        cmocka_unit_test_setup(test_reload_does_not_lose_certificates_by_absence, each_setup),
+        cmocka_unit_test_setup(test_pins_are_remembered_in_the_state_directory, each_setup),
+        cmocka_unit_test_setup(test_has_same_detects_changes, each_setup),
     };
+
+    umask(022); /* a file that a group may write is refused */
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

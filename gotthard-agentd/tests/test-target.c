@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What may be named, and what a name leads to.
+ * target.c: valid names, and the target that an operator's text resolves to.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,7 @@ static struct targets make(const char *const (*pairs)[2], size_t n)
     return targets;
 }
 
-static void a_text_leads_to_a_configured_place_or_nowhere(void **state)
+static void test_resolve_finds_configured_targets_only(void **state)
 {
     static const char *const pairs[][2] = {
         {"ssh", "127.0.0.1:22"},
@@ -32,6 +32,7 @@ static void a_text_leads_to_a_configured_place_or_nowhere(void **state)
         {"other-web", "Printer.local:80"},
         {"v6", "[::1]:8080"},
     };
+
     static const struct {
         const char *text, *name;
     } cases[] = {
@@ -52,13 +53,14 @@ static void a_text_leads_to_a_configured_place_or_nowhere(void **state)
         {"127.0.0.1", NULL},
         {"127.0.0.1:23", NULL},
         {"127.0.0.2:22", NULL},
-        {"localhost:22", NULL}, /* the same place, but not the configured text */
+        {"localhost:22", NULL}, /* the same address, but not the configured text */
         {"ssh:22", NULL},
     };
     struct targets targets = make(pairs, GT_ARRAY_SIZE(pairs));
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         const struct target *target = targets_resolve(&targets, cases[i].text);
+
         if (!cases[i].name)
             assert_null(target);
         else
@@ -68,7 +70,7 @@ static void a_text_leads_to_a_configured_place_or_nowhere(void **state)
     assert_null(targets_resolve(&targets, "ssh"));
 }
 
-static void what_cannot_be_meant_is_refused(void **state)
+static void test_add_map_rejects_invalid_pairs(void **state)
 {
     static const char *const pairs[][2] = {
         {"22", "127.0.0.1:22"},
@@ -88,6 +90,7 @@ static void what_cannot_be_meant_is_refused(void **state)
         struct gt_config_map map = {&pair, 1};
         struct targets targets = {0};
         char why[256] = "";
+
         assert_int_equal(targets_add_map(&targets, &map, why, sizeof(why)), TARGET_E_BAD);
         assert_true(why[0] != 0);
         targets_deinit(&targets);
@@ -97,8 +100,9 @@ static void what_cannot_be_meant_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_text_leads_to_a_configured_place_or_nowhere),
-        cmocka_unit_test(what_cannot_be_meant_is_refused),
+        cmocka_unit_test(test_resolve_finds_configured_targets_only),
+        cmocka_unit_test(test_add_map_rejects_invalid_pairs),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `disconnect DEVICE`, from anywhere: asks the device to close every session that this operator
- * may close, and says how many there were. None is no error: that is what was wanted.
+ * `disconnect DEVICE`, from any machine: requests that the device closes every session that this
+ * operator may close, and prints their number. No open session is a success.
  */
 #include <string.h>
 
@@ -17,35 +17,41 @@ struct disconnect {
 static void disconnect_on_broker(void *userdata)
 {
     struct disconnect *disconnect = userdata;
-    print_fact(&disconnect->context->print, "connected to MQTT, asking %s to close",
-               disconnect->device);
+
+    print_fact(&disconnect->context->print,
+               "connected to MQTT, requesting %s to close its sessions", disconnect->device);
 }
 
-static void disconnect_on_answer(void *userdata, const struct gt_answer *answer)
+static void disconnect_report(struct disconnect *disconnect, const struct gt_answer *answer)
 {
-    struct disconnect *disconnect = userdata;
     struct print *print = &disconnect->context->print;
+
     if (answer->n_closed == 0)
-        print_note(print, "%s had no session open.", disconnect->device);
+        print_note(print, "%s had no open session.", disconnect->device);
     else
         print_note(print, "%s closed %u session%s.", disconnect->device, answer->n_closed,
                    answer->n_closed == 1 ? "" : "s");
     print_event(print, "disconnected", "{s:s, s:i}", "device", disconnect->device, "sessions",
                 (int)answer->n_closed);
-    ev_break(disconnect->context->loop, EVBREAK_ALL);
 }
 
-static void disconnect_on_failure(void *userdata, const struct failure *failure)
+static void disconnect_on_end(void *userdata, const struct gt_answer *answer,
+                              const struct failure *failure)
 {
     struct disconnect *disconnect = userdata;
-    disconnect->code = print_failure(&disconnect->context->print, failure);
+
+    if (failure)
+        disconnect->code = print_failure(&disconnect->context->print, failure);
+    else
+        disconnect_report(disconnect, answer);
     ev_break(disconnect->context->loop, EVBREAK_ALL);
 }
 
 static void disconnect_on_signal(void *userdata, int number)
 {
     struct disconnect *disconnect = userdata;
-    disconnect->code = EXIT_INTERRUPTED;
+
+    disconnect->code = GT_EXIT_INTERRUPTED;
     ev_break(disconnect->context->loop, EVBREAK_ALL);
 }
 
@@ -53,12 +59,12 @@ int cmd_disconnect(struct context *context)
 {
     static const struct request_events events = {
         .on_broker = disconnect_on_broker,
-        .on_answer = disconnect_on_answer,
-        .on_failure = disconnect_on_failure,
+        .on_end = disconnect_on_end,
     };
-    if (!command_takes_device(context, context->words[0]))
-        return EXIT_USAGE;
-    struct disconnect disconnect = {.context = context, .device = context->words[0]};
+
+    if (!command_check_device(context, context->arguments[0]))
+        return GT_EXIT_USAGE;
+    struct disconnect disconnect = {.context = context, .device = context->arguments[0]};
     struct identity identity = {0};
     struct request *request = NULL;
     struct failure failure;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `gotthard server` and `gotthard edge-device`, the original tool's words for what are two programs
- * of their own now. The environment goes along untouched: keys are in it.
+ * `gotthard server` and `gotthard edge-device`: commands of the original tool for the two daemons,
+ * which are separate programs now. The environment is passed unchanged: it contains keys.
  */
 #include <libgen.h>
 #include <limits.h>
@@ -9,15 +9,16 @@
 #include <string.h>
 
 #include "commands.h"
-#include "gotthard/log.h"
+#include "gotthard/base/log.h"
 
-/* Beside this program, then where daemons are installed. */
+/* Relative to this program: its own folder, then the folders of daemons. */
 static const char *const folders[] = {"", "/../sbin", "/../../sbin", "/../libexec"};
 
-static void exec_near(const char *daemon, char **argv)
+static void exec_relative(const char *daemon, char **argv)
 {
     char self[PATH_MAX], path[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
     if (n < 0)
         return;
     self[n] = 0;
@@ -30,8 +31,8 @@ static void exec_near(const char *daemon, char **argv)
 int cmd_exec_daemon(const char *daemon, char **argv)
 {
     argv[0] = (char *)daemon;
-    exec_near(daemon, argv);
+    exec_relative(daemon, argv);
     execvp(daemon, argv);
-    gt_error_errno(errno, "%s (is the package of that name installed?)", daemon);
-    return EXIT_CONFIGURATION;
+    gt_error_errno(errno, "cannot execute %s; install the package of that name", daemon);
+    return GT_EXIT_CONFIGURATION;
 }

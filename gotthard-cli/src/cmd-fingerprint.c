@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `fingerprint`: the line that others need in their file of pins to know this side by its
- * certificate. Not a secret.
+ * `fingerprint`: prints the line by which the pin files of devices identify this operator's
+ * certificate. It is not a secret.
  */
 #include "commands.h"
 #include "identity.h"
@@ -11,14 +11,20 @@ int cmd_fingerprint(struct context *context)
     struct identity identity = {0};
     struct failure failure;
     int code = 0;
-    int err = identity_load_signer(context->settings, &identity, &failure);
-    if (err == 0 && !identity.signer)
-        err = failure_set(&failure, FAILURE_CONFIG,
-                          "set GOTTHARD_AWS_CERT_PATH to the folder of cert.pem and private.key",
-                          "no certificate: mqtt.cert_path is not set, or has none");
-    if (err == 0) {
+    int r = identity_load_signer(context->settings, &identity, &failure);
+
+    if (r == 0 && *identity.unsigned_why)
+        r = failure_set(&failure, FAILURE_CONFIG, "use a certificate with a key of another kind",
+                        "%s/cert.pem: %s", context->settings->mqtt_cert_path,
+                        identity.unsigned_why);
+    else if (r == 0 && !identity.signer)
+        r = failure_set(&failure, FAILURE_CONFIG,
+                        "set GOTTHARD_AWS_CERT_PATH to the folder of cert.pem and private.key",
+                        "no certificate: mqtt.cert_path is not set, or has no cert.pem");
+    if (r == 0) {
         uint8_t fingerprint[GT_KEY_SIZE];
         char text[2 * GT_KEY_SIZE + 1];
+
         gt_signer_fingerprint(identity.signer, fingerprint);
         gt_text_hex(fingerprint, sizeof(fingerprint), text);
         print_data(&context->print, "%s %s\n", context->settings->client_name, text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* `version`: one line, or one object with --json. */
+/* `version`: prints one line, or one JSON object with --json. */
 #include "commands.h"
 
 int cmd_version(struct context *context)

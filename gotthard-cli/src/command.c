@@ -1,35 +1,49 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What several commands do the same way: complain about a word, check a device's name, listen to
- * signals.
+ * Parts that several commands have in common: usage errors, the check of a device name, signals.
  */
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "commands.h"
-#include "gotthard/log.h"
+#include "gotthard/base/format.h"
+#include "gotthard/base/log.h"
 
-int command_misused(struct context *context, const char *fmt, ...)
+int command_misused(const struct context *context, const char *fmt, ...)
 {
     char text[GT_CONFIG_ERROR_MAX];
+    const char *command = context->command ? context->command->name : "";
+    const char *blank = context->command ? " " : "";
     va_list args;
+
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "%s: %s\nTry '%s --help'.\n", context->program, text, context->program);
-    return EXIT_USAGE;
+    dprintf(STDERR_FILENO, "%s%s%s: %s\nTry '%s%s%s --help'.\n", context->program, blank, command,
+            text, context->program, blank, command);
+    return GT_EXIT_USAGE;
 }
 
-bool command_takes_device(struct context *context, const char *word)
+int command_unknown(const struct context *context, const char *word)
 {
     char shown[64];
+
+    dprintf(STDERR_FILENO, "%s: unknown command '%s'\nTry '%s --help'.\n", context->program,
+            gt_text_escape(gt_span_text(word), shown, sizeof(shown)), context->program);
+    return GT_EXIT_USAGE;
+}
+
+bool command_check_device(const struct context *context, const char *word)
+{
+    char shown[64];
+
     if (gt_text_is_name(gt_span_text(word)))
         return true;
-    gt_text_escape(gt_span_text(word), shown, sizeof(shown));
+    gt_text_shorten(word, shown, sizeof(shown));
     command_misused(context,
-                    "\"%s\" is not a device's name: 1 to %d letters, digits and . _ : @ -, the "
-                    "first a letter or digit",
+                    "invalid device name '%s': 1 to %d letters, digits and . _ : @ -, beginning "
+                    "with a letter or digit",
                     shown, GT_NAME_MAX);
     return false;
 }
@@ -37,6 +51,7 @@ bool command_takes_device(struct context *context, const char *word)
 static void signals_on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
     struct command_signals *signals = watcher->data;
+
     signals->on_signal(signals->userdata, watcher->signum);
 }
 
@@ -44,12 +59,15 @@ void command_signals_start(struct command_signals *signals, struct ev_loop *loop
                            command_signal_fn on_signal, void *userdata)
 {
     static const int numbers[N_COMMAND_SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+
     signals->loop = loop;
     signals->on_signal = on_signal;
     signals->userdata = userdata;
     for (size_t i = 0; i < N_COMMAND_SIGNALS; i++) {
         struct sigaction before;
+
         ev_signal *watcher = &signals->watchers[i];
+
         ev_signal_init(watcher, signals_on_signal, numbers[i]);
         watcher->data = signals;
         if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)

@@ -1,38 +1,54 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What main.c hands to a command: the settings, the voice, the loop, and the words after the
- * command's own. Each command is a file, cmd-*.c, and returns the exit code.
+ * The commands and their common parts. A command is a file cmd-*.c, a row of the table in
+ * command-table.c, a prototype here, and a bit in settings.h. It gets a struct context and
+ * returns the exit status.
  */
 #pragma once
 
 #include <ev.h>
 
-#include "gotthard/config.h"
+#include "gotthard/config/config.h"
 #include "print.h"
 #include "settings.h"
 
 struct context {
-    const char *program;      /* "gotthard-cli", or "gotthard" for the original's words */
-    struct gt_config *config; /* NULL for a command that needs none */
-    const struct settings *settings;
+    const char *program; /* "gotthard-cli", or "gotthard" with the commands of the original tool */
+    const struct command *command;
+    struct gt_config *config;        /* NULL for a command without settings */
+    const struct settings *settings; /* of ->config */
     struct print print;
     struct ev_loop *loop;
-    const char *bind; /* --bind, or NULL */
+    const char *bind, *socket; /* --bind, --socket, or NULL */
     bool is_print_port;
-    char **words; /* after the command's own */
-    size_t n_words;
+    char **arguments; /* those after the command */
+    size_t n_arguments;
 };
 
 struct command {
     const char *name;
-    const char *usage; /* the words after it */
+    uint32_t bit;      /* its own COMMAND_... of settings.h; command-line.c lists its options */
+    uint32_t settings; /* bits: it accepts the options of these commands' settings; 0: reads none */
+    const char *usage; /* its arguments */
     const char *help;  /* one sentence */
-    size_t n_words_min, n_words_max;
-    bool has_settings; /* reads the configuration first */
+    const char *examples; /* arguments of the program, one example a line */
+    size_t n_arguments_min, n_arguments_max;
     int (*run)(struct context *context);
 };
 
+/* A command of the original tool that executes a daemon; for `gotthard`. */
+struct daemon_command {
+    const char *name, *daemon, *help;
+};
+
+const struct command *command_table(size_t *ret_n);
+const struct daemon_command *daemon_table(size_t *ret_n);
+/* Return NULL if there is no such command. */
+const struct command *command_find(const char *name);
+const struct daemon_command *daemon_find(const char *name);
+
 int cmd_connect(struct context *context);
+int cmd_proxy(struct context *context);
 int cmd_disconnect(struct context *context);
 int cmd_status(struct context *context);
 int cmd_devices(struct context *context);
@@ -40,17 +56,27 @@ int cmd_keygen(struct context *context);
 int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
 int cmd_version(struct context *context);
+int cmd_help(struct context *context);
 
-/* The original's words for the two daemons: replaces this process, or returns an exit code. */
+/* Executes @daemon in place of this process; @argv[0] is replaced. Returns an exit status if it
+ * cannot. */
 int cmd_exec_daemon(const char *daemon, char **argv);
 
-/* Says that a word is not understood; returns EXIT_USAGE. */
-int command_misused(struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
-/* Is it a device's name? Says so if not. */
-bool command_takes_device(struct context *context, const char *word);
+/* Prints the help of @command, or the list of commands if it is NULL. Returns 0. */
+int help_print(struct context *context, const struct command *command);
+/* Writes the list of commands to @fd. */
+void help_print_commands(const char *program, int fd);
 
-/* Ctrl+C, SIGTERM and SIGHUP, for as long as a command waits. A signal that was ignored at the
- * start (nohup) stays so. */
+/* Prints a usage error "PROGRAM COMMAND: ...", with a pointer to the help. Returns GT_EXIT_USAGE.
+ */
+int command_misused(const struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
+/* Prints the usage error for the command word @word. Returns GT_EXIT_USAGE. */
+int command_unknown(const struct context *context, const char *word);
+/* Returns true if @word is a valid device name; otherwise prints the usage error. */
+bool command_check_device(const struct context *context, const char *word);
+
+/* SIGINT, SIGTERM and SIGHUP while a command waits. A signal that is ignored at the start (nohup)
+ * stays ignored. */
 #define N_COMMAND_SIGNALS 3
 typedef void (*command_signal_fn)(void *userdata, int number);
 struct command_signals {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Turns settings and their files into keys, a signer and a trust. Each thing that is missing or
- * wrong becomes one failure that names the setting. No key ever appears in a message.
+ * Turns settings and their files into keys, a signer and pins. A missing or invalid one becomes a
+ * failure that names the setting. A message must never contain a key.
  */
 #include "identity.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "gotthard/config/protected-file.h"
 
 #define PEM_MAX  (64 * 1024)
 #define PINS_MAX (1024 * 1024)
@@ -14,16 +16,18 @@
 static int parse_key(const char *text, const char *iv, const char *what, struct gt_key *ret,
                      struct failure *ret_failure)
 {
-    int err = gt_key_parse(text, iv, ret);
-    if (err < 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", what, strerror(-err));
-    if (err > 0)
-        return failure_set(ret_failure, FAILURE_KEY, NULL, "%s: %s", what, gt_key_strerror(err));
+    int r = gt_key_parse(text, iv, ret);
+
+    if (r < 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", what, strerror(-r));
+    if (r > 0)
+        return failure_set(ret_failure, FAILURE_KEY, NULL, "%s: %s",
+                           gt_key_is_of_iv(r) ? "crypt.iv" : what, gt_key_strerror(r));
     if (ret->kind == GT_KEY_MASTER)
         return 0;
     gt_key_wipe(ret);
     return failure_set(ret_failure, FAILURE_KEY,
-                       "an operator needs the fleet's key itself, not a gk1 string derived from it",
+                       "an operator needs the fleet key itself, not a gk1 string derived from it",
                        "%s is the key of a relay or of one device", what);
 }
 
@@ -33,13 +37,13 @@ int identity_load_key(const struct settings *settings, struct print *print, stru
     if (!settings->crypt_key)
         return failure_set(
             ret_failure, FAILURE_KEY,
-            "set GOTTHARD_CRYPT_KEY (or _FILE) and GOTTHARD_CRYPT_IV to the fleet's; "
-            "gotthard-cli keygen makes new ones",
-            "no key: crypt.key is not set");
+            "set GOTTHARD_CRYPT_KEY (or GOTTHARD_CRYPT_KEY_FILE) and GOTTHARD_CRYPT_IV; "
+            "gotthard-cli keygen generates new ones",
+            "no fleet key: crypt.key is not set");
     if (parse_key(settings->crypt_key, settings->crypt_iv, "crypt.key", &ret->key, ret_failure))
         return 1;
     if (ret->key.is_passphrase)
-        print_warning(print, "crypt.key is a passphrase: as strong as it is hard to guess");
+        print_warning(print, "crypt.key is a passphrase, only as strong as it is hard to guess");
     if (!settings->crypt_key_previous)
         return 0;
     ret->has_previous = true;
@@ -47,33 +51,38 @@ int identity_load_key(const struct settings *settings, struct print *print, stru
                      &ret->previous, ret_failure);
 }
 
-/* A file of the certificate's folder. 0 with *ret_text NULL: there is none. */
-static int read_part(const char *folder, const char *name, bool is_secret, char **ret_text,
-                     size_t *ret_n, struct failure *ret_failure)
+/* Reads a file of the certificate's folder. Returns 0 with ->text NULL if it does not exist. */
+static int read_credential(const char *folder, const char *name, bool is_secret,
+                           struct identity_file *ret, struct failure *ret_failure)
 {
     gt_cleanup(gt_free) char *path = NULL;
+
     if (asprintf(&path, "%s/%s", folder, name) < 0)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
-    *ret_text = NULL;
-    if (access(path, F_OK) != 0 && errno == ENOENT)
+    if (gt_protectedfile_is_absent(path))
         return 0;
     const char *why = "cannot be read";
-    if (gt_config_read_file(path, PEM_MAX, is_secret, ret_text, ret_n, &why) == 0)
+    if (gt_config_read_file(path, PEM_MAX, is_secret, &ret->text, &ret->n, &why) == 0)
         return 0;
     return failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: %s", path, why);
 }
 
-static int make_signer(const char *folder, struct gt_span certificate, struct gt_span key,
-                       struct identity *ret, struct failure *ret_failure)
+static int make_signer(const char *folder, struct identity *ret, struct failure *ret_failure)
 {
-    int err = gt_signer_new(certificate, key, &ret->signer);
-    if (err < 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", folder, strerror(-err));
-    if (err > 0)
-        return failure_set(
-            ret_failure, FAILURE_CONFIG,
-            "cert.pem and an unencrypted private.key that belong together are needed",
-            "%s: cert.pem with private.key: %s", folder, gt_trust_strerror(err));
+    char why[GT_TRUST_WHY];
+    int r = gt_signer_new(gt_span(ret->certificate.text, ret->certificate.n),
+                          gt_span(ret->private_key.text, ret->private_key.n), &ret->signer, why);
+
+    if (r < 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", folder, strerror(-r));
+    if (r == GT_TRUST_E_UNSUITED) { /* TLS may accept it, and under psk nothing needs a signature */
+        snprintf(ret->unsigned_why, sizeof(ret->unsigned_why), "%s", why);
+        return 0;
+    }
+    if (r > 0)
+        return failure_set(ret_failure, FAILURE_CONFIG,
+                           "provide cert.pem and its private.key, unencrypted",
+                           "%s: cert.pem with private.key: %s", folder, why);
     return 0;
 }
 
@@ -81,24 +90,18 @@ int identity_load_signer(const struct settings *settings, struct identity *ret,
                          struct failure *ret_failure)
 {
     const char *folder = settings->mqtt_cert_path;
+
     if (!folder)
         return 0;
-    char *certificate = NULL, *key = NULL;
-    size_t n_certificate = 0, n_key = 0;
-    int err = read_part(folder, "cert.pem", false, &certificate, &n_certificate, ret_failure);
-    if (err == 0)
-        err = read_part(folder, "private.key", true, &key, &n_key, ret_failure);
-    if (err == 0 && !certificate != !key)
-        err = failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: there is no %s", folder,
-                          key ? "cert.pem" : "private.key");
-    if (err == 0 && key)
-        err = make_signer(folder, gt_span(certificate, n_certificate), gt_span(key, n_key), ret,
-                          ret_failure);
-    if (key)
-        gt_wipe(key, n_key);
-    free(key);
-    free(certificate);
-    return err;
+    int r = read_credential(folder, "cert.pem", false, &ret->certificate, ret_failure);
+    if (r == 0)
+        r = read_credential(folder, "private.key", true, &ret->private_key, ret_failure);
+    if (r == 0 && !ret->certificate.text != !ret->private_key.text)
+        r = failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: missing %s", folder,
+                        ret->private_key.text ? "cert.pem" : "private.key");
+    if (r == 0 && ret->certificate.text)
+        r = make_signer(folder, ret, ret_failure);
+    return r;
 }
 
 static int load_pins(const char *path, struct gt_trust *ret, struct failure *ret_failure)
@@ -106,47 +109,50 @@ static int load_pins(const char *path, struct gt_trust *ret, struct failure *ret
     gt_cleanup(gt_free) char *text = NULL;
     size_t n = 0, line = 0;
     const char *why = "cannot be read";
+
     if (gt_config_read_file(path, PINS_MAX, false, &text, &n, &why) != 0)
         return failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: %s", path, why);
-    int err = gt_trust_parse_pins(gt_span(text, n), ret, &line, &why);
-    if (err < 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", path, strerror(-err));
-    if (err > 0)
+    int r = gt_trust_parse_pins(gt_span(text, n), ret, &line, &why);
+    if (r < 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", path, strerror(-r));
+    if (r > 0)
         return failure_set(ret_failure, FAILURE_CONFIG,
-                           "each line is: NAME SPKI-SHA256 [role=device] [until=YYYY-MM-DD]",
+                           "write each line as: NAME SPKI-SHA256 [role=device] [until=YYYY-MM-DD]",
                            "%s:%zu: %s", path, line, why);
+    ret->pins_time = gt_protectedfile_time(path);
     return 0;
 }
 
-/* $GOTTHARD_CONFIG_DIR moves the default, as it moves all of /etc/gotthard; empty, it moves
- * nothing. What was given stays where it is, also when it is the default's own path. */
+/* Returns the path of the pin file; the caller frees it. $GOTTHARD_CONFIG_DIR replaces
+ * /etc/gotthard in the default, unless it is empty. A path that was set is used as it is, even if
+ * it equals the default. */
 static char *find_pins(const struct gt_config *config)
 {
     const char *folder = getenv("GOTTHARD_CONFIG_DIR");
     const struct settings *settings = gt_config_settings(config);
     char *path = NULL;
+
     if (!folder || !*folder || gt_config_is_set(config, "trust.pins"))
         return strdup(settings->trust_pins);
     return asprintf(&path, "%s/devices.pins", folder) < 0 ? NULL : path;
 }
 
-/* Only a file that is not there means that `auto` may trust the key alone; one that cannot be read
- * does not. */
-static int load_trust(const struct gt_config *config, struct print *print, struct identity *ret,
-                      struct failure *ret_failure)
+/* `auto` is `psk` only if no path is configured and the default file does not exist. A file that
+ * cannot be read is a failure. */
+int identity_load_trust(const struct gt_config *config, struct identity *ret,
+                        struct failure *ret_failure)
 {
     const struct settings *settings = gt_config_settings(config);
     bool is_auto = strcmp(settings->trust_policy, "auto") == 0;
+
     ret->pins_path = find_pins(config);
     if (!ret->pins_path)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
-    bool has_file = access(ret->pins_path, F_OK) == 0 || errno != ENOENT;
-    if (strcmp(settings->trust_policy, "pin") == 0 || (is_auto && has_file))
+    ret->has_no_pins = is_auto && !gt_config_is_set(config, "trust.pins") &&
+                       gt_protectedfile_is_absent(ret->pins_path);
+    if (!ret->has_no_pins && strcmp(settings->trust_policy, "psk") != 0)
         return load_pins(ret->pins_path, &ret->trust, ret_failure);
     gt_trust_init_psk(&ret->trust);
-    if (is_auto)
-        print_fact(print, "no %s: whoever has the fleet's key is believed to be the device",
-                   ret->pins_path);
     return 0;
 }
 
@@ -154,30 +160,54 @@ int identity_load(const struct gt_config *config, struct print *print, struct id
                   struct failure *ret_failure)
 {
     const struct settings *settings = gt_config_settings(config);
+
     if (identity_load_key(settings, print, ret, ret_failure) != 0)
         return 1;
     if (identity_load_signer(settings, ret, ret_failure) != 0)
         return 1;
-    return load_trust(config, print, ret, ret_failure);
+    if (*ret->unsigned_why)
+        print_warning(print, "%s/cert.pem: %s; devices with trust.policy pin refuse this operator",
+                      settings->mqtt_cert_path, ret->unsigned_why);
+    return identity_load_trust(config, ret, ret_failure);
+}
+
+void identity_warn_unpinned(const struct identity *identity, const char *device,
+                            struct print *print)
+{
+    if (identity->has_no_pins)
+        print_warning(print,
+                      "any holder of the fleet key can impersonate %s: %s does not exist; pin the "
+                      "device there, or set trust.policy to psk",
+                      device, identity->pins_path);
+}
+
+void identity_forget_keys(struct identity *identity)
+{
+    gt_key_wipe(&identity->key);
+    gt_key_wipe(&identity->previous);
 }
 
 void identity_deinit(struct identity *identity)
 {
-    gt_key_wipe(&identity->key);
-    gt_key_wipe(&identity->previous);
+    identity_forget_keys(identity);
     identity->signer = gt_signer_free(identity->signer);
+    free(gt_steal(&identity->certificate.text));
+    if (identity->private_key.text)
+        gt_wipe(identity->private_key.text, identity->private_key.n);
+    free(gt_steal(&identity->private_key.text));
     gt_trust_deinit(&identity->trust);
     free(gt_steal(&identity->pins_path));
 }
 
-int identity_of_device(const struct identity *identity, const char *device,
-                       uint8_t ret[static GT_KEY_SIZE], uint8_t ret_previous[static GT_KEY_SIZE],
-                       struct failure *ret_failure)
+int identity_device_key(const struct identity *identity, const char *device,
+                        uint8_t ret[static GT_KEY_SIZE], uint8_t ret_previous[static GT_KEY_SIZE],
+                        struct failure *ret_failure)
 {
-    int err = gt_key_device(&identity->key, device, ret);
-    if (err == 0 && identity->has_previous)
-        err = gt_key_device(&identity->previous, device, ret_previous);
-    if (err != 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot derive the device's key");
+    int r = gt_key_device(&identity->key, device, ret);
+
+    if (r == 0 && identity->has_previous)
+        r = gt_key_device(&identity->previous, device, ret_previous);
+    if (r != 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot derive the device key");
     return 0;
 }

@@ -1,35 +1,54 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Who this operator is and whom he believes: the master key, the certificate he signs with, the
- * pins of the devices. Loaded once for a command, wiped at its end.
+ * The operator's identity and trust: the master key, the certificate that signs requests, and the
+ * pins of devices. Loaded once for a command, and wiped at its end.
  */
 #pragma once
 
 #include "failure.h"
-#include "gotthard/trust.h"
+#include "gotthard/signaling/trust.h"
 #include "print.h"
 #include "settings.h"
+
+/* A file that is read once: TLS and signatures use the same bytes. */
+struct identity_file {
+    char *text; /* owned; NULL: no certificate is configured */
+    size_t n;
+};
 
 struct identity {
     struct gt_key key, previous;
     bool has_previous;
-    struct gt_signer *signer; /* owned; NULL: no certificate configured */
+    struct identity_file certificate, private_key; /* PEM */
+    struct gt_signer *signer;                      /* owned; of the same pair, or NULL */
+    char unsigned_why[GT_TRUST_WHY];               /* why its key cannot sign, or empty */
     struct gt_trust trust;
-    char *pins_path; /* owned; where pins are, or would be */
+    char *pins_path;  /* owned; of the pin file, even if it does not exist */
+    bool has_no_pins; /* trust.policy is auto, and there is no pin file: policy psk */
 };
 
-/* Only the key: enough for keygen. 0, or 1 with @ret_failure. */
+/* Each returns 0, or 1 with @ret_failure. */
+/* Loads the keys only. */
 int identity_load_key(const struct settings *settings, struct print *print, struct identity *ret,
                       struct failure *ret_failure) GT_MUST_CHECK;
-/* Only the certificate: NULL in ->signer when none is configured. */
+/* Loads the certificate only: ->signer stays NULL if none is configured. */
 int identity_load_signer(const struct settings *settings, struct identity *ret,
                          struct failure *ret_failure) GT_MUST_CHECK;
+/* Loads the pins only, as trust.policy demands. */
+int identity_load_trust(const struct gt_config *config, struct identity *ret,
+                        struct failure *ret_failure) GT_MUST_CHECK;
 int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,
                   struct failure *ret_failure) GT_MUST_CHECK;
-/* Takes a zeroed one. */
+/* Warns if only the key authenticates @device, and trust.policy does not demand that. */
+void identity_warn_unpinned(const struct identity *identity, const char *device,
+                            struct print *print);
+/* Wipes the keys. The signer and the pins stay. */
+void identity_forget_keys(struct identity *identity);
+/* Wipes it. Takes a zeroed struct, and may be called twice. */
 void identity_deinit(struct identity *identity);
 
-/* K_dev of @device, and the one before a rotation: *ret_has_previous. */
-int identity_of_device(const struct identity *identity, const char *device,
-                       uint8_t ret[static GT_KEY_SIZE], uint8_t ret_previous[static GT_KEY_SIZE],
-                       struct failure *ret_failure) GT_MUST_CHECK;
+/* Derives K_dev of @device, and the one before a rotation if ->has_previous. The caller wipes both.
+ * Returns 0, or 1 with @ret_failure. */
+int identity_device_key(const struct identity *identity, const char *device,
+                        uint8_t ret[static GT_KEY_SIZE], uint8_t ret_previous[static GT_KEY_SIZE],
+                        struct failure *ret_failure) GT_MUST_CHECK;

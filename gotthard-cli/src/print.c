@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The three ways to say a thing. Plain lines are the log's own, so that `gotthard-cli connect` as a
- * service looks like every other. Nothing here may wait for a reader while a tunnel runs (a
- * terminal stopped by Ctrl+S, a pipe that nobody empties); only print_data() and its kin do,
- * for commands whose output is their purpose.
+ * The three forms of output. Plain lines are log lines, so that `gotthard-cli connect` as a service
+ * logs like every other service. While a tunnel runs, output must not wait for its reader (a
+ * terminal stopped by Ctrl+S, a full pipe). Only print_data(), print_bytes() and print_json()
+ * block, for commands whose purpose is their output.
  */
 #include "print.h"
 
@@ -16,9 +16,11 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "gotthard/log.h"
+#include "gotthard/base/format.h"
+#include "gotthard/base/log.h"
+#include "gotthard/base/text.h"
 
-#define LINE_MAX_SIZE 2048 /* below PIPE_BUF: a pipe that is writable takes it whole */
+#define LINE_MAX_SIZE 2048 /* below PIPE_BUF: one write to a writable pipe is complete */
 
 #define RED     "\033[31m"
 #define GREEN   "\033[32m"
@@ -29,6 +31,7 @@
 static bool is_set(const char *variable)
 {
     const char *value = getenv(variable);
+
     return value && *value;
 }
 
@@ -46,12 +49,14 @@ void print_init(struct print *print, const struct print_options *options)
     };
 }
 
-/* Writes if that is possible now; a short write of a line is not worth a second try. */
+/* Writes if that is possible without waiting. Returns false if the text was not written whole; a
+ * short write is not repeated. */
 static bool write_now(int fd, const char *text, size_t n)
 {
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
+
     if (poll(&writable, 1, 0) == 1 && !(writable.revents & POLLOUT))
-        return true; /* broken: nobody will ever read it */
+        return true; /* the reader has closed it: nothing is lost */
     return (writable.revents & POLLOUT) && write(fd, text, n) == (ssize_t)n;
 }
 
@@ -60,7 +65,8 @@ static void write_human(struct print *print, const char *color, const char *mark
                         const char *fmt, va_list args)
 {
     char text[LINE_MAX_SIZE / 2], line[LINE_MAX_SIZE];
-    vsnprintf(text, sizeof(text), fmt, args);
+
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     if (!print->has_color)
         color = "";
     int n = snprintf(line, sizeof(line), "%s%s%s%s%s%s", print->has_progress ? RESTART : "", color,
@@ -69,9 +75,14 @@ static void write_human(struct print *print, const char *color, const char *mark
     print->has_progress = *end == 0;
 }
 
+static bool has_no_notes(const struct print *print)
+{
+    return print->is_quiet || print->is_terse;
+}
+
 void print_done(struct print *print, const char *fmt, ...)
 {
-    if (print->style != PRINT_HUMAN || print->is_quiet)
+    if (print->style != PRINT_HUMAN || has_no_notes(print))
         return;
     va_list args;
     va_start(args, fmt);
@@ -81,7 +92,7 @@ void print_done(struct print *print, const char *fmt, ...)
 
 void print_plain(struct print *print, const char *fmt, ...)
 {
-    if (print->style != PRINT_HUMAN || print->is_quiet)
+    if (print->style != PRINT_HUMAN || has_no_notes(print))
         return;
     va_list args;
     va_start(args, fmt);
@@ -91,42 +102,34 @@ void print_plain(struct print *print, const char *fmt, ...)
 
 void print_progress(struct print *print, const char *fmt, ...)
 {
-    if (print->style != PRINT_HUMAN || print->is_quiet || !print->has_color)
-        return; /* without escape sequences it could not be taken back */
+    if (print->style != PRINT_HUMAN || has_no_notes(print) || !print->has_color)
+        return; /* it cannot be overwritten without escape sequences */
     va_list args;
     va_start(args, fmt);
     write_human(print, "", print->has_marks ? "… " : "... ", "", fmt, args);
     va_end(args);
 }
 
-GT_PRINTF(2, 0)
-static void write_log(enum gt_log_level level, const char *fmt, va_list args)
-{
-    char text[LINE_MAX_SIZE / 2];
-    vsnprintf(text, sizeof(text), fmt, args);
-    gt_log(level, 0, "%s", text);
-}
-
 void print_fact(struct print *print, const char *fmt, ...)
 {
-    if (print->style != PRINT_LINES || print->is_quiet)
+    if (print->style != PRINT_LINES || has_no_notes(print))
         return;
     va_list args;
     va_start(args, fmt);
-    write_log(GT_LOG_INFO, fmt, args);
+    gt_vlog(GT_LOG_INFO, 0, fmt, args);
     va_end(args);
 }
 
 void print_note(struct print *print, const char *fmt, ...)
 {
-    if (print->is_quiet)
+    if (has_no_notes(print))
         return;
     va_list args;
     va_start(args, fmt);
     if (print->style == PRINT_HUMAN)
         write_human(print, "", "", "\n", fmt, args);
     else
-        write_log(GT_LOG_INFO, fmt, args);
+        gt_vlog(GT_LOG_INFO, 0, fmt, args);
     va_end(args);
 }
 
@@ -139,7 +142,7 @@ void print_warning(struct print *print, const char *fmt, ...)
     if (print->style == PRINT_HUMAN)
         write_human(print, YELLOW, print->has_marks ? "! " : "warning: ", "\n", fmt, args);
     else
-        write_log(GT_LOG_WARN, fmt, args);
+        gt_vlog(GT_LOG_WARN, 0, fmt, args);
     va_end(args);
 }
 
@@ -147,6 +150,7 @@ GT_PRINTF(2, 3)
 static void write_error(struct print *print, const char *fmt, ...)
 {
     va_list args;
+
     va_start(args, fmt);
     write_human(print, RED, print->has_marks ? "✗ " : "error: ", "\n", fmt, args);
     va_end(args);
@@ -155,6 +159,7 @@ static void write_error(struct print *print, const char *fmt, ...)
 int print_failure(struct print *print, const struct failure *failure)
 {
     int code = failure_exit(failure->id);
+
     if (print->style == PRINT_HUMAN)
         write_error(print, "%s\n  %s  [GTD-E%d]", failure->message, failure->hint, failure->id);
     else
@@ -166,10 +171,11 @@ int print_failure(struct print *print, const struct failure *failure)
     return code;
 }
 
-static void stamp(char *ret, size_t cap)
+static void format_timestamp(char *ret, size_t cap)
 {
     struct timespec now;
     struct tm utc;
+
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     size_t n = strftime(ret, cap, "%Y-%m-%dT%H:%M:%S", &utc);
@@ -180,32 +186,67 @@ static void write_event(struct print *print, json_t *event)
 {
     gt_cleanup(gt_free) char *text = json_dumps(event, JSON_COMPACT | JSON_ENSURE_ASCII);
     size_t n = text ? strlen(text) : 0;
+
     if (n > 0)
-        text[n] = '\n'; /* in place of the NUL: one write, one line */
+        text[n] = '\n'; /* replaces the NUL: one write, one line */
     if (n == 0 || !write_now(STDOUT_FILENO, text, n + 1))
         print->n_events_lost++;
 }
 
-/* Events that a full pipe did not take are at least counted in the next one. */
+json_t *print_json_text(struct gt_span text)
+{
+    char escaped[1024];
+    json_t *exact = json_stringn((const char *)text.data, text.n);
+
+    return exact ? exact : json_string(gt_text_escape(text, escaped, sizeof(escaped)));
+}
+
+/* Returns the value of a pair "s:T". NULL, as of "s:o*", is left out. */
+static json_t *take_value(char type, va_list *args)
+{
+    switch (type) {
+    case 's': return print_json_text(gt_span_text(va_arg(*args, const char *)));
+    case 'i': return json_integer(va_arg(*args, int));
+    case 'I': return json_integer(va_arg(*args, json_int_t));
+    case 'b': return json_boolean(va_arg(*args, int));
+    case 'f': return json_real(va_arg(*args, double));
+    case 'o': return va_arg(*args, json_t *);
+    case 'O': return json_incref(va_arg(*args, json_t *));
+    default: return NULL;
+    }
+}
+
+/* Releases the values of @args if @line is NULL. */
+static void add_values(json_t *line, const char *fmt, va_list *args)
+{
+    for (const char *at = fmt; (at = strstr(at, "s:")); at += 2) {
+        const char *key = va_arg(*args, const char *);
+
+        json_object_set_new(line, key, take_value(at[2], args));
+    }
+}
+
+/* The next event has the number of events that a full pipe did not take. */
 void print_event(struct print *print, const char *event, const char *fmt, ...)
 {
-    if (!print->is_json)
-        return;
+    json_t *line = NULL;
     char time[40];
-    stamp(time, sizeof(time));
     va_list args;
+
+    format_timestamp(time, sizeof(time));
+    if (print->is_json)
+        line = json_pack("{s:s, s:s}", "time", time, "event", event);
     va_start(args, fmt);
-    json_t *fields = json_vpack_ex(NULL, 0, fmt, args);
+    add_values(line, fmt, &args);
     va_end(args);
-    json_t *line = json_pack("{s:s, s:s}", "time", time, "event", event);
-    json_object_update(line, fields);
+    if (!line)
+        return;
     unsigned n_lost = print->n_events_lost;
     if (n_lost > 0)
         json_object_set_new(line, "events_lost", json_integer(n_lost));
     write_event(print, line);
     if (print->n_events_lost == n_lost)
         print->n_events_lost = 0;
-    json_decref(fields);
     json_decref(line);
 }
 
@@ -213,6 +254,7 @@ void print_bytes(struct print *print, const char *text, size_t n)
 {
     while (n > 0 && print->stdout_errno == 0) {
         ssize_t written = write(STDOUT_FILENO, text, n);
+
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0) {
@@ -226,14 +268,18 @@ void print_bytes(struct print *print, const char *text, size_t n)
 
 void print_data(struct print *print, const char *fmt, ...)
 {
-    char *text = NULL;
-    va_list args;
+    va_list args, again;
+
     va_start(args, fmt);
-    int n = vasprintf(&text, fmt, args);
+    va_copy(again, args);
+    size_t n = gt_vformat(GT_FORMAT_TEXT, NULL, 0, fmt, args);
+    gt_cleanup(gt_free) char *text = malloc(n + 1);
+    if (text) {
+        gt_vformat(GT_FORMAT_TEXT, text, n + 1, fmt, again);
+        print_bytes(print, text, n);
+    }
+    va_end(again);
     va_end(args);
-    if (n >= 0)
-        print_bytes(print, text, (size_t)n);
-    free(n >= 0 ? text : NULL);
 }
 
 int print_page_begin(void)
@@ -245,6 +291,7 @@ void print_page_end(struct print *print, int fd)
 {
     char buf[4096];
     ssize_t n;
+
     if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
         print->stdout_errno = errno;
     else
@@ -256,6 +303,7 @@ void print_page_end(struct print *print, int fd)
 void print_json(struct print *print, json_t *takes)
 {
     gt_cleanup(gt_free) char *text = json_dumps(takes, JSON_COMPACT | JSON_ENSURE_ASCII);
+
     json_decref(takes);
     if (text)
         print_data(print, "%s\n", text);

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * All that gotthard-cli says: to people on a terminal, as plain lines elsewhere, as NDJSON events
- * for programs. Standard error is for people, standard output for data. Saying something never
- * stops a tunnel: what a full pipe does not take at once is dropped.
+ * The output of gotthard-cli: for people on a terminal, as log lines elsewhere, as JSON events (one
+ * object a line) for programs. Standard error is for people, standard output for data. Output never
+ * stops a tunnel: it is dropped if a pipe or a terminal does not take it at once.
  */
 #pragma once
 
 #include <jansson.h>
 
 #include "failure.h"
+#include "gotthard/base/bytes.h"
 
 enum print_style {
-    PRINT_HUMAN, /* a terminal: marks, colours, few words */
-    PRINT_LINES, /* a file, a pipe, the journal: one fact a line, with time and level */
+    PRINT_HUMAN, /* a terminal: marks, colors, short messages */
+    PRINT_LINES, /* a file, a pipe, the journal: log lines with time and level */
 };
 
 struct print {
     enum print_style style;
     bool is_json, is_quiet;
-    bool has_color, has_marks; /* HUMAN: escape sequences; UTF-8 signs */
-    bool has_progress;         /* a transient line stands on the terminal */
-    int stdout_errno;          /* of the first write there that failed */
+    bool is_terse; /* warnings and errors only, because another program owns the terminal */
+    bool has_color, has_marks; /* HUMAN: escape sequences; UTF-8 symbols */
+    bool has_progress;         /* the terminal shows a transient line */
+    int stdout_errno;          /* of the first failed write to standard output */
     unsigned n_events_lost;
 };
 
@@ -28,29 +30,33 @@ struct print_options {
     bool is_json, is_quiet, is_plain_color;
 };
 
-/* Looks at standard error, NO_COLOR, TERM and the locale. */
+/* Chooses the style by standard error, NO_COLOR, TERM and the locale. */
 void print_init(struct print *print, const struct print_options *options);
 
-/* HUMAN only: a line with a check mark; a line as it is; one that the next line overwrites. */
+/* HUMAN only: a line with a check mark; a plain line; a line that the next one overwrites. */
 void print_done(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_plain(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_progress(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
-/* LINES only: a milestone. */
+/* LINES only: a milestone, level info. */
 void print_fact(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
-/* Both. */
+/* HUMAN and LINES. */
 void print_note(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_warning(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
-/* Both, and the event "error". Returns its exit code. */
+/* HUMAN and LINES, and the event "error". Returns the exit status of the failure. */
 int print_failure(struct print *print, const struct failure *failure);
 
-/* With --json: {"time":..., "event": @event, ...}, the rest by jansson's json_pack() format, which
- * describes an object: "{s:s, s:i}". */
+/* With --json: writes {"time": ..., "event": @event, ...}. @fmt is a format of json_pack() for a
+ * flat object, "{s:s, s:i}", of the types s, i, I, b, f, o, O and o*. The references of o and o*
+ * are released in any case. */
 void print_event(struct print *print, const char *event, const char *fmt, ...);
-/* Standard output, all of it, whatever it takes. */
+/* These write to standard output and wait until all is written. */
 void print_data(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
-void print_bytes(struct print *print, const char *text, size_t n); /* a secret: no copy is made */
-/* For what writes to a descriptor without telling whether it could: write to the one that begin
- * gives, and end copies it to standard output. */
+void print_bytes(struct print *print, const char *text, size_t n); /* a secret: never copied */
+void print_json(struct print *print, json_t *takes);
+/* Returns a JSON string; with \xHH for each byte that is not printable ASCII, if @text is not
+ * UTF-8. */
+json_t *print_json_text(struct gt_span text);
+/* For functions that write to a descriptor and ignore errors: begin returns a descriptor (negative
+ * on failure), and end copies its content to standard output and closes it. */
 int print_page_begin(void) GT_MUST_CHECK;
 void print_page_end(struct print *print, int fd);
-void print_json(struct print *print, json_t *takes);

@@ -1,86 +1,91 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The life of a question, one state after the other, each with its deadline:
+ * The states of a request, each with its deadline:
  *
- *   CONNECTING -> SUBSCRIBING -> LISTENING (for the retained presence) -> ASKING -> DONE
- *                                          (an answer that is not believed) -> WITHDRAWING -> DONE
+ *   CONNECTING -> SUBSCRIBING -> AWAITING_STATE -> AWAITING_ANSWER -> ATTENDING, DONE
  *
- * The end is always told from a timer of zero, never from inside MQTT's callbacks, so that the
- * owner may free everything at once. A device that is said to be offline is asked all the same (its
- * presence may be stale), only with less patience.
+ * A message that is not the device's own never ends a wait: the real one may follow. An answer that
+ * is sealed correctly, but not trusted, is the failure only if no better one comes in time.
+ *
+ * The last callback always comes from a timer of zero and never from inside a callback of MQTT, so
+ * that the owner may free everything at once. An offline device gets the request as well, with a
+ * shorter deadline, because its retained state may be stale.
  */
-#include "request.h"
+#include "request-internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "broker.h"
-#include "gotthard/log.h"
+#include "diagnosis.h"
+#include "gotthard/base/log.h"
+#include "mqtt-connect.h"
 
-#define EXPIRY_S         20 /* a question nobody has fetched by then is of no use any more */
-#define PATIENCE         5. /* seconds, where no presence says that the device is there */
+#define EXPIRY_S         20 /* the broker discards a request that is not delivered by then */
+#define SHORT_TIMEOUT_S  5. /* for the answer of a device that does not seem to be online */
 #define SERVICE_OF_CLOSE ""
+#define WITHDRAWN_MAX    8 /* sessions of untrusted answers: each costs a message */
 
-enum request_state {
-    REQUEST_CONNECTING,
-    REQUEST_SUBSCRIBING,
-    REQUEST_LISTENING,
-    REQUEST_ASKING,
-    REQUEST_WITHDRAWING, /* what was agreed to by somebody who is not believed is closed */
-    REQUEST_DONE,
-};
+/* --- states -------------------------------------------------------------------------------- */
+
+static void request_fail(struct request *request);
+static void request_fail_broker_timeout(struct request *request);
+static void request_fail_silence(struct request *request);
+static void request_send(struct request *request);
+static void request_notify_owner(struct request *request);
 
 static const struct {
     const char *name;
-    double deadline; /* seconds */
+    double deadline_s;
+    void (*on_expiry)(struct request *request);
 } states[] = {
-    [REQUEST_CONNECTING] = {"connecting", 25},
-    [REQUEST_SUBSCRIBING] = {"subscribing", 10},
-    [REQUEST_LISTENING] = {"listening", 1},
-    [REQUEST_ASKING] = {"asking", 0}, /* client.answer_timeout */
-    [REQUEST_WITHDRAWING] = {"withdrawing", 1},
-    [REQUEST_DONE] = {"done", 0},
+    [REQUEST_CONNECTING] = {"connecting", 25, request_fail_broker_timeout},
+    [REQUEST_SUBSCRIBING] = {"subscribing", 10, request_fail_broker_timeout},
+    [REQUEST_AWAITING_STATE] = {"awaiting-state", 1, request_send},
+    [REQUEST_AWAITING_ANSWER] = {"awaiting-answer", 0 /* timeouts.answer */, request_fail_silence},
+    [REQUEST_ATTENDING] = {"attending", 0, request_notify_agreed},
+    [REQUEST_DONE] = {"done", 0, request_notify_owner},
 };
 
-/* What the device's retained presence told. */
-enum seen { SEEN_NOTHING, SEEN_FOREIGN, SEEN_OFFLINE, SEEN_ONLINE };
-
-struct request {
-    struct request_settings settings;
-    struct request_events events;
-    void *userdata; /* keeps */
-    enum request_state state;
-    ev_timer deadline;
-    struct gt_mqtt *mqtt;
-    struct gt_ask ask;
-    enum seen seen;
-    uint8_t epoch[GT_EPOCH_SIZE]; /* zeros: unknown */
-    uint64_t last_seen;           /* unix time, 0: not told */
-    int publish_id;
-    bool is_unheard;  /* the broker said: no subscriber for the question */
-    bool is_repeated; /* and it was asked once more when the device came back: not a third time */
-    bool is_failed;   /* DONE: by ->failure, else ->answer */
-    struct failure failure;
-    struct gt_answer answer;
-};
-
-static unsigned request_patience_s(const struct request *request)
+static unsigned request_answer_timeout_s(const struct request *request)
 {
     return (unsigned)((request->settings.settings->answer_timeout_ms + 999) / 1000);
 }
 
-static void request_enter(struct request *request, enum request_state state)
+static void request_set_deadline(struct request *request, double seconds)
 {
-    gt_debug("device=%s %s -> %s", request->settings.device, states[request->state].name,
-             states[state].name);
-    request->state = state;
     ev_timer_stop(request->settings.loop, &request->deadline);
-    double deadline =
-        state == REQUEST_ASKING ? request_patience_s(request) : states[state].deadline;
-    ev_timer_set(&request->deadline, deadline, 0);
+    ev_timer_set(&request->deadline, seconds, 0);
     ev_timer_start(request->settings.loop, &request->deadline);
 }
 
+static void request_enter(struct request *request, enum request_state state)
+{
+    gt_debug("device=%s state %s -> %s", request->settings.device, states[request->state].name,
+             states[state].name);
+    request->state = state;
+    request_set_deadline(request, state == REQUEST_AWAITING_ANSWER
+                                      ? request_answer_timeout_s(request)
+                                      : states[state].deadline_s);
+}
+
+static void request_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct request *request = timer->data;
+
+    states[request->state].on_expiry(request);
+}
+
+static void request_notify_owner(struct request *request)
+{
+    if (request->is_failed)
+        request->events.on_end(request->userdata, NULL, &request->failure);
+    else
+        request->events.on_end(request->userdata, &request->answer, NULL);
+}
+
+/* --- failures ------------------------------------------------------------------------------ */
+
+/* Ends the request with ->failure. */
 static void request_fail(struct request *request)
 {
     if (request->state == REQUEST_DONE)
@@ -89,219 +94,198 @@ static void request_fail(struct request *request)
     request_enter(request, REQUEST_DONE);
 }
 
-/* A broker that has gone already, before the loop heard of it, is no fault of the program's. */
+static void request_fail_broker_timeout(struct request *request)
+{
+    mqtt_connect_failure(request->settings.settings, "no answer in time", &request->failure);
+    request_fail(request);
+}
+
+static void request_fail_silence(struct request *request)
+{
+    if (!request->is_noted)
+        diagnosis_of_silence(request->settings.device, request->device_state, request->last_seen,
+                             request_answer_timeout_s(request), &request->failure);
+    request_fail(request);
+}
+
+/* @err: of a call to the MQTT connection or the initiator. ENOTCONN is not an internal error: the
+ * broker has closed the connection, and the loop does not know yet. */
 static void request_fail_with(struct request *request, int err)
 {
     if (err == -ENOTCONN)
-        broker_failure(request->settings.settings, "the connection was lost", &request->failure);
+        mqtt_connect_failure(request->settings.settings, "the connection was lost",
+                             &request->failure);
     else if (err == -EOPNOTSUPP)
         failure_set(&request->failure, FAILURE_BROKER_REFUSED,
-                    "the broker must take messages of 8192 bytes, and QoS 1",
-                    "the broker does not take a question of this size or kind");
+                    "configure the broker to accept messages of 8192 bytes and QoS 1",
+                    "the broker does not accept a request of this size or QoS");
     else
-        failure_set(&request->failure, FAILURE_INTERNAL, NULL, "asking %s: %s",
+        failure_set(&request->failure, FAILURE_INTERNAL, NULL, "request to %s: %s",
                     request->settings.device, err < 0 ? strerror(-err) : "not possible");
     request_fail(request);
 }
 
-/* --- no answer came: why? ------------------------------------------------------------------ */
+/* --- sending the request ------------------------------------------------------------------- */
 
-static void describe_offline(struct request *request)
+/* Shortens the deadline if the device does not seem to be online; fails at once if the broker
+ * reported that the device is not subscribed as well. */
+static void request_adjust_deadline(struct request *request)
 {
-    char when[40] = "";
-    time_t at = (time_t)request->last_seen;
-    struct tm local;
-    if (at > 0 && localtime_r(&at, &local))
-        strftime(when, sizeof(when), " (last seen %Y-%m-%d %H:%M:%S)", &local);
-    failure_set(&request->failure, FAILURE_OFFLINE, NULL, "%s is offline%s",
-                request->settings.device, when);
-}
-
-static void request_give_up(struct request *request)
-{
-    const char *device = request->settings.device;
-    switch (request->seen) {
-    case SEEN_NOTHING:
-        failure_set(&request->failure, FAILURE_UNKNOWN_DEVICE, NULL,
-                    "no device named %s has ever been at this broker", device);
-        break;
-    case SEEN_FOREIGN:
-        failure_set(&request->failure, FAILURE_NO_ANSWER,
-                    "the same GOTTHARD_CRYPT_KEY and _IV belong on all sides",
-                    "%s does not answer, and what it says of itself is sealed with another key",
-                    device);
-        break;
-    case SEEN_OFFLINE: describe_offline(request); break;
-    case SEEN_ONLINE:
-        failure_set(&request->failure, FAILURE_NO_ANSWER, NULL,
-                    "%s is online, but did not answer within %u s", device,
-                    request_patience_s(request));
-        break;
-    }
-    request_fail(request);
-}
-
-/* Less patience where the signs are bad; none where the broker knows as well. */
-static void request_consider(struct request *request)
-{
-    if (request->state != REQUEST_ASKING || request->seen == SEEN_ONLINE)
+    if (request->state != REQUEST_AWAITING_ANSWER || request->device_state == DEVICE_ONLINE)
         return;
-    if (request->is_unheard)
-        request_give_up(request);
-    else if (ev_timer_remaining(request->settings.loop, &request->deadline) > PATIENCE) {
-        ev_timer_stop(request->settings.loop, &request->deadline);
-        ev_timer_set(&request->deadline, PATIENCE, 0);
-        ev_timer_start(request->settings.loop, &request->deadline);
-    }
+    if (request->is_undelivered)
+        request_fail_silence(request);
+    else if (ev_timer_remaining(request->settings.loop, &request->deadline) > SHORT_TIMEOUT_S)
+        request_set_deadline(request, SHORT_TIMEOUT_S);
 }
 
-/* --- asking -------------------------------------------------------------------------------- */
+int request_publish(struct request *request, const uint8_t *message, size_t n, int *ret_id)
+{
+    return gt_mqtt_publish(request->mqtt, request->initiator.req_topic, gt_span(message, n), false,
+                           EXPIRY_S, ret_id);
+}
 
-static void request_ask(struct request *request)
+static void request_send(struct request *request)
 {
     uint8_t message[GT_MESSAGE_MAX];
     size_t n;
-    int err = request->settings.service
-                  ? gt_ask_request(&request->ask, request->epoch, message, &n)
-                  : gt_ask_close(&request->ask, request->epoch, NULL, message, &n);
-    if (err == 0)
-        err = gt_mqtt_publish(request->mqtt, request->ask.req_topic, gt_span(message, n), false,
-                              EXPIRY_S, &request->publish_id);
-    if (err != 0) {
-        request_fail_with(request, err);
+    int r = request->settings.service
+                ? gt_initiator_request(&request->initiator, request->epoch, message, &n)
+                : gt_initiator_close(&request->initiator, request->epoch, NULL, message, &n);
+
+    if (r == 0)
+        r = request_publish(request, message, n, &request->publish_id);
+    if (r != 0) {
+        request_fail_with(request, r);
         return;
     }
-    request->is_unheard = false;
-    request_enter(request, REQUEST_ASKING);
-    request_consider(request);
+    request->is_undelivered = false;
+    request_enter(request, REQUEST_AWAITING_ANSWER);
+    request_adjust_deadline(request);
 }
 
-static void request_on_state(struct request *request, const char *topic, struct gt_span payload)
+/* Keeps the failure for the end of the wait. Closes the session that the sender has opened, because
+ * it would wait for this operator at the relay. */
+static void request_note_untrusted(struct request *request)
+{
+    const struct request_settings *settings = &request->settings;
+
+    if (!request->is_noted)
+        print_note(settings->print,
+                   "an answer was not signed by the pinned key of %s; waiting for another",
+                   settings->device);
+    request->is_noted = true;
+    failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
+                "the answer is not from a trusted key: the key of %s is not pinned in %s",
+                settings->device, settings->identity->pins_path);
+    if (request->answer.ack.status == GT_ACK_OK && request->n_withdrawn < WITHDRAWN_MAX)
+        request->n_withdrawn += request_withdraw(request);
+}
+
+/* --- messages of the device ---------------------------------------------------------------- */
+
+bool request_keep_state(struct request *request, const char *topic, struct gt_span payload)
 {
     uint8_t buffer[GT_MESSAGE_MAX];
     struct gt_state state;
-    if (gt_ask_state(&request->ask, topic, payload, &state, buffer) != 0) {
-        if (request->seen == SEEN_NOTHING)
-            request->seen = SEEN_FOREIGN;
+
+    if (gt_initiator_state(&request->initiator, topic, payload, &state, buffer) != 0) {
+        if (request->device_state == DEVICE_UNKNOWN)
+            request->device_state = DEVICE_FOREIGN;
+        return false;
+    }
+    request->device_state = state.is_online ? DEVICE_ONLINE : DEVICE_OFFLINE;
+    request->last_seen = state.extensions.since;
+    memcpy(request->epoch, state.epoch, GT_EPOCH_SIZE);
+    return true;
+}
+
+static void request_receive_state(struct request *request, const char *topic,
+                                  struct gt_span payload)
+{
+    if (!request_keep_state(request, topic, payload))
+        return;
+    if (request->state == REQUEST_AWAITING_STATE) {
+        request_send(request);
+    } else if (request->is_undelivered && request->device_state == DEVICE_ONLINE &&
+               !request->is_repeated) {
+        request->is_repeated = true; /* the device has just reconnected */
+        request_send(request);
     } else {
-        request->seen = state.is_online ? SEEN_ONLINE : SEEN_OFFLINE;
-        request->last_seen = state.extensions.since;
-        memcpy(request->epoch, state.epoch, GT_EPOCH_SIZE);
-    }
-    if (request->state == REQUEST_LISTENING)
-        request_ask(request);
-    else if (request->is_unheard && request->seen == SEEN_ONLINE && !request->is_repeated) {
-        request->is_repeated = true; /* it has just come back: nobody heard the first question */
-        request_ask(request);
-    } else {
-        request_consider(request);
+        request_adjust_deadline(request);
     }
 }
 
-static void describe_nak(struct request *request)
+/* A NAK: the device has another epoch, or a holder of the key pretends that. The request before it
+ * stays outstanding beside the new one. */
+static void request_retry(struct request *request)
 {
-    const struct gt_answer *answer = &request->answer;
-    const char *device = request->settings.device;
-    switch ((enum gt_nak_code)answer->nak_code) {
-    case GT_NAK_BUSY:
-        failure_set(&request->failure, FAILURE_QUOTA, "try again in a moment",
-                    "%s is busy with other requests", device);
+    if (memcmp(request->epoch, request->answer.epoch, GT_EPOCH_SIZE) == 0)
         return;
-    case GT_NAK_DENIED:
-        failure_set(&request->failure, FAILURE_DENIED, NULL,
-                    "%s does not let this operator close its sessions", device);
-        return;
-    case GT_NAK_EPOCH:
-    case GT_NAK_CLOSED: break;
-    }
-    failure_set(&request->failure, FAILURE_NO_ANSWER, "try again",
-                "%s did not take the question (NAK %u)", device, answer->nak_code);
+    memcpy(request->epoch, request->answer.epoch, GT_EPOCH_SIZE);
+    request->earlier = request->initiator;
+    request_send(request);
 }
 
-static void describe_refusal(struct request *request)
+static void request_refuse(struct request *request)
 {
-    const char *device = request->settings.device;
-    if (request->answer.nak_code != UINT16_MAX) {
-        describe_nak(request);
-        return;
-    }
-    struct failure *failure = &request->failure;
-    switch ((enum gt_ack_status)request->answer.ack.status) {
-    case GT_ACK_OK: break;
-    case GT_ACK_DENIED:
-        failure_set(failure, FAILURE_DENIED, NULL, "%s does not let this operator in", device);
-        return;
-    case GT_ACK_SERVICE:
-        failure_set(failure, FAILURE_NO_SERVICE, NULL, "%s offers this operator no service \"%s\"",
-                    device, request->settings.service);
-        return;
-    case GT_ACK_QUOTA:
-        failure_set(failure, FAILURE_QUOTA, NULL, "%s has as many sessions as it takes", device);
-        return;
-    case GT_ACK_RELAY:
-        failure_set(failure, FAILURE_NO_RELAY, NULL, "%s knows no relay named \"%s\"", device,
-                    request->settings.settings->relay);
-        return;
-    case GT_ACK_INTERNAL:
-        failure_set(failure, FAILURE_DEVICE_INTERNAL, NULL, "%s could not open a session", device);
-        return;
-    }
-    failure_set(failure, FAILURE_DENIED, "a newer gotthard-cli may know more",
-                "%s refused (status %u)", device, request->answer.ack.status);
-}
+    const struct request_settings *settings = &request->settings;
+    bool is_signed = request->answer.nak_code == UINT16_MAX;
 
-/* Whoever it was has a session open now, and would wait for us at the relay. */
-static void request_withdraw(struct request *request)
-{
-    uint8_t message[GT_MESSAGE_MAX];
-    size_t n;
-    bool is_open =
-        request->answer.ack.status == GT_ACK_OK &&
-        gt_ask_close(&request->ask, request->epoch, request->answer.keys.rid, message, &n) == 0;
-    if (is_open && gt_mqtt_publish(request->mqtt, request->ask.req_topic, gt_span(message, n),
-                                   false, EXPIRY_S, &request->publish_id) == 0)
-        request_enter(request, REQUEST_WITHDRAWING);
-    else
+    diagnosis_of_refusal(settings->device, &request->answer, settings->service,
+                         settings->settings->relay, &request->failure);
+    request->is_noted = true;
+    if (is_signed || !settings->service || settings->identity->trust.policy == GT_POLICY_PSK)
         request_fail(request);
 }
 
-static void request_on_response(struct request *request, const char *topic, struct gt_span payload)
+/* Returns as gt_initiator_receive. Of the request before a NAK only an ACK counts. */
+static int request_open_answer(struct request *request, const char *topic, struct gt_span payload)
 {
-    int err = gt_ask_receive(&request->ask, topic, payload, time(NULL), &request->answer);
-    if (err < 0) {
-        request_fail_with(request, err);
-        return;
-    }
-    switch (err) {
-    case 0: request_enter(request, REQUEST_DONE); return;
-    case GT_ASK_E_RETRY:
-        memcpy(request->epoch, request->answer.epoch, GT_EPOCH_SIZE);
-        request_ask(request);
-        return;
-    case GT_ASK_E_REFUSED: describe_refusal(request); break;
-    case GT_ASK_E_UNTRUSTED:
-        failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
-                    "the answer is not proven to be %s's: its key is not pinned in %s",
-                    request->settings.device, request->settings.identity->pins_path);
-        request_withdraw(request);
-        return;
-    default: return; /* not an answer to this question */
-    }
-    request_fail(request);
+    time_t now = time(NULL);
+    int r = gt_initiator_receive(&request->initiator, topic, payload, now, &request->answer);
+
+    if (r != GT_INITIATOR_E_IGNORE)
+        return r;
+    r = gt_initiator_receive(&request->earlier, topic, payload, now, &request->answer);
+    return r > 0 && request->answer.nak_code != UINT16_MAX ? GT_INITIATOR_E_IGNORE : r;
 }
 
-/* --- what MQTT tells ----------------------------------------------------------------------- */
+static void request_receive_answer(struct request *request, const char *topic,
+                                   struct gt_span payload)
+{
+    int r = request_open_answer(request, topic, payload);
+
+    if (r < 0) {
+        request_fail_with(request, r);
+        return;
+    }
+    switch (r) {
+    case 0:
+        request_enter(request, request->settings.service ? REQUEST_ATTENDING : REQUEST_DONE);
+        return;
+    case GT_INITIATOR_E_RETRY: request_retry(request); return;
+    case GT_INITIATOR_E_REFUSED: request_refuse(request); return;
+    case GT_INITIATOR_E_UNTRUSTED: request_note_untrusted(request); return;
+    default: return; /* not an answer to this request */
+    }
+}
+
+/* --- events of the MQTT connection --------------------------------------------------------- */
 
 static void request_on_up(void *userdata)
 {
     struct request *request = userdata;
-    if (request->state != REQUEST_CONNECTING)
+
+    if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING)
         return;
-    int err = gt_mqtt_subscribe(request->mqtt, request->ask.rsp_topic);
-    if (err == 0)
-        err = gt_mqtt_subscribe(request->mqtt, request->ask.state_topic);
-    if (err != 0) {
-        request_fail_with(request, err);
+    int r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
+    if (r == 0)
+        r = gt_mqtt_subscribe(request->mqtt, request->initiator.state_topic);
+    if (request->state == REQUEST_ATTENDING)
+        return; /* without a subscription: there are no reports */
+    if (r != 0) {
+        request_fail_with(request, r);
         return;
     }
     request_enter(request, REQUEST_SUBSCRIBING);
@@ -311,87 +295,70 @@ static void request_on_up(void *userdata)
 static void request_on_down(void *userdata, const char *why, unsigned retry_ms)
 {
     struct request *request = userdata;
-    if (request->state < REQUEST_WITHDRAWING)
-        broker_failure(request->settings.settings, why, &request->failure);
+
+    if (request->state == REQUEST_ATTENDING)
+        return; /* it reconnects */
+    if (request->state != REQUEST_DONE)
+        mqtt_connect_failure(request->settings.settings, why, &request->failure);
     request_fail(request);
 }
 
 static void request_on_subscribed(void *userdata)
 {
     struct request *request = userdata;
+
     if (request->state != REQUEST_SUBSCRIBING)
         return;
-    request_enter(request, REQUEST_LISTENING);
-    if (request->seen != SEEN_NOTHING)
-        request_ask(request); /* the presence was faster than the SUBACK's way here */
+    request_enter(request, REQUEST_AWAITING_STATE);
+    if (request->device_state == DEVICE_ONLINE || request->device_state == DEVICE_OFFLINE)
+        request_send(request); /* the state message arrived before the SUBACK was reported */
 }
 
 static void request_on_message(void *userdata, const char *topic, bool is_retained,
                                struct gt_span payload)
 {
     struct request *request = userdata;
-    if (request->state >= REQUEST_WITHDRAWING)
+
+    if (request->state == REQUEST_DONE)
         return;
-    if (strcmp(topic, request->ask.state_topic) == 0)
-        request_on_state(request, topic, payload);
-    else if (request->state == REQUEST_ASKING && !is_retained)
-        request_on_response(request, topic, payload);
+    if (request->state == REQUEST_ATTENDING)
+        request_attend(request, topic, payload);
+    else if (strcmp(topic, request->initiator.state_topic) == 0)
+        request_receive_state(request, topic, payload);
+    else if (request->state == REQUEST_AWAITING_ANSWER && !is_retained)
+        request_receive_answer(request, topic, payload);
 }
 
-static void request_on_published(void *userdata, int id, bool is_unheard)
+static void request_on_published(void *userdata, int id, bool is_undelivered)
 {
     struct request *request = userdata;
-    if (id == request->publish_id && request->state == REQUEST_WITHDRAWING)
-        request_fail(request);
-    if (id != request->publish_id || !is_unheard)
+
+    if (id != request->publish_id || !is_undelivered)
         return;
-    request->is_unheard = true;
-    request_consider(request);
+    request->is_undelivered = true;
+    request_adjust_deadline(request);
 }
 
 static void request_on_refused(void *userdata, int id, const char *why)
 {
     struct request *request = userdata;
-    if (id != request->publish_id)
+
+    if (id != request->publish_id || request->state == REQUEST_ATTENDING)
         return;
-    if (request->state >= REQUEST_WITHDRAWING) {
-        request_fail(request);
-        return;
-    }
-    failure_set(
-        &request->failure, FAILURE_BROKER_REFUSED,
-        "the broker must let this side write to .../d/+/req and read .../rsp/ and .../state",
-        "the broker does not take the question: %s", why);
+    if (request->state != REQUEST_DONE)
+        failure_set(&request->failure, FAILURE_BROKER_REFUSED,
+                    "permit this operator to publish to .../d/+/req and to subscribe to .../rsp/ "
+                    "and .../state",
+                    "the broker refused the request: %s", why);
     request_fail(request);
 }
 
-/* Each state's deadline; DONE's is zero and tells the owner. */
-static void request_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
-{
-    struct request *request = timer->data;
-    switch (request->state) {
-    case REQUEST_CONNECTING:
-    case REQUEST_SUBSCRIBING:
-        broker_failure(request->settings.settings, "it did not answer in time", &request->failure);
-        request_fail(request);
-        return;
-    case REQUEST_LISTENING: request_ask(request); return;
-    case REQUEST_ASKING: request_give_up(request); return;
-    case REQUEST_WITHDRAWING: request_fail(request); return;
-    case REQUEST_DONE: break;
-    }
-    if (request->is_failed)
-        request->events.on_failure(request->userdata, &request->failure);
-    else
-        request->events.on_answer(request->userdata, &request->answer);
-}
+/* --- creation and end ---------------------------------------------------------------------- */
 
-/* --- birth and end ------------------------------------------------------------------------- */
-
-static int init_ask(struct request *request, struct failure *ret_failure)
+static int request_init_initiator(struct request *request, struct failure *ret_failure)
 {
     const struct request_settings *settings = &request->settings;
-    struct gt_ask_settings ask = {
+    struct gt_initiator_settings initiator = {
         .prefix = settings->settings->mqtt_prefix,
         .operator_ = settings->settings->client_name,
         .device = settings->device,
@@ -402,20 +369,22 @@ static int init_ask(struct request *request, struct failure *ret_failure)
         .trust = &settings->identity->trust,
     };
     uint8_t key[GT_KEY_SIZE], previous[GT_KEY_SIZE];
-    if (strcmp(ask.operator_, ask.device) == 0)
+
+    if (strcmp(initiator.operator_, initiator.device) == 0)
         return failure_set(ret_failure, FAILURE_CONFIG,
                            "give this operator another name: GOTTHARD_CLIENT_NAME or --client-name",
-                           "client.name is %s, which is the device's", ask.operator_);
-    if (identity_of_device(settings->identity, settings->device, key, previous, ret_failure) != 0)
+                           "client.name is %s, which is the name of the device",
+                           initiator.operator_);
+    if (identity_device_key(settings->identity, settings->device, key, previous, ret_failure) != 0)
         return 1;
-    int err =
-        gt_ask_init(&request->ask, &ask, key, settings->identity->has_previous ? previous : NULL);
+    int r = gt_initiator_init(&request->initiator, &initiator, key,
+                              settings->identity->has_previous ? previous : NULL);
     gt_wipe(key, sizeof(key));
     gt_wipe(previous, sizeof(previous));
-    if (err != 0)
+    if (r != 0)
         return failure_set(ret_failure, FAILURE_CONFIG,
-                           "prefix, device and operator must fit a topic of 256 bytes",
-                           "no topic can be made for %s", settings->device);
+                           "shorten mqtt.prefix or client.name: a topic has at most 256 bytes",
+                           "cannot form the topics for %s", settings->device);
     return 0;
 }
 
@@ -431,6 +400,7 @@ int request_new(const struct request_settings *settings, const struct request_ev
         .on_refused = request_on_refused,
     };
     struct request *request = calloc(1, sizeof(*request));
+
     if (!request)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
     request->settings = *settings;
@@ -439,9 +409,9 @@ int request_new(const struct request_settings *settings, const struct request_ev
     request->publish_id = -1;
     ev_init(&request->deadline, request_on_deadline);
     request->deadline.data = request;
-    if (init_ask(request, ret_failure) != 0 ||
-        broker_connect(settings->loop, settings->settings, settings->print, &mqtt_events, request,
-                       &request->mqtt, ret_failure) != 0) {
+    if (request_init_initiator(request, ret_failure) != 0 ||
+        mqtt_connect(settings->loop, settings->settings, settings->identity, settings->print,
+                     &mqtt_events, request, &request->mqtt, ret_failure) != 0) {
         request_free(request);
         return 1;
     }
@@ -456,7 +426,8 @@ struct request *request_free(struct request *request)
         return NULL;
     ev_timer_stop(request->settings.loop, &request->deadline);
     gt_mqtt_free(request->mqtt);
-    gt_ask_deinit(&request->ask);
+    gt_initiator_deinit(&request->initiator);
+    gt_initiator_deinit(&request->earlier);
     gt_wipe(&request->answer, sizeof(request->answer));
     free(request);
     return NULL;

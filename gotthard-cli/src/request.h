@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One question to one device over MQTT, and its one answer: connect to the broker, listen to the
- * device's presence and to its answers, ask with the right epoch, wait. When no answer comes, what
- * was seen decides what is said: unknown device, offline, another key, or just silent.
+ * One request to one device over MQTT, and its answer: connect to the broker, subscribe to the
+ * device's state and answers, send the request with the device's current epoch, and wait. Without
+ * an answer, the retained state message decides the failure: unknown device, offline, another key,
+ * or no answer.
+ *
+ * After a session was agreed the request stays at the broker: it receives the device's reports
+ * (signaling/report.h) and can withdraw the session, until its owner frees it.
  */
 #pragma once
 
 #include <ev.h>
 
 #include "failure.h"
-#include "gotthard/exchange.h"
+#include "gotthard/signaling/exchange.h"
+#include "gotthard/signaling/report.h"
 #include "identity.h"
 
 struct request;
@@ -20,19 +25,30 @@ struct request_settings { /* all kept until request_free */
     const struct identity *identity;
     struct print *print;
     const char *device;
-    const char *service; /* the first one wanted; NULL: the question is CLOSE all */
+    const char *service; /* the first one requested; NULL: request to close all sessions */
 };
 
 struct request_events {
-    void (*on_broker)(void *userdata); /* connected to it */
-    /* Agreed (or closed: answer->n_closed). Last callback; free the request here or later. */
-    void (*on_answer)(void *userdata, const struct gt_answer *answer);
-    /* No. Last callback, as above. */
-    void (*on_failure)(void *userdata, const struct failure *failure);
+    /* The connection to the broker is up. */
+    void (*on_broker)(void *userdata);
+    /* The session is agreed; only the next two follow. @answer: borrowed, and its session key is
+     * wiped afterwards. Do not free the request inside. Not for a request to close all sessions. */
+    void (*on_agreed)(void *userdata, const struct gt_answer *answer);
+    /* After on_agreed: a new report of the device. Do not free the request inside. */
+    void (*on_report)(void *userdata, const struct gt_report *report);
+    /* After on_agreed: the agent has left the broker. Its session may continue without it. Do not
+     * free the request inside. */
+    void (*on_offline)(void *userdata);
+    /* The end: @answer if answer->n_closed sessions were closed, otherwise @failure; the other one
+     * is NULL. Both are borrowed. Last callback: free the request inside it or later. */
+    void (*on_end)(void *userdata, const struct gt_answer *answer, const struct failure *failure);
 };
 
-/* 0, or 1 with @ret_failure. The first callback comes from the loop. */
+/* Starts to connect. Returns 0, or 1 with @ret_failure. Callbacks come from the loop. */
 int request_new(const struct request_settings *settings, const struct request_events *events,
                 void *userdata, struct request **ret, struct failure *ret_failure) GT_MUST_CHECK;
-/* Takes NULL. */
+/* After on_agreed: requests the device to close the session; it leaves before request_free returns.
+ * Returns false if there is no connection to the broker. */
+bool request_withdraw(struct request *request);
+/* Takes NULL; returns NULL. Ends a request in any state; nothing is withdrawn. */
 struct request *request_free(struct request *request);

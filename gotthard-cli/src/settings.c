@@ -1,87 +1,152 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The table of all that gotthard-cli can be told, and the checks that no single value can make.
- * etc/cli.conf shows every row at its default (a test compares them); the man page and `config
- * show` are made of it too.
+ * The table of the settings of gotthard-cli, and the checks that involve several values.
+ * `tests/generate` writes etc/cli.conf and the settings of gotthard-cli(1) from the table.
  */
 #include "settings.h"
 
 #include <pwd.h>
 #include <stdio.h>
 
-#include "gotthard/endpoint.h"
-#include "gotthard/message.h"
+#include "gotthard/config/mqtt-url.h"
+#include "gotthard/signaling/message.h"
 
 #define MAIN_RELAY "main"
 #define SECOND     1000ull
 #define HOUR       (3600 * SECOND)
 
-#define AT(member) offsetof(struct settings, member)
+#define TUNNELS     (COMMAND_CONNECT | COMMAND_PROXY)
+#define USES_BROKER (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES)
+
+#define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
 static char login_name[GT_NAME_MAX + 1];
 
 static const struct gt_config_item items[] = {
-    {"server.host", "GOTTHARD_SERVER_HOST", "server-host", GT_CONFIG_HOST, AT(server_host), NULL, 0,
-     0, NULL, "The relay's host."},
-    {"server.port", "GOTTHARD_SERVER_PORT", "server-port", GT_CONFIG_NUMBER, AT(server_port),
-     "7000", 1, 65535, NULL, "The relay's port."},
-    {"server.single_port", "GOTTHARD_SERVER_SINGLE_PORT", "single-port", GT_CONFIG_BOOL,
-     AT(is_single_port), "false", 0, 0, NULL,
-     "Use the relay's main port for data too, where the network lets one port out only."},
-    {"relays", NULL, NULL, GT_CONFIG_MAP, AT(relays), NULL, 0, 0, NULL,
-     "More relays by name, host:port; \"main\" is server.host and server.port."},
-    {"client.relay", "GOTTHARD_CLIENT_RELAY", "relay", GT_CONFIG_NAME, AT(relay), MAIN_RELAY, 0, 0,
-     NULL, "The relay to meet the device at, by a name that both sides know."},
-    {"client.name", "GOTTHARD_CLIENT_NAME", "client-name", GT_CONFIG_NAME, AT(client_name),
-     login_name, 0, 0, NULL, "This operator's name; the login name when not given."},
-    {"client.port", "GOTTHARD_CLIENT_PORT", "client-port", GT_CONFIG_NUMBER, AT(client_port),
-     "4444", 0, 65535, NULL, "The local port of a tunnel; 0 is any free one."},
-    {"client.lifetime", "GOTTHARD_CLIENT_LIFETIME", "lifetime", GT_CONFIG_DURATION, AT(lifetime_ms),
-     "12h", SECOND, 7 * 24 * HOUR, NULL, "A tunnel closes by itself after this time."},
-    {"client.spares", "GOTTHARD_SPARES", "spares", GT_CONFIG_NUMBER, AT(n_spares), "1", 0, 8, NULL,
-     "Streams kept open for the next local connections, at least; 0 where every byte is paid for."},
-    {"client.answer_timeout", "GOTTHARD_CLIENT_ANSWER_TIMEOUT", "answer-timeout",
-     GT_CONFIG_DURATION, AT(answer_timeout_ms), "20s", SECOND, 60 * SECOND, NULL,
-     "How long a device that is said to be online may take to answer a question."},
-    {"crypt.key", "GOTTHARD_CRYPT_KEY", NULL, GT_CONFIG_SECRET, AT(crypt_key), NULL, 0, 0, NULL,
-     "The fleet's key; gotthard-cli keygen makes one."},
-    {"crypt.iv", "GOTTHARD_CRYPT_IV", NULL, GT_CONFIG_SECRET, AT(crypt_iv), NULL, 0, 0, NULL,
-     "The fleet's public salt, equal on all sides."},
-    {"crypt.key_previous", "GOTTHARD_CRYPT_KEY_PREVIOUS", NULL, GT_CONFIG_SECRET,
-     AT(crypt_key_previous), NULL, 0, 0, NULL, "The key before a rotation; still accepted."},
-    {"mqtt.endpoint", "GOTTHARD_MQTT_ENDPOINT", "mqtt-endpoint", GT_CONFIG_STRING,
-     AT(mqtt_endpoint), NULL, 0, 0, NULL, "The broker: host, host:port, mqtts://... or mqtt://..."},
-    {"mqtt.cert_path", "GOTTHARD_AWS_CERT_PATH", "cert-path", GT_CONFIG_PATH, AT(mqtt_cert_path),
-     NULL, 0, 0, NULL, "The folder of private.key, cert.pem and ca.crt."},
-    {"mqtt.username", "GOTTHARD_MQTT_USERNAME", NULL, GT_CONFIG_STRING, AT(mqtt_username), NULL, 0,
-     0, NULL, "The user name at the broker, where it asks for one."},
-    {"mqtt.password", "GOTTHARD_MQTT_PASSWORD", NULL, GT_CONFIG_SECRET, AT(mqtt_password), NULL, 0,
-     0, NULL, "The password at the broker."},
-    {"mqtt.prefix", "GOTTHARD_MQTT_PREFIX", NULL, GT_CONFIG_STRING, AT(mqtt_prefix), "gotthard/v1",
-     0, 0, NULL, "What all topics begin with, equal on all sides."},
-    {"mqtt.keepalive", "GOTTHARD_MQTT_KEEPALIVE", NULL, GT_CONFIG_DURATION, AT(mqtt_keepalive_ms),
-     "30s", 5 * SECOND, HOUR, NULL, "How often a silent connection to the broker is checked."},
-    {"trust.policy", "GOTTHARD_TRUST_POLICY", NULL, GT_CONFIG_CHOICE, AT(trust_policy), "auto", 0,
-     0, "auto psk pin",
-     "Whom to believe that he is the device: psk (who has the key), pin (who is in trust.pins), "
-     "auto (pin where that file exists)."},
-    {"trust.pins", "GOTTHARD_TRUST_PINS", NULL, GT_CONFIG_PATH, AT(trust_pins),
-     "/etc/gotthard/devices.pins", 0, 0, NULL, "The file of the devices' fingerprints."},
-    {"stream.buffer", "GOTTHARD_STREAM_BUFFER", NULL, GT_CONFIG_SIZE, AT(ring_size), "4MiB",
-     64 << 10, 64 << 20, NULL,
-     "Memory of one stream in each direction, at most; sixteen times that of all together."},
-    {"limits.peer_timeout", "GOTTHARD_PEER_TIMEOUT", NULL, GT_CONFIG_DURATION, AT(peer_timeout_ms),
-     "30s", SECOND, HOUR, NULL, "How long the device may take to come to the relay."},
-    {"resume_window", "GOTTHARD_RESUME_WINDOW", NULL, GT_CONFIG_DURATION, AT(resume_window_ms),
-     "120s", SECOND, 24 * HOUR, NULL,
-     "How long a tunnel without its relay or its device waits before it is given up."},
-    {"log.level", "GOTTHARD_LOG_LEVEL", "log-level", GT_CONFIG_CHOICE, AT(log_level), "info", 0, 0,
-     "debug info warn error", "The least important lines to show."},
+    ITEM("server.host", HOST, server_host, .flag = "server-host", .commands = TUNNELS,
+         .help = "Host of the relay that is called \"main\"."),
+    ITEM("server.port", NUMBER, server_port, .flag = "server-port", .commands = TUNNELS,
+         .fallback = "7000", .min = 1, .max = 65535, .help = "Main port of that relay."),
+    ITEM("server.single_port", BOOL, is_single_port, .flag = "single-port", .commands = TUNNELS,
+         .fallback = "false", .help = "Use the relay's main port for data connections as well.",
+         .details =
+             "Where a firewall blocks the relay's range of ports this is found out within two "
+             "seconds; the setting saves them."),
+
+    ITEM("relays", MAP, relays, .help = "Further relays by name, each with host and port.",
+         .details =
+             "Example: alps = \"relay.example.org:7000\"; Operators and devices must use the "
+             "same names."),
+
+    ITEM("client.relay", NAME, relay, .flag = "relay", .commands = TUNNELS, .fallback = MAIN_RELAY,
+         .help = "Name of the relay at which to meet the device."),
+    ITEM("client.name", NAME, client_name, .flag = "client-name",
+         .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT, .fallback = login_name,
+         .fallback_help = "the login name", .help = "Name of this operator.",
+         .details = "Devices and their logs know the operator by this name."),
+    ITEM("client.port", NUMBER, client_port, .flag = "client-port", .commands = COMMAND_CONNECT,
+         .fallback = "4444", .max = 65535, .help = "Local port of a tunnel; 0 is any free port.",
+         .details =
+             "If the default is in use, a free port is used instead. If a port that was set is "
+             "in use, the command fails."),
+    ITEM("client.share", BOOL, is_shared, .flag = "share", .commands = COMMAND_CONNECT,
+         .fallback = "false", .help = "Let every user of this machine use the local port.",
+         .details = "Otherwise a connection of another user, except root, is reset. So is one "
+                    "whose user the system does not report, as in some containers."),
+    ITEM("client.spares", NUMBER, n_spares, .flag = "spares", .commands = TUNNELS, .fallback = "1",
+         .max = 8, .help = "Minimum number of streams kept open for new local connections.",
+         .details =
+             "A new connection then starts without a round trip to the device. After a burst "
+             "of connections up to 8 streams stay open for a minute. Set 0 where each byte is "
+             "paid for: an idle stream costs about 1 MB a day."),
+
+    ITEM("crypt.key", SECRET, crypt_key, .help = "The fleet key.",
+         .details =
+             "64 hexadecimal digits, as `gotthard-cli keygen` prints them with the salt. The "
+             "output of keygen is a valid file for both."),
+    ITEM("crypt.iv", SECRET, crypt_iv, .help = "Salt of the fleet, equal on all sides."),
+    ITEM("crypt.key_previous", SECRET, crypt_key_previous,
+         .help = "Key before a rotation, still accepted.",
+         .details = "Set it while some devices have the new key and others the old one."),
+
+    ITEM("mqtt.endpoint", STRING, mqtt_endpoint, .flag = "mqtt-endpoint", .commands = USES_BROKER,
+         .help = "The broker: HOST[:PORT], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].",
+         .details =
+             "Without mqtt:// the connection uses TLS. The default port is 8883, with mqtt:// "
+             "1883."),
+    ITEM("mqtt.cert_path", PATH, mqtt_cert_path, .env = "GOTTHARD_AWS_CERT_PATH",
+         .flag = "cert-path", .commands = USES_BROKER | COMMAND_FINGERPRINT,
+         .help = "Folder of private.key, cert.pem and ca.crt.",
+         .details = "They authenticate this operator at the broker and at devices."),
+    ITEM("mqtt.username", STRING, mqtt_username,
+         .help = "User name at the broker, if it needs one."),
+    ITEM("mqtt.password", SECRET, mqtt_password, .help = "Password at the broker."),
+    ITEM("mqtt.prefix", STRING, mqtt_prefix, .fallback = "gotthard/v1",
+         .help = "Prefix of all topics, equal on all sides.",
+         .details = "Set it if several fleets share a broker."),
+    ITEM("mqtt.keepalive", DURATION, mqtt_keepalive_ms, .fallback = "30s", .min = 5 * SECOND,
+         .max = HOUR, .help = "MQTT keep-alive interval."),
+
+    ITEM("trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin",
+         .help = "How a device proves its identity.",
+         .details =
+             "psk accepts every holder of the fleet key. pin accepts only certificates that "
+             "trust.pins lists. auto is pin if trust.pins is set or the default file exists, "
+             "else psk. `connect` reports which one authenticated the device."),
+    ITEM("trust.pins", PATH, trust_pins, .fallback = "/etc/gotthard/devices.pins",
+         .help = "File of the devices' fingerprints.",
+         .details =
+             "A path that is set must exist. An empty file denies all. See devices.pins.example."),
+
+    ITEM("stream.buffer", SIZE, ring_size, .fallback = "4MiB", .min = 64 << 10, .max = 64 << 20,
+         .help = "Maximum buffer of one connection in each direction.",
+         .details =
+             "It bounds the data in flight. A buffer begins with 256KiB, grows on a route "
+             "that needs more, and shrinks when the connection is quiet. All connections of a "
+             "tunnel together use at most 16 times this size."),
+
+    ITEM("timeouts.lifetime", DURATION, lifetime_ms, .flag = "lifetime", .commands = TUNNELS,
+         .fallback = "12h", .min = SECOND, .max = 7 * 24 * HOUR,
+         .help = "Maximum duration of a tunnel."),
+    ITEM("timeouts.answer", DURATION, answer_timeout_ms, .flag = "answer-timeout",
+         .commands = TUNNELS | COMMAND_DISCONNECT, .fallback = "20s", .min = SECOND,
+         .max = 60 * SECOND, .help = "Maximum time for the answer of a device that is online.",
+         .details = "Raise it for devices on very slow networks."),
+    ITEM("timeouts.peer", DURATION, peer_timeout_ms, .fallback = "30s", .min = SECOND, .max = HOUR,
+         .help = "Maximum time to reach the relay, and to wait for the device there.",
+         .details = "For a new tunnel. An attempt that fails is repeated meanwhile."),
+    ITEM("timeouts.resume_window", DURATION, resume_window_ms, .fallback = "120s", .min = SECOND,
+         .max = 24 * HOUR, .help = "Maximum time to wait for a lost relay or device.",
+         .details = "Connections of the tunnel are suspended meanwhile and resume afterwards."),
+    ITEM("timeouts.vanished", DURATION, vanished_ms, .fallback = "90s", .min = 2 * SECOND,
+         .max = HOUR, .help = "Time without an answer of a local program's machine.",
+         .details = "A connection of a program on another machine that was switched off, or whose "
+                    "network is gone, is reset after this time. A program that reads slowly, or "
+                    "not at all, keeps its connection."),
+    ITEM("timeouts.linger", DURATION, linger_ms, .fallback = "30s", .min = 100, .max = HOUR,
+         .help = "Maximum time for a program to take bytes before a reset.",
+         .details = "When the other side resets a connection, the bytes that it sent before are "
+                    "delivered first. The time restarts whenever the program reads some."),
+
+    ITEM("log.level", CHOICE, log_level, .flag = "log-level", .fallback = "info",
+         .choices = "debug info warn error", .help = "Least severe level that is shown."),
+};
+
+static const struct gt_config_group groups[] = {
+    {"server", "The relay at which operators and devices meet."},
+    {"client", "This operator."},
+    {"crypt", "Keys."},
+    {"mqtt", "The MQTT broker."},
+    {"trust", "Authentication of devices."},
+    {"stream", "Memory."},
+    {"timeouts", "Durations."},
+    {"log", "Logging to standard error."},
 };
 
 void settings_name_of_login(const char *login, char *ret)
 {
     size_t n = 0;
+
     for (; *login && n < GT_NAME_MAX; login++) {
         ret[n] = *login;
         ret[n + 1] = 0;
@@ -95,16 +160,16 @@ void settings_name_of_login(const char *login, char *ret)
         strcpy(ret, "operator");
 }
 
-bool settings_relay(const struct settings *settings, const char *name, char *ret_host,
-                    uint16_t *ret_port)
+bool settings_relay(const struct settings *settings, const char *name, struct gt_host_port *ret)
 {
     const char *text = gt_config_map_get(&settings->relays, name);
+
     if (text)
-        return gt_text_host_port(text, 0, ret_host, ret_port) == 0;
+        return gt_text_host_port(text, 0, ret->host, &ret->port) == 0;
     if (strcmp(name, MAIN_RELAY) != 0 || !settings->server_host)
         return false;
-    snprintf(ret_host, GT_HOST_MAX + 1, "%s", settings->server_host);
-    *ret_port = (uint16_t)settings->server_port;
+    snprintf(ret->host, sizeof(ret->host), "%s", settings->server_host);
+    ret->port = (uint16_t)settings->server_port;
     return true;
 }
 
@@ -114,15 +179,18 @@ static const char *check_relays(const struct settings *settings, char *ret_why, 
         const struct gt_config_pair *pair = &settings->relays.pairs[i];
         char host[GT_HOST_MAX + 1];
         uint16_t port;
+
         if (gt_text_host_port(pair->value, 0, host, &port) == 0 &&
             strlen(pair->name) <= GT_RELAY_NAME_MAX)
             continue;
-        snprintf(ret_why, cap, "relay \"%.64s\" needs the form host:port", pair->name);
+        snprintf(ret_why, cap, "%.64s = \"%.64s\": expected HOST:PORT, and a name of at most %d",
+                 pair->name, pair->value, GT_RELAY_NAME_MAX);
         return "relays";
     }
     if (strlen(settings->relay) <= GT_RELAY_NAME_MAX)
         return NULL;
-    snprintf(ret_why, cap, "a relay's name has at most %d characters", GT_RELAY_NAME_MAX);
+    snprintf(ret_why, cap, "\"%.64s\": too long, at most %d characters", settings->relay,
+             GT_RELAY_NAME_MAX);
     return "client.relay";
 }
 
@@ -130,6 +198,7 @@ static const char *check_relays(const struct settings *settings, char *ret_why, 
 static bool is_prefix(const char *prefix)
 {
     char longest[GT_NAME_MAX + 1], topic[GT_TOPIC_MAX + 1];
+
     memset(longest, 'x', sizeof(longest) - 1);
     longest[16] = 0;
     return *prefix && gt_topic_rsp(prefix, longest, longest, topic) == 0;
@@ -138,13 +207,17 @@ static bool is_prefix(const char *prefix)
 static const char *settings_check(const void *data, char *ret_why, size_t cap)
 {
     const struct settings *settings = data;
-    struct gt_endpoint endpoint;
-    if (settings->mqtt_endpoint && gt_endpoint_parse(settings->mqtt_endpoint, &endpoint) != 0) {
-        snprintf(ret_why, cap, "not host, host:port, mqtts://host or mqtt://host");
+    struct gt_mqtt_url endpoint;
+
+    if (settings->mqtt_endpoint && gt_mqtt_url_parse(settings->mqtt_endpoint, &endpoint) != 0) {
+        gt_mqtt_url_explain(settings->mqtt_endpoint, ret_why, cap);
         return "mqtt.endpoint";
     }
     if (!is_prefix(settings->mqtt_prefix)) {
-        snprintf(ret_why, cap, "not a prefix of topics (no '+', '#' or blanks, at most 4 parts)");
+        snprintf(
+            ret_why, cap,
+            "\"%.64s\" is no topic prefix; '+', '#' and blanks are not allowed, at most 4 levels",
+            settings->mqtt_prefix);
         return "mqtt.prefix";
     }
     return check_relays(settings, ret_why, cap);
@@ -159,9 +232,15 @@ const struct gt_config_program *settings_program(void)
         .settings_size = sizeof(struct settings),
         .has_home_file = true,
         .check = settings_check,
+        .groups = groups,
+        .n_groups = GT_ARRAY_SIZE(groups),
+        .manual = "gotthard-cli(1)",
+        .usage = "`gotthard-cli config show` prints each value with its origin.",
     };
+
     if (!*login_name) {
         const struct passwd *user = getpwuid(getuid());
+
         settings_name_of_login(user ? user->pw_name : "", login_name);
     }
     return &program;

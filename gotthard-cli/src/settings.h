@@ -1,18 +1,34 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What gotthard-cli can be told: one struct, one table (settings.c). Where each value comes from
- * is config.h's.
+ * The settings of gotthard-cli: one struct and one table. config.h describes the layers.
  */
 #pragma once
 
-#include "gotthard/config.h"
+#include "gotthard/config/config.h"
+#include "gotthard/net/host-port.h"
+
+/* The commands as bits: which of them use a setting, and so accept its option. */
+enum {
+    COMMAND_CONNECT = 1 << 0,
+    COMMAND_DISCONNECT = 1 << 1,
+    COMMAND_STATUS = 1 << 2,
+    COMMAND_DEVICES = 1 << 3,
+    COMMAND_KEYGEN = 1 << 4,
+    COMMAND_FINGERPRINT = 1 << 5,
+    COMMAND_CONFIG = 1 << 6,
+    COMMAND_VERSION = 1 << 7,
+    COMMAND_HELP = 1 << 8,
+    COMMAND_PROXY = 1 << 9,
+    COMMAND_END = 1 << 10, /* after the last command */
+    COMMAND_ANY = COMMAND_END - 1,
+};
 
 struct settings {
     char *server_host;
     uint64_t server_port;
     bool is_single_port;
-    struct gt_config_map relays; /* beside "main", which is server_host:server_port */
-    char *relay;                 /* the name of the one to meet at */
+    struct gt_config_map relays; /* in addition to "main", which is server_host:server_port */
+    char *relay;                 /* the name of the relay to use */
 
     char *crypt_key, *crypt_iv, *crypt_key_previous;
 
@@ -20,21 +36,21 @@ struct settings {
     uint64_t mqtt_keepalive_ms;
 
     char *client_name;
-    uint64_t client_port; /* 0: any free one */
+    uint64_t client_port; /* 0: any free port */
+    bool is_shared;       /* every user of this machine may use the local ports */
     uint64_t lifetime_ms, answer_timeout_ms, n_spares;
 
     char *trust_policy, *trust_pins;
 
-    uint64_t ring_size, peer_timeout_ms, resume_window_ms;
+    uint64_t ring_size, peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;
     char *log_level;
 };
 
-/* The table; client.name's default is the login name, made fit. */
+/* Returns the table. The default of client.name is settings_name_of_login(). */
 const struct gt_config_program *settings_program(void);
-/* @login as a name: what is not allowed in one becomes '-'; "operator" when nothing is left.
- * @ret has room for GT_NAME_MAX + 1. */
+/* Writes @login as a valid name into @ret (GT_NAME_MAX + 1): other characters become '-'. The
+ * result is "operator" if nothing valid remains. */
 void settings_name_of_login(const char *login, char *ret);
-/* Where the relay @name listens. False: no such name, or "main" without server.host. @ret_host has
- * room for GT_HOST_MAX + 1. */
-bool settings_relay(const struct settings *settings, const char *name, char *ret_host,
-                    uint16_t *ret_port);
+/* Looks up the address of the relay @name. Returns false if there is no such name, or for "main"
+ * without server.host. */
+bool settings_relay(const struct settings *settings, const char *name, struct gt_host_port *ret);

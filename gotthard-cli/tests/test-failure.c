@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* failure.c: every id has an exit code of the documented ones, and a hint. */
+/* failure.c: each id has its documented exit status, and a hint. */
 #include "failure.h"
 
 #include <setjmp.h>
@@ -25,21 +25,26 @@ static const struct {
     {FAILURE_QUOTA, 75},
     {FAILURE_NO_RELAY, 77},
     {FAILURE_DEVICE_INTERNAL, 75},
+    {FAILURE_WITHDRAWN, 77},
     {FAILURE_RELAY_UNREACHABLE, 69},
     {FAILURE_RELAY_REFUSED, 77},
     {FAILURE_RELAY_FULL, 75},
     {FAILURE_RELAY_ERROR, 76},
+    {FAILURE_RELAY_LIMIT, 75},
     {FAILURE_PORT_BUSY, 75},
     {FAILURE_BIND, 77},
     {FAILURE_TUNNEL_LOST, 69},
     {FAILURE_DEVICE_LOST, 69},
+    {FAILURE_TUNNEL_IDLE, 69},
+    {FAILURE_TUNNEL_EXPIRED, 69},
     {FAILURE_INTERNAL, 70},
 };
 
-static void test_table(void **state)
+static void test_failure_table_has_exit_and_hint(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
         struct failure failure;
+
         assert_int_equal(failure_set(&failure, rows[i].id, NULL, "%s %d", "why", 7), 1);
         assert_int_equal(failure.id, rows[i].id);
         assert_string_equal(failure.message, "why 7");
@@ -48,15 +53,18 @@ static void test_table(void **state)
     }
 }
 
-static void test_hint(void **state)
+static void test_failure_hint_of_caller_wins(void **state)
 {
     struct failure failure;
+
     failure_set(&failure, FAILURE_KEY, "do this", "%s", "that");
     assert_string_equal(failure.hint, "do this");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_hint)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure_table_has_exit_and_hint),
+                                       cmocka_unit_test(test_failure_hint_of_caller_wins)};
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* target.c: every form of the grammar, and what must never be taken for one of them. */
-#include "target.h"
+/* forward-spec.c: each form of the grammar, and texts that must be rejected. */
+#include "forward-spec.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,14 +10,14 @@
 
 #define DEFAULT_LOCAL 4444
 
-struct good {
+struct valid {
     const char *text;
     bool is_local_given;
     uint16_t local;
     const char *service;
 };
 
-static const struct good goods[] = {
+static const struct valid valid_rows[] = {
     {"ssh", false, DEFAULT_LOCAL, "ssh"},
     {"22", false, DEFAULT_LOCAL, "22"},
     {"1023", false, DEFAULT_LOCAL, "1023"},
@@ -40,7 +40,30 @@ static const struct good goods[] = {
     {":[::1]:80", true, 0, "[::1]:80"},
 };
 
-static const char *const bads[] = {
+static void test_path_of_a_socket(void **state)
+{
+    struct forward_spec spec;
+    const char *why = "";
+    char text[160];
+
+    assert_int_equal(forward_spec_parse("./oli:ssh", DEFAULT_LOCAL, &spec, &why), 0);
+    assert_string_equal(spec.path, "./oli");
+    assert_string_equal(spec.service, "ssh");
+    assert_true(spec.is_local_given);
+    assert_int_equal(forward_spec_parse("/run/a b.sock:[::1]:80", DEFAULT_LOCAL, &spec, &why), 0);
+    assert_string_equal(spec.path, "/run/a b.sock");
+    assert_string_equal(spec.service, "[::1]:80");
+    assert_int_equal(forward_spec_parse("ssh", DEFAULT_LOCAL, &spec, &why), 0);
+    assert_string_equal(spec.path, "");
+    assert_int_equal(forward_spec_parse("/run/oli:", DEFAULT_LOCAL, &spec, &why),
+                     FORWARD_SPEC_E_BAD);
+    assert_int_equal(forward_spec_parse("/run/oli", DEFAULT_LOCAL, &spec, &why),
+                     FORWARD_SPEC_E_BAD);
+    snprintf(text, sizeof(text), "/%0100d:ssh", 0);
+    assert_int_equal(forward_spec_parse(text, DEFAULT_LOCAL, &spec, &why), FORWARD_SPEC_E_BAD);
+}
+
+static const char *const invalid_texts[] = {
     "",           ":",
     "::",         ":::1",
     "::1:80",     "8080:",
@@ -63,67 +86,74 @@ static const char *const bads[] = {
     "\x1b[31m",   "ssh\n",
 };
 
-static void test_good(void **state)
+static void test_forward_spec_valid_forms(void **state)
 {
-    for (size_t i = 0; i < GT_ARRAY_SIZE(goods); i++) {
-        struct target target;
+    for (size_t i = 0; i < GT_ARRAY_SIZE(valid_rows); i++) {
+        struct forward_spec spec;
         const char *why = NULL;
-        int err = target_parse(goods[i].text, DEFAULT_LOCAL, &target, &why);
-        if (err != 0)
-            fail_msg("\"%s\" refused: %s", goods[i].text, why);
-        assert_string_equal(target.service, goods[i].service);
-        assert_int_equal(target.is_local_given, goods[i].is_local_given);
-        assert_int_equal(target.local, goods[i].local);
+        int r = forward_spec_parse(valid_rows[i].text, DEFAULT_LOCAL, &spec, &why);
+
+        if (r != 0)
+            fail_msg("\"%s\" rejected: %s", valid_rows[i].text, why);
+        assert_string_equal(spec.service, valid_rows[i].service);
+        assert_int_equal(spec.is_local_given, valid_rows[i].is_local_given);
+        assert_int_equal(spec.local, valid_rows[i].local);
     }
 }
 
-static void test_bad(void **state)
+static void test_forward_spec_invalid_forms(void **state)
 {
-    for (size_t i = 0; i < GT_ARRAY_SIZE(bads); i++) {
-        struct target target = {.local = 7};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(invalid_texts); i++) {
+        struct forward_spec spec = {.local = 7};
         const char *why = NULL;
-        if (target_parse(bads[i], DEFAULT_LOCAL, &target, &why) != TARGET_E_BAD)
-            fail_msg("\"%s\" taken as \"%s\" on %u", bads[i], target.service, target.local);
+
+        if (forward_spec_parse(invalid_texts[i], DEFAULT_LOCAL, &spec, &why) != FORWARD_SPEC_E_BAD)
+            fail_msg("\"%s\" accepted as \"%s\" on %u", invalid_texts[i], spec.service, spec.local);
         assert_non_null(why);
-        assert_int_equal(target.local, 7); /* untouched */
+        assert_int_equal(spec.local, 7); /* untouched */
     }
 }
 
-static void test_length(void **state)
+static void test_forward_spec_service_length(void **state)
 {
     for (size_t n = GT_SERVICE_MAX - 1; n <= GT_SERVICE_MAX + 1; n++) {
         char text[GT_SERVICE_MAX + 2];
-        struct target target;
+        struct forward_spec spec;
         const char *why;
+
         memset(text, 'a', n);
         text[n] = 0;
-        int err = target_parse(text, 0, &target, &why);
-        assert_int_equal(err, n <= GT_SERVICE_MAX ? 0 : TARGET_E_BAD);
+        int r = forward_spec_parse(text, 0, &spec, &why);
+        assert_int_equal(r, n <= GT_SERVICE_MAX ? 0 : FORWARD_SPEC_E_BAD);
     }
 }
 
-/* Whatever is taken says the same again when it is written out. */
-static void test_random(void **state)
+/* An accepted text, written out again from the result, has the same result. */
+static void test_forward_spec_random_text_round_trip(void **state)
 {
     static const char alphabet[] = "0123:[]s.-h9 /";
     unsigned seed = (unsigned)getpid();
+
     printf("seed %u\n", seed);
     srandom(seed);
     for (int i = 0; i < 100000; i++) {
-        char text[24], again[GT_SERVICE_MAX + 8];
+        char text[24], again[LOCAL_SOCKET_PATH_MAX + GT_SERVICE_MAX + 8];
         size_t n = (size_t)random() % (sizeof(text) - 1);
+
         for (size_t j = 0; j < n; j++)
             text[j] = alphabet[(size_t)random() % (sizeof(alphabet) - 1)];
         text[n] = 0;
-        struct target first, second;
+        struct forward_spec first, second;
         const char *why;
-        if (target_parse(text, DEFAULT_LOCAL, &first, &why) != 0)
+        if (forward_spec_parse(text, DEFAULT_LOCAL, &first, &why) != 0)
             continue;
-        if (first.is_local_given)
+        if (first.path[0])
+            snprintf(again, sizeof(again), "%s:%s", first.path, first.service);
+        else if (first.is_local_given)
             snprintf(again, sizeof(again), "%u:%s", first.local, first.service);
         else
             snprintf(again, sizeof(again), "%s", first.service);
-        assert_int_equal(target_parse(again, DEFAULT_LOCAL, &second, &why), 0);
+        assert_int_equal(forward_spec_parse(again, DEFAULT_LOCAL, &second, &why), 0);
         assert_memory_equal(&first, &second, sizeof(first));
     }
 }
@@ -131,10 +161,12 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_length),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_forward_spec_valid_forms),
+        cmocka_unit_test(test_forward_spec_invalid_forms),
+        cmocka_unit_test(test_forward_spec_service_length),
+        cmocka_unit_test(test_forward_spec_random_text_round_trip),
+        cmocka_unit_test(test_path_of_a_socket),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* print.c: what stands on standard error and output in each style, and that nothing ever waits. */
+/* print.c: standard error and output in each style, and output that must not wait. */
 #include "print.h"
 
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/log.h"
+#include "gotthard/base/log.h"
 
 /* Standard output or error, replaced by a pipe for a while. */
 struct capture {
@@ -20,6 +20,7 @@ struct capture {
 static struct capture capture_begin(int fd)
 {
     int ends[2];
+
     assert_int_equal(pipe(ends), 0);
     struct capture capture = {fd, dup(fd), ends[0]};
     assert_int_equal(dup2(ends[1], fd), fd);
@@ -41,6 +42,7 @@ static void say_all(struct print *print, char *ret, size_t cap)
 {
     struct failure failure;
     struct capture capture = capture_begin(STDERR_FILENO);
+
     gt_log_open("gotthard-cli", GT_LOG_INFO);
     print_progress(print, "progress");
     print_done(print, "done");
@@ -49,33 +51,36 @@ static void say_all(struct print *print, char *ret, size_t cap)
     print_note(print, "note");
     print_warning(print, "warning");
     failure_set(&failure, FAILURE_OFFLINE, "hint", "what");
-    assert_int_equal(print_failure(print, &failure), EXIT_UNREACHABLE);
+    assert_int_equal(print_failure(print, &failure), GT_EXIT_UNAVAILABLE);
     capture_end(&capture, ret, cap);
 }
 
-static void test_human(void **state)
+static void test_print_terminal(void **state)
 {
     struct print print = {.style = PRINT_HUMAN, .has_marks = true, .has_color = true};
     char text[2048];
+
     say_all(&print, text, sizeof(text));
     assert_string_equal(text, "… progress\r\033[K\033[32m✓ \033[0mdone\nplain\nnote\n"
                               "\033[33m! \033[0mwarning\n"
                               "\033[31m✗ \033[0mwhat\n  hint  [GTD-E31]\n");
 }
 
-static void test_human_without_colour(void **state)
+static void test_print_terminal_without_color(void **state)
 {
     struct print print = {.style = PRINT_HUMAN};
     char text[2048];
+
     say_all(&print, text, sizeof(text));
     assert_string_equal(text, "ok: done\nplain\nnote\nwarning: warning\n"
                               "error: what\n  hint  [GTD-E31]\n");
 }
 
-static void test_lines(void **state)
+static void test_print_lines(void **state)
 {
     struct print print = {.style = PRINT_LINES};
     char text[2048];
+
     say_all(&print, text, sizeof(text));
     assert_null(strstr(text, "progress"));
     assert_null(strstr(text, "plain"));
@@ -86,15 +91,31 @@ static void test_lines(void **state)
     assert_non_null(strstr(text, "[GTD-E31] what; hint\n"));
 }
 
-static void test_quiet(void **state)
+static void test_print_quiet_errors_only(void **state)
 {
     struct print print = {.style = PRINT_HUMAN, .is_quiet = true};
     char text[2048];
+
     say_all(&print, text, sizeof(text));
     assert_string_equal(text, "error: what\n  hint  [GTD-E31]\n");
 }
 
-static void test_init(void **state)
+static void test_print_terse_warnings_and_errors(void **state)
+{
+    struct print human = {.style = PRINT_HUMAN, .is_terse = true};
+    struct print lines = {.style = PRINT_LINES, .is_terse = true};
+    char text[2048];
+
+    say_all(&human, text, sizeof(text));
+    assert_non_null(strstr(text, "warning: "));
+    assert_non_null(strstr(text, "error: what"));
+    assert_null(strstr(text, "ok: "));
+    say_all(&lines, text, sizeof(text));
+    assert_null(strstr(text, " info "));
+    assert_non_null(strstr(text, " warn "));
+}
+
+static void test_print_init_chooses_style(void **state)
 {
     static const struct {
         const char *term, *no_color;
@@ -103,9 +124,11 @@ static void test_init(void **state)
         {"xterm", NULL, false, true}, {"dumb", NULL, false, false}, {NULL, NULL, false, false},
         {"xterm", "1", false, false}, {"xterm", "", false, true},   {"xterm", NULL, true, false},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
         struct print print;
         struct print_options options = {.is_plain_color = rows[i].is_plain};
+
         rows[i].term ? setenv("TERM", rows[i].term, 1) : unsetenv("TERM");
         rows[i].no_color ? setenv("NO_COLOR", rows[i].no_color, 1) : unsetenv("NO_COLOR");
         print_init(&print, &options);
@@ -113,11 +136,12 @@ static void test_init(void **state)
     }
 }
 
-static void test_events(void **state)
+static void test_print_events_are_json_lines(void **state)
 {
     struct print print = {.style = PRINT_LINES, .is_json = true, .is_quiet = true};
     char text[2048];
     struct capture capture = capture_begin(STDOUT_FILENO);
+
     print_event(&print, "up", "{s:s, s:i}", "device", "a\"\x01\xc3\xa9", "port", 4444);
     print_event(&print, "closing", "{}");
     capture_end(&capture, text, sizeof(text));
@@ -133,22 +157,24 @@ static void test_events(void **state)
     assert_non_null(strstr(second, "\"event\":\"closing\"}\n"));
 }
 
-static void test_no_events_without_json(void **state)
+static void test_print_no_events_without_json(void **state)
 {
     struct print print = {.style = PRINT_LINES};
     char text[64];
     struct capture capture = capture_begin(STDOUT_FILENO);
+
     print_event(&print, "up", "{}");
     capture_end(&capture, text, sizeof(text));
     assert_string_equal(text, "");
 }
 
-/* Nobody reads: events are dropped and counted, and the next one that passes says so. */
-static void test_full_pipe(void **state)
+/* The pipe is full: events are dropped, and the next one that passes has their number. */
+static void test_print_full_pipe_drops_and_counts(void **state)
 {
     struct print print = {.is_json = true, .is_quiet = true};
     char text[1 << 17];
     struct capture capture = capture_begin(STDOUT_FILENO);
+
     for (int i = 0; i < 5000; i++)
         print_event(&print, "up", "{s:i}", "n", i);
     unsigned n_lost = print.n_events_lost;
@@ -161,10 +187,11 @@ static void test_full_pipe(void **state)
     assert_non_null(strstr(text, "\"event\":\"late\",\"events_lost\":"));
 }
 
-static void test_broken_output(void **state)
+static void test_print_broken_output_is_recorded(void **state)
 {
     struct print print = {0};
     int saved = dup(STDOUT_FILENO), full = open("/dev/full", O_WRONLY);
+
     assert_true(full >= 0);
     dup2(full, STDOUT_FILENO);
     print_data(&print, "%s\n", "lost");
@@ -177,16 +204,18 @@ static void test_broken_output(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_human),
-        cmocka_unit_test(test_human_without_colour),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_init),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_no_events_without_json),
-        cmocka_unit_test(test_full_pipe),
-        cmocka_unit_test(test_broken_output),
+        cmocka_unit_test(test_print_terminal),
+        cmocka_unit_test(test_print_terminal_without_color),
+        cmocka_unit_test(test_print_lines),
+        cmocka_unit_test(test_print_quiet_errors_only),
+        cmocka_unit_test(test_print_terse_warnings_and_errors),
+        cmocka_unit_test(test_print_init_chooses_style),
+        cmocka_unit_test(test_print_events_are_json_lines),
+        cmocka_unit_test(test_print_no_events_without_json),
+        cmocka_unit_test(test_print_full_pipe_drops_and_counts),
+        cmocka_unit_test(test_print_broken_output_is_recorded),
     };
+
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * request.c against a true device (a struct gt_responder) behind a broker that is played here: this
- * file stands in for mqtt.c, so that every order of events can be had, and few tests wait for a
- * clock.
+ * request.c against a real responder of a device (struct gt_responder) behind a fake broker: this
+ * file replaces mqtt.c, so that events can come in any order, and few tests wait for a clock.
  */
 #include "request.h"
 
@@ -12,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "gotthard/mqtt.h"
-#include "gotthard/responder.h"
+#include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/responder.h"
 
 #define DEVICE   "GatewayOli"
 #define OPERATOR "alice"
@@ -21,7 +20,7 @@
 #define KEY      "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define IV       "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"
 
-enum presence { NONE, ONLINE, OFFLINE, FOREIGN };
+enum retained { NONE, ONLINE, OFFLINE, FOREIGN }; /* the state message at the broker */
 
 struct gt_mqtt {
     struct ev_loop *loop;
@@ -31,40 +30,42 @@ struct gt_mqtt {
     struct gt_incoming in; /* the device's answer, on its way */
 };
 
-/* How this world is, and what happened in it. */
+/* The behavior of the fakes, and what happened. */
 static struct {
-    enum presence presence;
-    bool is_early;    /* the retained presence comes before the SUBACK */
-    bool is_deaf;     /* nobody subscribed to the question */
-    bool is_mute;     /* the device hears, and says nothing */
-    bool is_refused;  /* the broker does not take the question */
-    bool is_noisy;    /* other things come on the answer's topic first */
-    bool comes_back;  /* after the first question the device is there again */
-    const char *down; /* the connection fails with this */
+    enum retained retained;
+    bool is_early;        /* the retained message arrives before the SUBACK */
+    bool is_unsubscribed; /* the device is not subscribed to requests */
+    bool is_silent;       /* the device receives requests and does not answer */
+    bool is_refused;      /* the broker rejects the request */
+    bool is_reported;     /* a report arrives together with the answer */
+    bool is_noisy;        /* other messages arrive on the topic of answers first */
+    bool reconnects;      /* the device is online again after the first request */
+    const char *down;     /* the connection fails with this */
     enum gt_ack_status status;
     enum gt_nak_code close_code;
     uint16_t n_closed;
 
     struct gt_mqtt *mqtt;
-    struct gt_session_keys keys; /* as the device sees them */
-    unsigned n_questions, n_mqtts, n_closes;
-} world;
+    struct gt_session_keys keys; /* of the device */
+    unsigned n_requests, n_mqtts, n_closes, n_subscriptions;
+} fakes;
 
 static struct ev_loop *loop;
 static struct gt_responder *responder;
 
-/* --- the broker, played ------------------------------------------------------------------------
+/* --- the fake broker ---------------------------------------------------------------------------
  */
 
-static void mqtt_say_state(struct gt_mqtt *mqtt)
+static void mqtt_send_state(struct gt_mqtt *mqtt)
 {
     uint8_t message[GT_MESSAGE_MAX] = "GTM1 garbage";
     size_t n = 200;
     struct gt_extensions extensions = {.since = 1700000000};
-    bool is_online = world.presence == ONLINE;
-    if (world.presence == NONE)
+    bool is_online = fakes.retained == ONLINE;
+
+    if (fakes.retained == NONE)
         return;
-    if (world.presence != FOREIGN)
+    if (fakes.retained != FOREIGN)
         assert_int_equal(gt_responder_state(responder, is_online, &extensions, message, &n), 0);
     mqtt->events.on_message(mqtt->userdata, PREFIX "/d/" DEVICE "/state", true,
                             gt_span(message, n));
@@ -73,37 +74,53 @@ static void mqtt_say_state(struct gt_mqtt *mqtt)
 static void mqtt_on_connected(struct ev_loop *l, ev_timer *timer, int revents)
 {
     struct gt_mqtt *mqtt = timer->data;
-    if (world.down) {
-        mqtt->events.on_down(mqtt->userdata, world.down, 0);
+
+    if (fakes.down) {
+        mqtt->events.on_down(mqtt->userdata, fakes.down, 0);
         return;
     }
     mqtt->events.on_up(mqtt->userdata);
-    if (world.is_early)
-        mqtt_say_state(mqtt);
+    if (fakes.is_early)
+        mqtt_send_state(mqtt);
     mqtt->events.on_subscribed(mqtt->userdata);
-    if (!world.is_early)
-        mqtt_say_state(mqtt);
+    if (!fakes.is_early)
+        mqtt_send_state(mqtt);
+}
+
+static void device_report(struct gt_mqtt *mqtt, const struct gt_session_keys *keys, uint16_t seq)
+{
+    static const char topic[] = PREFIX "/d/" DEVICE "/rsp/" OPERATOR;
+    struct gt_report report = {
+        .seq = seq, .kind = GT_REPORT_UNREACHABLE, .relay = "r:1", .why = "Connection refused"};
+    uint8_t message[GT_MESSAGE_MAX];
+    size_t n;
+
+    assert_int_equal(gt_report_seal(keys->report, topic, &report, message, &n), 0);
+    mqtt->events.on_message(mqtt->userdata, topic, false, gt_span(message, n));
 }
 
 static void mqtt_on_published(struct ev_loop *l, ev_timer *timer, int revents)
 {
     struct gt_mqtt *mqtt = timer->data;
     const struct gt_incoming *in = &mqtt->in;
-    int id = (int)world.n_questions;
-    if (world.is_refused)
+    int id = (int)fakes.n_requests;
+
+    if (fakes.is_refused)
         mqtt->events.on_refused(mqtt->userdata, id, "Not authorized");
     else
-        mqtt->events.on_published(mqtt->userdata, id, world.is_deaf);
-    if (world.is_noisy)
+        mqtt->events.on_published(mqtt->userdata, id, fakes.is_unsubscribed);
+    if (fakes.is_noisy)
         mqtt->events.on_message(mqtt->userdata, PREFIX "/d/" DEVICE "/rsp/" OPERATOR, false,
                                 gt_span("GTM1\x02noise", 10));
     if (in->n_reply > 0)
         mqtt->events.on_message(mqtt->userdata, in->rsp_topic, false,
                                 gt_span(in->reply, in->n_reply));
-    if (world.comes_back && world.is_deaf) {
-        world.is_deaf = false;
-        world.presence = ONLINE;
-        mqtt_say_state(mqtt);
+    if (fakes.is_reported)
+        device_report(mqtt, &fakes.keys, 1);
+    if (fakes.reconnects && fakes.is_unsubscribed) {
+        fakes.is_unsubscribed = false;
+        fakes.retained = ONLINE;
+        mqtt_send_state(mqtt);
     }
 }
 
@@ -111,6 +128,7 @@ int gt_mqtt_new(struct ev_loop *l, const struct gt_mqtt_settings *settings,
                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret)
 {
     struct gt_mqtt *mqtt = calloc(1, sizeof(*mqtt));
+
     assert_true(settings->is_once && strlen(settings->client_id) <= 23);
     mqtt->loop = l;
     mqtt->events = *events;
@@ -119,7 +137,8 @@ int gt_mqtt_new(struct ev_loop *l, const struct gt_mqtt_settings *settings,
     ev_timer_init(&mqtt->published, mqtt_on_published, 0, 0);
     mqtt->connected.data = mqtt->published.data = mqtt;
     ev_timer_start(l, &mqtt->connected);
-    world.n_mqtts++;
+    fakes.n_mqtts++;
+    fakes.mqtt = mqtt;
     *ret = mqtt;
     return 0;
 }
@@ -131,38 +150,40 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
     ev_timer_stop(mqtt->loop, &mqtt->connected);
     ev_timer_stop(mqtt->loop, &mqtt->published);
     free(mqtt);
-    world.n_mqtts--;
+    fakes.n_mqtts--;
     return NULL;
 }
 
 int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
 {
+    fakes.n_subscriptions++;
     return 0;
 }
 
 /* --- the device --------------------------------------------------------------------------------
  */
 
-static void device_hear(struct gt_incoming *in, struct gt_span payload)
+static void device_receive(struct gt_incoming *in, struct gt_span payload)
 {
     static const char topic[] = PREFIX "/d/" DEVICE "/req";
     struct gt_ack ack = {.max_streams = 8, .device = DEVICE, .operator_ = OPERATOR};
+
     assert_int_equal(gt_responder_receive(responder, 1000, 1700000000, topic, false, payload, in),
                      0);
     switch (in->verdict) {
     case GT_VERDICT_DROP: in->n_reply = 0; return;
     case GT_VERDICT_REPLY: return;
     case GT_VERDICT_REQUEST:
-        if (world.status == GT_ACK_OK)
-            assert_int_equal(gt_responder_grant(responder, in, &ack, &world.keys), 0);
+        if (fakes.status == GT_ACK_OK)
+            assert_int_equal(gt_responder_grant(responder, in, &ack, &fakes.keys), 0);
         else
-            assert_int_equal(gt_responder_deny(responder, in, world.status), 0);
+            assert_int_equal(gt_responder_deny(responder, in, fakes.status), 0);
         return;
     case GT_VERDICT_CLOSE:
-        world.n_closes++;
+        fakes.n_closes++;
         if (!in->close.is_all)
-            assert_memory_equal(in->close.rid, world.keys.rid, GT_RID_SIZE);
-        assert_int_equal(gt_responder_closed(responder, in, world.close_code, world.n_closed), 0);
+            assert_memory_equal(in->close.rid, fakes.keys.rid, GT_RID_SIZE);
+        assert_int_equal(gt_responder_closed(responder, in, fakes.close_code, fakes.n_closed), 0);
         return;
     }
 }
@@ -173,10 +194,10 @@ int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payl
     assert_false(is_retained);
     assert_int_equal(expiry_s, 20);
     assert_string_equal(topic, PREFIX "/d/" DEVICE "/req");
-    *ret_id = (int)++world.n_questions;
+    *ret_id = (int)++fakes.n_requests;
     mqtt->in.n_reply = 0;
-    if (!world.is_deaf && !world.is_mute && !world.is_refused)
-        device_hear(&mqtt->in, payload);
+    if (!fakes.is_unsubscribed && !fakes.is_silent && !fakes.is_refused)
+        device_receive(&mqtt->in, payload);
     ev_timer_stop(mqtt->loop, &mqtt->published);
     ev_timer_set(&mqtt->published, 0, 0);
     ev_timer_start(mqtt->loop, &mqtt->published);
@@ -192,6 +213,8 @@ struct result {
     struct failure failure;
     struct gt_session_keys keys;
     uint16_t n_closed;
+    unsigned n_reports, n_offline;
+    struct gt_report report;
 };
 
 static void on_broker(void *userdata)
@@ -199,26 +222,50 @@ static void on_broker(void *userdata)
     ((struct result *)userdata)->n_broker++;
 }
 
-static void on_answer(void *userdata, const struct gt_answer *answer)
+static void on_end(void *userdata, const struct gt_answer *answer, const struct failure *failure)
 {
     struct result *result = userdata;
+
+    assert_true(!answer != !failure);
+    if (answer) {
+        result->n_answers++;
+        result->keys = answer->keys;
+        result->n_closed = answer->n_closed;
+    } else {
+        result->n_failures++;
+        result->failure = *failure;
+    }
+    result->request = request_free(result->request);
+    ev_break(loop, EVBREAK_ALL);
+}
+
+/* The request is freed after the callback. */
+static void on_agreed(void *userdata, const struct gt_answer *answer)
+{
+    struct result *result = userdata;
+
     result->n_answers++;
     result->keys = answer->keys;
-    result->n_closed = answer->n_closed;
-    result->request = request_free(result->request);
     ev_break(loop, EVBREAK_ALL);
 }
 
-static void on_failure(void *userdata, const struct failure *failure)
+static void on_report(void *userdata, const struct gt_report *report)
 {
     struct result *result = userdata;
-    result->n_failures++;
-    result->failure = *failure;
-    result->request = request_free(result->request);
-    ev_break(loop, EVBREAK_ALL);
+
+    assert_int_equal(result->n_answers, 1);
+    result->n_reports++;
+    result->report = *report;
 }
 
-static const struct request_events events = {on_broker, on_answer, on_failure};
+static void on_offline(void *userdata)
+{
+    struct result *result = userdata;
+
+    result->n_offline++;
+}
+
+static const struct request_events events = {on_broker, on_agreed, on_report, on_offline, on_end};
 static struct settings settings = {
     .mqtt_endpoint = (char *)"mqtt://localhost:1",
     .mqtt_prefix = (char *)PREFIX,
@@ -231,7 +278,7 @@ static struct settings settings = {
 static struct identity identity;
 static struct print print = {.style = PRINT_LINES, .is_quiet = true};
 
-static void begin(const char *service, struct result *ret)
+static void start_request(const char *service, struct result *ret)
 {
     struct failure failure;
     struct request_settings request = {
@@ -242,23 +289,25 @@ static void begin(const char *service, struct result *ret)
         .device = DEVICE,
         .service = service,
     };
+
     *ret = (struct result){0};
     assert_int_equal(request_new(&request, &events, ret, &ret->request, &failure), 0);
 }
 
-static void ask(const char *service, struct result *ret)
+static void run_request(const char *service, struct result *ret)
 {
-    begin(service, ret);
+    start_request(service, ret);
     ev_run(loop, 0);
     assert_int_equal(ret->n_answers + ret->n_failures, 1);
-    assert_null(ret->request);
-    assert_int_equal(world.n_mqtts, 0);
+    ret->request = request_free(ret->request);
+    assert_int_equal(fakes.n_mqtts, 0);
 }
 
 static void expect_failure(const char *service, enum failure_id id)
 {
     struct result result;
-    ask(service, &result);
+
+    run_request(service, &result);
     assert_int_equal(result.n_failures, 1);
     assert_int_equal(result.failure.id, id);
 }
@@ -267,15 +316,16 @@ static int setup(void **state)
 {
     struct gt_trust *trust = &identity.trust;
     struct gt_responder_settings device = {PREFIX, DEVICE, NULL, trust};
-    uint8_t of_device[GT_KEY_SIZE];
-    memset(&world, 0, sizeof(world));
+    uint8_t device_key[GT_KEY_SIZE];
+
+    memset(&fakes, 0, sizeof(fakes));
     loop = ev_default_loop(0);
     gt_trust_init_psk(trust);
     identity.pins_path = strdup("devices.pins");
     if (gt_key_parse(KEY, IV, &identity.key) != 0 ||
-        gt_key_device(&identity.key, DEVICE, of_device) != 0)
+        gt_key_device(&identity.key, DEVICE, device_key) != 0)
         return -1;
-    return gt_responder_new(&device, of_device, NULL, 0, &responder);
+    return gt_responder_new(&device, device_key, NULL, 0, &responder);
 }
 
 static int teardown(void **state)
@@ -291,82 +341,165 @@ static int teardown(void **state)
 static void expect_agreement(void)
 {
     struct result result;
-    ask("ssh", &result);
+
+    run_request("ssh", &result);
     assert_int_equal(result.n_answers, 1);
     assert_int_equal(result.n_broker, 1);
-    assert_memory_equal(&result.keys, &world.keys, sizeof(world.keys));
+    assert_memory_equal(&result.keys, &fakes.keys, sizeof(fakes.keys));
 }
 
-static void test_agreement(void **state)
+static void test_request_agreed(void **state)
 {
-    world.presence = ONLINE;
+    fakes.retained = ONLINE;
     expect_agreement();
-    assert_int_equal(world.n_questions, 1);
+    assert_int_equal(fakes.n_requests, 1);
 }
 
-static void test_agreement_when_presence_is_early(void **state)
+static void start_and_agree(struct result *ret)
 {
-    world.presence = ONLINE;
-    world.is_early = true;
-    expect_agreement();
-    assert_int_equal(world.n_questions, 1);
+    fakes.retained = ONLINE;
+    start_request("ssh", ret);
+    ev_run(loop, 0);
+    assert_int_equal(ret->n_answers, 1);
 }
 
-static void test_agreement_among_noise(void **state)
+static void test_request_receives_reports(void **state)
 {
-    world.presence = ONLINE;
-    world.is_noisy = true;
+    struct gt_session_keys other = {.rid = {0}};
+    struct result result;
+
+    start_and_agree(&result);
+    device_report(fakes.mqtt, &fakes.keys, 2);
+    assert_int_equal(result.n_reports, 1);
+    assert_string_equal(result.report.why, "Connection refused");
+    device_report(fakes.mqtt, &fakes.keys, 2); /* replayed */
+    device_report(fakes.mqtt, &fakes.keys, 1);
+    device_report(fakes.mqtt, &other, 9); /* of another session */
+    fakes.mqtt->events.on_message(result.request, PREFIX "/d/" DEVICE "/rsp/" OPERATOR, false,
+                                  gt_span("GTM1\x05noise", 10));
+    assert_int_equal(result.n_reports, 1);
+    device_report(fakes.mqtt, &fakes.keys, 3);
+    assert_int_equal(result.n_reports, 2);
+    request_free(result.request);
+}
+
+static void test_request_receives_a_report_beside_the_answer(void **state)
+{
+    struct result result;
+
+    fakes.is_reported = true;
+    start_and_agree(&result);
+    assert_int_equal(result.n_reports, 1);
+    request_free(result.request);
+}
+
+static void test_request_receives_reports_after_the_broker_returned(void **state)
+{
+    struct result result;
+
+    start_and_agree(&result);
+    assert_int_equal(fakes.n_subscriptions, 2);
+    fakes.mqtt->events.on_down(result.request, "Connection refused", 1000);
+    fakes.mqtt->events.on_up(result.request);
+    assert_int_equal(fakes.n_subscriptions, 4);
+    fakes.mqtt->events.on_subscribed(result.request);
+    device_report(fakes.mqtt, &fakes.keys, 1);
+    assert_int_equal(result.n_reports, 1);
+    assert_int_equal(result.n_failures, 0);
+    request_free(result.request);
+}
+
+static void test_request_notices_that_the_agent_left(void **state)
+{
+    struct result result;
+
+    start_and_agree(&result);
+    mqtt_send_state(fakes.mqtt); /* still online */
+    assert_int_equal(result.n_offline, 0);
+    fakes.retained = FOREIGN;
+    mqtt_send_state(fakes.mqtt);
+    assert_int_equal(result.n_offline, 0);
+    fakes.retained = OFFLINE;
+    mqtt_send_state(fakes.mqtt);
+    mqtt_send_state(fakes.mqtt);
+    assert_int_equal(result.n_offline, 1);
+    request_free(result.request);
+}
+
+static void test_request_withdraws_a_session(void **state)
+{
+    struct result result;
+
+    start_and_agree(&result);
+    assert_true(request_withdraw(result.request));
+    assert_int_equal(fakes.n_closes, 1); /* the fake device compares the rid */
+    request_free(result.request);
+}
+
+static void test_request_agreed_state_before_suback(void **state)
+{
+    fakes.retained = ONLINE;
+    fakes.is_early = true;
+    expect_agreement();
+    assert_int_equal(fakes.n_requests, 1);
+}
+
+static void test_request_agreed_other_messages_ignored(void **state)
+{
+    fakes.retained = ONLINE;
+    fakes.is_noisy = true;
     expect_agreement();
 }
 
-/* No retained presence: after a second it is asked with no epoch, and the NAK tells the right one.
- */
-static void test_agreement_without_presence(void **state)
+/* Without a retained state message the request is sent after a second with no epoch, and the NAK
+ * has the right one. */
+static void test_request_agreed_without_state(void **state)
 {
     expect_agreement();
-    assert_int_equal(world.n_questions, 2);
+    assert_int_equal(fakes.n_requests, 2);
 }
 
-/* What the broker keeps is old or foreign, the device is there all the same. */
-static void test_agreement_against_presence(void **state)
+/* The retained state message is stale or foreign; the device answers. */
+static void test_request_agreed_state_is_stale(void **state)
 {
-    world.presence = OFFLINE;
+    fakes.retained = OFFLINE;
     expect_agreement();
-    world.presence = FOREIGN;
+    fakes.retained = FOREIGN;
     expect_agreement();
 }
 
-/* Nobody heard the first question; then the device's presence comes anew. */
-static void test_agreement_after_coming_back(void **state)
+/* The first request is not delivered; then the device sends a new state message. */
+static void test_request_agreed_after_device_reconnects(void **state)
 {
-    world.presence = ONLINE;
-    world.is_deaf = world.comes_back = true;
+    fakes.retained = ONLINE;
+    fakes.is_unsubscribed = fakes.reconnects = true;
     expect_agreement();
-    assert_int_equal(world.n_questions, 2);
+    assert_int_equal(fakes.n_requests, 2);
 }
 
-static void test_nobody_listens(void **state)
+static void test_request_undelivered_fails_by_state(void **state)
 {
-    world.is_deaf = true;
+    fakes.is_unsubscribed = true;
     expect_failure("ssh", FAILURE_UNKNOWN_DEVICE);
-    world.presence = OFFLINE;
+    fakes.retained = OFFLINE;
     expect_failure("ssh", FAILURE_OFFLINE);
-    world.presence = FOREIGN;
+    fakes.retained = FOREIGN;
     expect_failure("ssh", FAILURE_NO_ANSWER);
 }
 
-/* The broker cannot tell (MQTT 3.1.1); the presence says offline: five seconds are enough. */
-static void test_offline_and_silent(void **state)
+/* With MQTT 3.1.1 the broker does not report an undelivered request; the state message is offline:
+ * the deadline is five seconds. */
+static void test_request_offline_device_short_deadline(void **state)
 {
-    world.presence = OFFLINE;
-    world.is_mute = true;
+    fakes.retained = OFFLINE;
+    fakes.is_silent = true;
     ev_now_update(loop);
     double begun = ev_now(loop);
     expect_failure("ssh", FAILURE_OFFLINE);
     assert_true(ev_now(loop) - begun < 10);
 }
 
-static void test_refusals(void **state)
+static void test_request_refused_by_device(void **state)
 {
     static const struct {
         enum gt_ack_status status;
@@ -379,50 +512,55 @@ static void test_refusals(void **state)
         {GT_ACK_INTERNAL, FAILURE_DEVICE_INTERNAL},
         {99, FAILURE_DENIED},
     };
-    world.presence = ONLINE;
+
+    fakes.retained = ONLINE;
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
-        world.status = rows[i].status;
+        fakes.status = rows[i].status;
         expect_failure("ssh", rows[i].id);
     }
 }
 
-/* Under `pin` a device without a pinned signature is not believed. */
-static void test_untrusted(void **state)
+/* Under `pin` an answer without a pinned signature is not trusted. */
+static void test_request_untrusted_answer_is_withdrawn(void **state)
 {
-    struct gt_trust nobody = {.policy = GT_POLICY_PIN};
+    struct gt_trust no_pins = {.policy = GT_POLICY_PIN};
     struct gt_trust before = identity.trust;
-    world.presence = ONLINE;
-    identity.trust = nobody;
+
+    fakes.retained = ONLINE;
+    identity.trust = no_pins;
     responder = gt_responder_free(responder);
     struct gt_responder_settings device = {PREFIX, DEVICE, NULL, &before};
-    uint8_t of_device[GT_KEY_SIZE];
-    assert_int_equal(gt_key_device(&identity.key, DEVICE, of_device), 0);
-    assert_int_equal(gt_responder_new(&device, of_device, NULL, 0, &responder), 0);
-    world.n_closes = 0;
+    uint8_t device_key[GT_KEY_SIZE];
+    assert_int_equal(gt_key_device(&identity.key, DEVICE, device_key), 0);
+    assert_int_equal(gt_responder_new(&device, device_key, NULL, 0, &responder), 0);
+    fakes.n_closes = 0;
+    settings.answer_timeout_ms = 1;
     expect_failure("ssh", FAILURE_UNTRUSTED);
-    assert_int_equal(world.n_closes, 1); /* of what it agreed to */
-    world.status = GT_ACK_DENIED;
+    assert_int_equal(fakes.n_closes, 1); /* of the session that it opened */
+    fakes.status = GT_ACK_DENIED;
     expect_failure("ssh", FAILURE_UNTRUSTED);
-    assert_int_equal(world.n_closes, 1);
-    world.status = GT_ACK_OK;
+    assert_int_equal(fakes.n_closes, 1);
+    fakes.status = GT_ACK_OK;
+    settings.answer_timeout_ms = 20000;
     identity.trust = before;
 }
 
-static void test_close(void **state)
+static void test_request_close_all(void **state)
 {
     struct result result;
-    world.presence = ONLINE;
+
+    fakes.retained = ONLINE;
     for (uint16_t n = 0; n < 3; n++) {
-        world.n_closed = n;
-        ask(NULL, &result);
+        fakes.n_closed = n;
+        run_request(NULL, &result);
         assert_int_equal(result.n_answers, 1);
         assert_int_equal(result.n_closed, n);
     }
-    world.close_code = GT_NAK_DENIED;
+    fakes.close_code = GT_NAK_DENIED;
     expect_failure(NULL, FAILURE_DENIED);
 }
 
-static void test_broker_failures(void **state)
+static void test_request_broker_failures(void **state)
 {
     static const struct {
         const char *why;
@@ -433,29 +571,31 @@ static void test_broker_failures(void **state)
         {"refused by the broker: Not authorized", FAILURE_BROKER_REFUSED},
         {"TLS: certificate verify failed", FAILURE_BROKER_REFUSED},
         {"the broker refuses a subscription", FAILURE_BROKER_REFUSED},
-        {"a certificate, key or other setting is not usable", FAILURE_CONFIG},
+        {"invalid certificate, key or other setting", FAILURE_CONFIG},
     };
+
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
-        world.down = rows[i].why;
+        fakes.down = rows[i].why;
         expect_failure("ssh", rows[i].id);
     }
-    world.down = NULL;
-    world.presence = ONLINE;
-    world.is_refused = true;
+    fakes.down = NULL;
+    fakes.retained = ONLINE;
+    fakes.is_refused = true;
     expect_failure("ssh", FAILURE_BROKER_REFUSED);
 }
 
-/* Ctrl+C at any moment. */
-static void test_free_at_any_turn(void **state)
+/* As after Ctrl+C in any state. */
+static void test_request_free_in_any_state(void **state)
 {
-    world.presence = ONLINE;
+    fakes.retained = ONLINE;
     for (int n = 0; n < 6; n++) {
         struct result result;
-        begin("ssh", &result);
+
+        start_request("ssh", &result);
         for (int i = 0; i < n && result.request; i++)
             ev_run(loop, EVRUN_ONCE);
         request_free(result.request);
-        assert_int_equal(world.n_mqtts, 0);
+        assert_int_equal(fakes.n_mqtts, 0);
     }
     assert_null(request_free(NULL));
 }
@@ -465,19 +605,25 @@ static void test_free_at_any_turn(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(agreement),
-        TEST(agreement_when_presence_is_early),
-        TEST(agreement_among_noise),
-        TEST(agreement_without_presence),
-        TEST(agreement_against_presence),
-        TEST(agreement_after_coming_back),
-        TEST(nobody_listens),
-        TEST(offline_and_silent),
-        TEST(refusals),
-        TEST(untrusted),
-        TEST(close),
-        TEST(broker_failures),
-        TEST(free_at_any_turn),
+        TEST(request_agreed),
+        TEST(request_receives_reports),
+        TEST(request_receives_a_report_beside_the_answer),
+        TEST(request_receives_reports_after_the_broker_returned),
+        TEST(request_notices_that_the_agent_left),
+        TEST(request_withdraws_a_session),
+        TEST(request_agreed_state_before_suback),
+        TEST(request_agreed_other_messages_ignored),
+        TEST(request_agreed_without_state),
+        TEST(request_agreed_state_is_stale),
+        TEST(request_agreed_after_device_reconnects),
+        TEST(request_undelivered_fails_by_state),
+        TEST(request_offline_device_short_deadline),
+        TEST(request_refused_by_device),
+        TEST(request_untrusted_answer_is_withdrawn),
+        TEST(request_close_all),
+        TEST(request_broker_failures),
+        TEST(request_free_in_any_state),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-static void test_login(void **state)
+static void test_login_becomes_a_name(void **state)
 {
     static const struct {
         const char *login, *name;
@@ -20,15 +20,17 @@ static void test_login(void **state)
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
         char name[GT_NAME_MAX + 1];
+
         settings_name_of_login(rows[i].login, name);
         assert_string_equal(name, rows[i].name);
         assert_true(gt_text_is_name(gt_span_text(name)));
     }
 }
 
-static void test_long_login(void **state)
+static void test_long_login_is_truncated(void **state)
 {
     char login[400], name[GT_NAME_MAX + 1];
+
     memset(login, 'x', sizeof(login) - 1);
     login[sizeof(login) - 1] = 0;
     settings_name_of_login(login, name);
@@ -38,19 +40,22 @@ static void test_long_login(void **state)
 static void clear_environment(void)
 {
     const struct gt_config_program *program = settings_program();
-    setenv("GOTTHARD_CONFIG_DIR", "/nonexistent", 1);
+    char variable[GT_CONFIG_VARIABLE_MAX];
+
+    setenv("GOTTHARD_CONFIG_DIR", "/", 1);
     setenv("HOME", "/nonexistent", 1);
     unsetenv("XDG_CONFIG_HOME");
     for (size_t i = 0; i < program->n_items; i++)
-        if (program->items[i].env)
-            unsetenv(program->items[i].env);
+        if (gt_config_variable(&program->items[i], variable))
+            unsetenv(variable);
 }
 
-static void test_defaults(void **state)
+static void test_defaults_without_layers(void **state)
 {
     struct gt_config *config;
     struct gt_config_args args = {0};
     char error[GT_CONFIG_ERROR_MAX];
+
     clear_environment();
     assert_int_equal(gt_config_load(settings_program(), &args, &config, error), 0);
     const struct settings *settings = gt_config_settings(config);
@@ -89,17 +94,18 @@ static const struct variable variables[] = {
     {"GOTTHARD_MQTT_PREFIX", "a/b/c/d", true},
     {"GOTTHARD_MQTT_PREFIX", "a/b/c/d/e/f", false},
     {"GOTTHARD_MQTT_PREFIX", "a/#", false},
-    {"GOTTHARD_CLIENT_LIFETIME", "999ms", false},
-    {"GOTTHARD_CLIENT_LIFETIME", "1s", true},
+    {"GOTTHARD_TIMEOUTS_LIFETIME", "999ms", false},
+    {"GOTTHARD_TIMEOUTS_LIFETIME", "1s", true},
     {"GOTTHARD_TRUST_POLICY", "tofu", false},
 };
 
-static void test_variables(void **state)
+static void test_variables_are_checked(void **state)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(variables); i++) {
         struct gt_config *config = NULL;
         struct gt_config_args args = {0};
         char error[GT_CONFIG_ERROR_MAX] = "";
+
         clear_environment();
         setenv(variables[i].name, variables[i].value, 1);
         int err = gt_config_load(settings_program(), &args, &config, error);
@@ -112,30 +118,33 @@ static void test_variables(void **state)
     }
 }
 
-static void test_relay(void **state)
+static void test_relay_address_by_name(void **state)
 {
     struct gt_config_pair pairs[] = {{"alps", "relay.example:7100"}, {"six", "[::1]:7000"}};
     struct settings settings = {.server_port = 7000, .relays = {pairs, 2}};
-    char host[GT_HOST_MAX + 1];
-    uint16_t port;
-    assert_false(settings_relay(&settings, "main", host, &port));
+    struct gt_host_port relay;
+
+    assert_false(settings_relay(&settings, "main", &relay));
     settings.server_host = (char *)"gate";
-    assert_true(settings_relay(&settings, "main", host, &port));
-    assert_string_equal(host, "gate");
-    assert_int_equal(port, 7000);
-    assert_true(settings_relay(&settings, "six", host, &port));
-    assert_string_equal(host, "::1");
-    assert_true(settings_relay(&settings, "alps", host, &port));
-    assert_int_equal(port, 7100);
-    assert_false(settings_relay(&settings, "andes", host, &port));
+    assert_true(settings_relay(&settings, "main", &relay));
+    assert_string_equal(relay.host, "gate");
+    assert_int_equal(relay.port, 7000);
+    assert_true(settings_relay(&settings, "six", &relay));
+    assert_string_equal(relay.host, "::1");
+    assert_true(settings_relay(&settings, "alps", &relay));
+    assert_int_equal(relay.port, 7100);
+    assert_false(settings_relay(&settings, "andes", &relay));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_login),    cmocka_unit_test(test_long_login),
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_variables),
-        cmocka_unit_test(test_relay),
+        cmocka_unit_test(test_login_becomes_a_name),
+        cmocka_unit_test(test_long_login_is_truncated),
+        cmocka_unit_test(test_defaults_without_layers),
+        cmocka_unit_test(test_variables_are_checked),
+        cmocka_unit_test(test_relay_address_by_name),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

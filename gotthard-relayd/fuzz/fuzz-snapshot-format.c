@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What one image of the relay tells the next. A state that is taken has one spelling: written again
- * it is the same, and it names no descriptor twice. The input is what comes after the head.
+ * The format of snapshots. An accepted snapshot has one encoding: written write_again, it is the
+ * same. It contains no descriptor twice. The input is the snapshot without its head.
  */
-#include "handover.h"
+#include "upgrade/snapshot-format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-static int again(void *userdata, const struct handover *record)
+static int write_again(void *userdata, const struct saved_record *record)
 {
-    handover_write_record(userdata, record);
+    snapshot_format_write_record(userdata, record);
     return 0;
 }
 
@@ -17,7 +17,7 @@ static int on_fd(void *userdata, int fd, unsigned type)
 {
     uint8_t *seen = userdata;
 
-    if (fd < 3 || fd >= HANDOVER_FD_MAX || seen[fd])
+    if (fd < 3 || fd >= SAVED_FD_MAX || seen[fd])
         abort();
     seen[fd] = 1;
     return 0;
@@ -25,14 +25,14 @@ static int on_fd(void *userdata, int fd, unsigned type)
 
 static void check_state(struct gt_span state)
 {
-    uint8_t *copy = malloc(state.n), *seen = calloc(HANDOVER_FD_MAX, 1);
+    uint8_t *copy = malloc(state.n), *seen = calloc(SAVED_FD_MAX, 1);
     struct gt_writer writer = gt_writer(copy, state.n);
 
     if (!copy || !seen)
         abort();
-    handover_write_head(&writer);
-    if (handover_read(state, again, &writer) || writer.failed || writer.n != state.n ||
-        memcmp(copy, state.data, state.n) != 0 || handover_each_fd(state, on_fd, seen))
+    snapshot_format_write_head(&writer);
+    if (snapshot_format_read(state, write_again, &writer) || writer.failed || writer.n != state.n ||
+        memcmp(copy, state.data, state.n) != 0 || snapshot_format_each_fd(state, on_fd, seen))
         abort();
     free(copy);
     free(seen);
@@ -45,13 +45,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
     if (!state)
         abort();
-    handover_write_head(&writer);
+    snapshot_format_write_head(&writer);
     gt_write_bytes(&writer, data, n);
-    /* of exactly the right size, so that a read beyond its end is seen */
+    /* an allocation of the exact size, so that sanitizers detect a read beyond the end */
     uint8_t *exact = realloc(state, writer.n);
     if (!exact)
         abort();
-    if (!handover_check(gt_span(exact, writer.n)))
+    if (!snapshot_format_check(gt_span(exact, writer.n)))
         check_state(gt_span(exact, writer.n));
     free(exact);
     return 0;

@@ -1,27 +1,23 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * gotthard-relayd: arguments in, exit code out. 0 when it was told to stop and did, 64 for a wrong
- * command line, 69 when the main port cannot be had, 70 for what nobody expected, 78 for a
- * configuration that makes no sense.
+ * The command line and the exit status of gotthard-relayd: 0 after a requested stop, 64 for a wrong
+ * command line, 69 if the main port is not available, 70 for an unexpected error, 78 for an invalid
+ * configuration or too few descriptors.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "gotthard/log.h"
-#include "gotthard/loop.h"
-#include "gotthard/process.h"
-#include "limits.h"
+#include "gotthard/base/exit-status.h"
+#include "gotthard/base/hardening.h"
+#include "gotthard/base/log.h"
+#include "gotthard/base/loop.h"
+#include "gotthard/base/standard-fds.h"
+#include "gotthard/config/config-wait.h"
 #include "relayd.h"
-#include "upgrade.h"
-
-enum {
-    EXIT_GOOD = 0,
-    EXIT_USAGE = 64,
-    EXIT_UNAVAILABLE = 69,
-    EXIT_INTERNAL = 70,
-    EXIT_CONFIG = 78,
-};
+#include "settings-limits.h"
+#include "settings-warnings.h"
+#include "upgrade/rehearsal.h"
 
 #define FD_MAX (1 << 20)
 
@@ -30,16 +26,17 @@ enum action {
     ACTION_CHECK,
     ACTION_HELP,
     ACTION_VERSION,
-    /* Of one image to the next, in an upgrade: upgrade.h. Not for people, and not in --help. */
+    /* From one image to the next, in an upgrade (upgrade/rehearsal.h); not in --help. */
     ACTION_REHEARSE,
     ACTION_TAKE_OVER,
 };
 
 struct command {
     enum action action;
-    int fd; /* of the state, in an upgrade */
+    int fd; /* REHEARSE, TAKE_OVER: the state */
 };
 
+/* @value NULL: the parser asks whether the option takes a value. */
 static int main_on_fd(struct command *command, enum action action, const char *value,
                       bool *ret_takes_value)
 {
@@ -61,15 +58,15 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     struct command *command = userdata;
     enum action *action = &command->action;
 
-    if (!strcmp(option, UPGRADE_REHEARSE))
+    if (strcmp(option, UPGRADE_REHEARSE) == 0)
         return main_on_fd(command, ACTION_REHEARSE, value, ret_takes_value);
-    if (!strcmp(option, UPGRADE_TAKE_OVER))
+    if (strcmp(option, UPGRADE_TAKE_OVER) == 0)
         return main_on_fd(command, ACTION_TAKE_OVER, value, ret_takes_value);
-    if (!strcmp(option, "--help") || !strcmp(option, "-h"))
+    if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0)
         *action = ACTION_HELP;
-    else if (!strcmp(option, "--version") || !strcmp(option, "-V"))
+    else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
         *action = ACTION_VERSION;
-    else if (!strcmp(option, "--check-config"))
+    else if (strcmp(option, "--check-config") == 0)
         *action = ACTION_CHECK;
     else
         return 1;
@@ -78,83 +75,102 @@ static int main_on_option(void *userdata, const char *option, const char *value,
 
 static int main_help(void)
 {
-    printf("Usage: gotthard-relayd [OPTION]...\n"
-           "The public relay of Gotthard: joins operators and devices, and reads nothing.\n\n"
-           "  --config FILE                  use this file instead of /etc/gotthard/relayd.conf\n"
-           "  --check-config                 show every setting and where it came from, and exit\n"
-           "  --help                         show this and exit\n"
-           "  --version                      show the version and exit\n\n");
-    fflush(stdout);
-    gt_config_help(&settings_program, STDOUT_FILENO);
     printf(
-        "\nSignals: TERM ends it after a drain, a second TERM at once; HUP reloads; USR1 logs a "
-        "status; USR2 upgrades it to the installed program, with all its connections.\nSee gotthard-relayd(8).\n");
-    return EXIT_GOOD;
+        "Usage: gotthard-relayd [OPTION]...\n"
+        "The public relay of Gotthard: connects operators and devices, and cannot read their data.\n\n"
+        "  --config FILE                  use this file instead of those in /etc/gotthard\n"
+        "  --check-config                 show all settings with their origin, and exit\n"
+        "  --help                         show this and exit\n"
+        "  --version                      show the version and exit\n\n");
+    fflush(stdout);
+    gt_config_help(settings_program(), 0, STDOUT_FILENO);
+    printf(
+        "\nSignals: TERM drains and stops, a second TERM stops at once; HUP reloads the configuration; "
+        "USR1 logs a status; USR2 upgrades to the installed program without interrupting tunnels.\n"
+        "See gotthard-relayd(8).\n");
+    return GT_EXIT_SUCCESS;
 }
 
-/* Everything that can be found out before it is done in earnest. */
-static int main_rehearse(struct gt_config *config, struct settings_keys *keys)
+/* Checks without side effects what a start or a take-over would need. The state of a take-over has
+ * been checked already. */
+static int main_check(struct gt_config *config, struct admission *admission, bool is_shown)
 {
-    struct budget budget;
-    bool is_enough = !budget_make(gt_config_settings(config), &budget);
+    const struct descriptor_budget_request request =
+        settings_descriptor_request(gt_config_settings(config));
+    struct descriptor_budget budget;
+    bool is_enough = !descriptor_budget_compute(&request, &budget);
 
+    if (is_enough && is_shown) {
+        settings_warnings_log(gt_config_settings(config), admission);
+        gt_config_show(config, STDOUT_FILENO);
+        dprintf(STDOUT_FILENO,
+                "# In effect:\n#   clients with a key derived from %s\n#   clients refused: %zu\n",
+                admission->n_keys == ADMISSION_N_KEYS ? "crypt.key or crypt.key_previous"
+                                                      : "crypt.key",
+                admission->refused.n);
+    }
     gt_config_free(config);
-    settings_wipe_keys(keys);
-    return is_enough ? EXIT_GOOD : EXIT_CONFIG;
+    admission_deinit(admission);
+    return is_enough ? GT_EXIT_SUCCESS : GT_EXIT_CONFIGURATION;
 }
 
-static int main_check(struct gt_config *config, struct settings_keys *keys)
+struct start {
+    const struct gt_config_args *args;
+    struct gt_config *config;
+    struct admission admission;
+};
+
+static int start_load(void *userdata, char *ret_error)
 {
-    gt_config_show(config, STDOUT_FILENO);
-    gt_config_free(config);
-    settings_wipe_keys(keys);
-    return EXIT_GOOD;
+    struct start *start = userdata;
+
+    return settings_load(start->args, &start->config, &start->admission, ret_error);
 }
 
-static int main_run(const struct relayd_call *call, enum action action)
+static int main_run(const struct relayd_invocation *invocation, enum action action)
 {
     char error[GT_CONFIG_ERROR_MAX];
-    struct gt_config *config;
-    struct settings_keys keys;
-    int r = settings_load(call->args, &config, &keys, error);
+    struct start start = {.args = invocation->args};
+    bool is_check = action == ACTION_CHECK || action == ACTION_REHEARSE;
+    int r = is_check ? start_load(&start, error) : gt_config_wait(start_load, &start, error);
 
+    if (r == GT_CONFIG_E_STOPPED)
+        return GT_EXIT_SUCCESS;
     if (r > 0) {
         gt_error("%s", error);
-        return EXIT_CONFIG;
+        return GT_EXIT_CONFIGURATION;
     }
-    if (!r && action == ACTION_CHECK)
-        return main_check(config, &keys);
-    if (!r && action == ACTION_REHEARSE)
-        return main_rehearse(config, &keys);
+    if (!r && is_check)
+        return main_check(start.config, &start.admission, action == ACTION_CHECK);
     if (!r)
-        r = relayd_run(config, &keys, call);
+        r = relayd_run(start.config, &start.admission, invocation);
     if (r == RELAYD_E_LISTEN)
-        return EXIT_UNAVAILABLE;
-    if (r == RELAYD_E_SMALL)
-        return EXIT_CONFIG;
+        return GT_EXIT_UNAVAILABLE;
+    if (r == RELAYD_E_TOO_FEW_DESCRIPTORS)
+        return GT_EXIT_CONFIGURATION;
     if (r)
-        gt_error_errno(r, "cannot go on");
-    return r ? EXIT_INTERNAL : EXIT_GOOD;
+        gt_error_errno(r, "unexpected error");
+    return r ? GT_EXIT_INTERNAL : GT_EXIT_SUCCESS;
 }
 
-/* With what another image left, if one did. */
+/* Opens the state of the previous image, if there is one, before anything else. */
 static int main_start(const struct command *command, const struct gt_config_args *args, char **argv)
 {
-    struct heir heir = {.sealed = {.fd = -1}};
-    struct relayd_call call = {.args = args, .argv = argv, .heir = &heir};
+    struct restore restore = {.memfd = {.fd = -1}};
+    struct relayd_invocation invocation = {.args = args, .argv = argv, .restore = &restore};
     int r = 0;
 
     if (command->action == ACTION_REHEARSE)
-        r = heir_rehearse(command->fd, &heir);
+        r = restore_rehearse(command->fd, &restore);
     if (command->action == ACTION_TAKE_OVER)
-        r = heir_take_over(command->fd, &heir);
-    r = r ? EXIT_INTERNAL : main_run(&call, command->action);
-    heir_deinit(&heir);
+        r = restore_take_over(command->fd, &restore);
+    r = r ? GT_EXIT_INTERNAL : main_run(&invocation, command->action);
+    restore_deinit(&restore);
     return r;
 }
 
-/* What one image told the next is not for the one after it: "--take-over=FD" comes first. */
-static void main_forget_fd(const struct command *command, char **argv)
+/* Removes "--take-over=FD", the first argument: the next upgrade passes another one. */
+static void main_remove_fd_argument(const struct command *command, char **argv)
 {
     if (command->action == ACTION_TAKE_OVER)
         for (size_t i = 1; argv[i]; i++)
@@ -165,22 +181,24 @@ int main(int argc, char **argv)
 {
     struct command command = {.action = ACTION_RUN};
     struct gt_config_parse parse = {
-        .program = &settings_program, .other = main_on_option, .userdata = &command};
+        .program = settings_program(), .other = main_on_option, .userdata = &command};
     struct gt_config_args args;
     char error[GT_CONFIG_ERROR_MAX];
 
-    gt_process_hide_memory();
-    gt_loop_end_without_memory();
+    gt_hardening_hide_memory();
+    gt_loop_exit_on_out_of_memory();
     signal(SIGPIPE, SIG_IGN);
+    if (gt_standard_fds_open() < 0)
+        return GT_EXIT_INTERNAL;
     gt_log_open("gotthard-relayd", GT_LOG_INFO);
     int r = gt_config_parse_args(&parse, argc, argv, &args, error);
     if (r) {
         if (r > 0)
             gt_error("%s (see --help)", error);
-        return r > 0 ? EXIT_USAGE : EXIT_INTERNAL;
+        return r > 0 ? GT_EXIT_USAGE : GT_EXIT_INTERNAL;
     }
-    main_forget_fd(&command, argv);
-    r = EXIT_GOOD;
+    main_remove_fd_argument(&command, argv);
+    r = GT_EXIT_SUCCESS;
     switch (command.action) {
     case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
     case ACTION_HELP: r = main_help(); break;

@@ -1,64 +1,108 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The relay as a whole: its sockets, its threads, its signals, and its life from start to drain, or
- * to the next image of it (succession.h).
+ * The relay as a whole: its parts, and its life from the start to the end, or to the next image of
+ * it in an upgrade. Everything here belongs to the control thread.
  */
 #pragma once
 
-#include "door.h"
-#include "gotthard/notify.h"
-#include "heir.h"
-#include "planes.h"
-#include "registry.h"
-#include "upgrade.h"
+#include "control/main-listener.h"
+#include "control/proof.h"
+#include "control/registry.h"
+#include "data/data-threads.h"
+#include "gotthard/base/notify.h"
+#include "settings.h"
+#include "upgrade/rehearsal.h"
+#include "upgrade/restore.h"
 
 enum {
-    RELAYD_E_LISTEN = 1, /* the main port cannot be had; logged */
-    RELAYD_E_SMALL,      /* too few descriptors to do anything useful; logged */
+    RELAYD_E_LISTEN = 1,          /* the main port is not available; logged */
+    RELAYD_E_TOO_FEW_DESCRIPTORS, /* for useful work; logged */
 };
 
-struct relayd_call {                   /* all borrowed */
+struct relayd_invocation {             /* all borrowed */
     const struct gt_config_args *args; /* for reloads */
-    char *const *argv;                 /* for upgrades: without what one image tells the next */
-    struct heir *heir;                 /* what an earlier image left, if one did */
+    char *const *argv;                 /* for upgrades: the arguments of the first start */
+    struct restore *restore;           /* state of the previous image, if there is one */
 };
 
-/* Takes @config and @keys. Returns when the relay has ended in order; an upgrade does not end it.
- */
-int relayd_run(struct gt_config *config, struct settings_keys *keys,
-               const struct relayd_call *call) GT_MUST_CHECK;
+/* Runs the relay until it has ended. An upgrade does not return; the next image runs instead. Takes
+ * @config and the content of @admission. E_LISTEN, E_TOO_FEW_DESCRIPTORS, or a negative errno. */
+int relayd_run(struct gt_config *config, struct admission *admission,
+               const struct relayd_invocation *invocation) GT_MUST_CHECK;
 
 enum relayd_state {
     RELAYD_RUNNING,
-    RELAYD_UPGRADING, /* the installed program has rehearsed: it is executed outside the loop */
-    RELAYD_DRAINING,  /* told to stop: streams may end in peace */
-    RELAYD_CLOSING,   /* sessions are over, their last frames are on their way */
+    RELAYD_UPGRADING, /* the rehearsal has succeeded; the program is executed outside the loop */
+    RELAYD_DRAINING,  /* no new connections; waits for streams to end */
+    RELAYD_CLOSING,   /* sessions have ended; their last frames are being sent */
+    RELAYD_ENDED,     /* the loop ends */
 };
+#define RELAYD_N_STATES 5
+
+enum relayd_event {
+    RELAYD_TERMINATED,     /* SIGTERM or SIGINT */
+    RELAYD_REHEARSED,      /* the installed program accepted the state */
+    RELAYD_UPGRADE_FAILED, /* it could not be executed */
+    RELAYD_DONE,           /* nothing is left to wait for in this state */
+    RELAYD_TIMED_OUT,      /* the deadline of the state has passed */
+};
+#define RELAYD_N_EVENTS 5
 
 struct relayd {
     enum relayd_state state;
     struct gt_config *config;
     const struct settings *settings;
-    const struct relayd_call *call;
-    struct settings_keys keys;
+    const struct relayd_invocation *invocation;
+    struct admission admission;
     struct ev_loop *loop;
     struct gt_tls_context *tls;
     struct quota quota;
-    struct planes planes;
+    struct data_threads data_threads;
     struct mailbox inbox;
     struct registry registry;
-    struct member_host members;
-    struct stranger_host strangers;
-    struct door door;
+    struct seen_binders seen_binders;
+    struct client_host clients;
+    struct preauth_host preauths;
+    struct main_listener main_listener;
     struct gt_watchdog watchdog;
-    struct upgrade upgrade;
-    uint16_t port; /* the main one */
-    size_t n_most; /* sessions and connections at once, since memory was given back */
+    struct rehearsal rehearsal;
+    uint16_t port; /* the main port */
+    size_t n_peak; /* sessions and connections at once, since memory was last trimmed */
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
-    ev_timer stop;
+    ev_timer deadline; /* of the state */
     ev_prepare before_sleep;
 };
 
-/* For those parts of it that live in other files. */
+/* Sends READY=1 to the service manager. */
+void relayd_notify_ready(const struct relayd *relayd);
+
+/* --- relayd-states.c -------------------------------------------------------------------------- */
+
+void relayd_init_states(struct relayd *relayd);
+/* Changes the state as its table has it. No effect for an event that the state does not list. */
+void relayd_handle(struct relayd *relayd, enum relayd_event event);
+/* Handles DONE if the state is finished. Once per turn of the loop. */
+void relayd_check_done(struct relayd *relayd);
+
+/* --- relayd-connections.c --------------------------------------------------------------------- */
+
+/* Sets the callbacks through which connections and messages pass from part to part. A negative
+ * errno. */
+int relayd_init_connections(struct relayd *relayd) GT_MUST_CHECK;
+/* Admits clients by ->admission from now on. Ends the connections and sessions of those that it no
+ * longer admits. */
+void relayd_apply_admission(struct relayd *relayd);
+/* The callback of the main listener. */
 void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr);
-void relayd_be_ready(const struct relayd *relayd);
+
+/* --- relayd-settings.c ------------------------------------------------------------------------ */
+
+/* Applies the settings to all parts but the data threads. */
+void relayd_apply_settings(struct relayd *relayd);
+void relayd_apply_log_level(const struct relayd *relayd);
+/* Applies the keys and refused identities of the configuration, if this version can read it, and no
+ * other setting. Returns false, with the reason in @ret_error (GT_CONFIG_ERROR_MAX), if the list of
+ * refused identities would be lost. */
+bool relayd_reload_admission(struct relayd *relayd, char *ret_error) GT_MUST_CHECK;
+/* SIGHUP. ->data of @signal is the relay. */
+void relayd_on_reload(struct ev_loop *loop, ev_signal *signal, int revents);

@@ -1,189 +1,194 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The table, and what no single value can show to be wrong. Limits stand here with the defaults of
- * docs/protocol.md, section 3.
+ * The table of the relay's settings, with the defaults of docs/protocol.md, section 3, the checks
+ * that involve several values, and the keys. `tests/generate` writes etc/relayd.conf and the
+ * settings of gotthard-relayd(8) from the table.
  */
 #include "settings.h"
 
 #include <stdio.h>
 
-#include "gotthard/sock.h"
+#include "gotthard/net/sock.h"
 
-#define SECONDS 1000ull
-#define MINUTES (60 * SECONDS)
-#define HOURS   (60 * MINUTES)
+#define SECOND 1000ull
+#define HOUR   (3600 * SECOND)
 
-#define AT(field) offsetof(struct settings, field)
-/* path, type, where, default, min, max, help */
-#define ITEM(path_, type_, field, fallback_, min_, max_, help_)                               \
-    {                                                                                         \
-        .path = path_, .type = GT_CONFIG_##type_, .offset = AT(field), .fallback = fallback_, \
-        .min = min_, .max = max_, .help = help_                                               \
-    }
+#define REFUSED_MAX                                                               \
+    (1u << 20) /* bytes of the file: more than 7,900 names of the greatest length \
+                */
+
+#define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
 static const struct gt_config_item items[] = {
-    {.path = "server.bind",
-     .flag = "bind",
-     .type = GT_CONFIG_STRING,
-     .offset = AT(bind),
-     .fallback = "*",
-     .help = "The address to listen on; * is every one, IPv6 and IPv4."},
-    {.path = "server.port",
-     .env = "GOTTHARD_SERVER_PORT",
-     .flag = "server-port",
-     .type = GT_CONFIG_NUMBER,
-     .offset = AT(port),
-     .fallback = "7000",
-     .min = 1,
-     .max = 65535,
-     .help = "The main port: control connections, and data for networks that let out one port."},
-    {.path = "server.ports_from",
-     .env = "GOTTHARD_SERVER_PORTS_FROM",
-     .flag = "server-ports-from",
-     .type = GT_CONFIG_NUMBER,
-     .offset = AT(ports_from),
-     .fallback = "7001",
-     .min = 1,
-     .max = 65535,
-     .help = "The first port of the range that sessions get a port of their own from."},
-    {.path = "server.ports_to",
-     .env = "GOTTHARD_SERVER_PORTS_TO",
-     .flag = "server-ports-to",
-     .type = GT_CONFIG_NUMBER,
-     .offset = AT(ports_to),
-     .fallback = "7999",
-     .min = 1,
-     .max = 65535,
-     .help = "The last port of that range."},
-    ITEM("server.ports_rest", DURATION, ports_rest_ms, "5s", 0, HOURS,
-         "How long a port rests after its session before another gets it, if there are others."),
-    {.path = "crypt.key",
-     .env = "GOTTHARD_CRYPT_KEY",
-     .type = GT_CONFIG_SECRET,
-     .offset = AT(key),
-     .help = "The relay's key (gk1r...., from `gotthard-cli keygen relay`), or the fleet's."},
-    {.path = "crypt.key_previous",
-     .env = "GOTTHARD_CRYPT_KEY_PREVIOUS",
-     .type = GT_CONFIG_SECRET,
-     .offset = AT(key_previous),
-     .help = "The key before a rotation; still accepted."},
-    {.path = "crypt.iv",
-     .env = "GOTTHARD_CRYPT_IV",
-     .type = GT_CONFIG_SECRET,
-     .offset = AT(iv),
-     .help = "The fleet's salt; not needed with a gk1r key."},
-    ITEM("relay.threads", NUMBER, n_threads, "0", 0, 64,
-         "How many threads carry data; 0 is one for each processor, eight at most."),
-    {.path = "relay.splice",
-     .type = GT_CONFIG_CHOICE,
-     .offset = AT(splice),
-     .fallback = "auto",
-     .choices = "auto off",
-     .help = "Whether bytes go through kernel pipes (auto) or are copied (off)."},
-    ITEM("relay.pipe_size", SIZE, pipe_size, "1MiB", 65536, 1 << 20,
-         "The size of those pipes, as far as the kernel grants it; less where many are in use."),
-    {.path = "relay.congestion",
-     .type = GT_CONFIG_STRING,
-     .offset = AT(congestion),
-     .help = "The TCP congestion control of data connections, such as bbr; unset is the system's."},
-    ITEM("relay.drain", DURATION, drain_ms, "0s", 0, 9 * SECONDS,
-         "How long the relay waits for open streams when it is told to stop; they outlive it."),
-    ITEM("limits.handshake", DURATION, handshake_ms, "10s", 100, HOURS,
-         "The time for the first byte and the TLS handshake on the main port."),
-    ITEM("limits.hello", DURATION, hello_ms, "5s", 100, HOURS,
-         "The time for the first frame of a control connection."),
-    ITEM("limits.join", DURATION, join_ms, "5s", 100, HOURS,
-         "The time for the 64 bytes that a data connection begins with."),
-    ITEM("limits.second_join", DURATION, second_ms, "10s", 100, HOURS,
-         "How long the first of two data connections waits for the second."),
-    ITEM("limits.heartbeat", DURATION, heartbeat_ms, "15s", 100, HOURS,
-         "How long a control connection may be silent before it is asked for a sign of life."),
-    ITEM("limits.dead_after", DURATION, dead_ms, "45s", 200, HOURS,
-         "How long it may be silent before it counts as lost."),
-    ITEM("limits.half", DURATION, half_ms, "30s", 100, HOURS,
-         "How long one side of a session waits for the other, or a client stays without session."),
-    ITEM("limits.grace", DURATION, grace_ms, "120s", 0, HOURS,
-         "How long a session waits for a lost side to come back."),
-    ITEM("limits.idle", DURATION, idle_ms, "30min", 1 * SECONDS, 168 * HOURS,
-         "How long a session may be without any stream."),
-    ITEM("limits.lifetime", DURATION, lifetime_ms, "12h", 1 * SECONDS, 168 * HOURS,
-         "How long a session may last in all."),
-    ITEM("limits.half_closed", DURATION, half_closed_ms, "120s", 1 * SECONDS, HOURS,
-         "How long a connection that one side has ended may go without a byte."),
-    ITEM("limits.ticket", DURATION, ticket_ms, "30s", 1 * SECONDS, 300 * SECONDS,
-         "How long the ticket for a data connection is good."),
-    ITEM("limits.preauth", NUMBER, n_preauth, "256", 1, 4096,
-         "How many connections may be open that have not yet proved who they are."),
-    ITEM("limits.preauth_drop_from", NUMBER, n_preauth_drop_from, "64", 1, 4096,
-         "From how many of them on new ones are dropped by chance, the more the likelier."),
-    ITEM("limits.per_source", NUMBER, n_per_source, "16", 1, 4096,
-         "How many of them may come from one IPv4 address or IPv6 /64."),
-    ITEM("limits.penalty_failed", DURATION, penalty_failed_ms, "5s", 0, HOURS,
-         "For how long a source is shut out after a failed handshake or data connection."),
-    ITEM("limits.penalty_timeout", DURATION, penalty_timeout_ms, "10s", 0, HOURS,
-         "For how long after one that took too long."),
-    ITEM("limits.penalty_max", DURATION, penalty_max_ms, "10min", 0, 24 * HOURS,
-         "How much of that can add up."),
-    ITEM("limits.sessions", NUMBER, n_sessions, "10000", 1, 65535,
-         "How many sessions there may be in all."),
-    ITEM("limits.sessions_per_identity", NUMBER, n_sessions_per_identity, "8", 1, 65535,
-         "How many sessions one operator or one device may have."),
-    ITEM("limits.streams", NUMBER, n_streams, "64", 1, 1024,
-         "How many streams one session may have at a time."),
-    ITEM("limits.tickets", NUMBER, n_tickets, "16", 1, 1024,
-         "How many unused tickets one session may have; further streams wait for their turn."),
-    ITEM("limits.frames", NUMBER, n_frames, "5000", 10, 100000,
-         "How many control frames a second are read from one client before it is slowed down."),
-    ITEM("limits.descriptors", NUMBER, n_descriptors, "0", 0, 1 << 20,
-         "How many file descriptors may be used; 0 is as many as the system allows."),
-    {.path = "log.level",
-     .env = "GOTTHARD_LOG_LEVEL",
-     .flag = "log-level",
-     .type = GT_CONFIG_CHOICE,
-     .offset = AT(level),
-     .fallback = "info",
-     .choices = "debug info warn error",
-     .help = "How much is logged."},
+    ITEM("server.bind", STRING, bind, .flag = "bind", .fallback = "*",
+         .help = "Numeric address to listen on; * is every IPv6 and IPv4 address.",
+         .details = "Set it on a machine with several addresses if only one of them may be used."),
+    ITEM(
+        "server.port", NUMBER, port, .flag = "server-port", .fallback = "7000", .min = 1,
+        .max = 65535, .help = "Main port, for all control connections.",
+        .details =
+            "Data connections use it as well where a network blocks the range of ports. Set 443 for networks that allow only HTTPS."),
+    ITEM("server.ports_from", NUMBER, ports_from, .flag = "server-ports-from", .fallback = "7001",
+         .min = 1, .max = 65535, .help = "First port of the range for sessions.",
+         .details = "Each session gets a port of its own from this range. It limits the number of "
+                    "sessions: 7001 to 7999 allow 999."),
+    ITEM("server.ports_to", NUMBER, ports_to, .flag = "server-ports-to", .fallback = "7999",
+         .min = 1, .max = 65535, .help = "Last port of the range for sessions."),
+    ITEM("server.port_cooldown", DURATION, port_cooldown_ms, .fallback = "5s", .max = HOUR,
+         .help = "Time that a port stays unused after its session ends.",
+         .details = "The port is reused earlier only if no other port is free."),
+
+    ITEM("crypt.key", SECRET, key, .help = "Key of the relay, or the fleet key.",
+         .details =
+             "`gotthard-cli keygen relay` derives the relay's key, a string that begins with "
+             "gk1r. Prefer it: the fleet key can do more than a relay needs."),
+    ITEM("crypt.key_previous", SECRET, key_previous,
+         .help = "Key before a rotation, still accepted.",
+         .details = "Set it while some clients have the new key and others the old one."),
+    ITEM("crypt.iv", SECRET, iv, .help = "Salt of the fleet.",
+         .details = "It belongs to the fleet key; a key that begins with gk1r does not need it."),
+
+    ITEM("relay.threads", NUMBER, n_threads, .fallback = "0", .max = 64,
+         .help = "Number of data threads; 0 is one per processor, at most 8."),
+    ITEM("relay.splice", CHOICE, splice, .fallback = "auto", .choices = "auto off",
+         .help = "Whether payload stays in the kernel (auto) or is copied (off).",
+         .details = "auto moves payload through kernel pipes with splice(2). Set off only if the "
+                    "kernel's splice(2) is faulty."),
+    ITEM("relay.pipe_size", SIZE, pipe_size, .fallback = "1MiB", .min = 65536, .max = 1 << 20,
+         .help = "Size of a kernel pipe, as far as the kernel permits.",
+         .details = "Pipes are smaller while many are in use."),
+    ITEM("relay.congestion", STRING, congestion,
+         .fallback_help = "the congestion control of the system",
+         .help = "TCP congestion control of data connections, such as bbr.",
+         .details = "bbr is often faster over lossy long-distance routes."),
+    ITEM("relay.drain", DURATION, drain_ms, .fallback = "0s", .max = 9 * SECOND,
+         .help = "Maximum time to wait for open streams before the relay exits.",
+         .details = "Streams resume through the relay that is started next, and no tunnel can be "
+                    "opened during the wait. Set it only if the relay will be away for long."),
+
+    ITEM("relay.refused", PATH, refused, .help = "File of identities that the relay refuses.",
+         .details = "One a line: o:NAME for an operator, d:NAME for a device. A reload also ends "
+                    "their connections and sessions."),
+
+    ITEM("timeouts.handshake", DURATION, handshake_ms, .fallback = "10s", .min = 100, .max = HOUR,
+         .help = "Maximum time for a TLS handshake on the main port.",
+         .details = "It begins when the connection is accepted."),
+    ITEM("timeouts.hello", DURATION, hello_ms, .fallback = "5s", .min = 100, .max = HOUR,
+         .help = "Maximum time for the first frame of a control connection."),
+    ITEM("timeouts.join", DURATION, join_ms, .fallback = "5s", .min = 100, .max = HOUR,
+         .help = "Maximum time for the JOIN of a data connection.",
+         .details = "JOIN is the first 64 bytes."),
+    ITEM("timeouts.join_peer", DURATION, join_peer_ms, .fallback = "10s", .min = 100, .max = HOUR,
+         .help = "Maximum time for the second data connection of a pair."),
+    ITEM("timeouts.heartbeat_interval", DURATION, heartbeat_ms, .fallback = "15s", .min = 100,
+         .max = HOUR, .help = "Interval at which clients send heartbeats.",
+         .details = "The relay sends it to each client. If a client is silent for a third to two "
+                    "thirds longer, the relay probes it. Set a longer interval where each byte is "
+                    "paid for."),
+    ITEM("timeouts.heartbeat", DURATION, dead_ms, .fallback = "45s", .min = 200, .max = HOUR,
+         .help = "Silence after which a client counts as lost.",
+         .details = "It must be longer than timeouts.heartbeat_interval."),
+    ITEM("timeouts.pairing", DURATION, pairing_ms, .fallback = "30s", .min = 100, .max = HOUR,
+         .help = "Maximum time that one side of a session waits for the other.",
+         .details = "It is also the maximum time of a client without a session."),
+    ITEM("timeouts.session_grace", DURATION, grace_ms, .fallback = "120s", .max = HOUR,
+         .help = "Maximum time that a session waits for a lost side to reconnect."),
+    ITEM("timeouts.idle", DURATION, idle_ms, .fallback = "0s", .max = 168 * HOUR,
+         .help = "Maximum time of a session without a connection; 0 is no limit.",
+         .details = "Without a limit a command that an operator runs keeps its tunnel. With one, "
+                    "both sides report that this setting ended it."),
+    ITEM("timeouts.lifetime", DURATION, lifetime_ms, .fallback = "12h", .min = 1 * SECOND,
+         .max = 168 * HOUR, .help = "Maximum duration of a session.",
+         .details = "The operator's and the device's timeouts.lifetime may shorten it."),
+    ITEM("timeouts.half_closed", DURATION, half_closed_ms, .fallback = "120s", .min = 1 * SECOND,
+         .max = HOUR, .help = "Maximum idle time of a half-closed data connection."),
+    ITEM("timeouts.ticket", DURATION, ticket_ms, .fallback = "30s", .min = 1 * SECOND,
+         .max = 300 * SECOND, .help = "Validity of the ticket for a data connection."),
+
+    ITEM("limits.preauth", NUMBER, n_preauth, .fallback = "1024", .min = 1, .max = 4096,
+         .help = "Maximum number of connections that wait for their first bytes.",
+         .details =
+             "Beyond it, the one that has waited longest is closed. A connection whose first "
+             "bytes prove a key never waits."),
+    ITEM("limits.per_source", NUMBER, n_per_source, .fallback = "512", .min = 1, .max = 4096,
+         .help = "Maximum number of them from one source.",
+         .details = "A source is an IPv4 address or an IPv6 /64. Beyond it, the connection of this "
+                    "source that has waited longest is closed."),
+    ITEM("limits.sessions", NUMBER, n_sessions, .fallback = "10000", .min = 1, .max = 65535,
+         .help = "Maximum number of sessions.",
+         .details = "The range of ports is a limit as well."),
+    ITEM("limits.sessions_per_identity", NUMBER, n_sessions_per_identity, .fallback = "8", .min = 1,
+         .max = 65535, .help = "Maximum number of sessions of one operator or device.",
+         .details = "Raise it if one operator opens tunnels to many devices."),
+    ITEM("limits.streams", NUMBER, n_streams, .fallback = "64", .min = 1, .max = 1024,
+         .help = "Maximum number of streams in one session."),
+    ITEM("limits.tickets", NUMBER, n_tickets, .fallback = "16", .min = 1, .max = 1024,
+         .help = "Maximum number of unused tickets of one session.",
+         .details = "Further streams wait in a queue."),
+    ITEM("limits.frames", NUMBER, n_frames, .fallback = "5000", .min = 10, .max = 100000,
+         .help = "Maximum number of control frames a second from one client.",
+         .details = "A client that sends more is slowed down."),
+    ITEM("limits.descriptors", NUMBER, n_descriptors, .fallback = "0", .max = 1 << 20,
+         .help = "Maximum number of file descriptors; 0 is the system's limit."),
+
+    ITEM("log.level", CHOICE, level, .flag = "log-level", .fallback = "info",
+         .choices = "debug info warn error", .help = "Least severe level that is logged."),
+};
+
+static const struct gt_config_group groups[] = {
+    {"server", "Addresses and ports."},
+    {"crypt", "Keys."},
+    {"relay", "The data path, and who may use it."},
+    {"timeouts", "Durations."},
+    {"limits", "Amounts."},
+    {"log", "Logging to standard error."},
 };
 
 static const char *settings_check_bind(const struct settings *settings, char *ret_why, size_t cap)
 {
     struct gt_addr addr;
 
-    if (!strcmp(settings->bind, "*") || !gt_addr_parse(settings->bind, 0, &addr))
+    if (strcmp(settings->bind, "*") == 0 || gt_addr_parse(settings->bind, 0, &addr) == 0)
         return NULL;
-    snprintf(ret_why, cap, "it takes a numeric address of this machine, or * for all");
+    snprintf(ret_why, cap, "\"%.64s\": expected a numeric address of this machine, or * for all",
+             settings->bind);
     return "server.bind";
 }
 
 static const char *settings_check_ports(const struct settings *settings, char *ret_why, size_t cap)
 {
     if (settings->ports_from > settings->ports_to) {
-        snprintf(ret_why, cap, "the range ends (server.ports_to = %llu) before it begins",
-                 (unsigned long long)settings->ports_to);
+        snprintf(ret_why, cap, "%llu: must not be above server.ports_to (%llu)",
+                 (unsigned long long)settings->ports_from, (unsigned long long)settings->ports_to);
         return "server.ports_from";
     }
     if (settings->port >= settings->ports_from && settings->port <= settings->ports_to) {
-        snprintf(ret_why, cap, "the main port (server.port = %llu) must be outside the range",
+        snprintf(ret_why, cap,
+                 "the range %llu to %llu must not contain the main port (server.port = %llu)",
+                 (unsigned long long)settings->ports_from, (unsigned long long)settings->ports_to,
                  (unsigned long long)settings->port);
         return "server.ports_from";
     }
     return NULL;
 }
 
+static bool is_congestion(const char *text)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+
+    return n == strlen(text) && n <= 15;
+}
+
 static const char *settings_check_limits(const struct settings *settings, char *ret_why, size_t cap)
 {
     if (settings->dead_ms <= settings->heartbeat_ms) {
-        snprintf(ret_why, cap, "it must be longer than limits.heartbeat");
-        return "limits.dead_after";
+        snprintf(ret_why, cap, "%llu ms: must be longer than timeouts.heartbeat_interval (%llu ms)",
+                 (unsigned long long)settings->dead_ms, (unsigned long long)settings->heartbeat_ms);
+        return "timeouts.heartbeat";
     }
-    if (settings->n_preauth_drop_from > settings->n_preauth) {
-        snprintf(ret_why, cap, "it must not be above limits.preauth (%llu)",
-                 (unsigned long long)settings->n_preauth);
-        return "limits.preauth_drop_from";
-    }
-    if (settings->congestion && strlen(settings->congestion) > 15) {
-        snprintf(ret_why, cap, "no congestion control has so long a name");
+    if (settings->congestion && !is_congestion(settings->congestion)) {
+        snprintf(ret_why, cap, "\"%.64s\": expected a name of at most 15 letters, digits, _ and -",
+                 settings->congestion);
         return "relay.congestion";
     }
     return NULL;
@@ -198,78 +203,116 @@ static const char *settings_check(const void *opaque, char *ret_why, size_t cap)
     return at_fault ? at_fault : settings_check_limits(opaque, ret_why, cap);
 }
 
-const struct gt_config_program settings_program = {
-    .name = "relayd",
-    .items = items,
-    .n_items = GT_ARRAY_SIZE(items),
-    .settings_size = sizeof(struct settings),
-    .check = settings_check,
-};
-
-void settings_wipe_keys(struct settings_keys *keys)
+const struct gt_config_program *settings_program(void)
 {
-    gt_wipe(keys, sizeof(*keys));
+    static const struct gt_config_program program = {
+        .name = "relayd",
+        .items = items,
+        .n_items = GT_ARRAY_SIZE(items),
+        .settings_size = sizeof(struct settings),
+        .check = settings_check,
+        .groups = groups,
+        .n_groups = GT_ARRAY_SIZE(groups),
+        .manual = "gotthard-relayd(8)",
+        .usage =
+            "`gotthard-relayd --check-config` prints each value with its origin. `systemctl "
+            "reload gotthard-relayd` applies a changed configuration, or rejects it as a whole "
+            "if it contains an error.",
+    };
+
+    return &program;
 }
 
-static int settings_bad_key(const struct gt_config *config, const char *path, const char *what,
-                            char *ret_error)
+static int settings_bad_value(const struct gt_config *config, const char *path, const char *what,
+                              char *ret_error)
 {
-    snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s (%s): %s", path, gt_config_origin(config, path),
+    snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s: %s: %s", gt_config_origin(config, path), path,
              what);
-    return GT_CONFIG_E_BAD;
+    return gt_config_fault(config, path);
 }
 
-/* The relay needs K_rel, which the master and gk1r hold and a device's key does not. */
+/* Parses a key. The relay needs K_rel, which the fleet key and a gk1r key contain. A device's key
+ * does not. */
 static int settings_derive(const struct gt_config *config, const char *path, const char *text,
-                           struct gt_key *ret_key, char *ret_error)
+                           struct admission *admission, char *ret_error)
 {
     const struct settings *settings = gt_config_settings(config);
-    int r = gt_key_parse(text, settings->iv, ret_key);
+    struct gt_key key;
+    int r = gt_key_parse(text, settings->iv, &key);
 
     if (r > 0)
-        return settings_bad_key(config, path, gt_key_strerror(r), ret_error);
-    if (r < 0 || ret_key->kind != GT_KEY_DEVICE)
+        return settings_bad_value(config, gt_key_is_of_iv(r) ? "crypt.iv" : path,
+                                  gt_key_strerror(r), ret_error);
+    if (r < 0)
         return r;
-    gt_key_wipe(ret_key);
-    return settings_bad_key(
-        config, path, "this is a device's key; the relay needs its own (gk1r....)", ret_error);
+    if (key.kind == GT_KEY_DEVICE)
+        r = settings_bad_value(config, path,
+                               "this is a device's key, expected the relay's (gk1r...)", ret_error);
+    else
+        r = admission_add_key(admission, &key);
+    gt_key_wipe(&key);
+    return r;
 }
 
-static int settings_derive_keys(const struct gt_config *config, struct settings_keys *ret_keys,
+static int settings_derive_keys(const struct gt_config *config, struct admission *admission,
                                 char *ret_error)
 {
     const struct settings *settings = gt_config_settings(config);
 
-    *ret_keys = (struct settings_keys){.n = SETTINGS_ONE_KEY};
     if (!settings->key)
-        return settings_bad_key(config, "crypt.key",
-                                "there is none; set GOTTHARD_CRYPT_KEY, its _FILE, or "
-                                "crypt.key_file",
-                                ret_error);
-    int r = settings_derive(config, "crypt.key", settings->key, &ret_keys->current, ret_error);
-    if (r || !settings->key_previous)
+        return settings_bad_value(config, "crypt.key",
+                                  "missing; set crypt.key_file, GOTTHARD_CRYPT_KEY_FILE or "
+                                  "GOTTHARD_CRYPT_KEY",
+                                  ret_error);
+    int r = settings_derive(config, "crypt.key", settings->key, admission, ret_error);
+    if (r != 0 || !settings->key_previous)
         return r;
-    ret_keys->n = SETTINGS_TWO_KEYS;
-    return settings_derive(config, "crypt.key_previous", settings->key_previous,
-                           &ret_keys->previous, ret_error);
+    return settings_derive(config, "crypt.key_previous", settings->key_previous, admission,
+                           ret_error);
+}
+
+/* E_FILE: the file may be half written. */
+static int settings_load_refused(const struct gt_config *config, struct admission *admission,
+                                 char *ret_error)
+{
+    const struct settings *settings = gt_config_settings(config);
+    const char *why;
+    char *text, where[GT_CONFIG_ERROR_MAX - 128];
+    size_t n, line;
+
+    if (!settings->refused)
+        return 0;
+    int r = gt_config_read_file(settings->refused, REFUSED_MAX, false, &text, &n, &why);
+    if (r > 0)
+        snprintf(where, sizeof(where), "%s: %s", settings->refused, why);
+    if (r == 0) {
+        r = refused_parse(text, &admission->refused, &line, &why);
+        if (r > 0)
+            snprintf(where, sizeof(where), "%s:%zu: %s", settings->refused, line, why);
+    }
+    if (r > 0)
+        (void)settings_bad_value(config, "relay.refused", where, ret_error);
+    return r > 0 ? GT_CONFIG_E_FILE : r;
 }
 
 int settings_load(const struct gt_config_args *args, struct gt_config **ret,
-                  struct settings_keys *ret_keys, char ret_error[static GT_CONFIG_ERROR_MAX])
+                  struct admission *ret_admission, char ret_error[static GT_CONFIG_ERROR_MAX])
 {
     struct gt_config *config;
-    struct settings_keys keys;
-    int r = gt_config_load(&settings_program, args, &config, ret_error);
+    struct admission admission = {0};
+    int r = gt_config_load(settings_program(), args, &config, ret_error);
 
-    if (r)
+    if (r != 0)
         return r;
-    r = settings_derive_keys(config, &keys, ret_error);
-    if (r) {
-        gt_config_free(config);
-    } else {
+    r = settings_derive_keys(config, &admission, ret_error);
+    if (r == 0)
+        r = settings_load_refused(config, &admission, ret_error);
+    if (r == 0) {
         *ret = config;
-        *ret_keys = keys;
+        admission_move(&admission, ret_admission);
+    } else {
+        gt_config_free(config);
+        admission_deinit(&admission);
     }
-    settings_wipe_keys(&keys);
     return r;
 }

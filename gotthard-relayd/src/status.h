@@ -1,16 +1,43 @@
 /* SPDX-License-Identifier: ISC */
-/* What the relay is doing, in log lines: one for all of it, one a plane, one a session. */
+/*
+ * A snapshot of the relay's counters, and its log lines: one for the relay, one per data thread,
+ * one per session. Collecting is separate from logging, so that other formats can be added.
+ */
 #pragma once
 
-#include "registry.h"
+#include "control/registry.h"
+#include "data/data-threads.h"
 
-struct status { /* all borrowed */
+struct status_sources { /* all borrowed */
     const struct registry *registry;
-    const struct member_host *members;
+    const struct client_host *clients;
     struct quota *quota;
-    struct plane *const *planes;
-    size_t n_planes;
+    const struct data_threads *data_threads;
     unsigned long n_wakeups; /* of the control thread */
 };
 
-void status_log(const struct status *status);
+struct status_thread {
+    unsigned n_sessions, n_tickets, n_pairs, n_pipes;
+    unsigned long n_bytes, n_wakeups;
+};
+
+struct status {
+    size_t n_sessions, n_clients, n_ports_in_use, n_ports;
+    struct quota_counts quota;
+    uint64_t n_created, n_unexpected; /* sessions; events that no state expects */
+    unsigned long n_wakeups;          /* of all threads */
+    unsigned n_pairs, n_tickets;      /* of all data threads */
+    size_t n_threads;
+    struct status_thread threads[DATA_THREADS_MAX];
+};
+
+/* Reads the counters. Those of running data threads are read one by one, so the sums may be
+ * slightly inconsistent. */
+void status_collect(const struct status_sources *sources, struct status *ret);
+#define STATUS_LINE 640 /* bytes; enough for every line */
+/* Write one log line to @ret, without a prefix. */
+void status_format_relay(const struct status *status, char ret[static STATUS_LINE]);
+void status_format_thread(const struct status *status, size_t index, char ret[static STATUS_LINE]);
+void status_format_session(const struct session_status *session, char ret[static STATUS_LINE]);
+/* Collects and logs everything. */
+void status_log(const struct status_sources *sources);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Memory that runs out at a test's word: link with -Wl,--wrap=malloc,--wrap=calloc. A test arms it
- * with how many allocations still succeed, from 0 on, until what it tests does.
+ * Makes allocations fail: link with -Wl,--wrap=malloc,--wrap=calloc. A test sets memory_left, the
+ * number of allocations that still succeed, from 0 upwards until the tested function succeeds.
  */
 #pragma once
 
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define MEMORY_ENDLESS 1000000
+#define MEMORY_UNLIMITED 1000000
 
-static atomic_int memory_left = MEMORY_ENDLESS;
+static atomic_int memory_left = MEMORY_UNLIMITED;
 
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* mailbox.c: the order of letters, whoever reads them when. */
-#include "mailbox.h"
+/* mailbox.c: the order of messages, with a delivery within a delivery. */
+#include "data/mailbox.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,44 +13,46 @@ static struct {
     struct mailbox mailbox;
     uint64_t seen[16];
     size_t n_seen;
-} world;
+} env;
 
 static void post(uint64_t serial)
 {
-    struct letter *letter = letter_new(LETTER_ENDED, NULL);
-    assert_non_null(letter);
-    letter->serial = serial;
-    mailbox_post(&world.mailbox, letter);
+    struct message *message = message_new(MESSAGE_ENDED, NULL);
+
+    assert_non_null(message);
+    message->serial = serial;
+    mailbox_post(&env.mailbox, message);
 }
 
-/* The reader of 1 posts 4 and looks into its box again before it is done. */
-static void on_letter(void *userdata, struct letter *letter)
+/* The delivery of 1 posts 4 and drains the mailbox once more. */
+static void on_message(void *userdata, struct message *message)
 {
-    world.seen[world.n_seen++] = letter->serial;
-    if (letter->serial == 1) {
+    env.seen[env.n_seen++] = message->serial;
+    if (message->serial == 1) {
         post(4);
-        mailbox_drain(&world.mailbox);
+        mailbox_drain(&env.mailbox);
     }
-    letter_free(letter);
+    message_free(message);
 }
 
-static void test_no_letter_overtakes_another(void **state)
+static void test_mailbox_keeps_the_order_of_messages(void **state)
 {
-    world.loop = ev_loop_new(EVFLAG_AUTO);
-    mailbox_init(&world.mailbox, world.loop, on_letter, NULL);
+    env.loop = ev_loop_new(EVFLAG_AUTO);
+    mailbox_init(&env.mailbox, env.loop, on_message, NULL);
     post(1);
     post(2);
     post(3);
-    while (world.n_seen < 4)
-        ev_run(world.loop, EVRUN_ONCE);
+    while (env.n_seen < 4)
+        ev_run(env.loop, EVRUN_ONCE);
     for (size_t i = 0; i < 4; i++)
-        assert_int_equal(world.seen[i], i + 1);
-    mailbox_deinit(&world.mailbox);
-    ev_loop_destroy(world.loop);
+        assert_int_equal(env.seen[i], i + 1);
+    mailbox_deinit(&env.mailbox);
+    ev_loop_destroy(env.loop);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_letter_overtakes_another)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_mailbox_keeps_the_order_of_messages)};
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: ISC
-"""What is measured: a class for each way to configure a tool, ours among them.
+"""The candidates: a class for each configuration of a tool, including ours.
 
-A candidate starts its processes in a world of its own (harness.World: a folder, ports, logs, an end by pid) and then
-offers a local port that leads to the target. Each peer gets what is good for it: TCP_NODELAY, large buffers,
-AES-128-GCM, sessions of TLS kept; and what a tunnel needs: both ends prove who they are. Hops are the processes that a byte
-passes between the operator's program and the target.
+A candidate starts its processes in its own harness.Env (a folder, ports, logs) and then has a local port that is
+connected to the target. Each peer gets its best settings: TCP_NODELAY, large buffers, AES-128-GCM, TLS session
+resumption, and the mutual authentication that a tunnel needs. Hops are the processes that a byte passes between the
+operator's program and the target.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ SUITE = "TLS_AES_128_GCM_SHA256"
 
 
 def raise_limit(wanted=1 << 17):
-    """Descriptors of this process, and of each that it starts; how many there are now."""
+    """Raises the limit of descriptors for this process and its children. Returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for n in (wanted, min(wanted, hard)):
         with contextlib.suppress(ValueError, OSError):
@@ -39,22 +39,22 @@ class Candidate:
     hops = 1
     is_encrypted = False
     is_ours = False
-    most_streams = 1 << 20  # what it can hold in a time that is worth waiting for
-    held_by_one = 1 << 20  # of those, over one port
-    idle_cycle = 0  # seconds: what it does when idle, it does once in that
+    most_streams = 1 << 20  # the number of streams that it opens in a reasonable time
+    held_by_one = 1 << 20  # of those, through one port
+    idle_cycle = 0  # seconds: the period of its activity when idle
 
     def __init__(self, folder, target):
-        self.world = harness.World(folder)
+        self.env = harness.Env(folder)
         self.target = target
         self.port = self.second_port = free_ports(1)
         self.is_up = False
-        self.at_rest = None  # what measures.idle found first
-        self.roots = []  # the processes that carry bytes; their children count too
+        self.at_rest = None  # the first result of measures.idle
+        self.roots = []  # the processes that transfer payload; their children count as well
 
     def spawn(self, *argv, env=None):
         argv = [str(a) for a in argv]
-        process = Process(self.world, self.world.unique(os.path.basename(argv[0])), argv,
-                          env=env or {**machine.environment(), "HOME": str(self.world.folder)})
+        process = Process(self.env, self.env.unique(os.path.basename(argv[0])), argv,
+                          env=env or {**machine.environment(), "HOME": str(self.env.folder)})
         self.roots.append(process)
         return process
 
@@ -64,15 +64,15 @@ class Candidate:
             raise AssertionError(f"{self.name} does not listen: {self.logs()}")
 
     def logs(self):
-        return " | ".join(line for p in self.world.processes for line in (p.log() + p.out()).splitlines()[-3:])[-300:]
+        return " | ".join(line for p in self.env.processes for line in (p.log() + p.out()).splitlines()[-3:])[-300:]
 
     def write(self, name, text):
-        path = self.world.folder / name
+        path = self.env.folder / name
         path.write_text(text)
         os.chmod(path, 0o600)
         return path
 
-    # What an operator's side and a device's side dial instead, when the network between is bad (measures.wan).
+    # Addresses that the operator's and the device's side dial instead when the network is impaired (measures.wan).
     def operator_leg(self, port):
         return port
 
@@ -83,14 +83,14 @@ class Candidate:
         raise NotImplementedError
 
     def load(self, is_second=False):
-        """Arguments of `load`: the way to the target; the second goes another way where there is one."""
+        """Arguments of `load`: the address of the path to the target; the second uses another path if there is one."""
         return ["-p", self.second_port if is_second else self.port]
 
     def turn_to(self, number):
-        """The way to the next ->held_by_one streams."""
+        """The path for the next ->held_by_one streams."""
 
     def close(self):
-        self.world.close()
+        self.env.close()
 
 
 class Loopback(Candidate):
@@ -168,7 +168,7 @@ class Nginx(Candidate):
 
     def nginx(self, name, lines):
         path = self.write(name, nginx_text(lines).replace("PORT", name))
-        self.spawn(machine.program("nginx"), "-e", "stderr", "-p", f"{self.world.folder}/", "-c", path)
+        self.spawn(machine.program("nginx"), "-e", "stderr", "-p", f"{self.env.folder}/", "-c", path)
 
     def start(self):
         self.nginx("nginx.conf", f"listen 127.0.0.1:{self.port} backlog=4096; proxy_pass 127.0.0.1:{self.target.port};")
@@ -185,17 +185,17 @@ class Socat(Candidate):
         self.wait_port(self.port)
 
 
-# --- TLS between two of them ----------------------------------------------------------------------
+# --- TLS between an entry and an exit -------------------------------------------------------------
 
 
 class BothEnds(Candidate):
-    """An entry that encrypts, an exit that decrypts, and between them a relay or nothing."""
+    """An entry that encrypts, an exit that decrypts, and optionally a relay between them."""
 
     is_encrypted, hops, is_relayed = True, 2, False
 
     def start(self):
         for name in ("entry", "exit"):
-            folder = self.world.certificates(name)
+            folder = self.env.certificates(name)
             (folder / "both.pem").write_bytes((folder / "cert.pem").read_bytes() +
                                               (folder / "private.key").read_bytes())
         exit_port = between = free_ports(1)
@@ -215,12 +215,12 @@ class HaproxyTls(BothEnds, Haproxy):
     name, peer = "haproxy TLS", "haproxy"
 
     def exit(self, port):
-        certs = self.world.certificates("exit")
+        certs = self.env.certificates("exit")
         self.haproxy("exit.cfg", f"    bind 127.0.0.1:{port} ssl crt {certs}/both.pem ca-file {certs}/ca.crt"
                      f" verify required\n    server target 127.0.0.1:{self.target.port}")
 
     def entry(self, port):
-        certs = self.world.certificates("entry")
+        certs = self.env.certificates("entry")
         self.haproxy("entry.cfg", f"    bind 127.0.0.1:{self.port}\n    server exit 127.0.0.1:{port} ssl"
                      f" crt {certs}/both.pem ca-file {certs}/ca.crt verify required")
 
@@ -233,7 +233,7 @@ class NginxTls(BothEnds, Nginx):
     name, peer = "nginx TLS", "nginx"
 
     def exit(self, port):
-        certs = self.world.certificates("exit")
+        certs = self.env.certificates("exit")
         self.nginx("exit.conf", f"""\
 listen 127.0.0.1:{port} ssl backlog=4096; proxy_pass 127.0.0.1:{self.target.port};
 ssl_certificate {certs}/cert.pem; ssl_certificate_key {certs}/private.key;
@@ -241,7 +241,7 @@ ssl_client_certificate {certs}/ca.crt; ssl_verify_client on; ssl_session_cache s
 ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites {SUITE};""")
 
     def entry(self, port):
-        certs = self.world.certificates("entry")
+        certs = self.env.certificates("entry")
         self.nginx("entry.conf", f"""\
 listen 127.0.0.1:{self.port} backlog=4096; proxy_pass 127.0.0.1:{port};
 proxy_ssl on; proxy_ssl_certificate {certs}/cert.pem; proxy_ssl_certificate_key {certs}/private.key;
@@ -257,7 +257,7 @@ class Stunnel(BothEnds):
     name, peer, most_streams = "stunnel", "stunnel", 1000
 
     def stunnel(self, name, lines):
-        certs = self.world.certificates(name)
+        certs = self.env.certificates(name)
         path = self.write(f"{name}.conf", f"""\
 foreground = yes
 syslog = no
@@ -284,7 +284,7 @@ TIMEOUTidle = 43200
         self.stunnel("entry", f"client = yes\naccept = 127.0.0.1:{self.port}\nconnect = 127.0.0.1:{port}")
 
 
-# --- what is made for devices behind NAT ----------------------------------------------------------
+# --- tools for devices behind NAT ----------------------------------------------------------
 
 
 class Ssh(Candidate):
@@ -294,7 +294,7 @@ class Ssh(Candidate):
     cipher = ()
 
     def start(self):
-        sshd = harness.Sshd(self.world)
+        sshd = harness.Sshd(self.env)
         self.roots.append(sshd.process)
         command = sshd.ssh(self.device_leg(sshd.port))
         destination = command.pop()
@@ -320,7 +320,7 @@ class Rathole(Candidate):
         path = self.write("server.toml", f"""\
 [server]
 bind_addr = "127.0.0.1:{control}"
-default_token = "{self.world.key}"
+default_token = "{self.env.key}"
 [server.transport]
 type = "{self.transport}"
 {server}
@@ -332,7 +332,7 @@ bind_addr = "127.0.0.1:{self.port}"
         path = self.write("client.toml", f"""\
 [client]
 remote_addr = "localhost:{self.device_leg(control)}"
-default_token = "{self.world.key}"
+default_token = "{self.env.key}"
 [client.transport]
 type = "{self.transport}"
 {client}
@@ -357,7 +357,7 @@ class RatholeTls(Rathole):
     name, is_encrypted, transport = "rathole, TLS", True, "tls"
 
     def keys(self):
-        certs = self.world.certificates("localhost")
+        certs = self.env.certificates("localhost")
         identity = certs / "identity.pfx"
         subprocess.run(["openssl", "pkcs12", "-export", "-inkey", certs / "private.key", "-in", certs / "cert.pem",
                         "-certfile", certs / "ca.crt", "-passout", "pass:bench", "-out", identity], check=True)
@@ -375,7 +375,7 @@ class Frp(Candidate):
 bindAddr = "127.0.0.1"
 proxyBindAddr = "127.0.0.1"
 bindPort = {control}
-auth.token = "{self.world.key}"
+auth.token = "{self.env.key}"
 log.level = "error"
 """)
         self.spawn(folder / "frps", "-c", path)
@@ -383,7 +383,7 @@ log.level = "error"
         path = self.write("frpc.toml", f"""\
 serverAddr = "127.0.0.1"
 serverPort = {self.device_leg(control)}
-auth.token = "{self.world.key}"
+auth.token = "{self.env.key}"
 log.level = "error"
 transport.tls.enable = {self.tls}
 [[proxies]]
@@ -407,7 +407,7 @@ class Chisel(Candidate):
     def start(self):
         binary = machine.PEERS["chisel"].folder / "chisel"
         control = free_ports(1)
-        auth = f"bench:{self.world.key}"
+        auth = f"bench:{self.env.key}"
         self.spawn(binary, "server", "--reverse", "--host", "127.0.0.1", "--port", control, "--auth", auth)
         self.wait_port(control)
         self.spawn(binary, "client", "--auth", auth, f"http://127.0.0.1:{self.device_leg(control)}",
@@ -416,27 +416,27 @@ class Chisel(Candidate):
 
 
 class Bore(Candidate):
-    """Its control port cannot be chosen: an address of its own."""
+    """Its control port is fixed, so it gets its own address."""
 
     name, peer, hops = "bore, plain", "bore", 2
 
     def start(self):
         binary = machine.PEERS["bore"].folder / "bore"
         host = loopback()
-        self.spawn(binary, "server", "--secret", self.world.key, "--bind-addr", host, "--bind-tunnels", "127.0.0.1",
+        self.spawn(binary, "server", "--secret", self.env.key, "--bind-addr", host, "--bind-tunnels", "127.0.0.1",
                    "--min-port", 1024)
         wait_until(lambda: harness.can_connect(7835, host), "bore listens", 20)
-        self.spawn(binary, "local", self.target.port, "--to", host, "--port", self.port, "--secret", self.world.key)
+        self.spawn(binary, "local", self.target.port, "--to", host, "--port", self.port, "--secret", self.env.key)
         self.wait_port(self.port)
 
 
 # --- Gotthard -------------------------------------------------------------------------------------
 
 
-def relay_settings(world):
-    """Limits that guard against strangers, out of the way of a benchmark that is a crowd of one address."""
-    return world.config_folder(relayd="""\
-limits = { streams = 1024; sessions_per_identity = 64; preauth = 4096; preauth_drop_from = 4096; per_source = 4096;
+def relay_settings(env):
+    """Raises the limits for unauthenticated peers: the benchmark opens many connections from one address."""
+    return env.config_folder(relayd="""\
+limits = { streams = 1024; sessions_per_identity = 64; preauth = 4096; per_source = 4096;
            sessions = 10000; };
 """)
 
@@ -447,46 +447,46 @@ class GotthardRelay(Candidate):
     name, is_ours = "gotthard-relayd", True
 
     def start(self):
-        self.relay = self.world.relay(env=self.environment())
+        self.relay = self.env.relay(env=self.environment())
         self.roots.append(self.relay)
 
     def environment(self):
-        os.environ.update(GOTTHARD_CRYPT_KEY=self.world.key, GOTTHARD_CRYPT_IV=self.world.iv)
-        return self.world.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(self.world))
+        os.environ.update(GOTTHARD_CRYPT_KEY=self.env.key, GOTTHARD_CRYPT_IV=self.env.iv)
+        return self.env.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(self.env))
 
     def load(self, is_second=False):
-        return ["-p", self.world.relay_port, "-u", self.target.socket, "-s", 1000]
+        return ["-p", self.env.relay_port, "-u", self.target.socket, "-s", 1000]
 
     def load_environment(self):
-        return {**os.environ, "GOTTHARD_CRYPT_KEY": self.world.key, "GOTTHARD_CRYPT_IV": self.world.iv}
+        return {**os.environ, "GOTTHARD_CRYPT_KEY": self.env.key, "GOTTHARD_CRYPT_IV": self.env.iv}
 
 
 class Gotthard(Candidate):
-    """The whole: a real mosquitto, the relay, the agent, and an operator's command for each tunnel."""
+    """The complete system: mosquitto, the relay, the agent, and an operator's command for each tunnel."""
 
     name, is_ours, is_encrypted, hops, n_tunnels = "Gotthard", True, True, 3, 2
     idle_cycle = 25
 
     def start(self):
-        world = self.world
-        world.broker()
-        self.relay = world.relay("--bind", "127.0.0.1", env=world.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(world)))
-        self.agent = world.agent(**self.device_environment())
+        env = self.env
+        env.broker()
+        self.relay = env.relay("--bind", "127.0.0.1", env=env.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(env)))
+        self.agent = env.agent(**self.device_environment())
         self.roots = [self.relay, self.agent]
         self.tunnels = [self.tunnel() for _ in range(self.n_tunnels)]
         self.port = self.tunnels[0].port()
         self.second_port = self.tunnels[-1].port()
 
     def device_environment(self):
-        return {"GOTTHARD_AGENT_DATA_PORT": self.target.port, "GOTTHARD_LIMIT_STREAMS": 1024,
-                "GOTTHARD_LIMIT_SESSIONS": 64, "GOTTHARD_LIMIT_PER_OPERATOR": 64,
+        return {"GOTTHARD_AGENT_DATA_PORT": self.target.port, "GOTTHARD_LIMITS_STREAMS": 1024,
+                "GOTTHARD_LIMITS_SESSIONS": 64, "GOTTHARD_LIMITS_SESSIONS_PER_OPERATOR": 64,
                 "GOTTHARD_AGENT_HOST_KEYS": ""}
 
     def operator_environment(self):
         return {}
 
     def tunnel(self, wait=True):
-        tunnel = self.world.connect("GatewayOli", "0:ssh", wait=wait, **self.operator_environment())
+        tunnel = self.env.connect("GatewayOli", "0:ssh", wait=wait, **self.operator_environment())
         self.roots.append(tunnel)
         return tunnel
 
@@ -496,18 +496,18 @@ TUNNELS = (Gotthard, SshAes, Ssh, Stunnel, HaproxyTls, NginxTls, HaproxyTlsRelay
            FrpTls, Chisel, Rathole, Frp, Bore)
 
 
-# --- the same behind a network that is slow -------------------------------------------------------
+# --- the same behind a slow network ---------------------------------------------------------------
 
 
 class Slow:
-    """Mixed into a candidate: operator and device reach the relay through a proxy each, half of the way each."""
+    """A mixin for candidates: operator and device each reach the relay through a proxy with half of the delay."""
 
     one_way_ms, bits = 0, 0
 
     def slow(self, proxy):
         self.proxies = [*getattr(self, "proxies", []), proxy]
         for order in ("handshake on", f"delay {self.one_way_ms}", f"rate {self.bits}"):
-            proxy.order(order)
+            proxy.command(order)
         return proxy
 
     def device_leg(self, port):
@@ -525,13 +525,13 @@ class Slow:
 
 
 class SlowGotthard(Slow, Gotthard):
-    """The operator's port is on his own machine; the broker is as far as the relay."""
+    """The operator's port is local to the operator. The broker has the same delay as the relay."""
 
     n_tunnels = 1
 
     def leg(self):
-        relay = self.slow(Proxy.before_relay(self.world))
-        broker = self.slow(Proxy.before_port(self.world.broker_port))
+        relay = self.slow(Proxy.before_relay(self.env))
+        broker = self.slow(Proxy.before_port(self.env.broker_port))
         return {"GOTTHARD_SERVER_HOST": relay.host, "GOTTHARD_MQTT_ENDPOINT": f"localhost:{broker.port}"}
 
     def device_environment(self):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-#include "way.h"
+#include "endpoints.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,7 +26,7 @@ static int dial_tcp(uint16_t port)
     return fd;
 }
 
-static void hand_over(int door, int fd)
+static void hand_over(int handover_fd, int fd)
 {
     char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec iov = {&byte, 1};
@@ -40,52 +40,52 @@ static void hand_over(int door, int fd)
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    if (sendmsg(door, &message, 0) < 0)
-        fail("hand over");
+    if (sendmsg(handover_fd, &message, 0) < 0)
+        fail("pass a descriptor");
     close(fd);
 }
 
-static int dial_relay(struct way *way)
+static int dial_relay(struct path *path)
 {
     int fds[2];
 
-    if (!way->session || way->n_streams++ == way->per_session) {
-        way->session = relaying_session_new(way->relaying);
-        way->n_streams = 1;
+    if (!path->session || path->n_streams++ == path->per_session) {
+        path->session = relay_client_session_new(path->relay_client);
+        path->n_streams = 1;
     }
-    relaying_open(way->session, fds);
-    hand_over(way->door, fds[1]);
+    relay_client_open(path->session, fds);
+    hand_over(path->handover_fd, fds[1]);
     return fds[0];
 }
 
-void way_init(struct way *way)
+void path_init(struct path *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    if (!way->target)
+    if (!path->target)
         return;
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", way->target);
-    way->door = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (connect(way->door, (struct sockaddr *)&addr, sizeof(addr)))
-        fail(way->target);
-    way->relaying = relaying_new("127.0.0.1", way->port);
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path->target);
+    path->handover_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (connect(path->handover_fd, (struct sockaddr *)&addr, sizeof(addr)))
+        fail(path->target);
+    path->relay_client = relay_client_new("127.0.0.1", path->port);
 }
 
-int way_dial(struct way *way, char mode)
+int path_dial(struct path *path, char mode)
 {
-    int fd = way->target ? dial_relay(way) : dial_tcp(way->port);
+    int fd = path->target ? dial_relay(path) : dial_tcp(path->port);
 
     if (send(fd, &mode, 1, MSG_NOSIGNAL) != 1)
         fail("first byte");
     return fd;
 }
 
-void way_wait(struct way *way, int fd)
+void path_wait(struct path *path, int fd)
 {
     struct pollfd pollfd = {fd, POLLIN, 0};
 
-    if (way->relaying)
-        relaying_wait(way->relaying, fd);
+    if (path->relay_client)
+        relay_client_wait(path->relay_client, fd);
     else
         poll(&pollfd, 1, -1);
 }

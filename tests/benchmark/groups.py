@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
-"""What is run: groups of candidates and the figures taken of each, interleaved (A B C A B C).
+"""Groups of candidates and the figures of each, interleaved (A B C A B C).
 
-A figure that could not be taken is a sentence in `failures`, and the run goes on.
+A figure that could not be measured is a sentence in `failures`, and the run continues.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from harness import wait_until
 
 
 class Plan:
-    """How long to look at what."""
+    """The durations of the measurements."""
 
     def __init__(self, is_quick=False, rounds=None):
         self.rounds = rounds or (3 if is_quick else 5)
@@ -54,22 +54,22 @@ class Results:
                 known.append(sentence)
 
     def take(self, group, candidate, step):
-        """@step(candidate): the figures, or a sentence why not."""
+        """Adds the figures that @step(candidate) returns, or the reason of its failure."""
         try:
             self.add(group, candidate.name, step(candidate))
         except PermissionError:
-            self.fail(group, candidate.name, "only root may look into it: it keeps keys")
+            self.fail(group, candidate.name, "requires root: the process is not dumpable")
         except (measures.Failed, AssertionError, OSError, ValueError) as error:
             self.fail(group, candidate.name, error)
 
 
-def say(text):
+def show_progress(text):
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
 class Stage:
-    """Candidates that have started, those that could, before one target, or (@is_apart) a target each, to be measured
-    at once. Everything is gone afterwards."""
+    """Starts the candidates, with one common target or (@is_apart) one target each, to be measured at once. Candidates that do
+    not start are omitted. Everything is stopped at the end."""
 
     def __init__(self, results, group, classes, is_apart=False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-bench-"))
@@ -111,7 +111,7 @@ def _interleave(results, group, stage, rounds, steps):
     for number in range(rounds):
         for step, candidate in itertools.product(steps, stage.up()):
             results.take(group, candidate, step)
-        say(f"{group}: round {number + 1} of {rounds}")
+        show_progress(f"{group}: round {number + 1} of {rounds}")
 
 
 def run_relay(results, plan, classes):
@@ -148,15 +148,15 @@ class FiveTunnels(candidates.Gotthard):
 
 
 class Agent(candidates.Gotthard):
-    """An agent that nobody asks for anything, and the proxy that counts what it says to the broker."""
+    """An idle agent, and the proxy that counts its bytes to the broker."""
 
     name, n_tunnels, keepalive = "gotthard-agentd, idle", 0, 900
 
     def start(self):
-        self.world.broker()
-        self.proxy = Proxy.before_port(self.world.broker_port)
-        self.agent = self.world.agent(GOTTHARD_MQTT_ENDPOINT=f"localhost:{self.proxy.port}",
-                                      GOTTHARD_MQTT_KEEPALIVE=f"{self.keepalive}s", GOTTHARD_AGENT_HOST_KEYS="")
+        self.env.broker()
+        self.proxy = Proxy.before_port(self.env.broker_port)
+        self.agent = self.env.agent(GOTTHARD_MQTT_ENDPOINT=f"localhost:{self.proxy.port}",
+                                    GOTTHARD_MQTT_KEEPALIVE=f"{self.keepalive}s", GOTTHARD_AGENT_HOST_KEYS="")
         self.roots = [self.agent]
 
     def close(self):
@@ -206,10 +206,10 @@ def run_idle(results, plan, classes):
                 for candidate in stage.up():
                     if n <= candidate.most_streams:
                         results.take("idle", candidate, lambda c, n=n: measures.idle(c, n, plan.idle_seconds))
-        say(f"idle: {cls.name}")
+        show_progress(f"idle: {cls.name}")
     if candidates.Gotthard in classes:
         with Stage(results, "idle agent", [Agent, PingingAgent]) as stage:
-            time.sleep(plan.idle_seconds)  # what belongs to the start is over
+            time.sleep(plan.idle_seconds)  # the candidate has finished starting
             for candidate in stage.up():
                 results.take("idle agent", candidate, lambda c: _idle_agent(c, plan.ping_seconds))
 
@@ -222,7 +222,7 @@ def _cold_connect(candidate):
     tunnel = candidate.tunnel(wait=False)
     wait_until(lambda: '"up"' in tunnel.out() or not tunnel.is_running(), "up", step=0.002)
     took = time.monotonic() - begin
-    tunnel.close_politely()
+    tunnel.disconnect()
     return {"cold connect ms": 1000 * took}
 
 
@@ -252,7 +252,7 @@ def run_wan(results, plan, classes):
         with Stage(results, group, classes, is_apart=True) as stage:
             for number in range(plan.wan_rounds):
                 harness.in_threads(*[lambda c=c: _wan_figures(results, group, c, plan.wan_seconds) for c in stage.up()])
-                say(f"{group}: round {number + 1} of {plan.wan_rounds}")
+                show_progress(f"{group}: round {number + 1} of {plan.wan_rounds}")
 
 
 IDLE = (candidates.Gotthard, candidates.HaproxyTls, candidates.NginxTls, candidates.Stunnel, candidates.Ssh,

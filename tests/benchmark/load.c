@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The load of the benchmark: the same for every candidate. It measures between connections of its
- * own and the target behind the candidate, and prints lines that tests/benchmark/measures.py reads.
+ * The load of the benchmark, equal for all candidates. It measures between its own connections and
+ * the target behind the candidate, and prints lines for tests/benchmark/measures.py.
  *
  *     load up|down -n STREAMS -t SECONDS
- *         "begin", then "end BYTES SECONDS"; it flows on until the standard input ends, so that the
- *         CPU of those between can be read meanwhile
+ *         "begin", then "end BYTES SECONDS". The transfer continues until the standard input ends,
+ *         so that the CPU time of the processes between can be read meanwhile.
  *
  *     load echo -t SECONDS
- *         "end COUNT P50 P99": 64 bytes there and back, in microseconds
+ *         "end COUNT P50 P99": round trips of 64 bytes, in microseconds.
  *
  *     load connect -n AT-ONCE -t SECONDS
- *         "end PER-SECOND P50 P99": connect, 64 bytes there and back, close; the microseconds are
- *         those from connect() to the last byte; -g SECONDS pass between two, as between two of a
- *         person's
+ *         "end PER-SECOND P50 P99": connect, one round trip of 64 bytes, close. The microseconds
+ * are those from connect() to the last byte. -g SECONDS pass between two connections, as with an
+ *         interactive user.
  *
  *     load hold -n STREAMS
- *         "held SECONDS": each has carried 64 bytes and is idle until the standard input ends
+ *         "held SECONDS": each connection has transferred 64 bytes and is idle until the standard
+ *         input ends.
  *
- * Before up, down and echo -w SECONDS pass unmeasured. -p PORT is the candidate's; -u SOCKET says
- * that it is gotthard-relayd's own, and where the target takes connections (then -s streams make a
- * session); -c COUNTERS is the target's page (wire.h).
+ * up, down and echo run for -w SECONDS before they measure. -p PORT is the candidate's port. -u
+ * SOCKET selects gotthard-relayd itself and names the target's Unix socket; then -s streams share a
+ * session. -c COUNTERS is the target's page (wire-format.h).
  */
 #include <poll.h>
 #include <pthread.h>
@@ -30,8 +31,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "way.h"
-#include "wire.h"
+#include "endpoints.h"
+#include "wire-format.h"
 
 #define BATCH   64
 #define MESSAGE 64
@@ -39,15 +40,16 @@
 #define AT_ONCE 64
 
 static struct load {
-    struct way way;
+    struct path path;
     unsigned n;
     double seconds, warm_up, gap;
     const char *counters;
-} load = {.way.per_session = 64, .n = 1, .seconds = 1, .warm_up = 0.2};
+} load = {.path.per_session = 64, .n = 1, .seconds = 1, .warm_up = 0.2};
 
 static double now(void)
 {
     struct timespec time;
+
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
@@ -58,9 +60,10 @@ static void fail(const char *what)
     exit(1);
 }
 
-static bool is_told_to_end(void)
+static bool is_input_closed(void)
 {
     struct pollfd pollfd = {STDIN_FILENO, POLLIN, 0};
+
     return poll(&pollfd, 1, 0) > 0;
 }
 
@@ -80,13 +83,14 @@ static void samples_add(struct samples *samples, double seconds)
 static int samples_compare(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
+
     return (x > y) - (x < y);
 }
 
 static void samples_say(struct samples *samples, double value)
 {
     if (!samples->n)
-        fail("not one exchange");
+        fail("no round trip");
     qsort(samples->us, samples->n, sizeof(*samples->us), samples_compare);
     printf("end %.1f %.1f %.1f\n", value, (double)samples->us[samples->n / 2],
            (double)samples->us[samples->n * 99 / 100]);
@@ -94,18 +98,18 @@ static void samples_say(struct samples *samples, double value)
 
 static void exchange(int fd)
 {
-    char message[MESSAGE] = "64 bytes: what a key pressed in ssh becomes";
+    char message[MESSAGE] = "64 bytes: the size of a key press in ssh";
 
     if (send(fd, message, MESSAGE, MSG_NOSIGNAL) != MESSAGE ||
         recv(fd, message, MESSAGE, MSG_WAITALL) != MESSAGE)
-        fail("exchange");
+        fail("round trip");
 }
 
 /* --- up and down --- */
 
 struct flow {
     bool is_up;
-    int world; /* the epoll */
+    int epoll_fd; /* the epoll */
     uint64_t n_received;
     struct wire_counters *counters;
     uint8_t counter;
@@ -139,14 +143,14 @@ static void flow_run(struct flow *flow, double until)
     double left;
 
     while ((left = until - now()) > 0) {
-        int n = epoll_wait(flow->world, events, BATCH, (int)(left * 1000) + 1);
+        int n = epoll_wait(flow->epoll_fd, events, BATCH, (int)(left * 1000) + 1);
+
         for (int i = 0; i < n; i++)
             flow_serve(flow, events[i].data.fd);
     }
 }
 
-/* It ends with a reset: what is in the buffers then would go on to be carried while somebody else
- * is measured. */
+/* It ends with a reset: buffered data would still be transferred during the next measurement. */
 static void flow_begin(const struct flow *flow, int fd)
 {
     struct linger linger = {1, 0};
@@ -160,10 +164,11 @@ static void flow_open(struct flow *flow)
 {
     for (unsigned i = 0; i < load.n; i++) {
         struct epoll_event event = {.events = flow->is_up ? EPOLLOUT : EPOLLIN};
-        event.data.fd = way_dial(&load.way, flow->is_up ? WIRE_DISCARD : WIRE_SOURCE);
+
+        event.data.fd = path_dial(&load.path, flow->is_up ? WIRE_DISCARD : WIRE_SOURCE);
         flow_begin(flow, event.data.fd);
         fcntl(event.data.fd, F_SETFL, O_NONBLOCK);
-        epoll_ctl(flow->world, EPOLL_CTL_ADD, event.data.fd, &event);
+        epoll_ctl(flow->epoll_fd, EPOLL_CTL_ADD, event.data.fd, &event);
     }
 }
 
@@ -171,7 +176,7 @@ static void load_flow(bool is_up)
 {
     struct flow flow = {
         .is_up = is_up,
-        .world = epoll_create1(EPOLL_CLOEXEC),
+        .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
         .counter = (uint8_t)(getpid() % WIRE_COUNTERS),
     };
     uint64_t before;
@@ -186,7 +191,7 @@ static void load_flow(bool is_up)
     begin = now();
     flow_run(&flow, begin + load.seconds);
     printf("end %llu %.6f\n", (unsigned long long)(flow_count(&flow) - before), now() - begin);
-    while (!is_told_to_end())
+    while (!is_input_closed())
         flow_run(&flow, now() + 0.01);
 }
 
@@ -195,7 +200,7 @@ static void load_flow(bool is_up)
 static void load_echo(void)
 {
     static struct samples samples;
-    int fd = way_dial(&load.way, WIRE_ECHO);
+    int fd = path_dial(&load.path, WIRE_ECHO);
     double end = now() + load.warm_up / 4;
 
     while (now() < end)
@@ -223,7 +228,8 @@ static void *connecting_run(void *userdata)
     double begin;
 
     while ((begin = now()) < connecting.end) {
-        int fd = way_dial(&load.way, WIRE_ECHO);
+        int fd = path_dial(&load.path, WIRE_ECHO);
+
         exchange(fd);
         pthread_mutex_lock(&connecting.lock);
         samples_add(&connecting.samples, now() - begin);
@@ -256,9 +262,9 @@ static void load_hold(void)
     double begin = now();
 
     for (unsigned i = 0; i < load.n; i++)
-        exchange(way_dial(&load.way, WIRE_ECHO));
+        exchange(path_dial(&load.path, WIRE_ECHO));
     printf("held %.3f\n", now() - begin);
-    way_wait(&load.way, STDIN_FILENO);
+    path_wait(&load.path, STDIN_FILENO);
 }
 
 static void load_options(int argc, char **argv)
@@ -267,9 +273,9 @@ static void load_options(int argc, char **argv)
 
     while ((option = getopt(argc, argv, "p:u:s:c:n:t:w:g:")) != -1)
         switch (option) {
-        case 'p': load.way.port = (uint16_t)atoi(optarg); break;
-        case 'u': load.way.target = optarg; break;
-        case 's': load.way.per_session = (unsigned)atoi(optarg); break;
+        case 'p': load.path.port = (uint16_t)atoi(optarg); break;
+        case 'u': load.path.target = optarg; break;
+        case 's': load.path.per_session = (unsigned)atoi(optarg); break;
         case 'c': load.counters = optarg; break;
         case 'n': load.n = (unsigned)atoi(optarg); break;
         case 'g': load.gap = atof(optarg); break;
@@ -285,14 +291,14 @@ int main(int argc, char **argv)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     load_options(argc - 1, argv + 1);
-    way_init(&load.way);
-    if (!strcmp(what, "up") || !strcmp(what, "down"))
-        load_flow(!strcmp(what, "up"));
-    else if (!strcmp(what, "echo"))
+    path_init(&load.path);
+    if (strcmp(what, "up") == 0 || strcmp(what, "down") == 0)
+        load_flow(strcmp(what, "up") == 0);
+    else if (strcmp(what, "echo") == 0)
         load_echo();
-    else if (!strcmp(what, "connect"))
+    else if (strcmp(what, "connect") == 0)
         load_connect();
-    else if (!strcmp(what, "hold"))
+    else if (strcmp(what, "hold") == 0)
         load_hold();
     else
         return 64;

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: ISC
-"""What the benchmark needs of this machine: the peers, fetched and built once, Gotthard as its packages are built,
-and a description of where it ran.
+"""Prepares the machine for the benchmark: fetches and builds the peers once, builds Gotthard like its packages, and
+describes the machine.
 
 Everything goes into one folder outside of the tree ($GOTTHARD_BENCH_CACHE, else ~/.cache/gotthard-bench). Debian's
 packages are unpacked there and not installed: no service starts and nothing on the machine changes, and no root is
-needed. A peer that cannot be had is a sentence in `Peer.why`, never an end of the run.
+needed. For an unavailable peer `Peer.why` has the reason, and the run continues without it.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CACHE = pathlib.Path(os.environ.get("GOTTHARD_BENCH_CACHE") or
                      pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "gotthard-bench")
 DEBIAN = CACHE / "debian" / "root"
-GO_LANGUAGE = "1.24"  # of the module that asks for the peers written in Go
+GO_LANGUAGE = "1.24"  # of the module that requires the peers written in Go
 
 
 class Unavailable(Exception):
-    """One sentence: why a peer is not in this run."""
+    """The reason, in one sentence, why a peer is not in this run."""
 
 
 def run(*argv, limit=1800, **more):
-    """Runs a tool to its end, politely; Unavailable with its last words when it fails."""
+    """Runs a tool to its end, with low priority. Unavailable with the end of its output when it fails."""
     try:
         done = subprocess.run(["nice", "-n", "19", *map(str, argv)], capture_output=True, text=True, timeout=limit,
                               stdin=subprocess.DEVNULL, **more)
@@ -56,7 +56,7 @@ def _installed(package):
 
 
 def from_debian(*packages):
-    """Unpacks what is not installed of @packages and all they need; the version of the first."""
+    """Unpacks those of @packages and their dependencies that are not installed; returns the version of the first."""
     stamp = CACHE / "debian" / f"{packages[0]}.version"
     version = _installed(packages[0])
     if version:
@@ -85,7 +85,7 @@ def library_path():
 
 
 def environment():
-    """For a program of Debian's, wherever it is."""
+    """The environment for a program of Debian, installed or unpacked."""
     return {**os.environ, "LD_LIBRARY_PATH": library_path()}
 
 
@@ -107,7 +107,7 @@ def _cargo(crate, version):
         install = ["cargo", "install", "--quiet", "--version", version, "--root", folder]
         try:
             run(*install, "--locked", crate)
-        except Unavailable:  # what it was locked to may be too old for this compiler
+        except Unavailable:  # the locked versions may be too old for this compiler
             run(*install, crate)
     return folder / "bin"
 
@@ -118,7 +118,7 @@ def _go(module, version, *commands):
         need("go")
         source = folder / "source"
         source.mkdir(parents=True, exist_ok=True)
-        # A module that requires the pinned version: `go install` would ask for the list of all versions.
+        # A module that requires the pinned version: `go install` would request the list of all versions.
         (source / "go.mod").write_text(f"module peers\n\ngo {GO_LANGUAGE}\n\nrequire {module} {version}\n")
         run("go", "build", "-o", f"{folder}/", *(module + command for command in commands), cwd=source,
             env={**os.environ, "GOFLAGS": "-mod=mod"})
@@ -130,7 +130,7 @@ def _go(module, version, *commands):
 
 
 class Peer:
-    """One tool: its version, and where its programs are; or why it could not be had."""
+    """One tool: its version and the paths of its programs, or the reason why it is not available."""
 
     def __init__(self, name, fetch, pinned=None):
         self.name, self._fetch, self.version, self.why, self.folder = name, fetch, pinned, None, None
@@ -174,8 +174,8 @@ PEERS = {peer.name: peer for peer in (
 
 
 def build(folder=None):
-    """Gotthard and the tools of the benchmark with the packages' flags, or what is in @folder already. Each tree has a
-    folder of its own: one that was configured for a tree that is gone never builds again."""
+    """Gotthard and the tools of the benchmark with the packages' flags, or an existing build in @folder. Each source
+    tree has its own folder: a folder configured for a removed source tree cannot be built again."""
     folder = pathlib.Path(folder or CACHE / f"gotthard-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}")
     if not (folder / "build.ninja").exists():
         flags = subprocess.run(["dpkg-buildflags", "--get", "CFLAGS"], capture_output=True, text=True,
@@ -193,7 +193,7 @@ def results():
     return folder
 
 
-# --- where it ran ---------------------------------------------------------------------------------
+# --- description of the machine -------------------------------------------------------------------
 
 
 def _first(path, pattern, default="unknown"):

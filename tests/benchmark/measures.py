@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
-"""What is measured of a candidate, and how: one function for each figure.
+"""The figures of a candidate: one function for each.
 
 The load and the target are two C programs, the same for every candidate (load.c, target.c). CPU, memory, descriptors and
-wake-ups are the kernel's own figures of the processes that carry the bytes, and of all that descend from them.
+wake-ups are the kernel's figures of the processes that transfer payload, including all their descendants.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ import harness
 from harness import wait_until
 
 TICK = os.sysconf("SC_CLK_TCK")
-LIMIT = 30  # no single measure takes longer, whatever a peer does,
-PATIENCE = 0.05  # but by this for each stream
+LIMIT = 30  # seconds: the limit of one measurement, for any peer
+LIMIT_PER_STREAM = 0.05  # seconds: added to it for each stream
 
 
 class Failed(Exception):
-    """One sentence: why there is no figure."""
+    """The reason, in one sentence, why there is no figure."""
 
 
 class Target:
-    """What stands behind every candidate of a group."""
+    """The target of every candidate of a group."""
 
     def __init__(self, folder):
         folder = pathlib.Path(folder)
@@ -45,7 +45,7 @@ TOOLS = harness.BUILD / "tests" / "benchmark"
 
 
 class Load:
-    """One run of load.c: its lines as they come, and its end by its standard input."""
+    """One run of load.c. Its lines are read as they arrive; closing its standard input ends it."""
 
     def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, is_second=False, gap=None):
         argv = [TOOLS / "load", what, *candidate.load(is_second), "-n", n, "-c", candidate.target.counters]
@@ -54,12 +54,12 @@ class Load:
         environment = getattr(candidate, "load_environment", lambda: None)()
         self.child = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE, text=True, env=environment)
-        # A peer that answers nothing more must not stop the run.
-        self.timer = threading.Timer(LIMIT + (seconds or 0) + (warm_up or 0) + n * PATIENCE, self.child.kill)
+        # A peer that does not answer must not block the run.
+        self.timer = threading.Timer(LIMIT + (seconds or 0) + (warm_up or 0) + n * LIMIT_PER_STREAM, self.child.kill)
         self.timer.start()
 
     def line(self, wanted):
-        """The numbers of the next line, which has to begin with @wanted."""
+        """Returns the numbers of the next line, which must begin with @wanted."""
         word, *numbers = self.child.stdout.readline().split() or [""]
         if word != wanted:
             self.child.kill()
@@ -84,11 +84,11 @@ class Load:
         self.child.stderr.close()
 
 
-# --- what the kernel says -------------------------------------------------------------------------
+# --- figures of the kernel ------------------------------------------------------------------------
 
 
 def tree(candidate):
-    """Every process of a candidate that carries bytes."""
+    """Returns the pids of all processes of a candidate that transfer payload."""
     found, todo = [], [p.pid for p in candidate.roots]
     while todo:
         pid = todo.pop()
@@ -131,7 +131,7 @@ def n_descriptors(candidate):
 
 
 def n_wakeups(candidate):
-    """Times that a thread went to sleep of its own will: each was woken for it."""
+    """Returns the number of voluntary context switches, each of which is followed by a wake-up."""
     total = 0
     for pid in tree(candidate):
         with contextlib.suppress(OSError):
@@ -142,7 +142,7 @@ def n_wakeups(candidate):
 
 
 def slab_kib():
-    """The kernel's own memory, of everybody: sockets are in it."""
+    """The slab memory of the kernel, for the whole machine. It includes sockets."""
     for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("Slab:"):
             return int(line.split()[1])
@@ -153,7 +153,7 @@ def slab_kib():
 
 
 def settle(candidate, limit=3):
-    """Waits until a candidate has nothing to do any more: the next one is measured alone."""
+    """Waits until a candidate is idle, so that the next one is measured alone."""
     end, before = time.monotonic() + limit, cpu(candidate)
     while time.monotonic() < end:
         time.sleep(0.03)
@@ -175,7 +175,7 @@ def throughput(candidate, way, n, seconds, warm_up=None):
         raise Failed("not a byte arrived")
     figures = {f"Gbit/s {way} {n}": gbytes * 8 / took}
     if candidate.roots:
-        # What was read of the processes covers a moment more than what was counted.
+        # The processes' figures cover a slightly longer interval than the byte counts.
         figures[f"CPU s/GB {way} {n}"] = cpu_between(before, after) * took / (end - begin) / gbytes
     return figures
 
@@ -201,15 +201,15 @@ def connections(candidate, n, seconds):
 
 
 def first_byte(candidate, seconds, gap):
-    """Of a connection now and then: what a tool prepares for the next one, it had time for."""
+    """Latency of occasional connections: a tool has time between two of them to prepare the next one."""
     with Load(candidate, "connect", 1, seconds, gap=gap) as load:
         _, p50, p99 = load.line("end")
     return {"first byte p50 us": p50, "first byte p99 us": p99}
 
 
 def idle(candidate, n, seconds):
-    """What @n idle streams cost over none, of every process together."""
-    # Of the first time: what is left of earlier streams then would make later ones look cheap.
+    """The cost of @n idle streams, of all processes together."""
+    # The first time only: memory left from earlier streams would make later ones look cheap.
     before = candidate.at_rest = candidate.at_rest or (pss_kib(candidate), n_descriptors(candidate), slab_kib())
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -220,7 +220,7 @@ def idle(candidate, n, seconds):
             loads.append(stack.enter_context(Load(candidate, "hold", part)))
             loads[-1].line("held")
         took = time.monotonic() - begin
-        time.sleep(seconds / 2)  # what the last ones left to do
+        time.sleep(seconds / 2)  # remaining work of the last streams
         figures = {
             f"PSS KiB/stream {n}": (pss_kib(candidate) - before[0]) / n,
             f"descriptors/stream {n}": (n_descriptors(candidate) - before[1]) / n,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: ISC
 """The results as a table for people (Markdown), for programs (JSON), and as pictures (SVG, by gnuplot).
 
-Each figure is the median of its rounds with half of their range as its spread; what counts are the ratios within one run. The
-bars are those that the project has set itself.
+Each figure is the median of its rounds with half of their range as its spread. Only ratios within one run count. The bars are
+the project's own requirements.
 """
 
 import json
@@ -59,7 +59,7 @@ def _others(results, group, is_wanted):
 
 
 def _best(results, group, figure, is_wanted=lambda c: c.is_encrypted):
-    """The best of the others, and its name."""
+    """Returns the best of the others and its name."""
     found = [(median(results, group, name, figure), name) for name in _others(results, group, is_wanted)]
     found = [pair for pair in found if pair[0]]
     return (min if LOWER_IS_BETTER.search(figure) else max)(found, default=(None, None))
@@ -105,15 +105,15 @@ def bars(results):
     for group in results.values:
         one, echo = (median(results, group, ours, f"{what} p50 ms") for what in ("new connection", "echo"))
         if one and echo:
-            rows.append({"what": f"{group}: our new connection with 64 bytes there and back, against the bytes alone",
+            rows.append({"what": f"{group}: our new connection with 64 bytes echoed, against the bytes alone",
                          "ratio": one / echo, "bar": "≤ 1.1 x", "holds": one <= 1.1 * echo})
     rows += [_absolute(results, "idle agent", "gotthard-agentd, idle", figure, limit)
              for figure, limit in (("PSS KiB", 4096), ("wake-ups/s", 1))]
     sessions = results.values.get("scale", {}).get("sessions")
     if sessions:
-        # The relay's share of the kernel's memory is not known, its ends' being on the same machine: about half.
+        # The relay's share of the kernel's memory is about half: both ends are on the same machine.
         value = sessions["PSS KiB each"][0] + sessions["slab KiB each, all ends"][0] / 2
-        rows.append({"what": "scale: KiB a session, of the process and half of what the kernel took for all ends", "ratio": value,
+        rows.append({"what": "scale: KiB a session, of the process and half of the kernel's memory for all ends", "ratio": value,
                      "bar": "≤ 20", "holds": value <= 20})
     return [row for row in rows if row]
 
@@ -122,17 +122,17 @@ def bars(results):
 
 NOTES = {
     "relay": "The relay alone, without anything at its ends. CPU is the relay's.",
-    "tunnel": "From the operator's program to the target and back, through every process. CPU is that of all of them together; hops "
-              "are those processes.",
-    "latency": "64 bytes there and back; beside bulk: while another session (of ours) or connection (of the others) is full.",
-    "connections": "Connect, 64 bytes there and back, close: one after another, and 8 at once. The first byte is that of a connection "
-                   "every 20 ms.",
-    "idle": "What each idle stream adds, of all processes together. Slab is the kernel's, of everybody on this machine: load and "
-            "target are in it.",
-    "idle agent": "Nobody asks it for anything. The day is computed from what one ping costs, measured by a proxy between it and the "
-                  "broker at the shortest keep-alive, and 40 bytes of headers and 12 of timestamps for each of three packets.",
-    "scale": "One relay, its sessions each with two control connections over TLS, its streams joined and idle; as many as one process "
-             "may have descriptors for here. Slab is the kernel's, of everybody on this machine: the load's ends are in it.",
+    "tunnel": "From the operator's program to the target and back, through all processes. CPU is the sum of all processes; hops are "
+              "their number.",
+    "latency": "64 bytes echoed; beside bulk: while another session (of ours) or connection (of the others) is full.",
+    "connections": "Connect, 64 bytes echoed, close: one after another, and 8 at once. The first byte is that of a connection every "
+                   "20 ms.",
+    "idle": "The cost of each idle stream, of all processes together. Slab is the kernel's memory for the whole machine, including "
+            "load and target.",
+    "idle agent": "An agent without requests. The traffic of a day is computed from the cost of one ping, measured by a proxy before "
+                  "the broker at the shortest keep-alive, and 40 bytes of headers and 12 of timestamps for each of three packets.",
+    "scale": "One relay; each session has two control connections over TLS; the streams are joined and idle. The numbers are limited "
+             "by the descriptors of one process. Slab is the kernel's memory for the whole machine, including the load's ends.",
     "agents": "One process tree, one mosquitto, keep-alive 15 min.",
 }
 
@@ -203,7 +203,7 @@ def _three(values):
 
 
 def _bars_picture(path, title, results, group, figures, labels, is_log):
-    """Clusters of bars with their spreads, one cluster for each candidate; ours leads."""
+    """Clusters of bars with their spreads, one cluster for each candidate, ours first."""
     data = "\n".join(f'"{name}" ' + " ".join(_three(of_name.get(figure)) for figure in figures)
                      for name, of_name in results.values[group].items() if any(f in of_name for f in figures))
     plots = ", ".join(f'$data using {3 * i + 2}:{3 * i + 3}:{3 * i + 4}:xtic(1) title "{label}"' for i, label in enumerate(labels))
@@ -255,7 +255,7 @@ def pictures(results, about, folder):
             ("relay", "Gbit/s down", "Throughput of the relay alone, Gbit/s"), ("relay", "CPU s/GB down", "The relay's CPU s/GB"),
             ("tunnel", "Gbit/s down", "Throughput down, Gbit/s"), ("tunnel", "Gbit/s up", "Throughput up, Gbit/s"),
             ("tunnel", "CPU s/GB down", "CPU s/GB of all processes, down"), ("tunnel", "CPU s/GB up", "CPU s/GB of all processes, up"),
-            ("latency", "echo", "64 bytes there and back, us"), ("connections", "connections/s", "New connections a second"),
+            ("latency", "echo", "64 bytes echoed, us"), ("connections", "connections/s", "New connections a second"),
             ("idle", "PSS", "KiB of each idle stream, all processes")):
         figures = [f for f in figures_of(results, group) if f.startswith(what)]
         if figures:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""How far one relay goes, and how little many agents cost.
+"""The limits of one relay, and the cost of many agents.
 
 One gotthard-relayd gets sessions and joined streams from scale.c, which speaks its protocol, until there are 5,000 and
-20,000 of them; after each step the relay is looked at. What a session and a stream cost must not depend on how many there
-are. Then 500 agents of one process tree are connected to one mosquitto, and nobody asks them for anything.
+20,000 of them. The relay is measured after each step. The cost of a session and of a stream must not depend on their
+number. Then 500 agents of one process tree are connected to one mosquitto and stay idle.
 """
 
 import pathlib
@@ -16,13 +16,13 @@ import candidates
 import harness
 import measures
 from faultproxy import loopback
-from groups import say
+from groups import show_progress
 
 RELAY_PORTS = (1100, 9999)  # below those of harness.free_ports
 
 
 class Subject(candidates.Candidate):
-    """Only its processes, to look at."""
+    """Processes to be measured, in the form of a candidate."""
 
     name = "gotthard-relayd"
 
@@ -44,27 +44,27 @@ def _look(subject, seconds):
 
 
 def _start_relay(subject):
-    """At an address of its own, where the whole range of ports is free."""
+    """Starts a relay at its own loopback address, where the whole range of ports is free."""
     host = loopback()
-    config = candidates.relay_settings(subject.world)
+    config = candidates.relay_settings(subject.env)
     with open(config / "relayd.conf", "a", encoding="ascii") as file:
         file.write(f'server = {{ bind = "{host}"; }};\n')
-    relay = subject.world.relay(env=subject.world.relay_environment(
+    relay = subject.env.relay(env=subject.env.relay_environment(
         GOTTHARD_CONFIG_DIR=config, GOTTHARD_SERVER_PORTS_FROM=RELAY_PORTS[0], GOTTHARD_SERVER_PORTS_TO=RELAY_PORTS[1]))
     subject.roots.append(relay)
     return host
 
 
 def relay(n_sessions, n_streams, n_steps, seconds):
-    """A list of steps, each a dictionary, and why it ended early, or None. @n_streams: in each session."""
+    """Returns a list of steps, each a dictionary, and the reason of an early end or None. @n_streams: in each session."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-bench-"))
     subject = Subject(folder)
     steps, why = [], None
     try:
         host = _start_relay(subject)
         steps.append({"sessions": 0, "streams": 0, **_look(subject, seconds)})
-        environment = {"GOTTHARD_CRYPT_KEY": subject.world.key, "GOTTHARD_CRYPT_IV": subject.world.iv}
-        arguments = [host, subject.world.relay_port, max(1, n_sessions // n_steps), n_streams, n_sessions]
+        environment = {"GOTTHARD_CRYPT_KEY": subject.env.key, "GOTTHARD_CRYPT_IV": subject.env.iv}
+        arguments = [host, subject.env.relay_port, max(1, n_sessions // n_steps), n_streams, n_sessions]
         generator = subprocess.Popen([measures.TOOLS / "scale", *map(str, arguments)], env=environment, text=True,
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         before = measures.cpu(subject)
@@ -76,7 +76,7 @@ def relay(n_sessions, n_streams, n_steps, seconds):
                 **dict(zip(("session p50 us", "session p99 us", "pair p50 us", "pair p99 us"), map(float, times))),
                 **_look(subject, seconds),
             })
-            say(f"scale: {sessions} sessions, {streams} streams")
+            show_progress(f"scale: {sessions} sessions, {streams} streams")
             if int(sessions) >= n_sessions:
                 break
             before = measures.cpu(subject)
@@ -92,13 +92,13 @@ def relay(n_sessions, n_streams, n_steps, seconds):
     return steps, why
 
 
-STREAMS = 64  # a session, where streams are counted
-SPARE = 2400  # descriptors that a relay keeps for pipes and what else there is
+STREAMS = 64  # per session, in the series with streams
+SPARE = 2400  # descriptors of a relay for pipes and other purposes
 
 
 def series(n_sessions, n_streams):
-    """(name, sessions, streams in each): as many as one process may have descriptors for, of three a session (its port too) and
-    two a stream; all at once where there is room."""
+    """Yields (name, sessions, streams in each), limited by the descriptors of one process: three for each session, including its
+    port, and two for each stream. Sessions and streams are combined if the limit allows it."""
     room = candidates.N_DESCRIPTORS - SPARE
     found = [("sessions", min(n_sessions, room // 3), 0),
              ("streams", max(1, min(n_streams, (room - room // 40) // 2) // STREAMS), STREAMS)]
@@ -108,7 +108,7 @@ def series(n_sessions, n_streams):
 
 
 def cost(steps, what):
-    """What each of @what ("sessions" or "streams") costs at the end of the way, and in its first step: flat is the same."""
+    """The cost of each of @what ("sessions" or "streams") in the first and in the last step. Equal numbers mean linear growth."""
     zero, first, last = steps[0], steps[1], steps[-1]
     latency = "pair p50 us" if what == "streams" else "session p50 us"
 
@@ -130,16 +130,16 @@ def cost(steps, what):
 
 
 def agents(n, seconds):
-    """@n of them, with one certificate between them, idle."""
+    """Measures @n idle agents, which share one certificate."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-bench-"))
     subject, broker = Subject(folder), Subject(folder)
-    world = subject.world
+    env = subject.env
     try:
-        broker.roots.append(world.broker())
-        certificates = world.certificates("god")
+        broker.roots.append(env.broker())
+        certificates = env.certificates("god")
         begin = time.monotonic()
-        subject.roots = [world.agent(f"device-{number}", wait=False, GOTTHARD_AWS_CERT_PATH=certificates,
-                                     GOTTHARD_MQTT_KEEPALIVE="15min", GOTTHARD_AGENT_HOST_KEYS="")
+        subject.roots = [env.agent(f"device-{number}", wait=False, GOTTHARD_AWS_CERT_PATH=certificates,
+                                   GOTTHARD_MQTT_KEEPALIVE="15min", GOTTHARD_AGENT_HOST_KEYS="")
                          for number in range(n)]
         for agent in subject.roots:
             agent.wait_for(harness.AGENT_READY)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The target of the benchmark: what stands behind every candidate. It serves any number of
- * connections, and each says by its first byte what it wants (wire.h). It must never be what is
- * slow: what is to be forgotten is not even copied (MSG_TRUNC), and bulk has a thread of its own,
- * so that an echo does not wait for it here.
+ * The target of the benchmark, behind every candidate. It serves any number of connections, and the
+ * first byte of each selects the service (wire-format.h). It must never be the bottleneck:
+ * discarded data is not even copied (MSG_TRUNC), and bulk data has a thread of its own, so that an
+ * echo does not wait for it here.
  *
  *     target PORT COUNTERS SOCKET
  *
- * It listens at 127.0.0.1:PORT, and takes connections that somebody else has made over the Unix
- * socket SOCKET: the load hands it the device's side of a pair at the relay that way, so that load
- * and target are two processes there as well. It ends with its standard input.
+ * It listens on 127.0.0.1:PORT, and accepts connected descriptors over the Unix socket SOCKET. The
+ * load passes the device's side of a pair at the relay that way, so that load and target are two
+ * processes in that case as well. It exits at the end of its standard input.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,15 +23,15 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "wire.h"
+#include "wire-format.h"
 
 #define BATCH 64
 
 struct connection {
     int fd;
-    int world; /* the epoll it is in */
+    int epoll_fd; /* that watches it */
     char mode;
-    bool has_counter; /* of WIRE_DISCARD: its byte came */
+    bool has_counter; /* of WIRE_DISCARD: its byte was received */
     uint8_t counter;
     size_t n_owed; /* of an echo: read and not yet written */
     char owed[4096];
@@ -39,12 +39,13 @@ struct connection {
 
 static struct wire_counters *counters;
 static char buffer[WIRE_BUFFER];
-static int doorstep, bulk; /* epolls: of who is new or wants an echo, and of the rest */
+static int echo_epoll, bulk_epoll; /* epolls: new connections and echoes, all others */
 
 static void connection_watch(struct connection *connection, int how, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = connection};
-    epoll_ctl(connection->world, how, connection->fd, &event);
+
+    epoll_ctl(connection->epoll_fd, how, connection->fd, &event);
 }
 
 static void connection_new(int fd)
@@ -57,7 +58,7 @@ static void connection_new(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     fcntl(fd, F_SETFL, O_NONBLOCK);
     connection->fd = fd;
-    connection->world = doorstep;
+    connection->epoll_fd = echo_epoll;
     connection_watch(connection, EPOLL_CTL_ADD, EPOLLIN);
 }
 
@@ -67,7 +68,7 @@ static void connection_free(struct connection *connection)
     free(connection);
 }
 
-/* Each of these: false when the connection is over. */
+/* The functions below return false when the connection is over. */
 
 static bool connection_echo(struct connection *c)
 {
@@ -112,6 +113,7 @@ static bool connection_source(struct connection *connection)
 {
     for (int i = 0; i < 4; i++) {
         ssize_t n = send(connection->fd, buffer, sizeof(buffer), MSG_NOSIGNAL);
+
         if (n < 0)
             return errno == EAGAIN;
         if (n < (ssize_t)sizeof(buffer))
@@ -126,7 +128,7 @@ static bool connection_begin(struct connection *connection)
 
     if (n > 0 && connection->mode != WIRE_ECHO) {
         connection_watch(connection, EPOLL_CTL_DEL, 0);
-        connection->world = bulk;
+        connection->epoll_fd = bulk_epoll;
         connection_watch(connection, EPOLL_CTL_ADD,
                          connection->mode == WIRE_SOURCE ? EPOLLOUT : EPOLLIN);
     }
@@ -144,8 +146,8 @@ static bool connection_serve(struct connection *connection)
     return false;
 }
 
-/* Somebody's descriptor, in a message on the Unix socket; -1: none. */
-static int take_descriptor(int door)
+/* Returns the descriptor in a message on the Unix socket, or -1. */
+static int take_descriptor(int handover_fd)
 {
     char byte, control[CMSG_SPACE(sizeof(int))];
     struct iovec iov = {&byte, 1};
@@ -156,7 +158,8 @@ static int take_descriptor(int door)
     struct cmsghdr *header;
     int fd;
 
-    if (recvmsg(door, &message, MSG_CMSG_CLOEXEC) <= 0 || !(header = CMSG_FIRSTHDR(&message)))
+    if (recvmsg(handover_fd, &message, MSG_CMSG_CLOEXEC) <= 0 ||
+        !(header = CMSG_FIRSTHDR(&message)))
         return -1;
     memcpy(&fd, CMSG_DATA(header), sizeof(fd));
     return fd;
@@ -182,13 +185,13 @@ static int listen_unix(const char *path)
     return bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ? -1 : fd;
 }
 
-static void door_serve(int tcp, int door)
+static void handover_serve(int tcp, int handover_fd)
 {
     int fd;
 
     while ((fd = accept4(tcp, NULL, NULL, SOCK_CLOEXEC)) >= 0)
         connection_new(fd);
-    while ((fd = take_descriptor(door)) >= 0)
+    while ((fd = take_descriptor(handover_fd)) >= 0)
         connection_new(fd);
 }
 
@@ -197,7 +200,8 @@ static void *serve_bulk(void *userdata)
     struct epoll_event events[BATCH];
 
     while (true) {
-        int n = epoll_wait(bulk, events, BATCH, -1);
+        int n = epoll_wait(bulk_epoll, events, BATCH, -1);
+
         for (int i = 0; i < n; i++)
             if (!connection_serve(events[i].data.ptr))
                 connection_free(events[i].data.ptr);
@@ -206,17 +210,18 @@ static void *serve_bulk(void *userdata)
 }
 
 /* Until the standard input ends. */
-static void serve_doorstep(int tcp, int door)
+static void serve_echo(int tcp, int handover_fd)
 {
     struct epoll_event events[BATCH];
 
     while (true) {
-        int n = epoll_wait(doorstep, events, BATCH, -1);
+        int n = epoll_wait(echo_epoll, events, BATCH, -1);
+
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == 1)
                 return;
             if (!events[i].data.ptr)
-                door_serve(tcp, door);
+                handover_serve(tcp, handover_fd);
             else if (!connection_serve(events[i].data.ptr))
                 connection_free(events[i].data.ptr);
         }
@@ -227,22 +232,22 @@ int main(int argc, char **argv)
 {
     struct epoll_event wake = {.events = EPOLLIN};
     pthread_t thread;
-    int tcp, door;
+    int tcp, handover_fd;
 
     if (argc != 4 || !(counters = wire_map(argv[2])))
         return 64;
-    doorstep = epoll_create1(EPOLL_CLOEXEC);
-    bulk = epoll_create1(EPOLL_CLOEXEC);
+    echo_epoll = epoll_create1(EPOLL_CLOEXEC);
+    bulk_epoll = epoll_create1(EPOLL_CLOEXEC);
     tcp = listen_tcp((uint16_t)atoi(argv[1]));
-    door = listen_unix(argv[3]);
-    if (tcp < 0 || door < 0 || pthread_create(&thread, NULL, serve_bulk, NULL)) {
+    handover_fd = listen_unix(argv[3]);
+    if (tcp < 0 || handover_fd < 0 || pthread_create(&thread, NULL, serve_bulk, NULL)) {
         perror("target");
         return 1;
     }
-    epoll_ctl(doorstep, EPOLL_CTL_ADD, tcp, &wake);
-    epoll_ctl(doorstep, EPOLL_CTL_ADD, door, &wake);
+    epoll_ctl(echo_epoll, EPOLL_CTL_ADD, tcp, &wake);
+    epoll_ctl(echo_epoll, EPOLL_CTL_ADD, handover_fd, &wake);
     wake.data.u64 = 1;
-    epoll_ctl(doorstep, EPOLL_CTL_ADD, STDIN_FILENO, &wake);
-    serve_doorstep(tcp, door);
+    epoll_ctl(echo_epoll, EPOLL_CTL_ADD, STDIN_FILENO, &wake);
+    serve_echo(tcp, handover_fd);
     return 0;
 }

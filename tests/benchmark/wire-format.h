@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What the load and the target of the benchmark say to each other: the first byte of a connection
- * is what it is for, and where the bytes are counted is one page of memory that both map, so that
- * what is measured is what arrived and not what some buffer took. Each load has a counter of its
- * own: what an earlier one left in a tunnel is not taken for a later one's.
+ * The protocol between the load and the target of the benchmark. The first byte of a connection
+ * selects the service. Received bytes are counted in one page of memory that both map, so that the
+ * result is the number of delivered bytes and not of buffered ones. Each load has a counter of its
+ * own: bytes that an earlier load left in a tunnel are not counted for a later one.
  */
 #pragma once
 
@@ -13,9 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WIRE_ECHO    'e' /* what comes goes back */
-#define WIRE_DISCARD 'd' /* one byte more: what comes after it is counted there, and forgotten */
-#define WIRE_SOURCE  's' /* bytes without end */
+#define WIRE_ECHO 'e' /* received bytes are returned */
+#define WIRE_DISCARD \
+    'd'                 /* the next byte selects a counter; later bytes are counted and discarded */
+#define WIRE_SOURCE 's' /* endless bytes */
 
 #define WIRE_BUFFER (256 * 1024)
 
@@ -25,10 +26,11 @@ struct wire_counters {
     _Atomic uint64_t n_discarded[WIRE_COUNTERS];
 };
 
-/* The page of this file, made if it is not there. NULL: no such file can be. */
+/* Maps the page of the file, which is created if it does not exist. NULL: failed. */
 static inline struct wire_counters *wire_map(const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
     void *page = MAP_FAILED;
 
     if (fd < 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The benchmark measures: a short run of ours alone, without a look at the figures themselves."""
+"""The benchmark works: a short run of Gotthard alone, without checking the figures themselves."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import harness
 import pytest
 
-pytestmark = pytest.mark.skipif(harness.SANITIZER != "none", reason="figures of a sanitized program say nothing")
+pytestmark = pytest.mark.skipif(harness.SANITIZER != "none", reason="figures of a sanitized program are not representative")
 
 
 def bench(folder, *args):
@@ -20,7 +20,7 @@ def bench(folder, *args):
     return results["medians"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may look into the daemons, which keep keys")
+@pytest.mark.skipif(os.getuid() != 0, reason="requires root: the daemons are not dumpable")
 def test_every_group_of_streams(tmp_path):
     medians = bench(tmp_path, "--only", "relay", "--only", "tunnel", "--only", "latency", "--only", "connections")
     assert medians["relay"]["gotthard-relayd"]["Gbit/s down 8"] > 0
@@ -30,7 +30,7 @@ def test_every_group_of_streams(tmp_path):
     assert abs(medians["relay"]["gotthard-relayd"]["descriptors/stream 1000"] - 2) < 0.1
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may look into the daemons, which keep keys")
+@pytest.mark.skipif(os.getuid() != 0, reason="requires root: the daemons are not dumpable")
 def test_scale(tmp_path):
     medians = bench(tmp_path, "scale", "--sessions", "40", "--streams", "256", "--agents", "3")
     assert medians["scale"]["sessions"]["sessions"] == 40

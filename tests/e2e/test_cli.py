@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""gotthard-cli by itself: what it says and how it exits, without a tunnel and mostly without a broker."""
+"""gotthard-cli by itself: its output and exit statuses, without a tunnel and mostly without a broker."""
 
 import json
 import os
@@ -13,7 +13,9 @@ import time
 
 import pytest
 
+import harness
 from harness import LIMIT, PROGRAMS, ROOT, Process, clean_environment, free_ports, wait_until
+from setting_markers import shown
 
 CLI = str(PROGRAMS["cli"])
 KEY = bytes(range(32)).hex()
@@ -22,16 +24,16 @@ GOOD = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV, "GOTTHARD_SERVER_HOS
         "GOTTHARD_CLIENT_PORT": "0", "GOTTHARD_MQTT_ENDPOINT": "mqtt://127.0.0.1:1"}
 
 
-def run(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec=None, program=CLI, cwd=None, **env):
+def run(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec=None, program=CLI, cwd=None, **variables):
     return subprocess.run([program, *map(str, args)], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
-                          env=clean_environment(**env), timeout=LIMIT, preexec_fn=preexec, cwd=cwd)
+                          env=clean_environment(**variables), timeout=LIMIT, preexec_fn=preexec, cwd=cwd)
 
 
-def run_on_terminal(*args, **env):
-    """With standard error on a pseudo-terminal: (exit code, what it showed)."""
+def run_on_terminal(*args, **variables):
+    """With standard error on a pseudo-terminal: (exit status, output)."""
     reader, terminal = pty.openpty()
     child = subprocess.Popen([CLI, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
-                             env=clean_environment(**{"TERM": "xterm", "LANG": "C.UTF-8", **env}))
+                             env=clean_environment(**{"TERM": "xterm", "LANG": "C.UTF-8", **variables}))
     os.close(terminal)
     text = b""
     while select.select([reader], [], [], LIMIT)[0]:
@@ -91,11 +93,81 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-def test_help_names_each_command():
-    text = run("--help").stdout
-    for command in ("connect", "disconnect", "status", "devices", "keygen", "fingerprint", "config show", "version"):
+COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "keygen", "fingerprint", "config", "version", "help")
+ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
+              "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
+              "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
+              "--answer-timeout": ["1s"], "--log-level": ["info"]}
+ARGUMENTS = {"connect": ["dev"], "proxy": ["dev"], "disconnect": ["dev"], "config": ["show"]}
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
+def test_help_names_each_command(args):
+    text = run(*args).stdout
+    for command in ("connect", "proxy", "disconnect", "status", "devices", "keygen", "fingerprint", "config show", "version", "help"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
+    assert set(re.findall(r"^  ([a-z]+)", text, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_manual_has_synopsis_of_each_command():
+    manual = (ROOT / "gotthard-cli" / "gotthard-cli.1.scd").read_text()
+    synopsis = manual.split("# SYNOPSIS")[1].split("\n# ")[0]
+    assert set(re.findall(r"\*gotthard-cli\* \*([a-z]+)", synopsis)) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_command_has_usage_options_and_example(command):
+    text = run("help", command).stdout
+    assert text.startswith(f"Usage: gotthard-cli {command}")
+    assert "\nOptions:\n" in text and "\nExample:\n" in text and f"\n  gotthard-cli {command}" in text
+    for args in ([command, "--help"], ["--help", command], [command, "-h", *ARGUMENTS.get(command, [])]):
+        result = run(*args)
+        assert (result.returncode, result.stdout, result.stderr) == (0, text, "")
+
+
+def test_help_of_unknown_command():
+    for args in (["help", "frobnicate"], ["frobnicate", "--help"]):
+        result = run(*args)
+        assert (result.returncode, result.stdout) == (64, "")
+        assert result.stderr.startswith("gotthard-cli: unknown command 'frobnicate'\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_accepts_the_options_of_its_help_only(command):
+    """Each option of any command is either in the help of this one, or a usage error here."""
+    text = run("help", command).stdout
+    for option, values in ANY_OPTION.items():
+        result = run(command, *ARGUMENTS.get(command, []), option, *values, **GOOD)
+        if re.search(rf"^  (-., )?{option.replace('--no-', '--')}\b", text, re.M):
+            assert result.returncode != 64, result.stderr
+        else:
+            assert (result.returncode, result.stdout) == (64, ""), option
+            name = option.replace("--no-", "--")
+            assert result.stderr == (f"gotthard-cli {command}: unrecognized option '{name}'\n"
+                                     f"Try 'gotthard-cli {command} --help'.\n")
+
+
+def test_options_of_commands():
+    """Spot checks of the table: what version and connect accept."""
+    assert run("version", "--bind", "nonsense").returncode == 64
+    assert run("--bind", "nonsense", "version").returncode == 64
+    assert run("version", "--log-level", "debug").returncode == 64
+    for option in ("--json", "--print-port", "--bind", "--config", "--server-host", "--spares", "--log-level"):
+        assert option in run("help", "connect").stdout
+
+
+@pytest.mark.parametrize("args, message", [
+    (["connect"], "gotthard-cli connect: missing argument\n"),
+    (["status", "a", "b"], "gotthard-cli status: unexpected argument 'b'\n"),
+    (["frobnicate"], "gotthard-cli: unknown command 'frobnicate'\n"),
+    (["--frob"], "gotthard-cli: unrecognized option '--frob'\n"),
+    (["connect", "--frob", "dev"], "gotthard-cli connect: unrecognized option '--frob'\n"),
+    (["connect", "--bind"], "gotthard-cli connect: option '--bind' requires an argument\n"),
+    (["--json=yes", "version"], "gotthard-cli: option '--json' doesn't allow an argument\n"),
+])
+def test_usage_errors_have_the_usual_form(args, message):
+    assert run(*args, **GOOD).stderr.startswith(message)
 
 
 def test_name_with_escape_sequences_is_not_shown_raw():
@@ -135,7 +207,7 @@ def test_full_standard_error():
         assert run(stderr=full).returncode == 64
 
 
-def test_all_closed():
+def test_all_standard_descriptors_closed():
     def close_all():
         for fd in (0, 1, 2):
             os.close(fd)
@@ -154,8 +226,8 @@ def test_reader_goes_away():
 # --- keys -----------------------------------------------------------------------------------------
 
 
-def keygen(*args, **env):
-    result = run("keygen", *args, **env)
+def keygen(*args, **variables):
+    result = run("keygen", *args, **variables)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -179,10 +251,10 @@ def test_keygen_known_answers():
     def decode(text):
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).hex()
 
-    env = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV}
-    assert decode(keygen("relay", **env).strip().split(".")[1]) == \
+    variables = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV}
+    assert decode(keygen("relay", **variables).strip().split(".")[1]) == \
         "0580b76a5553feb1b03167035fc3314d9673bd93e951a36cf22f264d8a4665bc"
-    assert decode(keygen("device", "GatewayOli", **env).strip().split(".")[2]) == \
+    assert decode(keygen("device", "GatewayOli", **variables).strip().split(".")[2]) == \
         "1819f074db08babc7934c7438b5a63b3860ccefcb9b5d04f63ae3d843b65cadf" \
         "e0faf111578d5609441878ac6b0a896ded88e682f8f5cb5f14caffd6d322e120"
 
@@ -194,7 +266,7 @@ def test_keygen_warns_of_a_readable_file(tmp_path):
             os.fchmod(out.fileno(), mode)
             result = run("keygen", stdout=out)
         assert result.returncode == 0
-        assert ("others may read" in result.stderr) == is_warned
+        assert ("can be read by others" in result.stderr) == is_warned
 
 
 def test_derived_keys_are_not_enough_for_an_operator():
@@ -213,8 +285,8 @@ def test_derived_keys_are_not_enough_for_an_operator():
     {"GOTTHARD_CRYPT_KEY_PREVIOUS": "short"},
 ])
 def test_wrong_keys(command, wrong):
-    env = {**GOOD, **wrong}
-    result = run(*command, **env)
+    variables = {**GOOD, **wrong}
+    result = run(*command, **variables)
     assert (result.returncode, error_id(result)) == (78, "GTD-E11"), result.stderr
     assert KEY not in result.stderr and result.stdout == ""
 
@@ -222,11 +294,11 @@ def test_wrong_keys(command, wrong):
 def test_key_in_a_file(tmp_path):
     path = tmp_path / "key"
     path.write_text(KEY + "\n")
-    env = {"GOTTHARD_CRYPT_KEY_FILE": path, "GOTTHARD_CRYPT_IV": IV}
+    variables = {"GOTTHARD_CRYPT_KEY_FILE": path, "GOTTHARD_CRYPT_IV": IV}
     path.chmod(0o600)
-    assert keygen("relay", **env) == keygen("relay", GOTTHARD_CRYPT_KEY=KEY, GOTTHARD_CRYPT_IV=IV)
+    assert keygen("relay", **variables) == keygen("relay", GOTTHARD_CRYPT_KEY=KEY, GOTTHARD_CRYPT_IV=IV)
     path.chmod(0o644)
-    assert run("keygen", "relay", **env).returncode == 78
+    assert run("keygen", "relay", **variables).returncode == 78
 
 
 def make_certificate(folder, *key_options):
@@ -235,7 +307,7 @@ def make_certificate(folder, *key_options):
     os.chmod(folder / "private.key", 0o600)
 
 
-def test_fingerprint_is_openssl_s(tmp_path):
+def test_fingerprint_equals_openssl(tmp_path):
     make_certificate(tmp_path, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     der = subprocess.run(f"openssl x509 -in {tmp_path}/cert.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum",
                          shell=True, check=True, capture_output=True, text=True).stdout.split()[0]
@@ -244,8 +316,8 @@ def test_fingerprint_is_openssl_s(tmp_path):
 
 
 def test_fingerprint_without_certificate(tmp_path):
-    for env in ({}, {"GOTTHARD_AWS_CERT_PATH": tmp_path}):
-        result = run("fingerprint", **env)
+    for variables in ({}, {"GOTTHARD_AWS_CERT_PATH": tmp_path}):
+        result = run("fingerprint", **variables)
         assert (result.returncode, error_id(result)) == (78, "GTD-E10")
 
 
@@ -265,7 +337,7 @@ def test_half_a_certificate(tmp_path):
 
 
 def test_pins(tmp_path):
-    """A file of pins: a bad line refuses it all, with its number."""
+    """A pin file with an invalid line is rejected as a whole, with the number of the line."""
     pins = tmp_path / "pins"
     pins.write_text(f"# fleet\nGatewayOli {'ab' * 32} role=device\nnonsense\n")
     result = run("connect", "dev", GOTTHARD_TRUST_PINS=pins, **GOOD)
@@ -277,12 +349,6 @@ def test_pins(tmp_path):
 
 
 # --- configuration --------------------------------------------------------------------------------
-
-
-def shown(result):
-    assert result.returncode == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if not line.startswith("#")]
-    return {name: tuple(rest.rsplit("   # ", 1)) for name, rest in (line.split(" = ", 1) for line in lines)}
 
 
 def test_config_show_origins(tmp_path):
@@ -301,7 +367,7 @@ def test_config_show_origins(tmp_path):
     assert "GOTTHARD_CLIENT_PORT" in result.stdout  # the value that the file hides
 
 
-def test_home_file_wins_over_the_system_s(tmp_path):
+def test_home_file_overrides_system_file(tmp_path):
     home = tmp_path / "home"
     (home / ".config" / "gotthard").mkdir(parents=True)
     (tmp_path / "cli.conf").write_text('client = { name = "system"; port = 1; };')
@@ -350,9 +416,11 @@ def test_example_shows_each_setting_at_its_default(tmp_path):
 
 
 def test_help_and_example_agree_on_variables():
-    text = run("--help").stdout
+    text = run("help", "config").stdout
     example = (ROOT / "etc" / "cli.conf").read_text()
-    for variable in set(re.findall(r"GOTTHARD_[A-Z_]+", text)):
+    variables = set(re.findall(r"GOTTHARD_[A-Z_]+", text))
+    assert len(variables) > 20
+    for variable in variables:
         assert variable in example
 
 
@@ -369,13 +437,13 @@ def test_missing_settings():
 
 
 def test_busy_port():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        for args, env in ((["dev", f"{port}:ssh"], {}), (["dev"], {"GOTTHARD_CLIENT_PORT": port}),
-                          (["dev", "--client-port", port], {})):
-            result = run("connect", *args, **{**GOOD, **env})
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
+        for args, variables in ((["dev", f"{port}:ssh"], {}), (["dev"], {"GOTTHARD_CLIENT_PORT": port}),
+                                (["dev", "--client-port", port], {})):
+            result = run("connect", *args, **{**GOOD, **variables})
             assert (result.returncode, error_id(result)) == (75, "GTD-E60"), result.stderr
-        # a PORT alone is only a wish
+        # a PORT alone is only preferred
         result = run("connect", "--json", "dev", port, **GOOD)
         assert error_id(result) == "GTD-E20"
         listening = [e for e in map(json.loads, result.stdout.splitlines()) if e["event"] == "listening"]
@@ -391,7 +459,7 @@ def test_bad_bind(address):
 def test_bind_to_all_warns():
     result = run("connect", "--bind", "*", "dev", **GOOD)
     assert (result.returncode, error_id(result)) == (69, "GTD-E20")
-    assert "whoever reaches it" in result.stderr
+    assert "any host that can reach" in result.stderr
 
 
 # --- the broker -----------------------------------------------------------------------------------
@@ -419,18 +487,18 @@ def test_lines_have_time_and_level():
     assert "\x1b" not in result.stderr
 
 
-def test_quiet_says_errors_only():
+def test_quiet_prints_errors_only():
     result = run("connect", "-q", "dev", **GOOD)
     assert result.returncode == 69
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("env, args, has_color, has_marks", [
+@pytest.mark.parametrize("variables, args, has_color, has_marks", [
     ({}, [], True, True), ({"NO_COLOR": "1"}, [], False, True), ({}, ["--no-color"], False, True),
     ({"TERM": "dumb"}, [], False, False), ({"LANG": "C"}, [], True, False),
 ])
-def test_on_a_terminal(env, args, has_color, has_marks):
-    code, text = run_on_terminal("connect", *args, "dev", **{**GOOD, **env})
+def test_on_a_terminal(variables, args, has_color, has_marks):
+    code, text = run_on_terminal("connect", *args, "dev", **{**GOOD, **variables})
     assert code == 69
     assert "GTD-E20" in text
     assert ("\x1b" in text) == has_color, text
@@ -438,28 +506,28 @@ def test_on_a_terminal(env, args, has_color, has_marks):
 
 
 def silent_server():
-    """Accepts and never says a word."""
+    """Accepts connections and never sends anything."""
     return socket.create_server(("127.0.0.1", 0))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", [["connect", "dev"], ["disconnect", "dev"], ["status", "dev"], ["devices"]])
-def test_interrupted_before_it_is_up(world, command, number):
+def test_interrupted_before_it_is_up(env, command, number):
     with silent_server() as server:
-        env = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
-        cli = Process(world, world.unique("cli"), [CLI, *command], env=env)
+        variables = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
+        cli = Process(env, env.unique("cli"), [CLI, *command], env=variables)
         server.settimeout(LIMIT)
         connection, _ = server.accept()
-        connection.recv(1)  # CONNECT is under way: signals are watched
+        connection.recv(1)  # CONNECT is sent: the signal handlers are installed
         cli.send(number)
         assert cli.wait(10) == 130
         connection.close()
 
 
-def test_broker_that_hangs_up(world):
+def test_broker_closes_connection(env):
     with silent_server() as server:
-        env = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
-        cli = Process(world, world.unique("cli"), [CLI, "connect", "dev"], env=env)
+        variables = clean_environment(**{**GOOD, "GOTTHARD_MQTT_ENDPOINT": f"mqtt://127.0.0.1:{server.getsockname()[1]}"})
+        cli = Process(env, env.unique("cli"), [CLI, "connect", "dev"], env=variables)
         server.settimeout(LIMIT)
         for _ in range(2):  # MQTT 5, then 3.1.1
             connection, _ = server.accept()
@@ -469,44 +537,45 @@ def test_broker_that_hangs_up(world):
         assert "GTD-E20" in cli.log()
 
 
-def test_nobody_at_the_broker(world):
-    world.broker()
-    result = world.cli("devices")
+def test_broker_without_devices(env):
+    env.broker()
+    result = env.cli("devices")
     assert (result.returncode, result.stdout) == (0, "")
-    for command in (["status", "nobody"], ["connect", "nobody"], ["disconnect", "nobody"]):
+    for command in (["status", "absent"], ["connect", "absent"], ["disconnect", "absent"]):
         began = time.monotonic()
-        result = world.cli(*command)
+        result = env.cli(*command)
         assert (result.returncode, error_id(result)) == (69, "GTD-E30"), result.stderr
-        assert time.monotonic() - began < 15  # the broker knows at once that nobody listens
+        assert time.monotonic() - began < 15  # the broker reports at once that the device is not subscribed
 
 
-def test_broker_refuses(world):
-    """A broker with another authority: the handshake fails, whichever side notices first."""
-    world.broker()
-    folder = world.folder / "stranger"
+def test_broker_refuses(env):
+    """A broker with another CA: the handshake fails, on either side."""
+    env.broker()
+    folder = env.folder / "foreign"
     folder.mkdir()
     make_certificate(folder, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     (folder / "ca.crt").write_bytes((folder / "cert.pem").read_bytes())
-    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
+    result = env.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
     assert (result.returncode, error_id(result)) == (77, "GTD-E21"), result.stderr
 
 
-def test_missing_ca(world):
-    folder = world.folder / "empty"
+def test_missing_ca(env):
+    folder = env.folder / "empty"
     folder.mkdir()
-    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
+    result = env.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
     assert (result.returncode, error_id(result)) == (78, "GTD-E10")
-    result = world.cli("devices", GOTTHARD_AWS_CERT_PATH=folder / "nowhere")
+    result = env.cli("devices", GOTTHARD_AWS_CERT_PATH=folder / "nowhere")
     assert (result.returncode, error_id(result)) == (78, "GTD-E10")
 
 
 def test_each_error_is_in_the_manual():
     """Every id with its exit status, both ways."""
-    exits = {"UNREACHABLE": "69", "INTERNAL": "70", "TRY_AGAIN": "75", "PROTOCOL": "76", "REFUSED": "77",
-             "CONFIGURATION": "78"}
+    statuses = (ROOT / "common" / "gotthard" / "base" / "exit-status.h").read_text()
+    exits = dict(re.findall(r"GT_EXIT_(\w+) = (\d+),", statuses))
     source = ROOT / "gotthard-cli" / "src"
     numbers = dict(re.findall(r"(FAILURE_\w+) = (\d+),", (source / "failure.h").read_text()))
-    rows = re.findall(r"\{(FAILURE_\w+), EXIT_(\w+),", (source / "failure.c").read_text())
+    rows = re.findall(r"\{(FAILURE_\w+), GT_EXIT_(\w+),", (source / "failure.c").read_text())
+    assert len(rows) == len(numbers) > 20
     manual = (ROOT / "gotthard-cli" / "gotthard.7.scd").read_text()
     assert {(numbers[name], exits[how]) for name, how in rows} == set(re.findall(r"^\*GTD-E(\d+)\* \((\d+)\)$", manual, re.M))
 
@@ -522,7 +591,7 @@ def link(tmp_path):
     return path
 
 
-def test_link_knows_the_original_s_words(link):
+def test_link_has_the_original_commands(link):
     text = run("--help", program=link).stdout
     for word in ("connect", "disconnect", "server", "edge-device"):
         assert f"\n  {word}" in text
@@ -531,7 +600,7 @@ def test_link_knows_the_original_s_words(link):
 
 @pytest.mark.parametrize("word, daemon", [("server", "gotthard-relayd"), ("edge-device", "gotthard-agentd")])
 def test_daemons_are_executed(tmp_path, link, word, daemon):
-    """Found on the way of programs; arguments and environment go along untouched."""
+    """Found in PATH; arguments and environment are passed unchanged."""
     fake = tmp_path / "path" / daemon
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\necho "$0 $* $GOTTHARD_CRYPT_KEY"\nexit 42\n')
@@ -548,28 +617,28 @@ def test_daemons_are_executed(tmp_path, link, word, daemon):
 
 
 @pytest.fixture
-def fleet(world):
-    """A broker, a relay and one device whose `ssh` says <ssh!> and whose `echo` echoes."""
+def fleet(env):
+    """A broker, a relay and one device whose `ssh` sends <ssh!> and whose `echo` echoes."""
     from harness import echo
 
     def greet(sock):
         sock.sendall(b"<ssh!>")
         sock.recv(1)
 
-    world.broker()
-    world.relay()
-    services = f'services = {{ echo = "127.0.0.1:{world.target(echo).port}"; }};'
-    folder = world.config_folder(agentd=services + "limits = { streams = 4; };")
-    world.agent("GatewayOli", GOTTHARD_AGENT_DATA_PORT=world.target(greet).port, GOTTHARD_CONFIG_DIR=folder)
-    return world
+    env.broker()
+    env.relay()
+    services = f'services = {{ echo = "127.0.0.1:{env.target(echo).port}"; }};'
+    folder = env.config_folder(agentd=services + "limits = { streams = 4; };")
+    env.agent("GatewayOli", GOTTHARD_AGENT_DATA_PORT=env.target(greet).port, GOTTHARD_CONFIG_DIR=folder)
+    return env
 
 
 class Terminal:
-    """A `connect` with a pseudo-terminal for everything, as a person has it."""
+    """A `connect` with a pseudo-terminal as standard input, output and error."""
 
-    def __init__(self, world, *args, **env):
+    def __init__(self, env, *args, **variables):
         self.reader, terminal = pty.openpty()
-        environment = world.cli_environment(TERM="xterm", LANG="C.UTF-8", **env)
+        environment = env.cli_environment(TERM="xterm", LANG="C.UTF-8", **variables)
         self.child = subprocess.Popen([CLI, "connect", *map(str, args)], stdin=terminal, stdout=terminal, stderr=terminal,
                                       env=environment, start_new_session=True)
         os.close(terminal)
@@ -593,7 +662,25 @@ class Terminal:
         os.close(self.reader)
 
 
-def test_what_a_person_sees(fleet):
+def test_host_keys_of_names_that_differ_in_case(env):
+    """ssh ignores the case of a HostKeyAlias: two devices must not share a line of known_hosts."""
+    env.broker()
+    env.relay()
+    known_hosts = env.folder / "known_hosts"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", env.folder / "key"], check=True)
+    lines = ""
+    for name in ("Oli", "oli"):
+        env.agent(name)
+        tunnel = harness.Process(env, f"connect-{name}", [harness.PROGRAMS["cli"], "connect", name, "0:ssh"], env=env.cli_environment())
+        alias = tunnel.wait_for(r"to log in: ssh -p \d+ -o HostKeyAlias=(\S+) ")[1]
+        known_hosts.write_text(lines)
+        assert subprocess.run(["ssh-keygen", "-F", alias, "-f", known_hosts], capture_output=True, check=False).returncode == 1, lines
+        lines += f"{alias} {(env.folder / 'key.pub').read_text()}"
+        known_hosts.write_text(lines)
+        assert subprocess.run(["ssh-keygen", "-F", alias, "-f", known_hosts], capture_output=True, check=False).returncode == 0, lines
+
+
+def test_output_on_a_terminal(fleet):
     port = free_ports(1)
     terminal = Terminal(fleet, "GatewayOli", GOTTHARD_CLIENT_PORT=port)
     try:
@@ -602,7 +689,7 @@ def test_what_a_person_sees(fleet):
         shown_lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", overwritten).splitlines() if line]
         assert re.fullmatch(r"✓ GatewayOli answered \([0-9.]+ m?s\), tunnel is up", shown_lines[0]), shown_lines
         assert shown_lines[1] == f"→ localhost:{port}  ⇢  GatewayOli:ssh"
-        assert shown_lines[2] == f"  ssh -p {port} -o HostKeyAlias=gatewayoli.gotthard <user>@localhost"
+        assert shown_lines[2] == f"  ssh -p {port} -o HostKeyAlias=gatewayoli+81.gotthard <user>@localhost"
         terminal.child.send_signal(signal.SIGINT)
         terminal.wait_for("Closing")
         assert terminal.child.wait(10) == 0
@@ -631,13 +718,14 @@ def test_several_services(fleet):
     assert up["ports"] == [tunnel.port("ssh"), port] and up["device"] == "GatewayOli"
     for host in ("127.0.0.1", "::1"):
         with socket.create_connection((host, port), timeout=LIMIT) as sock:
-            sock.sendall(b"there and back")
-            assert sock.recv(100) == b"there and back"
+            sock.sendall(b"a round trip!!")
+            assert sock.recv(100) == b"a round trip!!"
     with tunnel.dial("ssh") as sock:
         assert sock.recv(100) == b"<ssh!>"
     opened = [e for e in tunnel.events() if e["event"] == "stream-opened"]
-    assert [e["stream"] for e in opened] == [1, 2, 3]
-    ended = tunnel.event("stream-ended", stream=1)
+    first = opened[0]["stream"]  # after the stream that proved the data connection
+    assert [e["stream"] for e in opened] == [first, first + 1, first + 2]
+    ended = tunnel.event("stream-ended", stream=first)
     assert (ended["service"], ended["code"], ended["up"], ended["down"]) == ("echo", 0, 14, 14)
 
 
@@ -662,7 +750,7 @@ def test_more_connections_than_streams_wait(fleet):
     sockets[4].settimeout(0.3)
     with pytest.raises(socket.timeout):
         sockets[4].recv(1)
-    for _ in range(30):  # each gets the place of one that has ended here, and may be ending at the device
+    for _ in range(30):  # each takes the place of one that has ended here and may still be ending at the device
         sockets.pop(0).close()
         sockets[3].settimeout(LIMIT)
         assert sockets[3].recv(1) == b"x"
@@ -673,30 +761,30 @@ def test_more_connections_than_streams_wait(fleet):
 
 
 def test_busy_default_port_moves(fleet):
-    """4444 is taken and nobody asked for it: a free one, and it is said."""
+    """4444 is in use and was not set: a free port is used and reported."""
     try:
-        taken = socket.create_server(("127.0.0.1", 4444))
+        occupied = socket.create_server(("127.0.0.1", 4444))
     except OSError:
-        taken = None  # by somebody else: as good
+        occupied = None  # in use by another program, which serves as well
     cli = Process(fleet, fleet.unique("moved"), [CLI, "connect", "--print-port", "GatewayOli"],
                   env=fleet.cli_environment(GOTTHARD_CLIENT_PORT=None))
     wait_until(lambda: cli.out().endswith("\n"), "the port is printed")
-    if taken:
-        taken.close()
+    if occupied:
+        occupied.close()
     assert int(cli.out()) != 4444
-    assert "4444 is taken" in cli.log()
+    assert "4444 is in use" in cli.log()
     with socket.create_connection(("127.0.0.1", int(cli.out())), timeout=LIMIT) as sock:
         assert sock.recv(100) == b"<ssh!>"
 
 
-def frozen(world, name):
-    process = next(p for p in world.processes if name in p.name and p.is_running())
+def frozen(env, name):
+    process = next(p for p in env.processes if name in p.name and p.is_running())
     os.kill(process.pid, signal.SIGSTOP)
     return process
 
 
-def test_first_interrupt_is_polite_and_short(fleet):
-    """The relay hears nothing any more: two seconds, then it is over all the same."""
+def test_first_interrupt_closes_within_its_deadline(fleet):
+    """The relay is frozen: the command exits after two seconds."""
     tunnel = fleet.connect("GatewayOli")
     relay = frozen(fleet, "relayd")
     began = time.monotonic()
@@ -706,7 +794,7 @@ def test_first_interrupt_is_polite_and_short(fleet):
     assert time.monotonic() - began < 5
 
 
-def test_second_interrupt_leaves_at_once(fleet):
+def test_second_interrupt_exits_at_once(fleet):
     tunnel = fleet.connect("GatewayOli")
     with tunnel.dial() as sock:
         assert sock.recv(6) == b"<ssh!>"
@@ -716,7 +804,7 @@ def test_second_interrupt_leaves_at_once(fleet):
         tunnel.send(signal.SIGINT)
         code = tunnel.wait(10)
         os.kill(relay.pid, signal.SIGCONT)
-    assert code in (130, 0)  # 0: it had closed before the second came
+    assert code in (130, 0)  # 0: it had closed before the second signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -740,7 +828,7 @@ def test_ignored_hangup_stays_ignored(fleet):
 
 
 def test_interrupted_while_joining(fleet):
-    """The session is agreed, the relay does not answer: 130, at once or after a polite moment."""
+    """The session is agreed and the relay does not answer: 130, at once or after the deadline of closing."""
     relay = frozen(fleet, "relayd")
     tunnel = fleet.connect("GatewayOli", wait=False)
     tunnel.event("answered")
@@ -750,19 +838,19 @@ def test_interrupted_while_joining(fleet):
 
 
 def test_relay_unreachable(fleet):
-    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_PORT=free_ports(1))
+    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_PORT=free_ports(1), GOTTHARD_TIMEOUTS_PEER="1s")
     assert (result.returncode, error_id(result)) == (69, "GTD-E50"), result.stderr
-    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_HOST="no-such-host.invalid")
+    result = fleet.cli("connect", "GatewayOli", GOTTHARD_SERVER_HOST="no-such-host.invalid", GOTTHARD_TIMEOUTS_PEER="1s")
     assert (result.returncode, error_id(result)) == (69, "GTD-E50"), result.stderr
 
 
-def test_relay_without_free_ports(world):
-    world.broker()
-    first = world.relay_ports
-    world.relay(env=world.relay_environment(GOTTHARD_SERVER_PORTS_FROM=first, GOTTHARD_SERVER_PORTS_TO=first))
-    world.agent("dev-aaaa")
-    world.connect("dev-aaaa")
-    result = world.cli("connect", "dev-aaaa")
+def test_relay_without_free_ports(env):
+    env.broker()
+    first = env.relay_ports
+    env.relay(env=env.relay_environment(GOTTHARD_SERVER_PORTS_FROM=first, GOTTHARD_SERVER_PORTS_TO=first))
+    env.agent("dev-aaaa")
+    env.connect("dev-aaaa")
+    result = env.cli("connect", "dev-aaaa")
     assert (result.returncode, error_id(result)) == (75, "GTD-E52"), result.stderr
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""A broker that is the enemy: it can stop tunnels from being opened, and harm nothing else: no crash, no memory, no
-device that is busy with it, no operator who waits for ever."""
+"""A hostile broker can prevent tunnels from being opened, and nothing else. It causes no crash, no use of memory, no busy
+device, and no operator's command that waits indefinitely."""
 
 import contextlib
+import json
 import random
 import re
 import signal
@@ -17,8 +18,8 @@ import harness
 from harness import wait_until
 
 DEVICE = "GatewayOli"
-STATE = f"{harness.World.PREFIX}/d/{DEVICE}/state"
-REQ = f"{harness.World.PREFIX}/d/{DEVICE}/req"
+STATE = f"{harness.Env.PREFIX}/d/{DEVICE}/state"
+REQ = f"{harness.Env.PREFIX}/d/{DEVICE}/req"
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x80, 0x90
 PINGREQ, PINGRESP = 0xC0, 0xD0
 
@@ -42,7 +43,7 @@ def publish(topic, payload, qos=0, identifier=1, retain=False, properties=b""):
 
 
 class PlayedBroker:
-    """Speaks just enough MQTT 5 without TLS: what it does once a client has subscribed is @play(broker, sock)."""
+    """A minimal MQTT 5 broker without TLS. It calls @play(broker, sock) after each subscription."""
 
     def __init__(self, play, connack=packet(CONNACK, b"\0\0\0")):
         self.play, self.connack = play, connack
@@ -116,22 +117,22 @@ def played():
         broker.close()
 
 
-# What libmosquitto had in its hands when an assertion of its own ended its work is lost: a few bytes.
-LOSES = {"ASAN_OPTIONS": "detect_leaks=0"}
+# An assertion that fails in libmosquitto leaks a few bytes.
+LEAKS = {"ASAN_OPTIONS": "detect_leaks=0"}
 
 
-def agent_of(world, broker):
-    return world.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LOSES)
+def agent_of(env, broker):
+    return env.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LEAKS)
 
 
-def cli_of(world, broker, *args, **more):
-    return world.cli(*args, **more, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LOSES)
+def cli_of(env, broker, *args, **more):
+    return env.cli(*args, **more, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None, **LEAKS)
 
 
 def is_answering(agent):
-    """It lives, its loop turns, and it obeys."""
+    """Asserts that the agent runs, logs its status, and stops on SIGTERM."""
     agent.send(signal.SIGUSR1)
-    agent.wait_for("status: device", limit=30)
+    agent.wait_for("status device", limit=30)
     assert agent.stop(limit=30) == 0
 
 
@@ -140,32 +141,32 @@ UNKNOWN_PROPERTY = b"\x78\0\0\0"
 
 @pytest.mark.parametrize("connack", [packet(CONNACK, b"\0\0" + length(4) + UNKNOWN_PROPERTY), None],
                          ids=["connack", "publish"])
-def test_property_that_the_library_cannot_bear(world, played, connack):
-    """libmosquitto 2.0.11 fails an assertion, which is no reason for a program to end."""
+def test_unknown_property_fails_library_assertion(env, played, connack):
+    """An assertion fails in libmosquitto 2.0.11; the program must not exit."""
     broker = played(lambda b, sock: sock.sendall(publish(REQ, b"x", properties=UNKNOWN_PROPERTY)),
                     **({"connack": connack} if connack else {}))
-    agent = agent_of(world, broker)
+    agent = agent_of(env, broker)
     agent.wait_for("broker not reachable")
     is_answering(agent)
-    done = cli_of(world, broker, "status", DEVICE)
-    # libmosquitto 2.0.21 bears it long enough to hear that nothing is retained.
+    done = cli_of(env, broker, "status", DEVICE)
+    # libmosquitto 2.0.21 accepts it long enough to learn that no message is retained.
     assert done.returncode == 69 and ("GTD-E20" in done.stderr or "GTD-E30" in done.stderr), (done.returncode, done.stderr)
 
 
-def test_keepalive_of_the_broker(world, played):
-    """It may want to hear of us more often than we would say anything, and is obeyed."""
+def test_broker_keepalive_is_used(env, played):
+    """The broker may set a shorter keep-alive interval, which is used."""
     broker = played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(3) + b"\x13\0\1"))
-    agent = world.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None,
-                        GOTTHARD_MQTT_KEEPALIVE="900s", **LOSES)
-    wait_until(lambda: broker.n_pings > 1, "it says that it lives")
+    agent = env.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None,
+                      GOTTHARD_MQTT_KEEPALIVE="900s", **LEAKS)
+    wait_until(lambda: broker.n_pings > 1, "the agent sends PINGREQ")
     assert broker.n_connections == 1
     is_answering(agent)
 
 
-def test_packet_of_256_mebibytes(world, played):
-    """A device has other things to do with its memory."""
+def test_packet_of_256_mebibytes(env, played):
+    """The agent must not allocate what a packet's length field announces."""
     if harness.SANITIZER != "none":
-        pytest.skip("sanitizers need the address space that the limit takes away")
+        pytest.skip("sanitizers need more address space than the limit allows")
 
     def play(broker, sock):
         sock.sendall(bytes([PUBLISH]) + b"\xff\xff\xff\x7f")
@@ -173,7 +174,7 @@ def test_packet_of_256_mebibytes(world, played):
             sock.sendall(bytes(65536))
 
     broker = played(play)
-    agent = agent_of(world, broker)
+    agent = agent_of(env, broker)
     most = 0
 
     def is_over():
@@ -181,7 +182,7 @@ def test_packet_of_256_mebibytes(world, played):
         most = max(most, harness.rss_kib(agent.pid))
         return "broker not reachable" in agent.log()
 
-    wait_until(is_over, "the connection is given up")
+    wait_until(is_over, "the connection is closed")
     assert most < 160 * 1024
     is_answering(agent)
 
@@ -200,31 +201,31 @@ def flood_of(*packets):
     flood_of(packet(CONNACK, b"\0\0\0")), flood_of(publish(REQ, bytes(1 << 20))),
     flood_of(publish("some/other/topic", b"x" * 100), packet(PUBACK, b"\0\7")),
 ], ids=["req", "empty", "suback", "connack", "large", "mixed"])
-def test_flood(world, played, play):
+def test_flood(env, played, play):
     broker = played(play)
-    agent = agent_of(world, broker)
-    wait_until(lambda: broker.n_subscriptions, "it begins")
-    rss, begun = harness.rss_kib(agent.pid), time.monotonic()
-    wait_until(lambda: time.monotonic() - begun > 1, "a second of it")
+    agent = agent_of(env, broker)
+    wait_until(lambda: broker.n_subscriptions, "the flood has started")
+    rss, started = harness.rss_kib(agent.pid), time.monotonic()
+    wait_until(lambda: time.monotonic() - started > 1, "a second has passed")
     assert harness.rss_kib(agent.pid) - rss < 16 * 1024 or harness.SANITIZER != "none"
     assert len(re.findall("online", agent.log())) <= 1
     assert len(agent.log().splitlines()) < 60
     is_answering(agent)
 
 
-def test_flapping(world, played):
-    """Closed again and again as soon as it is up: the pauses grow."""
+def test_flapping(env, played):
+    """The broker closes every connection at once: the pauses grow."""
     broker = played(lambda b, sock: sock.close())
-    agent = agent_of(world, broker)
+    agent = agent_of(env, broker)
     agent.wait_for(r"broker not reachable.* retry=\d\d\d\d+ms", count=3)
     waits = [int(w) for w in re.findall(r"retry=(\d+)ms", agent.log())]
     assert waits[1] >= 5000 and waits[2] >= 5000, waits
     is_answering(agent)
 
 
-def test_operator_is_not_kept_asking(world, played):
-    """Presence that comes again and again, and each time "nobody heard you": once more is asked, not for ever."""
-    state = retained_state(world)
+def test_operator_repeats_request_at_most_once(env, played):
+    """STATE is published continuously and each REQ has no subscriber: it is sent at most twice."""
+    state = retained_state(env)
 
     def play(broker, sock):
         while True:
@@ -233,17 +234,17 @@ def test_operator_is_not_kept_asking(world, played):
 
     broker = played(play)
     broker.puback = b"\x10"  # no matching subscribers
-    done = cli_of(world, broker, "connect", DEVICE, "0:ssh", GOTTHARD_CLIENT_ANSWER_TIMEOUT="4s")
+    done = cli_of(env, broker, "connect", DEVICE, "0:ssh", GOTTHARD_TIMEOUTS_ANSWER="4s")
     assert done.returncode == 69, done.stderr
     assert len([topic for topic, _ in broker.published if topic == REQ]) <= 2
 
 
-def retained_state(world):
-    """What a device publishes, as a real broker gives it to anybody who may read it."""
-    world.broker(tls=False)
-    agent = world.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{world.broker_port}",
-                        GOTTHARD_AWS_CERT_PATH=None)
-    with socket.create_connection(("127.0.0.1", world.broker_port), timeout=harness.LIMIT) as sock:
+def retained_state(env):
+    """Returns the retained STATE of a device, read from a real broker."""
+    env.broker(tls=False)
+    agent = env.agent(DEVICE, GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{env.broker_port}",
+                      GOTTHARD_AWS_CERT_PATH=None)
+    with socket.create_connection(("127.0.0.1", env.broker_port), timeout=harness.LIMIT) as sock:
         sock.sendall(packet(CONNECT, b"\0\4MQTT\5\2\0\x3c\0" + b"\0\4peek"))
         sock.sendall(packet(SUBSCRIBE | 2, b"\0\1\0" + struct.pack(">H", len(STATE)) + STATE.encode() + b"\0"))
         while True:
@@ -254,54 +255,54 @@ def retained_state(world):
 
 
 @pytest.mark.parametrize("names", [["dev-aaaa"], ["dev-aaaa", "dev-bbbb"]], ids=["one", "two"])
-def test_devices_that_never_fall_silent(world, played, names):
-    """A fleet that says something all the time is listed all the same."""
+def test_devices_lists_fleet_that_never_stops_publishing(env, played, names):
+    """A fleet that publishes continuously is listed nevertheless."""
     def play(broker, sock):
         while True:
             for name in names:
-                sock.sendall(publish(f"{harness.World.PREFIX}/d/{name}/state", bytes(60)))
+                sock.sendall(publish(f"{harness.Env.PREFIX}/d/{name}/state", bytes(60)))
                 time.sleep(0.05)
 
-    done = cli_of(world, played(play), "devices")
+    done = cli_of(env, played(play), "devices")
     assert done.returncode == 0 and all(name in done.stdout for name in names), (done.returncode, done.stderr)
 
 
-def test_presence_of_another_device(world, played):
-    """It was not asked for, and says nothing of the one that was."""
-    state = retained_state(world)
+def test_state_of_another_device_is_ignored(env, played):
+    """An unrequested STATE has no effect on the status of the requested device."""
+    state = retained_state(env)
     broker = played(lambda b, sock: sock.sendall(publish(STATE, state, retain=True)))
-    assert cli_of(world, broker, "status", DEVICE).returncode == 0
-    done = cli_of(world, broker, "status", "dev-gone")
+    assert cli_of(env, broker, "status", DEVICE).returncode == 0
+    done = cli_of(env, broker, "status", "dev-gone")
     assert done.returncode == 69 and "GTD-E30" in done.stderr, (done.returncode, done.stdout)
 
 
 @pytest.mark.parametrize("command", ["status", "disconnect"])
-def test_broker_that_is_gone_at_once(world, played, command):
-    """What is said to a connection that has just ended is no internal error."""
+def test_broker_that_closes_at_once(env, played, command):
+    """Sending on a connection that has just closed is not an internal error."""
     broker = played(None, connack=packet(CONNACK, b"\0\0\0") + b"\0\0")
     for _ in range(25):
-        done = cli_of(world, broker, command, DEVICE)
+        done = cli_of(env, broker, command, DEVICE)
         assert done.returncode == 69 and "GTD-E20" in done.stderr, (done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("limit", [b"\x27\0\0\0\x80", b"\x24\0"], ids=["size", "qos"])
-def test_broker_that_takes_too_little(world, played, limit):
+def test_broker_with_too_small_limits(env, played, limit):
     broker = played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(len(limit)) + limit))
-    done = cli_of(world, broker, "connect", DEVICE, "0:ssh")
+    done = cli_of(env, broker, "connect", DEVICE, "0:ssh")
     assert done.returncode == 77 and "GTD-E21" in done.stderr, (done.returncode, done.stderr)
 
 
-def test_broker_that_takes_no_subscription(world, played):
-    """A device that hears nothing does not stay so."""
+def test_agent_reconnects_without_subscription(env, played):
+    """An agent that cannot subscribe connects again."""
     limit = b"\x27\0\0\0\x20"
-    agent = agent_of(world, played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(len(limit)) + limit)))
-    agent.wait_for("the broker takes no subscription")
+    agent = agent_of(env, played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(len(limit)) + limit)))
+    agent.wait_for("cannot subscribe")
     agent.wait_for("broker not reachable", limit=30)
     is_answering(agent)
 
 
-def test_noise(world, played):
-    """Packets of every kind with any bytes inside, cut and lengthened; the seed is printed."""
+def test_noise(env, played):
+    """Random packets of every type, cut and lengthened. The seed is printed."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -317,5 +318,103 @@ def test_noise(world, played):
     broker = played(lambda b, sock: sock.sendall(b"".join(noise() for _ in range(3))))
     for _ in range(25):
         broker.connack = packet(CONNACK, b"\0\0\0") if chance.random() < 0.7 else noise()
-        done = cli_of(world, broker, "status", DEVICE)
+        done = cli_of(env, broker, "status", DEVICE)
         assert done.returncode in (69, 76, 77), (done.returncode, done.stderr)
+
+
+class Between:
+    """Stands between an operator and agents of one name, each at a broker of its own: the device, and an impostor that holds
+    the fleet key. The impostor receives each request first, and the device only when it has answered."""
+
+    def __init__(self, played, first_state):
+        self.first_state, self.names = first_state, ("impostor", "device")
+        self.states, self.requests = {}, 0
+        self.brokers = {name: played(lambda b, sock: None) for name in self.names}
+        self.operator = played(self._play)
+        for name, broker in {**self.brokers, "operator": self.operator}.items():
+            broker.published = Sink(lambda topic, body, name=name: self._forward(name, topic, body))
+
+    def _play(self, broker, sock):
+        sock.sendall(publish(STATE, b"GTM1\0" + bytes(200), retain=True))  # retained by a device with another key
+        sock.sendall(publish(STATE, self.states[self.first_state], retain=True))
+
+    @staticmethod
+    def _send(broker, topic, payload):
+        with contextlib.suppress(OSError):
+            broker.socks[-1].sendall(publish(topic, payload))
+
+    def _forward(self, name, topic, body):
+        """@body: of a PUBLISH with QoS 1 and without properties, or with an expiry of 5 bytes."""
+        at = 2 + len(topic) + 2
+        payload = body[at + 1 + body[at]:]
+        if topic == STATE:
+            self.states[name] = payload
+        elif name == "operator":
+            self.request = payload
+            self._send(self.brokers["impostor"], topic, payload)
+        else:
+            self._send(self.operator, topic, payload)
+            if name == "impostor":
+                self._send(self.brokers["device"], REQ, self.request)
+
+
+class Sink(list):
+    def __init__(self, on_append):
+        super().__init__()
+        self.on_append = on_append
+
+    def append(self, item):
+        super().append(item)
+        self.on_append(*item)
+
+
+@pytest.mark.parametrize("first_state", ["impostor", "device"])
+def test_answer_of_device_after_untrusted_ones(env, played, first_state):
+    """The operator waits for the answer that its pin trusts. The impostor's ACK, or its NAK with another epoch, comes first."""
+    env.relay()
+    between = Between(played, first_state)
+    agents = {name: env.agent(DEVICE, wait=False, GOTTHARD_MQTT_ENDPOINT=between.brokers[name].endpoint,
+                              GOTTHARD_AWS_CERT_PATH=env.certificates(DEVICE if name == "device" else "mallory"),
+                              GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port, **LEAKS) for name in between.names}
+    wait_until(lambda: len(between.states) == 2, "both are online")
+    pins = env.folder / "devices.pins"
+    fingerprint = env.cli("fingerprint", env=env.cli_environment(DEVICE)).stdout.split()[1]
+    pins.write_text(f"{DEVICE} {fingerprint} role=device\n")
+    folder = env.config_folder(cli=f'trust = {{ policy = "pin"; pins = "{pins}"; }};')
+    operator = dict(GOTTHARD_CONFIG_DIR=folder, GOTTHARD_MQTT_ENDPOINT=between.operator.endpoint, **LEAKS)
+    tunnel = env.connect(DEVICE, **operator)
+    with tunnel.dial() as sock:
+        sock.sendall(b"echo")
+        assert harness.receive_exactly(sock, 4) == b"echo"
+    if first_state == "impostor":  # its ACK came before that of the device
+        wait_until(lambda: not harness.children_of(agents["impostor"].pid), "the impostor's session was withdrawn")
+    assert len(harness.children_of(agents["device"].pid)) == 1
+    assert tunnel.disconnect() == 0
+    # the impostor alone
+    assert agents["device"].stop() == 0
+    done = env.cli("connect", DEVICE, "0:ssh", GOTTHARD_TIMEOUTS_ANSWER="2s", **operator)
+    assert done.returncode == 77 and ("GTD-E33" in done.stderr or first_state == "device"), done.stderr
+
+
+GARBAGE_STATES = [publish(f"{harness.Env.PREFIX}/d/dev-{n:05}/state", bytes(60)) for n in range(3000)]
+
+
+@pytest.mark.parametrize("command", ["status", "devices"])
+def test_state_among_thousands_of_others(env, played, command):
+    """The device's own STATE is found between thousands that do not open, under its name and under others. Neither an earlier
+    nor a later one replaces it."""
+    state = retained_state(env)
+    noise = [publish(STATE, b"GTM1\0" + bytes([n % 256]) * 200) for n in range(3000)]
+
+    def play(broker, sock):
+        sock.sendall(b"".join(GARBAGE_STATES[:1500] + noise[:1500]))
+        time.sleep(0.4)
+        sock.sendall(publish(STATE, state))
+        while True:
+            sock.sendall(b"".join(noise + GARBAGE_STATES[1500:]))
+            time.sleep(0.2)
+
+    done = cli_of(env, played(play), command, "--json", *([DEVICE] if command == "status" else []))
+    rows = {row["device"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert rows[DEVICE]["version"], done.stdout[:200]
+    assert len(rows) <= 1025

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""Whoever waits, waits: nobody spins, whatever it is that does not come."""
+"""No process spins while it waits."""
 
 import contextlib
 import os
@@ -11,27 +11,28 @@ import time
 import pytest
 
 import harness
+import resets
 from harness import wait_until
 
 SECONDS = 2
-WAKE_UPS = 20  # a second, of all threads of a process together: a heartbeat and a watchdog are a few a minute
+WAKE_UPS = 20  # per second, of all threads of a process together: heartbeat and watchdog need a few per minute
 
-AGENT_SECONDS = 5  # ... and of an agent in that many, fewer than that
+AGENT_SECONDS = 5  # an idle agent has fewer wake-ups in this many seconds
 
 
 @pytest.fixture
-def parts(world):
-    world.broker()
-    world.relay()
-    return world
+def parts(env):
+    env.broker()
+    env.relay()
+    return env
 
 
 class Held:
-    """A target that does nothing with its connections; they are the test's."""
+    """A target that leaves its connections to the test."""
 
-    def __init__(self, world):
+    def __init__(self, env):
         self.sockets, self.done = [], threading.Event()
-        self.port = world.target(self._hold).port
+        self.port = env.target(self._hold).port
 
     def _hold(self, sock):
         self.sockets.append(sock)
@@ -42,7 +43,7 @@ class Held:
 
 
 def fill(sock):
-    """Sends until for half a second nobody takes a byte."""
+    """Sends until no byte is accepted for half a second."""
     sock.settimeout(0.5)
     with contextlib.suppress(TimeoutError, BlockingIOError):
         while True:
@@ -58,29 +59,29 @@ def wake_ups(pid):
     return n
 
 
-def assert_quiet(world, but=()):
-    """None of our own processes does anything worth mentioning."""
-    pids = [p.pid for p in world.processes
+def assert_idle(env, but=()):
+    """Our own processes, except @but, use almost no CPU and hardly wake up."""
+    pids = [p.pid for p in env.processes
             if p.is_running() and p not in but and p.name.startswith(("relayd", "agentd", "cli", "connect"))]
     pids += [child for pid in list(pids) for child in harness.children_of(pid)]
     assert len(pids) >= 3
     before = {pid: (harness.cpu_seconds(pid), wake_ups(pid)) for pid in pids}
-    begun = time.monotonic()
-    wait_until(lambda: time.monotonic() - begun > SECONDS, "the time of a measurement")
+    started = time.monotonic()
+    wait_until(lambda: time.monotonic() - started > SECONDS, "the measurement's duration")
     for pid, (cpu, n) in before.items():
         name = open(f"/proc/{pid}/cmdline", encoding="ascii").read().replace("\0", " ")[:80]
         assert harness.cpu_seconds(pid) - cpu < 0.05 * SECONDS, name
-        if harness.SANITIZER == "none":  # they have threads of their own
+        if harness.SANITIZER == "none":  # a sanitizer has its own threads
             assert wake_ups(pid) - n < WAKE_UPS * SECONDS, (name, wake_ups(pid) - n)
 
 
 def test_idle_agent(parts):
-    """Who is asked for nothing says nothing but, now and then, that it lives."""
+    """An agent without requests sends only an occasional keep-alive."""
     agent, found = parts.agent(), []
 
     def is_idle():
         before, end = wake_ups(agent.pid), time.monotonic() + AGENT_SECONDS
-        wait_until(lambda: time.monotonic() > end, "the time of a measurement", limit=2 * AGENT_SECONDS)
+        wait_until(lambda: time.monotonic() > end, "the measurement's duration", limit=2 * AGENT_SECONDS)
         found.append(wake_ups(agent.pid) - before)
         return found[-1] < AGENT_SECONDS
 
@@ -100,19 +101,19 @@ def test_idle(parts, held):
     tunnel = parts.connect()
     with tunnel.dial():
         held.first()
-        assert_quiet(parts)
+        assert_idle(parts)
 
 
 @pytest.mark.parametrize("splice", ["auto", "off"])
 @pytest.mark.parametrize("end", ["none", "fin", "reset"])
-def test_nobody_reads(world, end, splice):
-    """Both directions are full to the brim; and then one end hangs up, which nobody can notice yet."""
-    world.broker()
-    folder = world.config_folder(relayd=f'relay = {{ splice = "{splice}"; }};')
-    world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder))
-    target = Held(world)
-    world.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
-    tunnel = world.connect()
+def test_idle_while_nothing_is_read(env, end, splice):
+    """Both directions are full; then one end closes, which the other cannot detect yet."""
+    env.broker()
+    folder = env.config_folder(relayd=f'relay = {{ splice = "{splice}"; }};')
+    env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder))
+    target = Held(env)
+    env.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
+    tunnel = env.connect()
     with tunnel.dial() as sock:
         far = target.first()
         fill(sock)
@@ -123,8 +124,34 @@ def test_nobody_reads(world, end, splice):
         elif end == "reset":
             far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             far.close()
-        assert_quiet(world)
+        assert_idle(env)
     target.done.set()
+
+
+def test_idle_while_bytes_wait_before_a_reset(env):
+    """Ten clients do not read, and the target has reset their connections."""
+    env.broker()
+    env.relay()
+
+    def answer_and_reset(sock):
+        sock.recv(1)
+        resets.send_flushed(sock, bytes(300_000))
+        resets.reset(sock)
+
+    target = env.target(answer_and_reset)
+    env.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
+    tunnel = env.connect()
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", tunnel.port()))
+            sock.sendall(b"?")
+        wait_until(lambda: target.n_accepted == 10 and not target.connections, "the target has reset all")
+        started = time.monotonic()
+        wait_until(lambda: time.monotonic() - started > 1.5, "the pauses have grown")
+        assert_idle(env)
+        assert not [e for e in tunnel.events() if e["event"] == "stream-ended"], "nothing waits"
 
 
 @pytest.mark.parametrize("side", ["operator", "device"])
@@ -135,12 +162,12 @@ def test_half_closed(parts, held, side):
         near, other = (sock, far) if side == "operator" else (far, sock)
         near.shutdown(socket.SHUT_WR)
         assert other.recv(1) == b""
-        assert_quiet(parts)
+        assert_idle(parts)
 
 
 @pytest.mark.parametrize("who", ["relayd", "worker", "cli"])
-def test_frozen(parts, held, who):
-    """One of the three is stopped in the middle of a transfer; the other two wait for it."""
+def test_idle_while_a_process_is_stopped(parts, held, who):
+    """One of the three processes is stopped during a transfer. The other two wait for it."""
     tunnel = parts.connect()
     agent = next(p for p in parts.processes if p.name.startswith("agentd"))
     relay = next(p for p in parts.processes if p.name.startswith("relayd"))
@@ -151,6 +178,6 @@ def test_frozen(parts, held, who):
         try:
             fill(sock)
             fill(far)
-            assert_quiet(parts)
+            assert_idle(parts)
         finally:
             os.kill(pid, signal.SIGCONT)

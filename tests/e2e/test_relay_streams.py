@@ -12,22 +12,22 @@ import pytest
 
 import harness
 from harness import LIMIT, receive_exactly, wait_until
-from relayclient import (DEVICE, GREETING, LENIENT, LIMITED, OPERATOR, Client, is_thrown_out, join, joined,
-                         never_a_byte, pair_up)
+from relayclient import (DEVICE, GREETING, LENIENT, LIMITED, OPERATOR, Client, is_disconnected, join, joined,
+                         assert_closed_without_data, receive_reply, register_pair)
 
 
-def test_one_that_leaves_makes_room(world, relay_of):
-    """Who has seen the end of one of his 64 asks for the next at once, while its pair is still ending here."""
+def test_draining_stream_makes_room(env, relay_of):
+    """A client that has ended one of its 64 streams may open the next at once, while the pair still drains."""
     relay_of(LENIENT)
-    operator, device, rid, port = pair_up(world)
+    operator, device, rid, port = register_pair(env)
     ends = [joined(operator, device, rid, port, stream) for stream in range(1, 65)]
     operator.do("open", rid, 65, 1)
-    operator.hear("end", stream=65, code=LIMITED)
+    operator.receive("end", stream=65, code=LIMITED)
     device.do("end", rid, 7, 1, 0)
-    operator.hear("end", stream=7)
+    operator.receive("end", stream=7)
     ends.append(joined(operator, device, rid, port, 66))
     operator.do("open", rid, 67, 1)
-    operator.hear("end", stream=67, code=LIMITED)
+    operator.receive("end", stream=67, code=LIMITED)
     for pair in ends:
         pair[0].sendall(b"x")
         assert pair[1].recv(1) == b"x"
@@ -35,25 +35,25 @@ def test_one_that_leaves_makes_room(world, relay_of):
             end.close()
 
 
-def test_open_limits(world, relay_of):
-    """64 streams live, 16 tickets out; the others wait for their turn, the 65th is refused."""
+def test_open_limits(env, relay_of):
+    """At most 64 live streams and 16 unused tickets. The other streams wait for a ticket; the 65th is rejected."""
     relay_of(LENIENT)
-    operator, device, rid, port = pair_up(world)
+    operator, device, rid, port = register_pair(env)
     for stream in range(1, 66):
         operator.do("open", rid, stream, 1)
-    tickets = [operator.hear("ticket", stream=n) for n in range(1, 17)]
-    operator.hear("end", stream=65, code=LIMITED)
-    assert operator.is_quiet()
+    tickets = [operator.receive("ticket", stream=n) for n in range(1, 17)]
+    operator.receive("end", stream=65, code=LIMITED)
+    assert operator.has_no_more_frames()
     for n in range(1, 17):
-        device.hear("ticket", stream=n)
+        device.receive("ticket", stream=n)
     ends = []
-    for n in range(48):  # each ticket that is used lets one more out
+    for n in range(48):  # each used ticket makes room for another
         ends.append((join(port, tickets[n], OPERATOR), join(port, tickets[n], DEVICE)))
-        tickets.append(operator.hear("ticket", stream=17 + n))
-        assert device.hear("ticket") == tickets[-1]
+        tickets.append(operator.receive("ticket", stream=17 + n))
+        assert device.receive("ticket") == tickets[-1]
     ends.append((join(port, tickets[48], OPERATOR), join(port, tickets[48], DEVICE)))
     for end in ends[0]:
-        assert receive_exactly(end, 8) == GREETING
+        assert receive_reply(end) == GREETING
         end.close()
     wait_until(lambda: opens(operator, device, rid, 65), "an ended stream makes room")
 
@@ -67,61 +67,61 @@ def opens(operator, device, rid, stream):
     return line.startswith("ticket")
 
 
-def test_attempts_only_grow(world, relay):
+def test_attempts_must_grow(env, relay):
     for attempts in ((1, 1), (5, 4), (4294967295, 4294967295), (4294967295, 1)):
-        operator, _, rid, _ = pair_up(world)
+        operator, _, rid, _ = register_pair(env)
         operator.ticket(rid, 4294967295, attempts[0])
         operator.do("open", rid, 4294967295, attempts[1])
-        assert is_thrown_out(operator)
+        assert is_disconnected(operator)
 
 
-def test_newer_attempt_ends_the_older(world, relay):
-    operator, device, rid, port = pair_up(world)
+def test_newer_attempt_ends_the_older(env, relay):
+    operator, device, rid, port = register_pair(env)
     old_ticket = operator.ticket(rid, 1)
-    device.hear("ticket")
+    device.receive("ticket")
     newer = operator.ticket(rid, 1, 2)
-    assert device.hear("ticket", attempt=2) == newer
+    assert device.receive("ticket", attempt=2) == newer
     ends = join(port, newer, OPERATOR), join(port, newer, DEVICE)
-    assert [receive_exactly(end, 8) for end in ends] == [GREETING] * 2
+    assert [receive_reply(end) for end in ends] == [GREETING] * 2
     newest = joined(operator, device, rid, port, 1, attempt=3)
     for end in ends:
-        never_a_byte(end)
+        assert_closed_without_data(end)
     newest[0].sendall(b"x")
     assert receive_exactly(newest[1], 1) == b"x"
-    never_a_byte(join(port, old_ticket, OPERATOR))
+    assert_closed_without_data(join(port, old_ticket, OPERATOR))
 
 
-def test_open_before_the_device_is_here(world, relay):
-    operator = Client(world, "g1:o:alice")
+def test_open_before_the_device_registers(env, relay):
+    operator = Client(env, "g1:o:alice")
     rid = secrets.token_hex(16)
     operator.do("rendezvous", rid, 1, 0, 0)
     operator.do("open", rid, 1, 1)
-    port = int(operator.hear("session")["port"])
-    ticket = operator.hear("ticket")
+    port = int(operator.receive("session")["port"])
+    ticket = operator.receive("ticket")
     early = join(port, ticket, OPERATOR)
-    device = Client(world, "g1:d:oli")
+    device = Client(env, "g1:d:oli")
     device.register(rid)
-    assert {**device.hear("ticket"), "ttl": 0} == {**ticket, "ttl": 0}
+    assert {**device.receive("ticket"), "ttl": 0} == {**ticket, "ttl": 0}
     late = join(port, ticket, DEVICE)
-    assert receive_exactly(early, 8) == receive_exactly(late, 8) == GREETING
+    assert receive_reply(early) == receive_reply(late) == GREETING
 
 
-def test_stream_end_is_passed_on(world, relay):
-    operator, device, rid, port = pair_up(world)
+def test_stream_end_is_forwarded(env, relay):
+    operator, device, rid, port = register_pair(env)
     ticket = operator.ticket(rid, 1)
-    device.hear("ticket")
+    device.receive("ticket")
     device.do("end", rid, 1, 1, 9)
-    operator.hear("end", rid=rid, stream=1, attempt=1, code=9)
-    assert operator.is_quiet()
-    never_a_byte(join(port, ticket, OPERATOR))  # its ticket is no good any more
+    operator.receive("end", rid=rid, stream=1, attempt=1, code=9)
+    assert operator.has_no_more_frames()
+    assert_closed_without_data(join(port, ticket, OPERATOR))  # its ticket is not valid any more
 
 
 @pytest.mark.parametrize("splice", ["auto", "off"])
 @pytest.mark.parametrize("where", ["data", "main", "mixed"])
-def test_bytes_go_through(world, relay_of, splice, where):
+def test_bytes_are_transferred(env, relay_of, splice, where):
     relay_of("", f'relay = {{ splice = "{splice}"; }};')
-    operator, device, rid, port = pair_up(world)
-    ports = {"data": (port, port), "main": (world.relay_port,) * 2, "mixed": (port, world.relay_port)}[where]
+    operator, device, rid, port = register_pair(env)
+    ports = {"data": (port, port), "main": (env.relay_port,) * 2, "mixed": (port, env.relay_port)}[where]
     streams = [joined(operator, device, rid, ports[0], n, ports=ports[1]) for n in range(1, 5)]
     n_bytes = 16 << 20
     errors = []
@@ -140,8 +140,8 @@ def test_bytes_go_through(world, relay_of, splice, where):
             errors.append(error)
         thread.join()
 
-    threads = [threading.Thread(target=one, args=(a, b, f"{n}{way}"))
-               for n, ends in enumerate(streams) for way, (a, b) in enumerate((ends, ends[::-1]))]
+    threads = [threading.Thread(target=one, args=(a, b, f"{n}{direction}"))
+               for n, ends in enumerate(streams) for direction, (a, b) in enumerate((ends, ends[::-1]))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -150,9 +150,9 @@ def test_bytes_go_through(world, relay_of, splice, where):
 
 
 @pytest.mark.parametrize("splice", ["auto", "off"])
-def test_reset_stays_a_reset(world, relay_of, splice):
+def test_reset_stays_a_reset(env, relay_of, splice):
     relay_of("", f'relay = {{ splice = "{splice}"; }};')
-    operator, device, rid, port = pair_up(world)
+    operator, device, rid, port = register_pair(env)
     for stream, side in ((1, 0), (2, 1)):
         ends = joined(operator, device, rid, port, stream)
         ends[side].sendall(b"x" * 100000)
@@ -163,17 +163,17 @@ def test_reset_stays_a_reset(world, relay_of, splice):
                 pass
 
 
-def test_stuck_streams_do_not_stop_others(world, relay):
-    operator, device, rid, port = pair_up(world)
-    stuck = [joined(operator, device, rid, port, n) for n in range(1, 9)]
-    for sender, _ in stuck:
+def test_blocked_streams_do_not_delay_others(env, relay):
+    operator, device, rid, port = register_pair(env)
+    blocked = [joined(operator, device, rid, port, n) for n in range(1, 9)]
+    for sender, _ in blocked:
         sender.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             for _ in range(1000):
                 sender.send(bytes(1 << 20))
-    lively = joined(operator, device, rid, port, 9)
-    cpu, begun = harness.cpu_seconds(relay.pid), time.monotonic()
-    while time.monotonic() - begun < 1:
-        lively[0].sendall(b"ping")
-        assert receive_exactly(lively[1], 4) == b"ping"
+    other = joined(operator, device, rid, port, 9)
+    cpu, started = harness.cpu_seconds(relay.pid), time.monotonic()
+    while time.monotonic() - started < 1:
+        other[0].sendall(b"ping")
+        assert receive_exactly(other[1], 4) == b"ping"
     assert harness.cpu_seconds(relay.pid) - cpu < 1.5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""What a session costs the relay, without streams: little, and for as long as it is there. tests/bench scale goes further."""
+"""The relay's memory and descriptors per session without streams. `tests/bench scale` measures larger numbers."""
 
 import contextlib
 import subprocess
@@ -14,21 +14,21 @@ N = 300
 
 
 @pytest.fixture(name="relay")
-def _relay(world):
-    world.n_relay_ports = N
-    world.relay_ports = harness.free_ports(N)
-    folder = world.config_folder(relayd="limits = { per_source = 4096; preauth = 4096; preauth_drop_from = 4096; grace = \"1s\"; "
-                                        "half = \"1s\"; streams = 1024; };")
-    return world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder))
+def _relay(env):
+    env.n_relay_ports = N
+    env.relay_ports = harness.free_ports(N)
+    folder = env.config_folder(relayd="limits = { per_source = 4096; preauth = 4096; "
+                                        "streams = 1024; }; timeouts = { session_grace = \"1s\"; pairing = \"1s\"; };")
+    return env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder))
 
 
 @contextlib.contextmanager
-def sessions(world, n):
-    """Until the end of the block; each of an operator and a device of its own."""
-    generator = subprocess.Popen([GENERATOR, "127.0.0.1", str(world.relay_port), str(n), "0", str(n)], text=True,
+def sessions(env, n):
+    """@n sessions until the end of the block, each with its own operator and device."""
+    generator = subprocess.Popen([GENERATOR, "127.0.0.1", str(env.relay_port), str(n), "0", str(n)], text=True,
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                 env=harness.clean_environment(GOTTHARD_CRYPT_KEY=world.key, GOTTHARD_CRYPT_IV=world.iv,
-                                                               ASAN_OPTIONS="detect_leaks=0"))  # it just ends
+                                 env=harness.clean_environment(GOTTHARD_CRYPT_KEY=env.key, GOTTHARD_CRYPT_IV=env.iv,
+                                                               ASAN_OPTIONS="detect_leaks=0"))  # it exits without freeing
     try:
         assert generator.stdout.readline().split()[:2] == ["step", str(n)]
         yield
@@ -38,15 +38,15 @@ def sessions(world, n):
         generator.stdout.close()
 
 
-def test_a_session_costs_little_and_gives_it_back(world, relay):
-    """Under 20 KiB and three descriptors each, and neither stays. (40 KiB here: a page more or less says nothing.)"""
+def test_session_memory_is_small_and_released(env, relay):
+    """Less than 20 KiB and three descriptors each, and all of it is released. (40 KiB here, to allow for page granularity.)"""
     n_fds, rss = harness.descriptors(relay.pid), harness.rss_kib(relay.pid)
-    with sessions(world, N):
+    with sessions(env, N):
         grown = harness.rss_kib(relay.pid) - rss
         print(f"{grown / N:.1f} KiB a session")
         assert harness.descriptors(relay.pid) - n_fds == 3 * N
         assert grown < 40 * N or harness.SANITIZER != "none"
-    wait_until(lambda: harness.descriptors(relay.pid) <= n_fds, "the descriptors are back")
+    wait_until(lambda: harness.descriptors(relay.pid) <= n_fds, "the descriptors are released")
     left = harness.rss_kib(relay.pid) - rss
-    print(f"{left} KiB of {grown} are left")
+    print(f"{left} KiB of {grown} remain")
     assert left < grown / 2 or harness.SANITIZER != "none"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The main job: bytes through the whole way, exactly, whatever one connection does."""
+"""Byte-exact transfer through the tunnel, whatever a single connection does."""
 
 import hashlib
 import os
@@ -20,16 +20,16 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def parts(world):
-    world.broker()
-    world.relay()
-    return world
+def parts(env):
+    env.broker()
+    env.relay()
+    return env
 
 
-def start_tunnel(world, behaviour, **more):
-    target = world.target(behaviour)
-    world.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
-    return target, world.connect(**more)
+def start_tunnel(env, behavior, **more):
+    target = env.target(behavior)
+    env.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
+    return target, env.connect(**more)
 
 
 def reset(sock):
@@ -55,27 +55,27 @@ def test_ssh_interactive_shell(parts):
     shell = subprocess.Popen(sshd.ssh(tunnel.port(), "sh", tty=True), stdin=slave, stdout=slave, stderr=slave,
                              start_new_session=True)
     os.close(slave)
-    heard = b""
+    received = b""
     poll = select.poll()
     poll.register(master, select.POLLIN)
 
-    def hear(pattern):
-        nonlocal heard
+    def read_until(pattern):
+        nonlocal received
         end = time.monotonic() + LIMIT
-        while not re.search(pattern, heard):
-            assert time.monotonic() < end, heard
+        while not re.search(pattern, received):
+            assert time.monotonic() < end, received
             if poll.poll(1000):
-                heard += os.read(master, 4096)
+                received += os.read(master, 4096)
 
     try:
         os.write(master, b"echo one$((1+1))three; tty\n")
-        hear(rb"one2three")
-        hear(rb"/dev/pts/\d+")
+        read_until(rb"one2three")
+        read_until(rb"/dev/pts/\d+")
         os.write(master, b"cat\n")
         os.write(master, b"echoed by cat\n")
-        hear(rb"echoed by cat[\s#$]+echoed by cat")
-        os.write(master, b"\x03")  # which also throws away what is typed ahead
-        hear(rb"\^C[^#$]*[#$] $")
+        read_until(rb"echoed by cat[\s#$]+echoed by cat")
+        os.write(master, b"\x03")  # the terminal discards typed-ahead input as well
+        read_until(rb"\^C[^#$]*[#$] $")
         os.write(master, b"exit 7\n")
         assert shell.wait(LIMIT) == 7
     finally:
@@ -120,7 +120,7 @@ def test_64_connections_each_with_its_own_bytes(parts):
     size = 2 * MIB
 
     def mirror_of_its_own(sock):
-        """Reads the number of the stream, then checks its pattern up and sends its pattern down."""
+        """Reads the number of the stream, then receives its pattern and sends another one."""
         number = struct.unpack(">I", harness.receive_exactly(sock, 4))[0]
         in_threads(lambda: harness.receive_pattern(sock, f"up {number}", size),
                    lambda: harness.send_pattern(sock, f"down {number}", size))
@@ -144,41 +144,41 @@ def test_64_connections_each_with_its_own_bytes(parts):
 
 @pytest.mark.parametrize("splice", ["auto", "off"])
 @pytest.mark.parametrize("first", ["operator", "device"])
-def test_half_close_then_64_mib(world, first, splice):
-    """One side says it is done; the other's 64 MiB after that arrive whole."""
-    world.broker()
-    folder = world.config_folder(relayd=f'relay = {{ splice = "{splice}"; }};')
-    world.relay(env=world.relay_environment(GOTTHARD_CONFIG_DIR=folder))
+def test_half_close_then_64_mib(env, first, splice):
+    """One side half-closes; the 64 MiB that the other sends afterwards arrive complete."""
+    env.broker()
+    folder = env.config_folder(relayd=f'relay = {{ splice = "{splice}"; }};')
+    env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder))
     n = 64 * MIB
-    heard = {}
+    received = {}
 
     def target(sock):
         if first == "operator":
-            heard["before"] = harness.digest_to_eof(sock)[0]
+            received["before"] = harness.digest_to_eof(sock)[0]
             harness.send_pattern(sock, "after", n)
         else:
             sock.shutdown(socket.SHUT_WR)
-            heard["after"] = harness.digest_to_eof(sock)
+            received["after"] = harness.digest_to_eof(sock)
 
-    _, tunnel = start_tunnel(world, target)
+    _, tunnel = start_tunnel(env, target)
     with tunnel.dial() as sock:
         if first == "operator":
-            sock.sendall(b"all I have to say")
+            sock.sendall(b"all of my request")
             sock.shutdown(socket.SHUT_WR)
-            heard["after"] = harness.digest_to_eof(sock)
-            assert heard["before"] == len(b"all I have to say")
+            received["after"] = harness.digest_to_eof(sock)
+            assert received["before"] == len(b"all of my request")
         else:
             assert sock.recv(1) == b""
             harness.send_pattern(sock, "after", n)
             sock.shutdown(socket.SHUT_WR)
             tunnel.event("stream-ended")
-    wait_until(lambda: "after" in heard, "the target heard the end")
-    assert heard["after"] == (n, harness.digest_of_pattern("after", n))
+    wait_until(lambda: "after" in received, "the target has read to the end")
+    assert received["after"] == (n, harness.digest_of_pattern("after", n))
     assert tunnel.event("stream-ended")["code"] == 0
 
 
 def assert_broken(sock, limit=LIMIT):
-    """The local socket got an RST, never an orderly end that could pass for a whole file."""
+    """The local socket gets an RST, never an orderly end, which could pass for a complete file."""
     sock.settimeout(limit)
     with pytest.raises(ConnectionResetError):
         while sock.recv(4096):
@@ -187,25 +187,25 @@ def assert_broken(sock, limit=LIMIT):
 
 def assert_alive(tunnel, service=None):
     with tunnel.dial(service) as sock:
-        sock.sendall(b"still there?")
-        assert harness.receive_exactly(sock, 12) == b"still there?"
+        sock.sendall(b"alive check!")
+        assert harness.receive_exactly(sock, 12) == b"alive check!"
 
 
-def with_good_and_bad(world, bad_port, **more):
+def with_good_and_bad(env, bad_port, **more):
     """A tunnel with two services: `ssh` echoes, `bad` is the target under test."""
-    good = world.target(echo)
-    folder = world.config_folder(agentd=f'services = {{ bad = "127.0.0.1:{bad_port}"; }};')
-    world.agent(GOTTHARD_AGENT_DATA_PORT=good.port, GOTTHARD_CONFIG_DIR=folder, **more)
-    return world.connect("GatewayOli", "0:ssh", "0:bad")
+    good = env.target(echo)
+    folder = env.config_folder(agentd=f'services = {{ bad = "127.0.0.1:{bad_port}"; }};')
+    env.agent(GOTTHARD_AGENT_DATA_PORT=good.port, GOTTHARD_CONFIG_DIR=folder, **more)
+    return env.connect("GatewayOli", "0:ssh", "0:bad")
 
 
-def test_target_that_refuses(parts):
+def test_target_refuses(parts):
     closed = harness.free_ports(1)
     tunnel = with_good_and_bad(parts, closed)
     with tunnel.dial("ssh") as bystander:
         bystander.sendall(b"one")
         assert harness.receive_exactly(bystander, 3) == b"one"
-        with pytest.raises(ConnectionResetError):  # from connect() already, where the target's no is quicker
+        with pytest.raises(ConnectionResetError):  # from connect() already, if the refusal arrives first
             tunnel.dial("bad").recv(1)
         assert tunnel.event("stream-ended", service="bad")["code"] == 2
         bystander.sendall(b"two")
@@ -213,8 +213,8 @@ def test_target_that_refuses(parts):
     assert_alive(tunnel, "ssh")
 
 
-def test_target_that_hangs(parts):
-    """A listener whose queue is full: connect() gets no answer. Only that connection waits, and is told in the end."""
+def test_target_hangs(parts):
+    """A listener whose queue is full: connect() gets no answer. Only that connection waits, and is reset in the end."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(0)
@@ -224,7 +224,7 @@ def test_target_that_hangs(parts):
         filler.setblocking(False)
         filler.connect_ex(listener.getsockname())
         fillers.append(filler)
-    tunnel = with_good_and_bad(parts, listener.getsockname()[1], GOTTHARD_DIAL_TIMEOUT="3s")
+    tunnel = with_good_and_bad(parts, listener.getsockname()[1], GOTTHARD_TIMEOUTS_DIAL="3s")
     waiting = tunnel.dial("bad")
     assert_alive(tunnel, "ssh")
     assert_broken(waiting)
@@ -232,7 +232,7 @@ def test_target_that_hangs(parts):
     assert_alive(tunnel, "ssh")
 
 
-def test_target_that_resets(parts):
+def test_target_resets(parts):
     def rude(sock):
         sock.recv(4)
         reset(sock)
@@ -245,7 +245,7 @@ def test_target_that_resets(parts):
     assert_alive(tunnel, "ssh")
 
 
-def test_target_that_closes_at_once(parts):
+def test_target_closes_at_once(parts):
     tunnel = with_good_and_bad(parts, parts.target(lambda sock: None).port)
     with tunnel.dial("bad") as sock:
         assert sock.recv(1) == b""
@@ -270,8 +270,8 @@ def test_operator_side_reset_reaches_the_target(parts):
     assert seen["end"] == "reset"
 
 
-def test_slow_reader_harms_nobody(parts):
-    """One stream is not read at all: memory stays bounded, the others run, and when it is read again all is there."""
+def test_slow_reader_does_not_delay_other_streams(parts):
+    """One stream is not read: memory stays bounded, the others continue, and a later read gets all of it."""
     n_slow = 64 * MIB
     fast = parts.target(lambda sock: harness.send_pattern(sock, "fast", 64 * MIB))
     slow = parts.target(lambda sock: harness.send_pattern(sock, "slow", n_slow))
@@ -289,7 +289,7 @@ def test_slow_reader_harms_nobody(parts):
     stuck.close()
 
 
-@pytest.mark.parametrize("spares", (0, 8))  # numbers that stay the same when many come
+@pytest.mark.parametrize("spares", (0, 8))  # amounts that a burst of connections does not change
 def test_many_short_connections(parts, spares):
     target, tunnel = start_tunnel(parts, echo, options=("--spares", str(spares)))
     relay = next(p for p in parts.processes if p.name.startswith("relayd"))

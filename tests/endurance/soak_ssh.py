@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
-"""What people do with it, while everything else is exchanged: an ssh session in which somebody types, and an rsync.
+"""Typical use while programs are restarted and replaced: an interactive ssh session and an rsync.
 
-The line is made so slow (by the proxy, not by rsync) that the file is still on its way when the last fault is over.
+The proxy limits the rate, so that the transfer of the file is still in progress after the last fault.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ import soak_faults
 from harness import wait_until
 from soak_system import System
 
-SLACK = 60  # seconds that the file takes beside the broker's outage
+SLACK = 60  # seconds for the file, in addition to the broker's outage
 
 
 class Typist(threading.Thread):
-    """A shell on the device, through a terminal: each line typed must come back, once and whole."""
+    """A shell on the device in a terminal: each typed line must be echoed completely and once."""
 
     def __init__(self, argv):
         super().__init__(daemon=True)
@@ -38,11 +38,11 @@ class Typist(threading.Thread):
             while not (got := self.child.stdout.readline()).startswith(b"ready"):
                 assert got, "ssh ended"
             while not self.is_over.wait(0.2):
-                begun = time.monotonic()
+                started = time.monotonic()
                 self._type(b"line %d of what I type\n" % self.n)
-                self.worst = max(self.worst, time.monotonic() - begun)
+                self.worst = max(self.worst, time.monotonic() - started)
                 self.n += 1
-            self.child.stdin.write(b"\x04")  # end of file, as a terminal says it
+            self.child.stdin.write(b"\x04")  # EOF of a terminal
             self.child.stdin.flush()
         except BaseException as error:
             self.error = error
@@ -61,16 +61,16 @@ class Typist(threading.Thread):
 
 class SshSystem(System):
     def services(self):
-        self.sshd = harness.Sshd(self.world)
+        self.sshd = harness.Sshd(self.env)
         return {"ssh": self.sshd.port}
 
 
-def make_file(path, size, dice):
-    """Random bytes; their digest."""
+def make_file(path, size, generator):
+    """Writes random bytes. Returns their digest."""
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         while size:
-            piece = dice.randbytes(min(size, 1 << 20))
+            piece = generator.randbytes(min(size, 1 << 20))
             file.write(piece)
             digest.update(piece)
             size -= len(piece)
@@ -86,12 +86,12 @@ def digest_of(path):
 
 
 class Course:
-    def __init__(self, args, system, dice):
-        self.args, self.system, self.dice = args, system, dice
-        self.begun = time.monotonic()
+    def __init__(self, args, system, generator):
+        self.args, self.system, self.generator = args, system, generator
+        self.started = time.monotonic()
 
-    def say(self, text):
-        seconds = int(time.monotonic() - self.begun)
+    def report(self, text):
+        seconds = int(time.monotonic() - self.started)
         print(f"{seconds // 60:3}:{seconds % 60:02}  {text}", flush=True)
 
     def begin(self):
@@ -100,63 +100,63 @@ class Course:
         system.tunnels = [self.tunnel]
         port = self.tunnel.port("ssh")
         self.typist = Typist(system.sshd.ssh(port, "stty -echo -onlcr; echo ready; exec cat", tty=True))
-        wait_until(lambda: self.typist.n > 3 or self.typist.error, "somebody types")
-        self.source, self.sink = system.world.folder / "file", system.world.folder / "copy"
-        self.digest = make_file(self.source, self.args.size, self.dice)
+        wait_until(lambda: self.typist.n > 3 or self.typist.error, "the first lines are echoed")
+        self.source, self.sink = system.env.folder / "file", system.env.folder / "copy"
+        self.digest = make_file(self.source, self.args.size, self.generator)
         rate = self.args.size * 8 / (self.args.outage + SLACK)
-        system.operator_proxy.order(f"rate {rate:.0f}", "way=up")
+        system.operator_proxy.command(f"rate {rate:.0f}", "way=up")
         shell = system.sshd.ssh(port)
         self.rsync = subprocess.Popen(["rsync", "-e", " ".join(shell[:-1]), self.source, f"{shell[-1]}:{self.sink}"])
-        self.say(f"rsync of {self.args.size} bytes at {rate / 1e6:.1f} Mbit/s")
+        self.report(f"rsync of {self.args.size} bytes at {rate / 1e6:.1f} Mbit/s")
 
-    def go_on(self, what):
-        """The typist is answered, and the file grows."""
-        begun, n, moved = time.monotonic(), self.typist.n, self.carried()
+    def check_progress(self, what):
+        """The shell answers, and the file grows."""
+        started, n, moved = time.monotonic(), self.typist.n, self.carried()
 
         def is_moving():
             self.typist.check()
             assert self.rsync.poll() in (None, 0), f"rsync ended with {self.rsync.returncode}"
             return self.typist.n > n + 1 and (self.carried() > moved + (64 << 10) or self.rsync.poll() == 0)
 
-        wait_until(is_moving, f"all goes on after {what}", 130)
-        state = "on its way" if self.rsync.poll() is None else "there"
-        self.say(f"{what}: all goes on after {time.monotonic() - begun:.1f} s, the file is {state}")
+        wait_until(is_moving, f"recovered after {what}", 130)
+        state = "in transfer" if self.rsync.poll() is None else "complete"
+        self.report(f"{what}: recovered after {time.monotonic() - started:.1f} s, the file is {state}")
 
     def carried(self):
         return self.system.operator_proxy.status()["up"]
 
     def fault(self, name):
-        did = soak_faults.FAULTS[name].function(self.system, self.dice, "both")
-        self.go_on(f"{name} {did}".strip())
+        did = soak_faults.FAULTS[name].function(self.system, self.generator, "both")
+        self.check_progress(f"{name} {did}".strip())
 
     def faults(self):
-        self.go_on("the beginning")
+        self.check_progress("the beginning")
         self.fault("relay-kill")
         self.fault("relay-term")
         if soak_faults.can_upgrade():
             self.fault("relay-upgrade")
         else:
-            self.say("relay-upgrade: this relay cannot")
+            self.report("relay-upgrade: not supported by this relay")
         self.system.broker.kill()
-        gone = time.monotonic()
+        killed = time.monotonic()
         for name in ("agent-term", "agent-replace", "reset", "relay-kill"):
             self.fault(name)
-        while time.monotonic() - gone < self.args.outage:
+        while time.monotonic() - killed < self.args.outage:
             self.typist.check()
             time.sleep(1)
         self.system.start_broker()
-        self.go_on(f"broker away for {time.monotonic() - gone:.0f} s")
-        begun = time.monotonic()
+        self.check_progress(f"broker away for {time.monotonic() - killed:.0f} s")
+        started = time.monotonic()
         wait_until(self.system.try_connect, "a new tunnel", 70)
-        self.say(f"a new tunnel {time.monotonic() - begun:.1f} s after the broker is back")
+        self.report(f"a new tunnel {time.monotonic() - started:.1f} s after the broker is back")
         for name in ("agent-replace", "agent-kill"):
             self.fault(name)
 
     def finish(self):
         assert self.rsync.wait(self.args.outage + 600) == 0, f"rsync ended with {self.rsync.returncode}"
         self.typist.end()
-        assert digest_of(self.sink) == self.digest, "the copy is another"
-        self.say(f"rsync: {self.args.size} bytes, the same digest; {self.typist.n} lines typed and answered, "
+        assert digest_of(self.sink) == self.digest, "the copy differs"
+        self.report(f"rsync: {self.args.size} bytes, the same digest; {self.typist.n} lines typed and answered, "
                  f"the longest wait {self.typist.worst:.1f} s")
         self.system.end()
 
@@ -167,9 +167,9 @@ class Course:
                 child.wait()
 
 
-def run(args, folder, dice):
+def run(args, folder, generator):
     system = SshSystem(folder, args.seed)
-    course = Course(args, system, dice)
+    course = Course(args, system, generator)
     try:
         system.start()
         course.begin()
@@ -178,7 +178,7 @@ def run(args, folder, dice):
         print("good", flush=True)
         return True
     except AssertionError as error:
-        course.say(f"BAD: {error}")
+        course.report(f"BAD: {error}")
         return False
     finally:
         course.clean_up()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""What the soak runs on: the real programs, each reached through a fault proxy, and a load that compares every byte.
+"""The system of the soak: the real programs, each reached through a fault proxy, and a load that compares every byte.
 
     operator's two tunnels ── proxy ──► relay ◄── proxy ── device          both ──► proxy ──► broker
 
@@ -16,13 +16,13 @@ import time
 import harness
 from faultproxy import Proxy
 from harness import LIMIT, wait_until
-from invariants import is_alive, ran
 from load import Echo, Shorts, Steady
+from process_stats import cpu_and_wakeups, is_alive
 
 DEVICE = "GatewayOli"
 N_STREAMS = 4  # of each of the two tunnels
-N_IDLE_PIPES = 16  # of each plane: gotthard-relayd/src/pipe.c
-WINDOW = 130  # seconds: the resume window, and a little
+N_IDLE_PIPES = 16  # per data thread: gotthard-relayd/src/data/pipe.c
+WINDOW = 130  # seconds: the resume window and a margin
 
 
 def pss_kib(pid):
@@ -33,12 +33,12 @@ def pss_kib(pid):
 
 
 def descriptors(pid, name):
-    """How many (root only). The relay's pipes are a pool, which keeps some for the next bytes: those are looked at apart."""
+    """Returns the number of descriptors (root only), without the relay's pool of pipes, which is checked separately."""
     if os.getuid() != 0:
         return 0
     kinds = []
     for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):  # closed while we look
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
             kinds.append(os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0])
     if name != "relay":
         return len(kinds)
@@ -47,30 +47,30 @@ def descriptors(pid, name):
 
 
 class System:
-    """The programs, with what @services() of a subclass has behind the device."""
+    """The programs, with the device's services from services() of a subclass."""
 
     def __init__(self, folder, seed):
-        self.world = harness.World(folder)
+        self.env = harness.Env(folder)
         self.seed = seed
-        self.binary = self.world.folder / "bin" / "gotthard-agentd"
+        self.binary = self.env.folder / "bin" / "gotthard-agentd"
         self.binary.parent.mkdir()
-        self.run_folder = self.world.folder / "run"
+        self.run_folder = self.env.folder / "run"
         self.run_folder.mkdir(mode=0o700)
-        self.adopted = []  # workers of a listener that is gone
+        self.restored = []  # workers of an earlier listener
         self.tunnels = []
 
     # the parts
 
     def start(self):
-        world = self.world
-        self.broker = world.broker()
-        self.broker_proxy = Proxy.before_port(world.broker_port, seed=self.seed)
+        env = self.env
+        self.broker = env.broker()
+        self.broker_proxy = Proxy.before_port(env.broker_port, seed=self.seed)
         self.start_relay()
-        self.operator_proxy = Proxy.before_relay(world, seed=self.seed + 1)
-        self.device_proxy = Proxy.before_relay(world, seed=self.seed + 2)
+        self.operator_proxy = Proxy.before_relay(env, seed=self.seed + 1)
+        self.device_proxy = Proxy.before_relay(env, seed=self.seed + 2)
         self.proxies = {"operator": self.operator_proxy, "device": self.device_proxy}
-        self.ports = {"echo": world.target(harness.echo).port, **self.services()}
-        self.config = world.config_folder(agentd="services = { " + " ".join(
+        self.ports = {"echo": env.target(harness.echo).port, **self.services()}
+        self.config = env.config_folder(agentd="services = { " + " ".join(
             f'{name} = "127.0.0.1:{port}";' for name, port in self.ports.items()) + " };\n")
         self.replace_binary()
         self.start_agent()
@@ -78,17 +78,17 @@ class System:
         return self
 
     def services(self):
-        """Ports of the device's own, by name."""
+        """Returns the ports of the device's services by name."""
         return {}
 
     def start_broker(self):
-        self.broker = self.world.broker()
+        self.broker = self.env.broker()
 
     def start_relay(self):
-        self.relay = self.world.relay("--bind", "127.0.0.1")
+        self.relay = self.env.relay("--bind", "127.0.0.1")
 
     def replace_binary(self):
-        """As dpkg does: a new file beside it, and a rename."""
+        """As dpkg does: writes a new file beside the old one and renames it."""
         fresh = self.binary.with_suffix(".new")
         shutil.copy(harness.PROGRAMS["agentd"], fresh)
         os.rename(fresh, self.binary)
@@ -97,71 +97,72 @@ class System:
         return f"localhost:{self.broker_proxy.port}"
 
     def start_agent(self, wait=True):
-        world = self.world
+        env = self.env
         self.agent = harness.Process(
-            world, world.unique(f"agentd-{DEVICE}"), [self.binary], env=world.agent_environment(
+            env, env.unique(f"agentd-{DEVICE}"), [self.binary], env=env.agent_environment(
                 DEVICE, GOTTHARD_CONFIG_DIR=self.config, RUNTIME_DIRECTORY=self.run_folder,
                 GOTTHARD_SERVER_HOST=self.device_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint()))
         if wait:
             self.agent.wait_for(harness.AGENT_READY)
 
     def leave_workers(self):
-        """Before the listener ends: those who live on without it."""
-        self.adopted = self.workers()
+        """Before the listener stops: records the workers that continue without it."""
+        self.restored = self.workers()
 
     def workers(self):
         own = harness.children_of(self.agent.pid) if self.agent.is_running() else []
-        return [pid for pid in self.adopted if is_alive(pid)] + own
+        return [pid for pid in self.restored if is_alive(pid)] + own
 
     def connect(self, name, **more):
-        """With as many spares as there ever are: their number is the same before and after."""
-        return self.world.connect(
+        """Opens tunnels with the maximum number of spares, so that it is the same before and after."""
+        return self.env.connect(
             DEVICE, *[f"0:{service}" for service in self.ports], name=name,
             GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(),
-            GOTTHARD_SPARES=8, **more)
+            GOTTHARD_CLIENT_SPARES=8, **more)
 
     def try_connect(self):
-        """A third tunnel, used once: whether it could be had."""
+        """Opens a third tunnel and uses it once. Returns true on success."""
         tunnel = self.connect("operator", wait=False)
         try:
-            wait_until(lambda: any(e["event"] == "up" for e in tunnel.events()) or not tunnel.is_running(), "a word")
+            wait_until(lambda: any(e["event"] == "up" for e in tunnel.events()) or not tunnel.is_running(),
+                       "the tunnel is up or the command exited")
             if not tunnel.is_running():
                 return False
             with tunnel.dial("echo") as sock:
                 sock.sendall(b"hello")
-                is_good = harness.receive_exactly(sock, 5) == b"hello"
-            return tunnel.close_politely() == 0 and is_good
+                is_echoed = harness.receive_exactly(sock, 5) == b"hello"
+            return tunnel.disconnect() == 0 and is_echoed
         except (OSError, AssertionError):
             return False
         finally:
             tunnel.kill()
-            self.world.processes.remove(tunnel)
+            self.env.processes.remove(tunnel)
 
     # the processes
 
     def parties(self):
-        """What is ours, by a name that outlives a restart."""
+        """Returns our processes by names that are kept over a restart."""
         found = {"relay": self.relay.pid, "agent": self.agent.pid}
         found.update({f"worker {n + 1}": pid for n, pid in enumerate(self.workers())})
         found.update({f"operator {n + 1}": t.pid for n, t in enumerate(self.tunnels)})
         return found
 
     def resources(self):
-        """Of each: descriptors (root only), KiB resident, KiB of its own and its share."""
+        """Returns for each process: descriptors (root only), RSS in KiB, PSS in KiB."""
         return {name: (descriptors(pid, name), harness.rss_kib(pid), pss_kib(pid) if os.getuid() == 0 else 0)
                 for name, pid in self.parties().items()}
 
     def descriptors(self):
-        """Descriptors of those who stay when the last tunnel is closed."""
+        """Returns the descriptors of the processes that remain after the last tunnel is closed."""
         return {name: descriptors(pid, name) for name, pid in (("relay", self.relay.pid), ("agent", self.agent.pid))}
 
-    def ran(self):
-        return {name: ran(pid) for name, pid in self.parties().items()}
+    def cpu_and_wakeups(self):
+        return {name: cpu_and_wakeups(pid) for name, pid in self.parties().items()}
 
     def end(self):
-        """In order: each with its good status."""
+        """Stops all in order and checks each exit status."""
         for tunnel in self.tunnels:
-            assert tunnel.close_politely() == 0, (tunnel.name, tunnel.log()[-2000:])
+            assert tunnel.disconnect() == 0, (tunnel.name, tunnel.log()[-2000:])
         wait_until(lambda: not self.workers(), "the device's workers ended", LIMIT)
         wait_until(lambda: all(now <= self.bare[name] for name, now in self.descriptors().items()),
                    f"no descriptor more than before the first tunnel, {self.bare}", LIMIT)
@@ -169,25 +170,25 @@ class System:
         assert self.relay.stop() == 0
 
     def close(self):
-        for pid in getattr(self, "adopted", []):
+        for pid in getattr(self, "restored", []):
             if is_alive(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        self.world.close()
+        self.env.close()
         for proxy in ("broker_proxy", "operator_proxy", "device_proxy"):
             if hasattr(self, proxy):
                 getattr(self, proxy).close()
 
 
 class Loaded(System):
-    """Two tunnels of four streams each; who types has one in the first, short connections come and go in the second."""
+    """Two tunnels of four streams each. An interactive user has one in the first; the second also has short connections."""
 
     def __init__(self, folder, seed, rate):
-        """@rate: bytes a second of all streams together, both ways."""
+        """@rate: bytes per second of all streams together, in both directions."""
         super().__init__(folder, seed)
         each = rate / (2 * N_STREAMS) / 2
-        self.steady = [Steady(self.world, N_STREAMS, each, n * N_STREAMS) for n in range(2)]
-        self.shorts = Shorts(self.world, seed=seed)
+        self.steady = [Steady(self.env, N_STREAMS, each, n * N_STREAMS) for n in range(2)]
+        self.shorts = Shorts(self.env, seed=seed)
         self.echo = None
         self.n_loads = 0
 
@@ -212,33 +213,38 @@ class Loaded(System):
         for tunnel in self.tunnels:
             assert tunnel.is_running(), f"{tunnel.name} ended with {tunnel.child.returncode}: {tunnel.log()[-2000:]}"
 
-    def moved(self):
-        return self.steady[0].moved() + self.steady[1].moved()
+    def progress_of_all(self):
+        return self.steady[0].progress_of_all() + self.steady[1].progress_of_all()
 
     def wait_for_progress(self, n, limit=WINDOW):
-        """Every stream moves @n bytes more both ways, and who types is answered. The seconds that took."""
-        begun, before, n_echoes = time.monotonic(), self.moved(), self.echo.n_echoes
+        """Waits until every stream has moved @n more bytes in both directions and the user is answered. Returns the seconds."""
+        started, before, n_echoes = time.monotonic(), self.progress_of_all(), self.echo.n_echoes
 
         def all_moved():
             self.check()
-            return self.echo.n_echoes > n_echoes and all(now >= then + n for now, then in zip(self.moved(), before))
+            return self.echo.n_echoes > n_echoes and all(now >= then + n for now, then in zip(self.progress_of_all(), before))
 
         try:
             wait_until(all_moved, "all moved", limit, step=0.01)
         except AssertionError as error:
             if "all moved" not in str(error):
                 raise
-            lag = [now - then for now, then in zip(self.moved(), before)]
+            lag = [now - then for now, then in zip(self.progress_of_all(), before)]
             raise AssertionError(f"not within {limit} s: {n} bytes of each stream; they moved {lag}") from None
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def end_load(self):
         for part in (*self.steady, self.echo, self.shorts):
             part.end()
-        first = self.tunnels[0]  # the other has short connections, which may end otherwise
+        first = self.tunnels[0]  # the other one has short connections, which may be reset
         first.event("stream-ended", count=self.n_loads * (N_STREAMS + 1))
         bad = [e for e in first.events() if e["event"] == "stream-ended" and e["code"]]
         assert not bad, bad
 
+    def close(self):
+        for part in filter(None, (*self.steady, self.echo, self.shorts)):
+            part.is_over.set()  # where a violation ended the soak before end_load()
+        super().close()
+
     def bytes_carried(self):
-        return sum(self.moved()) + self.shorts.n_bytes
+        return sum(self.progress_of_all()) + self.shorts.n_bytes

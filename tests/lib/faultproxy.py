@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""A bad network between two parties: the program tests/proxy, driven over its standard input.
+"""A faulty network between two parties: the program tests/proxy, controlled over its standard input.
 
-It stands for one address and forwards port by port, so that a whole relay (its main port and its range) can be
-behind it. Nothing is changed in the bytes unless it is told to: what it breaks it breaks as networks do. All its
-orders are in tests/proxy/orders.c; those that every test wants have a name here.
+It listens at one address and forwards port by port, so that a whole relay (its main port and its range) can be
+behind it. Bytes are unchanged unless a command changes them; impairments imitate networks. All its
+commands are in tests/proxy/commands.c; frequent ones have methods here.
 """
 
 import itertools
@@ -18,7 +18,7 @@ PROGRAM = harness.BUILD / "tests" / "proxy" / "faultproxy"
 
 
 def loopback():
-    """An address of this machine that nobody else uses, with all its ports."""
+    """Returns a loopback address for this test alone, with all its ports."""
     return f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}.{random.randrange(2, 255)}"
 
 
@@ -38,16 +38,16 @@ class Proxy:
         self.child = subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.pid = self.child.pid
         self._is_black = self._is_refusing = False
-        self.order(f"seed {seed}")
-        self.ports = [int(self.order(f"listen {host}:{first}-{last}" if last > first else f"listen {host}:{first}",
+        self.command(f"seed {seed}")
+        self.ports = [int(self.command(f"listen {host}:{first}-{last}" if last > first else f"listen {host}:{first}",
                                      f"{to}:{to_port or first}"))
                       for first, last in _ranges(ports)]
         self.port = self.ports[0]
 
     @classmethod
-    def before_relay(cls, world, **more):
-        """At an address of its own, for one side of this world to have as its relay."""
-        return cls(loopback(), [world.relay_port, *range(world.relay_ports, world.relay_ports + world.n_relay_ports)],
+    def before_relay(cls, env, host=None, **more):
+        """Starts one at an address of its own, which one side uses as its relay."""
+        return cls(host or loopback(), [env.relay_port, *range(env.relay_ports, env.relay_ports + env.n_relay_ports)],
                    **more)
 
     @classmethod
@@ -55,73 +55,73 @@ class Proxy:
         """At a free port of 127.0.0.1 (certificates hold there), e.g. for the broker's."""
         return cls("127.0.0.1", [harness.free_ports(1)], to_port=port, **more)
 
-    def order(self, *words):
-        """One order; its answer without the "ok", or ValueError."""
+    def command(self, *words):
+        """Sends one command. Returns the answer without "ok"; ValueError otherwise."""
         line = " ".join(str(w) for w in words)
         with self.lock:
             self.child.stdin.write(line + "\n")
-            verdict, _, rest = self.child.stdout.readline().rstrip("\n").partition(" ")
+            verdict, _, answer = self.child.stdout.readline().rstrip("\n").partition(" ")
         if verdict != "ok":
-            raise ValueError(f"faultproxy: {line}: {rest}")
-        return rest
+            raise ValueError(f"faultproxy: {line}: {answer}")
+        return answer
 
     def status(self):
-        return json.loads(self.order("status"))
+        return json.loads(self.command("status"))
 
     @property
     def n_accepted(self):
         return self.status()["accepted"]
 
     def connections(self, **wanted):
-        """Those there are, oldest first: dictionaries with id, port, state, age, up, down, ..."""
+        """Returns the connections, oldest first: dictionaries with id, port, state, age, up, down, ..."""
         return [c for c in self.status()["connections"] if all(c[k] == v for k, v in wanted.items())]
 
     def _alive(self):
         return [c for c in self.connections() if c["state"] != "ending"]
 
     def cut(self, is_reset=False, choose=None, words=()):
-        """Ends every connection that @choose(number) takes: with FIN, or with RST."""
+        """Ends every connection for which @choose(number) is true, with FIN or RST."""
         if choose is not None:
             ids = [str(c["id"]) for n, c in enumerate(self._alive()) if choose(n)]
             if not ids:
                 return 0
             words = [f"on={','.join(ids)}", *words]
-        return int(self.order("reset" if is_reset else "cut", *words))
+        return int(self.command("reset" if is_reset else "cut", *words))
 
-    def _welcome(self):
-        self.order("new", "refuse" if self._is_refusing else "hold" if self._is_black else "through")
+    def _update_new_connections(self):
+        self.command("new", "refuse" if self._is_refusing else "hold" if self._is_black else "through")
 
     @property
     def is_black(self):
-        """Holds what comes, both ways, and lets nobody new through."""
+        """Holds data in both directions, and new connections."""
         return self._is_black
 
     @is_black.setter
     def is_black(self, value):
         self._is_black = value
-        self.order("black", "on" if value else "off")
-        self._welcome()
+        self.command("black", "on" if value else "off")
+        self._update_new_connections()
 
     @property
     def is_refusing(self):
-        """Resets whoever comes."""
+        """Resets new connections."""
         return self._is_refusing
 
     @is_refusing.setter
     def is_refusing(self, value):
         self._is_refusing = value
-        self._welcome()
+        self._update_new_connections()
 
-    def fair(self):
-        """Nothing is broken any more, but what was ended."""
-        for order in ("delay 0", "jitter 0", "rate 0", "chunk 0", "idle 0", "stop off", "flip off"):
-            self.order(order)
+    def clear(self):
+        """Removes all impairments; ended connections stay ended."""
+        for command in ("delay 0", "jitter 0", "rate 0", "chunk 0", "idle 0", "stop off", "flip off"):
+            self.command(command)
         self._is_refusing = False
         self.is_black = False
 
     def scan(self, data):
-        """Looks for @data in all that passes from now on; seen() says of each how often it was there."""
-        return int(self.order("scan", data.hex()))
+        """Searches for @data in all forwarded bytes from now on; seen() returns the number of matches of each."""
+        return int(self.command("scan", data.hex()))
 
     def seen(self):
         return self.status()["seen"]

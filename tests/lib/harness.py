@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: ISC
-"""One private world for a test: certificates, a broker, an sshd, the relay, agents, operators.
+"""One private system for a test: certificates, a broker, an sshd, the relay, agents, operators.
 
 Every process gets a folder, free loopback ports and log files of its own, so that any number of
-worlds run beside each other. Nothing here sleeps to let something happen: it waits for a
-condition, with a limit, and fails with every log shown. Processes end by pid.
+systems run concurrently. Nothing here sleeps for a fixed time: it waits for a condition, with a
+limit, and a failed test shows every log. Processes are ended by pid.
 """
 
 import atexit
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -25,29 +26,42 @@ import tempfile
 import threading
 import time
 
-os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"  # mosquitto and sshd live there
+os.umask(0o022)  # files of trust must not be writable by a group
+os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"  # mosquitto and sshd are there
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("GOTTHARD_BUILD", ROOT / "build"))
 PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthard-{name}"
             for name in ("relayd", "agentd", "cli")}
-# Sanitizers and loaded machines are slow: limits are generous, since no test waits one out when all is well.
+# Sanitizers and loaded machines are slow: limits are generous, since no successful test waits for one.
 LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
 
 
 def _sanitizer():
-    """What the programs were built with: "address,undefined", "thread", or "none"."""
+    """Returns the sanitizer of the build: "address,undefined", "thread", or "none"."""
     with contextlib.suppress(OSError):
         options = json.loads((BUILD / "meson-info" / "intro-buildoptions.json").read_text())
         return next((o["value"] for o in options if o["name"] == "b_sanitize"), "none")
     return "none"
 
 
-SANITIZER = _sanitizer()  # memory and time of a sanitized program say nothing about the program
+SANITIZER = _sanitizer()  # memory and time of a sanitized program are not representative
+
+
+RELAY_TIMEOUTS = {"handshake", "hello", "join", "join_peer", "heartbeat_interval", "heartbeat", "pairing", "session_grace", "idle",
+                  "lifetime", "half_closed", "ticket"}
+
+
+def relay_groups(text):
+    """Sorts settings of a relay, 'name = value; ...', into the groups limits and timeouts. Returns the text of both groups."""
+    groups = {"limits": "", "timeouts": ""}
+    for setting in filter(None, (part.strip() for part in text.split(";"))):
+        groups["timeouts" if setting.split()[0] in RELAY_TIMEOUTS else "limits"] += setting + "; "
+    return " ".join(f"{name} = {{ {settings}}};" for name, settings in groups.items() if settings)
 
 
 def wait_until(condition, what, limit=LIMIT, step=0.02):
-    """Polls @condition until it is true, and returns what it gave."""
+    """Polls @condition until it is true. Returns its value."""
     end = time.monotonic() + limit
     while True:
         value = condition()
@@ -70,7 +84,7 @@ def release_ports():
 
 
 def free_ports(n):
-    """The first of @n ports in a row, below the ephemeral range, that no other test takes until release_ports()."""
+    """Returns the first of @n consecutive ports below the ephemeral range. No other test uses them until release_ports()."""
     _PORT_LOCKS.mkdir(mode=0o700, exist_ok=True)
     for _ in range(1000):
         first = 10000 + secrets.randbelow((32000 - 10000) // n) * n
@@ -102,7 +116,7 @@ def free_ports(n):
 
 
 def _ignore_no_signal():
-    """A test started with `nohup ... &` ignores signals, and its children would inherit that, and heed it: what is caught, they do not."""
+    """A test started with `nohup ... &` ignores signals, and its children would inherit that. Caught signals are not inherited."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
@@ -112,21 +126,21 @@ _ignore_no_signal()
 
 
 class Process:
-    """A child with its output in files, ended by pid. No @preexec where threads run: it is Python between fork and exec."""
+    """A child with its output in files, ended by pid. @preexec runs Python between fork and exec: use it without threads only."""
 
-    def __init__(self, world, name, argv, env=None, stdin=subprocess.DEVNULL, preexec=None):
+    def __init__(self, owner, name, argv, env=None, stdin=subprocess.DEVNULL, preexec=None):
         self.name = name
-        self.folder = world.folder
-        self.out_path = world.folder / f"{name}.out"
-        self.log_path = world.folder / f"{name}.log"
+        self.folder = owner.folder
+        self.out_path = owner.folder / f"{name}.out"
+        self.log_path = owner.folder / f"{name}.log"
         with open(self.out_path, "ab") as out, open(self.log_path, "ab") as log:
             self.log_start = log.tell()
             self.child = subprocess.Popen(
                 [str(a) for a in argv], stdin=stdin, stdout=out, stderr=log,
                 env=env if env is not None else clean_environment(), start_new_session=True,
-                cwd=world.folder, preexec_fn=preexec)
+                cwd=owner.folder, preexec_fn=preexec)
         self.pid = self.child.pid
-        world.processes.append(self)
+        owner.processes.append(self)
 
     def log(self):
         return self.log_path.read_text(errors="replace")[self.log_start:]
@@ -138,11 +152,11 @@ class Process:
         return self.child.poll() is None
 
     def wait_for(self, pattern, limit=LIMIT, where=None, count=1):
-        """Waits for the count-th match of @pattern in the log (or where())."""
+        """Waits for the match number @count of @pattern in the log (or where())."""
         read = where or self.log
         regex = re.compile(pattern, re.MULTILINE)
 
-        def look():
+        def find():
             found = list(regex.finditer(read()))
             if len(found) >= count:
                 return found[count - 1]
@@ -150,7 +164,7 @@ class Process:
                 raise AssertionError(f"{self.name} ended ({self.child.returncode}) without {pattern!r}")
             return None
 
-        return wait_until(look, f"{pattern!r} from {self.name}", limit)
+        return wait_until(find, f"{pattern!r} from {self.name}", limit)
 
     def send(self, number):
         if self.is_running():
@@ -167,32 +181,43 @@ class Process:
         return self.wait(limit)
 
     def kill(self):
-        """The whole group: workers of an agent too."""
+        """Kills the whole process group, including an agent's workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.child.wait(10)
 
 
+@functools.lru_cache(maxsize=None)
+def _no_configuration():
+    """An empty folder in place of /etc/gotthard: the programs refuse one that does not exist."""
+    folder = tempfile.mkdtemp(prefix="gotthard-none-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def clean_environment(**more):
-    """What a service gets: no GOTTHARD_* of the caller's."""
+    """The environment of a service, without the caller's GOTTHARD_*."""
     env = {k: v for k, v in os.environ.items()
            if k in ("PATH", "HOME", "TMPDIR", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                     "LSAN_OPTIONS", "LD_LIBRARY_PATH", "USER", "LOGNAME")}
-    env["GOTTHARD_CONFIG_DIR"] = "/nonexistent"
+    env["GOTTHARD_CONFIG_DIR"] = _no_configuration()
+    if "address" in SANITIZER:  # a test may preload a library of its own, which then comes before the sanitizer's
+        env["ASAN_OPTIONS"] = ":".join(filter(None, [env.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
     if SANITIZER == "thread":
-        env["LD_PRELOAD"] = str(BUILD / "tests" / "shims" / "shim-wait.so")  # which says why
+        env["LD_PRELOAD"] = str(BUILD / "tests" / "preload" / "shim-wait.so")  # its source has the reason
+        env.setdefault("TSAN_OPTIONS", f"suppressions={ROOT}/tests/preload/thread-sanitizer.txt")
     env.update({k: str(v) for k, v in more.items() if v is not None})
     return env
 
 
 def limit_files(n):
-    """For @preexec: a process that may have @n descriptors."""
+    """For @preexec: limits the process to @n descriptors."""
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
 
 
 def descriptors(pid):
-    """Of a daemon: it keeps keys, so that only root may look into it."""
+    """The number of a daemon's descriptors. A daemon is not dumpable, so this needs root."""
     if os.getuid() != 0:
         import pytest
 
@@ -201,7 +226,7 @@ def descriptors(pid):
 
 
 def n_connections_at(port):
-    """Established ones on this machine whose own end has this port."""
+    """The number of established local connections whose own end has this port."""
     n = 0
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError), open(f"/proc/net/{table}", encoding="ascii") as rows:
@@ -227,7 +252,7 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-# --- the world ------------------------------------------------------------------------------------
+# --- the system ------------------------------------------------------------------------------------
 
 
 def _openssl(*args):
@@ -250,7 +275,7 @@ class Authority:
 
     @classmethod
     def shared(cls):
-        """That of this process's tests: certificates are a third of what a short test costs."""
+        """The CA of all tests in this process: certificates take a third of a short test's time."""
         with cls._lock:
             cls._shared = cls._shared or cls()
             return cls._shared
@@ -273,8 +298,8 @@ class Authority:
         os.chmod(folder / "private.key", 0o600)
 
 
-class World:
-    """Made by the `world` fixture. Parts start when they are asked for."""
+class Env:
+    """One system of broker, relay, agents and commands, made by the `env` fixture. Its parts start on request."""
 
     PREFIX = "gotthard/v1"
 
@@ -292,7 +317,7 @@ class World:
         self._n = 0
 
     def certificates(self, name):
-        """A folder of this world's own, to spoil at will."""
+        """Returns a folder with a private copy, which the test may change."""
         folder = self.folder / "certs" / name
         if not folder.exists():
             shutil.copytree(Authority.shared().certificates(name), folder)
@@ -358,7 +383,11 @@ set_tcp_nodelay true
         return relay
 
     def agent_environment(self, name, **more):
+        """As the shipped unit: the sessions outlive the agent, which finds them again in its state directory."""
+        state = self.folder / f"state-{name}"
+        state.mkdir(mode=0o700, exist_ok=True)
         return clean_environment(**{
+            "GOTTHARD_AGENT_KEEP_SESSIONS": "true", "STATE_DIRECTORY": state,
             "MACHINE_ID": name, "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_SERVER_PORT": self.relay_port,
             "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv,
             "GOTTHARD_AWS_CERT_PATH": self.certificates(name),
@@ -396,8 +425,8 @@ set_tcp_nodelay true
             tunnel.wait_up()
         return tunnel
 
-    def target(self, behaviour):
-        target = Target(behaviour)
+    def target(self, behavior):
+        target = Target(behavior)
         self.targets.append(target)
         return target
 
@@ -453,9 +482,9 @@ class Tunnel(Process):
         return found
 
     def event(self, name, limit=LIMIT, count=1, **fields):
-        """Waits for the count-th event of this name (and with these fields)."""
+        """Waits for event number @count of this name (and with these fields)."""
 
-        def look():
+        def find():
             all_ = [e for e in self.events()
                     if e.get("event") == name and all(e.get(k) == v for k, v in fields.items())]
             if len(all_) >= count:
@@ -466,7 +495,7 @@ class Tunnel(Process):
                     raise AssertionError(f"{self.name} ended ({self.child.returncode}) without {name}: {self.log()}")
             return None
 
-        return wait_until(look, f"event {name} {fields} from {self.name}", limit)
+        return wait_until(find, f"event {name} {fields} from {self.name}", limit)
 
     def wait_up(self, limit=LIMIT):
         self.event("up", limit)
@@ -483,12 +512,12 @@ class Tunnel(Process):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def close_politely(self):
+    def disconnect(self):
         return self.stop(signal.SIGINT)
 
 
 def is_listening(port):
-    """Does somebody here listen on it? Asks the kernel: a connection to find out would be one more for the listener to count."""
+    """True if a local socket listens on @port. Reads the kernel's table: a test connection would be counted by the listener."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError), open(table, encoding="ascii") as lines:
             if any(re.match(rf"\s*\d+: \w+:{port:04X} \w+:0000 0A ", line) for line in lines):
@@ -507,10 +536,10 @@ def can_connect(port, host="127.0.0.1"):
 
 
 class Target:
-    """A listening socket; each connection runs @behaviour(socket) in a thread."""
+    """A listening socket; each connection runs @behavior(socket) in a thread."""
 
-    def __init__(self, behaviour):
-        self.behaviour = behaviour
+    def __init__(self, behavior):
+        self.behavior = behavior
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self.listener.getsockname()[1]
         self.connections = []
@@ -530,10 +559,10 @@ class Target:
 
     def _serve(self, sock):
         try:
-            self.behaviour(sock)
+            self.behavior(sock)
         except OSError as error:
             self.errors.append(error)
-        except Exception as error:  # shown by the test that looks
+        except Exception as error:  # shown by the tests that check errors
             self.errors.append(error)
             raise
         finally:
@@ -556,7 +585,7 @@ def echo(sock):
 
 
 def pattern(seed, n, chunk=1 << 16):
-    """@n bytes that belong to @seed and to nobody else, in chunks: SHAKE-128 blocks tiled with a counter."""
+    """@n bytes that are unique to @seed, in chunks: SHAKE-128 blocks tiled with a counter."""
     block = hashlib.shake_128(f"gotthard {seed}".encode()).digest(chunk - 8)
     at = 0
     while at < n:
@@ -571,7 +600,7 @@ def send_pattern(sock, seed, n):
 
 
 def receive_pattern(sock, seed, n):
-    """Reads exactly @n bytes and compares each: a foreign byte fails here."""
+    """Reads exactly @n bytes and compares each: another stream's byte fails here."""
     for wanted in pattern(seed, n):
         got = receive_exactly(sock, len(wanted))
         if got != wanted:
@@ -605,13 +634,13 @@ def digest_of_pattern(seed, n):
 
 
 def in_threads(*functions):
-    """Runs all of them at once; the first failure is raised."""
+    """Runs all functions concurrently and raises the first failure."""
     errors = []
 
     def guard(function):
         try:
             function()
-        except BaseException as error:  # noqa: B902 - handed on
+        except BaseException as error:  # noqa: B902 - raised below
             errors.append(error)
 
     threads = [threading.Thread(target=guard, args=(f,), daemon=True) for f in functions]
@@ -629,8 +658,8 @@ def in_threads(*functions):
 class Sshd:
     """An sshd without root rights on a high port, and a client key for it."""
 
-    def __init__(self, world):
-        folder = world.folder / "sshd"
+    def __init__(self, env):
+        folder = env.folder / "sshd"
         folder.mkdir(mode=0o700)
         for name in ("host_key", "client_key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
@@ -655,7 +684,7 @@ PrintMotd no
 PrintLastLog no
 Subsystem sftp internal-sftp
 """)
-        self.process = Process(world, world.unique("sshd"),
+        self.process = Process(env, env.unique("sshd"),
                                ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"])
         wait_until(lambda: is_listening(self.port), "sshd listens")
         self.user = subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()

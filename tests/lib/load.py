@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""A load for a tunnel: streams whose bytes are known, compared where they arrive, while the network breaks."""
+"""A load for a tunnel: streams of known bytes, compared on arrival, while faults occur."""
 
 import contextlib
 import random
@@ -9,28 +9,29 @@ import threading
 import time
 
 import harness
+import resets
 from harness import LIMIT, in_threads, wait_until
 
 
 class Steady:
-    """Streams that carry patterns both ways until told to stop; every byte is compared where it arrives."""
+    """Streams that carry patterns in both directions until end(); every byte is compared on arrival."""
 
     CHUNK = 1 << 14
 
-    def __init__(self, world, n_streams, rate=None, first=0):
+    def __init__(self, env, n_streams, rate=None, first=0):
         """@rate: bytes a second of each stream, each way. @first: number of the first stream; each has its own pattern."""
         self.rate, self.first = rate, first
         self.is_over = threading.Event()
         self.n_streams = n_streams
-        self.progress = [0] * n_streams  # bytes that came back, at the operator's side
-        self.up = [0] * n_streams  # and at the device's
+        self.progress = [0] * n_streams  # bytes received at the operator's side
+        self.up = [0] * n_streams  # bytes received at the device's side
         self.sent_up, self.sent_down = [0] * n_streams, [0] * n_streams
         self.errors = []
         self.threads = []
-        self.target = world.target(self._device)
+        self.target = env.target(self._device)
 
     def _pacer(self):
-        """Waits so long that the rate is kept; what was missed is not made up for."""
+        """Waits to keep the rate; missed time is not caught up."""
         at = time.monotonic()
 
         def pace():
@@ -60,7 +61,7 @@ class Steady:
                     raise AssertionError(f"{other}: wrong bytes after {counts[number]}")
                 counts[number] += len(got)
                 if len(got) < len(wanted):
-                    assert self.is_over.is_set(), f"{other}: an end of file after {counts[number]} that nobody sent"
+                    assert self.is_over.is_set(), f"{other}: an unexpected end of file after {counts[number]}"
                     return
 
         in_threads(send, receive)
@@ -72,7 +73,7 @@ class Steady:
     def _operator(self, sock, number):
         try:
             with sock:
-                sock.settimeout(None)  # some faults last longer than any limit of ours
+                sock.settimeout(None)  # some faults last longer than our limits
                 sock.sendall(struct.pack(">I", number))
                 self._exchange(sock, f"up {number}", f"down {number}", self.sent_up, self.progress, number - self.first)
         except BaseException as error:
@@ -80,7 +81,7 @@ class Steady:
             raise
 
     def start(self, tunnel, service=None):
-        """Also once more, after an end."""
+        """May be called again after end()."""
         self.is_over.clear()
         self.threads = []
         for number in range(self.first, self.first + self.n_streams):
@@ -92,38 +93,38 @@ class Steady:
     def check(self):
         assert not self.errors and not self.target.errors, (self.errors, self.target.errors)
 
-    def moved(self):
+    def progress_of_all(self):
         """Bytes of each stream that have arrived, at the operators' side and then at the device's."""
         return self.progress + self.up
 
     def wait_for_progress(self, n, limit=LIMIT):
-        """Every stream moves @n bytes more, each way."""
-        before = self.moved()
+        """Waits until every stream has moved @n more bytes in each direction."""
+        before = self.progress_of_all()
 
         def all_moved():
             self.check()
-            return all(now >= then + n for now, then in zip(self.moved(), before))
+            return all(now >= then + n for now, then in zip(self.progress_of_all(), before))
 
         wait_until(all_moved, f"every stream moves {n} bytes each way", limit)
 
     def end(self):
-        """In order, both ways, and whole."""
+        """Ends all streams in order and checks that they are complete in both directions."""
         self.is_over.set()
         for thread in self.threads:
             thread.join(LIMIT)
-            assert not thread.is_alive(), "a stream did not come to its end"
-        self.check()  # and what is at the device already is counted in a moment
+            assert not thread.is_alive(), "a stream did not end"
+        self.check()  # the device counts received bytes a moment later
         wait_until(lambda: (self.up, self.progress) == (self.sent_up, self.sent_down), "the last byte of each stream")
 
     def finish(self, tunnel):
         self.end()
         for number in range(self.n_streams):
-            ended = tunnel.event("stream-ended", count=number + 1)
+            ended = tunnel.event("stream-ended", count=number + 1, service="ssh")
             assert ended["code"] == 0, ended
 
 
 class Echo(threading.Thread):
-    """Somebody who types: a few bytes now and then, and each must come back."""
+    """An interactive user: a few bytes at a time, each echoed."""
 
     def __init__(self, sock, pause=0.05, n=64):
         super().__init__(daemon=True)
@@ -139,10 +140,10 @@ class Echo(threading.Thread):
                 for piece in harness.pattern("typed", 1 << 50, self.n):
                     if self.is_over.wait(self.pause):
                         return
-                    begun = time.monotonic()
+                    started = time.monotonic()
                     self.sock.sendall(piece)
-                    assert harness.receive_exactly(self.sock, len(piece)) == piece, "another's bytes, or none"
-                    self.worst = max(self.worst, time.monotonic() - begun)
+                    assert harness.receive_exactly(self.sock, len(piece)) == piece, "wrong bytes, or none"
+                    self.worst = max(self.worst, time.monotonic() - started)
                     self.n_echoes += 1
         except BaseException as error:
             self.error = error
@@ -158,44 +159,46 @@ class Echo(threading.Thread):
 
 
 class Shorts:
-    """Short connections, one after another in each thread: what ends in order was whole, both ways; the rest was reset."""
+    """Short connections, one after another in each thread: each is complete in both directions, or reset. The device's side ends
+    some of them by a reset after the answer."""
 
     SIZES = (0, 1, 1000, 100_000, 1 << 20)
 
-    def __init__(self, world, n_threads=2, seed=1, pause=0.1):
+    def __init__(self, env, n_threads=2, seed=1, pause=0.1):
         self.n_threads, self.seed, self.pause = n_threads, seed, pause
         self.is_over = threading.Event()
         self.lock = threading.Lock()
-        self.n_exact = self.n_loud = self.n_bytes = 0
+        self.n_exact = self.n_reset = self.n_bytes = 0
         self.errors, self.threads = [], []
-        self.target = world.target(self._device)
+        self.target = env.target(self._device)
 
     @staticmethod
     def _device(sock):
         with contextlib.suppress(ConnectionError):
             total, digest = harness.digest_to_eof(sock)
             sock.sendall(f"{total} {digest}".encode())
+            if total in Shorts.SIZES[::2]:
+                resets.flush(sock)
+                resets.reset(sock)
 
     def _one(self, tunnel, service, n):
-        try:
-            with tunnel.dial(service) as sock:
-                sock.settimeout(2 * LIMIT + 60)
-                harness.send_pattern(sock, f"short {n}", n)
-                sock.shutdown(socket.SHUT_WR)
-                answer = harness.receive_exactly(sock, 1000).decode()
-        except ConnectionError:
-            with self.lock:
-                self.n_loud += 1
-            return
-        assert answer == f"{n} {harness.digest_of_pattern(f'short {n}', n)}", (n, answer)
+        received = resets.Received(b"", "reset")
+        with contextlib.suppress(ConnectionError), tunnel.dial(service) as sock:
+            sock.settimeout(2 * LIMIT + 60)
+            harness.send_pattern(sock, f"short {n}", n)
+            sock.shutdown(socket.SHUT_WR)
+            received = resets.receive_to_end(sock)
+        is_exact = received.data.decode() == f"{n} {harness.digest_of_pattern(f'short {n}', n)}"
+        assert is_exact or received.end == "reset", (n, received)
         with self.lock:
-            self.n_exact += 1
-            self.n_bytes += n
+            self.n_exact += is_exact
+            self.n_reset += not is_exact
+            self.n_bytes += n if is_exact else 0
 
-    def _run(self, tunnel, service, dice):
+    def _run(self, tunnel, service, generator):
         try:
-            while not self.is_over.wait(dice.random() * 2 * self.pause):
-                self._one(tunnel, service, dice.choice(self.SIZES))
+            while not self.is_over.wait(generator.random() * 2 * self.pause):
+                self._one(tunnel, service, generator.choice(self.SIZES))
         except BaseException as error:
             self.errors.append(error)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""Networks of a test's own, in the kernel: two namespaces and two cables between them.
+"""Private networks in the kernel: two namespaces and two cables (veth pairs) between them.
 
-The `middle` is where the test itself is, and with it relay, broker and one side. The `edge` is the other side's
-machine: it reaches the relay over either cable, as its routes say, and the broker over something that never
-breaks, since that is not what is tested here. Only root may; names are unique, and everything goes with close().
+The `middle` contains the test itself, relay, broker and one side. The `edge` is the other side's machine. It reaches
+the relay over either cable, as its routes decide, and the broker over a forwarder that never fails, since broker
+failures are tested elsewhere. Needs root; names are unique, and close() removes everything.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def _set_namespace(fd):
 
 @contextlib.contextmanager
 def inside(name):
-    """This thread, and what it starts, is in that namespace meanwhile."""
+    """Moves this thread, and the processes that it starts, to that namespace within the context."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open(f"/run/netns/{name}", os.O_RDONLY)
     try:
@@ -72,14 +72,14 @@ class Network:
         subprocess.run(["ip", "-n", namespace, *words.split()], check=True)
 
     def route(self, n, metric):
-        """The edge's way out over cable @n; the least metric is the one that is taken."""
+        """Adds the edge's default route over cable @n; the route with the lowest metric is used."""
         self.ip(self.edge, f"route add default via 198.18.{n}.1 metric {metric}")
 
     def unroute(self, n, metric):
         self.ip(self.edge, f"route del default via 198.18.{n}.1 metric {metric}")
 
     def forward(self, port):
-        """127.0.0.1:@port of the edge is that of the middle, where the caller is."""
+        """Forwards 127.0.0.1:@port of the edge to that of the middle, where the caller is."""
         with inside(self.edge):
             listener = socket.create_server(("127.0.0.1", port))
         self.listeners.append(listener)

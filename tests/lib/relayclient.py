@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""What speaks to the relay alone. Strangers are plain sockets; clients are relay-client, which says on its control
-connection exactly what it is told. The fixtures `relay_of` and `relay` of conftest.py belong to it.
+"""Peers of the relay alone. Unauthenticated peers are plain sockets; clients are relay-client, which sends on its control
+connection exactly the requested frames. The fixtures `relay_of` and `relay` of conftest.py belong to it.
 """
 
 import contextlib
@@ -17,30 +17,32 @@ from harness import LIMIT, receive_exactly
 
 CLIENT = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relay-client"
 BYE, LOST, REPLACED, NEW_PROCESS, EXPIRED, LIMITED, NO_PORT, PROTOCOL, VERSION, TAKEN, NO_SESSION, SHUTDOWN = range(1, 13)
-HUNG_UP = 14
+HUNG_UP, LIFETIME, IDLE, PAIRING, GRACE, SESSIONS, IDENTITY = range(14, 21)
+WITHDRAWN = 24
 OPERATOR, DEVICE = 1, 2
 GREETING = b"GTJ1\x01\0\0\0"
-LENIENT = "penalty_failed = \"0\"; penalty_timeout = \"0\"; per_source = 4096; preauth = 4096; preauth_drop_from = 4096; "
+RECEIPT = b"GTJ1\x01\1\0\0"
+LENIENT = "per_source = 4096; preauth = 4096; "
 RID = bytes(range(16))
 CLIENT_HELLO = bytes.fromhex("16030100f8010000f40303") + bytes(range(241))
 
 
 class Client:
-    """A relay-client; what it prints is read in order."""
+    """A relay-client; its output is read in order."""
 
-    def __init__(self, world, identity, hello=True, host="127.0.0.1", **env):
-        self.world = world
+    def __init__(self, env, identity, hello=True, host="127.0.0.1", **variables):
+        self.env = env
         self.child = subprocess.Popen(
-            [CLIENT, host, str(world.relay_port), identity], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=harness.clean_environment(GOTTHARD_CRYPT_KEY=world.key, GOTTHARD_CRYPT_IV=world.iv, **env))
-        world.clients.append(self)
+            [CLIENT, host, str(env.relay_port), identity], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=harness.clean_environment(GOTTHARD_CRYPT_KEY=env.key, GOTTHARD_CRYPT_IV=env.iv, **variables))
+        env.clients.append(self)
         self.lines, self.all = [], []
         self.news = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
         if hello:
-            self.hear("connected")
+            self.receive("connected")
             self.do("hello 1 1")
-            self.hear("welcome")
+            self.receive("welcome")
 
     def _read(self):
         for line in self.child.stdout:
@@ -57,8 +59,8 @@ class Client:
             self.child.stdin.write(" ".join(map(str, words)) + "\n")
             self.child.stdin.flush()
 
-    def hear(self, word, limit=LIMIT, **wanted):
-        """The next line but for pings must be this one; returns its fields."""
+    def receive(self, word, limit=LIMIT, **wanted):
+        """Reads the next line, apart from pings, which must have this word. Returns its fields."""
         with self.news:
             while True:
                 while self.lines and self.lines[0].startswith("ping") and word != "ping":
@@ -75,20 +77,20 @@ class Client:
 
     def register(self, rid, generation=1, hint=0, ttl=0, peer=None):
         self.do("rendezvous", rid, generation, hint, ttl)
-        session = self.hear("session", rid=rid)
+        session = self.receive("session", rid=rid)
         if peer is not None:
             assert session["peer"] == str(int(peer))
         return int(session["port"])
 
     def ticket(self, rid, stream, attempt=1):
         self.do("open", rid, stream, attempt)
-        return self.hear("ticket", rid=rid, stream=stream, attempt=attempt)
+        return self.receive("ticket", rid=rid, stream=stream, attempt=attempt)
 
-    def is_quiet(self):
-        """Nothing but what was heard: a ping goes through, and its pong is next."""
+    def has_no_more_frames(self):
+        """True if no other frame is received before the answer to a ping; any other frame fails the test."""
         n = secrets.randbits(60)
         self.do("ping", n)
-        self.hear("pong", n=n)
+        self.receive("pong", n=n)
         return True
 
     def kill(self):
@@ -96,13 +98,13 @@ class Client:
         self.child.wait(LIMIT)
 
 
-def pair_up(world, rid=None, stream=1, names=("alice", "oli")):
-    """Two clients in one session: operator, device, rid, port."""
+def register_pair(env, rid=None, stream=1, names=("alice", "oli")):
+    """Returns two clients in one session: operator, device, rid, port."""
     rid = rid or secrets.token_hex(16)
-    operator, device = Client(world, f"g1:o:{names[0]}"), Client(world, f"g1:d:{names[1]}")
+    operator, device = Client(env, f"g1:o:{names[0]}"), Client(env, f"g1:d:{names[1]}")
     port = operator.register(rid, peer=False)
     assert device.register(rid, peer=True) == port
-    operator.hear("peer", rid=rid, up=1, reason=0)
+    operator.receive("peer", rid=rid, up=1, reason=0)
     return operator, device, rid, port
 
 
@@ -124,18 +126,24 @@ def join(port, ticket, role, source="127.0.0.1"):
     return sock
 
 
+def receive_reply(sock):
+    """The relay's reply to a JOIN; the side that joined first has a receipt before it."""
+    first = receive_exactly(sock, 8)
+    return receive_exactly(sock, 8) if first == RECEIPT else first
+
+
 def joined(operator, device, rid, port, stream, attempt=1, ports=None):
-    """A stream through the relay: both sockets, greeted."""
+    """Returns both sockets of a stream through the relay, joined."""
     ticket = operator.ticket(rid, stream, attempt)
-    assert device.hear("ticket", rid=rid, stream=stream) == ticket
+    assert device.receive("ticket", rid=rid, stream=stream) == ticket
     ends = join(port, ticket, OPERATOR), join(ports or port, ticket, DEVICE)
     for end in ends:
-        assert receive_exactly(end, 8) == GREETING
+        assert receive_reply(end) == GREETING
     return ends
 
 
-def never_a_byte(sock, limit=LIMIT):
-    """It is closed, and not one byte came before that."""
+def assert_closed_without_data(sock, limit=LIMIT):
+    """The peer closes the socket without sending a byte."""
     sock.settimeout(limit)
     try:
         data = sock.recv(100)
@@ -152,24 +160,41 @@ def try_to_send(sock, data):
 
 
 def is_refused_at_once(sock):
-    """Closed without the relay having waited for anything."""
+    """Returns true if the peer closes the socket within a second, which is before any timeout of the relay."""
     with contextlib.suppress(ConnectionResetError):
         return select.select([sock], [], [], 1)[0] and sock.recv(1) == b""
     return True
+
+
+def client_hello(env, identity="g1:o:alice", key=None):
+    """The ClientHello of a client, in its record. It was sent to no relay. @key: None for the relay's key."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        child = subprocess.Popen([CLIENT, "127.0.0.1", str(listener.getsockname()[1]), identity], stdin=subprocess.PIPE,
+                                 stdout=subprocess.DEVNULL,
+                                 env=harness.clean_environment(GOTTHARD_CRYPT_KEY=key or env.key, GOTTHARD_CRYPT_IV=env.iv))
+        listener.settimeout(LIMIT)
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(LIMIT)
+            hello = receive_exactly(sock, 5)
+            hello += receive_exactly(sock, int.from_bytes(hello[3:], "big"))
+        child.kill()
+        child.wait(LIMIT)
+    return hello
 
 
 def raw(kind, body, flags=0, length=None):
     return struct.pack(">BBH", kind, flags, len(body) if length is None else length) + body
 
 
-def is_thrown_out(client, code=PROTOCOL):
-    client.hear("error", code=code)
-    client.hear("closed")
+def is_disconnected(client, code=PROTOCOL):
+    client.receive("error", code=code)
+    client.receive("closed")
     return True
 
 
 def sessions_of(relay):
-    """What a status says about sessions."""
+    """Returns the numbers of sessions in the relay's status."""
     count = relay.log().count("status sessions=")
     relay.send(signal.SIGUSR1)
     relay.wait_for("status sessions=", count=count + 1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ISC
-"""What the programs tell about their own settings, and the two marks that tie a test to one of them.
+"""The settings as the programs' help describes them, and the two marks that relate a test to a setting.
 
-@effect("relayd", "server.bind", "--bind") stands on a test that fails if the setting does nothing; @refuses on one
-that shows a wrong value being refused. test_settings.py reads all marks of all tests, asks the programs what can be
-set, and fails when something has no test of its own.
+@effect("relayd", "server.bind", "--bind") marks a test that fails if the setting has no effect. @refuses marks a test
+that a wrong value is rejected. test_settings.py reads the marks of all tests, reads the settings from the programs'
+help, and fails if a setting has no test.
 """
 
 import functools
@@ -24,7 +24,7 @@ NAMES = ("relayd", "agentd", "cli")
 KEY = bytes(range(32)).hex()
 IV = bytes(range(0xA0, 0xB0)).hex()
 
-# The least that makes a program's configuration complete.
+# The smallest complete configuration of each program.
 COMPLETE = {
     "relayd": {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV},
     "agentd": {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV, "MACHINE_ID": "GatewayOli",
@@ -35,14 +35,14 @@ COMPLETE = {
 
 
 class Item:
-    """A row of a program's table, as its --help shows it. @kind: N, TEXT, SECRET ...; "" of a switch."""
+    """A setting as --help shows it. @kind: N, TEXT, SECRET ...; "" for a switch."""
 
     def __init__(self, head, kind, path, variable):
         self.path, self.kind, self.variable = path, kind or "", variable
         self.flag = head if head.startswith("--") else None
 
     def in_file(self, value, key=""):
-        """The setting as a line of a file; @key: "_file" for where a secret stands."""
+        """The setting as a line of a file. @key: "_file" for the path of a file with the secret."""
         if self.kind == "GROUP":
             return f"{self.path} = {{ " + " ".join('{} = "{}";'.format(*p.split("=")) for p in value.split(",")) + " };"
         group, _, name = self.path.rpartition(".")
@@ -52,37 +52,66 @@ class Item:
 
 
 @functools.lru_cache(maxsize=None)
-def help_of(program):
-    return subprocess.run([harness.PROGRAMS[program], "--help"], env=harness.clean_environment(), capture_output=True,
+def help_of(program, command=None):
+    args = ["help", command] if command else ["--help"]
+    return subprocess.run([harness.PROGRAMS[program], *args], env=harness.clean_environment(), capture_output=True,
                           text=True, timeout=harness.LIMIT, check=True).stdout
 
 
 @functools.lru_cache(maxsize=None)
 def items_of(program):
-    found = re.findall(r"^  (--[\w-]+|[\w.]+)(?: ([A-Z]+))? +\S.*\n {33}([\w.]+)(?:, (\w+))?(?: \(.*\))?$",
-                       help_of(program), re.MULTILINE)
+    """All settings. The command line lists them in the help of its command config."""
+    text = help_of(program, "config" if program == "cli" else None)
+    found = re.findall(r"^  (--[\w-]+|[\w.]+)(?: ([A-Z]+))? +\S.*\n {33}([\w.]+)(?:, (\w+))?(?: \(.*\))?$", text, re.MULTILINE)
     return {item.path: item for item in (Item(*row) for row in found)}
 
 
 def options_of(program):
-    """The options that are no settings."""
+    """The options of all commands that do not correspond to a setting."""
+    text = help_of(program)
+    if program == "cli":
+        text = "".join(help_of(program, command) for command in re.findall(r"^  ([a-z]+)", text, re.MULTILINE))
     flags = {item.flag for item in items_of(program).values()}
-    return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", help_of(program), re.MULTILINE)) - flags
+    return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)) - flags
 
 
 def check(program, *args, env=None, **more):
-    """Loads the configuration and shows it. @more: variables beside what makes it complete; None takes one away."""
+    """Loads the configuration and shows it. @more: variables in addition to COMPLETE; None removes one."""
     command = ["config", "show"] if program == "cli" else ["--check-config"]
     env = harness.clean_environment(**{**COMPLETE[program], **(env or {}), **more})
     return subprocess.run([harness.PROGRAMS[program], *command, *map(str, args)], env=env, capture_output=True, text=True,
                           timeout=harness.LIMIT, check=False)
 
 
+def is_in_effect(line):
+    """The comments below the settings: the effective policy and services."""
+    return line == "# In effect:" or line.startswith(("#   trust policy ", "#   service ", "#   no service", "#   clients "))
+
+
+def parse_shown(text):
+    """Returns {path: (value, origin)} of the output of --check-config or config show, which has the syntax of a file."""
+    values, group = {}, ""
+    for line in text.splitlines():
+        if found := re.fullmatch(r"(\w+) = \{", line):
+            group = found[1] + "."
+        elif found := re.fullmatch(r"#?(\w+) = \{ ?(.*) ?\};   # (.*)", line):
+            pairs = re.findall(r'([^ ]+) = "((?:[^"\\]|\\.)*)";', found[2])
+            values[found[1]] = (",".join(f"{name}={value}" for name, value in pairs), found[3])
+        elif found := re.fullmatch(r"    # (\w+) is (set|not set)   # (.*)", line):
+            values[group + found[1]] = (found[2], found[3])
+        elif found := re.fullmatch(r'    (\w+)_file = ".*";   # (.*)', line):
+            values[group + found[1]] = ("set", found[2])
+        elif found := re.fullmatch(r'    #?(\w+) = (?:"(.*)"|(\w+));   # (.*)', line):
+            values[group + found[1]] = (re.sub(r"\\(.)", r"\1", found[2]) if found[3] is None else found[3], found[4])
+        else:
+            assert line == "};" or line.lstrip().startswith("#   overrides ") or is_in_effect(line), line
+    return values
+
+
 def shown(done):
-    """{path: (value, origin)} of what check() gave."""
+    """Returns the values of a result of check()."""
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-    return {path: tuple(rest.rsplit("   # ", 1)) for path, rest in (line.split(" = ", 1) for line in lines)}
+    return parse_shown(done.stdout)
 
 
 def private_file(path, text, mode=0o600):
@@ -93,9 +122,9 @@ def private_file(path, text, mode=0o600):
 
 
 def marked(mark):
-    """{program: names} of all tests there are; "all" stands for each program."""
+    """Returns {program: names} of all tests with this mark; "all" means each program."""
     found = {name: set() for name in (*NAMES, "all")}
-    for path in sorted(pathlib.Path(__file__).parent.glob("test_*.py")):
+    for path in sorted(pathlib.Path(__file__).parent.parent.glob("*/test_*.py")):
         module = importlib.import_module(path.stem)
         for name, function in vars(module).items():
             for each in getattr(function, "pytestmark", []) if name.startswith("test_") else []:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: ISC
-"""Looks for secrets in what goes over loopback: a process of its own, so that it takes no time from the test's.
+"""Searches loopback packets for secrets, in a separate process that takes no time from the test.
 
-    wire.py NEEDLES-FILE SECONDS PORT|FIRST-LAST ...
+    sniffer.py NEEDLES-FILE SECONDS PORT|FIRST-LAST ...
 
-Says "listening" when it listens, "HIT ..." for each find, and "seen N bytes in M flows" at the end, which is SIGTERM or
-the end of the time. A needle that is cut by packets is found too. What a flow carries after BUDGET bytes is not
-looked at, and what the kernel drops because we are too slow neither: keys and greetings are at a flow's beginning.
+Prints "listening" when it is ready, "HIT ..." for each match, and "seen N bytes in M flows" at the end, after SECONDS or
+SIGTERM. A needle that is split into several packets is found as well. Data of a flow after BUDGET bytes and packets
+that the kernel drops are not searched: keys and greetings are at a flow's beginning.
 """
 
 import json
@@ -22,7 +22,7 @@ ETH_P_ALL, SO_ATTACH_FILTER, SOL_PACKET, PACKET_IGNORE_OUTGOING = 3, 26, 263, 23
 
 
 def compiled(ports):
-    """The kernel's own filter for these ports."""
+    """Returns the kernel's packet filter program for these ports."""
     words = " or ".join(f"portrange {p}" if "-" in p else f"port {p}" for p in ports)
     text = subprocess.run(["tcpdump", "-i", "lo", "-s", "0", "-ddd", f"tcp and ({words})"], check=True,
                           capture_output=True, text=True).stdout.split("\n")
@@ -38,7 +38,7 @@ def attach(sock, program):
 
 
 def payload(frame):
-    """Who to whom, and what; None for what is no TCP."""
+    """Returns (addresses and ports, payload) of a TCP packet; (None, b"") for any other packet."""
     if frame[12:14] == b"\x08\x00":
         tcp = 14 + (frame[14] & 15) * 4
         end = 14 + struct.unpack(">H", frame[16:18])[0] or len(frame)
@@ -56,10 +56,10 @@ class Watcher:
     def __init__(self, needles):
         self.needles = needles  # name: bytes
         self.overlap = max(map(len, needles.values())) - 1
-        self.flows = {}  # ends: [bytes looked at, the last few of them]
+        self.flows = {}  # ends: [number of searched bytes, the last few of them]
         self.n_seen = 0
 
-    def look(self, frame):
+    def search(self, frame):
         ends, data = payload(frame)
         if not data:
             return
@@ -91,7 +91,7 @@ def main():
     print("listening", flush=True)
     while time.monotonic() < end:
         try:
-            watcher.look(sock.recv(1 << 17))
+            watcher.search(sock.recv(1 << 17))
         except TimeoutError:
             if is_over:
                 break

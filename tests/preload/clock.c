@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Another wall clock: CLOCK_REALTIME, time() and gettimeofday() are off by the seconds that the
- * file $CLOCK_SHIFT holds (8 bytes, native), at every moment. Monotonic clocks are left alone.
+ * A shifted wall clock: CLOCK_REALTIME, time() and gettimeofday() are off by the seconds in the
+ * file $CLOCK_SHIFT (8 bytes, native), which may change at any time. Monotonic clocks are
+ * unchanged.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@ __attribute__((constructor)) static void clock_begin(void)
 {
     const char *path = getenv("CLOCK_SHIFT");
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
     if (fd < 0)
         return;
     void *mapped = mmap(NULL, sizeof(*shift), PROT_READ, MAP_SHARED, fd, 0);
@@ -31,6 +33,7 @@ __attribute__((constructor)) static void clock_begin(void)
 EXPORT int clock_gettime(clockid_t id, struct timespec *ret)
 {
     int r = (int)syscall(SYS_clock_gettime, id, ret);
+
     if (r == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_TAI))
         ret->tv_sec += *shift;
     return r;
@@ -39,6 +42,7 @@ EXPORT int clock_gettime(clockid_t id, struct timespec *ret)
 EXPORT int gettimeofday(struct timeval *restrict ret, void *restrict zone)
 {
     struct timespec now;
+
     (void)zone;
     clock_gettime(CLOCK_REALTIME, &now);
     *ret = (struct timeval){now.tv_sec, now.tv_nsec / 1000};
@@ -48,6 +52,7 @@ EXPORT int gettimeofday(struct timeval *restrict ret, void *restrict zone)
 EXPORT time_t time(time_t *ret)
 {
     struct timespec now;
+
     clock_gettime(CLOCK_REALTIME, &now);
     if (ret)
         *ret = now.tv_sec;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Makes one call of a program fail: the $FAIL_AT-th of the family that $FAIL_CALL names (malloc,
- * accept, socket, open, write, splice or SSL_write), once: the file $FAIL_DONE is made when it
- * happened, and no other process of the family does it again. How many calls there were goes to the
- * end of $FAIL_TALLY when a process ends. What ran before our constructor is not counted. Must
- * never allocate.
+ * accept, socket, open, write, splice or SSL_write). It fails once: the file $FAIL_DONE is created
+ * then, and no other process with the same file fails again. The number of calls is appended to
+ * $FAIL_TALLY when a process exits. Calls before the constructor are not counted. Must never
+ * allocate.
  */
 #undef _FILE_OFFSET_BITS /* open() and open64() are two names here */
 #include <dlfcn.h>
@@ -37,12 +37,14 @@ static __thread bool is_looking_up __attribute__((tls_model("initial-exec")));
 static bool is_first(void)
 {
     long fd = fault.done ? syscall(SYS_open, fault.done, O_WRONLY | O_CREAT | O_EXCL, 0666) : -1;
+
     return fd >= 0 && syscall(SYS_close, fd) == 0;
 }
 
 static bool fails(const char *family)
 {
     const char *chosen = fault.family;
+
     if (!chosen || is_looking_up || strcmp(chosen, family) != 0)
         return false;
     return atomic_fetch_add(&fault.n, 1) + 1 == fault.at && is_first();
@@ -51,13 +53,14 @@ static bool fails(const char *family)
 __attribute__((constructor)) static void fault_begin(void)
 {
     const char *at = getenv("FAIL_AT");
+
     fault.at = at ? strtoul(at, NULL, 10) : 0;
     fault.done = getenv("FAIL_DONE");
     fault.tally = getenv("FAIL_TALLY");
     fault.family = getenv("FAIL_CALL");
 }
 
-/* The next function of that name: looked up once, since dlsym allocates. */
+/* The next function of that name. It is looked up once, since dlsym allocates. */
 #define NEXT(name)                                             \
     ({                                                         \
         static __typeof__(&name) _Atomic next;                 \
@@ -69,6 +72,7 @@ __attribute__((constructor)) static void fault_begin(void)
 __attribute__((destructor)) static void fault_end(void)
 {
     char line[64];
+
     fault.family = NULL;
     int fd = fault.tally ? open(fault.tally, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
@@ -182,11 +186,11 @@ EXPORT FILE *fopen(const char *path, const char *mode)
 
 /* --- bytes ----------------------------------------------------------------------------------- */
 
-/* An eventfd, as of an event loop, takes every write: one that did not would be no fault that there
- * is. */
+/* An eventfd, as of an event loop, accepts every write: a failure would not be realistic. */
 static bool is_of_the_loop(int fd)
 {
     struct stat st;
+
     return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
 }
 

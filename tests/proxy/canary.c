@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The search for canaries. Of each direction the last bytes are kept, as many as the longest
- * pattern may have before its last one, and searched together with the first ones of the next read.
+ * The search for canaries. The last bytes of each direction are kept, one less than the longest
+ * pattern, and searched together with the first bytes of the next read.
  */
 #include "canary.h"
 
@@ -45,7 +45,7 @@ static void canary_search(struct canary *canary, const uint8_t *data, size_t n)
     }
 }
 
-/* Only what begins in the tail and ends behind it: the rest is found in one of the two alone. */
+/* Finds only matches that begin in the tail and end after it. */
 static void canary_search_seam(struct canary *canary, const struct canary_tail *tail,
                                const uint8_t *data, size_t n)
 {
@@ -57,7 +57,7 @@ static void canary_search_seam(struct canary *canary, const struct canary_tail *
     canary_search(canary, seam, before + after);
 }
 
-static void canary_remember(struct canary_tail *tail, const uint8_t *data, size_t n)
+static void canary_keep_tail(struct canary_tail *tail, const uint8_t *data, size_t n)
 {
     size_t kept = n >= sizeof(tail->data) ? 0 : GT_MIN(tail->n, sizeof(tail->data) - n);
     size_t taken = GT_MIN(n, sizeof(tail->data));
@@ -67,11 +67,11 @@ static void canary_remember(struct canary_tail *tail, const uint8_t *data, size_
     tail->n = kept + taken;
 }
 
-void canary_look(struct canary_tail *tail, const uint8_t *data, size_t n)
+void canary_scan(struct canary_tail *tail, const uint8_t *data, size_t n)
 {
     for (size_t i = 0; i < n_canaries; i++) {
         canary_search_seam(&canaries[i], tail, data, n);
         canary_search(&canaries[i], data, n);
     }
-    canary_remember(tail, data, n);
+    canary_keep_tail(tail, data, n);
 }

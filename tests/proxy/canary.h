@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Patterns that must never pass the proxy in the clear, and whether one did: every byte that it
- * reads is looked at, also where a pattern lies across two reads.
+ * Patterns that must never pass the proxy in the clear, and how often each one did. Every byte read
+ * is searched, and patterns that span two reads are found.
  */
 #pragma once
 
-#include "gotthard/base.h"
+#include "gotthard/base/base.h"
 
 #define CANARY_MAX   32  /* patterns */
 #define CANARY_BYTES 256 /* of one */
@@ -18,8 +18,8 @@ struct canary_tail {
 
 enum { CANARY_E_FULL = 1 };
 
-/* *ret_number is what canary_n_seen() knows it by. E_FULL. */
+/* *ret_number is the number for canary_n_seen(). E_FULL. */
 int canary_add(const uint8_t *data, size_t n, size_t *ret_number) GT_MUST_CHECK;
 size_t canary_n(void);
 uint64_t canary_n_seen(size_t number);
-void canary_look(struct canary_tail *tail, const uint8_t *data, size_t n);
+void canary_scan(struct canary_tail *tail, const uint8_t *data, size_t n);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The life of a connection. What ends inside a flow's callback is only put among the dead, and
- * freed before the loop waits again. A network's handshake takes a round trip that two kernels on
- * one machine do not: the first bytes of either side wait as long as they would have.
+ * The life of a connection. A connection that ends inside a callback of a flow is only put into the
+ * list of ended ones, and freed before the loop waits again. The handshake of a network takes a
+ * round trip, which two kernels on one machine do not need: the first bytes of either side are
+ * delayed as long as that network would delay them.
  */
 #include "connection.h"
 
@@ -14,10 +15,10 @@ const char *connection_state_name(enum connection_state state)
 {
     switch (state) {
     case CONNECTION_HELD: return "held";
-    case CONNECTION_DIALLING: return "dialling";
+    case CONNECTION_DIALING: return "dialing";
     case CONNECTION_OPEN: return "open";
     case CONNECTION_ENDING: return "ending";
-    case CONNECTION_DEAD: return "dead";
+    case CONNECTION_ENDED: return "ended";
     }
     return NULL;
 }
@@ -27,9 +28,9 @@ static bool connection_has_flows(const struct connection *connection)
     return connection->flows[PROXY_UP].loop != NULL;
 }
 
-uint64_t connection_n_bytes(const struct connection *connection, enum proxy_way way)
+uint64_t connection_n_bytes(const struct connection *connection, enum proxy_direction direction)
 {
-    return connection->flows[way].n_out;
+    return connection->flows[direction].n_out;
 }
 
 static void connection_close(int *fd, bool is_reset)
@@ -43,19 +44,20 @@ static void connection_end(struct connection *connection, bool is_reset)
 {
     struct proxy *proxy = connection->proxy;
 
-    if (connection->state == CONNECTION_DEAD)
+    if (connection->state == CONNECTION_ENDED)
         return;
-    connection->state = CONNECTION_DEAD;
-    for (int way = 0; way < PROXY_WAYS; way++) {
-        flow_deinit(&connection->flows[way]);
-        proxy->n_bytes[way] += connection_n_bytes(connection, (enum proxy_way)way);
+    connection->state = CONNECTION_ENDED;
+    for (int direction = 0; direction < PROXY_DIRECTIONS; direction++) {
+        flow_deinit(&connection->flows[direction]);
+        proxy->n_bytes[direction] +=
+            connection_n_bytes(connection, (enum proxy_direction)direction);
     }
-    ev_io_stop(proxy->loop, &connection->dialling);
+    ev_io_stop(proxy->loop, &connection->dialing);
     ev_timer_stop(proxy->loop, &connection->ending);
     connection_close(&connection->here, is_reset);
     connection_close(&connection->there, is_reset);
     gt_list_unlink(&connection->element);
-    gt_list_append(&proxy->dead, &connection->element);
+    gt_list_append(&proxy->ended, &connection->element);
 }
 
 void connection_reset(struct connection *connection)
@@ -63,16 +65,17 @@ void connection_reset(struct connection *connection)
     connection_end(connection, true);
 }
 
-void connection_bury(struct proxy *proxy)
+void connection_reap(struct proxy *proxy)
 {
-    gt_list_for_each_safe (at, next, &proxy->dead) {
+    gt_list_for_each_safe (at, next, &proxy->ended) {
         struct connection *connection = gt_list_entry(at, struct connection, element);
+
         gt_list_unlink(&connection->element);
         free(connection);
     }
 }
 
-/* --- the flows' news --- */
+/* --- events of the flows --- */
 
 static struct flow *connection_other(struct connection *connection, const struct flow *flow)
 {
@@ -81,7 +84,7 @@ static struct flow *connection_other(struct connection *connection, const struct
 
 static void connection_on_drained(struct connection *connection)
 {
-    if (++connection->n_drained == PROXY_WAYS)
+    if (++connection->n_drained == PROXY_DIRECTIONS)
         connection_end(connection, false);
 }
 
@@ -118,16 +121,17 @@ static void connection_on_data(struct flow *flow, const uint8_t *data, size_t n)
     connection->n_flight += n;
 }
 
-/* --- the way to the target --- */
+/* --- connecting to the target --- */
 
 static bool connection_make_flows(struct connection *connection)
 {
-    int sockets[PROXY_WAYS] = {connection->here, connection->there};
+    int sockets[PROXY_DIRECTIONS] = {connection->here, connection->there};
 
-    for (int way = 0; way < PROXY_WAYS; way++) {
-        struct flow *flow = &connection->flows[way];
-        if (flow_init(flow, connection->proxy->loop, sockets[way], sockets[!way],
-                      &connection->weather[way], &connection->heard_at) < 0)
+    for (int direction = 0; direction < PROXY_DIRECTIONS; direction++) {
+        struct flow *flow = &connection->flows[direction];
+
+        if (flow_init(flow, connection->proxy->loop, sockets[direction], sockets[!direction],
+                      &connection->impairments[direction], &connection->received_at) < 0)
             return false;
         flow->owner = connection;
         flow->on_event = connection_on_event;
@@ -136,25 +140,25 @@ static bool connection_make_flows(struct connection *connection)
     return true;
 }
 
-/* The client may send after a round trip; the server accepts when the third packet has come. */
+/* The client may send after one round trip; the server accepts when the third packet arrives. */
 static void connection_open(struct connection *connection)
 {
-    const struct weather *weather = connection->weather;
-    double up = weather[PROXY_UP].delay, down = weather[PROXY_DOWN].delay;
-    double opens_at = connection->proxy->is_handshaking ? connection->born_at + up + down : 0;
+    const struct impairments *impairments = connection->impairments;
+    double up = impairments[PROXY_UP].delay, down = impairments[PROXY_DOWN].delay;
+    double opens_at = connection->proxy->is_handshaking ? connection->created_at + up + down : 0;
 
     if (!connection_make_flows(connection)) {
         connection_end(connection, true);
         return;
     }
     connection->state = CONNECTION_OPEN;
-    connection->heard_at = weather_clock();
+    connection->received_at = impairments_clock();
     flow_start(&connection->flows[PROXY_UP], opens_at);
     if (connection->state == CONNECTION_OPEN)
         flow_start(&connection->flows[PROXY_DOWN], opens_at > 0 ? opens_at + up : 0);
 }
 
-static void connection_on_dialled(struct ev_loop *loop, ev_io *watcher, int events)
+static void connection_on_connected(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct connection *connection = watcher->data;
 
@@ -165,7 +169,8 @@ static void connection_on_dialled(struct ev_loop *loop, ev_io *watcher, int even
         connection_open(connection);
 }
 
-/* From the address at which the client found us: to a relay each side has a source of its own. */
+/* The source is the address that the client connected to: a relay sees a different source for each
+ * side. */
 int connection_dial(const struct connection *connection)
 {
     const struct gt_addr *to = &connection->to;
@@ -186,22 +191,22 @@ int connection_dial(const struct connection *connection)
     return gt_steal_fd(&fd);
 }
 
-void connection_let_through(struct connection *connection)
+void connection_forward(struct connection *connection)
 {
     if (connection->state != CONNECTION_HELD)
         return;
-    connection->born_at = weather_clock();
+    connection->created_at = impairments_clock();
     connection->there = connection_dial(connection);
     if (connection->there < 0) {
         connection_end(connection, true);
         return;
     }
-    connection->state = CONNECTION_DIALLING;
-    ev_io_set(&connection->dialling, connection->there, EV_WRITE);
-    ev_io_start(connection->proxy->loop, &connection->dialling);
+    connection->state = CONNECTION_DIALING;
+    ev_io_set(&connection->dialing, connection->there, EV_WRITE);
+    ev_io_start(connection->proxy->loop, &connection->dialing);
 }
 
-/* --- orders --- */
+/* --- commands --- */
 
 static void connection_on_ending(struct ev_loop *loop, ev_timer *timer, int events)
 {
@@ -222,10 +227,11 @@ void connection_cut(struct connection *connection)
     ev_timer_start(connection->proxy->loop, &connection->ending);
 }
 
-struct weather *connection_weather(struct connection *connection, enum proxy_way way)
+struct impairments *connection_impairments(struct connection *connection,
+                                           enum proxy_direction direction)
 {
-    return connection_has_flows(connection) ? &connection->flows[way].weather
-                                            : &connection->weather[way];
+    return connection_has_flows(connection) ? &connection->flows[direction].impairments
+                                            : &connection->impairments[direction];
 }
 
 void connection_update(struct connection *connection)
@@ -242,7 +248,7 @@ void connection_new(struct proxy *proxy, int here, const struct gt_addr *at,
     struct connection *connection = calloc(1, sizeof(*connection));
 
     if (!connection)
-        abort(); /* a tool of the tests: there is nobody to tell */
+        abort(); /* out of memory in a tool of the tests */
     connection->proxy = proxy;
     connection->id = ++proxy->last_id;
     connection->port = gt_addr_port(at);
@@ -250,12 +256,12 @@ void connection_new(struct proxy *proxy, int here, const struct gt_addr *at,
     connection->to = *to;
     connection->here = here;
     connection->there = -1;
-    connection->born_at = weather_clock();
-    memcpy(connection->weather, proxy->weather, sizeof(connection->weather));
-    ev_init(&connection->dialling, connection_on_dialled);
+    connection->created_at = impairments_clock();
+    memcpy(connection->impairments, proxy->impairments, sizeof(connection->impairments));
+    ev_init(&connection->dialing, connection_on_connected);
     ev_timer_init(&connection->ending, connection_on_ending, CONNECTION_ENDING_S, 0);
-    connection->dialling.data = connection->ending.data = connection;
+    connection->dialing.data = connection->ending.data = connection;
     gt_list_append(&proxy->connections, &connection->element);
-    if (proxy->welcome == PROXY_THROUGH)
-        connection_let_through(connection);
+    if (proxy->policy == PROXY_THROUGH)
+        connection_forward(connection);
 }

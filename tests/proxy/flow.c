@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The work of one direction. A piece is what one read() brought, with the time it came; when it
- * may leave is reckoned by the weather of the moment in which it stands first, so that a change of
- * the weather is felt at once by all that is in flight. The line is a serial one: a piece occupies
- * it for its length divided by the rate. The clock is a timerfd: epoll's milliseconds, which
- * libev's own timers round up to, would blur a delay.
+ * The work of one direction. A piece is the result of one read(), with its time of arrival. Its
+ * departure is computed from the impairments at the moment when it becomes the first of the queue,
+ * so that a change applies at once to everything in flight. The line is serial: a piece occupies it
+ * for its length divided by the rate. The clock is a timerfd: libev's own timers round up to the
+ * milliseconds of epoll, which would blur a delay.
  *
- * It must never reorder, nor lose a byte that it has read, unless it was told to.
+ * Must never reorder, nor lose a byte that it has read, unless a command requires it.
  */
 #include "flow.h"
 
@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#define FLOW_BITE        (64u << 10)
-#define FLOW_TURN_WRITES 128 /* of tiny pieces, before others have their turn */
+#define FLOW_READ_MAX   (64u << 10)
+#define FLOW_WRITES_MAX 128 /* of tiny pieces, before other flows are served */
 
 enum flow_kind { FLOW_DATA, FLOW_FIN, FLOW_RST };
 
@@ -23,7 +23,7 @@ struct flow_piece {
     struct flow_piece *next;
     enum flow_kind kind;
     bool is_due;
-    double came, luck;
+    double received_at, jitter_fraction;
     size_t n, at;
     uint8_t data[];
 };
@@ -35,9 +35,11 @@ static struct flow_piece *piece_new(enum flow_kind kind, const uint8_t *data, si
     struct flow_piece *piece = malloc(sizeof(*piece) + n);
 
     if (!piece)
-        abort(); /* a tool of the tests: there is nobody to tell */
-    *piece =
-        (struct flow_piece){.kind = kind, .came = weather_clock(), .luck = weather_luck(), .n = n};
+        abort(); /* out of memory in a tool of the tests */
+    *piece = (struct flow_piece){.kind = kind,
+                                 .received_at = impairments_clock(),
+                                 .jitter_fraction = impairments_random_fraction(),
+                                 .n = n};
     if (n)
         memcpy(piece->data, data, n);
     return piece;
@@ -71,11 +73,12 @@ static void flow_clear(struct flow *flow)
 
 static double flow_due(const struct flow *flow, const struct flow_piece *piece)
 {
-    const struct weather *weather = &flow->weather;
-    double due = GT_MAX(piece->came, flow->opens_at);
+    const struct impairments *impairments = &flow->impairments;
+    double due = GT_MAX(piece->received_at, flow->opens_at);
 
-    due = GT_MAX(due + weather->delay + weather->jitter * piece->luck, flow->free_at);
-    return weather->rate > 0 ? due + (double)piece->n / weather->rate : due;
+    due = GT_MAX(due + impairments->delay + impairments->jitter * piece->jitter_fraction,
+                 flow->free_at);
+    return impairments->rate > 0 ? due + (double)piece->n / impairments->rate : due;
 }
 
 static void flow_arm(struct flow *flow, double due)
@@ -90,7 +93,7 @@ static void flow_arm(struct flow *flow, double due)
     ev_io_start(flow->loop, &flow->alarm);
 }
 
-/* Whether the first piece may leave; else the alarm rings when it may. */
+/* Returns true if the first piece may leave. Otherwise the alarm is set to that time. */
 static bool flow_is_due(struct flow *flow)
 {
     struct flow_piece *piece = flow->first;
@@ -99,7 +102,7 @@ static bool flow_is_due(struct flow *flow)
     if (piece->is_due)
         return true;
     due = flow_due(flow, piece);
-    if (due > weather_clock()) {
+    if (due > impairments_clock()) {
         flow_arm(flow, due);
         return false;
     }
@@ -112,7 +115,7 @@ static bool flow_is_due(struct flow *flow)
 
 static bool flow_is_moving(const struct flow *flow)
 {
-    return !flow->weather.is_black && !flow->is_forgotten && !flow->is_over;
+    return !flow->impairments.is_black && !flow->is_forgotten && !flow->is_over;
 }
 
 static void flow_end(struct flow *flow, enum flow_event event)
@@ -125,9 +128,9 @@ static size_t flow_write_size(const struct flow *flow, size_t n)
 {
     size_t drawn;
 
-    if (!flow->weather.chunk)
+    if (!flow->impairments.chunk)
         return n;
-    drawn = 1 + weather_random() % flow->weather.chunk;
+    drawn = 1 + impairments_random() % flow->impairments.chunk;
     return GT_MIN(n, drawn);
 }
 
@@ -138,17 +141,18 @@ static enum flow_out flow_write(struct flow *flow, struct flow_piece *piece, int
     while (piece->at < piece->n) {
         size_t n = flow_write_size(flow, piece->n - piece->at);
         ssize_t r = send(flow->sink, piece->data + piece->at, n, MSG_NOSIGNAL);
+
         if (r < 0)
             return errno == EAGAIN || errno == EINTR ? FLOW_OUT_BLOCKED : FLOW_OUT_LOST;
         piece->at += (size_t)r;
         flow->n_out += (uint64_t)r;
-        if (++*n_writes >= FLOW_TURN_WRITES)
+        if (++*n_writes >= FLOW_WRITES_MAX)
             return FLOW_OUT_LATER;
     }
     return FLOW_OUT_DONE;
 }
 
-/* A reset overtakes what the receiver does not take: so it does in the kernel. */
+/* As in the kernel, a reset overtakes data that the receiver does not read. */
 static bool flow_ends_in_reset(const struct flow *flow)
 {
     const struct flow_piece *piece = flow->first;
@@ -198,8 +202,8 @@ static void flow_write_out(struct flow *flow)
 
 static void flow_watch_source(struct flow *flow)
 {
-    if (flow_is_moving(flow) && !flow->is_ended && !flow->weather.is_stopped &&
-        flow->n_queued < weather_room(&flow->weather))
+    if (flow_is_moving(flow) && !flow->is_ended && !flow->impairments.is_stopped &&
+        flow->n_queued < impairments_room(&flow->impairments))
         ev_io_start(flow->loop, &flow->readable);
     else
         ev_io_stop(flow->loop, &flow->readable);
@@ -221,19 +225,19 @@ static void flow_move(struct flow *flow)
 
 static void flow_flip(struct flow *flow, uint8_t *data, size_t n)
 {
-    struct weather *weather = &flow->weather;
+    struct impairments *impairments = &flow->impairments;
 
-    if (!weather->is_flipping || weather->flip_at < flow->n_in ||
-        weather->flip_at - flow->n_in >= n)
+    if (!impairments->is_flipping || impairments->flip_at < flow->n_in ||
+        impairments->flip_at - flow->n_in >= n)
         return;
-    data[weather->flip_at - flow->n_in] ^= weather->flip_mask;
-    weather->is_flipping = false;
+    data[impairments->flip_at - flow->n_in] ^= impairments->flip_mask;
+    impairments->is_flipping = false;
     flow->n_flipped++;
 }
 
 static void flow_take(struct flow *flow, uint8_t *data, size_t n)
 {
-    canary_look(&flow->tail, data, n);
+    canary_scan(&flow->tail, data, n);
     flow_flip(flow, data, n);
     flow->n_in += n;
     flow->on_data(flow, data, n);
@@ -246,9 +250,9 @@ static void flow_on_end_of_file(struct flow *flow)
     flow_append(flow, piece_new(FLOW_FIN, NULL, 0));
 }
 
-static void flow_read_for_nothing(struct flow *flow)
+static void flow_discard(struct flow *flow)
 {
-    static uint8_t data[FLOW_BITE];
+    static uint8_t data[FLOW_READ_MAX];
     ssize_t r = read(flow->source, data, sizeof(data));
 
     if (r > 0 || (r < 0 && (errno == EAGAIN || errno == EINTR)))
@@ -257,29 +261,29 @@ static void flow_read_for_nothing(struct flow *flow)
     flow->on_event(flow, FLOW_DRAINED);
 }
 
-/* The NAT on the way has thrown its entry away: what comes now goes nowhere, for good. */
-static bool flow_was_silent(struct flow *flow)
+/* Returns true if a NAT would have dropped its mapping: later bytes are lost for good. */
+static bool flow_has_expired(struct flow *flow)
 {
-    double now = weather_clock(), before = *flow->heard_at;
+    double now = impairments_clock(), before = *flow->received_at;
 
-    *flow->heard_at = now;
-    return flow->weather.idle > 0 && now - before > flow->weather.idle;
+    *flow->received_at = now;
+    return flow->impairments.idle > 0 && now - before > flow->impairments.idle;
 }
 
 static void flow_on_readable(struct ev_loop *loop, ev_io *watcher, int events)
 {
-    static uint8_t data[FLOW_BITE];
+    static uint8_t data[FLOW_READ_MAX];
     struct flow *flow = watcher->data;
     ssize_t r;
 
     if (flow->is_draining) {
-        flow_read_for_nothing(flow);
+        flow_discard(flow);
         return;
     }
-    r = read(flow->source, data, weather_bite(&flow->weather, sizeof(data)));
+    r = read(flow->source, data, impairments_read_size(&flow->impairments, sizeof(data)));
     if (r < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (flow_was_silent(flow)) {
+    if (flow_has_expired(flow)) {
         flow->on_event(flow, FLOW_FORGOTTEN);
         return;
     }
@@ -312,7 +316,7 @@ static void flow_on_alarm(struct ev_loop *loop, ev_io *watcher, int events)
 /* --- life --- */
 
 int flow_init(struct flow *flow, struct ev_loop *loop, int source, int sink,
-              const struct weather *weather, double *heard_at)
+              const struct impairments *impairments, double *received_at)
 {
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 
@@ -321,8 +325,8 @@ int flow_init(struct flow *flow, struct ev_loop *loop, int source, int sink,
     *flow = (struct flow){.loop = loop,
                           .source = source,
                           .sink = sink,
-                          .weather = *weather,
-                          .heard_at = heard_at,
+                          .impairments = *impairments,
+                          .received_at = received_at,
                           .timer = timer};
     flow->last = &flow->first;
     ev_io_init(&flow->readable, flow_on_readable, source, EV_READ);

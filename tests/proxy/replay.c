@@ -10,7 +10,7 @@
 const char *replay_state_name(enum replay_state state)
 {
     switch (state) {
-    case REPLAY_DIALLING: return "dialling";
+    case REPLAY_DIALING: return "dialing";
     case REPLAY_OPEN: return "open";
     case REPLAY_ENDED: return "ended";
     case REPLAY_RESET: return "reset";
@@ -39,7 +39,7 @@ static void replay_on_readable(struct ev_loop *loop, ev_io *watcher, int events)
         replay_end(replay, REPLAY_RESET);
 }
 
-static void replay_on_dialled(struct ev_loop *loop, ev_io *watcher, int events)
+static void replay_on_connected(struct ev_loop *loop, ev_io *watcher, int events)
 {
     struct replay *replay = watcher->data;
 
@@ -66,10 +66,11 @@ int replay_new(struct connection *connection)
     replay->fd = connection_dial(connection);
     if (replay->fd < 0) {
         int r = replay->fd;
+
         free(replay);
         return r;
     }
-    ev_io_init(&replay->watcher, replay_on_dialled, replay->fd, EV_WRITE);
+    ev_io_init(&replay->watcher, replay_on_connected, replay->fd, EV_WRITE);
     replay->watcher.data = replay;
     ev_io_start(proxy->loop, &replay->watcher);
     gt_list_append(&proxy->replays, &replay->element);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Somebody who listened: what a client said first is said again, from a connection of the
- * listener's own. What is answered is counted, and thrown away.
+ * A replay attack: the first bytes of a client are sent again over a new connection of the
+ * attacker. The answer is counted and discarded.
  */
 #pragma once
 
 #include "connection.h"
 
-enum replay_state { REPLAY_DIALLING, REPLAY_OPEN, REPLAY_ENDED, REPLAY_RESET };
+enum replay_state { REPLAY_DIALING, REPLAY_OPEN, REPLAY_ENDED, REPLAY_RESET };
 
 struct replay {
     struct gt_list element; /* of the proxy's replays */
@@ -19,7 +19,7 @@ struct replay {
     ev_io watcher;
 };
 
-/* Says again what @connection has said first. -errno. */
+/* Sends the first bytes of @connection again. -errno. */
 int replay_new(struct connection *connection) GT_MUST_CHECK;
 const char *replay_state_name(enum replay_state state);
 void replay_free(struct replay *replay);

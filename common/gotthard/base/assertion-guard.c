@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The C library's assert(3) calls __assert_fail(), and a program's own takes the place of the
- * library's (the linker exports it, because the shared libraries ask for it). In all other threads,
- * and in work that is not surveyed, it does what the C library's does.
+ * assert(3) calls __assert_fail(). A definition in the program replaces the one of the C library:
+ * the linker exports it, because the shared libraries refer to it. In all other threads, and
+ * outside guarded work, it behaves as the C library's.
  */
-#include "gotthard/assertion.h"
+#include "gotthard/base/assertion-guard.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 _Noreturn void __assert_fail(const char *assertion, const char *file, unsigned line,
                              const char *function);
 
-static _Thread_local jmp_buf *escape; /* where to, in a thread that works for gt_assertion_holds */
+static _Thread_local jmp_buf *escape; /* set while gt_assertion_guard_run() runs in this thread */
 
 __attribute__((visibility("default"))) void __assert_fail(const char *assertion, const char *file,
                                                           unsigned line, const char *function)
@@ -23,7 +23,7 @@ __attribute__((visibility("default"))) void __assert_fail(const char *assertion,
     abort();
 }
 
-bool gt_assertion_holds(void (*work)(void *userdata), void *userdata)
+bool gt_assertion_guard_run(void (*work)(void *userdata), void *userdata)
 {
     jmp_buf here;
 

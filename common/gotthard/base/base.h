@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The handful of macros that every file uses, and the rule of errors that every function follows:
+ * The macros that every file uses, and the error convention that every function follows:
  *
- *   0    good;
- *   < 0  a negative errno that nobody here expected: forwarded unchanged up to main, which logs
- *        it and exits (systemd starts the program again);
- *   > 0  one of the conditions its header documents: handled by the direct caller, never
- *        forwarded. Whatever a stranger sends only ever produces a condition.
+ *   0    success;
+ *   < 0  a negative errno that was not expected here. It is forwarded unchanged up to main(), which
+ *        logs it and exits; systemd starts the program again;
+ *   > 0  a condition that the function's header documents. The direct caller handles it and never
+ *        forwards it. Input of a peer only ever produces a condition.
  *
- * Out-parameters come last, are named ret_x, and are untouched on failure.
+ * Out-parameters come last, are named ret_x, and stay untouched on failure.
  */
 #pragma once
 
@@ -27,7 +27,7 @@
 
 #define gt_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-/* Frees at the end of the scope: gt_cleanup(gt_free) char *text = NULL; */
+/* Calls @fn at the end of the scope: gt_cleanup(gt_free) char *text = NULL; */
 #define gt_cleanup(fn) __attribute__((cleanup(fn)))
 
 static inline void gt_free(void *pp)
@@ -44,14 +44,15 @@ static inline void gt_close(int *fd)
 
 static inline int gt_steal_fd(int *fd)
 {
-    int taken = *fd;
+    int stolen = *fd;
+
     *fd = -1;
-    return taken;
+    return stolen;
 }
 
-#define gt_steal(pp)                        \
-    ({                                      \
-        __typeof__(*(pp)) gt_taken = *(pp); \
-        *(pp) = NULL;                       \
-        gt_taken;                           \
+#define gt_steal(pp)                         \
+    ({                                       \
+        __typeof__(*(pp)) gt_stolen = *(pp); \
+        *(pp) = NULL;                        \
+        gt_stolen;                           \
     })

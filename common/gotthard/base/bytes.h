@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The only way to touch bytes of the wire: a reader and a writer that check every step against
- * their limit. Both fail once and stay failed, so that a whole message is read or written in a
- * straight line and judged at its end. Integers are big-endian; lp is a u16 length before bytes.
- * A failed reader gives zeros and empty spans.
+ * Bounds-checked reader and writer for encoded bytes. Every access to received or sent bytes goes
+ * through them. Once an operation fails, all later ones fail, so that a message is processed
+ * without intermediate checks and judged at its end. Integers are big-endian; "lp" is a u16 length
+ * and its bytes. A failed reader returns zeros and empty spans.
  */
 #pragma once
 
 #include <string.h>
 
-#include "gotthard/base.h"
+#include "gotthard/base/base.h"
 
 struct gt_span {
     const uint8_t *data; /* borrows */
@@ -58,6 +58,7 @@ static inline uint64_t gt_read_uint(struct gt_reader *r, size_t size)
 {
     struct gt_span span = gt_read_bytes(r, size);
     uint64_t value = 0;
+
     for (size_t i = 0; i < span.n; i++)
         value = value << 8 | span.data[i];
     return value;
@@ -88,19 +89,21 @@ static inline struct gt_span gt_read_lp(struct gt_reader *r)
     return gt_read_bytes(r, gt_read_u16(r));
 }
 
-/* Copies exactly @n bytes into @ret; zeros when the reader has failed. */
+/* Copies exactly @n bytes to @ret, or zeros if the reader has failed. */
 static inline void gt_read_into(struct gt_reader *r, void *ret, size_t n)
 {
     struct gt_span span = gt_read_bytes(r, n);
+
     memset(ret, 0, n);
     memcpy(ret, span.data, span.n);
 }
 
-/* Reads an lp string into @ret (capacity @cap, always terminated); too long or a NUL inside fails.
- */
+/* Reads an lp string into @ret of capacity @cap bytes and terminates it. Fails if it does not fit
+ * or contains a NUL. */
 static inline void gt_read_string(struct gt_reader *r, char *ret, size_t cap)
 {
     struct gt_span span = gt_read_lp(r);
+
     if (span.n >= cap || memchr(span.data, 0, span.n)) {
         r->failed = true;
         span.n = 0;
@@ -109,7 +112,7 @@ static inline void gt_read_string(struct gt_reader *r, char *ret, size_t cap)
     ret[span.n] = 0;
 }
 
-/* Was everything there, and nothing more? */
+/* Returns true if no read failed and no byte is left. */
 static inline bool gt_reader_is_done(const struct gt_reader *r)
 {
     return !r->failed && r->left == 0;
@@ -127,7 +130,7 @@ static inline struct gt_writer gt_writer(void *data, size_t cap)
     return (struct gt_writer){data, cap, 0, false};
 }
 
-/* Room for @n bytes, to be filled by the caller; NULL when there is none. */
+/* Returns room for @n bytes, which the caller fills, or NULL if they do not fit. */
 static inline uint8_t *gt_write_room(struct gt_writer *w, size_t n)
 {
     if (w->failed || n > w->cap - w->n) {
@@ -142,6 +145,7 @@ static inline uint8_t *gt_write_room(struct gt_writer *w, size_t n)
 static inline void gt_write_bytes(struct gt_writer *w, const void *data, size_t n)
 {
     uint8_t *room = gt_write_room(w, n);
+
     if (room && n)
         memcpy(room, data, n);
 }
@@ -149,6 +153,7 @@ static inline void gt_write_bytes(struct gt_writer *w, const void *data, size_t 
 static inline void gt_write_uint(struct gt_writer *w, uint64_t value, size_t size)
 {
     uint8_t *room = gt_write_room(w, size);
+
     for (size_t i = 0; room && i < size; i++)
         room[i] = (uint8_t)(value >> 8 * (size - 1 - i));
 }

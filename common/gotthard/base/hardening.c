@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: ISC */
-/* A few calls to the kernel; see the header. */
-#include "gotthard/process.h"
+/* Process restrictions by system calls; see the header. */
+#include "gotthard/base/hardening.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
-/* What the resolver, libmosquitto and a handshake need, several times. */
+/* Bytes; several times the need of the resolver, libmosquitto and a TLS handshake. */
 #define THREAD_STACK ((size_t)1 << 20)
 
-/* gcc says it with macros, clang with features. The leak sanitizer attaches to its process as a
- * debugger does, and all of them map more memory than there is. */
+/* gcc reports sanitizers by macros, clang by features. The leak sanitizer attaches to its process
+ * as a debugger, and all of them map more memory than the limit. */
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define IS_SANITIZED true
@@ -24,7 +25,12 @@
 #define IS_SANITIZED false
 #endif
 
-void gt_process_hide_memory(void)
+bool gt_hardening_is_sanitized(void)
+{
+    return IS_SANITIZED;
+}
+
+void gt_hardening_hide_memory(void)
 {
     static const struct rlimit none = {0, 0};
 
@@ -33,23 +39,23 @@ void gt_process_hide_memory(void)
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/* The stack of a thread counts whole, and is as large as that of the shell that began us, unless
- * it is said otherwise (`ulimit -s`: some make it larger than all of our memory). */
+/* The whole stack of a thread counts against the limit. By default its size is `ulimit -s` of the
+ * parent shell, which may be more than the limit. */
 static void limit_stacks(size_t n)
 {
     pthread_attr_t attributes;
-    size_t now;
+    size_t current;
 
     if (pthread_getattr_default_np(&attributes) != 0)
         return;
-    if (pthread_attr_getstacksize(&attributes, &now) == 0 && now > n &&
+    if (pthread_attr_getstacksize(&attributes, &current) == 0 && current > n &&
         pthread_attr_setstacksize(&attributes, n) == 0)
         pthread_setattr_default_np(&attributes);
     pthread_attr_destroy(&attributes);
 }
 
-/* The hard limit stays, so that it can be lifted. */
-void gt_process_limit_memory(size_t n)
+/* Only the soft limit changes, so that it can be lifted. */
+void gt_hardening_limit_memory(size_t n)
 {
     struct rlimit limit;
 
@@ -60,7 +66,7 @@ void gt_process_limit_memory(size_t n)
     limit_stacks(THREAD_STACK);
 }
 
-void gt_process_lift_memory_limit(void)
+void gt_hardening_lift_memory_limit(void)
 {
     struct rlimit limit;
 
@@ -70,7 +76,16 @@ void gt_process_lift_memory_limit(void)
     setrlimit(RLIMIT_DATA, &limit);
 }
 
-int gt_process_spawn_fresh(posix_spawnattr_t *attributes)
+/* See close_range(2), which Linux has since 5.9. */
+void gt_hardening_close_from(int first)
+{
+    if (syscall(SYS_close_range, (unsigned)first, ~0u, 0) == 0)
+        return;
+    for (int fd = first; fd < 1024; fd++)
+        close(fd);
+}
+
+int gt_hardening_spawn_fresh(posix_spawnattr_t *attributes)
 {
     sigset_t none, all;
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A doubly linked list through a member of its elements (hash tables are uthash's). An element
- * that is in no list points to itself, so that unlinking is always safe.
+ * A doubly linked list through a member of its elements. (Hash tables are those of uthash.) An
+ * element in no list points to itself, so that unlinking it is always safe.
  */
 #pragma once
 
-#include "gotthard/base.h"
+#include "gotthard/base/base.h"
 
 struct gt_list {
     struct gt_list *next, *previous;
@@ -39,7 +39,7 @@ static inline void gt_list_unlink(struct gt_list *element)
 
 #define gt_list_entry(element, type, member) gt_container_of(element, type, member)
 
-/* @at may be unlinked and freed by the body. */
+/* Iterates over @list. The body may unlink and free @at. */
 #define gt_list_for_each_safe(at, next_, list)                               \
     for (struct gt_list *at = (list)->next, *next_ = at->next; at != (list); \
          at = next_, next_ = at->next)

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One line of text to fd 2, from any thread. A service must outlive whoever reads its log, so a
- * reader that stopped, a closed pipe, a full disk cost lines and nothing else: no write here can
- * block, and none raises SIGPIPE, whatever the program did with that signal. O_NONBLOCK is never
- * set on fd 2 itself: it belongs to the open file description, which the terminal's other
- * programs share.
+ * Log lines to fd 2, from any thread. A service must survive the reader of its log. A stopped
+ * reader, a closed pipe or a full disk only costs lines: no write blocks, and none raises SIGPIPE,
+ * independent of the program's disposition of that signal. O_NONBLOCK is never set on fd 2 itself,
+ * because it belongs to the open file description, which other programs on the terminal share.
  */
-#include "gotthard/log.h"
+#include "gotthard/base/log.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,18 +18,23 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define LINE_MAX_BYTES 1024 /* well below PIPE_BUF: a line goes into a pipe whole or not at all */
+#include "gotthard/base/clock.h"
+#include "gotthard/base/format.h"
+
+#define LINE_MAX_BYTES 1024 /* less than PIPE_BUF: a write to a pipe is atomic (pipe(7)) */
+#define TEXT_MAX_BYTES 860  /* with a prefix, an error and a newline it fits into a line */
 
 static struct {
     const char *_Atomic program;
     _Atomic enum gt_log_level level;
     atomic_bool is_journal;
-    atomic_uint n_lost;      /* lines that standard error did not take */
-    atomic_bool is_mid_line; /* the last one was taken in part */
-} log_state = {.program = "gotthard", .level = GT_LOG_INFO};
+    atomic_uint n_lost;      /* lines that were dropped */
+    atomic_bool is_mid_line; /* the last line was written in part */
+    atomic_int kept;         /* gt_log_keep_stream(); -1: none */
+} log_state = {.program = "gotthard", .level = GT_LOG_INFO, .kept = -1};
 
 static const struct {
-    const char *word;
+    const char *name;
     char journal; /* sd-daemon(3) */
 } levels[] = {
     [GT_LOG_DEBUG] = {"debug", '7'},
@@ -40,17 +43,18 @@ static const struct {
     [GT_LOG_ERROR] = {"error", '3'},
 };
 
-/* $JOURNAL_STREAM is "device:inode" of the stream that a service was given; a service whose
- * output was then sent elsewhere still has the variable. */
+/* $JOURNAL_STREAM is "device:inode" of the stream that systemd passed. A service whose output was
+ * redirected afterwards still has the variable. */
 static bool is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     struct stat st;
-    char mine[64];
+    char own[64];
+
     if (!stream || fstat(STDERR_FILENO, &st) < 0)
         return false;
-    snprintf(mine, sizeof(mine), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
-    return strcmp(stream, mine) == 0;
+    snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    return strcmp(stream, own) == 0;
 }
 
 void gt_log_open(const char *program, enum gt_log_level level)
@@ -68,7 +72,7 @@ enum gt_log_level gt_log_level(void)
 int gt_log_parse_level(const char *text, enum gt_log_level *ret_level)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(levels); i++) {
-        if (strcmp(text, levels[i].word) != 0)
+        if (strcmp(text, levels[i].name) != 0)
             continue;
         *ret_level = (enum gt_log_level)i;
         return 0;
@@ -76,10 +80,11 @@ int gt_log_parse_level(const char *text, enum gt_log_level *ret_level)
     return 1;
 }
 
-/* write(2), but a closed pipe gives -EPIPE and nothing more. */
+/* As write(2), but a closed pipe only returns an error, without SIGPIPE. */
 static ssize_t write_quietly(int fd, const char *line, size_t n)
 {
     sigset_t pipe_only, before, pending;
+
     sigemptyset(&pipe_only);
     sigaddset(&pipe_only, SIGPIPE);
     sigpending(&pending);
@@ -91,15 +96,29 @@ static ssize_t write_quietly(int fd, const char *line, size_t n)
     return n_written;
 }
 
-/* A pipe or terminal: through an own, non-blocking description of it where /proc gives one. */
+static int open_stream(void)
+{
+    return open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+void gt_log_keep_stream(void)
+{
+    struct stat st;
+
+    if (fstat(STDERR_FILENO, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+        log_state.kept = open_stream();
+}
+
+/* Writes to a pipe or terminal, if possible through a non-blocking description of our own. */
 static ssize_t write_to_stream(const char *line, size_t n)
 {
-    gt_cleanup(gt_close) int own =
-        open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (log_state.kept >= 0)
+        return write_quietly(log_state.kept, line, n);
+    gt_cleanup(gt_close) int own = open_stream();
     if (own >= 0)
         return write_quietly(own, line, n);
     if (errno == ENXIO)
-        return -1; /* a pipe without a reader */
+        return -1; /* the pipe has no reader */
     struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&writable, 1, 0) != 1 || writable.revents != POLLOUT)
         return -1;
@@ -109,6 +128,7 @@ static ssize_t write_to_stream(const char *line, size_t n)
 static ssize_t write_line(const char *line, size_t n)
 {
     struct stat st;
+
     if (fstat(STDERR_FILENO, &st) < 0)
         return -1;
     if (S_ISSOCK(st.st_mode))
@@ -118,7 +138,7 @@ static ssize_t write_line(const char *line, size_t n)
     return write_to_stream(line, n);
 }
 
-/* Ends what a cut line left, then writes @n bytes. Whole, or counted as lost. */
+/* Terminates a partial line, then writes @n bytes. Returns false if they were not all written. */
 static bool put_line(const char *line, size_t n)
 {
     if (log_state.is_mid_line) {
@@ -132,8 +152,8 @@ static bool put_line(const char *line, size_t n)
     return n_written == (ssize_t)n;
 }
 
-/* What stands before the words of each line. */
-static size_t format_head(enum gt_log_level level, char *ret, size_t cap)
+/* Writes the priority, or time, level and program. Returns the length. */
+static size_t format_prefix(enum gt_log_level level, char *ret, size_t cap)
 {
     if (log_state.is_journal)
         return (size_t)snprintf(ret, cap, "<%c>", levels[level].journal);
@@ -143,81 +163,82 @@ static size_t format_head(enum gt_log_level level, char *ret, size_t cap)
     gmtime_r(&now.tv_sec, &utc);
     size_t n = strftime(ret, cap, "%Y-%m-%dT%H:%M:%S", &utc);
     int n_more = snprintf(ret + n, cap - n, ".%03ldZ %s %.32s: ", now.tv_nsec / 1000000,
-                          levels[level].word, log_state.program);
+                          levels[level].name, log_state.program);
     return n + (size_t)n_more;
 }
 
-void gt_log_clean(char *text)
-{
-    for (; *text; text++) {
-        if (*text < 0x20 || *text > 0x7e)
-            *text = '?';
-    }
-}
-
-static void put_words(enum gt_log_level level, const char *words, const char *error)
+static void put_text(enum gt_log_level level, const char *text, const char *error)
 {
     char line[LINE_MAX_BYTES];
-    size_t n = format_head(level, line, 128);
-    int n_more = snprintf(line + n, sizeof(line) - n - 1, "%s%s%s", words, error ? ": " : "",
+    size_t n = format_prefix(level, line, 128);
+    int n_more = snprintf(line + n, sizeof(line) - n - 1, "%s%s%s", text, error ? ": " : "",
                           error ? error : "");
+
     n = GT_MIN(n + (size_t)n_more, sizeof(line) - 2);
-    gt_log_clean(line);
     line[n++] = '\n';
     if (!put_line(line, n))
         log_state.n_lost++;
 }
 
-static void put_loss(void)
+static void put_n_lost(void)
 {
     unsigned n_lost = atomic_exchange(&log_state.n_lost, 0);
-    char words[64];
+    char text[64];
+
     if (!n_lost)
         return;
-    snprintf(words, sizeof(words), "log lost=%u", n_lost);
-    put_words(GT_LOG_WARN, words, NULL);
-    if (log_state.n_lost) /* still stuck: that line's own loss is not one */
+    snprintf(text, sizeof(text), "log dropped lines=%u", n_lost);
+    put_text(GT_LOG_WARN, text, NULL);
+    if (log_state.n_lost) /* also dropped: do not count this line itself */
         log_state.n_lost += n_lost - 1;
 }
 
-void gt_log(enum gt_log_level level, int err, const char *fmt, ...)
+void gt_vlog(enum gt_log_level level, int err, const char *fmt, va_list args)
 {
     if (level < log_state.level)
         return;
     int saved = errno;
-    char words[LINE_MAX_BYTES], error[128];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(words, sizeof(words), fmt, args);
-    va_end(args);
-    put_loss();
-    put_words(level, words, err ? strerror_r(abs(err), error, sizeof(error)) : NULL);
+    char text[TEXT_MAX_BYTES], error[64];
+    gt_vformat(GT_FORMAT_LOG, text, sizeof(text), fmt, args);
+    put_n_lost();
+    put_text(level, text, err ? strerror_r(abs(err), error, sizeof(error)) : NULL);
     errno = saved;
 }
 
-static bool rate_allows(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out)
+void gt_log(enum gt_log_level level, int err, const char *fmt, ...)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (rate->second != (uint64_t)now.tv_sec) {
-        rate->second = (uint64_t)now.tv_sec;
+    va_list args;
+
+    va_start(args, fmt);
+    gt_vlog(level, err, fmt, args);
+    va_end(args);
+}
+
+static bool rate_allows(struct gt_log_rate *rate, unsigned burst, unsigned *ret_n_suppressed)
+{
+    uint64_t second = gt_clock_ms() / 1000;
+
+    if (rate->second != second) {
+        rate->second = second;
         rate->n_logged = 0;
     }
     if (rate->n_logged >= burst) {
-        rate->n_left_out++;
+        rate->n_suppressed++;
         return false;
     }
     rate->n_logged++;
-    *ret_left_out = rate->n_left_out;
-    rate->n_left_out = 0;
+    *ret_n_suppressed = rate->n_suppressed;
+    rate->n_suppressed = 0;
     return true;
 }
 
-bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out)
+bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_n_suppressed)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* one for all: held for an instant */
+    static pthread_mutex_t lock =
+        PTHREAD_MUTEX_INITIALIZER; /* shared by all causes: held very briefly */
+
     pthread_mutex_lock(&lock);
-    bool is_allowed = rate_allows(rate, burst, ret_left_out);
+    bool is_allowed = rate_allows(rate, burst, ret_n_suppressed);
     pthread_mutex_unlock(&lock);
     return is_allowed;
 }

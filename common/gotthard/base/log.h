@@ -1,27 +1,31 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Log lines on standard error: `<N>` priorities when fd 2 is the journal ($JOURNAL_STREAM, see
- * systemd.exec(5)), ISO time and level otherwise. Writing never blocks and never fails loudly: a
- * line that standard error cannot take at once is dropped and counted. Floors 0 to 2 never log
- * above debug. Remote strings pass through gt_text_escape() before they come here; what is not
- * printable ASCII and reaches it all the same is shown as '?'. A line is cut at about 1000 bytes.
+ * Log lines on standard error: with `<N>` priorities if it is the journal ($JOURNAL_STREAM, see
+ * systemd.exec(5)), else with ISO time and level. Logging never blocks and reports no error: a line
+ * that standard error does not accept at once is dropped and counted. Text from outside needs no
+ * care: every %s is escaped, and a value is quoted where needed (format.h). Lines are truncated to
+ * about 1000 bytes. Thread-safe.
  */
 #pragma once
 
-#include "gotthard/base.h"
+#include <stdarg.h>
+
+#include "gotthard/base/base.h"
 
 enum gt_log_level { GT_LOG_DEBUG, GT_LOG_INFO, GT_LOG_WARN, GT_LOG_ERROR };
 
-/* @program (keeps) stands before each line outside the journal. May be called again. */
+/* @program (kept) precedes each line outside the journal. May be called again. */
 void gt_log_open(const char *program, enum gt_log_level level);
+/* For a process that will be allowed to open no file: opens fd 2 again now if it is a pipe or a
+ * terminal, for all later lines. */
+void gt_log_keep_stream(void);
 enum gt_log_level gt_log_level(void);
+/* Parses "debug", "info", "warn" or "error". Returns 0, or 1 for any other @text. */
 int gt_log_parse_level(const char *text, enum gt_log_level *ret_level) GT_MUST_CHECK;
 
-/* @err is an errno (either sign) whose text ends the line, or 0. */
+/* @err: an errno of either sign, whose text is appended to the line, or 0. */
 void gt_log(enum gt_log_level level, int err, const char *fmt, ...) GT_PRINTF(3, 4);
-
-/* '?' for each byte of @text that is not printable ASCII: what every line passes through. */
-void gt_log_clean(char *text);
+void gt_vlog(enum gt_log_level level, int err, const char *fmt, va_list args) GT_PRINTF(3, 0);
 
 #define gt_debug(...)            gt_log(GT_LOG_DEBUG, 0, __VA_ARGS__)
 #define gt_info(...)             gt_log(GT_LOG_INFO, 0, __VA_ARGS__)
@@ -31,15 +35,15 @@ void gt_log_clean(char *text);
 #define gt_error_errno(err, ...) gt_log(GT_LOG_ERROR, err, __VA_ARGS__)
 
 /*
- * What strangers cause is logged at most @burst times per second and cause; the first line after a
- * silence says how many were left out. Zero-initialise one per cause.
+ * Rate limit of lines that unauthenticated peers can cause, per cause. The next line after a pause
+ * has the number of suppressed ones. Zero-initialize one per cause.
  */
 struct gt_log_rate {
-    uint64_t second; /* of CLOCK_MONOTONIC */
+    uint64_t second; /* of gt_clock_ms() */
     unsigned n_logged;
-    unsigned n_left_out;
+    unsigned n_suppressed;
 };
 
-/* May this be logged now? From any thread. If so, *ret_left_out is how many were not since the last
- * one. */
-bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_left_out);
+/* Returns true if a line may be logged now: at most @burst per second. *ret_n_suppressed is then
+ * the number of lines suppressed since the last one. Thread-safe. */
+bool gt_log_is_allowed(struct gt_log_rate *rate, unsigned burst, unsigned *ret_n_suppressed);

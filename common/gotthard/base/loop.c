@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: ISC */
-/* libev's allocator; see the header. It may never return NULL, except for nothing. */
-#include "gotthard/loop.h"
+/* The allocator of libev; see the header. It must not return NULL, except for a size of 0. */
+#include "gotthard/base/loop.h"
 
 #include <ev.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "gotthard/log.h"
-
-#define EXIT_INTERNAL 70
+#include "gotthard/base/exit-status.h"
+#include "gotthard/base/log.h"
 
 static void *loop_allocate(void *old, long n)
 {
@@ -16,14 +15,14 @@ static void *loop_allocate(void *old, long n)
         free(old);
         return NULL;
     }
-    void *fresh = realloc(old, (size_t)n);
-    if (fresh)
-        return fresh;
-    gt_error("no memory for the event loop");
-    _exit(EXIT_INTERNAL);
+    void *data = realloc(old, (size_t)n);
+    if (data)
+        return data;
+    gt_error("event loop failed reason=\"out of memory\"");
+    _exit(GT_EXIT_INTERNAL);
 }
 
-void gt_loop_end_without_memory(void)
+void gt_loop_exit_on_out_of_memory(void)
 {
     ev_set_allocator(loop_allocate);
 }

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The byte queue of a stream. Offsets are absolute and only ever grow; where a byte lies in memory
- * is its distance from the base, modulo the capacity. Must never move a byte once it was written
- * (but to another memory, all at once), never give out room that a reader may still be looking at,
- * and never hold on to what is lent beyond gt_ring_keep.
+ * The byte queue of a stream. Offsets are absolute and only increase. The position of a byte in
+ * memory is its distance from the base, modulo the capacity. Must never move a written byte, except
+ * all of them together on a resize. Must never return room that overlaps kept bytes, and never use
+ * borrowed memory after gt_ring_copy_borrowed. Freed memory is wiped as far as it was used; that of
+ * a mapped ring returns to the kernel.
  */
-#include "gotthard/ring.h"
+#include "gotthard/base/ring.h"
 
 #include <assert.h>
 #include <sys/mman.h>
 
-#define MAPPED_MIN ((size_t)128 * 1024)
+#define MAPPED_MIN ((size_t)128 * 1024) /* bytes: from here on, rings are mapped */
 
 static size_t ring_rounded(size_t capacity)
 {
     size_t rounded = GT_RING_MIN;
+
     while (rounded < capacity && rounded <= SIZE_MAX / 4)
         rounded *= 2;
     return rounded;
@@ -34,9 +36,12 @@ void gt_ring_deinit(struct gt_ring *ring)
 {
     if (ring->data && is_mapped(ring))
         munmap(ring->data, ring->capacity);
-    else
+    else if (ring->data)
+        explicit_bzero(ring->data, ring->n_used);
+    if (!is_mapped(ring))
         free(ring->data);
     ring->data = NULL;
+    ring->n_used = 0;
 }
 
 void gt_ring_release(struct gt_ring *ring)
@@ -45,13 +50,13 @@ void gt_ring_release(struct gt_ring *ring)
         gt_ring_deinit(ring);
 }
 
-/* Of what lies in the ring's own memory. */
+/* Returns the end of the bytes in the ring's own memory. */
 static uint64_t ring_end(const struct gt_ring *ring)
 {
-    return ring->tail - gt_ring_n_lent(ring);
+    return ring->tail - gt_ring_n_borrowed(ring);
 }
 
-/* The run of @n bytes from @offset as one or two iovecs. */
+/* Returns the @n bytes from @offset on as up to two runs of the ring's own memory. */
 static int ring_runs(const struct gt_ring *ring, uint64_t offset, size_t n, struct iovec ret[2])
 {
     if (n == 0)
@@ -66,12 +71,13 @@ static int ring_runs(const struct gt_ring *ring, uint64_t offset, size_t n, stru
 }
 
 /*
- * Large ones are mapped: only pages that were written to cost anything, and what is given back is
- * gone at once. A huge page would cost 2 MiB for the first byte.
+ * Large rings are mapped: only written pages cost memory, and released memory returns to the system
+ * at once. A huge page would cost 2 MiB for the first byte.
  */
 static uint8_t *ring_map(size_t n)
 {
     void *data = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     if (data == MAP_FAILED)
         return NULL;
     madvise(data, n, MADV_NOHUGEPAGE);
@@ -88,6 +94,7 @@ static int ring_allocate(struct gt_ring *ring)
 int gt_ring_room(struct gt_ring *ring, size_t max, struct iovec ret[2], int *ret_n)
 {
     int r = ring_allocate(ring);
+
     if (r < 0)
         return r;
     if (gt_ring_used(ring) == 0)
@@ -100,6 +107,7 @@ void gt_ring_fill(struct gt_ring *ring, size_t n)
 {
     assert(n <= gt_ring_free(ring));
     ring->tail += n;
+    ring->n_used = GT_MAX(ring->n_used, (size_t)GT_MIN(ring->tail - ring->base, ring->capacity));
 }
 
 int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct iovec ret[2])
@@ -108,41 +116,51 @@ int gt_ring_view(const struct gt_ring *ring, uint64_t from, size_t max, struct i
     return ring_runs(ring, from, GT_MIN(max, (size_t)(ring_end(ring) - from)), ret);
 }
 
-int gt_ring_view_lent(const struct gt_ring *ring, struct iovec ret[GT_RING_LENT])
+int gt_ring_view_borrowed(const struct gt_ring *ring, struct iovec ret[GT_RING_BORROWED_MAX])
 {
-    size_t n = ring->lent ? ring->lent->n_spans : 0;
+    size_t n = ring->borrowed ? ring->borrowed->n_spans : 0;
+
     for (size_t i = 0; i < n; i++)
-        ret[i] = (struct iovec){(void *)ring->lent->spans[i].data, ring->lent->spans[i].n};
+        ret[i] = (struct iovec){(void *)ring->borrowed->spans[i].data, ring->borrowed->spans[i].n};
     return (int)n;
 }
 
-/* The oldest @n of them. */
-static void lent_drop(struct gt_lent *lent, size_t n)
+/* Removes the oldest @n borrowed bytes. */
+static void borrowed_drop(struct gt_borrowed *borrowed, size_t n)
 {
     size_t i = 0;
-    lent->n_bytes -= n;
-    for (; i < lent->n_spans && n >= lent->spans[i].n; i++)
-        n -= lent->spans[i].n;
-    lent->n_spans -= i;
-    memmove(lent->spans, lent->spans + i, lent->n_spans * sizeof lent->spans[0]);
+
+    borrowed->n_bytes -= n;
+    for (; i < borrowed->n_spans && n >= borrowed->spans[i].n; i++)
+        n -= borrowed->spans[i].n;
+    borrowed->n_spans -= i;
+    memmove(borrowed->spans, borrowed->spans + i, borrowed->n_spans * sizeof(borrowed->spans[0]));
     if (n > 0)
-        lent->spans[0] = gt_span(lent->spans[0].data + n, lent->spans[0].n - n);
+        borrowed->spans[0] = gt_span(borrowed->spans[0].data + n, borrowed->spans[0].n - n);
 }
 
 void gt_ring_drop(struct gt_ring *ring, size_t n)
 {
     size_t own = (size_t)(ring_end(ring) - ring->head);
+
     assert(n <= gt_ring_used(ring));
     if (n > own)
-        lent_drop(ring->lent, n - own);
+        borrowed_drop(ring->borrowed, n - own);
     ring->head += n;
 }
 
-/* There is memory. */
+void gt_ring_truncate(struct gt_ring *ring, uint64_t from)
+{
+    assert(from >= ring->head && from <= ring_end(ring) && gt_ring_n_borrowed(ring) == 0);
+    ring->tail = from;
+}
+
+/* Copies @bytes into memory that is allocated. */
 static void ring_append(struct gt_ring *ring, struct gt_span bytes)
 {
     struct iovec room[2];
     const uint8_t *from = bytes.data;
+
     if (gt_ring_used(ring) == 0)
         ring->base = ring->tail;
     int n_room = ring_runs(ring, ring->tail, bytes.n, room);
@@ -151,32 +169,34 @@ static void ring_append(struct gt_ring *ring, struct gt_span bytes)
     gt_ring_fill(ring, bytes.n);
 }
 
-void gt_ring_keep(struct gt_ring *ring)
+void gt_ring_copy_borrowed(struct gt_ring *ring)
 {
-    if (gt_ring_n_lent(ring) == 0)
+    if (gt_ring_n_borrowed(ring) == 0)
         return;
-    struct gt_lent lent = *ring->lent;
+    struct gt_borrowed borrowed = *ring->borrowed;
     ring->tail = ring_end(ring);
-    ring->lent->n_spans = ring->lent->n_bytes = 0;
-    for (size_t i = 0; i < lent.n_spans; i++)
-        ring_append(ring, lent.spans[i]);
+    ring->borrowed->n_spans = ring->borrowed->n_bytes = 0;
+    for (size_t i = 0; i < borrowed.n_spans; i++)
+        ring_append(ring, borrowed.spans[i]);
 }
 
 int gt_ring_write(struct gt_ring *ring, const void *data, size_t n)
 {
-    struct gt_lent *lent = ring->lent;
+    struct gt_borrowed *borrowed = ring->borrowed;
+
     int r = ring_allocate(ring);
     if (r < 0)
         return r;
-    if (!lent || n == 0) {
+    if (!borrowed || n == 0) {
         ring_append(ring, gt_span(data, n));
         return 0;
     }
-    if (lent->n_spans == GT_RING_LENT)
-        gt_ring_keep(ring);
-    lent->spans[lent->n_spans++] = gt_span(data, n);
-    lent->n_bytes += n;
-    gt_ring_fill(ring, n);
+    if (borrowed->n_spans == GT_RING_BORROWED_MAX)
+        gt_ring_copy_borrowed(ring);
+    borrowed->spans[borrowed->n_spans++] = gt_span(data, n);
+    borrowed->n_bytes += n;
+    assert(n <= gt_ring_free(ring));
+    ring->tail += n;
     return 0;
 }
 
@@ -185,6 +205,7 @@ size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t
     struct iovec view[2];
     int n_view = gt_ring_view(ring, from, n, view);
     uint8_t *to = ret;
+
     for (int i = 0; i < n_view; to += view[i].iov_len, i++)
         memcpy(to, view[i].iov_base, view[i].iov_len);
     return (size_t)(to - (uint8_t *)ret);
@@ -193,16 +214,18 @@ size_t gt_ring_copy(const struct gt_ring *ring, uint64_t from, void *ret, size_t
 int gt_ring_resize(struct gt_ring *ring, size_t capacity)
 {
     size_t n = (size_t)(ring_end(ring) - ring->head);
-    struct gt_ring other = {.head = ring->head, .base = ring->head, .lent = ring->lent};
+    struct gt_ring other = {.head = ring->head, .base = ring->head, .borrowed = ring->borrowed};
+
     other.capacity = ring_rounded(capacity);
     assert(gt_ring_used(ring) <= other.capacity);
     if (other.capacity == ring->capacity)
         return 0;
-    if (ring->data && ring_allocate(&other) < 0) /* also an empty one: never less than it had */
+    if (ring->data && ring_allocate(&other) < 0) /* also if it is empty */
         return -ENOMEM;
     if (n > 0)
         gt_ring_copy(ring, ring->head, other.data, n);
     other.tail = ring->tail;
+    other.n_used = n;
     gt_ring_deinit(ring);
     *ring = other;
     return 0;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Strict parsers of numbers, durations, sizes, names and addresses, and the few ways bytes are
- * shown. They exist so that a value means the same in a file, a variable and a flag. Pure: they
- * never allocate, never look at the locale, and never accept a prefix of what they were given.
+ * Strict parsers of numbers, durations, sizes, names and addresses, and formatters of bytes. They
+ * ensure that a value means the same in a file, a variable and an option. Pure: they never
+ * allocate, never depend on the locale, and never accept a mere prefix of their input.
  */
-#include "gotthard/text.h"
+#include "gotthard/base/text.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -25,27 +25,29 @@ static bool is_alphanumeric(char c)
     return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* The digits that @text begins with; *ret_end is what follows them. */
+/* Parses the digits at the beginning of @text. *ret_end: the first character after them. */
 static int parse_digits(const char *text, uint64_t *ret_value, const char **ret_end)
 {
     uint64_t value = 0;
-    bool is_over = false;
+    bool is_overflow = false;
     const char *at = text;
+
     for (; is_digit(*at); at++) {
-        is_over |= __builtin_mul_overflow(value, 10, &value);
-        is_over |= __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value);
+        is_overflow |= __builtin_mul_overflow(value, 10, &value);
+        is_overflow |= __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value);
     }
     if (at == text || (*text == '0' && at - text > 1))
         return GT_TEXT_E_SYNTAX;
-    *ret_value = is_over ? UINT64_MAX : value;
+    *ret_value = is_overflow ? UINT64_MAX : value;
     *ret_end = at;
-    return is_over ? GT_TEXT_E_RANGE : 0;
+    return is_overflow ? GT_TEXT_E_RANGE : 0;
 }
 
 int gt_text_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value)
 {
     uint64_t value;
     const char *end;
+
     int r = parse_digits(text, &value, &end);
     if (r == GT_TEXT_E_SYNTAX || *end)
         return GT_TEXT_E_SYNTAX;
@@ -60,6 +62,7 @@ static int parse_with_unit(const char *text, const struct unit *units, size_t n_
 {
     uint64_t value;
     const char *end;
+
     int r = parse_digits(text, &value, &end);
     if (r == GT_TEXT_E_SYNTAX)
         return r;
@@ -79,6 +82,7 @@ int gt_text_duration(const char *text, uint64_t *ret_ms)
     static const struct unit units[] = {
         {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000},
     };
+
     if (strcmp(text, "0") == 0) {
         *ret_ms = 0;
         return 0;
@@ -94,14 +98,16 @@ int gt_text_size(const char *text, uint64_t *ret_bytes)
         {"MiB", UINT64_C(1) << 20},
         {"GiB", UINT64_C(1) << 30},
     };
+
     return parse_with_unit(text, units, GT_ARRAY_SIZE(units), ret_bytes);
 }
 
 int gt_text_bool(const char *text, bool *ret_value)
 {
-    static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
-    for (size_t i = 0; i < GT_ARRAY_SIZE(words); i++) {
-        if (strcmp(text, words[i]) != 0)
+    static const char *const names[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
+        if (strcmp(text, names[i]) != 0)
             continue;
         *ret_value = i % 2;
         return 0;
@@ -113,6 +119,7 @@ void gt_text_hex(const void *data, size_t n, char *ret)
 {
     static const char digits[] = "0123456789abcdef";
     const uint8_t *bytes = data;
+
     for (size_t i = 0; i < n; i++) {
         ret[2 * i] = digits[bytes[i] >> 4];
         ret[2 * i + 1] = digits[bytes[i] & 15];
@@ -154,11 +161,13 @@ int gt_text_base64(const void *data, size_t n, bool is_url, char *ret, size_t ca
     const uint8_t *bytes = data;
     size_t n_digits = n / 3 * 4 + (n % 3 ? n % 3 + 1 : 0);
     size_t n_text = is_url ? n_digits : (n + 2) / 3 * 4;
+
     if (n_text >= cap)
         return GT_TEXT_E_RANGE;
     for (size_t i = 0; i < n_digits; i++) {
         size_t bit = 6 * i, byte = bit / 8;
         unsigned pair = (unsigned)bytes[byte] << 8 | (byte + 1 < n ? bytes[byte + 1] : 0);
+
         ret[i] = alphabet[pair >> (10 - bit % 8) & 63];
     }
     memset(ret + n_digits, '=', n_text - n_digits);
@@ -166,10 +175,11 @@ int gt_text_base64(const void *data, size_t n, bool is_url, char *ret, size_t ca
     return 0;
 }
 
-/* The digits of @text without its padding, or SIZE_MAX when the padding is not as it must be. */
+/* Returns the number of digits without the padding, or SIZE_MAX if the padding is invalid. */
 static size_t base64_n_digits(struct gt_span text)
 {
     size_t n = text.n;
+
     while (n && text.n - n < 2 && text.data[n - 1] == '=')
         n--;
     bool is_padded = n < text.n;
@@ -181,6 +191,7 @@ static size_t base64_n_digits(struct gt_span text)
 static int base64_value(char c, const char *alphabet)
 {
     const char *found = c ? strchr(alphabet, c) : NULL;
+
     return found ? (int)(found - alphabet) : -1;
 }
 
@@ -190,14 +201,15 @@ static bool is_base64(struct gt_span digits, const char *alphabet)
         if (base64_value((char)digits.data[i], alphabet) < 0)
             return false;
     }
-    /* Two spellings of one value would be two names of one key: the spare bits are zero. */
-    unsigned spare = digits.n % 4 == 2 ? 15 : digits.n % 4 == 3 ? 3 : 0;
-    return !spare || !((unsigned)base64_value((char)digits.data[digits.n - 1], alphabet) & spare);
+    /* The unused bits must be zero: each value has one encoding, so that a key has one name. */
+    unsigned unused = digits.n % 4 == 2 ? 15 : digits.n % 4 == 3 ? 3 : 0;
+    return !unused || !((unsigned)base64_value((char)digits.data[digits.n - 1], alphabet) & unused);
 }
 
 int gt_text_unbase64(struct gt_span text, void *ret, size_t cap, size_t *ret_n)
 {
     struct gt_span digits = {text.data, base64_n_digits(text)};
+
     if (digits.n == SIZE_MAX)
         return GT_TEXT_E_SYNTAX;
     const char *alphabet = is_base64(digits, base64_plain) ? base64_plain : base64_url;
@@ -222,18 +234,20 @@ bool gt_text_is_name(struct gt_span text)
         return false;
     for (size_t i = 1; i < text.n; i++) {
         char c = (char)text.data[i];
+
         if (!is_alphanumeric(c) && (c == 0 || !strchr("._:@-", c)))
             return false;
     }
     return true;
 }
 
-/* RFC 4291 section 2.2; a zone ("%eth0", RFC 4007 section 11) may follow. */
+/* RFC 4291, section 2.2, with an optional zone ("%eth0", RFC 4007, section 11). */
 static bool is_ipv6(const char *text)
 {
     char address[INET6_ADDRSTRLEN];
     struct in6_addr ignored;
     size_t n = strcspn(text, "%");
+
     if (n >= sizeof(address))
         return false;
     memcpy(address, text, n);
@@ -250,7 +264,7 @@ static bool is_ipv6(const char *text)
     return strlen(zone) >= 1 && strlen(zone) <= 15;
 }
 
-/* RFC 1123 section 2.1, and the underscore that real names have. */
+/* RFC 1123, section 2.1, and the underscore, which exists in practice. */
 static bool is_label(const char *label, size_t n)
 {
     if (n < 1 || n > 63 || label[0] == '-' || label[n - 1] == '-')
@@ -265,23 +279,20 @@ static bool is_label(const char *label, size_t n)
 static bool is_dns_name(const char *text)
 {
     const char *label = text;
-    for (;;) {
-        size_t n = strcspn(label, ".");
-        if (!is_label(label, n))
-            return false;
-        if (label[n] == 0)
-            break;
-        if (label[n + 1] == 0)
-            return true; /* rooted: "example.com." */
+    size_t n = strcspn(label, ".");
+
+    while (is_label(label, n) && label[n] && label[n + 1]) { /* rooted: "example.com." */
         label += n + 1;
+        n = strcspn(label, ".");
     }
-    /* getaddrinfo() takes "127.1" and "1.2.3" for addresses: a name never ends in a number. */
-    return label[strspn(label, "0123456789")] != 0;
+    /* getaddrinfo(3) parses "127.1" and "1.2.3" as addresses: a name must not end in a number. */
+    return is_label(label, n) && strspn(label, "0123456789") != n;
 }
 
 bool gt_text_is_host(const char *text)
 {
     struct in_addr ignored;
+
     if (strlen(text) > GT_HOST_MAX)
         return false;
     if (strchr(text, ':'))
@@ -289,15 +300,25 @@ bool gt_text_is_host(const char *text)
     return inet_pton(AF_INET, text, &ignored) == 1 || is_dns_name(text);
 }
 
-/* Cuts @text into its host, in @ret_host, and what follows the colon (NULL: no colon). */
+void gt_text_unroot_host(char *host)
+{
+    size_t n = strlen(host);
+
+    if (n > 1 && host[n - 1] == '.' && !strchr(host, ':')) /* not of an IPv6 zone */
+        host[n - 1] = 0;
+}
+
+/* Splits @text into the host and the text after the colon (NULL: no colon). */
 static int split_host_port(const char *text, char *ret_host, const char **ret_port)
 {
     const char *colon = strchr(text, ':');
     const char *host = text;
     size_t n = colon ? (size_t)(colon - text) : strlen(text);
     bool is_bracketed = text[0] == '[';
+
     if (is_bracketed) {
         const char *end = strchr(text, ']');
+
         if (!end || (end[1] && end[1] != ':'))
             return GT_TEXT_E_SYNTAX;
         host = text + 1;
@@ -314,7 +335,8 @@ static int split_host_port(const char *text, char *ret_host, const char **ret_po
     copy[n] = 0;
     if (!gt_text_is_host(copy) || (is_bracketed && !strchr(copy, ':')))
         return GT_TEXT_E_SYNTAX;
-    memcpy(ret_host, copy, n + 1);
+    gt_text_unroot_host(copy);
+    memcpy(ret_host, copy, strlen(copy) + 1);
     *ret_port = colon ? colon + 1 : NULL;
     return 0;
 }
@@ -324,6 +346,7 @@ int gt_text_host_port(const char *text, uint16_t default_port, char *ret_host, u
     char host[GT_HOST_MAX + 1];
     const char *port_text;
     uint64_t port = default_port;
+
     int r = split_host_port(text, host, &port_text);
     if (r)
         return r;
@@ -350,11 +373,13 @@ static size_t escape_byte(uint8_t byte, char ret[static 5])
 const char *gt_text_escape(struct gt_span text, char *ret, size_t cap)
 {
     size_t n = 0, n_before_dots = 0;
+
     if (cap == 0)
         return ret;
     for (size_t i = 0; i < text.n; i++) {
         char piece[5];
         size_t n_piece = escape_byte(text.data[i], piece);
+
         if (n + n_piece >= cap) {
             snprintf(ret + n_before_dots, cap - n_before_dots, "...");
             return ret;
@@ -368,9 +393,17 @@ const char *gt_text_escape(struct gt_span text, char *ret, size_t cap)
     return ret;
 }
 
+const char *gt_text_shorten(const char *text, char *ret, size_t cap)
+{
+    if ((size_t)snprintf(ret, cap, "%s", text) >= cap)
+        memcpy(ret + cap - sizeof("..."), "...", sizeof("..."));
+    return ret;
+}
+
 const char *gt_text_ago(uint64_t ms, char *ret, size_t cap)
 {
     uint64_t s = ms / 1000;
+
     if (ms < 1000)
         snprintf(ret, cap, "%" PRIu64 " ms", ms);
     else if (s < 10 && ms % 1000 >= 100)

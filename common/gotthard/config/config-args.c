@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The command line: the flags of a program's table become settings of the last layer, everything
- * else goes to the program. The list of flags for --help comes from the same table.
+ * The command line. The flags of a program's table become settings of the last layer. All other
+ * arguments go to the program, whose messages must have the form of these (getopt_long(3)).
  */
 #include <stdio.h>
 
-#include "gotthard/config.h"
-#include "gotthard/configvalue.h"
+#include "gotthard/config/config-value.h"
+#include "gotthard/config/config.h"
 
 struct args {
     const struct gt_config_parse *parse;
-    char **argv; /* ends with NULL, as main's does */
+    char **argv; /* terminated by NULL, as main's */
     int at;
     const char **sets;
     size_t n_sets;
     const char *file;
-    bool is_all_words; /* after "--" */
+    bool is_all_words; /* no more options, as after "--" */
     char *ret_error;
 };
 
@@ -24,6 +24,7 @@ static const struct gt_config_item *find_flag(const struct gt_config_program *pr
 {
     for (size_t i = 0; i < program->n_items; i++) {
         const char *flag = program->items[i].flag;
+
         if (flag && strlen(flag) == n && memcmp(flag, name, n) == 0)
             return &program->items[i];
     }
@@ -35,8 +36,9 @@ static int args_value(struct args *args, const char *option, const char **ret_va
 {
     const char *sign = strncmp(option, "--", 2) == 0 ? strchr(option, '=') : NULL;
     const char *value = sign ? sign + 1 : args->argv[args->at];
+
     if (!value)
-        return gt_configvalue_bad(args->ret_error, "%.64s needs a value", option);
+        return gt_configvalue_bad(args->ret_error, "option '%.64s' requires an argument", option);
     if (!sign)
         args->at++;
     *ret_value = value;
@@ -54,6 +56,7 @@ static int take_flag(struct args *args, const struct gt_config_item *item, const
 {
     const char *value = "true";
     int r = 0;
+
     if (item->type != GT_CONFIG_BOOL || strchr(option, '='))
         r = args_value(args, option, &value);
     if (r == 0)
@@ -64,11 +67,11 @@ static int take_flag(struct args *args, const struct gt_config_item *item, const
 static int take_file(struct args *args, const char *option)
 {
     if (args->file)
-        return gt_configvalue_bad(args->ret_error, "--config is given twice; keep one");
+        return gt_configvalue_bad(args->ret_error, "option '--config' given twice");
     return args_value(args, option, &args->file);
 }
 
-/* An option of the program's own. */
+/* Passes an option that is not in the table to the program. */
 static int take_other(struct args *args, const char *option, size_t n)
 {
     const struct gt_config_parse *parse = args->parse;
@@ -79,12 +82,14 @@ static int take_other(struct args *args, const char *option, size_t n)
     snprintf(name, sizeof(name), "%.*s", (int)GT_MIN(n, sizeof(name) - 1), option);
     if (n >= sizeof(name) || !parse->other ||
         parse->other(parse->userdata, name, NULL, &takes_value) != 0)
-        return gt_configvalue_bad(args->ret_error, "%s is no option; see --help", name);
+        return gt_configvalue_bad(args->ret_error, "unrecognized option '%s'", name);
     if (!takes_value)
-        return option[n] == 0 ? 0 : gt_configvalue_bad(args->ret_error, "%s takes no value", name);
+        return option[n] == 0 ? 0
+                              : gt_configvalue_bad(args->ret_error,
+                                                   "option '%s' doesn't allow an argument", name);
     int r = args_value(args, option, &value);
     if (r == 0 && parse->other(parse->userdata, name, value, &takes_value) != 0)
-        r = gt_configvalue_bad(args->ret_error, "%s does not take this value; see --help", name);
+        r = gt_configvalue_bad(args->ret_error, "invalid argument for option '%s'", name);
     return r;
 }
 
@@ -114,17 +119,19 @@ static int take_word(struct args *args, const char *word)
     const struct gt_config_parse *parse = args->parse;
     int r = parse->word ? parse->word(parse->userdata, word) : 1;
     char shown[64];
+
     if (r == GT_CONFIG_WORDS_ONLY)
         args->is_all_words = true;
     else if (r != 0)
-        return gt_configvalue_bad(args->ret_error, "one argument too many: %s",
-                                  gt_text_escape(gt_span_text(word), shown, sizeof(shown)));
+        return gt_configvalue_bad(args->ret_error, "unexpected argument '%s'",
+                                  gt_text_shorten(word, shown, sizeof(shown)));
     return 0;
 }
 
 static int take_argument(struct args *args)
 {
     const char *argument = args->argv[args->at++];
+
     if (args->is_all_words || argument[0] != '-' || argument[1] == 0)
         return take_word(args, argument);
     if (strcmp(argument, "--") == 0) {
@@ -140,6 +147,7 @@ int gt_config_parse_args(const struct gt_config_parse *parse, int argc, char **a
 {
     struct args args = {.parse = parse, .argv = argv, .at = 1, .ret_error = ret_error};
     int r = 0;
+
     args.sets = calloc((size_t)argc + 1, 2 * sizeof(*args.sets));
     if (!args.sets)
         return -ENOMEM;
@@ -153,50 +161,15 @@ int gt_config_parse_args(const struct gt_config_parse *parse, int argc, char **a
     return 0;
 }
 
-static const char *value_word(enum gt_config_type type)
+const char *gt_config_foreign_flag(const struct gt_config_program *program,
+                                   const struct gt_config_args *args, uint32_t commands)
 {
-    switch (type) {
-    case GT_CONFIG_STRING: return "TEXT";
-    case GT_CONFIG_NAME: return "NAME";
-    case GT_CONFIG_HOST: return "HOST";
-    case GT_CONFIG_PATH: return "PATH";
-    case GT_CONFIG_SECRET: return "SECRET";
-    case GT_CONFIG_NUMBER: return "N";
-    case GT_CONFIG_BOOL: return "";
-    case GT_CONFIG_DURATION: return "TIME";
-    case GT_CONFIG_SIZE: return "SIZE";
-    case GT_CONFIG_CHOICE: return "WORD";
-    case GT_CONFIG_MAP: return "GROUP";
-    }
-    return "";
-}
+    for (size_t i = 0; i < args->n_sets; i++) {
+        const char *flag = args->sets[2 * i];
+        const struct gt_config_item *item = find_flag(program, flag, strlen(flag));
 
-static void help_item(const struct gt_config_item *item, const char *name, int fd)
-{
-    char head[128], wanted[192];
-    const char *word = value_word(item->type);
-    snprintf(head, sizeof(head), "%s%s%s", name, *word ? " " : "", word);
-    dprintf(fd, "  %-30s %s\n", head, item->help ? item->help : "");
-    dprintf(fd, "  %-30s %s%s%s", "", item->path, item->env ? ", " : "",
-            item->env ? item->env : "");
-    if (item->fallback && *item->fallback)
-        dprintf(fd, " (default %s)", item->fallback);
-    else if (item->type == GT_CONFIG_CHOICE || item->type == GT_CONFIG_NUMBER)
-        dprintf(fd, " (%s)", gt_configvalue_wanted(item, wanted, sizeof(wanted)));
-    dprintf(fd, "\n");
-}
-
-void gt_config_help(const struct gt_config_program *program, int fd)
-{
-    char flag[128];
-    for (size_t i = 0; i < program->n_items; i++) {
-        const struct gt_config_item *item = &program->items[i];
-        snprintf(flag, sizeof(flag), "--%s", item->flag ? item->flag : "");
-        if (item->flag)
-            help_item(item, flag, fd);
+        if (item && item->commands && !(item->commands & commands))
+            return flag;
     }
-    dprintf(fd, "\nOnly in the configuration file or the environment:\n");
-    for (size_t i = 0; i < program->n_items; i++)
-        if (!program->items[i].flag)
-            help_item(&program->items[i], program->items[i].path, fd);
+    return NULL;
 }

@@ -1,211 +1,150 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The layers, one after another. It must never leave a secret in the environment, whatever else
- * goes wrong, and never pass over a file that is there but cannot be read.
+ * The layers, one after another. An existing file that cannot be read must never be skipped.
  */
-#include "gotthard/configlayers.h"
+#include "gotthard/config/config-layers.h"
 
 #include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
-#include "gotthard/configfile.h"
-#include "gotthard/configvalue.h"
-#include "gotthard/crypto.h"
+#include "gotthard/config/config-file.h"
+#include "gotthard/config/config-path.h"
+#include "gotthard/config/config-secret.h"
+#include "gotthard/config/config-taken.h"
+#include "gotthard/config/config-value.h"
+#include "gotthard/config/protected-file.h"
+#include "gotthard/crypto/crypto.h"
 
 #define SECRET_MAX 4096
-#define DROP_INS   100 /* files in one .conf.d */
+#define NO_FOLDER  3   /* beside E_BAD and E_FILE */
+#define DROP_INS   100 /* files in one .conf.d folder */
 
 struct layers {
     struct gt_config *config;
     const struct gt_config_program *program;
+    const char *folder; /* for relative paths; NULL: the working directory */
 };
 
-/* A secret taken out of the environment, for the next load. */
-struct taken {
-    struct taken *next;
-    char *variable, *text;
-};
-static struct taken *taken_first;
-
-/*
- * Where a secret begins in a file: at the start of a file that holds nothing else, or behind its
- * own VARIABLE= in a file of such lines, as `keygen` prints them. It is ended in place.
- */
-static char *find_secret(char *text, const char *variable)
+/* Resolves a path, or each of several. */
+static int resolve(const struct layers *layers, const struct gt_config_item *item, const char *text,
+                   const char *origin, char **ret, char *ret_error)
 {
-    char *secret = text;
-    size_t n = variable ? strlen(variable) : 0;
-    for (char *line = text; n > 0 && line; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        if (strncmp(line, variable, n) != 0 || line[n] != '=')
-            continue;
-        secret = line + n + 1;
-        secret[strcspn(secret, "\n")] = 0;
-        break;
-    }
-    n = strlen(secret);
-    while (n && (secret[n - 1] == '\n' || secret[n - 1] == '\r'))
-        secret[--n] = 0;
-    return secret;
+    const char *why = NULL;
+    char shown[64];
+    int r = item->type == GT_CONFIG_PATHS
+                ? gt_configpath_resolve_all(text, layers->folder, ret, &why)
+                : gt_configpath_resolve(text, layers->folder, ret, &why);
+
+    if (r <= 0)
+        return r;
+    gt_text_shorten(text, shown, sizeof(shown));
+    return gt_configvalue_bad(ret_error, "%s: %s: \"%s\": %s", origin, item->path, shown, why);
 }
 
-static int give_file(struct layers *layers, const struct gt_config_item *item, const char *path,
-                     const char *origin, char *ret_error)
+/* Assigns a text that is not the path of a secret's file. */
+static int assign(struct layers *layers, const struct gt_config_item *item, const char *text,
+                  const char *origin, char *ret_error)
 {
-    char *text = NULL;
-    size_t n = 0;
-    const char *why = NULL;
+    gt_cleanup(gt_free) char *path = NULL;
+    int r = 0;
 
-    if (!*path)
-        return 0;
+    if (*text && (item->type == GT_CONFIG_PATH || item->type == GT_CONFIG_PATHS))
+        r = resolve(layers, item, text, origin, &path, ret_error);
+    struct gt_config_given given = {path ? path : text, origin, NULL};
+    return r ? r : gt_config_assign(layers->config, item, &given, ret_error);
+}
+
+/* @path: absolute. */
+static int assign_secret(struct layers *layers, const struct gt_config_item *item, const char *path,
+                         const char *origin, char *ret_error)
+{
+    char variable[GT_CONFIG_VARIABLE_MAX], *text = NULL, *secret = NULL;
+    const char *why = NULL;
+    size_t n = 0;
+
+    gt_config_variable(item, variable);
     int r = gt_config_read_file(path, SECRET_MAX, true, &text, &n, &why);
     if (r > 0)
-        return gt_configvalue_bad(ret_error, "%s: %s: %.256s: %s", origin, item->path, path, why);
-    if (r < 0)
-        return r;
-    char *secret = find_secret(text, item->env);
-    if (!*secret)
-        r = gt_configvalue_bad(ret_error, "%s: %s: %.256s: the file is empty; it takes a secret",
-                               origin, item->path, path);
-    else
-        r = gt_config_give(layers->config, item, secret, origin, ret_error);
+        (void)gt_configvalue_bad(ret_error, "%s: %s: %.256s: %s", origin, item->path, path, why);
+    if (r != 0)
+        return r > 0 ? GT_CONFIG_E_FILE : r;
+    why = gt_configsecret_find(text, variable, &secret);
+    struct gt_config_given given = {secret, origin, path};
+    if (why) {
+        (void)gt_configvalue_bad(ret_error, "%s: %s: %.256s: %s", origin, item->path, path, why);
+        r = GT_CONFIG_E_FILE;
+    } else {
+        r = gt_config_assign(layers->config, item, &given, ret_error);
+    }
     gt_wipe(text, n);
     free(text);
     return r;
 }
 
-static struct taken *taken_find(const char *variable)
+static int assign_file(struct layers *layers, const struct gt_config_item *item, const char *text,
+                       const char *origin, char *ret_error)
 {
-    struct taken *taken = taken_first;
-    while (taken && strcmp(taken->variable, variable) != 0)
-        taken = taken->next;
-    return taken;
-}
+    gt_cleanup(gt_free) char *path = NULL;
 
-static struct taken *taken_new(const char *variable)
-{
-    struct taken *taken = calloc(1, sizeof(*taken));
-    char *name = strdup(variable);
-    if (!taken || !name) {
-        free(taken);
-        free(name);
-        return NULL;
-    }
-    taken->variable = name;
-    taken->next = taken_first;
-    taken_first = taken;
-    return taken;
-}
-
-int gt_config_keep_taken(const char *variable, const char *text)
-{
-    char *copy = strdup(text);
-    struct taken *taken = taken_find(variable);
-    if (!taken)
-        taken = taken_new(variable);
-    if (!copy || !taken) {
-        gt_configvalue_forget(copy);
-        return -ENOMEM;
-    }
-    gt_configvalue_forget(taken->text);
-    taken->text = copy;
-    return 0;
-}
-
-void gt_config_each_taken(gt_config_taken_fn on_taken, void *userdata)
-{
-    for (const struct taken *taken = taken_first; taken; taken = taken->next)
-        if (taken->text)
-            on_taken(userdata, taken->variable, taken->text);
-}
-
-/* Moves the variable out of the environment, wherever that ends. */
-static int take_variable(const char *variable)
-{
-    char *value = getenv(variable);
-    if (!value)
+    if (!*text)
         return 0;
-    int r = gt_config_keep_taken(variable, value);
-    gt_wipe(value, strlen(value));
-    unsetenv(variable);
-    return r;
-}
-
-void gt_configlayers_forget_taken(void)
-{
-    for (struct taken *taken; (taken = gt_steal(&taken_first));) {
-        taken_first = taken->next;
-        gt_configvalue_forget(taken->text);
-        free(taken->variable);
-        free(taken);
-    }
-}
-
-static int take_variables(const struct gt_config_program *program)
-{
-    int r = 0;
-    for (size_t i = 0; i < program->n_items; i++) {
-        const struct gt_config_item *item = &program->items[i];
-        int taken = item->env && item->type == GT_CONFIG_SECRET ? take_variable(item->env) : 0;
-        r = r ? r : taken;
-    }
-    return r;
+    int r = resolve(layers, item, text, origin, &path, ret_error);
+    return r ? r : assign_secret(layers, item, path, origin, ret_error);
 }
 
 static int add_secret_variable(struct layers *layers, const struct gt_config_item *item,
-                               char *ret_error)
+                               const char *variable, char *ret_error)
 {
-    char variable[128];
-    const struct taken *taken = taken_find(item->env);
-    int r = taken && taken->text
-                ? gt_config_give(layers->config, item, taken->text, item->env, ret_error)
-                : 0;
-    snprintf(variable, sizeof(variable), "%s_FILE", item->env);
-    const char *path = getenv(variable);
-    return r == 0 && path ? give_file(layers, item, path, variable, ret_error) : r;
+    char file_variable[GT_CONFIG_VARIABLE_MAX + 8];
+    const char *taken = gt_configtaken_find(variable);
+    int r = taken ? assign(layers, item, taken, variable, ret_error) : 0;
+
+    snprintf(file_variable, sizeof(file_variable), "%s_FILE", variable);
+    const char *path = getenv(file_variable);
+    return r == 0 && path ? assign_file(layers, item, path, file_variable, ret_error) : r;
 }
 
 static int add_variables(struct layers *layers, char *ret_error)
 {
-    int r = take_variables(layers->program);
+    char variable[GT_CONFIG_VARIABLE_MAX];
+    int r = gt_configtaken_take(layers->program);
+
     gt_config_begin_layer(layers->config);
     for (size_t i = 0; i < layers->program->n_items && r == 0; i++) {
         const struct gt_config_item *item = &layers->program->items[i];
-        const char *text = item->env ? getenv(item->env) : NULL;
-        if (item->env && item->type == GT_CONFIG_SECRET)
-            r = add_secret_variable(layers, item, ret_error);
-        else if (text)
-            r = gt_config_give(layers->config, item, text, item->env, ret_error);
+
+        if (!gt_config_variable(item, variable))
+            continue;
+        const char *text = getenv(variable);
+        if (item->type == GT_CONFIG_SECRET)
+            r = add_secret_variable(layers, item, variable, ret_error);
+        else if (text && *text) /* an empty variable counts as not given */
+            r = assign(layers, item, text, variable, ret_error);
     }
     return r;
-}
-
-/* Is there anything of this name, be it a link to nowhere? */
-static bool is_there(const char *path)
-{
-    struct stat st;
-    return lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 static int add_credentials(struct layers *layers, char *ret_error)
 {
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
     int r = 0;
+
     gt_config_begin_layer(layers->config);
     for (size_t i = 0; folder && *folder && i < layers->program->n_items && r == 0; i++) {
         const struct gt_config_item *item = &layers->program->items[i];
-        char path[PATH_MAX];
-        if (item->type != GT_CONFIG_SECRET || !item->env)
+        char path[PATH_MAX], variable[GT_CONFIG_VARIABLE_MAX];
+
+        if (item->type != GT_CONFIG_SECRET)
             continue;
-        int n = snprintf(path, sizeof(path), "%s/%s", folder, item->env);
+        gt_config_variable(item, variable);
+        int n = snprintf(path, sizeof(path), "%s/%s", folder, variable);
         if (n < 0 || (size_t)n >= sizeof(path))
             continue;
         for (char *c = path + strlen(folder); *c; c++)
             *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
-        if (is_there(path))
-            r = give_file(layers, item, path, path, ret_error);
+        if (!gt_protectedfile_is_absent(path))
+            r = assign_file(layers, item, path, path, ret_error);
     }
     return r;
 }
@@ -214,8 +153,9 @@ static int on_setting(void *userdata, const struct gt_config_item *item, bool is
                       const char *text, const char *origin, char *ret_error)
 {
     struct layers *layers = userdata;
-    return is_file ? give_file(layers, item, text, origin, ret_error)
-                   : gt_config_give(layers->config, item, text, origin, ret_error);
+
+    return is_file ? assign_file(layers, item, text, origin, ret_error)
+                   : assign(layers, item, text, origin, ret_error);
 }
 
 static int add_file(struct layers *layers, const char *path, char *ret_error)
@@ -225,12 +165,17 @@ static int add_file(struct layers *layers, const char *path, char *ret_error)
     mode_t mode = 0;
     const char *why = NULL;
 
-    int r = gt_configfile_read(path, GT_CONFIGFILE_MAX, false, &text, &n, &mode, &why);
+    int r = gt_config_file_read(path, GT_CONFIG_FILE_MAX, false, &text, &n, &mode, &why);
+    if (r > 0)
+        (void)gt_configvalue_bad(ret_error, "%.400s: %s", path, why);
     if (r != 0)
-        return r < 0 ? r : gt_configvalue_bad(ret_error, "%.400s: %s", path, why);
-    struct gt_configfile file = {layers->program, path, mode & S_IROTH, on_setting, layers};
+        return r;
+    gt_cleanup(gt_free) char *folder = gt_configpath_folder(path);
+    struct gt_config_file file = {layers->program, path, mode & S_IROTH, on_setting, layers};
+    layers->folder = folder;
     gt_config_begin_layer(layers->config);
-    r = gt_configfile_parse(&file, gt_span(text, n), ret_error);
+    r = gt_config_file_parse(&file, gt_span(text, n), ret_error);
+    layers->folder = NULL;
     gt_configvalue_forget(text);
     return r;
 }
@@ -238,31 +183,60 @@ static int add_file(struct layers *layers, const char *path, char *ret_error)
 static int is_drop_in(const struct dirent *entry)
 {
     size_t n = strlen(entry->d_name);
+
     return entry->d_name[0] != '.' && n > 5 && strcmp(entry->d_name + n - 5, ".conf") == 0;
 }
 
-/* In the order of bytes, whatever the locale. */
+/* Compares bytes, independently of the locale. */
 static int by_name(const struct dirent **a, const struct dirent **b)
 {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* Checks a folder and opens it for *at calls. A user who may write it could remove a file from it.
+ */
+static int open_folder(const char *folder, int *ret_fd, char *ret_error)
+{
+    char why[GT_PROTECTEDFILE_WHY];
+
+    if (gt_protectedfile_open_folder(folder, ret_fd, why) == 0)
+        return 0;
+    (void)gt_configvalue_bad(ret_error, "%.160s: %s", folder, why);
+    return GT_CONFIG_E_FILE;
+}
+
+static int add_entries(struct layers *layers, const char *folder, struct dirent **entries, int n,
+                       char *ret_error)
+{
+    int r = 0;
+
+    if (n > DROP_INS)
+        r = gt_configvalue_bad(ret_error, "%.400s: too many files, at most %d", folder, DROP_INS);
+    for (int i = 0; i < n && r == 0; i++) {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%.3800s/%s", folder, entries[i]->d_name);
+        r = add_file(layers, path, ret_error);
+    }
+    return r;
+}
+
 static int add_folder(struct layers *layers, const char *folder, char *ret_error)
 {
+    gt_cleanup(gt_close) int fd = -1;
     struct dirent **entries = NULL;
-    int n = scandir(folder, &entries, is_drop_in, by_name);
-    int r = 0;
-    if (n < 0)
-        return gt_configvalue_bad(ret_error, "%.400s: %s", folder, strerrordesc_np(errno));
-    if (n > DROP_INS)
-        r = gt_configvalue_bad(ret_error, "%.400s: more than %d files", folder, DROP_INS);
-    for (int i = 0; i < n; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof(path), "%.3800s/%s", folder, entries[i]->d_name);
-        if (r == 0)
-            r = add_file(layers, path, ret_error);
-        free(entries[i]);
+
+    int r = open_folder(folder, &fd, ret_error);
+    if (r)
+        return r;
+    int n = scandirat(fd, ".", &entries, is_drop_in, by_name);
+    if (n < 0) {
+        (void)gt_configvalue_bad(ret_error, "%.400s: %s", folder, strerrordesc_np(errno));
+        return GT_CONFIG_E_FILE;
     }
+    r = add_entries(layers, folder, entries, n, ret_error);
+    for (int i = 0; i < n; i++)
+        free(entries[i]);
     free(entries);
     return r;
 }
@@ -271,50 +245,95 @@ static int add_home(struct layers *layers, char *ret_error)
 {
     const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
     char path[PATH_MAX];
+
     if (folder && *folder == '/')
         snprintf(path, sizeof(path), "%s/gotthard/%s.conf", folder, layers->program->name);
     else if (home && *home == '/')
         snprintf(path, sizeof(path), "%s/.config/gotthard/%s.conf", home, layers->program->name);
     else
         return 0;
-    return is_there(path) ? add_file(layers, path, ret_error) : 0;
+    return !gt_protectedfile_is_absent(path) ? add_file(layers, path, ret_error) : 0;
 }
 
-static int add_files(struct layers *layers, char *ret_error)
+/* Returns the folder of the files, checked, or NULL if there is none. One that a variable names
+ * must exist. It is checked in any case: pins are found in it as well. */
+static int find_folder(const char **ret, char *ret_error)
 {
-    const char *folder = getenv("GOTTHARD_CONFIG_DIR");
+    const char *given = getenv("GOTTHARD_CONFIG_DIR");
+    gt_cleanup(gt_close) int fd = -1;
+    bool is_given = given && *given;
+    const char *folder = is_given ? given : "/etc/gotthard";
+
+    *ret = NULL;
+    if (!is_given && gt_protectedfile_is_absent(folder))
+        return 0;
+    *ret = folder;
+    return open_folder(folder, &fd, ret_error);
+}
+
+static int add_files(struct layers *layers, const char *folder, char *ret_error)
+{
+    const char *name = layers->program->name;
     char path[PATH_MAX];
     int r = 0;
-    if (!folder || !*folder)
-        folder = "/etc/gotthard";
-    snprintf(path, sizeof(path), "%.3800s/%s.conf", folder, layers->program->name);
-    if (is_there(path))
+
+    snprintf(path, sizeof(path), "%.3800s/%s.conf", folder, name);
+    if (!gt_protectedfile_is_absent(path))
         r = add_file(layers, path, ret_error);
-    snprintf(path, sizeof(path), "%.3800s/%s.conf.d", folder, layers->program->name);
-    if (r == 0 && is_there(path))
+    snprintf(path, sizeof(path), "%.3800s/%s.conf.d", folder, name);
+    if (r == 0 && !gt_protectedfile_is_absent(path))
         r = add_folder(layers, path, ret_error);
+    return r;
+}
+
+/* @path: of --config. A shell expands "~/" only where it stands alone. */
+static int add_given_file(struct layers *layers, const char *path, char *ret_error)
+{
+    gt_cleanup(gt_free) char *absolute = NULL;
+    const char *why = NULL;
+
+    if (*path != '~')
+        return add_file(layers, path, ret_error);
+    int r = gt_configpath_resolve(path, NULL, &absolute, &why);
+    if (r > 0)
+        return gt_configvalue_bad(ret_error, "--config: %.256s: %s", path, why);
+    return r ? r : add_file(layers, absolute, ret_error);
+}
+
+static int add_all_files(struct layers *layers, const char *file, char *ret_error)
+{
+    const char *folder = NULL;
+    int r = find_folder(&folder, ret_error);
+
+    if (r == 0 && file)
+        return add_given_file(layers, file, ret_error);
+    if (r == 0 && folder)
+        r = add_files(layers, folder, ret_error);
     return r == 0 && layers->program->has_home_file ? add_home(layers, ret_error) : r;
 }
 
 static int add_flag(struct layers *layers, const char *flag, const char *text, char *ret_error)
 {
     char origin[128];
+
     snprintf(origin, sizeof(origin), "--%.120s", flag);
     for (size_t i = 0; i < layers->program->n_items; i++) {
         const struct gt_config_item *item = &layers->program->items[i];
+
         if (!item->flag || strcmp(item->flag, flag) != 0)
             continue;
         if (!*text && gt_configvalue_is_string(item->type))
-            return gt_configvalue_bad(ret_error, "%s: %s: empty; leave the option out instead",
+            return gt_configvalue_bad(ret_error, "%s: %s: empty value; omit the option instead",
                                       origin, item->path);
-        return gt_config_give(layers->config, item, text, origin, ret_error);
+        return assign(layers, item, text, origin, ret_error);
     }
-    return gt_configvalue_bad(ret_error, "%s: no such option", origin);
+    return gt_configvalue_bad(ret_error, "unrecognized option '%s'", origin);
 }
 
 static int add_flags(struct layers *layers, const struct gt_config_args *args, char *ret_error)
 {
     int r = 0;
+
     gt_config_begin_layer(layers->config);
     for (size_t i = 0; i < args->n_sets && r == 0; i++)
         r = add_flag(layers, args->sets[2 * i], args->sets[2 * i + 1], ret_error);
@@ -324,13 +343,13 @@ static int add_flags(struct layers *layers, const struct gt_config_args *args, c
 int gt_configlayers_add(struct gt_config *config, const struct gt_config_program *program,
                         const struct gt_config_args *args, char *ret_error)
 {
-    struct layers layers = {config, program};
+    struct layers layers = {config, program, NULL};
     int r = add_variables(&layers, ret_error);
+
     if (r == 0)
         r = add_credentials(&layers, ret_error);
     if (r == 0)
-        r = args && args->file ? add_file(&layers, args->file, ret_error)
-                               : add_files(&layers, ret_error);
+        r = add_all_files(&layers, args ? args->file : NULL, ret_error);
     if (r == 0 && args)
         r = add_flags(&layers, args, ret_error);
     return r;

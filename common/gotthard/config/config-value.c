@@ -1,21 +1,34 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One parser for each type, whether the text came from a file, a variable, a flag or the table.
- * An error never repeats a secret, and repeats anything else escaped and cut.
+ * One parser for each type, for texts from files, variables, flags and the table. A message must
+ * never contain a secret; any other value appears in it escaped and truncated.
  */
-#include "gotthard/configvalue.h"
+#include "gotthard/config/config-value.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "gotthard/crypto.h"
+#include "gotthard/crypto/crypto.h"
 
 #define MAP_MAX 256
+
+bool gt_config_variable(const struct gt_config_item *item, char ret[static GT_CONFIG_VARIABLE_MAX])
+{
+    ret[0] = 0;
+    if (item->type == GT_CONFIG_MAP && !item->env)
+        return false;
+    snprintf(ret, GT_CONFIG_VARIABLE_MAX, "%s%s", item->env ? "" : "GOTTHARD_",
+             item->env ? item->env : item->path);
+    for (char *c = ret; !item->env && *c; c++)
+        *c = (char)(*c == '.' ? '_' : *c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+    return true;
+}
 
 int gt_configvalue_bad(char *ret_error, const char *fmt, ...)
 {
     va_list args;
+
     va_start(args, fmt);
     vsnprintf(ret_error, GT_CONFIG_ERROR_MAX, fmt, args);
     va_end(args);
@@ -29,6 +42,7 @@ bool gt_configvalue_is_string(enum gt_config_type type)
     case GT_CONFIG_NAME:
     case GT_CONFIG_HOST:
     case GT_CONFIG_PATH:
+    case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET: return true;
     case GT_CONFIG_NUMBER:
     case GT_CONFIG_BOOL:
@@ -40,7 +54,7 @@ bool gt_configvalue_is_string(enum gt_config_type type)
     return false;
 }
 
-/* The number with the greatest unit that divides it. */
+/* A unit and its factor, in tables from the largest to the smallest. */
 struct unit {
     uint64_t factor;
     const char *name;
@@ -58,49 +72,90 @@ static const char *unit_format(const struct unit *unit, uint64_t value, char *re
     return ret;
 }
 
-static const char *wanted_range(const struct gt_config_item *item, const char *what,
-                                const struct unit *units, char *ret, size_t cap)
+/* "1 to 65535", or "1 or more". */
+static const char *range(const struct gt_config_item *item, char *ret, size_t cap)
 {
+    static const struct unit plain[] = {{1, ""}, {0, NULL}};
+    const struct unit *units = item->type == GT_CONFIG_DURATION ? durations
+                               : item->type == GT_CONFIG_SIZE   ? sizes
+                                                                : plain;
     char min[32], max[32];
+
+    unit_format(units, item->min, min, sizeof(min));
     if (item->max == UINT64_MAX)
-        snprintf(ret, cap, "%s, %s or more", what, unit_format(units, item->min, min, sizeof(min)));
+        snprintf(ret, cap, "%s or more", min);
     else
-        snprintf(ret, cap, "%s from %s to %s", what,
-                 unit_format(units, item->min, min, sizeof(min)),
-                 unit_format(units, item->max, max, sizeof(max)));
+        snprintf(ret, cap, "%s to %s", min, unit_format(units, item->max, max, sizeof(max)));
+    return ret;
+}
+
+const char *gt_configvalue_form(const struct gt_config_item *item, char *ret, size_t cap)
+{
+    char limits[72];
+    const char *form = "";
+
+    switch (item->type) {
+    case GT_CONFIG_NUMBER:
+        snprintf(ret, cap, "number, %s", range(item, limits, sizeof(limits)));
+        return ret;
+    case GT_CONFIG_DURATION:
+        snprintf(ret, cap, "duration, %s", range(item, limits, sizeof(limits)));
+        return ret;
+    case GT_CONFIG_SIZE:
+        snprintf(ret, cap, "size, %s", range(item, limits, sizeof(limits)));
+        return ret;
+    case GT_CONFIG_CHOICE: snprintf(ret, cap, "one of: %s", item->choices); return ret;
+    case GT_CONFIG_STRING: form = "text"; break;
+    case GT_CONFIG_NAME: form = "name"; break;
+    case GT_CONFIG_HOST: form = "host name or address"; break;
+    case GT_CONFIG_PATH: form = "path"; break;
+    case GT_CONFIG_PATHS: form = "paths"; break;
+    case GT_CONFIG_SECRET: form = "secret"; break;
+    case GT_CONFIG_BOOL: form = "true or false"; break;
+    case GT_CONFIG_MAP: form = "group of texts"; break;
+    }
+    snprintf(ret, cap, "%s", form);
     return ret;
 }
 
 const char *gt_configvalue_wanted(const struct gt_config_item *item, char *ret, size_t cap)
 {
-    static const struct unit plain[] = {{1, ""}, {0, NULL}};
-    const char *what = "";
+    char limits[72];
+    const char *form = "";
 
     switch (item->type) {
-    case GT_CONFIG_NUMBER: return wanted_range(item, "a whole number", plain, ret, cap);
+    case GT_CONFIG_NUMBER:
+        snprintf(ret, cap, "a whole number from %s", range(item, limits, sizeof(limits)));
+        return ret;
     case GT_CONFIG_DURATION:
-        return wanted_range(item, "a duration such as \"30s\"", durations, ret, cap);
-    case GT_CONFIG_SIZE: return wanted_range(item, "a size such as \"64KiB\"", sizes, ret, cap);
+        snprintf(ret, cap, "a duration such as \"30s\" from %s",
+                 range(item, limits, sizeof(limits)));
+        return ret;
+    case GT_CONFIG_SIZE:
+        snprintf(ret, cap, "a size such as \"64KiB\" from %s", range(item, limits, sizeof(limits)));
+        return ret;
     case GT_CONFIG_CHOICE: snprintf(ret, cap, "one of: %s", item->choices); return ret;
-    case GT_CONFIG_STRING: what = "a text"; break;
+    case GT_CONFIG_STRING: form = "a text"; break;
     case GT_CONFIG_NAME:
-        what = "a name: letters, digits and . _ : @ -, at most 128, a letter or digit first";
+        form = "a name: letters, digits and . _ : @ -, at most 128, a letter or digit first";
         break;
-    case GT_CONFIG_HOST: what = "a host name or an address, without scheme and port"; break;
-    case GT_CONFIG_PATH: what = "a path"; break;
-    case GT_CONFIG_SECRET: what = "a secret"; break;
-    case GT_CONFIG_BOOL: what = "true or false"; break;
-    case GT_CONFIG_MAP: what = "a group of texts: { name = \"value\"; }"; break;
+    case GT_CONFIG_HOST: form = "a host name or an address, without scheme and port"; break;
+    case GT_CONFIG_PATH: form = "a path"; break;
+    case GT_CONFIG_PATHS: form = "paths, separated by blanks"; break;
+    case GT_CONFIG_SECRET: form = "a secret"; break;
+    case GT_CONFIG_BOOL: form = "true or false"; break;
+    case GT_CONFIG_MAP: form = "a group of texts: { name = \"value\"; }"; break;
     }
-    snprintf(ret, cap, "%s", what);
+    snprintf(ret, cap, "%s", form);
     return ret;
 }
 
-/* One UTF-8 sequence (RFC 3629) of a printable character: its length, or 0. */
+/* Returns the length of the printable UTF-8 character (RFC 3629) at @at, or 0. */
 static size_t printable(const uint8_t *at)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t n = *at < 0x80 ? 1 : *at >> 5 == 6 ? 2 : *at >> 4 == 14 ? 3 : *at >> 3 == 30 ? 4 : 0;
+
     if (n == 0)
         return 0;
     uint32_t code = n == 1 ? *at : *at & (0x7fU >> n);
@@ -118,6 +173,7 @@ static bool is_printable(const char *text)
 {
     for (const uint8_t *at = (const uint8_t *)text; *at;) {
         size_t n = printable(at);
+
         if (n == 0)
             return false;
         at += n;
@@ -132,7 +188,7 @@ void gt_configvalue_forget(char *text)
     free(text);
 }
 
-static void *item_place(const struct gt_config_item *item, void *settings)
+static void *item_member(const struct gt_config_item *item, void *settings)
 {
     return (char *)settings + item->offset;
 }
@@ -149,18 +205,19 @@ static void map_free(struct gt_config_map *map)
 
 void gt_configvalue_unset(const struct gt_config_item *item, void *settings)
 {
-    void *place = item_place(item, settings);
+    void *member = item_member(item, settings);
     switch (item->type) {
     case GT_CONFIG_STRING:
     case GT_CONFIG_NAME:
     case GT_CONFIG_HOST:
     case GT_CONFIG_PATH:
+    case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET:
     case GT_CONFIG_CHOICE:
-        gt_configvalue_forget(*(char **)place);
-        *(char **)place = NULL;
+        gt_configvalue_forget(*(char **)member);
+        *(char **)member = NULL;
         break;
-    case GT_CONFIG_MAP: map_free(place); break;
+    case GT_CONFIG_MAP: map_free(member); break;
     case GT_CONFIG_NUMBER:
     case GT_CONFIG_BOOL:
     case GT_CONFIG_DURATION:
@@ -176,10 +233,11 @@ const char *gt_config_map_get(const struct gt_config_map *map, const char *name)
     return NULL;
 }
 
-/* "name=value" of @n bytes. */
+/* Adds "name=value" of @n bytes. */
 static int map_add(struct gt_config_map *map, const char *text, size_t n)
 {
     const char *sign = memchr(text, '=', n);
+
     if (!sign || map->n_pairs == MAP_MAX)
         return GT_TEXT_E_SYNTAX;
     size_t n_name = (size_t)(sign - text);
@@ -202,9 +260,11 @@ static int map_add(struct gt_config_map *map, const char *text, size_t n)
 static int map_set(struct gt_config_map *map, const char *text)
 {
     struct gt_config_map fresh = {NULL, 0};
+
     while (*text) {
         size_t n = strcspn(text, ",");
         int r = map_add(&fresh, text, n);
+
         if (r == 0 && text[n] == ',' && text[n + 1] == 0)
             r = GT_TEXT_E_SYNTAX;
         if (r != 0) {
@@ -221,18 +281,23 @@ static int map_set(struct gt_config_map *map, const char *text)
 static int string_set(const struct gt_config_item *item, void *settings, const char *text)
 {
     char *copy = strdup(text);
+
     if (!copy)
         return -ENOMEM;
+    if (item->type == GT_CONFIG_HOST)
+        gt_text_unroot_host(copy);
     gt_configvalue_unset(item, settings);
-    *(char **)item_place(item, settings) = copy;
+    *(char **)item_member(item, settings) = copy;
     return 0;
 }
 
 static bool is_choice(const char *choices, const char *text)
 {
     size_t n = strlen(text);
+
     for (const char *at = choices; *at; at += strspn(at, " ")) {
         size_t n_word = strcspn(at, " ");
+
         if (n > 0 && n_word == n && memcmp(at, text, n) == 0)
             return true;
         at += n_word;
@@ -240,48 +305,49 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
-static int in_range(const struct gt_config_item *item, int r, uint64_t value, void *place)
+static int in_range(const struct gt_config_item *item, int r, uint64_t value, void *member)
 {
     if (r == 0 && (value < item->min || value > item->max))
         r = GT_TEXT_E_RANGE;
     if (r == 0)
-        *(uint64_t *)place = value;
+        *(uint64_t *)member = value;
     return r;
 }
 
-/* 0, -ENOMEM, or one of GT_TEXT_E_*. */
+/* Returns 0, -ENOMEM, or one of GT_TEXT_E_*. */
 static int item_parse(const struct gt_config_item *item, void *settings, const char *text)
 {
-    void *place = item_place(item, settings);
+    void *member = item_member(item, settings);
     uint64_t value = 0;
-    bool is_right = true;
+    bool is_valid = true;
     int r;
 
     switch (item->type) {
     case GT_CONFIG_NUMBER:
         r = gt_text_number(text, item->min, item->max, &value);
-        return in_range(item, r, value, place);
+        return in_range(item, r, value, member);
     case GT_CONFIG_DURATION:
         r = gt_text_duration(text, &value);
-        return in_range(item, r, value, place);
-    case GT_CONFIG_SIZE: r = gt_text_size(text, &value); return in_range(item, r, value, place);
-    case GT_CONFIG_BOOL: return gt_text_bool(text, place);
-    case GT_CONFIG_MAP: return map_set(place, text);
-    case GT_CONFIG_NAME: is_right = gt_text_is_name(gt_span_text(text)); break;
-    case GT_CONFIG_HOST: is_right = gt_text_is_host(text); break;
-    case GT_CONFIG_CHOICE: is_right = is_choice(item->choices, text); break;
+        return in_range(item, r, value, member);
+    case GT_CONFIG_SIZE: r = gt_text_size(text, &value); return in_range(item, r, value, member);
+    case GT_CONFIG_BOOL: return gt_text_bool(text, member);
+    case GT_CONFIG_MAP: return map_set(member, text);
+    case GT_CONFIG_NAME: is_valid = gt_text_is_name(gt_span_text(text)); break;
+    case GT_CONFIG_HOST: is_valid = gt_text_is_host(text); break;
+    case GT_CONFIG_CHOICE: is_valid = is_choice(item->choices, text); break;
     case GT_CONFIG_STRING:
     case GT_CONFIG_PATH:
+    case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET: break;
     }
-    return is_right ? string_set(item, settings, text) : GT_TEXT_E_SYNTAX;
+    return is_valid ? string_set(item, settings, text) : GT_TEXT_E_SYNTAX;
 }
 
 int gt_configvalue_set(const struct gt_config_item *item, void *settings, const char *text,
                        const char *origin, char *ret_error)
 {
     char wanted[192], shown[64];
-    const char *wrong = "is not right";
+    const char *wrong = "is invalid";
 
     int r = strlen(text) > GT_CONFIGVALUE_MAX ? GT_TEXT_E_RANGE
             : is_printable(text)              ? item_parse(item, settings, text)
@@ -296,7 +362,7 @@ int gt_configvalue_set(const struct gt_config_item *item, void *settings, const 
         wrong = "is out of range";
     if (item->type == GT_CONFIG_SECRET)
         return gt_configvalue_bad(ret_error, "%s: %s %s", origin, item->path, wrong);
-    gt_text_escape(gt_span_text(text), shown, sizeof(shown));
-    return gt_configvalue_bad(ret_error, "%s: %s: \"%s\" %s; it takes %s", origin, item->path,
+    gt_text_shorten(text, shown, sizeof(shown));
+    return gt_configvalue_bad(ret_error, "%s: %s: \"%s\" %s, expected %s", origin, item->path,
                               shown, wrong, gt_configvalue_wanted(item, wanted, sizeof(wanted)));
 }

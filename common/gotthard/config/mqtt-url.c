@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Where the broker is, out of one string; see the header. A URL's path, user or any other scheme is
- * refused rather than ignored: what is not understood must not be connected to.
+ * Parser of the broker's address; see the header. A path, a user or another scheme in the URL is an
+ * error. The parser must never ignore a part of it.
  */
-#include "gotthard/endpoint.h"
+#include "gotthard/config/mqtt-url.h"
 
+#include <stdio.h>
 #include <strings.h>
 
 static bool text_ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), n_end = strlen(end);
+
     return n > n_end && strcasecmp(text + n - n_end, end) == 0;
 }
 
-static bool host_is_of_aws(const char *host)
+static bool is_aws_host(const char *host)
 {
     return text_ends_with(host, ".amazonaws.com") || text_ends_with(host, ".amazonaws.com.cn");
 }
 
-/* Steps over the scheme, if there is one that is known; whatever else has one fails as a host. */
+/* Skips a known scheme. Text with another scheme is not a valid host, and fails later. */
 static const char *skip_scheme(const char *text, bool *ret_is_tls)
 {
     static const char tls[] = "mqtts://", plain[] = "mqtt://";
@@ -31,23 +33,38 @@ static const char *skip_scheme(const char *text, bool *ret_is_tls)
     return text;
 }
 
-int gt_endpoint_parse(const char *text, struct gt_endpoint *ret)
+int gt_mqtt_url_parse(const char *text, struct gt_mqtt_url *ret)
 {
-    struct gt_endpoint endpoint = {0};
-    const char *rest = skip_scheme(text, &endpoint.is_tls);
+    struct gt_mqtt_url url = {0};
+    const char *authority = skip_scheme(text, &url.is_tls);
 
-    if (gt_text_host_port(rest, endpoint.is_tls ? GT_ENDPOINT_TLS_PORT : GT_ENDPOINT_PLAIN_PORT,
-                          endpoint.host, &endpoint.port) != 0)
-        return GT_ENDPOINT_E_SYNTAX;
-    if (endpoint.is_tls && endpoint.port == 443 && host_is_of_aws(endpoint.host))
-        endpoint.alpn = GT_ENDPOINT_AWS_ALPN;
-    *ret = endpoint;
+    if (gt_text_host_port(authority, url.is_tls ? GT_MQTT_URL_TLS_PORT : GT_MQTT_URL_PLAIN_PORT,
+                          url.host, &url.port) != 0)
+        return GT_MQTT_URL_E_SYNTAX;
+    if (url.is_tls && url.port == 443 && is_aws_host(url.host))
+        url.alpn = GT_MQTT_URL_AWS_ALPN;
+    *ret = url;
     return 0;
 }
 
-bool gt_endpoint_is_loopback(const struct gt_endpoint *endpoint)
+void gt_mqtt_url_explain(const char *text, char *ret_why, size_t cap)
 {
-    const char *host = endpoint->host;
+    char shown[64];
+
+    if (strchr(text, '@'))
+        snprintf(ret_why, cap,
+                 "must not contain a user name or a password; set mqtt.username and "
+                 "mqtt.password_file");
+    else
+        snprintf(ret_why, cap,
+                 "\"%s\" is invalid, expected HOST, HOST:PORT, mqtts://HOST[:PORT] or "
+                 "mqtt://HOST[:PORT], without a path",
+                 gt_text_shorten(text, shown, sizeof(shown)));
+}
+
+bool gt_mqtt_url_is_loopback(const struct gt_mqtt_url *url)
+{
+    const char *host = url->host;
 
     if (strcasecmp(host, "localhost") == 0 || strcmp(host, "::1") == 0)
         return true;

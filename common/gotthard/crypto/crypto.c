@@ -1,29 +1,28 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The primitives over libcrypto's EVP interface. Each function stands alone: it fetches, uses and
- * frees, so there is no global state and any thread may call. What OpenSSL 3.0 leaves to its caller
- * is checked here: empty keys, low-order points, the tag before a byte of plaintext is let out. The
- * thread's error queue is left empty, because the TLS code reads it.
+ * Primitives over the EVP interface of libcrypto. Each function fetches, uses and frees its
+ * objects, so that there is no global state. It performs the checks that OpenSSL 3.0 leaves to its
+ * caller: empty keys, low-order points, and the tag before any plaintext is returned. The error
+ * queue of the thread stays empty, because the TLS code evaluates it.
  */
-#include "gotthard/crypto.h"
+#include "gotthard/crypto/crypto.h"
 
 #include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
-#include <unistd.h>
 
-#include "gotthard/log.h"
-
-#define EXIT_INTERNAL 70
+#include "gotthard/crypto/crypto-start.h"
 
 static int crypto_failed(void)
 {
     bool is_memory = ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+
     ERR_clear_error();
     return is_memory ? -ENOMEM : -EIO;
 }
@@ -41,30 +40,21 @@ static int crypto_bad(void)
         got != NULL;                                \
     })
 
-/* What libcrypto has no memory for when it sets up a kind of algorithm, at the first use, it does
- * without until the process ends. So everything that TLS and we use is used here for the first
- * time.
- */
-static bool crypto_is_whole(void)
+/* The first use of a kind initializes all of its algorithms. */
+static bool use_libcrypto(void)
 {
     return OSSL_LIB_CTX_get0_global_default() && HAS(EVP_MD, "SHA256") && HAS(EVP_MD, "SHA384") &&
            HAS(EVP_CIPHER, "AES-128-GCM") && HAS(EVP_CIPHER, "AES-256-GCM") &&
            HAS(EVP_MAC, "HMAC") && HAS(EVP_KDF, "HKDF") && HAS(EVP_KDF, "TLS13-KDF") &&
            HAS(EVP_RAND, "CTR-DRBG") && HAS(EVP_KEYMGMT, "X25519") && HAS(EVP_KEYMGMT, "EC") &&
            HAS(EVP_KEYMGMT, "RSA") && HAS(EVP_KEYEXCH, "X25519") && HAS(EVP_KEYEXCH, "ECDH") &&
-           HAS(EVP_SIGNATURE, "ECDSA") && HAS(EVP_SIGNATURE, "RSA");
+           HAS(EVP_SIGNATURE, "ECDSA") && HAS(EVP_SIGNATURE, "RSA") &&
+           HAS(EVP_ASYM_CIPHER, "RSA") && HAS(EVP_KEM, "RSA") && HAS(OSSL_DECODER, "EC");
 }
 
-/* A thread of libmosquitto's may still be inside libcrypto when the process ends (it is left
- * behind, never joined): a cleanup at exit would pull the ground from under it. And a libcrypto
- * that is not whole follows null pointers, or never works: better none. */
-__attribute__((constructor)) static void crypto_begin(void)
+__attribute__((constructor)) static void crypto_init(void)
 {
-    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
-    if (crypto_is_whole())
-        return;
-    gt_error("libcrypto has no memory, or lacks what TLS 1.3 needs");
-    _exit(EXIT_INTERNAL);
+    gt_crypto_first_use(use_libcrypto);
 }
 
 void gt_wipe(void *data, size_t n)
@@ -99,6 +89,7 @@ int gt_sha256(const struct gt_span *parts, size_t n_parts, uint8_t ret[static GT
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     uint8_t hash[GT_KEY_SIZE];
     bool is_good = md && digest_parts(md, parts, n_parts, hash);
+
     EVP_MD_CTX_free(md);
     if (!is_good)
         return crypto_failed();
@@ -110,12 +101,14 @@ static bool mac_parts(EVP_MAC_CTX *mac, struct gt_span key, const struct gt_span
                       size_t n_parts, uint8_t *ret)
 {
     char digest[] = "SHA256";
+
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_end(),
     };
     const void *bytes = key.n ? key.data : (const void *)"";
     size_t n;
+
     if (EVP_MAC_init(mac, bytes, key.n, params) != 1)
         return false;
     for (size_t i = 0; i < n_parts; i++)
@@ -131,6 +124,7 @@ int gt_hmac(struct gt_span key, const struct gt_span *parts, size_t n_parts,
     EVP_MAC_CTX *mac = algorithm ? EVP_MAC_CTX_new(algorithm) : NULL;
     uint8_t hash[GT_KEY_SIZE];
     bool is_good = mac && mac_parts(mac, key, parts, n_parts, hash);
+
     EVP_MAC_CTX_free(mac);
     EVP_MAC_free(algorithm);
     if (!is_good)
@@ -140,12 +134,13 @@ int gt_hmac(struct gt_span key, const struct gt_span *parts, size_t n_parts,
     return 0;
 }
 
-/* @ret is written by libcrypto, and so wiped again when it failed. */
+/* On failure, the content of @ret is undefined. */
 static int kdf_derive(const char *name, const OSSL_PARAM *params, void *ret, size_t n)
 {
     EVP_KDF *algorithm = EVP_KDF_fetch(NULL, name, NULL);
     EVP_KDF_CTX *kdf = algorithm ? EVP_KDF_CTX_new(algorithm) : NULL;
     bool is_good = kdf && EVP_KDF_derive(kdf, ret, n, params) == 1;
+
     EVP_KDF_CTX_free(kdf);
     EVP_KDF_free(algorithm);
     return is_good ? 0 : crypto_failed();
@@ -160,6 +155,7 @@ static int hkdf(int mode, struct gt_span key, const char *context_param, struct 
                 void *ret, size_t n)
 {
     char digest[] = "SHA256";
+
     OSSL_PARAM params[5] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
         OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
@@ -167,6 +163,7 @@ static int hkdf(int mode, struct gt_span key, const char *context_param, struct 
         OSSL_PARAM_construct_end(),
         OSSL_PARAM_construct_end(),
     };
+
     if (context.n)
         params[3] = param_bytes(context_param, context);
     return kdf_derive("HKDF", params, ret, n);
@@ -181,7 +178,7 @@ int gt_hkdf_extract(struct gt_span salt, struct gt_span ikm, uint8_t ret[static 
 
 int gt_hkdf_expand(const uint8_t prk[static GT_KEY_SIZE], struct gt_span info, void *ret, size_t n)
 {
-    if (!n || n > 255 * GT_KEY_SIZE || info.n > 1024) /* RFC 5869, and libcrypto's own limit */
+    if (!n || n > 255 * GT_KEY_SIZE || info.n > 1024) /* RFC 5869, and the limit of libcrypto */
         return GT_CRYPTO_E_BAD;
     return hkdf(EVP_KDF_HKDF_MODE_EXPAND_ONLY, gt_span(prk, GT_KEY_SIZE), OSSL_KDF_PARAM_INFO, info,
                 ret, n);
@@ -192,6 +189,7 @@ int gt_hkdf_label(const uint8_t key[static GT_KEY_SIZE], const char *label, stru
 {
     uint8_t info[384];
     struct gt_writer w = gt_writer(info, sizeof(info));
+
     gt_write_span(&w, gt_span_text("gotthard/1 "));
     gt_write_bytes(&w, label, strlen(label) + 1);
     gt_write_span(&w, context);
@@ -200,10 +198,26 @@ int gt_hkdf_label(const uint8_t key[static GT_KEY_SIZE], const char *label, stru
     return gt_hkdf_expand(key, gt_span(info, w.n), ret, n);
 }
 
+int gt_hkdf_expand_label(const uint8_t secret[static GT_KEY_SIZE], const char *label,
+                         struct gt_span context, void *ret, size_t n)
+{
+    uint8_t info[64];
+    struct gt_writer w = gt_writer(info, sizeof(info));
+
+    gt_write_u16(&w, (uint16_t)n);
+    gt_write_u8(&w, (uint8_t)(6 + strlen(label)));
+    gt_write_span(&w, gt_span_text("tls13 "));
+    gt_write_span(&w, gt_span_text(label));
+    gt_write_u8(&w, (uint8_t)context.n);
+    gt_write_span(&w, context);
+    return w.failed ? GT_CRYPTO_E_BAD : gt_hkdf_expand(secret, gt_span(info, w.n), ret, n);
+}
+
 int gt_scrypt(struct gt_span passphrase, struct gt_span salt, uint8_t ret[static GT_KEY_SIZE])
 {
     uint64_t cost = 1 << 14;
     uint32_t block = 8, parallel = 1;
+
     if (!passphrase.n)
         return GT_CRYPTO_E_BAD;
     OSSL_PARAM params[] = {
@@ -223,6 +237,7 @@ int gt_x25519_public(const uint8_t key[static GT_KEY_SIZE], uint8_t ret[static G
     size_t n = sizeof(public);
     EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, key, GT_KEY_SIZE);
     bool is_good = pkey && EVP_PKEY_get_raw_public_key(pkey, public, &n) == 1 && n == GT_KEY_SIZE;
+
     EVP_PKEY_free(pkey);
     if (!is_good)
         return crypto_failed();
@@ -236,11 +251,12 @@ static int x25519_derive(EVP_PKEY *own, EVP_PKEY *peer, uint8_t *ret)
     uint8_t shared[GT_KEY_SIZE];
     size_t n = sizeof(shared);
     EVP_PKEY_CTX *pkey = EVP_PKEY_CTX_new(own, NULL);
+
     if (!pkey || EVP_PKEY_derive_init(pkey) != 1 || EVP_PKEY_derive_set_peer(pkey, peer) != 1) {
         EVP_PKEY_CTX_free(pkey);
         return crypto_failed();
     }
-    /* libcrypto answers 0 to a low-order point; the zeros are looked for all the same. */
+    /* libcrypto fails for a low-order point. The check for zeros does not depend on that. */
     bool is_good = EVP_PKEY_derive(pkey, shared, &n) == 1 && n == sizeof(shared) &&
                    !gt_is_equal(shared, zero, sizeof(zero));
     EVP_PKEY_CTX_free(pkey);
@@ -256,12 +272,13 @@ int gt_x25519(const uint8_t key[static GT_KEY_SIZE], const uint8_t peer[static G
     EVP_PKEY *own = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, key, GT_KEY_SIZE);
     EVP_PKEY *other = EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, NULL, peer, GT_KEY_SIZE);
     int r = own && other ? x25519_derive(own, other, ret) : crypto_failed();
+
     EVP_PKEY_free(own);
     EVP_PKEY_free(other);
     return r;
 }
 
-/* One direction of AES-256-GCM; the tag is read when opening, written when sealing. */
+/* Encrypts or decrypts with AES-256-GCM. @tag is written by the former, and read by the latter. */
 static bool gcm_run(bool is_seal, const uint8_t *keyiv, struct gt_span ad, struct gt_span in,
                     uint8_t *out, uint8_t *tag)
 {
@@ -272,6 +289,7 @@ static bool gcm_run(bool is_seal, const uint8_t *keyiv, struct gt_span ad, struc
         gcm && EVP_CipherInit_ex2(gcm, algorithm, keyiv, keyiv + GT_KEY_SIZE, is_seal, NULL) == 1 &&
         (is_seal || EVP_CIPHER_CTX_ctrl(gcm, EVP_CTRL_AEAD_SET_TAG, GT_TAG_SIZE, tag) == 1) &&
         (!ad.n || EVP_CipherUpdate(gcm, NULL, &n, ad.data, (int)ad.n) == 1);
+
     n = 0;
     is_good = is_good && (!in.n || EVP_CipherUpdate(gcm, out, &n, in.data, (int)in.n) == 1) &&
               (size_t)n == in.n && EVP_CipherFinal_ex(gcm, out + n, &n_last) == 1 && n_last == 0 &&
@@ -295,18 +313,19 @@ int gt_aead_open(const uint8_t keyiv[static GT_KEYIV], struct gt_span ad, struct
                  uint8_t *ret)
 {
     uint8_t tag[GT_TAG_SIZE];
+
     if (ct.n < GT_TAG_SIZE || ct.n > INT_MAX || ad.n > INT_MAX)
         return GT_CRYPTO_E_BAD;
     size_t n = ct.n - GT_TAG_SIZE;
-    /* Opened aside: what was not meant for us must never be seen, not even by mistake. */
-    uint8_t *aside = malloc(n + 1);
-    if (!aside)
+    /* Decrypt to other memory: unauthenticated plaintext must never reach the caller. */
+    uint8_t *plaintext = malloc(n + 1);
+    if (!plaintext)
         return -ENOMEM;
     memcpy(tag, ct.data + n, sizeof(tag));
-    bool is_good = gcm_run(false, keyiv, ad, gt_span(ct.data, n), aside, tag);
+    bool is_good = gcm_run(false, keyiv, ad, gt_span(ct.data, n), plaintext, tag);
     if (is_good)
-        memcpy(ret, aside, n);
-    gt_wipe(aside, n);
-    free(aside);
+        memcpy(ret, plaintext, n);
+    gt_wipe(plaintext, n);
+    free(plaintext);
     return is_good ? 0 : crypto_bad();
 }

@@ -1,97 +1,98 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The key schedule, and the texts that keys come as. All derivations of the protocol are in this
- * file, one line each, so that they can be read beside docs/protocol.md, section 1. A key never
- * leaves through an error message, and whatever was only needed on the way is wiped.
+ * The key schedule. All derivations of the protocol are in this file, one line
+ * each, so that they can be compared with docs/protocol.md, section 1. An error message never
+ * contains a part of a key, and intermediate values are wiped.
  */
-#include "gotthard/key.h"
+#include "gotthard/crypto/key.h"
 
 #include <strings.h>
 
-#define PASSPHRASE_MIN  20
-#define IV_TEXT_MIN     8
-#define IV_TEXT_MAX     64
+#include "gotthard/crypto/key-text.h"
+
 #define DEVICE_MATERIAL (2 * GT_KEY_SIZE) /* K_dev || K_rc */
 
 static const struct gt_span no_context = {(const uint8_t *)"", 0};
 static const uint8_t zeros[DEVICE_MATERIAL];
 
+#define DECLARE "; a passphrase of this form begins with passphrase:"
+
+/* A salt is never declared a passphrase. */
+static const char *strerror_of_iv(int condition)
+{
+    static const char *const texts[] = {
+        [GT_KEY_E_HEX] = "resembles hex digits, but an IV has exactly 32, without separators",
+        [GT_KEY_E_BASE64] = "resembles base64, but an IV has 22 to 24 characters, in one piece",
+        [GT_KEY_E_QUOTES] = "begins or ends with a quote; remove it",
+        [GT_KEY_E_VARIABLE] = "contains the name of a variable, expected the IV alone",
+        [GT_KEY_E_COMMENT] = "contains a comment (#), expected the IV alone",
+        [GT_KEY_E_TYPOGRAPHIC] = "has a typographic character (dash, curly quote, ellipsis)",
+        [GT_KEY_E_REFERENCE] = "is a path or an unfilled template, expected the IV itself",
+    };
+    size_t i = (size_t)condition & ~(size_t)GT_KEY_OF_IV;
+    bool is_of_iv = condition & GT_KEY_OF_IV;
+
+    return is_of_iv && i < GT_ARRAY_SIZE(texts) ? texts[i] : NULL;
+}
+
 const char *gt_key_strerror(int condition)
 {
-    switch (condition) {
-    case GT_KEY_E_SYNTAX:
-        return "the key is neither 64 hex digits, 32 bytes of base64, a gk1 string, nor a "
-               "passphrase of 20 to 511 printable characters";
-    case GT_KEY_E_ZERO: return "the key is all zeros";
-    case GT_KEY_E_SAME: return "the key and the IV are the same";
-    case GT_KEY_E_IV:
-        return "the IV is missing, or neither 32 hex digits, 16 bytes of base64, nor 8 to 64 "
-               "printable characters";
-    case GT_KEY_E_NOT_HELD: return "this kind of key does not hold what is asked of it";
-    }
-    return "unknown condition of a key";
+    static const char *const texts[] = {
+        [GT_KEY_E_SYNTAX] = "neither 64 hex digits, 32 bytes of base64, a gk1 string, nor a "
+                            "passphrase of 20 to 511 printable characters",
+        [GT_KEY_E_ZERO] = "all zeros",
+        [GT_KEY_E_SAME] = "the same as the IV",
+        [GT_KEY_E_IV] = "missing, or neither 32 hex digits, 16 bytes of base64, nor 8 to 64 "
+                        "printable characters",
+        [GT_KEY_E_NOT_HELD] = "this kind of key cannot derive the requested one",
+        [GT_KEY_E_INVISIBLE] = "has an invisible character (no-break space, zero-width character, "
+                               "byte order mark)",
+        [GT_KEY_E_BLANKS] = "begins or ends with a blank; remove it",
+        [GT_KEY_E_QUOTES] = "begins or ends with a quote; remove it" DECLARE,
+        [GT_KEY_E_VARIABLE] = "contains the name of a variable, expected the key alone" DECLARE,
+        [GT_KEY_E_COMMENT] = "contains a comment (#), expected the key alone" DECLARE,
+        [GT_KEY_E_DERIVED] = "resembles a gk1 string, but has something before it or another case",
+        [GT_KEY_E_HEX] =
+            "resembles hex digits, but a key has exactly 64, without separators" DECLARE,
+        [GT_KEY_E_BASE64] =
+            "resembles base64, but a key has 43 or 44 characters, in one piece" DECLARE,
+        [GT_KEY_E_TYPOGRAPHIC] =
+            "has a typographic character (dash, curly quote, ellipsis)" DECLARE,
+        [GT_KEY_E_REFERENCE] = "is a path or an unfilled template, expected the key itself" DECLARE,
+    };
+    const char *text = strerror_of_iv(condition);
+    size_t i = (size_t)condition & ~(size_t)GT_KEY_OF_IV;
+
+    if (text)
+        return text;
+    return i < GT_ARRAY_SIZE(texts) && texts[i] ? texts[i] : "unknown error";
 }
 
-/* --- what an operator configures --------------------------------------------------------- */
-
-/* Control characters mean a file with a line too many, or no text at all. */
-static bool is_printable(const char *text)
+bool gt_key_is_of_iv(int condition)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            return false;
-    return true;
+    return condition > 0 && (condition == GT_KEY_E_IV || (condition & GT_KEY_OF_IV));
 }
 
-/* UTF-8 characters, so that 20 means the same in every language. */
-static size_t count_characters(const char *text)
-{
-    size_t n = 0;
-    for (; *text; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
+/* --- parsing of key texts ---------------------------------------------------------------- */
 
 static bool decode_base64(struct gt_span text, uint8_t *ret, size_t n)
 {
     uint8_t bytes[DEVICE_MATERIAL + 3];
     size_t n_bytes = 0;
     bool is_good = gt_text_unbase64(text, bytes, sizeof(bytes), &n_bytes) == 0 && n_bytes == n;
+
     if (is_good)
         memcpy(ret, bytes, n);
     gt_wipe(bytes, sizeof(bytes));
     return is_good;
 }
 
-/* 64 hex digits, or 43-44 base64 characters. */
-static bool decode_key(const char *text, uint8_t ret[static GT_KEY_SIZE])
-{
-    size_t n = strlen(text);
-    if (n == 2 * GT_KEY_SIZE)
-        return gt_text_unhex(text, ret, GT_KEY_SIZE) == 0;
-    return (n == 43 || n == 44) && decode_base64(gt_span(text, n), ret, GT_KEY_SIZE);
-}
-
-static int decode_iv(const char *text, uint8_t ret[static IV_TEXT_MAX], size_t *ret_n)
-{
-    size_t n = text ? strlen(text) : 0;
-    if (n < IV_TEXT_MIN || n > IV_TEXT_MAX || !is_printable(text))
-        return GT_KEY_E_IV;
-    *ret_n = 16;
-    if (n == 32 && gt_text_unhex(text, ret, 16) == 0)
-        return 0;
-    if (n >= 22 && n <= 24 && decode_base64(gt_span(text, n), ret, 16))
-        return 0;
-    memcpy(ret, text, n);
-    *ret_n = n;
-    return 0;
-}
-
 static int make_salt(const char *iv_text, uint8_t ret[static GT_KEY_SIZE])
 {
-    uint8_t iv[IV_TEXT_MAX];
+    uint8_t iv[GT_KEYTEXT_IV_MAX];
     size_t n = 0;
-    int r = decode_iv(iv_text, iv, &n);
+
+    int r = gt_keytext_decode_iv(iv_text, iv, &n);
     if (r)
         return r;
     struct gt_span parts[] = {gt_span_text("gotthard/1 salt"), gt_span(iv, n)};
@@ -101,33 +102,24 @@ static int make_salt(const char *iv_text, uint8_t ret[static GT_KEY_SIZE])
 static bool is_same(const char *text, const uint8_t *ikm, const char *iv)
 {
     uint8_t as_key[GT_KEY_SIZE];
-    return strcasecmp(text, iv) == 0 ||
-           (ikm && decode_key(iv, as_key) && gt_is_equal(as_key, ikm, sizeof(as_key)));
-}
 
-static int decode_passphrase(const char *text, const uint8_t *salt, uint8_t ret[static GT_KEY_SIZE])
-{
-    size_t n = strlen(text);
-    if (count_characters(text) < PASSPHRASE_MIN || n >= GT_KEY_TEXT_MAX || !is_printable(text))
-        return GT_KEY_E_SYNTAX;
-    if (strspn(text, "0") == n)
-        return GT_KEY_E_ZERO;
-    return gt_scrypt(gt_span(text, n), gt_span(salt, GT_KEY_SIZE), ret);
+    return strcasecmp(text, iv) == 0 ||
+           (ikm && gt_keytext_decode_exact(iv, as_key) && gt_is_equal(as_key, ikm, sizeof(as_key)));
 }
 
 static int parse_master(const char *text, const char *iv, struct gt_key *key)
 {
     uint8_t ikm[GT_KEY_SIZE] = {0}, salt[GT_KEY_SIZE];
+    const char *passphrase = NULL;
+
+    int r_key = gt_keytext_decode(text, ikm, &key->is_passphrase, &passphrase);
     int r = make_salt(iv, salt);
-    if (r)
-        return r;
-    key->is_passphrase = !decode_key(text, ikm);
-    if (is_same(text, key->is_passphrase ? NULL : ikm, iv))
+    if (iv && is_same(text, key->is_passphrase ? NULL : ikm, iv))
         r = GT_KEY_E_SAME;
-    else if (key->is_passphrase)
-        r = decode_passphrase(text, salt, ikm);
-    else if (gt_is_equal(ikm, zeros, sizeof(ikm)))
-        r = GT_KEY_E_ZERO;
+    if (r == 0)
+        r = r_key;
+    if (r == 0 && key->is_passphrase)
+        r = gt_scrypt(gt_span_text(passphrase), gt_span(salt, sizeof(salt)), ikm);
     if (r == 0)
         r = gt_hkdf_extract(gt_span(salt, sizeof(salt)), gt_span(ikm, sizeof(ikm)), key->master);
     if (r == 0)
@@ -145,11 +137,12 @@ static int parse_relay(const char *text, struct gt_key *key)
     return gt_is_equal(key->relay, zeros, GT_KEY_SIZE) ? GT_KEY_E_ZERO : 0;
 }
 
-/* A name may have dots, base64 has none: the last one divides. */
+/* The last dot is the separator: a name may have dots, and base64 has none. */
 static int parse_device(const char *text, struct gt_key *key)
 {
     const char *dot = strrchr(text, '.');
     uint8_t material[DEVICE_MATERIAL];
+
     if (!dot || !gt_text_is_name(gt_span(text, (size_t)(dot - text))) ||
         !decode_base64(gt_span_text(dot + 1), material, sizeof(material)))
         return GT_KEY_E_SYNTAX;
@@ -167,11 +160,12 @@ int gt_key_parse(const char *text, const char *iv, struct gt_key *ret_key)
 {
     struct gt_key key = {0};
     int r;
+
     if (strncmp(text, "gk1r.", 5) == 0)
         r = parse_relay(text + 5, &key);
     else if (strncmp(text, "gk1d.", 5) == 0)
         r = parse_device(text + 5, &key);
-    else if (strncmp(text, "gk1", 3) == 0) /* a kind of later, or a slip: never a passphrase */
+    else if (strncmp(text, "gk1", 3) == 0) /* a future kind or a typing error, never a passphrase */
         r = GT_KEY_E_SYNTAX;
     else
         r = parse_master(text, iv, &key);
@@ -186,11 +180,12 @@ void gt_key_wipe(struct gt_key *key)
     gt_wipe(key, sizeof(*key));
 }
 
-/* --- what an operator hands out ---------------------------------------------------------- */
+/* --- formatting of key texts ------------------------------------------------------------- */
 
 static int format_material(const char *prefix, const void *material, size_t n, char *ret_text)
 {
     size_t n_prefix = strlen(prefix);
+
     memcpy(ret_text, prefix, n_prefix);
     return gt_text_base64(material, n, true, ret_text + n_prefix, GT_KEY_TEXT_MAX - n_prefix)
                ? -EOVERFLOW
@@ -208,6 +203,7 @@ int gt_key_format_device(const struct gt_key *key, const char *device, char *ret
 {
     uint8_t material[DEVICE_MATERIAL];
     char prefix[sizeof("gk1d.") + GT_NAME_MAX + sizeof(".")];
+
     if (key->kind != GT_KEY_MASTER)
         return GT_KEY_E_NOT_HELD;
     int r = gt_key_device(key, device, material);
@@ -221,12 +217,13 @@ int gt_key_format_device(const struct gt_key *key, const char *device, char *ret
     return r;
 }
 
-/* --- the schedule ------------------------------------------------------------------------ */
+/* --- key derivation ---------------------------------------------------------------------- */
 
 int gt_key_device(const struct gt_key *key, const char *device, uint8_t ret[static GT_KEY_SIZE])
 {
     uint8_t context[2 + GT_NAME_MAX];
     struct gt_writer w = gt_writer(context, sizeof(context));
+
     if (!gt_text_is_name(gt_span_text(device)))
         return GT_KEY_E_SYNTAX;
     if (key->kind == GT_KEY_DEVICE && strcmp(key->device, device) == 0) {
@@ -239,11 +236,18 @@ int gt_key_device(const struct gt_key *key, const char *device, uint8_t ret[stat
     return gt_hkdf_label(key->master, "device", gt_span(context, w.n), ret, GT_KEY_SIZE);
 }
 
+int gt_key_device_id(const uint8_t of_device[static GT_KEY_SIZE],
+                     uint8_t ret[static GT_KEY_ID_SIZE])
+{
+    return gt_hkdf_label(of_device, "device-id", no_context, ret, GT_KEY_ID_SIZE);
+}
+
 int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
                   uint8_t ret[static GT_KEY_SIZE])
 {
     uint8_t context[1 + 2 + GT_NAME_MAX];
     struct gt_writer w = gt_writer(context, sizeof(context));
+
     if (!gt_text_is_name(gt_span_text(name)))
         return GT_KEY_E_SYNTAX;
     if (key->kind == GT_KEY_DEVICE) {
@@ -257,9 +261,17 @@ int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
     return gt_hkdf_label(key->relay, "relay-client", gt_span(context, w.n), ret, GT_KEY_SIZE);
 }
 
+int gt_key_relay_id(const struct gt_key *key, uint8_t ret[static GT_KEY_ID_SIZE])
+{
+    if (key->kind == GT_KEY_DEVICE)
+        return GT_KEY_E_NOT_HELD;
+    return gt_hkdf_label(key->relay, "relay-id", no_context, ret, GT_KEY_ID_SIZE);
+}
+
 void gt_key_identity(enum gt_role role, const char *name, char *ret)
 {
     char *end = stpcpy(ret, role == GT_ROLE_OPERATOR ? "g1:o:" : "g1:d:");
+
     strncat(end, name, GT_NAME_MAX);
 }
 
@@ -268,6 +280,7 @@ bool gt_key_parse_identity(struct gt_span identity, enum gt_role *ret_role, char
     struct gt_reader r = gt_reader(identity.data, identity.n);
     struct gt_span form = gt_read_bytes(&r, 5), name = gt_read_bytes(&r, r.left);
     bool is_operator = gt_span_equals(form, gt_span_text("g1:o:"));
+
     if (!is_operator && !gt_span_equals(form, gt_span_text("g1:d:")))
         return false;
     if (!gt_text_is_name(name))
@@ -281,6 +294,7 @@ bool gt_key_parse_identity(struct gt_span identity, enum gt_role *ret_role, char
 int gt_key_messages(const uint8_t of_device[static GT_KEY_SIZE], struct gt_message_keys *ret)
 {
     struct gt_message_keys keys;
+
     int r = gt_hkdf_label(of_device, "mqtt o2d", no_context, keys.req, GT_KEY_SIZE);
     if (r == 0)
         r = gt_hkdf_label(of_device, "nak", no_context, keys.nak, GT_KEY_SIZE);
@@ -298,6 +312,7 @@ int gt_key_ack(const uint8_t prk[static GT_KEY_SIZE], const uint8_t th1[static G
                const uint8_t gy[static GT_KEY_SIZE], uint8_t ret_keyiv[static GT_KEYIV])
 {
     uint8_t context[2 * GT_KEY_SIZE];
+
     memcpy(context, th1, GT_KEY_SIZE);
     memcpy(context + GT_KEY_SIZE, gy, GT_KEY_SIZE);
     return gt_hkdf_label(prk, "ack", gt_span(context, sizeof(context)), ret_keyiv, GT_KEYIV);
@@ -308,9 +323,12 @@ int gt_key_session(const uint8_t prk[static GT_KEY_SIZE], const uint8_t th2[stat
 {
     struct gt_session_keys keys;
     struct gt_span context = gt_span(th2, GT_KEY_SIZE);
+
     int r = gt_hkdf_label(prk, "session", context, keys.session, GT_KEY_SIZE);
     if (r == 0)
         r = gt_hkdf_label(prk, "rendezvous", context, keys.rid, GT_RID_SIZE);
+    if (r == 0)
+        r = gt_hkdf_label(prk, "report", context, keys.report, GT_KEY_SIZE);
     if (r == 0)
         *ret = keys;
     gt_wipe(&keys, sizeof(keys));
@@ -323,6 +341,7 @@ int gt_key_stream(const uint8_t session[static GT_KEY_SIZE], uint32_t stream, ui
     struct gt_stream_psk keys;
     uint8_t numbers[8];
     struct gt_writer w = gt_writer(numbers, sizeof(numbers));
+
     gt_write_u32(&w, stream);
     gt_write_u32(&w, attempt);
     struct gt_span context = gt_span(numbers, sizeof(numbers));

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * SEAL over the primitives of crypto.c. The nonce is never chosen and never counted: it follows
- * from the salt, and the salt from 32 random bytes and the message itself. Nothing is written
- * before all of it is known to be good.
+ * SEAL over the primitives of crypto.c. The nonce is neither random nor counted: it is derived from
+ * the salt, and the salt from 32 random bytes and the message itself. Plaintext is written only
+ * after its tag was verified.
  */
-#include "gotthard/seal.h"
+#include "gotthard/crypto/seal.h"
 
 #define SALT_SIZE GT_KEY_SIZE
 
@@ -14,6 +14,7 @@ static int seal_salt(const uint8_t *key, struct gt_span ad, struct gt_span pt, u
     uint8_t length[2] = {(uint8_t)(ad.n >> 8), (uint8_t)ad.n};
     struct gt_span parts[] = {gt_span(random, sizeof(random)), gt_span(length, sizeof(length)), ad,
                               pt};
+
     int r = gt_hkdf_label(key, "salt key", gt_span("", 0), salt_key, sizeof(salt_key));
     if (r == 0)
         r = gt_random(random, sizeof(random));
@@ -28,6 +29,7 @@ int gt_seal(const uint8_t key[static GT_KEY_SIZE], struct gt_span ad, struct gt_
             uint8_t *ret)
 {
     uint8_t salt[SALT_SIZE], keyiv[GT_KEYIV];
+
     if (ad.n > UINT16_MAX)
         return GT_CRYPTO_E_BAD;
     int r = seal_salt(key, ad, pt, salt);
@@ -45,6 +47,7 @@ int gt_unseal(const uint8_t key[static GT_KEY_SIZE], struct gt_span ad, struct g
               uint8_t *ret)
 {
     uint8_t keyiv[GT_KEYIV];
+
     if (sealed.n < GT_SEAL_OVERHEAD || ad.n > UINT16_MAX)
         return GT_CRYPTO_E_BAD;
     int r = gt_hkdf_label(key, "seal", gt_span(sealed.data, SALT_SIZE), keyiv, sizeof(keyiv));

@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One state machine over connections that come and go: when to try, with which version of the
- * protocol, and how long to wait after a failure. It knows no socket and no library, only reports
- * of a struct gt_broker, and there is never more than one of those that it listens to.
+ * The state machine over successive connections: when to try, with which protocol version, and how
+ * long to wait after a failure. It handles only events of struct gt_mqtt_connection and must not
+ * use a socket or the library. There is at most one connection at a time.
  */
-#include "gotthard/mqtt.h"
+#include "gotthard/mqtt/mqtt.h"
 
+#include <netdb.h>
 #include <stdio.h>
 
-#include "gotthard/broker.h"
-#include "gotthard/clock.h"
-#include "gotthard/log.h"
-#include "gotthard/netwatch.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/log.h"
+#include "gotthard/mqtt/mqtt-connection.h"
+#include "gotthard/net/netwatch.h"
+#include "gotthard/net/resolve.h"
+#include "gotthard/tls/certificate-context.h"
 
-#define CONNACK_S    20 /* unless the settings say otherwise */
-#define STABLE_S     30
-#define PARTING_MS   1000 /* without a will, */
-#define GOODBYE_MS   3000 /* and with one, which a goodbye keeps unpublished */
-#define RETRY_MIN_MS 1000
-#define RETRY_MAX_MS 60000
-#define RIVAL_MIN_MS 5000 /* while another client has our client id */
-#define RIVAL_MAX_MS 300000
+#define CONNACK_S 20 /* default of the settings */
+#define STABLE_S  30
+/* Time to disconnect: with a will the broker must have read the DISCONNECT, which suppresses it. */
+#define CLOSE_MS           1000
+#define CLOSE_WITH_WILL_MS 3000
+#define RETRY_MIN_MS       1000
+#define RETRY_MAX_MS       60000
+#define RIVAL_MIN_MS       5000 /* while another client uses our client id */
+#define RIVAL_MAX_MS       300000
 
-#define HASTE_S 2. /* between two attempts, however often the network changes */
+#define ATTEMPT_INTERVAL_S 2. /* shortest, however often the network changes */
 
-#define REPORTS_PER_TURN 64
+#define EVENTS_PER_WAKEUP 64
 
 enum mqtt_state {
     MQTT_WAITING, /* for the next attempt; the first is due at once */
-    MQTT_TRYING,  /* at most connack_s */
-    MQTT_UP,      /* as long as the keep-alive is answered, which is the library's deadline;
-                     connack_s while a subscription is not granted */
-    MQTT_OVER,    /* is_once, and it failed */
-    MQTT_GONE,    /* freed inside a callback: no more than memory */
+    MQTT_TRYING,  /* resolving, then connecting, for at most connack_s */
+    MQTT_UP,      /* the library's deadline is the keep-alive; connack_s while a SUBACK is
+                     outstanding */
+    MQTT_OVER,    /* is_once, and the attempt failed */
+    MQTT_GONE,    /* freed inside a callback: only the memory remains */
 };
 
 static const char *const state_names[] = {
@@ -47,18 +51,22 @@ struct gt_mqtt {
     void *userdata;
 
     enum mqtt_state state;
-    bool is_telling; /* inside a callback: freed after it */
+    bool is_in_callback; /* gt_mqtt_free() must leave the memory */
     bool is_v5, has_will;
-    struct gt_broker *broker; /* TRYING, UP */
-    ev_async heard;
+    struct gt_resolve *resolve;           /* owned; TRYING */
+    struct gt_addr addrs[GT_RESOLVE_MAX]; /* of the last result */
+    size_t n_addrs;
+    int resolve_err;                       /* EAI_x */
+    struct gt_mqtt_connection *connection; /* TRYING, UP */
+    ev_async wakeup;
     ev_timer timer; /* WAITING, TRYING */
     struct gt_netwatch netwatch;
-    double up_since;     /* by gt_clock() */
-    double tried_at;     /* the last attempt's beginning */
-    unsigned n_failures; /* in a row, of any kind */
-    unsigned n_short;    /* connections in a row that did not last */
-    unsigned wait_ms;    /* the last one */
-    unsigned n_ungranted;
+    double up_since;      /* by gt_clock() */
+    double tried_at;      /* start of the last attempt */
+    unsigned n_failures;  /* in a row, of any kind */
+    unsigned n_short;     /* short-lived connections in a row */
+    unsigned wait_ms;     /* the last wait */
+    unsigned n_ungranted; /* subscriptions without a SUBACK */
 };
 
 static void mqtt_set_timer(struct gt_mqtt *mqtt, double timeout_s)
@@ -79,27 +87,29 @@ static void mqtt_enter(struct gt_mqtt *mqtt, enum mqtt_state state, double timeo
     mqtt_set_timer(mqtt, timeout_s);
 }
 
-/* Doubles from @min_ms to four fifths of @max_ms, then up to a quarter more by chance: clients that
- * lost their broker together do not come back together. */
+/* Doubles from @min_ms to four fifths of @max_ms, plus up to a quarter at random: clients that lost
+ * their broker together must not reconnect together. */
 static unsigned retry_ms(unsigned n_failures, unsigned min_ms, unsigned max_ms)
 {
     uint64_t base = (uint64_t)min_ms << GT_MIN(n_failures, 16u);
+
     base = GT_MIN(base, (uint64_t)max_ms * 4 / 5);
-    uint32_t chance = UINT32_MAX / 2;
-    if (gt_random(&chance, sizeof(chance)) != 0)
-        gt_debug("mqtt: no randomness for the back-off");
-    return (unsigned)(base + base * chance / UINT32_MAX / 4);
+    uint32_t jitter = UINT32_MAX / 2;
+    if (gt_random(&jitter, sizeof(jitter)) != 0)
+        gt_debug("mqtt: no random bytes for the back-off");
+    return (unsigned)(base + base * jitter / UINT32_MAX / 4);
 }
 
 /*
- * How long to wait now. A connection that was lost soon after it began was perhaps taken over by
- * another client with our id, who then waits as long as we do before he takes it back: so only one
- * that lasted twice our last wait counts as stable, and makes the waits short again.
+ * Returns the wait before the next attempt, in ms. A connection that was lost soon may have been
+ * taken over by another client with our client id, which waits as long as we do before it takes it
+ * over again. So only a connection that lasted twice the last wait is stable and resets the waits.
  */
 static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, int reason)
 {
     bool was_up = mqtt->state == MQTT_UP;
-    if (reason == GT_BROKER_NO_WAY) /* nobody's fault over there */
+
+    if (reason == GT_MQTT_REASON_NO_ROUTE) /* not a failure of the broker */
         return retry_ms(0, RETRY_MIN_MS, RETRY_MAX_MS);
     double lasted_s = was_up ? gt_clock() - mqtt->up_since : 0;
     bool is_stable = was_up && lasted_s >= GT_MAX(STABLE_S, 2 * mqtt->wait_ms / 1e3);
@@ -107,20 +117,22 @@ static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, int reason)
         mqtt->n_failures = mqtt->n_short = 0;
     else if (was_up)
         mqtt->n_short++;
-    if (reason == GT_BROKER_TAKEN_OVER || (was_up && mqtt->n_short > 1))
+    if (reason == GT_MQTT_REASON_TAKEN_OVER || (was_up && mqtt->n_short > 1))
         return retry_ms(mqtt->n_short - GT_MIN(mqtt->n_short, 2u), RIVAL_MIN_MS, RIVAL_MAX_MS);
     return retry_ms(mqtt->n_failures++, RETRY_MIN_MS, RETRY_MAX_MS);
 }
 
-/* The connection or the attempt at one is over. */
+/* Ends the connection or the attempt. */
 static void mqtt_fail(struct gt_mqtt *mqtt, int reason, const char *why)
 {
     bool is_attempt = mqtt->state != MQTT_UP;
-    mqtt->broker = gt_broker_free(mqtt->broker, 0);
+
+    mqtt->resolve = gt_resolve_free(mqtt->resolve);
+    mqtt->connection = gt_mqtt_connection_free(mqtt->connection, 0);
     mqtt->wait_ms = mqtt_next_wait(mqtt, reason);
     if (is_attempt)
         mqtt->is_v5 = true;
-    if (is_attempt && mqtt->settings.is_once) {
+    if (is_attempt && mqtt->settings.is_once && mqtt->up_since == 0) {
         mqtt->wait_ms = 0;
         mqtt_enter(mqtt, MQTT_OVER, -1);
     } else {
@@ -129,43 +141,65 @@ static void mqtt_fail(struct gt_mqtt *mqtt, int reason, const char *why)
     mqtt->events.on_down(mqtt->userdata, why, mqtt->wait_ms);
 }
 
-static int mqtt_begin(struct gt_mqtt *mqtt)
+static void mqtt_fail_errno(struct gt_mqtt *mqtt, int r)
+{
+    switch (r) {
+    case -EINVAL: mqtt_fail(mqtt, 0, "invalid certificate, key or other setting"); return;
+    case -EAGAIN: mqtt_fail(mqtt, 0, "too many threads are blocked"); return;
+    default: mqtt_fail(mqtt, 0, "out of memory"); return;
+    }
+}
+
+/* Connects to the addresses. */
+static void mqtt_begin(struct gt_mqtt *mqtt)
 {
     char topic[GT_TOPIC_MAX + 1];
     uint8_t payload[GT_MESSAGE_MAX];
     size_t n = 0;
-    struct gt_broker_will will;
-    mqtt->has_will =
-        mqtt->events.make_will && mqtt->events.make_will(mqtt->userdata, topic, payload, &n);
+    struct gt_mqtt_connection_will will;
+
+    mqtt->has_will = mqtt->events.make_will;
+    bool is_made = !mqtt->has_will || mqtt->events.make_will(mqtt->userdata, topic, payload, &n);
     if (mqtt->state == MQTT_GONE)
-        return 0;
-    will = (struct gt_broker_will){topic, gt_span(payload, n)};
-    return gt_broker_new(&mqtt->settings, mqtt->is_v5, mqtt->has_will ? &will : NULL, mqtt->loop,
-                         &mqtt->heard, &mqtt->broker);
-}
-
-static void mqtt_try(struct gt_mqtt *mqtt)
-{
-    mqtt->n_ungranted = 0;
-    mqtt->tried_at = gt_clock();
-    mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
-    int r = mqtt_begin(mqtt);
-    if (r == -EINVAL)
-        mqtt_fail(mqtt, 0, "a certificate, key or other setting is not usable");
-    else if (r < 0)
-        mqtt_fail(mqtt, 0, r == -EAGAIN ? "no thread for it" : "out of memory");
-}
-
-static void mqtt_on_ended(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
-{
-    if (mqtt->state != MQTT_TRYING || !report->is_version) {
-        mqtt_fail(mqtt, report->reason, report->text);
+        return;
+    if (!is_made) {
+        mqtt_fail_errno(mqtt, -ENOMEM);
         return;
     }
-    gt_debug("mqtt=%s reason=\"%s\": trying version 3.1.1", mqtt->settings.client_id, report->text);
-    mqtt->broker = gt_broker_free(mqtt->broker, 0);
+    will = (struct gt_mqtt_connection_will){topic, gt_span(payload, n)};
+    int r = gt_mqtt_connection_new(&mqtt->settings, mqtt->addrs, mqtt->n_addrs, mqtt->is_v5,
+                                   mqtt->has_will ? &will : NULL, mqtt->loop, &mqtt->wakeup,
+                                   &mqtt->connection);
+    if (r < 0)
+        mqtt_fail_errno(mqtt, r);
+}
+
+static void mqtt_handle_resolved(struct gt_mqtt *mqtt)
+{
+    char why[160];
+
+    mqtt->resolve = gt_resolve_free(mqtt->resolve);
+    if (mqtt->resolve_err == 0) {
+        mqtt_begin(mqtt);
+        return;
+    }
+    snprintf(why, sizeof(why), "the host name cannot be resolved (%s)",
+             gai_strerror(mqtt->resolve_err));
+    mqtt_fail(mqtt, 0, why);
+}
+
+static void mqtt_on_ended(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
+{
+    if (mqtt->state != MQTT_TRYING || !event->is_version) {
+        mqtt_fail(mqtt, event->reason, event->text);
+        return;
+    }
+    gt_debug("mqtt=%s reason=\"%s\": trying version 3.1.1", mqtt->settings.client_id, event->text);
+    mqtt->connection = gt_mqtt_connection_free(mqtt->connection, 0);
     mqtt->is_v5 = false;
-    mqtt_try(mqtt);
+    mqtt->n_ungranted = 0;
+    mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
+    mqtt_begin(mqtt);
 }
 
 static void mqtt_on_up(struct gt_mqtt *mqtt)
@@ -175,9 +209,9 @@ static void mqtt_on_up(struct gt_mqtt *mqtt)
     mqtt->events.on_up(mqtt->userdata);
 }
 
-static void mqtt_on_granted(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
+static void mqtt_on_granted(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
-    if (report->reason >= GT_BROKER_FAILED) {
+    if (event->reason >= GT_MQTT_REASON_FAILURE) {
         mqtt_fail(mqtt, 0, "the broker refuses a subscription");
     } else if (mqtt->n_ungranted && --mqtt->n_ungranted == 0) {
         mqtt_set_timer(mqtt, -1);
@@ -185,71 +219,97 @@ static void mqtt_on_granted(struct gt_mqtt *mqtt, const struct gt_broker_report 
     }
 }
 
-static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
+static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
-    if (report->reason >= GT_BROKER_FAILED) {
+    if (event->reason >= GT_MQTT_REASON_FAILURE) {
         if (mqtt->events.on_refused)
-            mqtt->events.on_refused(mqtt->userdata, report->id, report->text);
+            mqtt->events.on_refused(mqtt->userdata, event->id, event->text);
     } else if (mqtt->events.on_published) {
-        mqtt->events.on_published(mqtt->userdata, report->id, report->reason == GT_BROKER_UNHEARD);
+        mqtt->events.on_published(mqtt->userdata, event->id,
+                                  event->reason == GT_MQTT_REASON_NO_SUBSCRIBERS);
     }
 }
 
-static void mqtt_on_report(struct gt_mqtt *mqtt, const struct gt_broker_report *report)
+static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
-    switch (report->event) {
-    case GT_BROKER_UP: mqtt_on_up(mqtt); return;
-    case GT_BROKER_GRANTED: mqtt_on_granted(mqtt, report); return;
-    case GT_BROKER_MESSAGE:
-        mqtt->events.on_message(mqtt->userdata, report->text, report->is_retained,
-                                gt_span(report->payload, report->n));
+    switch (event->type) {
+    case GT_MQTT_EVENT_UP: mqtt_on_up(mqtt); return;
+    case GT_MQTT_EVENT_SUBSCRIBED: mqtt_on_granted(mqtt, event); return;
+    case GT_MQTT_EVENT_MESSAGE:
+        mqtt->events.on_message(mqtt->userdata, event->text, event->is_retained,
+                                gt_span(event->payload, event->n));
         return;
-    case GT_BROKER_PUBLISHED: mqtt_on_puback(mqtt, report); return;
-    case GT_BROKER_ENDED: mqtt_on_ended(mqtt, report); return;
+    case GT_MQTT_EVENT_PUBLISHED: mqtt_on_puback(mqtt, event); return;
+    case GT_MQTT_EVENT_ENDED: mqtt_on_ended(mqtt, event); return;
     }
 }
 
 static void mqtt_destroy(struct gt_mqtt *mqtt)
 {
-    const char *const strings[] = {
-        mqtt->settings.host,     mqtt->settings.ca_file,  mqtt->settings.cert_file,
-        mqtt->settings.key_file, mqtt->settings.alpn,     mqtt->settings.client_id,
-        mqtt->settings.username, mqtt->settings.password,
-    };
+    const char *const strings[] = {mqtt->settings.host, mqtt->settings.client_id,
+                                   mqtt->settings.username, mqtt->settings.password};
+
     if (mqtt->settings.password)
         gt_wipe((char *)mqtt->settings.password, strlen(mqtt->settings.password));
     for (size_t i = 0; i < GT_ARRAY_SIZE(strings); i++)
         free((char *)strings[i]);
+    gt_certificate_context_free(mqtt->settings.tls);
     free(mqtt);
 }
 
-static void mqtt_tell(struct gt_mqtt *mqtt, void (*step)(struct gt_mqtt *))
+/* Runs @step, in whose callbacks @mqtt may be freed. */
+static void mqtt_run(struct gt_mqtt *mqtt, void (*step)(struct gt_mqtt *))
 {
-    mqtt->is_telling = true;
+    mqtt->is_in_callback = true;
     step(mqtt);
-    mqtt->is_telling = false;
+    mqtt->is_in_callback = false;
     if (mqtt->state == MQTT_GONE)
         mqtt_destroy(mqtt);
 }
 
-/* A broker that never stops talking does not stop the rest of the loop. */
-static void mqtt_hear(struct gt_mqtt *mqtt)
+/* After a failure another address is the first: one can accept connections and do nothing else. */
+static void mqtt_on_resolved(void *userdata, int err, const struct gt_addr *addrs, size_t n_addrs)
 {
-    struct gt_broker_report *report = NULL;
-    for (unsigned n = 0; n < REPORTS_PER_TURN && (report = gt_broker_take(mqtt->broker)); n++) {
-        mqtt_on_report(mqtt, report);
-        free(report);
+    struct gt_mqtt *mqtt = userdata;
+
+    mqtt->resolve_err = err;
+    mqtt->n_addrs = n_addrs;
+    for (size_t i = 0; i < n_addrs; i++)
+        mqtt->addrs[i] = addrs[(i + mqtt->n_failures) % n_addrs];
+    mqtt_run(mqtt, mqtt_handle_resolved);
+}
+
+/* Bounded: a broker that keeps sending must not block the loop. */
+static void mqtt_handle_events(struct gt_mqtt *mqtt)
+{
+    struct gt_mqtt_event *event = NULL;
+
+    for (unsigned n = 0;
+         n < EVENTS_PER_WAKEUP && (event = gt_mqtt_connection_next_event(mqtt->connection)); n++) {
+        mqtt_on_event(mqtt, event);
+        free(event);
     }
-    if (report && mqtt->state != MQTT_GONE)
-        ev_async_send(mqtt->loop, &mqtt->heard); /* there may be more */
+    if (event && mqtt->state != MQTT_GONE)
+        ev_async_send(mqtt->loop, &mqtt->wakeup); /* there may be more */
 }
 
-static void mqtt_on_heard(struct ev_loop *loop, ev_async *async, int revents)
+static void mqtt_on_wakeup(struct ev_loop *loop, ev_async *async, int revents)
 {
-    mqtt_tell(gt_container_of(async, struct gt_mqtt, heard), mqtt_hear);
+    mqtt_run(gt_container_of(async, struct gt_mqtt, wakeup), mqtt_handle_events);
 }
 
-static void mqtt_time_out(struct gt_mqtt *mqtt)
+static void mqtt_try(struct gt_mqtt *mqtt)
+{
+    mqtt->n_ungranted = 0;
+    mqtt->tried_at = gt_clock();
+    mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
+    int r = gt_resolve_new(mqtt->loop, mqtt->settings.host, mqtt->settings.port, mqtt_on_resolved,
+                           mqtt, &mqtt->resolve);
+    if (r < 0)
+        mqtt_fail_errno(mqtt, r);
+}
+
+static void mqtt_handle_timeout(struct gt_mqtt *mqtt)
 {
     if (mqtt->state == MQTT_WAITING)
         mqtt_try(mqtt);
@@ -259,54 +319,60 @@ static void mqtt_time_out(struct gt_mqtt *mqtt)
 
 static void mqtt_on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 {
-    mqtt_tell(gt_container_of(timer, struct gt_mqtt, timer), mqtt_time_out);
+    mqtt_run(gt_container_of(timer, struct gt_mqtt, timer), mqtt_handle_timeout);
 }
 
-/* A wait is for the broker's sake; when what failed was perhaps our own network, it need not be
- * long. Whoever shares our client id is waited for all the same. */
-static void mqtt_hasten(struct gt_mqtt *mqtt)
+/* Shortens a wait after a change of the network: the wait protects the broker, but the failure may
+ * have been our own network's. A wait for another client with our client id stays. */
+static void mqtt_shorten_wait(struct gt_mqtt *mqtt)
 {
-    double rest = mqtt->tried_at + HASTE_S - gt_clock();
+    double earliest = mqtt->tried_at + ATTEMPT_INTERVAL_S - gt_clock();
     double left = ev_timer_remaining(mqtt->loop, &mqtt->timer);
+
     if (mqtt->n_short > 1)
         return;
     mqtt->n_failures = 0;
-    mqtt_set_timer(mqtt, GT_MIN(left, GT_MAX(rest, 0.)));
+    mqtt_set_timer(mqtt, GT_MIN(left, GT_MAX(earliest, 0.)));
 }
 
 static void mqtt_on_network(void *userdata, enum gt_netwatch_event event)
 {
     struct gt_mqtt *mqtt = userdata;
+
     switch (mqtt->state) {
-    case MQTT_WAITING: mqtt_hasten(mqtt); return;
+    case MQTT_WAITING: mqtt_shorten_wait(mqtt); return;
     case MQTT_TRYING:
-    case MQTT_UP: gt_broker_check(mqtt->broker); return;
+    case MQTT_UP:
+        if (mqtt->connection)
+            gt_mqtt_connection_check(mqtt->connection);
+        return;
     case MQTT_OVER:
     case MQTT_GONE: return;
     }
 }
 
-/* Replaces each string by a copy. False when memory ran out; the copies are the caller's all the
- * same, the rest is NULL. */
+/* Copies the settings with their strings. Returns false without memory; the caller frees the copies
+ * that were made, and all other strings are NULL. */
 static bool copy_settings(const struct gt_mqtt_settings *from, struct gt_mqtt_settings *ret)
 {
-    const char *const sources[] = {from->host, from->ca_file,   from->cert_file, from->key_file,
-                                   from->alpn, from->client_id, from->username,  from->password};
-    const char **const copies[] = {&ret->host, &ret->ca_file,   &ret->cert_file, &ret->key_file,
-                                   &ret->alpn, &ret->client_id, &ret->username,  &ret->password};
-    bool is_whole = true;
+    const char *const sources[] = {from->host, from->client_id, from->username, from->password};
+    const char **const copies[] = {&ret->host, &ret->client_id, &ret->username, &ret->password};
+    bool is_complete = true;
+
     *ret = *from;
+    ret->tls = gt_certificate_context_ref(from->tls);
     for (size_t i = 0; i < GT_ARRAY_SIZE(sources); i++) {
         *copies[i] = sources[i] ? strdup(sources[i]) : NULL;
-        is_whole &= !sources[i] || *copies[i];
+        is_complete &= !sources[i] || *copies[i];
     }
-    return is_whole;
+    return is_complete;
 }
 
 int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret)
 {
     struct gt_mqtt *mqtt = calloc(1, sizeof(*mqtt));
+
     if (!mqtt)
         return -ENOMEM;
     if (!copy_settings(settings, &mqtt->settings)) {
@@ -319,8 +385,8 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
     mqtt->is_v5 = true;
     if (!settings->connack_s)
         mqtt->settings.connack_s = CONNACK_S;
-    ev_async_init(&mqtt->heard, mqtt_on_heard);
-    ev_async_start(loop, &mqtt->heard);
+    ev_async_init(&mqtt->wakeup, mqtt_on_wakeup);
+    ev_async_start(loop, &mqtt->wakeup);
     ev_init(&mqtt->timer, mqtt_on_timer);
     if (!settings->is_once)
         gt_netwatch_start(&mqtt->netwatch, loop, mqtt_on_network, mqtt);
@@ -331,14 +397,20 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
 
 struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
 {
+    return gt_mqtt_free_within(mqtt, mqtt && mqtt->has_will ? CLOSE_WITH_WILL_MS : CLOSE_MS);
+}
+
+struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms)
+{
     if (!mqtt)
         return NULL;
-    unsigned patience_ms = mqtt->has_will ? GOODBYE_MS : PARTING_MS;
-    mqtt->broker = gt_broker_free(mqtt->broker, mqtt->state == MQTT_UP ? patience_ms : 0);
+    mqtt->resolve = gt_resolve_free(mqtt->resolve);
+    mqtt->connection =
+        gt_mqtt_connection_free(mqtt->connection, mqtt->state == MQTT_UP ? timeout_ms : 0);
     mqtt_enter(mqtt, MQTT_GONE, -1);
-    ev_async_stop(mqtt->loop, &mqtt->heard);
+    ev_async_stop(mqtt->loop, &mqtt->wakeup);
     gt_netwatch_stop(&mqtt->netwatch);
-    if (!mqtt->is_telling)
+    if (!mqtt->is_in_callback)
         mqtt_destroy(mqtt);
     return NULL;
 }
@@ -353,15 +425,16 @@ int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payl
 {
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
-    return gt_broker_publish(mqtt->broker, topic, payload, is_retained, expiry_s, ret_id);
+    return gt_mqtt_connection_publish(mqtt->connection, topic, payload, is_retained, expiry_s,
+                                      ret_id);
 }
 
 int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
 {
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
-    int r = gt_broker_subscribe(mqtt->broker, filter);
-    mqtt->n_ungranted++; /* one that could not be asked for never is: no connection to keep */
+    int r = gt_mqtt_connection_subscribe(mqtt->connection, filter);
+    mqtt->n_ungranted++; /* without a SUBACK the connection ends */
     mqtt_set_timer(mqtt, mqtt->settings.connack_s);
     return r;
 }

@@ -1,24 +1,34 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Sockets and their addresses. Every descriptor is non-blocking and close-on-exec from the call
- * that makes it, so that no fork between two calls can leak one and no path can ever wait in the
- * kernel. What cannot be tuned is left as it is: a tuning option never fails a connection.
+ * that creates it: no fork between two calls can leak one, and no call can block. A tuning option
+ * that fails must never fail the connection.
  */
-#include "gotthard/sock.h"
+#include "gotthard/net/sock.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+
+#define DEFER_ACCEPT_S 3 /* a longer wait would fill the queue of SYNs under a flood */
+
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44 /* Linux 6.15; older kernels reject it */
+#endif
 
 int gt_addr_parse(const char *host, uint16_t port, struct gt_addr *ret)
 {
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found;
     struct gt_addr addr = {0};
-    /* inet_pton() for IPv4, since getaddrinfo() also takes "127.1"; the latter for zones. */
+
+    /* inet_pton() for IPv4: getaddrinfo() accepts "127.1". getaddrinfo() for IPv6: it knows zones.
+     */
     if (inet_pton(AF_INET, host, &addr.v4.sin_addr) == 1) {
         addr.v4.sin_family = AF_INET;
         addr.n = sizeof(addr.v4);
@@ -49,7 +59,7 @@ void gt_addr_set_port(struct gt_addr *addr, uint16_t port)
         addr->v6.sin6_port = htons(port);
 }
 
-/* The IPv4 address in @addr, plain or mapped (RFC 4291 section 2.5.5.2); NULL if there is none. */
+/* The IPv4 address in @addr, plain or mapped (RFC 4291 section 2.5.5.2), or NULL. */
 static const uint8_t *addr_v4(const struct gt_addr *addr)
 {
     if (addr->any.sa_family == AF_INET)
@@ -62,6 +72,7 @@ static const uint8_t *addr_v4(const struct gt_addr *addr)
 bool gt_addr_is_loopback(const struct gt_addr *addr)
 {
     const uint8_t *v4 = addr_v4(addr);
+
     if (v4)
         return v4[0] == 127;
     return addr->any.sa_family == AF_UNIX ||
@@ -72,6 +83,7 @@ const char *gt_addr_text(const struct gt_addr *addr, char ret[static GT_ADDR_TEX
 {
     char host[INET6_ADDRSTRLEN], zone[IF_NAMESIZE + 1] = "";
     const uint8_t *v4 = addr_v4(addr);
+
     if (v4) {
         inet_ntop(AF_INET, v4, host, sizeof(host));
         snprintf(ret, GT_ADDR_TEXT, "%s:%u", host, gt_addr_port(addr));
@@ -89,6 +101,7 @@ const char *gt_addr_text(const struct gt_addr *addr, char ret[static GT_ADDR_TEX
 void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16])
 {
     const uint8_t *v4 = addr_v4(addr);
+
     memset(ret, 0, 16);
     if (v4) {
         ret[10] = ret[11] = 0xff;
@@ -99,13 +112,14 @@ void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16])
 }
 
 /*
- * Pacing (bbr) is for a way with a bottleneck in it: on one that stays in this machine it only
- * costs a timer for every few packets. Reno is in every kernel, and for everybody.
+ * Pacing (bbr) is for a route with a bottleneck. Within this machine it only costs a timer for
+ * every few packets. Reno is in every kernel and needs no privilege.
  */
 void gt_sock_tune(int fd, const struct gt_addr *peer)
 {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int));
     if (gt_addr_is_loopback(peer))
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
 }
@@ -113,18 +127,24 @@ void gt_sock_tune(int fd, const struct gt_addr *peer)
 static int sock_new(const struct gt_addr *addr)
 {
     int fd = socket(addr->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
     return fd < 0 ? -errno : fd;
 }
 
 int gt_sock_listen(const struct gt_addr *addr, int backlog)
 {
     gt_cleanup(gt_close) int fd = sock_new(addr);
+
     if (fd < 0)
         return fd;
-    /* Without it a restarted relay could not have its port back while old pairs rest. */
+    /* Without it a restarted relay could not bind its ports while old connections are in TIME_WAIT.
+     */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    /* Inherited: an urgent byte may precede accept(2). */
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int));
     if (addr->any.sa_family == AF_INET6) {
         int is_v6_only = !IN6_IS_ADDR_UNSPECIFIED(&addr->v6.sin6_addr);
+
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6_only, sizeof(is_v6_only));
     }
     if (bind(fd, &addr->any, addr->n) < 0 || listen(fd, backlog) < 0)
@@ -132,12 +152,25 @@ int gt_sock_listen(const struct gt_addr *addr, int backlog)
     return gt_steal_fd(&fd);
 }
 
+void gt_sock_set_defer_accept(int listener)
+{
+    setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &(int){DEFER_ACCEPT_S}, sizeof(int));
+}
+
 int gt_sock_connect(const struct gt_addr *addr)
 {
+    return gt_sock_connect_segmented(addr, 0);
+}
+
+int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment)
+{
     gt_cleanup(gt_close) int fd = sock_new(addr);
+
     if (fd < 0)
         return fd;
     gt_sock_tune(fd, addr);
+    if (segment > 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &(int){segment}, sizeof(int));
     if (connect(fd, &addr->any, addr->n) < 0 && errno != EINPROGRESS)
         return -errno;
     return gt_steal_fd(&fd);
@@ -147,6 +180,7 @@ int gt_sock_accept(int listener, struct gt_addr *ret)
 {
     struct gt_addr addr = {.n = sizeof(addr.storage)};
     int fd = accept4(listener, &addr.any, &addr.n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
     if (fd < 0)
         return -errno;
     gt_sock_tune(fd, &addr);
@@ -158,6 +192,7 @@ int gt_sock_error(int fd)
 {
     int err = 0;
     socklen_t n = sizeof(err);
+
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
         return -errno;
     return -err;
@@ -166,6 +201,7 @@ int gt_sock_error(int fd)
 int gt_sock_local(int fd, struct gt_addr *ret)
 {
     struct gt_addr addr = {.n = sizeof(addr.storage)};
+
     if (getsockname(fd, &addr.any, &addr.n) < 0)
         return -errno;
     *ret = addr;
@@ -175,6 +211,7 @@ int gt_sock_local(int fd, struct gt_addr *ret)
 int gt_sock_peer(int fd, struct gt_addr *ret)
 {
     struct gt_addr addr = {.n = sizeof(addr.storage)};
+
     if (getpeername(fd, &addr.any, &addr.n) < 0)
         return -errno;
     *ret = addr;
@@ -183,14 +220,62 @@ int gt_sock_peer(int fd, struct gt_addr *ret)
 
 void gt_sock_set_abortive(int fd, bool is_abortive)
 {
-    struct linger at_once = {.l_onoff = is_abortive, .l_linger = 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    struct linger linger = {.l_onoff = is_abortive, .l_linger = 0};
+
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
 void gt_sock_set_timeout(int fd, double seconds)
 {
     unsigned ms = (unsigned)(seconds * 1000);
+
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+}
+
+static void sock_set(int fd, int option, double value)
+{
+    int n = GT_MAX((int)value, 1);
+
+    setsockopt(fd, IPPROTO_TCP, option, &n, sizeof(n));
+}
+
+/* By default the kernel waits up to 120 s between two probes of a closed window: too long to
+ * distinguish a peer that has vanished from one that does not read. */
+void gt_sock_set_keepalive(int fd, double seconds)
+{
+    double idle = GT_MAX(seconds / 2, 1.), interval = GT_MAX(seconds / 8, 1.);
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    sock_set(fd, TCP_KEEPIDLE, idle);
+    sock_set(fd, TCP_KEEPINTVL, interval);
+    sock_set(fd, TCP_KEEPCNT, (seconds - idle) / interval);
+    sock_set(fd, TCP_RTO_MAX_MS, GT_MAX(seconds / 4, 1.) * 1000);
+}
+
+int gt_sock_get_answers(int fd, struct gt_sock_answers *ret)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof(info);
+    int n_unsent = 0;
+
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 || ioctl(fd, SIOCOUTQ, &n_unsent) < 0)
+        return -errno;
+    *ret = (struct gt_sock_answers){
+        .is_in_flight = info.tcpi_state != TCP_CLOSE && (info.tcpi_unacked > 0 || n_unsent > 0),
+        .silent_s = info.tcpi_last_ack_recv / 1000.,
+        .n_repeats = info.tcpi_retransmits,
+        .n_probes = info.tcpi_probes,
+    };
+    return 0;
+}
+
+double gt_sock_rtt(int fd)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof(info);
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0 ? 0 : info.tcpi_rtt / 1e6;
 }
 
 void gt_sock_reset(int fd)
@@ -202,6 +287,7 @@ void gt_sock_reset(int fd)
 int gt_sock_pair(int ret[2])
 {
     int fds[2];
+
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
         return -errno;
     ret[0] = fds[0];

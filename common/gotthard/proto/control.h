@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The frames of a control connection between a client and the relay ("GTR1"): type u8, flags u8 =
- * 0, length u16 (at most 1024), body. Pure: bytes to struct and back. See docs/protocol.md,
- * section 3.
+ * 0, length u16 (at most 1024), body. Pure conversion between bytes and structs. See
+ * docs/protocol.md, section 3.
  */
 #pragma once
 
-#include "gotthard/join.h"
+#include "gotthard/proto/join.h"
 
 #define GT_CONTROL_VERSION   1
 #define GT_CONTROL_HEADER    4
@@ -29,34 +29,44 @@ enum gt_control_type {
     GT_CONTROL_RESTARTING = 0x3e,
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
-    GT_CONTROL_SPARE = 0x80, /* may be skipped by a relay that does not know it */
+    GT_CONTROL_SPARE = 0x80, /* optional: an unknown type from 0x80 on is skipped */
 };
 
-/* PEER's reason, BYE's and ERROR's and STREAM_END's code: one list, so that one table names them.
+/* The reason in PEER and the code in BYE, ERROR and STREAM_END: one list with one table of texts.
  */
 enum gt_code {
     GT_CODE_NONE = 0,
-    GT_CODE_BYE = 1,         /* the other side said goodbye */
-    GT_CODE_LOST = 2,        /* the other side's control connection went away */
-    GT_CODE_REPLACED = 3,    /* the same identity came again with a greater generation */
-    GT_CODE_NEW_PROCESS = 4, /* the device's process was restarted: its streams are gone */
-    GT_CODE_EXPIRED = 5,     /* a deadline or the session's lifetime passed */
-    GT_CODE_LIMIT = 6,       /* a quota or limit of the relay */
+    GT_CODE_BYE = 1,         /* BYE of the other side */
+    GT_CODE_LOST = 2,        /* the other side's control connection was lost */
+    GT_CODE_REPLACED = 3,    /* the same identity registered with a greater generation */
+    GT_CODE_NEW_PROCESS = 4, /* the device's process was restarted, and its streams are lost */
+    GT_CODE_EXPIRED = 5,     /* the deadline of a ticket or of a pair passed */
+    GT_CODE_LIMIT = 6,       /* another limit of the relay, such as limits.streams */
     GT_CODE_NO_PORT = 7,     /* the relay's port range is used up */
-    GT_CODE_PROTOCOL = 8,    /* that frame, there and then, is a violation */
+    GT_CODE_PROTOCOL = 8,    /* a frame that is malformed or not allowed in this state */
     GT_CODE_VERSION = 9,     /* no version in common */
-    GT_CODE_TAKEN = 10,      /* the slot belongs to somebody else, or to a greater generation */
-    GT_CODE_NO_SESSION = 11, /* no such rid here */
+    GT_CODE_IN_USE = 10,     /* the slot has another owner, or a greater generation */
+    GT_CODE_NO_SESSION = 11, /* unknown rid */
     GT_CODE_SHUTDOWN = 12,   /* the relay is stopping */
-    GT_CODE_INTERNAL = 13,   /* the relay could not */
-    GT_CODE_HUNG_UP = 14,    /* as LOST, and it looks as if the other side's process was killed */
+    GT_CODE_INTERNAL = 13,   /* internal error of the relay */
+    GT_CODE_HUNG_UP = 14,    /* as LOST, and the other side's process was probably killed */
+    GT_CODE_LIFETIME = 15,   /* the lifetime of the session passed */
+    GT_CODE_IDLE = 16,       /* no stream for the relay's timeouts.idle */
+    GT_CODE_PAIRING = 17,    /* the other side, or a session, did not come in timeouts.pairing */
+    GT_CODE_GRACE = 18,      /* a lost side did not return in timeouts.session_grace */
+    GT_CODE_SESSIONS = 19,   /* the relay's limits.sessions */
+    GT_CODE_IDENTITY = 20,   /* the relay's limits.sessions_per_identity */
+    GT_CODE_LARGE_LOST = 21, /* STREAM_END only: as LOST, and large packets do not arrive */
+    GT_CODE_OLD_KEY = 22,    /* a side authenticated with a key that the relay no longer has */
+    GT_CODE_REFUSED = 23,    /* a side is listed in relay.refused */
+    GT_CODE_WITHDRAWN = 24,  /* the device no longer grants the session */
 };
-/* A few words for people; "code N" for numbers this version does not know. Static storage. */
+/* Returns a short text for users, or "code N" for an unknown code. Static; thread-local. */
 const char *gt_code_text(unsigned code);
 
 struct gt_control_frame {
     enum gt_control_type type;
-    uint8_t rid[GT_RID_SIZE]; /* of every type from RENDEZVOUS to STREAM_END; BYE, ERROR, SPARE */
+    uint8_t rid[GT_RID_SIZE]; /* RENDEZVOUS to STREAM_END, BYE, ERROR, SPARE */
     union {
         struct {
             uint16_t version_min, version_max;
@@ -85,6 +95,7 @@ struct gt_control_frame {
         } peer;
         struct {
             uint32_t stream, attempt;
+            uint16_t segment; /* as in the ticket */
         } open;
         struct gt_ticket ticket;
         struct {
@@ -105,14 +116,16 @@ struct gt_control_frame {
 };
 
 enum {
-    GT_CONTROL_E_SHORT = 1, /* not a whole frame yet */
+    GT_CONTROL_E_SHORT = 1, /* incomplete */
     GT_CONTROL_E_UNKNOWN,   /* an unknown type of 0x80 or above: skip *ret_used bytes */
-    GT_CONTROL_E_BAD,       /* close: unknown type below 0x80, flags, length, or a body that lies */
+    GT_CONTROL_E_BAD,       /* close: unknown type below 0x80, flags, length, or a malformed body */
 };
 
-/* Never fails for a frame whose strings are within their limits. Returns the number of bytes. */
+/* Encodes @frame, whose type must be known and whose strings must be within their limits. Returns
+ * the number of bytes. */
 size_t gt_control_encode(const struct gt_control_frame *frame,
                          uint8_t ret[static GT_CONTROL_FRAME_MAX]);
-/* *ret_used is set with 0 and E_UNKNOWN. */
+/* Decodes the first frame of @in. *ret_used, its size in bytes, is set with 0 and E_UNKNOWN. The
+ * frame may contain a ticket: wipe it. */
 int gt_control_decode(const uint8_t *in, size_t n, struct gt_control_frame *ret_frame,
                       size_t *ret_used) GT_MUST_CHECK;

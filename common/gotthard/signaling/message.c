@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The bytes of GTM1. Decoders are strict: a fixed version, exact lengths, well-formed names, no
- * byte left over, and text that can be printed without harm, because all of it reaches logs and
- * terminals. Nothing here is looked at before SEAL or the ACK's box has opened, and nothing here
- * decides anything.
+ * The encoding of GTM1 messages: one table of fields for each, which drives the encoder and the
+ * decoder. Decoders are strict: a fixed version, exact lengths, well-formed names, no trailing
+ * bytes, and only printable text, because all of it reaches logs and terminals. They see only
+ * messages that SEAL or the ACK's box has authenticated, and they must never decide about access.
  */
-#include "gotthard/message.h"
+#include "gotthard/signaling/message.h"
+
+#include "gotthard/base/fields.h"
 
 #define VERSION   1
 #define SUITE     1 /* X25519, HKDF-SHA256, AES-256-GCM */
 #define SLASH_MAX 7 /* of a topic: AWS IoT's limit */
-
-enum {
-    EXTENSION_VERSION = 1,
-    EXTENSION_SERVICES = 2,
-    EXTENSION_HOST_KEYS = 3,
-    EXTENSION_SESSIONS = 4,
-    EXTENSION_PUBLISHED = 5,
-};
 
 _Static_assert((int)GT_CRYPTO_E_BAD == (int)GT_MESSAGE_E_BAD, "a bad seal is a bad message");
 
@@ -25,11 +19,13 @@ static const uint8_t magic[4] = {'G', 'T', 'M', '1'};
 
 /* --- topics --------------------------------------------------------------------------------- */
 
-/* Every level of a prefix is a name: no wildcard, no empty level, no "$". */
+/* Each level of a prefix must be a name: no wildcard, no empty level, no "$" (MQTT 5, section
+ * 4.7). */
 static bool is_prefix(const char *prefix)
 {
     for (const char *at = prefix;; at++) {
         size_t n = strcspn(at, "/");
+
         if (!gt_text_is_name(gt_span(at, n)))
             return false;
         at += n;
@@ -43,6 +39,7 @@ static int topic_join(const char *prefix, const char *device, const char *const 
     char topic[GT_TOPIC_MAX + 1];
     struct gt_writer w = gt_writer(topic, GT_TOPIC_MAX);
     size_t n_slashes = 0;
+
     if (!is_prefix(prefix))
         return GT_MESSAGE_E_BAD;
     gt_write_span(&w, gt_span_text(prefix));
@@ -89,6 +86,7 @@ int gt_topic_device(const char *prefix, const char *topic, char *ret_device)
     struct gt_span middle = gt_read_bytes(&r, 3);
     const uint8_t *slash = memchr(r.at, '/', r.left);
     struct gt_span name = gt_read_bytes(&r, slash ? (size_t)(slash - r.at) : 0);
+
     if (r.failed || !gt_span_equals(start, gt_span_text(prefix)) ||
         !gt_span_equals(middle, gt_span_text("/d/")) || !gt_text_is_name(name) ||
         !gt_span_equals(gt_span(r.at, r.left), gt_span_text("/state")))
@@ -98,7 +96,45 @@ int gt_topic_device(const char *prefix, const char *topic, char *ret_device)
     return 0;
 }
 
-/* --- pieces --------------------------------------------------------------------------------- */
+/* --- extensions ----------------------------------------------------------------------------- */
+
+enum extension_kind {
+    EXTENSION_TEXT,    /* one printable text; absent: empty */
+    EXTENSION_LIST,    /* lp of each printable text; absent: no items */
+    EXTENSION_INTEGER, /* absent: 0 */
+};
+
+/* How one extension is stored in struct gt_extensions. */
+struct extension {
+    uint8_t type; /* on the wire */
+    enum extension_kind kind;
+    size_t offset;         /* TEXT: of the span; LIST: of the array of spans */
+    size_t n_offset, max;  /* LIST: of the number of items; the largest number */
+    struct gt_field field; /* INTEGER */
+};
+
+#define TEXT(type_, member_)                                                                     \
+    {                                                                                            \
+        .type = type_, .kind = EXTENSION_TEXT, .offset = offsetof(struct gt_extensions, member_) \
+    }
+#define LIST(type_, member_)                                                                      \
+    {                                                                                             \
+        .type = type_, .kind = EXTENSION_LIST, .offset = offsetof(struct gt_extensions, member_), \
+        .n_offset = offsetof(struct gt_extensions, n_##member_),                                  \
+        .max = GT_ARRAY_SIZE(((struct gt_extensions *)0)->member_)                                \
+    }
+#define INTEGER(type_, field_)                                    \
+    {                                                             \
+        .type = type_, .kind = EXTENSION_INTEGER, .field = field_ \
+    }
+
+static const struct extension extensions[] = {
+    TEXT(1, version),
+    LIST(2, services),
+    LIST(3, host_keys),
+    INTEGER(4, GT_FIELD_U16(struct gt_extensions, n_sessions)),
+    INTEGER(5, GT_FIELD_U64(struct gt_extensions, since)),
+};
 
 static bool is_printable(struct gt_span text)
 {
@@ -108,70 +144,82 @@ static bool is_printable(struct gt_span text)
     return true;
 }
 
-static void read_name(struct gt_reader *r, char ret[static GT_NAME_MAX + 1])
+static const void *extension_member(const struct gt_extensions *x, size_t offset)
 {
-    gt_read_string(r, ret, GT_NAME_MAX + 1);
-    if (!gt_text_is_name(gt_span_text(ret)))
-        r->failed = true;
+    return (const char *)x + offset;
 }
 
-static void read_fixed(struct gt_reader *r, uint64_t want, size_t size)
+static bool is_zero(const uint8_t *bytes, size_t n)
 {
-    if (gt_read_uint(r, size) != want)
-        r->failed = true;
+    for (size_t i = 0; i < n; i++)
+        if (bytes[i])
+            return false;
+    return true;
 }
 
-static struct gt_span read_limited(struct gt_reader *r, size_t max)
+static bool extension_is_present(const struct extension *extension, const struct gt_extensions *x)
 {
-    struct gt_span span = gt_read_lp(r);
-    if (span.n > max)
-        r->failed = true;
-    return span;
+    switch (extension->kind) {
+    case EXTENSION_TEXT:
+        return ((const struct gt_span *)extension_member(x, extension->offset))->n > 0;
+    case EXTENSION_LIST: return *(const size_t *)extension_member(x, extension->n_offset) > 0;
+    case EXTENSION_INTEGER:
+        return !is_zero(extension_member(x, extension->field.offset), extension->field.size);
+    }
+    return false;
 }
 
-static void write_list(struct gt_writer *w, uint8_t type, const struct gt_span *items, size_t n)
+static void write_list(struct gt_writer *w, const struct gt_span *items, size_t n)
 {
     size_t length = 0;
+
     for (size_t i = 0; i < n; i++)
         length += 2 + items[i].n;
     if (length > UINT16_MAX)
         w->failed = true;
-    gt_write_u8(w, type);
     gt_write_u16(w, (uint16_t)length);
     for (size_t i = 0; i < n; i++)
         gt_write_lp(w, items[i]);
 }
 
-static void write_number(struct gt_writer *w, uint8_t type, uint64_t value, uint16_t size)
+/* Type, lp of the value. */
+static void extension_write(const struct extension *extension, const struct gt_extensions *x,
+                            struct gt_writer *w)
 {
-    gt_write_u8(w, type);
-    gt_write_u16(w, size);
-    gt_write_uint(w, value, size);
+    const struct gt_span *spans = extension_member(x, extension->offset);
+
+    gt_write_u8(w, extension->type);
+    switch (extension->kind) {
+    case EXTENSION_TEXT: gt_write_lp(w, *spans); break;
+    case EXTENSION_LIST:
+        write_list(w, spans, *(const size_t *)extension_member(x, extension->n_offset));
+        break;
+    case EXTENSION_INTEGER:
+        gt_write_u16(w, (uint16_t)extension->field.size);
+        gt_fields_write(w, &extension->field, 1, x);
+        break;
+    }
 }
 
 static void extensions_encode(const struct gt_extensions *x, struct gt_writer *w)
 {
-    gt_write_u8(w, (uint8_t)((x->version.n > 0) + (x->n_services > 0) + (x->n_host_keys > 0) +
-                             (x->n_sessions > 0) + (x->since > 0)));
-    if (x->version.n) {
-        gt_write_u8(w, EXTENSION_VERSION);
-        gt_write_lp(w, x->version);
-    }
-    if (x->n_services)
-        write_list(w, EXTENSION_SERVICES, x->services, x->n_services);
-    if (x->n_host_keys)
-        write_list(w, EXTENSION_HOST_KEYS, x->host_keys, x->n_host_keys);
-    if (x->n_sessions)
-        write_number(w, EXTENSION_SESSIONS, x->n_sessions, 2);
-    if (x->since)
-        write_number(w, EXTENSION_PUBLISHED, x->since, 8);
+    uint8_t n = 0;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(extensions); i++)
+        n = (uint8_t)(n + extension_is_present(&extensions[i], x));
+    gt_write_u8(w, n);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(extensions); i++)
+        if (extension_is_present(&extensions[i], x))
+            extension_write(&extensions[i], x, w);
 }
 
 static bool read_list(struct gt_span value, struct gt_span *items, size_t max, size_t *n_items)
 {
     struct gt_reader r = gt_reader(value.data, value.n);
+
     while (!r.failed && r.left) {
         struct gt_span item = gt_read_lp(&r);
+
         if (*n_items == max || !item.n || !is_printable(item))
             return false;
         items[(*n_items)++] = item;
@@ -179,59 +227,117 @@ static bool read_list(struct gt_span value, struct gt_span *items, size_t max, s
     return !r.failed;
 }
 
-static bool extension_decode(uint8_t type, struct gt_span value, struct gt_extensions *x)
+static bool extension_read(const struct extension *extension, struct gt_span value,
+                           struct gt_extensions *x)
 {
     struct gt_reader r = gt_reader(value.data, value.n);
-    switch (type) {
-    case EXTENSION_VERSION: x->version = value; return value.n > 0 && is_printable(value);
-    case EXTENSION_SERVICES: return read_list(value, x->services, GT_SERVICES_MAX, &x->n_services);
-    case EXTENSION_HOST_KEYS:
-        return read_list(value, x->host_keys, GT_HOST_KEYS_MAX, &x->n_host_keys);
-    case EXTENSION_SESSIONS: x->n_sessions = gt_read_u16(&r); return gt_reader_is_done(&r);
-    case EXTENSION_PUBLISHED: x->since = gt_read_u64(&r); return gt_reader_is_done(&r);
+    struct gt_span *spans = (void *)((char *)x + extension->offset);
+
+    switch (extension->kind) {
+    case EXTENSION_TEXT: *spans = value; return value.n > 0 && is_printable(value);
+    case EXTENSION_LIST:
+        return read_list(value, spans, extension->max, (void *)((char *)x + extension->n_offset));
+    case EXTENSION_INTEGER:
+        gt_fields_read(&r, &extension->field, 1, x);
+        return gt_reader_is_done(&r);
     }
-    return true; /* of a later version: skipped */
+    return false;
 }
 
-/* Each known extension once at most. */
+/* NULL: an extension of a later version, which is skipped. */
+static const struct extension *extension_find(uint8_t type)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(extensions); i++)
+        if (extensions[i].type == type)
+            return &extensions[i];
+    return NULL;
+}
+
+/* Each known extension at most once. */
 static void extensions_decode(struct gt_reader *r, struct gt_extensions *x)
 {
-    uint32_t seen = 0;
+    bool is_seen[GT_ARRAY_SIZE(extensions)] = {false};
+
     for (size_t n = gt_read_u8(r); n && !r->failed; n--) {
-        uint8_t type = gt_read_u8(r);
+        const struct extension *extension = extension_find(gt_read_u8(r));
         struct gt_span value = gt_read_lp(r);
-        uint32_t bit = type && type <= EXTENSION_PUBLISHED ? UINT32_C(1) << type : 0;
-        if (seen & bit)
+
+        if (!extension || r->failed)
+            continue;
+        if (is_seen[extension - extensions] || !extension_read(extension, value, x))
             r->failed = true;
-        seen |= bit;
-        if (!r->failed && !extension_decode(type, value, x))
-            r->failed = true;
+        is_seen[extension - extensions] = true;
     }
 }
+
+/* --- the proof ------------------------------------------------------------------------------ */
+
+static const struct gt_field proof_fields[] = {
+    GT_FIELD_SPAN(struct gt_proof, certificate),
+    GT_FIELD_U16(struct gt_proof, sigalg),
+    GT_FIELD_SPAN(struct gt_proof, signature),
+};
 
 void gt_proof_encode(const struct gt_proof *proof, struct gt_writer *w)
 {
-    gt_write_lp(w, proof->certificate);
-    gt_write_u16(w, proof->sigalg);
-    gt_write_lp(w, proof->signature);
+    gt_fields_write(w, proof_fields, GT_ARRAY_SIZE(proof_fields), proof);
 }
 
-/* The end of every signed message; only sizes are checked, the rest is trust.c's. */
-static void proof_decode(struct gt_reader *r, struct gt_proof *proof)
+/* The end of every signed message. Only sizes are checked here; trust.c verifies the proof. */
+static void proof_decode(struct gt_reader *r, struct gt_proof *ret)
 {
-    proof->certificate = read_limited(r, GT_CERTIFICATE_MAX);
-    proof->sigalg = gt_read_u16(r);
-    proof->signature = read_limited(r, GT_SIGNATURE_MAX);
+    gt_fields_read(r, proof_fields, GT_ARRAY_SIZE(proof_fields), ret);
+    if (ret->certificate.n > GT_CERTIFICATE_MAX || ret->signature.n > GT_SIGNATURE_MAX)
+        r->failed = true;
 }
 
 /* --- inner forms ---------------------------------------------------------------------------- */
 
+static const struct gt_field state_fields[] = {
+    GT_FIELD_FIXED16(struct gt_state, VERSION),
+    GT_FIELD_FLAG(struct gt_state, is_online),
+    GT_FIELD_BYTES(struct gt_state, epoch, GT_EPOCH_SIZE),
+    GT_FIELD_U64(struct gt_state, seq),
+}; /* then the extensions */
+
+static const struct gt_field req_fields[] = {
+    GT_FIELD_FIXED16(struct gt_req, VERSION),
+    GT_FIELD_FIXED8(struct gt_req, SUITE),
+    GT_FIELD_NAME(struct gt_req, operator_),
+    GT_FIELD_NAME(struct gt_req, device),
+    GT_FIELD_BYTES(struct gt_req, epoch, GT_EPOCH_SIZE),
+    GT_FIELD_BYTES(struct gt_req, id, GT_REQ_ID_SIZE),
+    GT_FIELD_BYTES(struct gt_req, gx, GT_KEY_SIZE),
+    GT_FIELD_STRING(struct gt_req, service),
+    GT_FIELD_U16(struct gt_req, flags),
+    GT_FIELD_U32(struct gt_req, lifetime_s),
+    GT_FIELD_STRING(struct gt_req, relay),
+}; /* then the proof */
+
+static const struct gt_field close_fields[] = {
+    GT_FIELD_FIXED16(struct gt_close, VERSION),
+    GT_FIELD_NAME(struct gt_close, operator_),
+    GT_FIELD_NAME(struct gt_close, device),
+    GT_FIELD_BYTES(struct gt_close, epoch, GT_EPOCH_SIZE),
+    GT_FIELD_BYTES(struct gt_close, id, GT_REQ_ID_SIZE),
+}; /* then lp of "all" or of a rid, and the proof */
+
+static const struct gt_field ack_fields[] = {
+    GT_FIELD_U8(struct gt_ack, status),       GT_FIELD_U32(struct gt_ack, lifetime_s),
+    GT_FIELD_U16(struct gt_ack, max_streams), GT_FIELD_U32(struct gt_ack, window),
+    GT_FIELD_NAME(struct gt_ack, device),     GT_FIELD_NAME(struct gt_ack, operator_),
+}; /* then the extensions and the proof */
+
+static const struct gt_field nak_fields[] = {
+    GT_FIELD_BYTES(struct gt_nak, id, GT_REQ_ID_SIZE),
+    GT_FIELD_U16(struct gt_nak, code),
+    GT_FIELD_BYTES(struct gt_nak, epoch, GT_EPOCH_SIZE),
+    GT_FIELD_U16(struct gt_nak, retry_after_s),
+};
+
 void gt_state_encode(const struct gt_state *state, struct gt_writer *w)
 {
-    gt_write_u16(w, VERSION);
-    gt_write_u8(w, state->is_online);
-    gt_write_bytes(w, state->epoch, sizeof(state->epoch));
-    gt_write_u64(w, state->seq);
+    gt_fields_write(w, state_fields, GT_ARRAY_SIZE(state_fields), state);
     extensions_encode(&state->extensions, w);
 }
 
@@ -239,13 +345,10 @@ int gt_state_decode(struct gt_span inner, struct gt_state *ret)
 {
     struct gt_reader r = gt_reader(inner.data, inner.n);
     struct gt_state state = {0};
-    read_fixed(&r, VERSION, 2);
-    uint8_t online = gt_read_u8(&r);
-    state.is_online = online;
-    gt_read_into(&r, state.epoch, sizeof(state.epoch));
-    state.seq = gt_read_u64(&r);
+
+    gt_fields_read(&r, state_fields, GT_ARRAY_SIZE(state_fields), &state);
     extensions_decode(&r, &state.extensions);
-    if (!gt_reader_is_done(&r) || online > 1)
+    if (!gt_reader_is_done(&r))
         return GT_MESSAGE_E_BAD;
     *ret = state;
     return 0;
@@ -253,17 +356,7 @@ int gt_state_decode(struct gt_span inner, struct gt_state *ret)
 
 void gt_req_encode(const struct gt_req *req, struct gt_writer *w)
 {
-    gt_write_u16(w, VERSION);
-    gt_write_u8(w, SUITE);
-    gt_write_string(w, req->operator_);
-    gt_write_string(w, req->device);
-    gt_write_bytes(w, req->epoch, sizeof(req->epoch));
-    gt_write_bytes(w, req->id, sizeof(req->id));
-    gt_write_bytes(w, req->gx, sizeof(req->gx));
-    gt_write_string(w, req->service);
-    gt_write_u16(w, req->flags);
-    gt_write_u32(w, req->lifetime_s);
-    gt_write_string(w, req->relay);
+    gt_fields_write(w, req_fields, GT_ARRAY_SIZE(req_fields), req);
 }
 
 int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_body,
@@ -272,20 +365,12 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
     struct gt_reader r = gt_reader(inner.data, inner.n);
     struct gt_req req = {0};
     struct gt_proof proof;
-    read_fixed(&r, VERSION, 2);
-    read_fixed(&r, SUITE, 1);
-    read_name(&r, req.operator_);
-    read_name(&r, req.device);
-    gt_read_into(&r, req.epoch, sizeof(req.epoch));
-    gt_read_into(&r, req.id, sizeof(req.id));
-    gt_read_into(&r, req.gx, sizeof(req.gx));
-    gt_read_string(&r, req.service, sizeof(req.service));
-    read_fixed(&r, 0, 2); /* flags: none is known, and none may be passed over */
-    req.lifetime_s = gt_read_u32(&r);
-    gt_read_string(&r, req.relay, sizeof(req.relay));
+
+    gt_fields_read(&r, req_fields, GT_ARRAY_SIZE(req_fields), &req);
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    if (!gt_reader_is_done(&r) || !is_printable(gt_span_text(req.service)) ||
+    /* No flag is defined, and an unknown one must not be ignored. */
+    if (!gt_reader_is_done(&r) || req.flags || !is_printable(gt_span_text(req.service)) ||
         (*req.relay && !gt_text_is_name(gt_span_text(req.relay))))
         return GT_MESSAGE_E_BAD;
     *ret = req;
@@ -296,11 +381,7 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
 
 void gt_close_encode(const struct gt_close *close, struct gt_writer *w)
 {
-    gt_write_u16(w, VERSION);
-    gt_write_string(w, close->operator_);
-    gt_write_string(w, close->device);
-    gt_write_bytes(w, close->epoch, sizeof(close->epoch));
-    gt_write_bytes(w, close->id, sizeof(close->id));
+    gt_fields_write(w, close_fields, GT_ARRAY_SIZE(close_fields), close);
     gt_write_lp(w, close->is_all ? gt_span_text("all") : gt_span(close->rid, sizeof(close->rid)));
 }
 
@@ -310,19 +391,16 @@ int gt_close_decode(struct gt_span inner, struct gt_close *ret, struct gt_span *
     struct gt_reader r = gt_reader(inner.data, inner.n);
     struct gt_close close = {0};
     struct gt_proof proof;
-    read_fixed(&r, VERSION, 2);
-    read_name(&r, close.operator_);
-    read_name(&r, close.device);
-    gt_read_into(&r, close.epoch, sizeof(close.epoch));
-    gt_read_into(&r, close.id, sizeof(close.id));
-    struct gt_span which = gt_read_lp(&r);
+
+    gt_fields_read(&r, close_fields, GT_ARRAY_SIZE(close_fields), &close);
+    struct gt_span scope = gt_read_lp(&r);
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    close.is_all = gt_span_equals(which, gt_span_text("all"));
-    if (!gt_reader_is_done(&r) || (!close.is_all && which.n != sizeof(close.rid)))
+    close.is_all = gt_span_equals(scope, gt_span_text("all"));
+    if (!gt_reader_is_done(&r) || (!close.is_all && scope.n != sizeof(close.rid)))
         return GT_MESSAGE_E_BAD;
     if (!close.is_all)
-        memcpy(close.rid, which.data, sizeof(close.rid));
+        memcpy(close.rid, scope.data, sizeof(close.rid));
     *ret = close;
     *ret_body = body;
     *ret_proof = proof;
@@ -331,12 +409,7 @@ int gt_close_decode(struct gt_span inner, struct gt_close *ret, struct gt_span *
 
 void gt_ack_encode(const struct gt_ack *ack, struct gt_writer *w)
 {
-    gt_write_u8(w, ack->status);
-    gt_write_u32(w, ack->lifetime_s);
-    gt_write_u16(w, ack->max_streams);
-    gt_write_u32(w, ack->window);
-    gt_write_string(w, ack->device);
-    gt_write_string(w, ack->operator_);
+    gt_fields_write(w, ack_fields, GT_ARRAY_SIZE(ack_fields), ack);
     extensions_encode(&ack->extensions, w);
 }
 
@@ -346,12 +419,8 @@ int gt_ack_decode(struct gt_span inner, struct gt_ack *ret, struct gt_span *ret_
     struct gt_reader r = gt_reader(inner.data, inner.n);
     struct gt_ack ack = {0};
     struct gt_proof proof;
-    ack.status = gt_read_u8(&r);
-    ack.lifetime_s = gt_read_u32(&r);
-    ack.max_streams = gt_read_u16(&r);
-    ack.window = gt_read_u32(&r);
-    read_name(&r, ack.device);
-    read_name(&r, ack.operator_);
+
+    gt_fields_read(&r, ack_fields, GT_ARRAY_SIZE(ack_fields), &ack);
     extensions_decode(&r, &ack.extensions);
     size_t n_before_proof = inner.n - r.left;
     proof_decode(&r, &proof);
@@ -365,20 +434,15 @@ int gt_ack_decode(struct gt_span inner, struct gt_ack *ret, struct gt_span *ret_
 
 void gt_nak_encode(const struct gt_nak *nak, struct gt_writer *w)
 {
-    gt_write_bytes(w, nak->id, sizeof(nak->id));
-    gt_write_u16(w, nak->code);
-    gt_write_bytes(w, nak->epoch, sizeof(nak->epoch));
-    gt_write_u16(w, nak->retry_after_s);
+    gt_fields_write(w, nak_fields, GT_ARRAY_SIZE(nak_fields), nak);
 }
 
 int gt_nak_decode(struct gt_span inner, struct gt_nak *ret)
 {
     struct gt_reader r = gt_reader(inner.data, inner.n);
-    struct gt_nak nak;
-    gt_read_into(&r, nak.id, sizeof(nak.id));
-    nak.code = gt_read_u16(&r);
-    gt_read_into(&r, nak.epoch, sizeof(nak.epoch));
-    nak.retry_after_s = gt_read_u16(&r);
+    struct gt_nak nak = {0};
+
+    gt_fields_read(&r, nak_fields, GT_ARRAY_SIZE(nak_fields), &nak);
     if (!gt_reader_is_done(&r))
         return GT_MESSAGE_E_BAD;
     *ret = nak;
@@ -390,7 +454,7 @@ int gt_nak_decode(struct gt_span inner, struct gt_nak *ret)
 int gt_message_peek(struct gt_span payload, enum gt_message_type *ret_type)
 {
     if (payload.n < GT_MESSAGE_HEADER || payload.n > GT_MESSAGE_MAX ||
-        memcmp(payload.data, magic, sizeof(magic)) != 0 || payload.data[4] > GT_MESSAGE_CLOSE)
+        memcmp(payload.data, magic, sizeof(magic)) != 0 || payload.data[4] > GT_MESSAGE_REPORT)
         return GT_MESSAGE_E_BAD;
     *ret_type = (enum gt_message_type)payload.data[4];
     return 0;
@@ -414,6 +478,7 @@ int gt_message_seal(const uint8_t key[static GT_KEY_SIZE], enum gt_message_type 
     uint8_t ad[GT_MESSAGE_HEADER + 2 + GT_TOPIC_MAX];
     struct gt_writer ad_writer = gt_writer(ad, sizeof(ad));
     struct gt_writer w = gt_writer(ret, GT_MESSAGE_MAX);
+
     gt_message_ad(type, topic, &ad_writer);
     if (ad_writer.failed || inner.n > GT_MESSAGE_MAX - GT_MESSAGE_HEADER - GT_SEAL_OVERHEAD)
         return GT_MESSAGE_E_BAD;
@@ -430,6 +495,7 @@ int gt_message_open(const uint8_t key[static GT_KEY_SIZE], enum gt_message_type 
     uint8_t ad[GT_MESSAGE_HEADER + 2 + GT_TOPIC_MAX];
     struct gt_writer ad_writer = gt_writer(ad, sizeof(ad));
     enum gt_message_type its_type;
+
     gt_message_ad(type, topic, &ad_writer);
     if (ad_writer.failed || gt_message_peek(payload, &its_type) || its_type != type)
         return GT_MESSAGE_E_BAD;

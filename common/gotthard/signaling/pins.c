@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Parses pin files. A file that decides who may enter is read without any guess: what is not
- * exactly of the form refuses all of it, with the line and the reason, so that a slip of the pen
- * never opens a door or closes one unseen.
+ * Parser of pin files. The file decides about access, so the parser must not guess: a line that
+ * does not have exactly the documented form rejects the whole file, with line and reason. A typing
+ * error must never silently grant or deny access.
  */
-#include "gotthard/pins.h"
+#include "gotthard/signaling/pins.h"
+
+#include <strings.h>
 
 #define PIN_LINE_MAX 4096
+#define BOM          "\xef\xbb\xbf"
 
 static bool is_blank(uint8_t c)
 {
     return c == ' ' || c == '\t';
 }
 
-/* Takes the next word off @line; empty when there is none. */
+/* Removes the next word from @line and returns it; empty if there is none. */
 static struct gt_span take_word(struct gt_span *line)
 {
     while (line->n && is_blank(*line->data))
@@ -26,17 +29,18 @@ static struct gt_span take_word(struct gt_span *line)
     return word;
 }
 
-/* What comes before @separator, taken off @text with it. */
+/* Removes the text up to and with @separator from @text; returns it without the separator. */
 static struct gt_span take_until(struct gt_span *text, char separator)
 {
     const uint8_t *at = text->n ? memchr(text->data, separator, text->n) : NULL;
     size_t n = at ? (size_t)(at - text->data) : text->n;
     struct gt_span taken = gt_span(text->data, n);
+
     *text = at ? gt_span(at + 1, text->n - n - 1) : gt_span(text->data + n, 0);
     return taken;
 }
 
-static bool is_clean(struct gt_span line)
+static bool is_printable(struct gt_span line)
 {
     for (size_t i = 0; i < line.n; i++)
         if ((line.data[i] < 0x20 && line.data[i] != '\t') || line.data[i] > 0x7e)
@@ -44,15 +48,44 @@ static bool is_clean(struct gt_span line)
     return true;
 }
 
+/* Removes "SHA256:" of either case, as tools print it before a hash. */
+static struct gt_span skip_algorithm(struct gt_span word)
+{
+    static const char name[] = "sha256:";
+    size_t n = strlen(name);
+
+    if (word.n > n && strncasecmp((const char *)word.data, name, n) == 0)
+        return gt_span(word.data + n, word.n - n);
+    return word;
+}
+
+/* Copies the hex digits, with a colon after each pair or without any. Returns their number, or 0.
+ */
+static size_t copy_digits(struct gt_span word, char ret[static 2 * GT_KEY_SIZE + 1])
+{
+    bool has_colons = word.n == 3 * GT_KEY_SIZE - 1;
+    size_t n = 0;
+
+    if (!has_colons && word.n != 2 * GT_KEY_SIZE)
+        return 0;
+    for (size_t i = 0; i < word.n; i++) {
+        if (has_colons && i % 3 == 2 && word.data[i] != ':')
+            return 0;
+        if (!has_colons || i % 3 != 2)
+            ret[n++] = (char)word.data[i];
+    }
+    ret[n] = 0;
+    return n;
+}
+
 static bool parse_fingerprint(struct gt_span word, uint8_t ret[static GT_KEY_SIZE])
 {
     char text[2 * GT_KEY_SIZE + 1];
     size_t n = 0;
-    if (word.n == 2 * GT_KEY_SIZE) {
-        memcpy(text, word.data, word.n);
-        text[word.n] = 0;
+
+    word = skip_algorithm(word);
+    if (copy_digits(word, text) > 0)
         return gt_text_unhex(text, ret, GT_KEY_SIZE) == 0;
-    }
     return gt_text_unbase64(word, ret, GT_KEY_SIZE, &n) == 0 && n == GT_KEY_SIZE;
 }
 
@@ -65,11 +98,11 @@ static const char *parse_role(struct gt_span value, struct gt_pin *pin)
     else if (gt_span_equals(value, gt_span_text("device")))
         pin->role = GT_PIN_DEVICE;
     else
-        return "role is not operator, admin or device";
+        return "role must be operator, admin or device";
     return NULL;
 }
 
-/* A failed strndup leaves NULL in the list, which gt_pins_parse finds. */
+/* A failed strndup() leaves NULL in the list, which pin_is_complete() detects. */
 static const char *parse_services(struct gt_span value, struct gt_pin *pin)
 {
     pin->is_any_service = gt_span_equals(value, gt_span_text("*"));
@@ -80,9 +113,10 @@ static const char *parse_services(struct gt_span value, struct gt_pin *pin)
     while (pin->services && is_more) {
         size_t n_before = value.n;
         struct gt_span service = take_until(&value, ',');
+
         is_more = service.n < n_before;
         if (!service.n || service.n > GT_SERVICE_MAX || memchr(service.data, '*', service.n))
-            return "services is not a list of names with commas, or *";
+            return "services must be a list of names separated by commas, or *";
         if (pin->n_services == GT_PIN_SERVICES_MAX)
             return "too many services";
         pin->services[pin->n_services++] = strndup((const char *)service.data, service.n);
@@ -94,6 +128,7 @@ static bool parse_date(struct gt_span value, struct tm *ret)
 {
     char text[sizeof("YYYY-MM-DD")];
     uint64_t year, month, day;
+
     if (value.n != sizeof(text) - 1 || value.data[4] != '-' || value.data[7] != '-')
         return false;
     for (size_t i = 0; i < value.n; i++)
@@ -106,7 +141,7 @@ static bool parse_date(struct gt_span value, struct tm *ret)
     day = strtoul(text + 8, NULL, 10);
     *ret = (struct tm){.tm_year = (int)year - 1900, .tm_mon = (int)month - 1, .tm_mday = (int)day};
     struct tm same = *ret;
-    /* 31 April becomes 1 May: then it was no date */
+    /* timegm() turns 31 April into 1 May: such a date is invalid */
     return year >= 2000 && timegm(&same) >= 0 && same.tm_mon == ret->tm_mon &&
            same.tm_mday == ret->tm_mday;
 }
@@ -114,14 +149,15 @@ static bool parse_date(struct gt_span value, struct tm *ret)
 static const char *parse_until(struct gt_span value, struct gt_pin *pin)
 {
     struct tm day;
+
     if (!parse_date(value, &day))
-        return "until is not a date of the form YYYY-MM-DD";
+        return "until must be a date of the form YYYY-MM-DD";
     day.tm_mday++;
     pin->until = timegm(&day);
     return NULL;
 }
 
-/* The words after name and hash, each at most once. */
+/* Parses the words after name and hash. Each may occur once. */
 static const char *parse_options(struct gt_span line, struct gt_pin *pin)
 {
     static const struct {
@@ -133,12 +169,13 @@ static const char *parse_options(struct gt_span line, struct gt_pin *pin)
     for (struct gt_span word; (word = take_word(&line)).n && *word.data != '#';) {
         struct gt_span name = take_until(&word, '=');
         size_t i = 0;
+
         while (i < GT_ARRAY_SIZE(options) && !gt_span_equals(name, gt_span_text(options[i].name)))
             i++;
         if (i == GT_ARRAY_SIZE(options))
-            return "an unknown word after the hash (role=, services= and until= are known)";
+            return "unknown word after the hash; use role=, services= or until=";
         if (is_seen[i])
-            return "the same word twice";
+            return "duplicate word";
         is_seen[i] = true;
         const char *why = options[i].parse(word, pin);
         if (why)
@@ -150,11 +187,13 @@ static const char *parse_options(struct gt_span line, struct gt_pin *pin)
 static const char *parse_pin(struct gt_span line, struct gt_pin *pin)
 {
     struct gt_span name = take_word(&line);
+
     if (!gt_text_is_name(name))
-        return "not a name";
+        return "invalid name";
     memcpy(pin->name, name.data, name.n);
     if (!parse_fingerprint(take_word(&line), pin->fingerprint))
-        return "the second word is not the SHA-256 of a key (64 hex digits or base64)";
+        return "the second word must be the SHA-256 of a key (64 hex digits, with or without colons, or "
+               "base64)";
     return parse_options(line, pin);
 }
 
@@ -190,6 +229,7 @@ static bool list_grow(struct pin_list *list)
 {
     size_t cap = list->cap ? 2 * list->cap : 8;
     struct gt_pin *pins = reallocarray(list->pins, cap, sizeof(*pins));
+
     if (!pins)
         return false;
     list->pins = pins;
@@ -197,7 +237,7 @@ static bool list_grow(struct pin_list *list)
     return true;
 }
 
-static bool pin_is_whole(const struct gt_pin *pin)
+static bool pin_is_complete(const struct gt_pin *pin)
 {
     for (size_t i = 0; i < pin->n_services; i++)
         if (!pin->services[i])
@@ -205,7 +245,7 @@ static bool pin_is_whole(const struct gt_pin *pin)
     return pin->is_any_service || pin->services;
 }
 
-/* -ENOMEM, or E_SYNTAX with *ret_why. */
+/* Returns 0, -ENOMEM, or E_SYNTAX with *ret_why. */
 static int list_add(struct pin_list *list, struct gt_span line, const char **ret_why)
 {
     if (list->n == list->cap && !list_grow(list))
@@ -214,11 +254,11 @@ static int list_add(struct pin_list *list, struct gt_span line, const char **ret
     *pin = (struct gt_pin){0};
     const char *why = parse_pin(line, pin);
     if (!why && list_has(list, pin))
-        why = "this key is pinned for this name already";
+        why = "duplicate pin: this name already has this key";
     if (!why && list->n == GT_PINS_MAX)
         why = "too many pins";
-    bool is_whole = pin_is_whole(pin);
-    if (!why && is_whole) {
+    bool is_complete = pin_is_complete(pin);
+    if (!why && is_complete) {
         list->n++;
         return 0;
     }
@@ -229,15 +269,31 @@ static int list_add(struct pin_list *list, struct gt_span line, const char **ret
     return GT_PINS_E_SYNTAX;
 }
 
+/* Removes the CR of a line that ends with CRLF. */
+static struct gt_span without_cr(struct gt_span line)
+{
+    return gt_span(line.data, line.n - (line.n > 0 && line.data[line.n - 1] == '\r'));
+}
+
+static struct gt_span without_mark(struct gt_span text)
+{
+    size_t n = strlen(BOM);
+
+    return text.n >= n && memcmp(text.data, BOM, n) == 0 ? gt_span(text.data + n, text.n - n)
+                                                         : text;
+}
+
 static int list_add_line(struct pin_list *list, struct gt_span line, const char **ret_why)
 {
-    struct gt_span rest = line;
-    *ret_why = line.n > PIN_LINE_MAX ? "the line is too long"
-               : !is_clean(line)     ? "a control character, or a letter that is not ASCII"
+    line = without_cr(line);
+    struct gt_span remaining = line;
+
+    *ret_why = line.n > PIN_LINE_MAX ? "line too long"
+               : !is_printable(line) ? "control character or non-ASCII character"
                                      : NULL;
     if (*ret_why)
         return GT_PINS_E_SYNTAX;
-    struct gt_span first = take_word(&rest);
+    struct gt_span first = take_word(&remaining);
     return !first.n || *first.data == '#' ? 0 : list_add(list, line, ret_why);
 }
 
@@ -248,6 +304,8 @@ int gt_pins_parse(struct gt_span text, struct gt_pin **ret_pins, size_t *ret_n, 
     const char *why = NULL;
     size_t n_lines = 0;
     int r = 0;
+
+    text = without_mark(text);
     while (r == 0 && text.n) {
         n_lines++;
         r = list_add_line(&list, take_until(&text, '\n'), &why);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Answering operators. What comes in is checked in the protocol's order, cheapest first: nothing is
- * parsed before the seal has opened, no signature is looked at before the message is known to be
- * new, and no stranger's message costs more than a token and one AEAD. Answers are remembered for
- * as long as their epoch is good, so a message delivered twice never makes two sessions.
+ * Answers to operators. Checks run in the protocol's order, cheapest first: nothing is parsed
+ * before the seal has opened, and no signature is verified before the message is known to be new.
+ * An unauthenticated or replayed message must not use up the share of any operator. Answers are
+ * stored as long as their epoch is valid, so that a message delivered twice never makes two
+ * sessions.
  */
-#include "gotthard/responder.h"
+#include "gotthard/signaling/responder.h"
 
-#include "gotthard/epoch.h"
+#include "gotthard/signaling/replay-cache.h"
+#include "gotthard/signaling/request-rate.h"
 
 #define NAK_INTERVAL_MS 1000
-#define TOKEN           1000 /* the bucket counts thousandths, as the clock does */
 
 struct gt_responder {
     char prefix[GT_TOPIC_MAX + 1], device[GT_NAME_MAX + 1];
@@ -19,30 +20,32 @@ struct gt_responder {
     const struct gt_trust *trust;
     struct gt_message_keys keys, previous_keys;
     bool has_previous_keys;
-    struct gt_epoch current;  /* ends: rotates */
-    struct gt_epoch previous; /* ends: is refused */
+    struct gt_replay_cache current;  /* rotates at ->ends_ms */
+    struct gt_replay_cache previous; /* rejected from ->ends_ms on */
     uint64_t seq;
-    uint64_t tokens, tokens_at_ms, next_nak_ms;
+    struct gt_request_rate rate; /* of new REQ and CLOSE */
+    uint64_t next_nak_ms[256];   /* by the first byte of the request id */
 };
 
 /* --- epochs --------------------------------------------------------------------------------- */
 
 static int epoch_rotate(struct gt_responder *responder, uint64_t now_ms)
 {
-    struct gt_epoch fresh;
-    int r = gt_epoch_init(&fresh, now_ms + GT_EPOCH_LIFE_MS);
+    struct gt_replay_cache fresh;
+    int r = gt_replay_cache_init(&fresh, now_ms + GT_EPOCH_LIFE_MS);
+
     if (r)
         return r;
-    gt_epoch_deinit(&responder->previous);
+    gt_replay_cache_deinit(&responder->previous);
     responder->previous = responder->current;
     responder->previous.ends_ms = now_ms + GT_EPOCH_GRACE_MS;
     responder->current = fresh;
     return 0;
 }
 
-/* NULL: neither the current epoch nor the one before it. */
-static struct gt_epoch *epoch_find(struct gt_responder *responder, uint64_t now_ms,
-                                   const uint8_t *id)
+/* Returns NULL if @id is neither the current epoch nor the valid previous one. */
+static struct gt_replay_cache *epoch_find(struct gt_responder *responder, uint64_t now_ms,
+                                          const uint8_t *id)
 {
     if (memcmp(responder->current.id, id, GT_EPOCH_SIZE) == 0)
         return &responder->current;
@@ -52,15 +55,22 @@ static struct gt_epoch *epoch_find(struct gt_responder *responder, uint64_t now_
     return NULL;
 }
 
-/* Wherever it has gone since: a rotation may have come between the question and its answer. */
-static int remember_reply(struct gt_responder *responder, const struct gt_incoming *in)
+/* New requests may name the previous epoch during its grace, which must not grow without limit. */
+static bool epoch_has_room(const struct gt_replay_cache *epoch)
 {
-    struct gt_span reply = gt_span(in->reply, in->n_reply);
-    int r = gt_epoch_answer(&responder->current, in->agreement.id, reply);
-    return r ? r : gt_epoch_answer(&responder->previous, in->agreement.id, reply);
+    return gt_replay_cache_count(epoch) < 2 * GT_REPLAY_CACHE_MAX;
 }
 
-/* --- birth and end -------------------------------------------------------------------------- */
+/* The epoch may have rotated between the request and its answer, so both are tried. */
+static int store_reply(struct gt_responder *responder, const struct gt_incoming *in)
+{
+    struct gt_span reply = gt_span(in->reply, in->n_reply);
+    int r = gt_replay_cache_answer(&responder->current, in->agreement.id, reply);
+
+    return r ? r : gt_replay_cache_answer(&responder->previous, in->agreement.id, reply);
+}
+
+/* --- lifetime ------------------------------------------------------------------------------- */
 
 static int responder_init(struct gt_responder *responder,
                           const struct gt_responder_settings *settings, const uint8_t *of_device,
@@ -73,9 +83,8 @@ static int responder_init(struct gt_responder *responder,
     stpcpy(responder->device, settings->device);
     responder->signer = settings->signer;
     responder->trust = settings->trust;
-    responder->tokens = GT_REQ_BURST * TOKEN;
-    responder->tokens_at_ms = now_ms;
-    int r = gt_epoch_init(&responder->current, now_ms + GT_EPOCH_LIFE_MS);
+    gt_request_rate_init(&responder->rate, now_ms);
+    int r = gt_replay_cache_init(&responder->current, now_ms + GT_EPOCH_LIFE_MS);
     if (r == 0)
         r = gt_key_messages(of_device, &responder->keys);
     responder->has_previous_keys = previous != NULL;
@@ -89,6 +98,7 @@ int gt_responder_new(const struct gt_responder_settings *settings,
                      uint64_t now_ms, struct gt_responder **ret)
 {
     struct gt_responder *responder = calloc(1, sizeof(*responder));
+
     if (!responder)
         return -ENOMEM;
     int r = responder_init(responder, settings, of_device, previous, now_ms);
@@ -103,8 +113,8 @@ struct gt_responder *gt_responder_free(struct gt_responder *responder)
 {
     if (!responder)
         return NULL;
-    gt_epoch_deinit(&responder->current);
-    gt_epoch_deinit(&responder->previous);
+    gt_replay_cache_deinit(&responder->current);
+    gt_replay_cache_deinit(&responder->previous);
     gt_wipe(responder, sizeof(*responder));
     free(responder);
     return NULL;
@@ -130,8 +140,8 @@ void gt_responder_set_trust(struct gt_responder *responder, const struct gt_sign
 bool gt_responder_tick(struct gt_responder *responder, uint64_t now_ms)
 {
     if (now_ms >= responder->previous.ends_ms)
-        gt_epoch_deinit(&responder->previous);
-    /* Without random bytes the old epoch goes on, and the next tick tries again. */
+        gt_replay_cache_deinit(&responder->previous);
+    /* Without random bytes the old epoch stays, and the next tick tries again. */
     return now_ms >= responder->current.ends_ms && epoch_rotate(responder, now_ms) == 0;
 }
 
@@ -141,6 +151,7 @@ int gt_responder_state(struct gt_responder *responder, bool is_online,
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
     struct gt_state state = {.is_online = is_online, .seq = ++responder->seq};
+
     memcpy(state.epoch, responder->current.id, sizeof(state.epoch));
     if (extensions)
         state.extensions = *extensions;
@@ -159,6 +170,7 @@ static int reply_nak(struct gt_responder *responder, struct gt_incoming *in, enu
     uint8_t inner[64];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
     struct gt_nak nak = {.code = (uint16_t)code, .retry_after_s = number};
+
     memcpy(nak.id, in->agreement.id, sizeof(nak.id));
     memcpy(nak.epoch, responder->current.id, sizeof(nak.epoch));
     gt_nak_encode(&nak, &w);
@@ -166,17 +178,19 @@ static int reply_nak(struct gt_responder *responder, struct gt_incoming *in, enu
                            in->reply, &in->n_reply);
 }
 
-/* The certificate goes with what is signed, the signature after it. */
+/* The certificate is part of the signed bytes; the signature follows it. */
 static int write_proof(const struct gt_responder *responder, const struct gt_incoming *in,
                        struct gt_writer *w)
 {
     uint8_t signature[GT_SIGNATURE_MAX];
     size_t n_signature = 0;
     int r = 0;
+
     gt_write_lp(w, gt_signer_certificate(responder->signer));
     if (responder->signer && !w->failed) {
         struct gt_span parts[] = {gt_span(in->agreement.th1, GT_KEY_SIZE),
                                   gt_span(in->agreement.gy, GT_KEY_SIZE), gt_span(w->data, w->n)};
+
         r = gt_signer_sign(responder->signer, GT_SIGNATURE_ACK, parts, GT_ARRAY_SIZE(parts),
                            signature, &n_signature);
     }
@@ -185,25 +199,26 @@ static int write_proof(const struct gt_responder *responder, const struct gt_inc
     return r;
 }
 
-/* GT_MESSAGE_E_BAD: does not fit. */
+/* Returns GT_MESSAGE_E_BAD if the ACK does not fit into a message. */
 static int seal_ack(struct gt_responder *responder, struct gt_incoming *in,
                     const struct gt_ack *ack)
 {
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
+
     gt_ack_encode(ack, &w);
     int r = write_proof(responder, in, &w);
     if (r == 0 && w.failed)
         return GT_MESSAGE_E_BAD;
     if (r == 0)
-        r = gt_agreement_seal(&in->agreement, gt_span(inner, w.n), in->reply, &in->n_reply);
+        r = gt_key_agreement_seal(&in->agreement, gt_span(inner, w.n), in->reply, &in->n_reply);
     return r;
 }
 
-/* The names are those of the question, whatever the caller left in @ack. */
+/* Sets the names in @ack to the request's. */
 static int reply_ack(struct gt_responder *responder, struct gt_incoming *in, struct gt_ack ack)
 {
-    in->agreement.topic = in->rsp_topic; /* set here, so that the struct may be copied before */
+    in->agreement.topic = in->rsp_topic; /* set late: the caller may have copied @in */
     memcpy(ack.device, in->req.device, sizeof(ack.device));
     memcpy(ack.operator_, in->req.operator_, sizeof(ack.operator_));
     int r = seal_ack(responder, in, &ack);
@@ -211,17 +226,18 @@ static int reply_ack(struct gt_responder *responder, struct gt_incoming *in, str
         ack.extensions = (struct gt_extensions){0};
         r = seal_ack(responder, in, &ack);
     }
-    return r ? r : remember_reply(responder, in);
+    return r ? r : store_reply(responder, in);
 }
 
 int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
                        const struct gt_ack *ack, struct gt_session_keys *ret)
 {
     struct gt_ack granted = *ack;
+
     granted.status = GT_ACK_OK;
     int r = reply_ack(responder, in, granted);
     if (r == 0)
-        r = gt_agreement_session(&in->agreement, gt_span(in->reply, in->n_reply), ret);
+        r = gt_key_agreement_session(&in->agreement, gt_span(in->reply, in->n_reply), ret);
     gt_wipe(in->agreement.prk, sizeof(in->agreement.prk));
     return r;
 }
@@ -230,6 +246,7 @@ int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
                       enum gt_ack_status status)
 {
     int r = reply_ack(responder, in, (struct gt_ack){.status = (uint8_t)status});
+
     gt_wipe(in->agreement.prk, sizeof(in->agreement.prk));
     return r;
 }
@@ -238,17 +255,18 @@ int gt_responder_closed(struct gt_responder *responder, struct gt_incoming *in,
                         enum gt_nak_code code, uint16_t n_closed)
 {
     int r = reply_nak(responder, in, code, n_closed);
-    return r ? r : remember_reply(responder, in);
+
+    return r ? r : store_reply(responder, in);
 }
 
-/* --- questions ------------------------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------------------------- */
 
-/* An opened REQ or CLOSE: what the checks of both have in common. */
-struct question {
+/* An opened REQ or CLOSE: the parts that both have in common. */
+struct request {
     enum gt_message_type type;
     uint8_t inner[GT_MESSAGE_MAX];
     size_t n;
-    const char *operator_, *device; /* of in->req or in->close */
+    const char *operator_, *device; /* in in->req or in->close */
     const uint8_t *epoch;
     struct gt_span body;
     struct gt_proof proof;
@@ -268,20 +286,8 @@ static int reply(struct gt_incoming *in, const char *why)
     return 0;
 }
 
-static bool take_token(struct gt_responder *responder, uint64_t now_ms)
-{
-    uint64_t passed_ms = now_ms > responder->tokens_at_ms ? now_ms - responder->tokens_at_ms : 0;
-    uint64_t fill = GT_MIN(passed_ms, (uint64_t)GT_REQ_BURST * TOKEN) * GT_REQ_RATE_PER_S;
-    responder->tokens = GT_MIN(responder->tokens + fill, (uint64_t)GT_REQ_BURST * TOKEN);
-    responder->tokens_at_ms = now_ms;
-    if (responder->tokens < TOKEN)
-        return false;
-    responder->tokens -= TOKEN;
-    return true;
-}
-
-static int open_question(struct gt_responder *responder, struct gt_span payload,
-                         struct gt_incoming *in, struct question *q)
+static int open_request(struct gt_responder *responder, struct gt_span payload,
+                        struct gt_incoming *in, struct request *q)
 {
     in->keys = &responder->keys;
     int r = gt_message_open(in->keys->req, q->type, responder->req_topic, payload, q->inner, &q->n);
@@ -292,12 +298,13 @@ static int open_question(struct gt_responder *responder, struct gt_span payload,
     return r;
 }
 
-static int decode_question(struct gt_incoming *in, struct question *q)
+static int decode_request(struct gt_incoming *in, struct request *q)
 {
     struct gt_span inner = gt_span(q->inner, q->n);
     bool is_close = q->type == GT_MESSAGE_CLOSE;
     int r = is_close ? gt_close_decode(inner, &in->close, &q->body, &q->proof)
                      : gt_req_decode(inner, &in->req, &q->body, &q->proof);
+
     if (r)
         return r;
     q->operator_ = is_close ? in->close.operator_ : in->req.operator_;
@@ -308,110 +315,131 @@ static int decode_question(struct gt_incoming *in, struct question *q)
     return gt_sha256(&inner, 1, in->agreement.th1);
 }
 
-static int answer_stale(struct gt_responder *responder, uint64_t now_ms, struct gt_incoming *in)
+/* Such a message may be a replay. Its id is random, so that recorded messages rarely delay the NAK
+ * for a new one. */
+static int reject_stale_epoch(struct gt_responder *responder, uint64_t now_ms,
+                              struct gt_incoming *in)
 {
-    if (now_ms < responder->next_nak_ms)
-        return drop(in, "of a stale epoch, and one was answered just now");
-    responder->next_nak_ms = now_ms + NAK_INTERVAL_MS;
+    uint64_t *next_ms = &responder->next_nak_ms[in->agreement.id[0]];
+
+    if (now_ms < *next_ms)
+        return drop(in, "stale epoch, and a NAK was sent less than 1 s ago");
+    *next_ms = now_ms + NAK_INTERVAL_MS;
     int r = reply_nak(responder, in, GT_NAK_EPOCH, 0);
-    return r ? r : reply(in, "of a stale epoch");
+    return r ? r : reply(in, "stale epoch");
 }
 
-static int answer_again(const struct gt_seen *seen, struct gt_incoming *in)
+static int repeat_reply(struct gt_replay_record *seen, uint64_t now_ms, struct gt_incoming *in)
 {
     if (memcmp(seen->th1, in->agreement.th1, sizeof(seen->th1)) != 0)
-        return drop(in, "another message with an id that was used");
+        return drop(in, "request id reused by another message");
     if (!seen->reply.n)
-        return drop(in, "a duplicate of one that is being decided");
+        return drop(in, "duplicate of a request that is being decided");
+    if (!gt_replay_record_may_repeat(seen, now_ms))
+        return drop(in, "duplicate, and the answer was repeated a moment ago");
     memcpy(in->reply, seen->reply.data, seen->reply.n);
     in->n_reply = seen->reply.n;
-    return reply(in, "a duplicate");
+    return reply(in, "duplicate");
 }
 
 static int agree(struct gt_incoming *in)
 {
     uint8_t y[GT_KEY_SIZE];
     int r = gt_random(y, sizeof(y));
+
     if (r == 0)
         r = gt_x25519_public(y, in->agreement.gy);
     if (r == 0)
-        r = gt_agreement_meet(&in->agreement, y, in->req.gx);
+        r = gt_key_agreement_derive(&in->agreement, y, in->req.gx);
     gt_wipe(y, sizeof(y));
     return r;
 }
 
-/* The message will be answered: from now on it is known. Full: the epoch rotates. */
-static int note(struct gt_responder *responder, uint64_t now_ms, struct gt_epoch *epoch,
-                struct gt_incoming *in)
+/* Adds the request to the replay cache. Rotates the epoch if the cache is full. */
+static int add_to_cache(struct gt_responder *responder, uint64_t now_ms,
+                        struct gt_replay_cache *epoch, struct gt_incoming *in)
 {
-    int r = gt_epoch_add(epoch, in->agreement.id, in->agreement.th1);
-    if (r || epoch != &responder->current || gt_epoch_count(epoch) < GT_SEEN_MAX)
-        return r; /* the previous epoch grows by no more than the bucket gives in its minute */
+    int r = gt_replay_cache_add(epoch, in->agreement.id, in->agreement.th1);
+
+    if (r || epoch != &responder->current || gt_replay_cache_count(epoch) < GT_REPLAY_CACHE_MAX)
+        return r;
     r = epoch_rotate(responder, now_ms);
     in->is_epoch_rotated = r == 0;
     return r;
 }
 
-static int refuse(struct gt_responder *responder, struct gt_incoming *in, enum gt_message_type type)
+static int deny_untrusted(struct gt_responder *responder, struct gt_incoming *in,
+                          enum gt_message_type type)
 {
     in->is_denied = true;
     int r = type == GT_MESSAGE_CLOSE ? gt_responder_closed(responder, in, GT_NAK_DENIED, 0)
                                      : gt_responder_deny(responder, in, GT_ACK_DENIED);
-    return r ? r : reply(in, "not signed by anybody this device trusts");
+    return r ? r : reply(in, "not signed by a trusted key");
 }
 
-/* A question that is new: does the policy trust who asks? */
-static int judge(struct gt_responder *responder, uint64_t now_ms, time_t now,
-                 struct gt_epoch *epoch, const struct question *q, struct gt_incoming *in)
+/* Applies the policy to a new request. */
+static int decide(struct gt_responder *responder, uint64_t now_ms, time_t now,
+                  struct gt_replay_cache *epoch, const struct request *q, struct gt_incoming *in)
 {
     bool is_close = q->type == GT_MESSAGE_CLOSE;
-    /* body || lp(certificate), which lie together */
-    struct gt_span said = gt_span(q->body.data, q->body.n + 2 + q->proof.certificate.n);
-    int r = is_close ? 0 : agree(in);
-    if (r)
-        return r < 0 ? r : drop(in, "a low-order point");
+    /* body || lp(certificate), which are adjacent */
+    struct gt_span statement = gt_span(q->body.data, q->body.n + 2 + q->proof.certificate.n);
     int denied =
         gt_trust_check(responder->trust, true, q->operator_, now, &q->proof,
-                       is_close ? GT_SIGNATURE_CLOSE : GT_SIGNATURE_REQ, &said, 1, &in->pin);
-    r = denied < 0 ? denied : note(responder, now_ms, epoch, in);
+                       is_close ? GT_SIGNATURE_CLOSE : GT_SIGNATURE_REQ, &statement, 1, &in->pin);
+
+    if (denied < 0)
+        return denied;
+    if (!gt_request_rate_take(&responder->rate, denied ? NULL : q->operator_, now_ms))
+        return drop(in, denied ? "rate limit of untrusted senders" : "rate limit of the operator");
+    int r = is_close ? 0 : agree(in);
+    if (r)
+        return r < 0 ? r : drop(in, "low-order X25519 point");
+    r = add_to_cache(responder, now_ms, epoch, in);
     if (r)
         return r;
     if (denied)
-        return refuse(responder, in, q->type);
+        return deny_untrusted(responder, in, q->type);
+    in->is_previous_key = in->keys == &responder->previous_keys;
+    in->is_signed = !is_close && gt_proof_fingerprint(&q->proof, in->fingerprint);
     in->verdict = is_close ? GT_VERDICT_CLOSE : GT_VERDICT_REQUEST;
     return 0;
 }
 
-static int consider(struct gt_responder *responder, uint64_t now_ms, time_t now,
-                    struct gt_span payload, struct question *q, struct gt_incoming *in)
+static int check_request(struct gt_responder *responder, uint64_t now_ms, time_t now,
+                         struct gt_span payload, struct request *q, struct gt_incoming *in)
 {
-    int r = open_question(responder, payload, in, q);
+    int r = open_request(responder, payload, in, q);
+
     if (r)
         return r < 0 ? r : drop(in, "not sealed with this device's key");
-    r = decode_question(in, q);
+    r = decode_request(in, q);
     if (r)
         return r < 0 ? r : drop(in, "malformed");
     if (strcmp(q->device, responder->device) != 0)
         return drop(in, "for another device");
     if (strcmp(q->operator_, responder->device) == 0)
-        return drop(in, "an operator of this device's own name");
+        return drop(in, "the operator has the device's name");
     if (gt_topic_rsp(responder->prefix, responder->device, q->operator_, in->rsp_topic))
-        return drop(in, "an operator whose topic would be too long");
-    struct gt_epoch *epoch = epoch_find(responder, now_ms, q->epoch);
-    if (!epoch)
-        return answer_stale(responder, now_ms, in);
-    const struct gt_seen *seen = gt_epoch_find(epoch, in->agreement.id);
-    return seen ? answer_again(seen, in) : judge(responder, now_ms, now, epoch, q, in);
+        return drop(in, "the response topic would be too long");
+    struct gt_replay_cache *epoch = epoch_find(responder, now_ms, q->epoch);
+    struct gt_replay_record *seen = epoch ? gt_replay_cache_find(epoch, in->agreement.id) : NULL;
+    if (seen)
+        return repeat_reply(seen, now_ms, in);
+    if (!epoch || !epoch_has_room(epoch))
+        return reject_stale_epoch(responder, now_ms, in);
+    return decide(responder, now_ms, now, epoch, q, in);
 }
 
 int gt_responder_receive(struct gt_responder *responder, uint64_t now_ms, time_t now,
                          const char *topic, bool is_retained, struct gt_span payload,
                          struct gt_incoming *ret)
 {
-    struct question q;
+    struct request q;
+
     memset(ret, 0, sizeof(*ret));
     if (strcmp(topic, responder->req_topic) != 0)
-        return drop(ret, "on another topic");
+        return drop(ret, "wrong topic");
     if (is_retained)
         return drop(ret, "retained");
     if (payload.n > GT_MESSAGE_MAX)
@@ -419,9 +447,7 @@ int gt_responder_receive(struct gt_responder *responder, uint64_t now_ms, time_t
     if (gt_message_peek(payload, &q.type) ||
         (q.type != GT_MESSAGE_REQ && q.type != GT_MESSAGE_CLOSE))
         return drop(ret, "neither REQ nor CLOSE");
-    if (!take_token(responder, now_ms))
-        return drop(ret, "too many at once");
-    int r = consider(responder, now_ms, now, payload, &q, ret);
+    int r = check_request(responder, now_ms, now, payload, &q, ret);
     gt_wipe(q.inner, sizeof(q.inner));
     return r;
 }

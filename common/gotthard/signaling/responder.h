@@ -2,85 +2,91 @@
 /*
  * The device's side of an exchange; lives as long as the agent. Bytes in and bytes out: no MQTT, no
  * clock (the time is a parameter), no file. The order of its checks is the protocol's
- * (docs/protocol.md, section 2), cheapest first, and everything that a stranger could send ends in
- * a drop with its reason.
+ * (docs/protocol.md, section 2), cheapest first. An unauthenticated message must never have an
+ * effect: it is dropped, with a reason for the log. The caller bounds the CPU time of all messages.
  */
 #pragma once
 
-#include "gotthard/agreement.h"
-#include "gotthard/trust.h"
+#include "gotthard/signaling/key-agreement.h"
+#include "gotthard/signaling/trust.h"
 
-#define GT_SEEN_MAX       1024 /* answers remembered in an epoch; then the epoch rotates */
-#define GT_EPOCH_GRACE_MS 60000
-#define GT_EPOCH_LIFE_MS  (24 * 3600 * 1000ull)
-#define GT_REQ_RATE_PER_S 5
-#define GT_REQ_BURST      20
+#define GT_REPLAY_CACHE_MAX 1024  /* requests in an epoch; then the epoch rotates */
+#define GT_EPOCH_GRACE_MS   60000 /* validity of an epoch after its rotation */
+#define GT_EPOCH_LIFE_MS    (24 * 3600 * 1000ull)
 
 struct gt_responder;
 
 struct gt_responder_settings {
     const char *prefix, *device;    /* copies */
-    const struct gt_signer *signer; /* keeps; may be NULL */
-    const struct gt_trust *trust;   /* keeps */
+    const struct gt_signer *signer; /* keeps; NULL: answers are not signed */
+    const struct gt_trust *trust;   /* keeps; the policy about operators */
 };
 
-/* @previous may be NULL. @now_ms: CLOCK_BOOTTIME, as everywhere below. */
+/* @of_device: K_dev; @previous: K_dev before a rotation, or NULL. @now_ms: CLOCK_BOOTTIME, here and
+ * below. Returns 0, GT_MESSAGE_E_BAD for an ill-formed name, or a negative errno. */
 int gt_responder_new(const struct gt_responder_settings *settings,
                      const uint8_t of_device[static GT_KEY_SIZE], const uint8_t *previous,
                      uint64_t now_ms, struct gt_responder **ret) GT_MUST_CHECK;
 struct gt_responder *gt_responder_free(struct gt_responder *responder);
+/* The topics to subscribe and to publish; owned by @responder. */
 const char *gt_responder_req_topic(const struct gt_responder *responder);
 const char *gt_responder_state_topic(const struct gt_responder *responder);
-/* Rotates the epoch when its time has come (or when forced). True: STATE must be published anew. */
+/* Rotates the epoch if its life is over. Returns true if STATE must be published again. */
 bool gt_responder_tick(struct gt_responder *responder, uint64_t now_ms);
-/* After a reload; keeps epochs and what was seen. Both kept. */
+/* Replaces signer and policy after a reload; keeps both. Epochs and replay caches stay. */
 void gt_responder_set_trust(struct gt_responder *responder, const struct gt_signer *signer,
                             const struct gt_trust *trust);
 
-/* A STATE message (retained, and the will when !is_online) into @ret (GT_MESSAGE_MAX). */
+/* Writes a STATE message into @ret (GT_MESSAGE_MAX): the retained one, or with @is_online false the
+ * will. Returns 0, GT_MESSAGE_E_BAD if it does not fit, or a negative errno. */
 int gt_responder_state(struct gt_responder *responder, bool is_online,
                        const struct gt_extensions *extensions, uint8_t *ret,
                        size_t *ret_n) GT_MUST_CHECK;
 
 enum gt_verdict {
-    GT_VERDICT_DROP,  /* say nothing; ->why is for a rate-limited log line */
-    GT_VERDICT_REPLY, /* publish ->reply on ->rsp_topic: a NAK, the stored answer to a duplicate, or
-                         the no of the policy (is_denied) */
-    GT_VERDICT_REQUEST, /* a new, authentic, trusted REQ: decide, then _grant or _deny it */
-    GT_VERDICT_CLOSE,   /* an authentic, trusted CLOSE: act, then _closed */
+    GT_VERDICT_DROP,    /* no answer; ->why is for a rate-limited log line */
+    GT_VERDICT_REPLY,   /* publish ->reply on ->rsp_topic: a NAK, the stored answer to a duplicate,
+                           or the denial by the policy (is_denied) */
+    GT_VERDICT_REQUEST, /* a new, authentic, trusted REQ: the caller grants or denies it */
+    GT_VERDICT_CLOSE,   /* an authentic, trusted CLOSE: the caller acts and calls _closed */
 };
 
 struct gt_incoming {
     enum gt_verdict verdict;
-    const char *why;       /* static: why it was dropped, or answered like that */
-    bool is_epoch_rotated; /* publish STATE anew */
-    bool is_denied;        /* sealed well, refused by the policy; ->reply says so already */
+    const char *why;       /* static: reason of a DROP or a REPLY */
+    bool is_epoch_rotated; /* publish STATE again */
+    bool is_denied;        /* correctly sealed, denied by the policy; ->reply is the denial */
     char rsp_topic[GT_TOPIC_MAX + 1];
     uint8_t reply[GT_MESSAGE_MAX];
     size_t n_reply;
     struct gt_req req;        /* REQUEST, and is_denied */
     struct gt_close close;    /* CLOSE */
-    const struct gt_pin *pin; /* of the operator; NULL under psk. Borrows from trust */
+    const struct gt_pin *pin; /* of the operator; NULL under psk. Borrows from the trust */
+    bool is_previous_key;     /* REQUEST: sealed with the key before a rotation */
+    bool is_signed;           /* REQUEST: by the key of ->fingerprint, also under psk */
+    uint8_t fingerprint[GT_KEY_SIZE];
 
     /* private to responder.c */
-    const struct gt_message_keys *keys; /* those that opened it */
-    struct gt_agreement agreement;
+    const struct gt_message_keys *keys; /* the keys that opened it */
+    struct gt_key_agreement agreement;
 };
 
 /*
- * @now_ms: CLOCK_BOOTTIME; @now: wall clock, for pins only. Negative: libcrypto failed. What gave
- * REQUEST holds secrets until it was granted or denied.
+ * Handles a message on the req topic. @now_ms: CLOCK_BOOTTIME; @now: wall clock, for the expiry of
+ * pins only. Returns 0 with a verdict, or a negative errno if libcrypto failed. After REQUEST @ret
+ * holds secrets until it is granted or denied.
  */
 int gt_responder_receive(struct gt_responder *responder, uint64_t now_ms, time_t now,
                          const char *topic, bool is_retained, struct gt_span payload,
                          struct gt_incoming *ret) GT_MUST_CHECK;
-/* Answers with an ACK (status OK): fills in->reply, remembers it, and gives the session's keys.
- * Extensions that would not fit into one message are left out. */
+/* Writes an ACK with status OK into in->reply, stores it for duplicates, and derives the session's
+ * keys. Names in @ack are replaced by the request's. Extensions are omitted if the message would be
+ * too long with them. Returns 0 or a negative errno. */
 int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
                        const struct gt_ack *ack, struct gt_session_keys *ret) GT_MUST_CHECK;
-/* Answers with an ACK that says no. */
+/* Writes an ACK with @status into in->reply and stores it. Returns 0 or a negative errno. */
 int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
                       enum gt_ack_status status) GT_MUST_CHECK;
-/* Answers a CLOSE. */
+/* Writes the NAK that answers a CLOSE into in->reply and stores it. Returns 0 or -errno. */
 int gt_responder_closed(struct gt_responder *responder, struct gt_incoming *in,
                         enum gt_nak_code code, uint16_t n_closed) GT_MUST_CHECK;

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Signatures and policies. The digest and padding of a signature follow from the declared
- * algorithm, and the algorithm must be the one its key is for: nothing is negotiated and nothing is
- * taken from the certificate but its public key. Names, dates and issuers in a certificate mean
- * nothing here; the pin file says all of that.
+ * algorithm, which must be the only one accepted for its key. Nothing is negotiated, and only the
+ * public key of a certificate is used. Names, dates and issuers in it must not matter: the pin file
+ * defines them.
  */
-#include "gotthard/trust.h"
+#include "gotthard/signaling/trust.h"
 
-#include <limits.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
-#include <openssl/x509.h>
+#include <stdio.h>
+
+#include "gotthard/crypto/pem.h"
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX (8 * GT_SIGNATURE_MAX)
+/* 65537 is usual. The owner of a key must not choose how long its signatures take to verify. */
+#define RSA_EXPONENT_BITS_MAX 32
 
 enum {
     SIGALG_ECDSA_P256 = 0x0403,
@@ -41,22 +43,34 @@ const char *gt_trust_strerror(int condition)
     case GT_TRUST_E_UNSUITED:
         return "the key is not ECDSA P-256 or P-384, RSA of 2048 to 8192 bits, or Ed25519, or its "
                "certificate is longer than 4096 bytes";
-    case GT_TRUST_E_DENIED: return "not signed, or not by anybody who is trusted";
+    case GT_TRUST_E_DENIED: return "not signed, or not by a trusted key";
     }
-    return "unknown condition of trust";
+    return "unknown error";
 }
 
 /* --- keys ----------------------------------------------------------------------------------- */
 
-/* The one algorithm a key may be used with; 0: not accepted. */
+static bool is_suited_rsa(const EVP_PKEY *key)
+{
+    int bits = EVP_PKEY_get_bits(key);
+    BIGNUM *exponent = NULL;
+    bool is_suited = bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX &&
+                     EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) == 1 &&
+                     BN_num_bits(exponent) <= RSA_EXPONENT_BITS_MAX;
+
+    BN_free(exponent);
+    return is_suited;
+}
+
+/* Returns the only algorithm accepted for @key, or 0. */
 static uint16_t sigalg_of(const EVP_PKEY *key)
 {
     char group[32] = "";
-    int bits = EVP_PKEY_get_bits(key);
+
     if (EVP_PKEY_is_a(key, "ED25519"))
         return SIGALG_ED25519;
     if (EVP_PKEY_is_a(key, "RSA"))
-        return bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX ? SIGALG_RSA_PSS : 0;
+        return is_suited_rsa(key) ? SIGALG_RSA_PSS : 0;
     if (!EVP_PKEY_is_a(key, "EC") ||
         EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof(group),
                                        NULL) != 1)
@@ -72,21 +86,17 @@ static bool fingerprint_of(const X509 *certificate, uint8_t ret[static GT_KEY_SI
     int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
     struct gt_span spki = gt_span(der, n > 0 ? (size_t)n : 0);
     bool is_good = n > 0 && gt_sha256(&spki, 1, ret) == 0;
+
     OPENSSL_free(der);
     return is_good;
 }
 
 /* --- the signer ----------------------------------------------------------------------------- */
 
-/* Without this libcrypto would ask on the terminal. */
-static int no_passphrase(char *buf, int size, int is_writing, void *data)
-{
-    return -1;
-}
-
 static int signer_load(struct gt_signer *signer, X509 *certificate)
 {
     unsigned char *der = NULL;
+
     if (X509_check_private_key(certificate, signer->key) != 1)
         return GT_TRUST_E_MISMATCH;
     signer->sigalg = sigalg_of(signer->key);
@@ -101,23 +111,59 @@ static int signer_load(struct gt_signer *signer, X509 *certificate)
     return signer->sigalg && signer->n_certificate ? 0 : GT_TRUST_E_UNSUITED;
 }
 
-int gt_signer_new(struct gt_span certificate_pem, struct gt_span key_pem, struct gt_signer **ret)
+static void signer_explain(const struct gt_signer *signer, int condition, char *ret_why)
 {
-    if (certificate_pem.n > INT_MAX || key_pem.n > INT_MAX)
-        return GT_TRUST_E_SYNTAX;
-    struct gt_signer *signer = calloc(1, sizeof(*signer));
-    BIO *certificate_bio = BIO_new_mem_buf(certificate_pem.data, (int)certificate_pem.n);
-    BIO *key_bio = BIO_new_mem_buf(key_pem.data, (int)key_pem.n);
-    X509 *certificate = NULL;
-    int r = -ENOMEM;
-    if (signer && certificate_bio && key_bio) {
-        certificate = PEM_read_bio_X509(certificate_bio, NULL, no_passphrase, NULL);
-        signer->key = PEM_read_bio_PrivateKey(key_bio, NULL, no_passphrase, NULL);
-        r = certificate && signer->key ? signer_load(signer, certificate) : GT_TRUST_E_SYNTAX;
+    char group[32] = "";
+
+    (void)EVP_PKEY_get_utf8_string_param(signer->key, OSSL_PKEY_PARAM_GROUP_NAME, group,
+                                         sizeof(group), NULL);
+    if (condition == GT_TRUST_E_UNSUITED && !signer->sigalg)
+        snprintf(ret_why, GT_TRUST_WHY,
+                 "a key of kind %s (%d bits) does not sign messages; P-256, P-384, Ed25519 and RSA "
+                 "of 2048 to 8192 bits do",
+                 *group ? group : EVP_PKEY_get0_type_name(signer->key),
+                 EVP_PKEY_get_bits(signer->key));
+    else if (condition == GT_TRUST_E_UNSUITED)
+        snprintf(ret_why, GT_TRUST_WHY,
+                 "a certificate of more than %d bytes does not fit into messages",
+                 GT_CERTIFICATE_MAX);
+    else
+        snprintf(ret_why, GT_TRUST_WHY, "%s", gt_trust_strerror(condition));
+}
+
+static int signer_parse(struct gt_signer *signer, struct gt_span certificate_pem,
+                        struct gt_span key_pem, char *ret_why)
+{
+    struct stack_st_X509 *certificates = NULL;
+    char why[GT_PEM_WHY];
+    int r = gt_pem_certificates(certificate_pem, &certificates, why);
+
+    if (r == GT_PEM_E_BAD)
+        snprintf(ret_why, GT_TRUST_WHY, "certificate: %s", why);
+    if (r == 0) {
+        r = gt_pem_key(key_pem, &signer->key, why);
+        if (r == GT_PEM_E_BAD)
+            snprintf(ret_why, GT_TRUST_WHY, "private key: %s", why);
     }
-    X509_free(certificate);
-    BIO_free(certificate_bio);
-    BIO_free(key_bio);
+    if (r > 0)
+        r = GT_TRUST_E_SYNTAX;
+    if (r == 0) {
+        r = signer_load(signer, sk_X509_value(certificates, 0));
+        if (r > 0)
+            signer_explain(signer, r, ret_why);
+    }
+    gt_pem_certificates_free(certificates);
+    return r;
+}
+
+int gt_signer_new(struct gt_span certificate_pem, struct gt_span key_pem, struct gt_signer **ret,
+                  char ret_why[static GT_TRUST_WHY])
+{
+    struct gt_signer *signer = calloc(1, sizeof(*signer));
+
+    if (!signer)
+        return -ENOMEM;
+    int r = signer_parse(signer, certificate_pem, key_pem, ret_why);
     ERR_clear_error();
     if (r)
         gt_signer_free(signer);
@@ -166,7 +212,7 @@ static const char *context_text(enum gt_signature_context context)
     abort();
 }
 
-/* 64 blanks || context || 0 || SHA256(parts), the form of RFC 8446, section 4.4.3. */
+/* 64 spaces || context || 0 || SHA256(parts): the form of RFC 8446, section 4.4.3. */
 static int statement_make(enum gt_signature_context context, const struct gt_span *parts,
                           size_t n_parts, struct statement *ret)
 {
@@ -174,6 +220,7 @@ static int statement_make(enum gt_signature_context context, const struct gt_spa
     struct gt_writer w = gt_writer(ret->bytes, sizeof(ret->bytes));
     const char *text = context_text(context);
     int r = gt_sha256(parts, n_parts, hash);
+
     if (r)
         return r;
     memset(gt_write_room(&w, 64), ' ', 64);
@@ -183,7 +230,7 @@ static int statement_make(enum gt_signature_context context, const struct gt_spa
     return 0;
 }
 
-/* Digest by the algorithm, never by the key's own default. */
+/* The digest follows from the algorithm, never from the key's default. */
 static const EVP_MD *digest_of(uint16_t sigalg)
 {
     if (sigalg == SIGALG_ED25519)
@@ -203,9 +250,10 @@ int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context con
                    uint8_t ret[static GT_SIGNATURE_MAX], size_t *ret_n)
 {
     struct statement statement;
-    EVP_PKEY_CTX *pkey = NULL; /* md's */
+    EVP_PKEY_CTX *pkey = NULL; /* owned by md */
     size_t n = GT_SIGNATURE_MAX;
     int r = statement_make(context, parts, n_parts, &statement);
+
     if (r)
         return r;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
@@ -224,21 +272,23 @@ int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context con
 static bool is_signed_by(EVP_PKEY *key, const struct gt_proof *proof,
                          const struct statement *statement)
 {
-    EVP_PKEY_CTX *pkey = NULL; /* md's */
+    EVP_PKEY_CTX *pkey = NULL; /* owned by md */
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool is_good = md &&
                    EVP_DigestVerifyInit(md, &pkey, digest_of(proof->sigalg), NULL, key) == 1 &&
                    set_padding(pkey, proof->sigalg) &&
                    EVP_DigestVerify(md, proof->signature.data, proof->signature.n, statement->bytes,
                                     statement->n) == 1;
+
     EVP_MD_CTX_free(md);
     return is_good;
 }
 
-/* The whole of @der, and nothing after it. */
+/* Returns NULL unless @der is exactly one certificate. */
 static X509 *parse_certificate(struct gt_span der)
 {
     const unsigned char *at = der.data;
+
     if (!der.n || der.n > GT_CERTIFICATE_MAX)
         return NULL;
     X509 *certificate = d2i_X509(NULL, &at, (long)der.n);
@@ -255,6 +305,7 @@ int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context 
     struct statement statement;
     uint8_t fingerprint[GT_KEY_SIZE];
     int r = statement_make(context, parts, n_parts, &statement);
+
     if (r)
         return r;
     X509 *certificate = parse_certificate(proof->certificate);
@@ -270,6 +321,16 @@ int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context 
     return 0;
 }
 
+bool gt_proof_fingerprint(const struct gt_proof *proof, uint8_t ret[static GT_KEY_SIZE])
+{
+    X509 *certificate = parse_certificate(proof->certificate);
+    bool is_valid = certificate && fingerprint_of(certificate, ret);
+
+    X509_free(certificate);
+    ERR_clear_error();
+    return is_valid;
+}
+
 /* --- policies ------------------------------------------------------------------------------- */
 
 void gt_trust_init_psk(struct gt_trust *trust)
@@ -282,6 +343,7 @@ int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_l
 {
     struct gt_trust trust = {.policy = GT_POLICY_PIN};
     int r = gt_pins_parse(text, &trust.pins, &trust.n_pins, ret_line, ret_why);
+
     if (r)
         return r < 0 ? r : GT_TRUST_E_SYNTAX;
     *ret = trust;
@@ -291,7 +353,7 @@ int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_l
 void gt_trust_deinit(struct gt_trust *trust)
 {
     gt_pins_free(trust->pins, trust->n_pins);
-    *trust = (struct gt_trust){.policy = GT_POLICY_PIN}; /* what is gone trusts nobody */
+    *trust = (struct gt_trust){.policy = GT_POLICY_PIN}; /* a released trust must deny all */
 }
 
 static const struct gt_pin *find_pin(const struct gt_trust *trust, bool is_operator,
@@ -299,12 +361,25 @@ static const struct gt_pin *find_pin(const struct gt_trust *trust, bool is_opera
 {
     for (size_t i = 0; i < trust->n_pins; i++) {
         const struct gt_pin *pin = &trust->pins[i];
+
         if (memcmp(pin->fingerprint, fingerprint, GT_KEY_SIZE) == 0 &&
             strcmp(pin->name, name) == 0 && (!pin->until || now < pin->until) &&
             is_operator == (pin->role != GT_PIN_DEVICE))
             return pin;
     }
     return NULL;
+}
+
+/* A key that is not pinned costs no verification: its owner may have chosen a slow one. */
+static const struct gt_pin *find_pin_of_proof(const struct gt_trust *trust, bool is_operator,
+                                              const char *name, time_t now,
+                                              const struct gt_proof *proof)
+{
+    uint8_t fingerprint[GT_KEY_SIZE];
+
+    return gt_proof_fingerprint(proof, fingerprint)
+               ? find_pin(trust, is_operator, name, GT_MAX(now, trust->pins_time), fingerprint)
+               : NULL;
 }
 
 int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *name, time_t now,
@@ -314,17 +389,18 @@ int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *n
     uint8_t fingerprint[GT_KEY_SIZE];
     const struct gt_pin *pin = NULL;
     bool is_signed = proof->certificate.n || proof->sigalg || proof->signature.n;
-    int r = is_signed ? gt_signature_verify(proof, context, parts, n_parts, fingerprint) : 0;
-    if (r)
-        return r;
+
     switch (trust->policy) {
     case GT_POLICY_PSK: break;
     case GT_POLICY_PIN:
-        pin = is_signed ? find_pin(trust, is_operator, name, now, fingerprint) : NULL;
+        pin = is_signed ? find_pin_of_proof(trust, is_operator, name, now, proof) : NULL;
         if (!pin)
             return GT_TRUST_E_DENIED;
         break;
     }
+    int r = is_signed ? gt_signature_verify(proof, context, parts, n_parts, fingerprint) : 0;
+    if (r)
+        return r;
     *ret_pin = pin;
     return 0;
 }

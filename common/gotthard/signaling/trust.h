@@ -1,45 +1,52 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Who may do this, now? Signatures over what was said, and the receiver's own policy about them:
- * `psk` (the sealing is proof enough), or `pin` (a file of SPKI hashes, each with a name, a role,
- * services and an expiry: pins.h). The policy is never negotiated. Pure but for libcrypto: files
- * are read by the caller.
+ * Authorization: signatures over messages, and the receiver's own policy about them. Under `psk`
+ * the seal alone authorizes. Under `pin` a signature by a pinned key is required (pins.h). The
+ * policy is never negotiated. Pure except for libcrypto: the caller reads the files.
  */
 #pragma once
 
-#include "gotthard/message.h"
-#include "gotthard/pins.h"
+#include "gotthard/signaling/message.h"
+#include "gotthard/signaling/pins.h"
 
 enum {
     GT_TRUST_E_SYNTAX = 1, /* not a key, certificate or pin file */
     GT_TRUST_E_MISMATCH,   /* the key does not belong to the certificate */
     GT_TRUST_E_UNSUITED,   /* an algorithm or size that is not accepted */
-    GT_TRUST_E_DENIED,     /* signature missing, wrong, or not by anybody trusted */
+    GT_TRUST_E_DENIED,     /* signature missing or wrong, or its key not trusted */
 };
+/* Returns a static text. */
 const char *gt_trust_strerror(int condition);
 
-/* The key and certificate a side signs with: the MQTT client's own. */
+/* The key and certificate that a side signs with: those of its MQTT client. */
 struct gt_signer;
-/* PEM texts, with the private key unencrypted. E_SYNTAX, E_MISMATCH, E_UNSUITED. */
-int gt_signer_new(struct gt_span certificate_pem, struct gt_span key_pem,
-                  struct gt_signer **ret) GT_MUST_CHECK;
+/* PEM texts (crypto/pem.h); the first certificate is used. Returns 0, E_SYNTAX, E_MISMATCH or
+ * E_UNSUITED with a reason for people in @ret_why, or a negative errno. */
+#define GT_TRUST_WHY 192 /* bytes with the NUL */
+int gt_signer_new(struct gt_span certificate_pem, struct gt_span key_pem, struct gt_signer **ret,
+                  char ret_why[static GT_TRUST_WHY]) GT_MUST_CHECK;
 struct gt_signer *gt_signer_free(struct gt_signer *signer);
-struct gt_span
-gt_signer_certificate(const struct gt_signer *signer); /* DER; borrows. NULL signer: empty */
+/* Returns the certificate in DER, owned by @signer; empty for NULL. */
+struct gt_span gt_signer_certificate(const struct gt_signer *signer);
+/* Returns the TLS SignatureScheme (RFC 8446, section 4.2.3); 0 for NULL. */
 uint16_t gt_signer_algorithm(const struct gt_signer *signer);
-/* The SPKI's SHA-256, what a pin file names. */
+/* Writes the SHA-256 of the SubjectPublicKeyInfo, as a pin file contains it. */
 void gt_signer_fingerprint(const struct gt_signer *signer, uint8_t ret[static GT_KEY_SIZE]);
 
 enum gt_signature_context { GT_SIGNATURE_REQ, GT_SIGNATURE_CLOSE, GT_SIGNATURE_ACK };
-/* Signs 64 x 0x20 || context || 0 || SHA256(the parts joined). */
+/* Signs 64 x 0x20 || context || 0 || SHA256(the concatenated parts); the form of RFC 8446, section
+ * 4.4.3. Returns 0 or a negative errno. */
 int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context context,
                    const struct gt_span *parts, size_t n_parts,
                    uint8_t ret[static GT_SIGNATURE_MAX], size_t *ret_n) GT_MUST_CHECK;
-/* E_DENIED unless proof->signature is right for proof->certificate's key, of the declared sigalg.
- */
+/* Returns 0 if proof->signature is valid for the key of proof->certificate and the declared sigalg
+ * is that key's, E_DENIED if not, or a negative errno. */
 int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context context,
                         const struct gt_span *parts, size_t n_parts,
                         uint8_t ret_fingerprint[static GT_KEY_SIZE]) GT_MUST_CHECK;
+
+/* Writes the fingerprint of the key of proof->certificate. Returns false if there is none. */
+bool gt_proof_fingerprint(const struct gt_proof *proof, uint8_t ret[static GT_KEY_SIZE]);
 
 enum gt_policy { GT_POLICY_PSK, GT_POLICY_PIN };
 
@@ -47,20 +54,23 @@ struct gt_trust {
     enum gt_policy policy;
     struct gt_pin *pins; /* owned */
     size_t n_pins;
+    time_t pins_time; /* set by the caller: when the pins were written; expiry is judged by no
+                         earlier time, whatever the clock shows */
 };
 
 void gt_trust_init_psk(struct gt_trust *trust);
-/* Policy `pin`, from the text of a pin file (pins.h). E_SYNTAX with *ret_line (from 1) and *ret_why
- * (static) set. */
+/* Sets policy `pin` from the text of a pin file (pins.h). Returns 0, E_SYNTAX with *ret_line (from
+ * 1) and a static *ret_why, or -ENOMEM. */
 int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_line,
                         const char **ret_why) GT_MUST_CHECK;
 void gt_trust_deinit(struct gt_trust *trust);
 
 /*
- * Was this said by @name, in one of the roles? Under `psk`: good with *ret_pin = NULL (a signature
- * that is there must be right all the same). Under `pin`: the signature must verify, its key be
- * pinned for @name, unexpired at @now, in a role that may (operator or admin when @is_operator,
- * else device).
+ * Checks whether the policy accepts a message by @name. Under `psk` it does, with *ret_pin = NULL;
+ * a signature that is present must be valid nevertheless. Under `pin` the signature must be valid
+ * and its key pinned for @name, unexpired at @now, with a suitable role: operator or admin if
+ * @is_operator, otherwise device. Returns 0 with *ret_pin owned by @trust, E_DENIED, or a negative
+ * errno.
  */
 int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *name, time_t now,
                    const struct gt_proof *proof, enum gt_signature_context context,

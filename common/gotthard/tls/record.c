@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Keys, nonces and the two ways through the cipher. What is sealed is content, its type in one byte
- * behind it, and perhaps padding; what is authenticated beside it is the header. A key is never
- * used with the same nonce twice: the number of the record is the nonce, and only ever grows.
+ * Keys, nonces, encryption and decryption of records. A record's plaintext is its content, one byte
+ * with the type, and optional padding. The header is authenticated as additional data. A nonce is
+ * never used twice with a key: it is the number of the record, which only increases.
  */
-#include "gotthard/record.h"
+#include "gotthard/tls/record.h"
 
 #include <assert.h>
 #include <openssl/evp.h>
@@ -18,32 +18,25 @@ static const EVP_CIPHER *cipher_of(enum gt_record_suite suite)
     return NULL;
 }
 
-/* HKDF-Expand-Label (RFC 8446, 7.1) with an empty context. */
+/* HKDF-Expand-Label with an empty context. */
 static int expand(const uint8_t secret[static GT_KEY_SIZE], const char *label, uint8_t *ret,
                   size_t n)
 {
-    uint8_t info[64];
-    struct gt_writer w = gt_writer(info, sizeof info);
-    size_t n_label = strlen(label);
-    gt_write_u16(&w, (uint16_t)n);
-    gt_write_u8(&w, (uint8_t)(6 + n_label));
-    gt_write_bytes(&w, "tls13 ", 6);
-    gt_write_bytes(&w, label, n_label);
-    gt_write_u8(&w, 0);
-    return gt_hkdf_expand(secret, gt_span(info, w.n), ret, n);
+    return gt_hkdf_expand_label(secret, label, gt_span("", 0), ret, n);
 }
 
-/* The present secret's key and iv. */
+/* Derives key and IV from the current secret. */
 static int record_set_key(struct gt_record *record)
 {
     uint8_t key[GT_KEY_SIZE];
     size_t n_key = (size_t)EVP_CIPHER_get_key_length(cipher_of(record->suite));
+
     int r = expand(record->secret, "key", key, n_key);
     if (r == 0)
-        r = expand(record->secret, "iv", record->iv, sizeof record->iv);
+        r = expand(record->secret, "iv", record->iv, sizeof(record->iv));
     if (r == 0 && EVP_CipherInit_ex(record->cipher, NULL, NULL, key, NULL, -1) != 1)
         r = -EIO;
-    gt_wipe(key, sizeof key);
+    gt_wipe(key, sizeof(key));
     record->n_records = 0;
     return r;
 }
@@ -63,27 +56,29 @@ int gt_record_init(struct gt_record *record, enum gt_record_suite suite,
 void gt_record_deinit(struct gt_record *record)
 {
     EVP_CIPHER_CTX_free(record->cipher);
-    gt_wipe(record, sizeof *record);
+    gt_wipe(record, sizeof(*record));
 }
 
 int gt_record_update(struct gt_record *record)
 {
     uint8_t next[GT_KEY_SIZE];
-    int r = expand(record->secret, "traffic upd", next, sizeof next);
+
+    int r = expand(record->secret, "traffic upd", next, sizeof(next));
     if (r == 0) {
-        memcpy(record->secret, next, sizeof next);
+        memcpy(record->secret, next, sizeof(next));
         r = record_set_key(record);
     }
-    gt_wipe(next, sizeof next);
+    gt_wipe(next, sizeof(next));
     return r;
 }
 
-/* The cipher at the next record, with its header behind it. */
+/* Sets up the cipher for the next record, with @header as additional data. */
 static bool record_begin(struct gt_record *record, const uint8_t *header)
 {
     uint8_t nonce[GT_GCM_IV];
     int n;
-    memcpy(nonce, record->iv, sizeof nonce);
+
+    memcpy(nonce, record->iv, sizeof(nonce));
     for (int i = 0; i < 8; i++)
         nonce[4 + i] ^= (uint8_t)(record->n_records >> (56 - 8 * i));
     record->n_records++;
@@ -96,10 +91,11 @@ int gt_record_seal(struct gt_record *record, enum gt_record_type type, const str
 {
     const uint8_t inner = (uint8_t)type;
     size_t n = 0;
+
     for (size_t i = 0; i < n_parts; i++)
         n += parts[i].n;
     assert(record->is_sealing && n <= GT_RECORD_MAX);
-    struct gt_writer w = gt_writer(ret, n + GT_RECORD_SPARE);
+    struct gt_writer w = gt_writer(ret, n + GT_RECORD_OVERHEAD);
     gt_write_u8(&w, GT_RECORD_DATA);
     gt_write_u16(&w, 0x0303);
     gt_write_u16(&w, (uint16_t)(n + 1 + GT_TAG_SIZE));
@@ -120,6 +116,7 @@ int gt_record_seal(struct gt_record *record, enum gt_record_type type, const str
 int gt_record_size(const uint8_t header[static GT_RECORD_HEADER], size_t *ret)
 {
     size_t n = (size_t)header[3] << 8 | header[4];
+
     if (header[0] != GT_RECORD_DATA || header[1] != 3 || n <= GT_TAG_SIZE ||
         n > GT_RECORD_SIZE - GT_RECORD_HEADER)
         return GT_RECORD_E_BAD;
@@ -132,6 +129,7 @@ int gt_record_open(struct gt_record *record, const uint8_t *sealed, size_t n, ui
 {
     uint8_t tag[GT_TAG_SIZE];
     int n_inner = (int)gt_record_room(n), n_out;
+
     assert(!record->is_sealing && n > GT_RECORD_HEADER + GT_TAG_SIZE);
     memcpy(tag, sealed + n - GT_TAG_SIZE, GT_TAG_SIZE);
     if (!record_begin(record, sealed) ||

@@ -1,53 +1,73 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * How OpenSSL is set up, and what it calls. What 3.0 would do by itself and must not: fall back to
- * a certificate, take a lower version, resume by ticket, answer an unknown identity with another
- * alert than a wrong key.
+ * Configuration of OpenSSL and its callbacks. By default OpenSSL 3.0 would fall back to a
+ * certificate, accept a lower version, resume by ticket, and answer an unknown identity with
+ * another alert than a wrong key. All of that must never happen.
  */
-#include "gotthard/tlscontext.h"
+#include "gotthard/tls/tls-context.h"
 
 #include <openssl/err.h>
 #include <string.h>
 #include <sys/auxv.h>
 
-#include "gotthard/binder.h"
-#include "gotthard/text.h"
+#include "gotthard/base/text.h"
+#include "gotthard/crypto/crypto-start.h"
+
+static bool use_libssl(void)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    SSL *ssl = context ? SSL_new(context) : NULL;
+
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+    return ssl;
+}
+
+__attribute__((constructor)) static void tls_init(void)
+{
+    gt_crypto_first_use(use_libssl);
+}
 
 /* --- the BIO ---------------------------------------------------------------------------------- */
 
 static int tls_bio_read(BIO *bio, char *ret, int n)
 {
     struct gt_tls *tls = BIO_get_data(bio);
+
     BIO_clear_retry_flags(bio);
     if (n <= 0 || tls->state == TLS_BROKEN)
         return -1;
-    size_t taken;
-    int r = gt_batch_take(&tls->batch, ret, (size_t)n, &taken);
+    size_t n_read;
+    int r = gt_iobuf_read(&tls->iobuf, ret, (size_t)n, &n_read);
     if (r == 0)
-        return (int)taken;
-    if (r == GT_BATCH_E_AGAIN)
+        return (int)n_read;
+    if (r == GT_IOBUF_E_AGAIN)
         BIO_set_retry_read(bio);
-    return r == GT_BATCH_E_EOF ? 0 : -1;
+    tls->is_out_of_memory |= r < 0;
+    return r == GT_IOBUF_E_EOF ? 0 : -1;
 }
 
 static int tls_bio_write(BIO *bio, const char *data, int n)
 {
     struct gt_tls *tls = BIO_get_data(bio);
+
     BIO_clear_retry_flags(bio);
     if (n <= 0)
         return 0;
-    int r = gt_batch_put(&tls->batch, data, (size_t)n);
-    if (r == GT_BATCH_E_AGAIN)
+    int r = gt_iobuf_put(&tls->iobuf, data, (size_t)n);
+    if (r == GT_IOBUF_E_AGAIN)
         BIO_set_retry_write(bio);
+    tls->is_out_of_memory |= r < 0;
     return r == 0 ? n : -1;
 }
 
 static long tls_bio_ctrl(BIO *bio, int command, long number, void *pointer)
 {
     const struct gt_tls *tls = BIO_get_data(bio);
+
     if (command == BIO_CTRL_EOF)
-        return tls->batch.is_eof;
-    return command == BIO_CTRL_FLUSH; /* gt_tls_flush does it, once for many records */
+        return tls->iobuf.is_eof;
+    return command == BIO_CTRL_FLUSH; /* a no-op: gt_tls_flush() sends many records at once */
 }
 
 static BIO_METHOD *tls_bio_method(void)
@@ -65,8 +85,9 @@ static BIO_METHOD *tls_bio_method(void)
 
 static SSL_SESSION *session_of_psk(SSL *ssl, const uint8_t psk[static GT_KEY_SIZE])
 {
-    /* The suite stands for its hash only: either of ours may be chosen. */
+    /* The suite only determines the hash: both of our suites may be negotiated. */
     static const uint8_t suite[] = {0x13, 0x01};
+
     const SSL_CIPHER *cipher = SSL_CIPHER_find(ssl, suite);
     SSL_SESSION *session = SSL_SESSION_new();
     if (session && cipher && SSL_SESSION_set1_master_key(session, psk, GT_KEY_SIZE) &&
@@ -81,33 +102,26 @@ static int tls_on_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **ret_
                           SSL_SESSION **ret)
 {
     const struct gt_tls *tls = SSL_get_app_data(ssl);
+
     *ret = session_of_psk(ssl, tls->psk);
     *ret_id = tls->identity;
     *ret_n = tls->n_identity;
     return *ret != NULL;
 }
 
-/* The key the client means: the previous one only if its binder was made with that. */
-static bool tls_find(const struct gt_tls *tls, struct gt_span id, uint8_t ret[static GT_KEY_SIZE])
-{
-    struct gt_span hello = gt_span(tls->hello, tls->n_hello);
-    if (tls->previous && tls->previous(tls->userdata, id, ret) && gt_binder_fits(hello, ret))
-        return true;
-    return tls->find(tls->userdata, id, ret);
-}
-
 static int tls_on_psk_find(SSL *ssl, const unsigned char *id, size_t n, SSL_SESSION **ret)
 {
     struct gt_tls *tls = SSL_get_app_data(ssl);
     uint8_t psk[GT_KEY_SIZE];
-    tls->is_asked = true;
-    bool is_known = n <= GT_TLS_IDENTITY_MAX && tls_find(tls, gt_span(id, n), psk);
-    if (!is_known && gt_random(psk, sizeof psk))
+
+    tls->is_psk_offered = true;
+    bool is_known = n <= GT_TLS_IDENTITY_MAX && tls->find(tls->userdata, gt_span(id, n), psk);
+    if (!is_known && gt_random(psk, sizeof(psk)))
         return 0;
     tls->n_identity = is_known ? n : 0;
     memcpy(tls->identity, id, tls->n_identity);
     *ret = session_of_psk(ssl, psk);
-    gt_wipe(psk, sizeof psk);
+    gt_wipe(psk, sizeof(psk));
     return *ret != NULL;
 }
 
@@ -115,6 +129,7 @@ static int tls_on_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_n
                        const unsigned char *in, unsigned n, void *userdata)
 {
     const struct gt_tls_context *context = userdata;
+
     for (unsigned at = 0; at < n; at += 1u + in[at]) {
         if (at + 1u + in[at] > n)
             break;
@@ -127,31 +142,17 @@ static int tls_on_alpn(SSL *ssl, const unsigned char **ret, unsigned char *ret_n
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* The first handshake message is the ClientHello; a second one would be another's business. */
-static void keep_hello(struct gt_tls *tls, const void *data, size_t n)
-{
-    bool is_kept = tls->n_hello == 0 && n <= GT_BINDER_HELLO_MAX;
-    if (is_kept)
-        memcpy(tls->hello, data, n);
-    tls->n_hello = is_kept ? n : 0;
-}
-
-static void tls_on_message(int is_written, int version, int type, const void *data, size_t n,
-                           SSL *ssl, void *userdata)
-{
-    struct gt_tls *tls = SSL_get_app_data(ssl);
-    if (!is_written && type == SSL3_RT_HANDSHAKE && tls->hello)
-        keep_hello(tls, data, n);
-}
-
-/* The secrets of the records, in the only way that OpenSSL gives them: a line of the format that
- * Wireshark reads, "<label> <64 hex digits: whose> <64 hex digits: the secret>". */
+/* Gets the traffic secrets from the key log callback, the only interface of OpenSSL that has them.
+ * A line is "<label> <client random, 64 hex digits> <secret, 64 hex digits>" (NSS key log format).
+ */
 static void tls_on_secret(const SSL *ssl, const char *line)
 {
     static const char *const labels[2] = {"CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "};
     struct gt_tls *tls = SSL_get_app_data(ssl);
+
     for (unsigned i = 0; i < 2; i++) {
         size_t n = strlen(labels[i]), at = n + 64 + 1;
+
         if (strncmp(line, labels[i], n) == 0 && strlen(line) == at + 2 * GT_KEY_SIZE &&
             gt_text_unhex(line + at, tls->secrets[i], GT_KEY_SIZE) == 0)
             tls->has_secrets |= 1u << i;
@@ -179,16 +180,16 @@ static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
     const char *suites = has_aes_instructions()
                              ? "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
                              : "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
-    /* A system-wide openssl.cnf may have set any of these. */
+
+    /* A system-wide openssl.cnf may set any of these options. */
     SSL_CTX_clear_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_NO_DHE_KEX |
                                    SSL_OP_ENABLE_KTLS);
     SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_msg_callback(ssl, tls_on_message);
     SSL_CTX_set_keylog_callback(ssl, tls_on_secret);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
-    /* The trust store stays empty: no certificate is ever good. */
+    /* The trust store is empty, so that every certificate is rejected. */
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     if (role == GT_TLS_CLIENT) {
         SSL_CTX_set_psk_use_session_callback(ssl, tls_on_psk_use);
@@ -204,15 +205,16 @@ static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
            (role == GT_TLS_CLIENT
                 ? SSL_CTX_set_alpn_protos(ssl, context->alpn, 1u + context->alpn[0]) == 0
                 : SSL_CTX_set_session_id_context(ssl, context->alpn,
-                                                 1)); /* any: verify wants one */
+                                                 1)); /* arbitrary; required with SSL_VERIFY_PEER */
 }
 
 int gt_tls_context_new(enum gt_tls_role role, const char *alpn, struct gt_tls_context **ret)
 {
     size_t n = strlen(alpn);
+
     if (n == 0 || n > GT_TLS_ALPN_MAX)
         return -EINVAL;
-    struct gt_tls_context *context = calloc(1, sizeof *context);
+    struct gt_tls_context *context = calloc(1, sizeof(*context));
     if (!context)
         return -ENOMEM;
     context->alpn[0] = (uint8_t)n;

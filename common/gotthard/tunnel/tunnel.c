@@ -1,34 +1,36 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The whole of a session's one end: its presence at the relay, its streams, and the spares among
- * them. What ends it goes one way: ENDING (the streams are broken and say so to both their sides),
- * LEAVING (BYE goes to the relay), DOWN (the caller is told, from the loop, once). Must never leave
- * a stream behind that its caller was not told the end of.
+ * One end of a session: its registration at the relay, its streams, and the spares among them.
+ * Every end takes the same way: ENDING (the streams are reset and inform both their sides), CLOSING
+ * (BYE is sent to the relay), DOWN (the caller is notified once, from the loop). Must never remove
+ * a stream without reporting its end.
  */
-#include "gotthard/tunnel.h"
+#include "gotthard/tunnel/tunnel.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "gotthard/log.h"
-#include "gotthard/presence.h"
-#include "gotthard/spares.h"
-#include "gotthard/streams.h"
+#include "gotthard/base/log.h"
+#include "gotthard/tunnel/registration.h"
+#include "gotthard/tunnel/spares.h"
+#include "gotthard/tunnel/streams.h"
+
+#define PROOF_S 20. /* from the registration of both sides to the first data connection */
 
 enum tunnel_state {
     TUNNEL_OPEN,
     TUNNEL_ENDING,
-    TUNNEL_LEAVING,
+    TUNNEL_CLOSING,
     TUNNEL_DOWN,
 };
 
 static const struct {
     const char *name;
-    ev_tstamp limit; /* 0: watched by others */
+    ev_tstamp limit; /* seconds; 0: the registration's deadlines suffice */
 } states[] = {
-    [TUNNEL_OPEN] = {"open", 0}, /* the presence */
+    [TUNNEL_OPEN] = {"open", 0},
     [TUNNEL_ENDING] = {"ending", .8},
-    [TUNNEL_LEAVING] = {"leaving", 0}, /* the presence */
+    [TUNNEL_CLOSING] = {"closing", 0},
     [TUNNEL_DOWN] = {"down", 0},
 };
 
@@ -37,12 +39,14 @@ struct gt_tunnel {
     enum tunnel_state state;
     struct gt_tunnel_events events;
     void *userdata;
-    struct gt_presence presence;
+    struct gt_registration registration;
     struct gt_streams streams;
     struct gt_spares spares;
     ev_timer deadline;
+    uint16_t port;  /* of the session; 0 until both sides are registered */
+    ev_timer proof; /* operator: the time for the first data connection */
 
-    enum gt_down cause; /* from ENDING on: what the caller will be told */
+    enum gt_end_reason cause; /* from ENDING on: for on_down */
     enum gt_code code;
     char why[160];
 };
@@ -57,7 +61,7 @@ static void tunnel_set_deadline(struct gt_tunnel *tunnel, ev_tstamp seconds)
 
 static void tunnel_enter(struct gt_tunnel *tunnel, enum tunnel_state state)
 {
-    gt_debug("tunnel to %s: %s -> %s", gt_presence_peer(&tunnel->presence),
+    gt_debug("tunnel to %s: %s -> %s", gt_registration_peer_role(&tunnel->registration),
              states[tunnel->state].name, states[state].name);
     tunnel->state = state;
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
@@ -65,118 +69,199 @@ static void tunnel_enter(struct gt_tunnel *tunnel, enum tunnel_state state)
         tunnel_set_deadline(tunnel, states[state].limit);
 }
 
-/* The beginning of the end; the first reason is the one that counts. */
-static void tunnel_end(struct gt_tunnel *tunnel, enum gt_down cause, enum gt_code code,
+/* Starts the end. Only the first reason is kept. */
+static void tunnel_end(struct gt_tunnel *tunnel, enum gt_end_reason cause, enum gt_code code,
                        const char *why)
 {
     if (tunnel->state >= TUNNEL_ENDING)
         return;
     tunnel->cause = cause;
     tunnel->code = code;
-    snprintf(tunnel->why, sizeof tunnel->why, "%s", why);
+    snprintf(tunnel->why, sizeof(tunnel->why), "%s", why);
     tunnel_enter(tunnel, TUNNEL_ENDING);
-    gt_presence_end(&tunnel->presence);
-    gt_streams_break(&tunnel->streams, cause);
+    ev_timer_stop(tunnel->loop, &tunnel->proof);
+    gt_registration_end(&tunnel->registration);
+    gt_streams_abort(&tunnel->streams, cause);
     if (gt_streams_is_empty(&tunnel->streams))
         tunnel_set_deadline(tunnel, 0);
 }
 
-/* Streams that are left still cannot say their last words. */
+static enum gt_code bye_of(enum gt_end_reason cause)
+{
+    return cause == GT_END_EXPIRED     ? GT_CODE_LIFETIME
+           : cause == GT_END_WITHDRAWN ? GT_CODE_WITHDRAWN
+                                       : GT_CODE_BYE;
+}
+
+/* Streams that still exist cannot send their last frames. */
 static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct gt_tunnel *tunnel = w->data;
-    gt_streams_drop(&tunnel->streams);
-    tunnel_enter(tunnel, TUNNEL_LEAVING);
-    gt_presence_leave(&tunnel->presence,
-                      tunnel->cause == GT_DOWN_EXPIRED ? GT_CODE_EXPIRED : GT_CODE_BYE);
+
+    gt_streams_clear(&tunnel->streams);
+    tunnel_enter(tunnel, TUNNEL_CLOSING);
+    gt_registration_close(&tunnel->registration, bye_of(tunnel->cause));
 }
 
-/* --- what the streams say --------------------------------------------------------------------- */
+/* --- events of the streams -------------------------------------------------------------------- */
 
 static void tunnel_on_spare_end(struct gt_streams *streams, enum gt_rst code)
 {
     gt_spares_on_end(&gt_container_of(streams, struct gt_tunnel, streams)->spares, code);
 }
 
-static void tunnel_on_stream_over(void *userdata, const char *service, uint32_t stream,
-                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
+static void tunnel_on_stream_end(void *userdata, const char *service, uint32_t stream,
+                                 enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
     struct gt_tunnel *tunnel = userdata;
+
     gt_spares_on_room(&tunnel->spares);
     tunnel->events.on_stream_end(tunnel->userdata, service, stream, code, n_up, n_down);
 }
 
-static void tunnel_on_service(void *userdata, struct gt_conduit *conduit, const char *service)
+static void tunnel_on_service(void *userdata, struct gt_channel *channel, const char *service)
 {
     struct gt_tunnel *tunnel = userdata;
-    tunnel->events.on_service(tunnel->userdata, conduit, service);
+
+    tunnel->events.on_service(tunnel->userdata, channel, service);
 }
 
 static void tunnel_on_empty(struct gt_streams *streams)
 {
     struct gt_tunnel *tunnel = gt_container_of(streams, struct gt_tunnel, streams);
+
     if (tunnel->state == TUNNEL_ENDING)
         tunnel_set_deadline(tunnel, 0);
 }
 
-/* --- what the presence says ------------------------------------------------------------------- */
+/* --- the proof -------------------------------------------------------------------------------- */
 
-static void tunnel_on_up(void *userdata, uint16_t port)
+static void tunnel_report_up(struct gt_tunnel *tunnel)
+{
+    const struct gt_path *path = &tunnel->streams.path;
+
+    tunnel->events.on_up(tunnel->userdata, path->is_main_only ? path->main_port : tunnel->port);
+}
+
+/* Both sides are registered, which proves nothing about data connections: they have a port, and
+ * perhaps a path, of their own. The first one may overtake the news of the registration. */
+static void tunnel_on_registered(void *userdata, uint16_t port)
 {
     struct gt_tunnel *tunnel = userdata;
-    tunnel->events.on_up(tunnel->userdata, port);
+
+    tunnel->port = port;
+    if (tunnel->streams.path.is_proven)
+        tunnel_report_up(tunnel);
+    else if (tunnel->streams.channels.role == GT_ROLE_OPERATOR)
+        ev_timer_start(tunnel->loop, &tunnel->proof);
+}
+
+static void tunnel_on_proven(void *userdata)
+{
+    struct gt_tunnel *tunnel = userdata;
+
+    if (tunnel->state != TUNNEL_OPEN)
+        return;
+    ev_timer_stop(tunnel->loop, &tunnel->proof);
+    gt_spares_on_proof(&tunnel->spares);
+    if (tunnel->port != 0)
+        tunnel_report_up(tunnel);
+}
+
+static void tunnel_on_unproven(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct gt_tunnel *tunnel = w->data;
+    const char *why = tunnel->streams.path.why;
+    char text[sizeof(tunnel->why)];
+
+    snprintf(text, sizeof(text), "no data connection: %.130s", why[0] ? why : "no ticket");
+    tunnel_end(tunnel, GT_END_UNREACHABLE, GT_CODE_NONE, text);
+}
+
+static void tunnel_on_notice(void *userdata, enum gt_path_notice notice, const char *text)
+{
+    struct gt_tunnel *tunnel = userdata;
+
+    tunnel->events.on_notice(tunnel->userdata, notice, text);
+}
+
+/* --- events of the registration --------------------------------------------------------------- */
+
+static void tunnel_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                            const char *why)
+{
+    struct gt_tunnel *tunnel = userdata;
+
+    tunnel->events.on_retry(tunnel->userdata, cause, code, why);
+}
+
+static void tunnel_on_waiting(void *userdata)
+{
+    struct gt_tunnel *tunnel = userdata;
+
+    tunnel->events.on_waiting(tunnel->userdata);
 }
 
 static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct gt_tunnel *tunnel = userdata;
+
     tunnel->events.on_peer(tunnel->userdata, is_up, reason);
 }
 
-static void tunnel_on_link(void *userdata, bool is_up, const char *why)
+static void tunnel_on_relay_connection(void *userdata, bool is_up, const char *why)
 {
     struct gt_tunnel *tunnel = userdata;
-    tunnel->events.on_link(tunnel->userdata, is_up, why);
+
+    tunnel->events.on_relay_connection(tunnel->userdata, is_up, why);
 }
 
-static void tunnel_on_way(void *userdata, bool is_there)
+static void tunnel_on_reachable(void *userdata, bool is_reachable)
 {
     struct gt_tunnel *tunnel = userdata;
-    gt_streams_hold(&tunnel->streams, !is_there);
-    if (is_there)
-        gt_spares_begin(&tunnel->spares);
+
+    gt_streams_pause(&tunnel->streams, !is_reachable);
+    if (is_reachable)
+        gt_spares_start(&tunnel->spares);
     else
-        gt_spares_rest(&tunnel->spares);
+        gt_spares_pause(&tunnel->spares);
 }
 
-static void tunnel_on_over(void *userdata, enum gt_down cause, enum gt_code code, const char *why)
+static void tunnel_on_over(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                           const char *why)
 {
     tunnel_end(userdata, cause, code, why);
 }
 
-static void tunnel_on_left(void *userdata, bool is_told)
+static void tunnel_on_closed(void *userdata, bool is_bye_sent)
 {
     struct gt_tunnel *tunnel = userdata;
+
     tunnel_enter(tunnel, TUNNEL_DOWN);
-    tunnel->events.on_down(tunnel->userdata, tunnel->cause, is_told ? tunnel->code : GT_CODE_LOST,
-                           tunnel->why);
+    tunnel->events.on_down(tunnel->userdata, tunnel->cause,
+                           is_bye_sent ? tunnel->code : GT_CODE_LOST, tunnel->why);
 }
 
-/* --- from outside ----------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
-int gt_tunnel_open(struct gt_tunnel *tunnel, int local_fd, const char *service)
+int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local, const char *service)
 {
     if (tunnel->state >= TUNNEL_ENDING) {
-        gt_sock_reset(local_fd);
+        gt_endpoint_fds_reset(local);
         return GT_TUNNEL_E_OVER;
     }
-    int r = gt_spares_open(&tunnel->spares, local_fd, service);
+    int r = gt_spares_open(&tunnel->spares, local, service);
     return r == GT_STREAMS_E_FULL ? GT_TUNNEL_E_FULL : r;
 }
 
 void gt_tunnel_close(struct gt_tunnel *tunnel)
 {
-    tunnel_end(tunnel, GT_DOWN_CLOSED, GT_CODE_NONE, "closed");
+    tunnel_end(tunnel, GT_END_CLOSED, GT_CODE_NONE, "closed");
+}
+
+void gt_tunnel_withdraw(struct gt_tunnel *tunnel)
+{
+    tunnel_end(tunnel, GT_END_WITHDRAWN, GT_CODE_NONE, gt_code_text(GT_CODE_WITHDRAWN));
 }
 
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel)
@@ -196,7 +281,8 @@ unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel)
 
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
 {
-    return tunnel->presence.state == GT_PRESENCE_TOGETHER;
+    return tunnel->streams.path.is_proven &&
+           tunnel->registration.state == GT_REGISTRATION_ESTABLISHED;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -205,70 +291,85 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
 {
     const struct gt_streams_events events = {
         .on_service = tunnel_on_service,
-        .on_end = tunnel_on_stream_over,
+        .on_end = tunnel_on_stream_end,
         .on_spare_end = tunnel_on_spare_end,
         .on_empty = tunnel_on_empty,
     };
-    const struct gt_conduit_settings conduits = {
+    const struct gt_channel_settings channels = {
         .loop = tunnel->loop,
         .role = settings->role,
         .session_key = settings->session_key,
         .ring_size = settings->ring_size,
-        .resume_s = tunnel->presence.redial.window,
+        .resume_s = tunnel->registration.reconnect.window,
+        .vanished_s = settings->vanished_ms / 1000.,
+        .linger_s = settings->linger_ms / 1000.,
     };
+
     gt_spares_init(&tunnel->spares, tunnel->loop, &tunnel->streams,
                    settings->role == GT_ROLE_OPERATOR ? settings->n_spares : 0,
-                   settings->spares_calm_s);
-    return gt_streams_init(&tunnel->streams, &conduits, settings->max_streams, &events, tunnel);
+                   settings->spares_idle_s);
+    if (settings->role == GT_ROLE_OPERATOR)
+        gt_spares_require_proof(&tunnel->spares);
+    int r = gt_streams_init(&tunnel->streams, &channels, settings->max_streams, &events, tunnel);
+    tunnel->streams.path.is_main_only = settings->is_single_port;
+    tunnel->streams.path.on_proven = tunnel_on_proven;
+    tunnel->streams.path.on_notice = tunnel_on_notice;
+    tunnel->streams.path.userdata = tunnel;
+    return r;
 }
 
-static void tunnel_init_presence(struct gt_tunnel *tunnel,
-                                 const struct gt_tunnel_settings *settings)
+static void tunnel_init_registration(struct gt_tunnel *tunnel,
+                                     const struct gt_tunnel_settings *settings)
 {
-    static const struct gt_presence_events events = {
-        .on_up = tunnel_on_up,
+    static const struct gt_registration_events events = {
+        .on_retry = tunnel_on_retry,
+        .on_waiting = tunnel_on_waiting,
+        .on_up = tunnel_on_registered,
         .on_peer = tunnel_on_peer,
-        .on_link = tunnel_on_link,
-        .on_way = tunnel_on_way,
+        .on_relay_connection = tunnel_on_relay_connection,
+        .on_reachable = tunnel_on_reachable,
         .on_over = tunnel_on_over,
-        .on_left = tunnel_on_left,
+        .on_closed = tunnel_on_closed,
     };
-    const struct gt_presence_settings presence = {
-        .link = {.host = settings->relay_host,
-                 .port = settings->relay_port,
-                 .role = settings->role,
-                 .name = settings->name,
-                 .client_key = settings->client_key,
-                 .rid = settings->rid,
-                 .ttl_s = settings->lifetime_s},
-        .is_single_port = settings->is_single_port,
+    const struct gt_registration_settings registration = {
+        .relays = settings->relays,
+        .n_relays = settings->n_relays,
+        .control = {.role = settings->role,
+                    .name = settings->name,
+                    .client_key = settings->client_key,
+                    .rid = settings->rid,
+                    .ttl_s = settings->lifetime_s},
         .peer_timeout_ms = settings->peer_timeout_ms,
         .resume_window_ms = settings->resume_window_ms,
     };
-    gt_presence_init(&tunnel->presence, tunnel->loop, &presence, &tunnel->streams, &events, tunnel);
+
+    gt_registration_init(&tunnel->registration, tunnel->loop, &registration, &tunnel->streams,
+                         &events, tunnel);
 }
 
 int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
                   const struct gt_tunnel_events *events, void *userdata, struct gt_tunnel **ret)
 {
-    struct gt_tunnel *tunnel = calloc(1, sizeof *tunnel);
+    struct gt_tunnel *tunnel = calloc(1, sizeof(*tunnel));
+
     if (!tunnel)
         return -ENOMEM;
     tunnel->loop = loop;
     tunnel->events = *events;
     tunnel->userdata = userdata;
     ev_init(&tunnel->deadline, tunnel_on_deadline);
-    tunnel->deadline.data = tunnel;
-    tunnel_init_presence(tunnel, settings);
+    ev_timer_init(&tunnel->proof, tunnel_on_unproven, PROOF_S, 0);
+    tunnel->deadline.data = tunnel->proof.data = tunnel;
+    tunnel_init_registration(tunnel, settings);
     int r = tunnel_init_streams(tunnel, settings);
     if (r == 0)
-        r = gt_presence_begin(&tunnel->presence);
+        r = gt_registration_start(&tunnel->registration);
     if (r) {
         gt_tunnel_free(tunnel);
         return r;
     }
     *ret = tunnel;
-    gt_spares_begin(&tunnel->spares); /* asked for with RENDEZVOUS: ready when the tunnel is up */
+    gt_spares_start(&tunnel->spares); /* requested with RENDEZVOUS: ready when the tunnel is up */
     return 0;
 }
 
@@ -278,8 +379,9 @@ struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel)
         return NULL;
     gt_spares_deinit(&tunnel->spares);
     gt_streams_deinit(&tunnel->streams);
-    gt_presence_deinit(&tunnel->presence);
+    gt_registration_deinit(&tunnel->registration);
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
+    ev_timer_stop(tunnel->loop, &tunnel->proof);
     free(tunnel);
     return NULL;
 }

@@ -1,37 +1,38 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Stream slots, tickets out, and whose turn it is. The counts follow from the states: only
- * stream_enter changes both.
+ * Stream slots, unused tickets, and the order of requests. The counts follow from the states: only
+ * stream_enter and stream_mark change both.
  */
-#include "streams.h"
+#include "control/stream-slots.h"
 
-#define SLOTS_MIN 4 /* a spare and a stream, and their last ones */
+#define SLOTS_MIN 4 /* a spare and a stream, and one ended stream for each */
 
 static bool stream_is_live(const struct stream *stream)
 {
     switch (stream->state) {
-    case STREAM_FREE:
-    case STREAM_ENDED: return false;
-    case STREAM_WAITING:
-    case STREAM_TICKETED:
-    case STREAM_JOINED: return true;
+    case STREAM_SLOT_FREE:
+    case STREAM_SLOT_ENDED: return false;
+    case STREAM_SLOT_WAITING:
+    case STREAM_SLOT_TICKETED:
+    case STREAM_SLOT_JOINED: return true;
     }
     return false;
 }
 
-static void stream_enter(struct streams *streams, struct stream *stream, enum stream_state state)
+static void stream_enter(struct streams *streams, struct stream *stream,
+                         enum stream_slot_state state)
 {
-    if (stream->state == STREAM_TICKETED)
+    if (stream->state == STREAM_SLOT_TICKETED)
         gt_wipe(stream->ticket.secret, sizeof(stream->ticket.secret));
     streams->n_live -= stream_is_live(stream);
     streams->n_spares -= stream->is_spare;
-    streams->n_tickets -= stream->state == STREAM_TICKETED;
+    streams->n_tickets -= stream->state == STREAM_SLOT_TICKETED;
     stream->state = state;
     stream->is_spare &= stream_is_live(stream);
     stream->serial = ++streams->serial;
     streams->n_live += stream_is_live(stream);
     streams->n_spares += stream->is_spare;
-    streams->n_tickets += stream->state == STREAM_TICKETED;
+    streams->n_tickets += stream->state == STREAM_SLOT_TICKETED;
 }
 
 static void streams_free_slots(struct streams *streams)
@@ -42,7 +43,7 @@ static void streams_free_slots(struct streams *streams)
     streams->slots = NULL;
 }
 
-/* -ENOMEM: as before. */
+/* -ENOMEM: nothing changed. */
 static int streams_grow(struct streams *streams, size_t n_slots)
 {
     struct stream *slots = calloc(n_slots, sizeof(*slots));
@@ -57,20 +58,20 @@ static int streams_grow(struct streams *streams, size_t n_slots)
     return 0;
 }
 
-/* Half of the slots should be for those that have ended. */
-static bool streams_is_crowded(const struct streams *streams)
+/* Returns true if fewer than half of the slots are left for ended streams. */
+static bool streams_should_grow(const struct streams *streams)
 {
     return 2 * streams->n_live >= streams->n_slots && streams->n_slots < streams->n_slots_max;
 }
 
-int streams_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
+int stream_slots_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
 {
     *streams =
         (struct streams){.n_slots_max = 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
     return streams_grow(streams, GT_MIN((size_t)SLOTS_MIN, streams->n_slots_max));
 }
 
-void streams_deinit(struct streams *streams)
+void stream_slots_deinit(struct streams *streams)
 {
     streams_free_slots(streams);
     streams->n_slots = 0;
@@ -83,86 +84,72 @@ static void stream_mark(struct streams *streams, struct stream *stream, bool is_
     streams->n_spares += stream->is_spare;
 }
 
-static struct stream *streams_known(struct streams *streams, uint32_t number)
+static struct stream *streams_find_known(struct streams *streams, uint32_t number)
 {
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
-        if (slot->state != STREAM_FREE && slot->ticket.stream == number)
+
+        if (slot->state != STREAM_SLOT_FREE && slot->ticket.stream == number)
             return slot;
     }
     return NULL;
 }
 
-/* A free slot, else that of the stream that ended first. */
-static struct stream *streams_unused(struct streams *streams)
+/* Returns a free slot, else the slot of the stream that ended first, or NULL. */
+static struct stream *streams_find_unused(struct streams *streams)
 {
     struct stream *best = NULL;
 
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
+
         if (!stream_is_live(slot) && (!best || slot->serial < best->serial))
             best = slot;
     }
     return best;
 }
 
-/* For a stream that may not be known yet. NULL: none is left. */
-static struct stream *streams_slot(struct streams *streams, uint32_t number)
+/* Returns the slot of a stream, or one for a new stream. NULL: none is left, or out of memory. */
+static struct stream *streams_find_or_allocate(struct streams *streams, uint32_t number)
 {
-    struct stream *known = streams_known(streams, number);
+    struct stream *known = streams_find_known(streams, number);
 
     if (known)
         return known;
-    if (streams_is_crowded(streams) &&
+    if (streams_should_grow(streams) &&
         streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
         return NULL;
-    return streams_unused(streams);
+    return streams_find_unused(streams);
 }
 
-int streams_adopt(struct streams *streams, const struct stream *stream)
-{
-    struct stream *slot = streams_unused(streams);
-
-    if ((!slot || slot->state != STREAM_FREE) && streams->n_slots < streams->n_slots_max) {
-        if (streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
-            return STREAMS_E_FULL;
-        slot = streams_unused(streams);
-    }
-    if (!slot || slot->state != STREAM_FREE)
-        return STREAMS_E_FULL;
-    *slot = *stream;
-    streams->n_live += stream_is_live(stream);
-    streams->n_tickets += stream->state == STREAM_TICKETED;
-    return 0;
-}
-
-/* Those that a side has called ended are leaving: nobody asks for more of them. */
+/* Returns true if the limit allows one more stream. A stream that a side has ended does not count:
+ * it is draining. */
 static bool streams_has_room(const struct streams *streams)
 {
-    size_t n_here = 0;
+    size_t n_open = 0;
 
     for (size_t i = 0; i < streams->n_slots; i++)
-        n_here += stream_is_live(&streams->slots[i]) && streams->slots[i].n_told == 0;
-    return n_here < streams->n_max;
+        n_open += stream_is_live(&streams->slots[i]) && streams->slots[i].n_end_notices == 0;
+    return n_open < streams->n_max;
 }
 
-int streams_open(struct streams *streams, uint32_t number, uint32_t attempt)
+int stream_slots_open(struct streams *streams, uint32_t number, uint32_t attempt)
 {
     if (number == 0 || attempt == 0)
-        return STREAMS_E_ORDER;
-    struct stream *slot = streams_slot(streams, number);
+        return STREAM_SLOTS_E_ORDER;
+    struct stream *slot = streams_find_or_allocate(streams, number);
     if (!slot || (!stream_is_live(slot) && !streams_has_room(streams)))
-        return STREAMS_E_FULL;
+        return STREAM_SLOTS_E_FULL;
     if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)
-        return STREAMS_E_ORDER;
+        return STREAM_SLOTS_E_ORDER;
     stream_mark(streams, slot, false);
-    stream_enter(streams, slot, STREAM_WAITING);
+    stream_enter(streams, slot, STREAM_SLOT_WAITING);
     slot->ticket = (struct gt_ticket){.stream = number, .attempt = attempt};
-    slot->n_told = 0;
+    slot->n_end_notices = 0;
     return 0;
 }
 
-struct stream *streams_next(struct streams *streams)
+struct stream *stream_slots_next(struct streams *streams)
 {
     struct stream *first = NULL;
 
@@ -170,24 +157,26 @@ struct stream *streams_next(struct streams *streams)
         return NULL;
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
-        if (slot->state == STREAM_WAITING && (!first || slot->serial < first->serial))
+
+        if (slot->state == STREAM_SLOT_WAITING && (!first || slot->serial < first->serial))
             first = slot;
     }
     return first;
 }
 
-void streams_give(struct streams *streams, struct stream *stream, const struct gt_ticket *ticket,
-                  uint64_t expires_at)
+void stream_slots_grant(struct streams *streams, struct stream *stream,
+                        const struct gt_ticket *ticket, uint64_t expires_at)
 {
     stream->ticket = *ticket;
     stream->expires_at = expires_at;
-    stream_enter(streams, stream, STREAM_TICKETED);
+    stream_enter(streams, stream, STREAM_SLOT_TICKETED);
 }
 
-struct stream *streams_find(struct streams *streams, uint32_t number, uint32_t attempt)
+struct stream *stream_slots_find(struct streams *streams, uint32_t number, uint32_t attempt)
 {
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
+
         if (stream_is_live(slot) && slot->ticket.stream == number &&
             slot->ticket.attempt == attempt)
             return slot;
@@ -195,39 +184,92 @@ struct stream *streams_find(struct streams *streams, uint32_t number, uint32_t a
     return NULL;
 }
 
-struct stream *streams_tell(struct streams *streams, uint32_t number, uint32_t attempt)
+struct stream *stream_slots_notify(struct streams *streams, uint32_t number, uint32_t attempt)
 {
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
-        if (slot->state == STREAM_FREE || slot->ticket.stream != number ||
-            slot->ticket.attempt != attempt || slot->n_told == 2)
+
+        if (slot->state == STREAM_SLOT_FREE || slot->ticket.stream != number ||
+            slot->ticket.attempt != attempt || slot->n_end_notices == 2)
             continue;
-        slot->n_told++;
+        slot->n_end_notices++;
         return slot;
     }
     return NULL;
 }
 
-void streams_mark(struct streams *streams, uint32_t number, uint32_t attempt, bool is_spare)
+void stream_slots_mark(struct streams *streams, uint32_t number, uint32_t attempt, bool is_spare)
 {
-    struct stream *stream = streams_find(streams, number, attempt);
+    struct stream *stream = stream_slots_find(streams, number, attempt);
 
     if (stream)
         stream_mark(streams, stream, is_spare);
 }
 
-void streams_unmark_all(struct streams *streams)
+void stream_slots_unmark_all(struct streams *streams)
 {
     for (size_t i = 0; i < streams->n_slots; i++)
         stream_mark(streams, &streams->slots[i], false);
 }
 
-void streams_join(struct streams *streams, struct stream *stream)
+void stream_slots_join(struct streams *streams, struct stream *stream)
 {
-    stream_enter(streams, stream, STREAM_JOINED);
+    stream_enter(streams, stream, STREAM_SLOT_JOINED);
 }
 
-void streams_end(struct streams *streams, struct stream *stream)
+void stream_slots_end(struct streams *streams, struct stream *stream)
 {
-    stream_enter(streams, stream, STREAM_ENDED);
+    stream_enter(streams, stream, STREAM_SLOT_ENDED);
+}
+
+/* --- snapshot --------------------------------------------------------------------------------- */
+
+static bool stream_is_valid(const void *record)
+{
+    const struct stream *stream = record;
+
+    return stream->state >= STREAM_SLOT_WAITING && stream->state <= STREAM_SLOT_ENDED &&
+           stream->n_end_notices <= 2;
+}
+
+static const struct gt_field stream_fields[] = {
+    GT_FIELD_U32(struct stream, state),         GT_FIELD_U64(struct stream, serial),
+    SAVED_TICKET_FIELDS(struct stream, ticket), GT_FIELD_U64(struct stream, expires_at),
+    GT_FIELD_U32(struct stream, n_end_notices),
+};
+
+const struct saved_layout stream_layout = {SAVED_LAYOUT(STREAM, stream_fields),
+                                           .is_valid = stream_is_valid};
+
+size_t stream_slots_n_used(const struct streams *streams)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < streams->n_slots; i++)
+        n += streams->slots[i].state != STREAM_SLOT_FREE;
+    return n;
+}
+
+void stream_slots_save(const struct streams *streams, struct gt_writer *writer)
+{
+    for (size_t i = 0; i < streams->n_slots; i++)
+        if (streams->slots[i].state != STREAM_SLOT_FREE)
+            saved_layout_write(&stream_layout, writer, &streams->slots[i]);
+}
+
+int stream_slots_restore(struct streams *streams, const struct stream *saved)
+{
+    struct stream *slot = streams_find_unused(streams);
+
+    if ((!slot || slot->state != STREAM_SLOT_FREE) && streams->n_slots < streams->n_slots_max) {
+        if (streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
+            return STREAM_SLOTS_E_FULL;
+        slot = streams_find_unused(streams);
+    }
+    if (!slot || slot->state != STREAM_SLOT_FREE)
+        return STREAM_SLOTS_E_FULL;
+    *slot = *saved;
+    streams->n_live += stream_is_live(saved);
+    streams->n_tickets += saved->state == STREAM_SLOT_TICKETED;
+    return 0;
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A locked list and a wake-up. The lock is held for the time of two pointers; letters are delivered
- * outside it, so that whoever reads one may post others.
+ * A locked list and a wake-up. The lock is held while two pointers change. Messages are delivered
+ * without it, so that the callback may post messages.
  */
-#include "mailbox.h"
+#include "data/mailbox.h"
 
 static void mailbox_on_wake(struct ev_loop *loop, ev_async *wake, int events)
 {
     mailbox_drain(gt_container_of(wake, struct mailbox, wake));
 }
 
-void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, mailbox_fn on_letter,
+void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, mailbox_fn on_message,
                   void *userdata)
 {
-    *mailbox = (struct mailbox){.loop = loop, .on_letter = on_letter, .userdata = userdata};
+    *mailbox = (struct mailbox){.loop = loop, .on_message = on_message, .userdata = userdata};
     pthread_mutex_init(&mailbox->lock, NULL);
     mailbox->last = &mailbox->first;
     ev_async_init(&mailbox->wake, mailbox_on_wake);
@@ -21,10 +21,10 @@ void mailbox_init(struct mailbox *mailbox, struct ev_loop *loop, mailbox_fn on_l
     ev_async_start(loop, &mailbox->wake);
 }
 
-static struct letter *mailbox_take_all(struct mailbox *mailbox)
+static struct message *mailbox_take_all(struct mailbox *mailbox)
 {
     pthread_mutex_lock(&mailbox->lock);
-    struct letter *first = gt_steal(&mailbox->first);
+    struct message *first = gt_steal(&mailbox->first);
     mailbox->last = &mailbox->first;
     pthread_mutex_unlock(&mailbox->lock);
     return first;
@@ -36,12 +36,12 @@ void mailbox_deinit(struct mailbox *mailbox)
     pthread_mutex_destroy(&mailbox->lock);
 }
 
-void mailbox_post(struct mailbox *mailbox, struct letter *letter)
+void mailbox_post(struct mailbox *mailbox, struct message *message)
 {
-    letter->next = NULL;
+    message->next = NULL;
     pthread_mutex_lock(&mailbox->lock);
-    *mailbox->last = letter;
-    mailbox->last = &letter->next;
+    *mailbox->last = message;
+    mailbox->last = &message->next;
     pthread_mutex_unlock(&mailbox->lock);
     ev_async_send(mailbox->loop, &mailbox->wake);
 }
@@ -59,28 +59,28 @@ void mailbox_drain(struct mailbox *mailbox)
     if (mailbox->state == MAILBOX_DELIVERING)
         return;
     mailbox->state = MAILBOX_DELIVERING;
-    for (struct letter *at = mailbox_take_all(mailbox), *next; at; at = next) {
+    for (struct message *at = mailbox_take_all(mailbox), *next; at; at = next) {
         next = at->next;
-        mailbox->on_letter(mailbox->userdata, at);
+        mailbox->on_message(mailbox->userdata, at);
     }
     mailbox->state = MAILBOX_IDLE;
 }
 
-struct letter *letter_new(enum letter_kind kind, struct dock *dock)
+struct message *message_new(enum message_kind kind, struct session_port *session_port)
 {
-    struct letter *letter = calloc(1, sizeof(*letter));
+    struct message *message = calloc(1, sizeof(*message));
 
-    if (!letter)
+    if (!message)
         return NULL;
-    letter->kind = kind;
-    letter->dock = dock;
-    return letter;
+    message->kind = kind;
+    message->session_port = session_port;
+    return message;
 }
 
-struct letter *letter_free(struct letter *letter)
+struct message *message_free(struct message *message)
 {
-    if (letter)
-        gt_wipe(letter, sizeof(*letter));
-    free(letter);
+    if (message)
+        gt_wipe(message, sizeof(*message));
+    free(message);
     return NULL;
 }

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The way of the bytes: this is what the relay is for, and all else exists so that this file can be
- * simple. One wake-up moves bytes from a readable socket through a pipe to the other one, up to a
- * budget, so that a busy pair does not starve the rest of its plane. While bytes wait in a pipe
- * their source is not read: that is all the back-pressure there is, and TCP does the rest.
+ * The data path of the relay: everything else exists so that this file can be simple. One wake-up
+ * moves bytes from a readable socket through a pipe to the other socket, up to a budget, so that a
+ * busy pair does not starve the other pairs of its data thread. While bytes wait in a pipe, their
+ * source is not read. TCP turns that into back-pressure.
  *
- * It must never lose the bytes before a FIN, never turn a reset into a FIN, and never look inside.
+ * This file must never lose bytes before a FIN, turn a reset into a FIN, or inspect payload.
  */
-#include "pair.h"
+#include "data/pair.h"
 
 #include <netinet/tcp.h>
 
-#include "gotthard/join.h"
-#include "gotthard/log.h"
-#include "gotthard/sock.h"
-#include "now.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/log.h"
+#include "gotthard/net/sock.h"
+#include "gotthard/proto/join.h"
 
-#define PAIR_SMALL (16 * 1024) /* a filling below this: the socket is most likely empty */
-/* Unsent bytes the kernel holds before it says "full". It bounds what a reader that stands still
- * pins; but the kernel counts it for every packet, and cuts them small below a MiB or two. */
+#define PAIR_SMALL (16 * 1024) /* bytes; after a smaller read the socket is most likely empty */
+/* Unsent bytes in the kernel before the socket is not writable (TCP_NOTSENT_LOWAT in tcp(7)). It
+ * bounds the memory that a stalled reader pins. Below one or two MiB the kernel, which checks it
+ * for every packet, sends small packets. */
 #define PAIR_NOTSENT_MAX (2 * 1024 * 1024)
 
 static struct pair_side *pair_other(struct pair_side *side)
@@ -40,21 +41,23 @@ static const char *pair_state_text(enum pair_state state)
 static uint64_t pair_deadline_ms(const struct pair *pair)
 {
     switch (pair->state) {
-    case PAIR_ONE_JOINED: return pair->limits->second_ms;
-    case PAIR_SPLICING: return 0; /* as long as its session lives */
+    case PAIR_ONE_JOINED: return pair->limits->join_peer_ms;
+    case PAIR_SPLICING: return 0; /* limited by the session only */
     case PAIR_HALF_CLOSED: return pair->limits->half_closed_ms;
     case PAIR_CLOSED: return 0;
     }
     return 0;
 }
 
-/* Grows with each byte that comes, and with each that goes: who reads slowly is alive, too. */
+/* Returns a number that grows with each byte received and with each byte sent. A slow reader thus
+ * counts as progress. */
 static uint64_t pair_n_moved(const struct pair *pair)
 {
     uint64_t n = 0;
 
     for (unsigned i = 0; i < 2; i++) {
         const struct pair_side *side = &pair->sides[i];
+
         n += 2 * side->n_bytes - (side->pipe ? side->pipe->n_held : 0);
     }
     return n;
@@ -82,7 +85,7 @@ static void pair_enter(struct pair *pair, enum pair_state state)
     pair_arm(pair);
 }
 
-/* Watches a socket for what its two flows can do next, and for nothing else. */
+/* Watches a socket for exactly the events that its two directions can act on. */
 static void side_watch(struct pair_side *side)
 {
     struct ev_loop *loop = side->pair->loop;
@@ -103,7 +106,7 @@ static void side_watch(struct pair_side *side)
 static void side_close(struct pair_side *side, bool is_reset)
 {
     ev_io_stop(side->pair->loop, &side->io);
-    side->pipe = pipe_give(side->pair->pool, side->pipe);
+    side->pipe = pipe_release(side->pair->pool, side->pipe);
     if (side->fd >= 0 && is_reset)
         gt_sock_reset(gt_steal_fd(&side->fd));
     gt_close(&side->fd);
@@ -117,11 +120,11 @@ static void pair_end(struct pair *pair, bool is_reset)
     pair_enter(pair, PAIR_CLOSED);
 }
 
-/* Ends it and says so. */
+/* Closes the pair and notifies its owner. */
 static void pair_finish(struct pair *pair, bool is_reset, enum gt_code code)
 {
     pair_end(pair, is_reset);
-    pair->events->on_closed(pair->userdata, pair, code);
+    pair->events->on_end(pair->userdata, pair, code);
 }
 
 void pair_close(struct pair *pair)
@@ -130,47 +133,48 @@ void pair_close(struct pair *pair)
         pair_end(pair, true);
 }
 
-/* The last byte has been poured: pass the FIN on. E_RESET: there is nobody to pass it to. */
-static int side_shut(struct pair_side *side)
+/* Forwards the FIN after the last byte. E_END; E_RESET: the other socket is broken. */
+static int side_forward_fin(struct pair_side *side)
 {
     side->flow = FLOW_SHUT;
     return shutdown(pair_other(side)->fd, SHUT_WR) < 0 ? PIPE_E_RESET : PIPE_E_END;
 }
 
-/* Once round: empty what is held, then fill and empty again. PIPE_E_AGAIN, _END, _RESET, or 0: more
- * may come. */
-static int side_turn(struct pair_side *side, struct pair_side *to, size_t *ret_n)
+/* Fills the pipe if it is empty, then empties it. Sets *@ret_n to the bytes received, if any were
+ * read. PIPE_E_AGAIN, _END, _RESET; 0: more bytes may follow. */
+static int side_move_once(struct pair_side *side, struct pair_side *to, size_t *ret_n)
 {
     int r;
 
     if (!side->pipe) {
-        if (pipe_take(side->pair->pool, &side->pipe))
+        if (pipe_acquire(side->pair->pool, &side->pipe))
             return PIPE_E_RESET;
         r = pipe_fill(side->pipe, side->fd);
         if (r) {
-            side->pipe = pipe_give(side->pair->pool, side->pipe);
+            side->pipe = pipe_release(side->pair->pool, side->pipe);
             return r;
         }
         side->n_bytes += side->pipe->n_held;
         *ret_n = side->pipe->n_held;
     }
-    r = pipe_pour(side->pipe, to->fd);
+    r = pipe_empty(side->pipe, to->fd);
     if (!r)
-        side->pipe = pipe_give(side->pair->pool, side->pipe);
+        side->pipe = pipe_release(side->pair->pool, side->pipe);
     return r;
 }
 
-/* Moves what can be moved in this direction. False: a socket is broken. */
+/* Moves bytes in this direction, up to the budget. Returns false if a socket is broken. */
 static bool side_pump(struct pair_side *side)
 {
     struct pair_side *to = pair_other(side);
     size_t n_moved = 0;
 
-    while (side->flow == FLOW_OPEN && n_moved < side->pair->limits->budget) {
+    while (side->flow == FLOW_OPEN && n_moved < side->pair->limits->turn_budget) {
         size_t n = SIZE_MAX;
-        int r = side_turn(side, to, &n);
+        int r = side_move_once(side, to, &n);
+
         if (r == PIPE_E_END)
-            r = side_shut(side);
+            r = side_forward_fin(side);
         if (r == PIPE_E_RESET)
             return false;
         if (r || n < PAIR_SMALL)
@@ -180,7 +184,7 @@ static bool side_pump(struct pair_side *side)
     return true;
 }
 
-static void pair_settle(struct pair *pair)
+static void pair_update(struct pair *pair)
 {
     int n_shut = (pair->sides[0].flow == FLOW_SHUT) + (pair->sides[1].flow == FLOW_SHUT);
 
@@ -194,21 +198,21 @@ static void pair_settle(struct pair *pair)
     side_watch(&pair->sides[1]);
 }
 
-/* Careful: the pair is closed and handed to its dock when this says so. */
+/* pair_update and pair_finish may close the pair and pass it to its owner: call them last. */
 static void side_on_ready(struct ev_loop *loop, ev_io *io, int events)
 {
     struct pair_side *side = gt_container_of(io, struct pair_side, io);
     struct pair *pair = side->pair;
-    bool is_whole = true;
+    bool is_intact = true;
 
     if (events & EV_ERROR)
-        is_whole = false;
-    if (is_whole && (events & EV_READ))
-        is_whole = side_pump(side);
-    if (is_whole && (events & EV_WRITE))
-        is_whole = side_pump(pair_other(side));
-    if (is_whole)
-        pair_settle(pair);
+        is_intact = false;
+    if (is_intact && (events & EV_READ))
+        is_intact = side_pump(side);
+    if (is_intact && (events & EV_WRITE))
+        is_intact = side_pump(pair_other(side));
+    if (is_intact)
+        pair_update(pair);
     else
         pair_finish(pair, true, GT_CODE_LOST);
 }
@@ -226,13 +230,13 @@ static void pair_on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 uint64_t pair_deadline_left_ms(struct pair *pair)
 {
     if (!ev_is_active(&pair->deadline))
-        return NEVER;
+        return GT_CLOCK_NEVER;
     return (uint64_t)(GT_MAX(ev_timer_remaining(pair->loop, &pair->deadline), 0.) * 1000);
 }
 
-void pair_go_on(struct pair *pair, uint64_t deadline_ms)
+void pair_resume(struct pair *pair, uint64_t deadline_ms)
 {
-    if (deadline_ms != NEVER) {
+    if (deadline_ms != GT_CLOCK_NEVER) {
         ev_timer_set(&pair->deadline, (double)deadline_ms / 1000, 0);
         ev_timer_start(pair->loop, &pair->deadline);
     }
@@ -255,7 +259,7 @@ struct pair *pair_new(struct ev_loop *loop, struct pipe_pool *pool,
     pair->limits = limits;
     pair->events = events;
     pair->userdata = userdata;
-    gt_list_init(&pair->of_dock);
+    gt_list_init(&pair->of_session_port);
     ev_init(&pair->deadline, pair_on_deadline);
     for (unsigned i = 0; i < 2; i++) {
         pair->sides[i].pair = pair;
@@ -270,12 +274,12 @@ struct pair *pair_free(struct pair *pair)
     if (!pair)
         return NULL;
     pair_close(pair);
-    gt_list_unlink(&pair->of_dock);
+    gt_list_unlink(&pair->of_session_port);
     free(pair);
     return NULL;
 }
 
-static void side_tune(struct pair_side *side)
+static void side_set_options(struct pair_side *side)
 {
     const char *congestion = side->pair->limits->congestion;
     int lowat = PAIR_NOTSENT_MAX;
@@ -287,29 +291,33 @@ static void side_tune(struct pair_side *side)
         gt_log(GT_LOG_DEBUG, errno, "TCP_CONGESTION %s", congestion);
 }
 
-/* An empty socket always takes eight bytes; one that does not is broken. */
-static bool side_greet(struct pair_side *side)
+/* Sends the receipt of a JOIN, or the reply to it. An empty socket accepts these few bytes unless
+ * it is broken. */
+static bool side_send(struct pair_side *side, const uint8_t reply[static GT_JOIN_REPLY_SIZE])
 {
-    return send(side->fd, gt_join_reply, GT_JOIN_REPLY_SIZE, MSG_NOSIGNAL) == GT_JOIN_REPLY_SIZE;
+    return send(side->fd, reply, GT_JOIN_REPLY_SIZE, MSG_NOSIGNAL) == GT_JOIN_REPLY_SIZE;
 }
 
 void pair_join(struct pair *pair, unsigned side, int fd, struct quota_charge *charge)
 {
     struct pair_side *joined = &pair->sides[side];
 
+    if (joined->fd >= 0)
+        side_close(joined, false); /* the side has joined again, by another way */
     joined->fd = fd;
-    quota_know(charge);
     quota_move(charge, &joined->charge);
-    side_tune(joined);
+    side_set_options(joined);
     if (pair_other(joined)->fd < 0) {
+        if (!side_send(joined, gt_join_receipt))
+            gt_debug("stream=%u attempt=%u receipt not sent", pair->stream, pair->attempt);
         pair_arm(pair);
         return;
     }
-    if (!side_greet(&pair->sides[0]) || !side_greet(&pair->sides[1])) {
+    if (!side_send(&pair->sides[0], gt_join_reply) || !side_send(&pair->sides[1], gt_join_reply)) {
         pair_finish(pair, true, GT_CODE_LOST);
         return;
     }
     pair_enter(pair, PAIR_SPLICING);
     pair->events->on_complete(pair->userdata, pair);
-    pair_settle(pair);
+    pair_update(pair);
 }

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Pipes and their pool. A pipe is filled only when it is empty: then EAGAIN from splice(2) can only
- * mean that the socket has nothing, and never that the pipe is full. Big pipes are a wish: all of a
- * user's are counted (pipe-user-pages-soft), and beyond that the kernel grants tiny ones, which are
- * slower than copying and not kept. So the first few are big, which is what a few fast pairs need,
- * and a crowd, whose pipes are full for as long as its readers are slow, gets smaller ones.
+ * Pipes and their pool. A pipe is filled only when it is empty. EAGAIN from splice(2) then means
+ * that the socket is empty, and never that the pipe is full. The size of a pipe is a request: the
+ * kernel counts the pages of all pipes of a user (pipe-user-pages-soft in pipe(7)). Beyond that
+ * limit it grants tiny pipes, which are slower than copying and are not kept. The first pipes are
+ * therefore large, which suits a few fast pairs. Many pairs with slow readers keep their pipes full
+ * and get smaller ones.
  */
-#include "pipe.h"
+#include "data/pipe.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#define PIPE_WORTHY_SIZE (64 * 1024) /* a smaller kernel pipe is slower than a buffer */
-#define PIPE_N_IDLE_MAX  16
-#define PIPE_BIG_SHARE   128 /* one in so many is of the full size */
+#define PIPE_SIZE_MIN   (64 * 1024) /* bytes; a smaller kernel pipe is slower than a buffer */
+#define PIPE_N_IDLE_MAX 16
+#define PIPE_BIG_SHARE  128 /* one pipe in 128 has the full size */
 
 void pipe_pool_init(struct pipe_pool *pool, enum pipe_kind kind, size_t capacity,
                     size_t n_spliced_max)
@@ -41,35 +42,39 @@ void pipe_pool_drain(struct pipe_pool *pool)
     pool->n_idle = 0;
 }
 
-/* The full size for some, half of it for as many more, a quarter for twice as many, and so on. */
-static size_t pipe_wish(const struct pipe_pool *pool)
+/* Returns the size to request: the full size for the first n_big pipes, half of it for as many
+ * more, a quarter for twice as many, and so on. */
+static size_t pipe_wanted_size(const struct pipe_pool *pool)
 {
-    size_t wish = pool->capacity, n_big = GT_MAX(pool->n_spliced_max / PIPE_BIG_SHARE, (size_t)1);
+    size_t size_wanted = pool->capacity,
+           n_big = GT_MAX(pool->n_spliced_max / PIPE_BIG_SHARE, (size_t)1);
 
-    for (size_t n = n_big; n <= pool->n_spliced && wish > PIPE_WORTHY_SIZE; n *= 2)
-        wish /= 2;
-    return GT_MAX(wish, (size_t)PIPE_WORTHY_SIZE);
+    for (size_t n = n_big; n <= pool->n_spliced && size_wanted > PIPE_SIZE_MIN; n *= 2)
+        size_wanted /= 2;
+    return GT_MAX(size_wanted, (size_t)PIPE_SIZE_MIN);
 }
 
-/* What a system allows less of, it may allow half of. */
-static int pipe_grow(int fd, size_t wish)
+/* Requests @size_wanted bytes, then halves it until the kernel agrees. Returns the size of the pipe
+ * or -1. */
+static int pipe_grow(int fd, size_t size_wanted)
 {
-    for (; wish >= PIPE_WORTHY_SIZE; wish /= 2) {
-        int size = fcntl(fd, F_SETPIPE_SZ, (int)wish);
+    for (; size_wanted >= PIPE_SIZE_MIN; size_wanted /= 2) {
+        int size = fcntl(fd, F_SETPIPE_SZ, (int)size_wanted);
+
         if (size >= 0)
             return size;
     }
     return fcntl(fd, F_GETPIPE_SZ);
 }
 
-static int pipe_open(size_t wish, int ret_fds[2], size_t *ret_capacity)
+static int pipe_open(size_t size_wanted, int ret_fds[2], size_t *ret_capacity)
 {
     int fds[2], size;
 
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
         return PIPE_E_NONE;
-    size = pipe_grow(fds[1], wish);
-    if (size < PIPE_WORTHY_SIZE) {
+    size = pipe_grow(fds[1], size_wanted);
+    if (size < PIPE_SIZE_MIN) {
         gt_close(&fds[0]);
         gt_close(&fds[1]);
         return PIPE_E_NONE;
@@ -88,7 +93,7 @@ static struct pipe *pipe_new(struct pipe_pool *pool)
         return NULL;
     *pipe = (struct pipe){.kind = PIPE_COPIED, .fds = {-1, -1}, .capacity = PIPE_COPIED_SIZE};
     if (pool->kind == PIPE_SPLICED && pool->n_spliced < pool->n_spliced_max &&
-        !pipe_open(pipe_wish(pool), pipe->fds, &pipe->capacity)) {
+        !pipe_open(pipe_wanted_size(pool), pipe->fds, &pipe->capacity)) {
         pipe->kind = PIPE_SPLICED;
         pool->n_spliced++;
         return pipe;
@@ -97,7 +102,7 @@ static struct pipe *pipe_new(struct pipe_pool *pool)
     return pipe->bytes ? pipe : pipe_free(pool, pipe);
 }
 
-int pipe_take(struct pipe_pool *pool, struct pipe **ret)
+int pipe_acquire(struct pipe_pool *pool, struct pipe **ret)
 {
     struct pipe *pipe = pool->idle;
 
@@ -114,8 +119,8 @@ int pipe_take(struct pipe_pool *pool, struct pipe **ret)
     return 0;
 }
 
-/* The big ones in front: after a crowd the small ones are those that are not used. */
-static void pipe_keep(struct pipe_pool *pool, struct pipe *pipe)
+/* Keeps the largest pipes in front, so that the small ones of a past peak are the unused ones. */
+static void pipe_pool_insert(struct pipe_pool *pool, struct pipe *pipe)
 {
     struct pipe **at = &pool->idle;
 
@@ -126,8 +131,8 @@ static void pipe_keep(struct pipe_pool *pool, struct pipe *pipe)
     pool->n_idle++;
 }
 
-/* The last of them, which is the smallest. */
-static void pipe_drop(struct pipe_pool *pool)
+/* Closes the last pipe of the list, which is the smallest. */
+static void pipe_pool_drop_smallest(struct pipe_pool *pool)
 {
     struct pipe **at = &pool->idle;
 
@@ -137,21 +142,22 @@ static void pipe_drop(struct pipe_pool *pool)
     pool->n_idle--;
 }
 
-/* Buffers are kept only by a pool of buffers: else they would be preferred to pipes for ever. */
-struct pipe *pipe_give(struct pipe_pool *pool, struct pipe *pipe)
+/* Buffers are kept only by a pool of buffers. A pool of pipes would prefer them to pipes from then
+ * on. */
+struct pipe *pipe_release(struct pipe_pool *pool, struct pipe *pipe)
 {
     if (!pipe)
         return NULL;
     if (pipe->n_held || pipe->kind != pool->kind)
         return pipe_free(pool, pipe);
-    pipe_keep(pool, pipe);
+    pipe_pool_insert(pool, pipe);
     if (pool->n_idle > PIPE_N_IDLE_MAX)
-        pipe_drop(pool);
+        pipe_pool_drop_smallest(pool);
     return NULL;
 }
 
-struct pipe *pipe_adopt_spliced(struct pipe_pool *pool, const int fds[static 2], size_t capacity,
-                                size_t n_held)
+struct pipe *pipe_restore_spliced(struct pipe_pool *pool, const int fds[static 2], size_t capacity,
+                                  size_t n_held)
 {
     struct pipe *pipe = calloc(1, sizeof(*pipe));
 
@@ -163,7 +169,7 @@ struct pipe *pipe_adopt_spliced(struct pipe_pool *pool, const int fds[static 2],
     return pipe;
 }
 
-struct pipe *pipe_adopt_copied(struct pipe_pool *pool, struct gt_span bytes)
+struct pipe *pipe_restore_copied(struct pipe_pool *pool, struct gt_span bytes)
 {
     struct pipe *pipe = calloc(1, sizeof(*pipe));
 
@@ -178,15 +184,15 @@ struct pipe *pipe_adopt_copied(struct pipe_pool *pool, struct gt_span bytes)
     return pipe;
 }
 
-/* What a failed call on a socket means to a pair. */
+/* Returns the condition of a failed call on a socket. */
 static int pipe_condition(int error)
 {
     return error == EAGAIN || error == EINTR ? PIPE_E_AGAIN : PIPE_E_RESET;
 }
 
-/* splice(2) never comes past an urgent byte: the socket would be readable for ever, or end before
- * the last byte. No end of ours sends one. */
-static bool pipe_is_barred(const struct pipe *pipe, int fd)
+/* Returns true if splice(2) cannot pass an urgent byte. The socket would then stay readable
+ * indefinitely, or seem to end before its last byte. Gotthard's clients send no urgent bytes. */
+static bool pipe_is_at_urgent_byte(const struct pipe *pipe, int fd)
 {
     return pipe->kind == PIPE_SPLICED && sockatmark(fd) == 1;
 }
@@ -201,16 +207,17 @@ int pipe_fill(struct pipe *pipe, int fd)
         n = recv(fd, pipe->bytes, pipe->capacity, MSG_DONTWAIT);
     int r = n < 0 ? pipe_condition(errno) : n == 0 ? PIPE_E_END : 0;
     if (r)
-        return pipe_is_barred(pipe, fd) ? PIPE_E_RESET : r;
+        return pipe_is_at_urgent_byte(pipe, fd) ? PIPE_E_RESET : r;
     pipe->at = 0;
     pipe->n_held = (size_t)n;
     return 0;
 }
 
-int pipe_pour(struct pipe *pipe, int fd)
+int pipe_empty(struct pipe *pipe, int fd)
 {
     while (pipe->n_held) {
         ssize_t n;
+
         if (pipe->kind == PIPE_SPLICED)
             n = splice(pipe->fds[0], NULL, fd, NULL, pipe->n_held,
                        SPLICE_F_MOVE | SPLICE_F_NONBLOCK);

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Ticket storage. The id is public and found through a hash; the secret is compared in constant
- * time. Every way of being wrong gives the same answer; being late is only said apart because it is
- * nobody's offence.
+ * Ticket storage. The id is public and found through a hash table; the secret is compared in
+ * constant time. Every error has the same result.
  */
-#include "ticket.h"
-
-void tickets_init(struct tickets *tickets)
-{
-    *tickets = (struct tickets){0};
-    gt_list_init(&tickets->late);
-}
+#include "data/ticket.h"
 
 int tickets_add(struct tickets *tickets, const struct gt_ticket *given, uint64_t expires_at,
-                void *dock, struct ticket **ret)
+                void *session_port, struct ticket **ret)
 {
     struct ticket *ticket = calloc(1, sizeof(*ticket));
 
@@ -21,8 +14,8 @@ int tickets_add(struct tickets *tickets, const struct gt_ticket *given, uint64_t
         return -ENOMEM;
     ticket->given = *given;
     ticket->expires_at = expires_at;
-    ticket->dock = dock;
-    gt_list_init(&ticket->of_dock);
+    ticket->session_port = session_port;
+    gt_list_init(&ticket->of_session_port);
     HASH_ADD(hh, tickets->by_id, given.id, GT_TICKET_ID_SIZE, ticket);
     if (!ticket->hh.tbl) {
         gt_wipe(ticket, sizeof(*ticket));
@@ -33,7 +26,7 @@ int tickets_add(struct tickets *tickets, const struct gt_ticket *given, uint64_t
     return 0;
 }
 
-/* The state once @role has joined; E_BAD when it already had. */
+/* Sets *@ret to the state after @role has joined. E_BAD: it had joined before. */
 static int ticket_next(enum ticket_state state, enum gt_role role, enum ticket_state *ret)
 {
     bool is_operator = role == GT_ROLE_OPERATOR;
@@ -47,7 +40,7 @@ static int ticket_next(enum ticket_state state, enum gt_role role, enum ticket_s
     return TICKET_E_BAD;
 }
 
-static bool ticket_fits(const struct ticket *ticket, const struct gt_join *join, uint64_t now)
+static bool ticket_matches(const struct ticket *ticket, const struct gt_join *join, uint64_t now)
 {
     bool is_secret = gt_is_equal(ticket->given.secret, join->secret, sizeof(join->secret));
 
@@ -55,49 +48,38 @@ static bool ticket_fits(const struct ticket *ticket, const struct gt_join *join,
            ticket->given.attempt == join->attempt && now < ticket->expires_at;
 }
 
-/* The ticket, ended or not, that is proved by a JOIN, and what its state will be. */
-static struct ticket *tickets_find_any(const struct tickets *tickets, const struct gt_join *join,
-                                       uint64_t now, enum ticket_state *ret_next)
+/* Returns true if @session_port (NULL: the main port) accepts @role now. Sets *@ret_next to the
+ * state afterwards. A repeated JOIN at the main port changes nothing: the side had no answer from
+ * its session's port. */
+static bool ticket_accepts(const struct ticket *ticket, enum gt_role role, const void *session_port,
+                           enum ticket_state *ret_next)
+{
+    if (ticket_next(ticket->state, role, ret_next) == 0)
+        return true;
+    *ret_next = ticket->state;
+    return !session_port && ticket->state != TICKET_BY_BOTH;
+}
+
+/* Returns the ticket of a valid JOIN, or NULL. */
+static struct ticket *tickets_find(const struct tickets *tickets, const struct gt_join *join,
+                                   const void *session_port, uint64_t now,
+                                   enum ticket_state *ret_next)
 {
     struct ticket *ticket;
 
     HASH_FIND(hh, tickets->by_id, join->id, GT_TICKET_ID_SIZE, ticket);
-    if (!ticket || !ticket_fits(ticket, join, now) ||
-        ticket_next(ticket->state, join->role, ret_next))
+    if (!ticket || !ticket_matches(ticket, join, now))
         return NULL;
-    return ticket;
+    if (session_port && ticket->session_port != session_port)
+        return NULL;
+    return ticket_accepts(ticket, join->role, session_port, ret_next) ? ticket : NULL;
 }
 
-/* The ticket of a JOIN that is right in every way. */
-static struct ticket *tickets_find(const struct tickets *tickets, const struct gt_join *join,
-                                   const void *dock, uint64_t now, enum ticket_state *ret_next)
-{
-    struct ticket *ticket = tickets_find_any(tickets, join, now, ret_next);
-
-    return ticket && ticket->dock && (!dock || ticket->dock == dock) ? ticket : NULL;
-}
-
-bool tickets_is_late(const struct tickets *tickets, const struct gt_join *join, uint64_t now)
-{
-    enum ticket_state next;
-    const struct ticket *ticket = tickets_find_any(tickets, join, now, &next);
-
-    return ticket && !ticket->dock;
-}
-
-bool tickets_is_good(const struct tickets *tickets, const struct gt_join *join, const void *dock,
-                     uint64_t now)
-{
-    enum ticket_state next;
-
-    return tickets_find(tickets, join, dock, now, &next) != NULL;
-}
-
-int tickets_spend(struct tickets *tickets, const struct gt_join *join, const void *dock,
+int tickets_spend(struct tickets *tickets, const struct gt_join *join, const void *session_port,
                   uint64_t now, struct ticket **ret)
 {
     enum ticket_state next;
-    struct ticket *ticket = tickets_find(tickets, join, dock, now, &next);
+    struct ticket *ticket = tickets_find(tickets, join, session_port, now, &next);
 
     if (!ticket)
         return TICKET_E_BAD;
@@ -111,50 +93,32 @@ struct ticket *ticket_free(struct tickets *tickets, struct ticket *ticket)
     if (!ticket)
         return NULL;
     HASH_DELETE(hh, tickets->by_id, ticket);
-    gt_list_unlink(&ticket->of_dock);
+    gt_list_unlink(&ticket->of_session_port);
     gt_wipe(ticket, sizeof(*ticket));
     free(ticket);
     return NULL;
 }
 
-static struct ticket *tickets_first_late(const struct tickets *tickets)
+/* --- snapshot --------------------------------------------------------------------------------- */
+
+static bool ticket_is_valid(const void *record)
 {
-    return gt_list_is_empty(&tickets->late)
-               ? NULL
-               : gt_list_entry(tickets->late.next, struct ticket, of_dock);
+    return ((const struct saved_ticket *)record)->state <= TICKET_BY_DEVICE;
 }
 
-static void tickets_forget_first_late(struct tickets *tickets)
-{
-    ticket_free(tickets, tickets_first_late(tickets));
-    tickets->n_late--;
-}
+static const struct gt_field ticket_fields[] = {
+    GT_FIELD_U32(struct saved_ticket, state),
+    SAVED_TICKET_FIELDS(struct saved_ticket, given),
+    GT_FIELD_U64(struct saved_ticket, expires_at),
+};
 
-/* The secrets of those whose time is over; and room for one. */
-static void tickets_forget_late(struct tickets *tickets, uint64_t now)
-{
-    const struct ticket *first;
+const struct saved_layout ticket_layout = {SAVED_LAYOUT(TICKET, ticket_fields),
+                                           .is_valid = ticket_is_valid};
 
-    while ((first = tickets_first_late(tickets)) &&
-           (first->expires_at <= now || tickets->n_late == TICKETS_LATE_MAX))
-        tickets_forget_first_late(tickets);
-}
-
-struct ticket *ticket_end(struct tickets *tickets, struct ticket *ticket, uint64_t now)
+void ticket_save(const struct ticket *ticket, struct gt_writer *writer)
 {
-    if (!ticket || ticket->state == TICKET_BY_BOTH)
-        return ticket_free(tickets, ticket);
-    tickets_forget_late(tickets, now);
-    ticket->dock = ticket->pair = NULL;
-    ticket->expires_at = GT_MAX(ticket->expires_at, now + TICKETS_LATE_MS);
-    gt_list_unlink(&ticket->of_dock);
-    gt_list_append(&tickets->late, &ticket->of_dock);
-    tickets->n_late++;
-    return NULL;
-}
+    struct saved_ticket saved = {ticket->state, ticket->given, ticket->expires_at};
 
-void tickets_deinit(struct tickets *tickets)
-{
-    while (tickets->n_late)
-        tickets_forget_first_late(tickets);
+    saved_layout_write(&ticket_layout, writer, &saved);
+    gt_wipe(&saved, sizeof(saved));
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * memfd_create(2), mapped shared, so that what is written or wiped here is so for both. The seals
- * keep its size: no page of it can go away under who reads it.
+ * memfd_create(2), mapped shared, so that both images see every write and wipe. The seals fix
+ * the size: no page can disappear while it is being read.
  */
-#include "sealed.h"
+#include "snapshot/memfd.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "gotthard/crypto.h"
-#include "handover.h"
+#include "gotthard/crypto/crypto.h"
+#include "snapshot/saved-layout.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
@@ -18,8 +18,8 @@
 #define SEALS      (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
 #define FIRST_SIZE ((size_t)256 * 1024)
 
-/* Where the kernel has a rule about memory that may be executed, this is not to be. */
-static int sealed_new_fd(void)
+/* The memory must never be executable. Kernels before 6.3 do not know the flag (EINVAL). */
+static int memfd_new_fd(void)
 {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     int fd = memfd_create("gotthard-relayd", flags | MFD_NOEXEC_SEAL);
@@ -29,84 +29,85 @@ static int sealed_new_fd(void)
     return fd;
 }
 
-static int sealed_map(struct sealed *sealed, size_t n)
+static int memfd_map(struct memfd *memfd, size_t n)
 {
-    void *data = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, sealed->fd, 0);
+    void *data = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, memfd->fd, 0);
 
     if (data == MAP_FAILED)
         return -errno;
-    sealed->data = data;
-    sealed->n = n;
+    memfd->data = data;
+    memfd->n = n;
     return 0;
 }
 
-static void sealed_unmap(struct sealed *sealed)
+static void memfd_unmap(struct memfd *memfd)
 {
-    if (sealed->data)
-        munmap(sealed->data, sealed->n);
-    sealed->data = NULL;
+    if (memfd->data)
+        munmap(memfd->data, memfd->n);
+    memfd->data = NULL;
 }
 
-void sealed_close(struct sealed *sealed)
+void memfd_close(struct memfd *memfd)
 {
-    if (sealed->data)
-        gt_wipe(sealed->data, sealed->n);
-    sealed_unmap(sealed);
-    gt_close(&sealed->fd);
+    if (memfd->data)
+        gt_wipe(memfd->data, memfd->n);
+    memfd_unmap(memfd);
+    gt_close(&memfd->fd);
 }
 
-/* Gives it another size. What is beyond that was never written. */
-static int sealed_resize(struct sealed *sealed, size_t n)
+/* Changes the size. Bytes beyond a smaller size were never written, so none are left unwiped. */
+static int memfd_resize(struct memfd *memfd, size_t n)
 {
-    sealed_unmap(sealed);
-    return ftruncate(sealed->fd, (off_t)n) < 0 ? -errno : sealed_map(sealed, n);
+    memfd_unmap(memfd);
+    return ftruncate(memfd->fd, (off_t)n) < 0 ? -errno : memfd_map(memfd, n);
 }
 
-static int sealed_fill(struct sealed *sealed, sealed_write_fn write, void *userdata)
+static int memfd_fill(struct memfd *memfd, memfd_write_fn write, void *userdata)
 {
     struct gt_writer writer = {.failed = true};
 
     for (size_t size = FIRST_SIZE; writer.failed; size *= 4) {
-        int r = size > HANDOVER_SIZE_MAX ? -EFBIG : sealed_resize(sealed, size);
+        int r = size > SAVED_SIZE_MAX ? -EFBIG : memfd_resize(memfd, size);
+
         if (r)
             return r;
-        writer = gt_writer(sealed->data, size);
+        writer = gt_writer(memfd->data, size);
         write(userdata, &writer);
     }
-    int r = sealed_resize(sealed, writer.n);
-    if (!r && fcntl(sealed->fd, F_ADD_SEALS, SEALS) < 0)
+    int r = memfd_resize(memfd, writer.n);
+    if (!r && fcntl(memfd->fd, F_ADD_SEALS, SEALS) < 0)
         r = -errno;
     return r;
 }
 
-int sealed_make(sealed_write_fn write, void *userdata, struct sealed *ret)
+int memfd_new(memfd_write_fn write, void *userdata, struct memfd *ret)
 {
-    struct sealed sealed = {.fd = sealed_new_fd()};
+    struct memfd memfd = {.fd = memfd_new_fd()};
 
-    if (sealed.fd < 0)
+    if (memfd.fd < 0)
         return -errno;
-    int r = sealed_fill(&sealed, write, userdata);
+    int r = memfd_fill(&memfd, write, userdata);
     if (r)
-        sealed_close(&sealed);
+        memfd_close(&memfd);
     else
-        *ret = sealed;
+        *ret = memfd;
     return r;
 }
 
-int sealed_open(int fd, struct sealed *ret)
+int memfd_open(int fd, struct memfd *ret)
 {
-    struct sealed sealed = {.fd = fd};
+    struct memfd memfd = {.fd = fd};
     int seals = fcntl(fd, F_GET_SEALS);
     off_t size = lseek(fd, 0, SEEK_END);
 
-    if (seals < 0 || (seals & SEALS) != SEALS || size <= 0 || (size_t)size > HANDOVER_SIZE_MAX)
+    if (seals < 0 || (seals & SEALS) != SEALS || size <= 0 || (size_t)size > SAVED_SIZE_MAX)
         return -EINVAL;
-    int r = sealed_map(&sealed, (size_t)size);
+    int r = memfd_map(&memfd, (size_t)size);
     if (!r && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         r = -errno;
     if (r)
-        sealed_unmap(&sealed);
+        memfd_unmap(&memfd);
     else
-        *ret = sealed;
+        *ret = memfd;
     return r;
 }

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: ISC */
+/* A loaded configuration, for config.c and config-show.c only. */
+#pragma once
+
+#include "gotthard/config/config.h"
+
+/* The text that one layer gave to one item. */
+struct gt_config_assignment {
+    char *text, *origin;
+    char *file; /* of a secret: the file that contains it, or NULL */
+    unsigned layer;
+};
+
+struct gt_config_assignments {
+    struct gt_config_assignment *all; /* in the order of the layers; the last one wins */
+    size_t n;
+};
+
+struct gt_config {
+    const struct gt_config_program *program;
+    void *settings;
+    struct gt_config_assignments *assignments; /* one for each item */
+    unsigned layer;                            /* the current one */
+};

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A loaded configuration as the text of a file. A copy of the output must be accepted and have the
+ * same values. A secret must never appear in it.
+ */
+#include <stdio.h>
+
+#include "gotthard/config/config-private.h"
+#include "gotthard/config/config-value.h"
+
+#define INDENT "    "
+
+/* Writes @text in quotes. It is printable, because it was checked as a value. */
+static void show_quoted(const char *text, int fd)
+{
+    dprintf(fd, "\"");
+    for (size_t n; *text; text += n) {
+        n = strcspn(text, "\"\\");
+        dprintf(fd, "%.*s", (int)n, text);
+        if (text[n])
+            dprintf(fd, "\\%c", text[n++]);
+    }
+    dprintf(fd, "\"");
+}
+
+static void show_value(const struct gt_config_item *item, const char *text, int fd)
+{
+    bool is_true = false;
+
+    if (item->type == GT_CONFIG_BOOL)
+        dprintf(fd, "%s", gt_text_bool(text, &is_true) == 0 && is_true ? "true" : "false");
+    else if (item->type == GT_CONFIG_NUMBER)
+        dprintf(fd, "%s", text);
+    else
+        show_quoted(text, fd);
+}
+
+/* The setting's name without its group. */
+static const char *name_of(const struct gt_config_item *item)
+{
+    const char *point = strchr(item->path, '.');
+
+    return point ? point + 1 : item->path;
+}
+
+static void show_secret(const struct gt_config_item *item,
+                        const struct gt_config_assignment *winner, int fd)
+{
+    if (winner && winner->file) {
+        dprintf(fd, INDENT "%s_file = ", name_of(item));
+        show_quoted(winner->file, fd);
+        dprintf(fd, ";   # %s\n", winner->origin);
+    } else {
+        dprintf(fd, INDENT "# %s is %s   # %s\n", name_of(item), winner ? "set" : "not set",
+                winner ? winner->origin : "default");
+    }
+}
+
+/* @text: "name=value,name=value", which was checked. */
+static void show_map(const struct gt_config_item *item, const struct gt_config_assignment *winner,
+                     int fd)
+{
+    const char *text = winner ? winner->text : item->fallback ? item->fallback : "";
+
+    dprintf(fd, "%s%s = {", winner ? "" : "#", item->path);
+    while (*text) {
+        size_t n_name = strcspn(text, "="), n = strcspn(text, ",");
+        char value[GT_CONFIGVALUE_MAX + 1];
+
+        snprintf(value, sizeof(value), "%.*s", (int)(n - n_name - 1), text + n_name + 1);
+        dprintf(fd, " %.*s = ", (int)n_name, text);
+        show_quoted(value, fd);
+        dprintf(fd, ";");
+        text += n + (text[n] == ',');
+    }
+    dprintf(fd, " };   # %s\n", winner ? winner->origin : "default");
+}
+
+static void show_overridden(const struct gt_config_item *item,
+                            const struct gt_config_assignments *given, int fd)
+{
+    for (size_t i = given->n; i-- > 1;) {
+        dprintf(fd, "%s#   overrides ", item->type == GT_CONFIG_MAP ? "" : INDENT);
+        if (item->type == GT_CONFIG_SECRET)
+            dprintf(fd, "another one");
+        else
+            show_value(item, given->all[i - 1].text, fd);
+        dprintf(fd, "   # %s\n", given->all[i - 1].origin);
+    }
+}
+
+static void show_item(const struct gt_config *config, size_t at, int fd)
+{
+    const struct gt_config_item *item = &config->program->items[at];
+    const struct gt_config_assignments *given = &config->assignments[at];
+    const struct gt_config_assignment *winner = given->n ? &given->all[given->n - 1] : NULL;
+    const char *text = winner ? winner->text : item->fallback ? item->fallback : "";
+
+    if (item->type == GT_CONFIG_MAP) {
+        show_map(item, winner, fd);
+    } else if (item->type == GT_CONFIG_SECRET) {
+        show_secret(item, winner, fd);
+    } else {
+        dprintf(fd, INDENT "%s%s = ", winner ? "" : "#", name_of(item));
+        show_value(item, text, fd);
+        dprintf(fd, ";   # %s\n", winner ? winner->origin : "default");
+    }
+    show_overridden(item, given, fd);
+}
+
+static size_t group_length(const struct gt_config_item *item)
+{
+    return strcspn(item->path, ".");
+}
+
+static bool is_same_group(const struct gt_config_item *a, const struct gt_config_item *b)
+{
+    size_t n = group_length(a);
+
+    return n == group_length(b) && memcmp(a->path, b->path, n) == 0;
+}
+
+/* A group is written at its first item. */
+static void show_group(const struct gt_config *config, size_t first, int fd)
+{
+    const struct gt_config_item *items = config->program->items;
+
+    for (size_t i = 0; i < first; i++)
+        if (is_same_group(&items[i], &items[first]))
+            return;
+    dprintf(fd, "%.*s = {\n", (int)group_length(&items[first]), items[first].path);
+    for (size_t i = first; i < config->program->n_items; i++)
+        if (is_same_group(&items[i], &items[first]))
+            show_item(config, i, fd);
+    dprintf(fd, "};\n");
+}
+
+void gt_config_show(const struct gt_config *config, int fd)
+{
+    for (size_t i = 0; i < config->program->n_items; i++) {
+        if (strchr(config->program->items[i].path, '.'))
+            show_group(config, i, fd);
+        else
+            show_item(config, i, fd);
+    }
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A permanent connection to an MQTT broker: attempts, back-off and events for the caller. Each
+ * attempt is a struct gt_mqtt_connection with a thread of its own, because libmosquitto blocks in
+ * TLS and can spin when an external loop drives it (HACKING.md). Each attempt resolves the host's
+ * name again and races its addresses (RFC 8305). All callbacks run in the caller's loop.
+ *
+ * MQTT 5, or 3.1.1 if the broker rejects 5; clean start; QoS 1; 20 s for CONNACK. Back-off from 1 s
+ * to 60 s with jitter; 5 s to 5 min while another client uses our client id. After a change of this
+ * machine's network a wait is shortened, and a connection whose address or route is gone is closed.
+ */
+#pragma once
+
+#include <ev.h>
+
+#include "gotthard/signaling/message.h"
+
+struct gt_mqtt;
+
+struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
+
+struct gt_mqtt_settings { /* all copied */
+    const char *host;
+    uint16_t port;
+    struct ssl_ctx_st *tls; /* of tls/certificate-context.h for @host; NULL: without TLS */
+    const char *client_id;
+    const char *username, *password; /* or NULL */
+    unsigned keepalive_s;            /* >= 5 */
+    unsigned connack_s;              /* from the start of an attempt, and for a SUBACK; 0: 20 */
+    bool is_once; /* for a command: a failure before it was up is final (on_down, no retry) */
+};
+
+struct gt_mqtt_events {
+    /* Connected. Subscriptions must be made again each time. */
+    void (*on_up)(void *userdata);
+    /* An attempt failed or the connection was lost. @why: for a log line. @retry_ms: time to the
+     * next attempt; 0: none. */
+    void (*on_down)(void *userdata, const char *why, unsigned retry_ms);
+    /* All subscriptions of this connection so far are granted. */
+    void (*on_subscribed)(void *userdata);
+    /* A message of at most GT_MESSAGE_MAX bytes; larger ones are dropped in the thread. */
+    void (*on_message)(void *userdata, const char *topic, bool is_retained, struct gt_span payload);
+    /* PUBACK of gt_mqtt_publish()'s id. @has_no_subscribers: reason 0x10 (MQTT 5, section 3.4.2.1).
+     * May be NULL. */
+    void (*on_published)(void *userdata, int id, bool has_no_subscribers);
+    /* Writes the will for the next attempt: payload into @ret (GT_MESSAGE_MAX), topic into
+     * @ret_topic (GT_TOPIC_MAX + 1). Called before each attempt. Returns false without memory; the
+     * attempt fails then. May be NULL: no will. */
+    bool (*make_will)(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n);
+    /* The broker rejected the message (MQTT 5 only). @why: for people. May be NULL. */
+    void (*on_refused)(void *userdata, int id, const char *why);
+};
+
+/* Starts connecting. Borrows @loop; copies everything else. Returns 0 or -ENOMEM. */
+int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
+                const struct gt_mqtt_events *events, void *userdata,
+                struct gt_mqtt **ret) GT_MUST_CHECK;
+/*
+ * Waits until published messages are acknowledged and sends DISCONNECT. With a will it waits until
+ * the broker has closed the connection, so that the will is not published. Blocks for at most 1 s,
+ * with a will 3 s. A thread that is blocked in the resolver is abandoned, never joined. May be
+ * called from a callback. Takes NULL.
+ */
+struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt);
+
+/* The same, blocking for at most @timeout_ms. 0: without DISCONNECT, so that the broker publishes
+ * the will. */
+struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms);
+
+bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);
+/* Publishes with QoS 1. @expiry_s: Message Expiry Interval, 0: none. *ret_id: for on_published.
+ * Returns 0, -ENOTCONN (the message is dropped; publish again in on_up), -EOPNOTSUPP if the broker
+ * does not accept this size, QoS or retained messages, -EINVAL or -ENOMEM. */
+int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
+                    bool is_retained, unsigned expiry_s, int *ret_id) GT_MUST_CHECK;
+/* Subscribes with QoS 1. Returns 0, -ENOTCONN, -EINVAL or -ENOMEM. Without memory the connection
+ * ends (on_down). */
+int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter) GT_MUST_CHECK;

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The life of one end of a stream: its rings, its data connections and its local socket. One end is
+ * a struct without descriptors or time, so that two ends and a hostile data connection fit into a
+ * unit test. stream-input.c processes received frames, stream-output.c composes frames to send.
+ */
+#include "gotthard/proto/stream.h"
+
+#include <assert.h>
+
+#include "gotthard/proto/stream-state.h"
+
+void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
+                    size_t ring_max)
+{
+    *s = (struct gt_stream){.role = role, .number = number, .tx_limit = GT_STREAM_EARLY};
+    if (service) {
+        assert(strlen(service) <= GT_SERVICE_MAX);
+        strcpy(s->service, service);
+    }
+    gt_ring_init(&s->tx, GT_MIN(ring_max, (size_t)1 << 30)); /* a window is a u32 */
+    gt_window_init(&s->window, s->tx.capacity, GT_STREAM_EARLY);
+    gt_ring_init(&s->tx, GT_MIN(s->window.max, (size_t)GT_WINDOW_RING));
+    gt_ring_init(&s->rx, s->tx.capacity);
+}
+
+void gt_stream_deinit(struct gt_stream *s)
+{
+    gt_window_memory_charge(s->memory, s->tx.capacity, 0);
+    gt_window_memory_charge(s->memory, s->rx.capacity, 0);
+    gt_ring_deinit(&s->tx);
+    gt_ring_deinit(&s->rx);
+}
+
+bool gt_stream_resize_ring(struct gt_stream *s, struct gt_ring *ring, size_t capacity)
+{
+    size_t before = ring->capacity;
+
+    if (!gt_window_memory_allows(s->memory, before, capacity))
+        return false;
+    if (gt_ring_resize(ring, capacity) < 0)
+        return false;
+    gt_window_memory_charge(s->memory, before, ring->capacity);
+    return true;
+}
+
+/* Shrinks @ring to @capacity, or to its used bytes if they are more. If there is no memory for the
+ * copy, the ring stays as it is. */
+static void shrink_ring(struct gt_stream *s, struct gt_ring *ring, size_t capacity)
+{
+    gt_ring_release(ring);
+    capacity = GT_MAX(capacity, gt_ring_used(ring));
+    gt_stream_resize_ring(s, ring, GT_MIN(capacity, ring->capacity));
+}
+
+void gt_stream_trim(struct gt_stream *s)
+{
+    gt_window_shrink(&s->window);
+    shrink_ring(s, &s->tx, GT_WINDOW_RING);
+    shrink_ring(s, &s->rx, gt_window_ring_size(&s->window, s->rx.head));
+}
+
+bool gt_stream_is_over(const struct gt_stream *s)
+{
+    return s->state == GT_STREAM_ENDED || s->state == GT_STREAM_RESET;
+}
+
+bool gt_stream_is_well_ended(const struct gt_stream *s)
+{
+    return s->state == GT_STREAM_ENDED && s->code == GT_RST_NONE;
+}
+
+void gt_stream_end(struct gt_stream *s)
+{
+    const enum gt_rst codes[] = {s->rx_end, s->tx_end, s->tx_stop, s->rx_stop};
+
+    s->state = GT_STREAM_ENDED;
+    s->code = GT_RST_NONE;
+    for (size_t i = 0; i < GT_ARRAY_SIZE(codes) && s->code == GT_RST_NONE; i++)
+        s->code = codes[i];
+}
+
+void gt_stream_attach(struct gt_stream *s, uint32_t attempt)
+{
+    const struct gt_resume sent = stream_sent_state(s);
+
+    assert(attempt > s->attempt);
+    s->attempt = attempt;
+    if (s->state == GT_STREAM_RESET) {
+        s->connection = (struct gt_stream_connection){.due = STREAM_DUE(GT_FRAME_RST)};
+        return;
+    }
+    s->state = GT_STREAM_HELLO_SENT;
+    s->connection = (struct gt_stream_connection){
+        .due = STREAM_DUE(GT_FRAME_HELLO),
+        .is_resumed = gt_resume_must_wait(&sent),
+    };
+}
+
+void gt_stream_park(struct gt_stream *s)
+{
+    s->connection = (struct gt_stream_connection){0};
+    if (stream_has_connection(s) && stream_is_complete(s))
+        gt_stream_end(s);
+    else if (stream_has_connection(s))
+        s->state = GT_STREAM_PARKED;
+}
+
+void gt_stream_bind(struct gt_stream *s, const char *service)
+{
+    assert(!s->service[0] && service[0] && strlen(service) <= GT_SERVICE_MAX);
+    strcpy(s->service, service);
+    if (!(s->connection.due & STREAM_DUE(GT_FRAME_HELLO)))
+        stream_schedule(s, GT_FRAME_BIND);
+}
+
+void gt_stream_reset(struct gt_stream *s, enum gt_rst code)
+{
+    assert(code != GT_RST_NONE);
+    if (gt_stream_is_over(s) || stream_is_complete(s))
+        return;
+    if (stream_has_connection(s))
+        s->connection.due =
+            (s->connection.due & STREAM_DUE(GT_FRAME_HELLO)) | STREAM_DUE(GT_FRAME_RST);
+    s->state = GT_STREAM_RESET;
+    s->code = code;
+}
+
+bool gt_stream_has_tx_room(const struct gt_stream *s)
+{
+    return !gt_stream_is_over(s) && !s->is_tx_finished &&
+           gt_ring_free(&s->tx) >= stream_read_min(s) &&
+           s->tx.tail - s->tx_sent < GT_WINDOW_INITIAL;
+}
+
+void gt_stream_local_read(struct gt_stream *s, size_t n)
+{
+    assert(!s->is_tx_finished);
+    gt_ring_fill(&s->tx, n);
+}
+
+void gt_stream_local_end(struct gt_stream *s, enum gt_rst code)
+{
+    if (s->is_tx_finished)
+        return;
+    s->is_tx_finished = true;
+    s->tx_end = code;
+}
+
+void gt_stream_local_stop(struct gt_stream *s, enum gt_rst code)
+{
+    bool has_moved_all = s->is_end_delivered && s->is_tx_finished;
+
+    assert(code != GT_RST_NONE);
+    if (gt_stream_is_over(s) || s->rx_stop != GT_RST_NONE || has_moved_all)
+        return;
+    s->rx_stop = code;
+    gt_stream_local_written(s, gt_ring_used(&s->rx));
+    s->is_end_delivered = s->is_end_received;
+    stream_schedule(s, GT_FRAME_ACK);
+}
+
+void gt_stream_local_written(struct gt_stream *s, size_t n)
+{
+    gt_ring_drop(&s->rx, n);
+    if (!s->is_end_received && gt_window_is_update_due(&s->window, s->rx.head))
+        stream_schedule(s, GT_FRAME_ACK);
+}
+
+bool gt_stream_is_received(const struct gt_stream *s)
+{
+    return s->is_end_received && gt_ring_used(&s->rx) == 0;
+}
+
+bool gt_stream_is_end_due(const struct gt_stream *s)
+{
+    return s->state != GT_STREAM_RESET && !s->is_end_delivered && gt_stream_is_received(s);
+}
+
+bool gt_stream_is_peer_gone(const struct gt_stream *s)
+{
+    return s->tx_stop != GT_RST_NONE;
+}
+
+void gt_stream_end_delivered(struct gt_stream *s)
+{
+    assert(gt_stream_is_end_due(s));
+    s->is_end_delivered = true;
+    stream_schedule(s, GT_FRAME_ACK);
+}
+
+void gt_stream_ping(struct gt_stream *s, uint64_t value)
+{
+    s->connection.ping = value;
+    s->connection.is_pong_awaited = true;
+    s->connection.probe.from = s->rx.tail;
+    stream_schedule(s, GT_FRAME_PING);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The flow control policy; see the header. The limits below were measured: larger windows gain
+ * nothing there, and smaller ones cost throughput.
+ */
+#include "gotthard/proto/window.h"
+
+#define ACK_EVERY   (256 * 1024)         /* bytes received until an ACK is due at the latest */
+#define RATE_MAX    (512. * 1024 * 1024) /* bytes per second that need no larger window */
+#define STRETCH     2.                   /* a round trip this much longer than the shortest ... */
+#define ROUND_MIN_S 0.1                  /* ... or than this, in seconds, waited in a queue */
+
+void gt_window_init(struct gt_window *window, size_t max, uint64_t early)
+{
+    *window = (struct gt_window){
+        .size = GT_MIN(max, (size_t)GT_WINDOW_INITIAL),
+        .max = max,
+        .limit = early,
+    };
+}
+
+uint64_t gt_window_limit(const struct gt_window *window, uint64_t head)
+{
+    return GT_MAX(window->limit, head + window->size);
+}
+
+bool gt_window_is_ack_due(const struct gt_window *window, uint64_t tail)
+{
+    return tail - window->acked >= GT_MIN(window->size / 4, (size_t)ACK_EVERY);
+}
+
+bool gt_window_is_update_due(const struct gt_window *window, uint64_t head)
+{
+    return gt_window_limit(window, head) - window->limit >= window->size / 4;
+}
+
+void gt_window_announced(struct gt_window *window, uint64_t offset, uint64_t head)
+{
+    window->acked = offset;
+    window->limit = gt_window_limit(window, head);
+}
+
+void gt_window_shrink(struct gt_window *window)
+{
+    window->size = GT_MIN(window->size, (size_t)GT_WINDOW_INITIAL);
+}
+
+size_t gt_window_ring_size(const struct gt_window *window, uint64_t head)
+{
+    return GT_MAX((size_t)GT_WINDOW_RING, (size_t)(window->limit - head));
+}
+
+bool gt_window_is_send_ring_short(const struct gt_window *window, size_t n_used, size_t capacity,
+                                  size_t peer_window)
+{
+    return n_used >= capacity / 2 && peer_window >= capacity && capacity < window->max;
+}
+
+bool gt_window_probe_end(const struct gt_window *window, struct gt_window_probe *probe, double now,
+                         uint64_t tail, size_t n_unread)
+{
+    double took = now - probe->began;
+    uint64_t n = tail - probe->from;
+
+    if (probe->shortest == 0 || took < probe->shortest)
+        probe->shortest = took;
+    bool is_used = n >= window->size / 2;
+    bool is_read = n_unread <= window->size / 2;
+    bool is_slow = window->size < GT_WINDOW_RING || (double)n < took * RATE_MAX;
+    bool is_saturated = took > STRETCH * GT_MAX(probe->shortest, ROUND_MIN_S);
+    return window->size < window->max && is_used && is_read && is_slow && !is_saturated;
+}
+
+bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uint64_t tx)
+{
+    bool is_busy = rx - idle->rx + tx - idle->tx >= GT_WINDOW_INITIAL;
+
+    if (!is_busy && now - idle->since < GT_WINDOW_IDLE_S)
+        return false;
+    *idle = (struct gt_window_idle){now, rx, tx};
+    return !is_busy;
+}
+
+/* Returns the part of a ring's capacity that is charged to the shared memory. */
+static size_t charge_of(size_t capacity)
+{
+    return capacity > GT_WINDOW_RING ? capacity - GT_WINDOW_RING : 0;
+}
+
+bool gt_window_memory_allows(const struct gt_window_memory *memory, size_t before, size_t after)
+{
+    if (!memory || charge_of(after) <= charge_of(before))
+        return true;
+    return memory->n_used - charge_of(before) + charge_of(after) <= memory->max;
+}
+
+void gt_window_memory_charge(struct gt_window_memory *memory, size_t before, size_t after)
+{
+    if (memory)
+        memory->n_used += charge_of(after) - charge_of(before);
+}

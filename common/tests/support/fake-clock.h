@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A clock that skips idle time. While it is started, a wait of the loop in which nothing happens
+ * within GRACE_MS ends at once, and all clocks advance by the rest of the wait: a test that waits
+ * for a deadline of 45 s takes milliseconds. It replaces clock_gettime(2) and epoll_wait(2) of this
+ * executable and of its libraries, so the library needs no hook.
+ *
+ * Use it only if every peer runs in the test's own loop: time must not pass for a peer, or for a
+ * resolver thread, that is merely slow. It affects only
+ * executables that call fake_clock_start.
+ */
+#pragma once
+
+void fake_clock_start(void);
+
+/* The clocks run in real time from now on, and stay ahead. */
+void fake_clock_stop(void);

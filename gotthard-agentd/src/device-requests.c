@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: ISC */
+/* Connects the request handler with presence and sessions; see device.h. */
+#include "device-private.h"
+#include "gotthard/base/clock.h"
+
+static unsigned device_count_sessions(void *userdata, const char *operator_)
+{
+    const struct device *device = userdata;
+
+    return sessions_count(&device->sessions, operator_);
+}
+
+static int device_prepare_session(void *userdata, const struct request_handler_offer *offer)
+{
+    struct device *device = userdata;
+
+    return device->is_accepting ? sessions_prepare(&device->sessions, offer) : -ESHUTDOWN;
+}
+
+static int device_start_session(void *userdata, const struct request_handler_offer *offer,
+                                const struct gt_session_keys *keys)
+{
+    struct device *device = userdata;
+
+    return sessions_start(&device->sessions, offer, keys);
+}
+
+static void device_cancel_session(void *userdata)
+{
+    struct device *device = userdata;
+
+    sessions_cancel(&device->sessions);
+}
+
+static int device_close_sessions(void *userdata, const char *operator_, bool is_admin,
+                                 const uint8_t *rid)
+{
+    struct device *device = userdata;
+
+    return sessions_close(&device->sessions, operator_, is_admin, rid);
+}
+
+static void device_publish(void *userdata, const char *topic, struct gt_span payload)
+{
+    struct device *device = userdata;
+
+    presence_publish_reply(&device->presence, topic, payload);
+}
+
+void device_publish_report(void *userdata, const char *topic, struct gt_span payload)
+{
+    struct device *device = userdata;
+
+    if (presence_is_up(&device->presence)) /* else it is repeated later */
+        presence_publish_reply(&device->presence, topic, payload);
+}
+
+static void device_on_epoch(void *userdata)
+{
+    struct device *device = userdata;
+
+    presence_changed(&device->presence);
+}
+
+static struct request_handler_settings
+request_handler_settings(const struct setup *setup, const struct credentials *credentials)
+{
+    return (struct request_handler_settings){
+        .prefix = setup->settings->mqtt_prefix,
+        .device = setup->settings->device_name,
+        .signer = credentials->signer,
+        .trust = &setup->trust,
+        .policy = &setup->policy,
+        .host_keys = setup->host_keys.spans,
+        .n_host_keys = setup->host_keys.n,
+        .stream_window = (uint32_t)setup->settings->stream_buffer,
+    };
+}
+
+/* The connection in use determines the certificate that signs: that of its TLS. */
+void device_set_request_handlers(struct device *device)
+{
+    struct request_handler_settings settings =
+        request_handler_settings(device->setup, presence_credentials(&device->presence));
+
+    request_handler_set(device->request_handler, &settings);
+    settings.signer = device->setup->credentials->signer;
+    if (device->renamed)
+        request_handler_set(device->renamed, &settings);
+}
+
+int device_new_request_handler(struct device *device, const struct setup *setup,
+                               struct request_handler **ret)
+{
+    static const struct request_handler_events events = {
+        .count_sessions = device_count_sessions,
+        .prepare_session = device_prepare_session,
+        .start_session = device_start_session,
+        .cancel_session = device_cancel_session,
+        .close_sessions = device_close_sessions,
+        .publish = device_publish,
+        .on_epoch = device_on_epoch,
+    };
+    struct request_handler_settings settings = request_handler_settings(setup, setup->credentials);
+
+    return request_handler_new(&settings, setup->of_device,
+                               setup->has_previous ? setup->previous : NULL, gt_clock_ms(), &events,
+                               device, ret);
+}

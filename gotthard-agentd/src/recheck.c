@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: ISC */
+/* The judgement of live sessions; see the header. */
+#include "recheck.h"
+
+const char *recheck_text(enum recheck recheck)
+{
+    switch (recheck) {
+    case RECHECK_GRANTED: return "granted";
+    case RECHECK_KEY: return "the key of the session is no longer in use";
+    case RECHECK_UNSIGNED: return "pins are required, and the operator gave no certificate";
+    case RECHECK_PIN: return "the operator is no longer pinned";
+    case RECHECK_EXPIRED: return "the operator's pin has expired";
+    case RECHECK_SERVICE: return "the granted services have changed";
+    }
+    return "";
+}
+
+static bool has_key(const struct recheck_rules *rules, const uint8_t *key_id)
+{
+    for (size_t i = 0; i < rules->n_key_ids; i++)
+        if (memcmp(rules->key_ids[i], key_id, GT_KEY_ID_SIZE) == 0)
+            return true;
+    return false;
+}
+
+static enum recheck recheck_pin(const struct session_info *info, const struct recheck_rules *rules,
+                                const struct gt_pin **ret_pin)
+{
+    const struct gt_trust *trust = rules->trust;
+
+    if (!info->is_signed)
+        return RECHECK_UNSIGNED;
+    *ret_pin = policy_find_pin(trust, info->operator_, info->fingerprint, rules->now);
+    if (*ret_pin)
+        return RECHECK_GRANTED;
+    return policy_find_pin(trust, info->operator_, info->fingerprint, 0) ? RECHECK_EXPIRED
+                                                                         : RECHECK_PIN;
+}
+
+enum recheck recheck_session(const struct session_info *info, const struct recheck_rules *rules,
+                             time_t *ret_until)
+{
+    enum recheck recheck = RECHECK_GRANTED;
+    const struct gt_pin *pin = NULL;
+
+    if (!has_key(rules, info->key_id))
+        return RECHECK_KEY;
+    if (rules->trust->policy == GT_POLICY_PIN)
+        recheck = recheck_pin(info, rules, &pin);
+    if (recheck == RECHECK_GRANTED && !policy_recheck(rules->policy, pin, &info->services))
+        recheck = RECHECK_SERVICE;
+    if (recheck == RECHECK_GRANTED)
+        *ret_until = pin ? pin->until : 0;
+    return recheck;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Judges live sessions: whether a session would still be granted by the present configuration. One
+ * function for every occasion: a reload, an expired pin, the restart of the agent, and the start of
+ * a session itself. Pure.
+ *
+ * Limits (quotas, lifetime) and the relay grant nothing: lowered limits and a removed relay apply
+ * to new sessions only.
+ */
+#pragma once
+
+#include "policy.h"
+#include "session-info.h"
+
+enum recheck {
+    RECHECK_GRANTED,
+    RECHECK_KEY,      /* the key that it was agreed under is neither in use nor the previous one */
+    RECHECK_UNSIGNED, /* pins are required, and the operator gave no certificate */
+    RECHECK_PIN,      /* no pin for this name and certificate */
+    RECHECK_EXPIRED,  /* the last day of the pin is over */
+    RECHECK_SERVICE,  /* a granted service was removed, moved, or is not for this operator */
+};
+
+#define RECHECK_KEYS_MAX 2
+
+struct recheck_rules {
+    const struct gt_trust *trust;
+    const struct policy *policy;
+    uint8_t key_ids[RECHECK_KEYS_MAX][GT_KEY_ID_SIZE]; /* in use for the session's device */
+    size_t n_key_ids;
+    time_t now; /* wall clock, for pins that expire */
+};
+
+/* *ret_until: the time at which the pin expires, 0 for none; written if granted. */
+enum recheck recheck_session(const struct session_info *info, const struct recheck_rules *rules,
+                             time_t *ret_until);
+/* Returns the reason in words, for the log. Static. */
+const char *recheck_text(enum recheck recheck);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * From a message to a decision and a reply; see the header. The order matters in one place: a
+ * worker is started before the request is granted, because the session keys exist only after the
+ * grant.
+ */
+#include "request-handler.h"
+
+#include <stdio.h>
+
+#include "gotthard/base/log.h"
+#include "message-budget.h"
+
+/* Bytes. Names and host keys share a message of 8 KiB with a certificate and a signature. */
+#define NAMES_BUDGET     1024
+#define HOST_KEYS_BUDGET 1536
+
+/* Bytes of an answer that leaves in one packet on any link, with the headers of MQTT, TLS, TCP and
+ * IP: a link that loses large packets loses longer answers. */
+#define ONE_PACKET     1100
+#define ANSWER_FIXED   200 /* bytes of an answer without names, keys, certificate and signature */
+#define SIGNATURE_SIZE 256 /* of RSA with 2048 bits */
+
+struct request_handler {
+    struct request_handler_settings settings;
+    const struct request_handler_events *events;
+    void *userdata;
+    struct gt_responder *responder;
+    struct message_budget budget;
+    uint8_t key_ids[2][GT_KEY_ID_SIZE]; /* of the present key and of the one before a rotation */
+    struct gt_incoming in;              /* the current message: too large for the stack */
+    struct gt_log_rate dropped;         /* log lines that any sender can cause */
+    struct gt_log_rate denied;          /* and those of holders of the key */
+};
+
+/* Returns the number of bytes added. */
+static size_t add_service_names(const struct targets *services, struct gt_extensions *ret)
+{
+    size_t n_bytes = 0;
+
+    for (size_t i = 0; i < services->n && ret->n_services < GT_SERVICES_MAX; i++) {
+        struct gt_span name = gt_span_text(services->all[i].name);
+
+        if (n_bytes + 2 + name.n > NAMES_BUDGET)
+            break;
+        n_bytes += 2 + name.n;
+        ret->services[ret->n_services++] = name;
+    }
+    return n_bytes;
+}
+
+/* Returns the room for host keys: the part of one packet that is left, or the whole budget if the
+ * answer needs several packets anyway. */
+static size_t host_keys_room(const struct request_handler_settings *settings, size_t n_names)
+{
+    size_t n = ANSWER_FIXED + n_names;
+
+    if (settings->signer)
+        n += gt_signer_certificate(settings->signer).n + SIGNATURE_SIZE;
+    return n < ONE_PACKET ? ONE_PACKET - n : HOST_KEYS_BUDGET;
+}
+
+static void add_host_keys(const struct request_handler_settings *settings, size_t room,
+                          struct gt_extensions *ret)
+{
+    size_t n_bytes = 0;
+
+    for (size_t i = 0; i < settings->n_host_keys && ret->n_host_keys < GT_HOST_KEYS_MAX; i++) {
+        if (n_bytes + 2 + settings->host_keys[i].n > room)
+            continue;
+        n_bytes += 2 + settings->host_keys[i].n;
+        ret->host_keys[ret->n_host_keys++] = settings->host_keys[i];
+    }
+}
+
+static void request_handler_fill_extensions(const struct request_handler *request_handler,
+                                            const struct targets *services,
+                                            struct gt_extensions *ret)
+{
+    ret->version = gt_span_text(GOTTHARD_VERSION);
+    ret->n_sessions = (uint16_t)GT_MIN(
+        request_handler->events->count_sessions(request_handler->userdata, NULL), UINT16_MAX);
+    size_t n_names = add_service_names(services, ret);
+    add_host_keys(&request_handler->settings, host_keys_room(&request_handler->settings, n_names),
+                  ret);
+}
+
+static void request_handler_publish_reply(struct request_handler *request_handler)
+{
+    request_handler->events->publish(
+        request_handler->userdata, request_handler->in.rsp_topic,
+        gt_span(request_handler->in.reply, request_handler->in.n_reply));
+}
+
+static int request_handler_deny(struct request_handler *request_handler, enum gt_ack_status status,
+                                const char *why)
+{
+    const struct gt_req *req = &request_handler->in.req;
+
+    gt_warn("device=%s operator=%s refused service=%s relay=%s reason=\"%s\"", req->device,
+            req->operator_, req->service, req->relay, why);
+    int r = gt_responder_deny(request_handler->responder, &request_handler->in, status);
+    if (r == 0)
+        request_handler_publish_reply(request_handler);
+    return r;
+}
+
+static void request_handler_fill_ack(const struct request_handler *request_handler,
+                                     const struct grant *grant, struct gt_ack *ret)
+{
+    const struct gt_req *req = &request_handler->in.req;
+
+    ret->status = GT_ACK_OK;
+    ret->lifetime_s = grant->lifetime_s;
+    ret->max_streams = request_handler->settings.policy->streams_max;
+    ret->window = request_handler->settings.stream_window;
+    snprintf(ret->device, sizeof(ret->device), "%s", req->device);
+    snprintf(ret->operator_, sizeof(ret->operator_), "%s", req->operator_);
+    request_handler_fill_extensions(request_handler, &grant->services, &ret->extensions);
+    ret->extensions.n_sessions++; /* this one */
+}
+
+static int request_handler_grant(struct request_handler *request_handler,
+                                 const struct request_handler_offer *offer)
+{
+    struct gt_session_keys keys;
+    struct gt_ack ack = {0};
+
+    int r = request_handler->events->prepare_session(request_handler->userdata, offer);
+    if (r)
+        return request_handler_deny(request_handler, r == -EACCES ? GT_ACK_DENIED : GT_ACK_INTERNAL,
+                                    strerror(-r));
+    request_handler_fill_ack(request_handler, offer->grant, &ack);
+    r = gt_responder_grant(request_handler->responder, &request_handler->in, &ack, &keys);
+    if (r) {
+        request_handler->events->cancel_session(request_handler->userdata);
+        return r;
+    }
+    r = request_handler->events->start_session(request_handler->userdata, offer, &keys);
+    gt_wipe(&keys, sizeof(keys));
+    if (r == 0)
+        request_handler_publish_reply(request_handler);
+    return r;
+}
+
+static int request_handler_handle_request(struct request_handler *request_handler)
+{
+    const struct gt_incoming *in = &request_handler->in;
+    struct policy_request request = {
+        .req = &in->req,
+        .pin = in->pin,
+        .n_sessions = request_handler->events->count_sessions(request_handler->userdata, NULL),
+        .n_of_operator =
+            request_handler->events->count_sessions(request_handler->userdata, in->req.operator_),
+    };
+    struct grant grant;
+
+    int r = policy_decide(request_handler->settings.policy, &request, &grant);
+    if (r)
+        return r;
+    struct request_handler_offer offer = {
+        .device = in->req.device,
+        .operator_ = in->req.operator_,
+        .service = in->req.service,
+        .rsp_topic = in->rsp_topic,
+        .key_id = request_handler->key_ids[in->is_previous_key],
+        .fingerprint = in->is_signed ? in->fingerprint : NULL,
+        .grant = &grant,
+    };
+    r = grant.status == GT_ACK_OK ? request_handler_grant(request_handler, &offer)
+                                  : request_handler_deny(request_handler, grant.status, grant.why);
+    grant_deinit(&grant);
+    return r;
+}
+
+static int request_handler_handle_close(struct request_handler *request_handler)
+{
+    const struct gt_close *close = &request_handler->in.close;
+    enum gt_nak_code code = GT_NAK_CLOSED;
+
+    int n = request_handler->events->close_sessions(request_handler->userdata, close->operator_,
+                                                    gt_pin_is_admin(request_handler->in.pin),
+                                                    close->is_all ? NULL : close->rid);
+    if (n < 0) {
+        gt_warn("device=%s operator=%s close refused reason=\"the session is another operator's\"",
+                close->device, close->operator_);
+        code = GT_NAK_DENIED;
+        n = 0;
+    }
+    int r = gt_responder_closed(request_handler->responder, &request_handler->in, code,
+                                (uint16_t)GT_MIN(n, UINT16_MAX));
+    if (r == 0)
+        request_handler_publish_reply(request_handler);
+    return r;
+}
+
+/* A message that the responder handled alone. Unauthenticated senders cause these lines, so their
+ * rate is limited. */
+static void request_handler_log(struct request_handler *request_handler, const char *outcome)
+{
+    const struct gt_incoming *in = &request_handler->in;
+    const char *operator_ = in->req.operator_[0] ? in->req.operator_ : in->close.operator_;
+    struct gt_log_rate *rate = in->is_denied ? &request_handler->denied : &request_handler->dropped;
+    unsigned n_suppressed;
+
+    if (!gt_log_is_allowed(rate, 5, &n_suppressed))
+        return;
+    gt_log(in->is_denied ? GT_LOG_WARN : GT_LOG_INFO, 0,
+           "device=%s operator=%s message %s reason=\"%s\" suppressed=%u",
+           request_handler->settings.device, operator_[0] ? operator_ : "-", outcome, in->why,
+           n_suppressed);
+}
+
+static int request_handler_apply_verdict(struct request_handler *request_handler)
+{
+    switch (request_handler->in.verdict) {
+    case GT_VERDICT_DROP: request_handler_log(request_handler, "dropped"); return 0;
+    case GT_VERDICT_REPLY:
+        request_handler_log(request_handler,
+                            request_handler->in.is_denied ? "refused" : "answered");
+        request_handler_publish_reply(request_handler);
+        return 0;
+    case GT_VERDICT_REQUEST: return request_handler_handle_request(request_handler);
+    case GT_VERDICT_CLOSE: return request_handler_handle_close(request_handler);
+    }
+    return 0;
+}
+
+static int request_handler_handle(struct request_handler *request_handler, uint64_t now_ms,
+                                  time_t now, const char *topic, bool is_retained,
+                                  struct gt_span payload)
+{
+    int r = gt_responder_receive(request_handler->responder, now_ms, now, topic, is_retained,
+                                 payload, &request_handler->in);
+    bool is_epoch_rotated = r == 0 && request_handler->in.is_epoch_rotated;
+
+    if (r == 0)
+        r = request_handler_apply_verdict(request_handler);
+    if (is_epoch_rotated)
+        request_handler->events->on_epoch(request_handler->userdata);
+    gt_wipe(&request_handler->in, sizeof(request_handler->in));
+    return r > 0 ? -EPROTO : r;
+}
+
+int request_handler_receive(struct request_handler *request_handler, uint64_t now_ms, time_t now,
+                            const char *topic, bool is_retained, struct gt_span payload)
+{
+    if (!message_budget_begin(&request_handler->budget, now_ms)) {
+        request_handler->in.why = "more messages than half of a CPU can open";
+        request_handler_log(request_handler, "dropped");
+        return 0;
+    }
+    int r = request_handler_handle(request_handler, now_ms, now, topic, is_retained, payload);
+    message_budget_end(&request_handler->budget, now_ms);
+    return r;
+}
+
+void request_handler_tick(struct request_handler *request_handler, uint64_t now_ms)
+{
+    if (gt_responder_tick(request_handler->responder, now_ms))
+        request_handler->events->on_epoch(request_handler->userdata);
+}
+
+const char *request_handler_req_topic(const struct request_handler *request_handler)
+{
+    return gt_responder_req_topic(request_handler->responder);
+}
+
+const char *request_handler_state_topic(const struct request_handler *request_handler)
+{
+    return gt_responder_state_topic(request_handler->responder);
+}
+
+int request_handler_state(struct request_handler *request_handler, bool is_online, uint64_t since,
+                          uint8_t *ret, size_t *ret_n)
+{
+    struct gt_extensions extensions = {.since = since};
+
+    request_handler_fill_extensions(request_handler, &request_handler->settings.policy->services,
+                                    &extensions);
+    return gt_responder_state(request_handler->responder, is_online, &extensions, ret, ret_n);
+}
+
+void request_handler_set(struct request_handler *request_handler,
+                         const struct request_handler_settings *settings)
+{
+    request_handler->settings = *settings;
+    gt_responder_set_trust(request_handler->responder, settings->signer, settings->trust);
+}
+
+struct request_handler *request_handler_free(struct request_handler *request_handler)
+{
+    if (!request_handler)
+        return NULL;
+    gt_responder_free(request_handler->responder);
+    gt_wipe(request_handler, sizeof(*request_handler));
+    free(request_handler);
+    return NULL;
+}
+
+int request_handler_new(const struct request_handler_settings *settings,
+                        const uint8_t of_device[static GT_KEY_SIZE], const uint8_t *previous,
+                        uint64_t now_ms, const struct request_handler_events *events,
+                        void *userdata, struct request_handler **ret)
+{
+    struct gt_responder_settings responder = {
+        .prefix = settings->prefix,
+        .device = settings->device,
+        .signer = settings->signer,
+        .trust = settings->trust,
+    };
+    struct request_handler *request_handler = calloc(1, sizeof(*request_handler));
+
+    if (!request_handler)
+        return -ENOMEM;
+    request_handler->settings = *settings;
+    request_handler->events = events;
+    request_handler->userdata = userdata;
+    message_budget_init(&request_handler->budget, now_ms);
+    int r = gt_key_device_id(of_device, request_handler->key_ids[0]);
+    if (r == 0 && previous)
+        r = gt_key_device_id(previous, request_handler->key_ids[1]);
+    if (r == 0)
+        r = gt_responder_new(&responder, of_device, previous, now_ms, &request_handler->responder);
+    if (r) {
+        request_handler_free(request_handler);
+        return r;
+    }
+    *ret = request_handler;
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Writing session files; see the header. A flock(2) lock belongs to the open file description,
+ * which parent and child share. The lock therefore outlives the listener that took it.
+ */
+#include "session-file.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "gotthard/base/log.h"
+#include "session-file-private.h"
+
+int session_folder_check(const char *folder, char ret_why[static GT_PROTECTEDFILE_WHY])
+{
+    struct stat status = {0};
+    const char *why = NULL;
+    int fd;
+
+    if (gt_protectedfile_open_folder(folder, &fd, ret_why) != 0)
+        return SESSION_FOLDER_E_UNTRUSTED;
+    if (fstat(fd, &status) < 0 || status.st_uid != geteuid())
+        why = "owned by another user";
+    else if (status.st_mode & (S_IWGRP | S_IWOTH))
+        why = "writable by other users";
+    close(fd);
+    if (why)
+        snprintf(ret_why, GT_PROTECTEDFILE_WHY, "%s", why);
+    return why ? SESSION_FOLDER_E_UNTRUSTED : 0;
+}
+
+int session_file_create(const char *folder, char ret_path[static SESSION_FILE_PATH_MAX])
+{
+    char path[SESSION_FILE_PATH_MAX], name[2 * 8 + 1];
+    uint8_t random[8];
+
+    int r = gt_random(random, sizeof(random));
+    if (r)
+        return r;
+    gt_text_hex(random, sizeof(random), name);
+    if (snprintf(path, sizeof(path), "%s/%s" SESSION_FILE_SUFFIX, folder, name) >=
+        (int)sizeof(path))
+        return -ENAMETOOLONG;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        r = -errno;
+        close(fd);
+        unlink(path);
+        return r;
+    }
+    memcpy(ret_path, path, sizeof(path));
+    return fd;
+}
+
+int session_file_write(int fd, const struct session_info *info)
+{
+    uint8_t bytes[WORKER_PARAMETERS_MAX];
+    size_t n;
+
+    int r = session_info_encode(info, bytes, &n);
+    if (r)
+        return r < 0 ? r : -EMSGSIZE;
+    ssize_t written = pwrite(fd, bytes, n, 0);
+    return written < 0 ? -errno : (size_t)written == n ? 0 : -ENOSPC;
+}
+
+int session_file_hold(int fd)
+{
+    const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    return fcntl(fd, F_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+void session_file_clear(int fd)
+{
+    if (ftruncate(fd, 0) < 0)
+        gt_warn_errno(errno, "cannot empty the file of this session");
+}
+
+bool session_file_is_abandoned(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && status.st_size > 0;
+}

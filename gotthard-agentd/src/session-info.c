@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: ISC */
+/* The encoding: a magic, the fields of the table, the services, the relay. */
+#include "session-info.h"
+
+#include "gotthard/base/fields.h"
+
+#define MAGIC 0x47545733u /* "GTW3" */
+
+static const struct gt_field fields[] = {
+    GT_FIELD_U32(struct session_info, pid),
+    GT_FIELD_NAME(struct session_info, device),
+    GT_FIELD_NAME(struct session_info, operator_),
+    GT_FIELD_BYTES(struct session_info, rid, GT_RID_SIZE),
+    GT_FIELD_BYTES(struct session_info, key_id, GT_KEY_ID_SIZE),
+    GT_FIELD_FLAG(struct session_info, is_signed),
+    GT_FIELD_BYTES(struct session_info, fingerprint, GT_KEY_SIZE),
+    GT_FIELD_U64(struct session_info, ends_at_ms),
+};
+
+void session_info_deinit(struct session_info *info)
+{
+    targets_deinit(&info->services);
+    *info = (struct session_info){0};
+}
+
+int session_info_encode(const struct session_info *info, uint8_t ret[static WORKER_PARAMETERS_MAX],
+                        size_t *ret_n)
+{
+    struct gt_writer w = gt_writer(ret, WORKER_PARAMETERS_MAX);
+
+    gt_write_u32(&w, MAGIC);
+    gt_fields_write(&w, fields, GT_ARRAY_SIZE(fields), info);
+    targets_encode(&info->services, &w);
+    target_encode(&info->relay, &w);
+    if (w.failed)
+        return SESSION_INFO_E_BAD;
+    *ret_n = w.n;
+    return 0;
+}
+
+int session_info_decode(struct gt_span bytes, struct session_info *ret)
+{
+    struct gt_reader reader = gt_reader(bytes.data, bytes.n);
+    struct session_info info = {0};
+
+    bool has_magic = gt_read_u32(&reader) == MAGIC;
+    gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &info);
+    int r = targets_decode(&reader, &info.services);
+    target_decode(&reader, &info.relay);
+    /* kill(2) with 0 or a negative number would signal groups of processes; 1 is init. */
+    if (r == 0 && (!has_magic || !gt_reader_is_done(&reader) || info.pid < 2))
+        r = SESSION_INFO_E_BAD;
+    if (r)
+        session_info_deinit(&info);
+    else
+        *ret = info;
+    return r;
+}

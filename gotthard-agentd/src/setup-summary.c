@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The texts of what a setup offers; see the header.
+ */
+#include "setup-summary.h"
+
+#include <stdio.h>
+
+void setup_services_text(const struct setup *setup, char *ret, size_t cap)
+{
+    const struct targets *services = &setup->policy.services;
+    size_t n = 0;
+
+    snprintf(ret, cap, "none");
+    for (size_t i = 0; i < services->n && n < cap; i++)
+        n += (size_t)snprintf(ret + n, cap - n, "%s%s=%s:%u", i ? " " : "", services->all[i].name,
+                              services->all[i].address.host, services->all[i].address.port);
+    if (n >= cap)
+        memcpy(ret + cap - sizeof("..."), "...", sizeof("..."));
+}
+
+const char *setup_policy_name(const struct setup *setup)
+{
+    return setup->trust.policy == GT_POLICY_PIN ? "pin" : "psk";
+}
+
+void setup_show(const struct setup *setup, int fd)
+{
+    const struct targets *services = &setup->policy.services;
+
+    gt_config_show(setup->config, fd);
+    dprintf(fd, "# In effect:\n");
+    if (setup->trust.policy == GT_POLICY_PIN)
+        dprintf(fd, "#   trust policy pin: only the %zu pinned certificates of %s\n",
+                setup->trust.n_pins, setup->pins_path);
+    else
+        dprintf(fd, "#   trust policy psk: any holder of the key under any name\n");
+    for (size_t i = 0; i < services->n; i++)
+        dprintf(fd, "#   service %s: %s:%u\n", services->all[i].name, services->all[i].address.host,
+                services->all[i].address.port);
+    if (services->n == 0)
+        dprintf(fd, "#   no service\n");
+}

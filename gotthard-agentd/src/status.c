@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The formats of the agent's status; see the header.
+ */
+#include "status.h"
+
+#include "gotthard/base/log.h"
+#include "gotthard/base/notify.h"
+
+void agent_status_log(const struct agent_status *status)
+{
+    gt_info(
+        "status device=%s broker=%s:%u connected=%d sessions=%u services=%zu policy=%s pins=%zu",
+        status->device, status->broker_host, status->broker_port, status->is_connected,
+        status->n_sessions, status->n_services, status->is_policy_pin ? "pin" : "psk",
+        status->n_pins);
+}
+
+void agent_status_notify(const struct agent_status *status)
+{
+    gt_notify("STATUS=broker %s, %u %s", status->is_connected ? "connected" : "not reachable",
+              status->n_sessions, status->n_sessions == 1 ? "tunnel" : "tunnels");
+}
+
+void session_status_log(const struct session_status *status)
+{
+    gt_info("status session=%s operator=%s state=%s pid=%d seconds=%.0f", status->id,
+            status->operator_, status->state, (int)status->pid, status->age_s);
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Streams and the dials of their targets; see the header.
+ */
+#include "worker-streams.h"
+
+#include <stdio.h>
+
+#include "gotthard/base/clock.h"
+#include "gotthard/base/log.h"
+#include "service.h"
+
+/* A stream with a target, from its request to its end. */
+struct worker_stream {
+    struct gt_list link;        /* worker_streams.open */
+    struct gt_channel *channel; /* the tunnel's */
+    struct service *service;    /* owned, until it is connected or refused */
+    uint32_t number;
+    double begun_at;              /* seconds of gt_clock() */
+    char target[GT_HOST_MAX + 8]; /* "host:port" of the settings, then the numeric address */
+    char source[GT_ADDR_TEXT];    /* "": not connected */
+    char why[160];                /* "": connected */
+};
+
+/* --- the log ---------------------------------------------------------------------------------- */
+
+static void worker_streams_log_sum(void *userdata, const struct gt_stream_sum *sum)
+{
+    const struct worker_streams *streams = userdata;
+
+    gt_info("%-s streams=%u ended up=%llu down=%llu failed=%u reason=\"over 20 a second\"",
+            streams->log_prefix, sum->n_streams, (unsigned long long)sum->n_up,
+            (unsigned long long)sum->n_down, sum->n_failed);
+}
+
+static void log_connected(const struct worker_streams *streams, const struct worker_stream *stream,
+                          const char *service, enum gt_rst code, uint64_t n_up, uint64_t n_down)
+{
+    gt_log(gt_stream_log_is_failure(code) ? GT_LOG_WARN : GT_LOG_INFO, 0,
+           "%-s stream=%u service=%s ended target=%s source=%s up=%llu down=%llu seconds=%.1f "
+           "reason=\"%s\"",
+           streams->log_prefix, stream->number, service, stream->target, stream->source,
+           (unsigned long long)n_up, (unsigned long long)n_down, gt_clock() - stream->begun_at,
+           code == GT_RST_NONE ? "closed" : gt_rst_text(code));
+}
+
+/* @stream: NULL if the service has no target. */
+static void log_unconnected(const struct worker_streams *streams, uint32_t number,
+                            const struct worker_stream *stream, const char *service,
+                            enum gt_rst code)
+{
+    gt_log(gt_stream_log_is_failure(code) ? GT_LOG_WARN : GT_LOG_INFO, 0,
+           "%-s stream=%u service=%s not connected target=%s seconds=%.1f reason=\"%s\" "
+           "details=\"%s\"",
+           streams->log_prefix, number, service, stream ? stream->target : "-",
+           stream ? gt_clock() - stream->begun_at : 0., gt_rst_text(code),
+           stream ? stream->why : "");
+}
+
+void worker_streams_flush_log(struct worker_streams *streams)
+{
+    gt_stream_log_flush(&streams->log);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
+                         const char *log_prefix, const struct targets *services,
+                         unsigned dial_timeout_ms)
+{
+    *streams = (struct worker_streams){.loop = loop,
+                                       .log_prefix = log_prefix,
+                                       .services = services,
+                                       .dial_timeout_ms = dial_timeout_ms};
+    gt_list_init(&streams->open);
+    gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
+}
+
+static void worker_stream_free(struct worker_stream *stream)
+{
+    gt_list_unlink(&stream->link);
+    service_free(stream->service);
+    free(stream);
+}
+
+void worker_streams_deinit(struct worker_streams *streams)
+{
+    worker_streams_flush_log(streams);
+    gt_list_for_each_safe (at, next, &streams->open)
+        worker_stream_free(gt_list_entry(at, struct worker_stream, link));
+}
+
+static struct worker_stream *worker_streams_find(const struct worker_streams *streams,
+                                                 uint32_t number)
+{
+    gt_list_for_each_safe (at, next, &streams->open) {
+        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+
+        if (stream->number == number)
+            return stream;
+    }
+    return NULL;
+}
+
+/* --- the beginning and the end ---------------------------------------------------------------- */
+
+static void worker_stream_note_result(struct worker_stream *stream,
+                                      const struct service_result *result)
+{
+    struct gt_addr local;
+
+    if (result->fd < 0) {
+        snprintf(stream->why, sizeof(stream->why), "%s", result->why);
+        return;
+    }
+    gt_addr_text(result->addr, stream->target);
+    snprintf(stream->source, sizeof(stream->source), "?");
+    if (gt_sock_local(result->fd, &local) == 0)
+        gt_addr_text(&local, stream->source);
+}
+
+static void worker_stream_on_dial_done(void *userdata, struct service *service,
+                                       const struct service_result *result)
+{
+    struct worker_stream *stream = userdata;
+    int fd = result->fd;
+    enum gt_rst code = result->code;
+
+    worker_stream_note_result(stream, result);
+    stream->service = service_free(service);
+    if (fd >= 0)
+        gt_channel_serve(stream->channel, fd);
+    else
+        gt_channel_reject(stream->channel, code);
+}
+
+static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
+                               const struct target *target)
+{
+    struct service_settings settings = {.target = target, .timeout_ms = streams->dial_timeout_ms};
+    struct worker_stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        return -ENOMEM;
+    gt_list_append(&streams->open, &stream->link);
+    stream->channel = channel;
+    stream->number = gt_channel_number(channel);
+    stream->begun_at = gt_clock();
+    snprintf(stream->target, sizeof(stream->target), "%s:%u", target->address.host,
+             target->address.port);
+    int r =
+        service_new(streams->loop, &settings, worker_stream_on_dial_done, stream, &stream->service);
+    if (r)
+        snprintf(stream->why, sizeof(stream->why), "%s", strerror(-r));
+    return r;
+}
+
+void worker_streams_open(struct worker_streams *streams, struct gt_channel *channel,
+                         const char *service)
+{
+    const struct target *target = targets_resolve(streams->services, service);
+
+    streams->n_streams++;
+    if (!target)
+        gt_channel_reject(channel, GT_RST_DENIED);
+    else if (worker_streams_dial(streams, channel, target))
+        gt_channel_reject(channel, GT_RST_INTERNAL);
+}
+
+/* A stream without a service is a spare that ended unused. */
+static void worker_streams_log_end(struct worker_streams *streams, uint32_t number,
+                                   const struct worker_stream *stream, const char *service,
+                                   enum gt_rst code, uint64_t n_up, uint64_t n_down)
+{
+    if (!*service || !gt_stream_log_end(&streams->log, code, n_up, n_down))
+        return;
+    if (stream && stream->source[0])
+        log_connected(streams, stream, service, code, n_up, n_down);
+    else
+        log_unconnected(streams, number, stream, service, code);
+}
+
+void worker_streams_end(struct worker_streams *streams, const char *service, uint32_t number,
+                        enum gt_rst code, uint64_t n_up, uint64_t n_down)
+{
+    struct worker_stream *stream = worker_streams_find(streams, number);
+
+    streams->n_up += n_up;
+    streams->n_down += n_down;
+    worker_streams_log_end(streams, number, stream, service ? service : "", code, n_up, n_down);
+    if (stream)
+        worker_stream_free(stream);
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * presence.c without a broker: the port refuses connections, or the client pretends to be
+ * connected. (The end-to-end tests have a broker.)
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "gotthard/base/clock.h"
+#include "presence.h"
+
+/* --- a client that pretends to be connected --------------------------------------------------- */
+
+static bool is_pretending;
+static int publish_result; /* of the next call only */
+static unsigned n_publishes;
+
+bool __real_gt_mqtt_is_up(const struct gt_mqtt *mqtt);
+int __real_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
+                           bool is_retained, unsigned expiry_s, int *ret_id);
+bool __wrap_gt_mqtt_is_up(const struct gt_mqtt *mqtt);
+int __wrap_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
+                           bool is_retained, unsigned expiry_s, int *ret_id);
+
+bool __wrap_gt_mqtt_is_up(const struct gt_mqtt *mqtt)
+{
+    return is_pretending || __real_gt_mqtt_is_up(mqtt);
+}
+
+int __wrap_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
+                           bool is_retained, unsigned expiry_s, int *ret_id)
+{
+    int r = publish_result;
+
+    if (!is_pretending)
+        return __real_gt_mqtt_publish(mqtt, topic, payload, is_retained, expiry_s, ret_id);
+    publish_result = 0;
+    *ret_id = (int)++n_publishes;
+    return r;
+}
+
+static time_t clock_shift; /* of the wall clock */
+
+time_t __real_time(time_t *ret);
+time_t __wrap_time(time_t *ret);
+
+time_t __wrap_time(time_t *ret)
+{
+    time_t now = __real_time(NULL) + clock_shift;
+
+    if (ret)
+        *ret = now;
+    return now;
+}
+
+/* --- the environment -------------------------------------------------------------------------- */
+
+struct env {
+    struct ev_loop *loop;
+    struct settings settings;
+    struct setup setup;
+    struct request_handler *request_handler;
+    struct presence presence;
+    struct credentials credentials;
+    unsigned n_changes, n_offline, n_replaced;
+};
+
+static void on_message(void *userdata, const char *topic, bool is_retained, struct gt_span payload)
+{
+    fail_msg("a message without a broker");
+}
+
+static void on_change(void *userdata)
+{
+    struct env *env = userdata;
+
+    env->n_changes++;
+    ev_break(env->loop, EVBREAK_ALL);
+}
+
+static void on_offline(void *userdata)
+{
+    struct env *env = userdata;
+
+    env->n_offline++;
+}
+
+static unsigned count_sessions(void *userdata, const char *operator_)
+{
+    return 0;
+}
+
+static void on_replaced(void *userdata)
+{
+    ((struct env *)userdata)->n_replaced++;
+}
+
+static const struct presence_events events = {on_message, on_change, on_replaced, on_offline};
+static const struct request_handler_events handler_events = {.count_sessions = count_sessions};
+
+static int setup(void **state)
+{
+    static const uint8_t of_device[GT_KEY_SIZE] = {1};
+    static char device[] = "dev", prefix[] = "gotthard/v1";
+    struct env *env = calloc(1, sizeof(*env));
+
+    assert_non_null(env);
+    env->loop = ev_default_loop(0);
+    env->settings =
+        (struct settings){.device_name = device, .mqtt_prefix = prefix, .mqtt_keepalive_ms = 30000};
+    env->setup.settings = &env->settings;
+    assert_int_equal(gt_mqtt_url_parse("mqtt://127.0.0.1:1", &env->setup.broker), 0);
+    env->credentials.n_users = 1;
+    env->setup.credentials = &env->credentials;
+    gt_trust_init_psk(&env->setup.trust);
+    struct request_handler_settings settings = {.prefix = prefix,
+                                                .device = device,
+                                                .trust = &env->setup.trust,
+                                                .policy = &env->setup.policy};
+    assert_int_equal(request_handler_new(&settings, of_device, NULL, gt_clock_ms(), &handler_events,
+                                         env, &env->request_handler),
+                     0);
+    presence_init(&env->presence, env->loop, &events, env);
+    *state = env;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct env *env = *state;
+
+    presence_close(&env->presence);
+    request_handler_free(env->request_handler);
+    free(env);
+    return 0;
+}
+
+static void test_closed_presence_is_not_up(void **state)
+{
+    struct env *env = *state;
+
+    env->presence.setup = &env->setup;
+    assert_false(presence_is_up(&env->presence));
+    presence_publish_offline(&env->presence);
+    assert_int_equal(env->n_offline, 1); /* inside the call: there is no broker to wait for */
+}
+
+static void test_refused_connection_is_reported(void **state)
+{
+    struct env *env = *state;
+
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    assert_false(presence_is_up(&env->presence));
+    ev_run(env->loop, 0);
+    assert_true(env->n_changes > 0);
+    assert_false(presence_is_up(&env->presence));
+}
+
+static void test_publish_without_connection_is_harmless(void **state)
+{
+    struct env *env = *state;
+
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    presence_publish_reply(&env->presence, "gotthard/v1/d/dev/rsp/alice", gt_span("x", 1));
+    presence_changed(&env->presence);
+    presence_changed(&env->presence);
+    assert_int_equal(env->n_offline, 0);
+    presence_publish_offline(&env->presence);
+    assert_int_equal(env->n_offline, 1);
+}
+
+static void test_close_and_open_again(void **state)
+{
+    struct env *env = *state;
+
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+        presence_close(&env->presence);
+        assert_false(presence_is_up(&env->presence));
+    }
+}
+
+static void test_replacement_that_fails_changes_nothing(void **state)
+{
+    struct env *env = *state;
+    struct credentials renewed = {.n_users = 1};
+
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    const struct presence_link *link = env->presence.link;
+    env->setup.credentials = &renewed;
+    assert_int_equal(gt_mqtt_url_parse("mqtt://127.0.0.1:2", &env->setup.broker), 0);
+    assert_int_equal(presence_replace(&env->presence, env->request_handler), 0);
+    assert_int_equal(presence_replace(&env->presence, env->request_handler), 0); /* in its place */
+    assert_int_equal(renewed.n_users, 2);
+    for (double end = gt_clock() + 0.2; gt_clock() < end;)
+        ev_run(env->loop, EVRUN_NOWAIT);
+    assert_ptr_equal(env->presence.link, link);
+    assert_ptr_equal(presence_credentials(&env->presence), &env->credentials);
+    assert_int_equal(presence_broker(&env->presence)->port, 1);
+    assert_int_equal(env->n_replaced, 0);
+    presence_publish_offline(&env->presence);
+    assert_null(env->presence.next);
+    assert_int_equal(renewed.n_users, 1);
+}
+
+/* Returns the number of attempts to publish STATE within @seconds after a change, of which the
+ * first has @result. */
+static unsigned publish_attempts(struct env *env, double seconds, int result)
+{
+    is_pretending = true;
+    publish_result = result;
+    n_publishes = 0;
+    presence_changed(&env->presence);
+    for (double end = gt_clock() + seconds; gt_clock() < end;)
+        ev_run(env->loop, EVRUN_ONCE);
+    is_pretending = false;
+    return n_publishes;
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+}
+
+static void test_failed_state_is_published_again(void **state)
+{
+    struct env *env = *state;
+    ev_timer tick;
+
+    ev_timer_init(&tick, on_tick, 0.05, 0.05);
+    ev_timer_start(env->loop, &tick);
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    assert_int_equal(publish_attempts(env, 0.5, 0), 1);
+    assert_int_equal(publish_attempts(env, 1.5, -ENOMEM), 2);
+    assert_int_equal(publish_attempts(env, 1.5, -EOPNOTSUPP), 1); /* permanent */
+    ev_timer_stop(env->loop, &tick);
+}
+
+/* A device that boots in 1970: the state is published again with the right time, and the connection
+ * is replaced once for its last will. */
+static void test_jump_of_the_wall_clock_corrects_the_state(void **state)
+{
+    struct env *env = *state;
+    ev_timer tick;
+
+    ev_timer_init(&tick, on_tick, 0.05, 0.05);
+    ev_timer_start(env->loop, &tick);
+    clock_shift = -__real_time(NULL);
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    ev_run(env->loop, 0);
+    assert_false(presence_check_clock(&env->presence)); /* not connected */
+    assert_int_equal(publish_attempts(env, 0.3, 0), 1);
+    is_pretending = true;
+    assert_false(presence_check_clock(&env->presence));
+    assert_false(ev_is_active(&env->presence.state_due));
+
+    clock_shift += 10;
+    assert_false(presence_check_clock(&env->presence)); /* the will is about right */
+    assert_true(ev_is_active(&env->presence.state_due));
+    clock_shift = 0;
+    assert_true(presence_check_clock(&env->presence));
+    assert_int_equal(publish_attempts(env, 0.3, 0), 1);
+    is_pretending = true;
+    assert_int_equal(presence_replace(&env->presence, env->request_handler), 0);
+    assert_false(presence_check_clock(&env->presence)); /* a replacement is on its way */
+    assert_false(ev_is_active(&env->presence.state_due));
+    is_pretending = false;
+    ev_timer_stop(env->loop, &tick);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_closed_presence_is_not_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_connection_is_reported, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_publish_without_connection_is_harmless, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_close_and_open_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_replacement_that_fails_changes_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_failed_state_is_published_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_jump_of_the_wall_clock_corrects_the_state, setup,
+                                        teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: ISC */
+/* recheck.c: a session for each way in which it can lose its grant, and for those that must not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "recheck.h"
+
+#define NOW 1000
+
+static const struct target ssh = {"ssh", {"127.0.0.1", 22}}, web = {"web", {"127.0.0.1", 80}},
+                           moved = {"web", {"127.0.0.1", 8080}};
+static char *only_ssh[] = {(char *)"ssh"};
+
+/* A session of alice with both services, under the key 1, signed by the certificate 7. */
+struct env {
+    struct session_info info;
+    struct policy policy;
+    struct gt_trust trust;
+    struct gt_pin pins[2];
+    struct recheck_rules rules;
+};
+
+static void setup(struct env *env)
+{
+    *env = (struct env){
+        .info = {.device = "dev",
+                 .operator_ = "alice",
+                 .key_id = {1},
+                 .is_signed = true,
+                 .fingerprint = {7}},
+        .trust = {.policy = GT_POLICY_PIN, .n_pins = 2},
+        .pins = {{.name = "bob", .fingerprint = {8}, .is_any_service = true},
+                 {.name = "alice", .fingerprint = {7}, .is_any_service = true}},
+        .rules = {.key_ids = {{2}, {1}}, .n_key_ids = 2, .now = NOW},
+    };
+    env->trust.pins = env->pins;
+    env->rules.trust = &env->trust;
+    env->rules.policy = &env->policy;
+    assert_int_equal(targets_add(&env->info.services, &ssh), 0);
+    assert_int_equal(targets_add(&env->info.services, &web), 0);
+    assert_int_equal(targets_add_all(&env->policy.services, &env->info.services), 0);
+}
+
+static void nothing(struct env *env)
+{
+}
+
+static void remove_key(struct env *env)
+{
+    env->rules.n_key_ids = 1;
+}
+
+static void remove_all_keys(struct env *env)
+{
+    env->rules.n_key_ids = 0;
+}
+
+static void use_psk(struct env *env)
+{
+    env->trust.policy = GT_POLICY_PSK;
+    env->trust.n_pins = 0;
+}
+
+static void use_psk_unsigned(struct env *env)
+{
+    use_psk(env);
+    env->info.is_signed = false;
+}
+
+static void use_psk_without_key(struct env *env)
+{
+    use_psk(env);
+    remove_key(env);
+}
+
+static void sign_nothing(struct env *env)
+{
+    env->info.is_signed = false;
+    for (size_t i = 0; i < GT_KEY_SIZE; i++) /* a pin of zeros must not match */
+        env->pins[1].fingerprint[i] = env->info.fingerprint[i] = 0;
+}
+
+static void remove_pin(struct env *env)
+{
+    env->trust.n_pins = 1;
+}
+
+static void remove_all_pins(struct env *env)
+{
+    env->trust.n_pins = 0;
+}
+
+static void change_certificate(struct env *env)
+{
+    env->pins[1].fingerprint[31] = 1;
+}
+
+static void rename_pin(struct env *env)
+{
+    env->pins[1].name[0] = 'A';
+}
+
+static void make_pin_a_device(struct env *env)
+{
+    env->pins[1].role = GT_PIN_DEVICE;
+}
+
+static void make_pin_an_admin(struct env *env)
+{
+    env->pins[1].role = GT_PIN_ADMIN;
+}
+
+static void expire_pin(struct env *env)
+{
+    env->pins[1].until = NOW;
+}
+
+static void limit_pin(struct env *env)
+{
+    env->pins[1].until = NOW + 1;
+}
+
+static void expire_one_of_two_pins(struct env *env)
+{
+    env->pins[0] = env->pins[1];
+    env->pins[0].until = NOW;
+}
+
+static void narrow_pin(struct env *env)
+{
+    env->pins[1].is_any_service = false;
+    env->pins[1].services = only_ssh;
+    env->pins[1].n_services = 1;
+}
+
+static void remove_service(struct env *env)
+{
+    env->policy.services.n = 1;
+}
+
+static void remove_service_under_psk(struct env *env)
+{
+    use_psk(env);
+    remove_service(env);
+}
+
+static void move_service(struct env *env)
+{
+    env->policy.services.all[1] = moved;
+}
+
+static void add_service(struct env *env)
+{
+    struct target other = moved;
+
+    other.name[0] = 'x';
+    assert_int_equal(targets_add(&env->policy.services, &other), 0);
+}
+
+static void lower_limits(struct env *env)
+{
+    env->policy.sessions_max = env->policy.per_operator_max = 0;
+    env->policy.streams_max = 0;
+    env->policy.lifetime_max_s = 1;
+}
+
+static void test_recheck_of_each_change(void **state)
+{
+    static const struct {
+        void (*change)(struct env *env);
+        enum recheck recheck;
+        time_t until;
+    } cases[] = {
+        {nothing, RECHECK_GRANTED, 0},
+        {remove_key, RECHECK_KEY, 0},
+        {remove_all_keys, RECHECK_KEY, 0},
+        {use_psk, RECHECK_GRANTED, 0},
+        {use_psk_unsigned, RECHECK_GRANTED, 0},
+        {use_psk_without_key, RECHECK_KEY, 0},
+        {sign_nothing, RECHECK_UNSIGNED, 0},
+        {remove_pin, RECHECK_PIN, 0},
+        {remove_all_pins, RECHECK_PIN, 0},
+        {change_certificate, RECHECK_PIN, 0},
+        {rename_pin, RECHECK_PIN, 0},
+        {make_pin_a_device, RECHECK_PIN, 0},
+        {make_pin_an_admin, RECHECK_GRANTED, 0},
+        {expire_pin, RECHECK_EXPIRED, 0},
+        {limit_pin, RECHECK_GRANTED, NOW + 1},
+        {expire_one_of_two_pins, RECHECK_GRANTED, 0},
+        {narrow_pin, RECHECK_SERVICE, 0},
+        {remove_service, RECHECK_SERVICE, 0},
+        {remove_service_under_psk, RECHECK_SERVICE, 0},
+        {move_service, RECHECK_SERVICE, 0},
+        {add_service, RECHECK_GRANTED, 0},
+        {lower_limits, RECHECK_GRANTED, 0},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        time_t until = -1;
+        struct env env;
+
+        setup(&env);
+        cases[i].change(&env);
+        enum recheck recheck = recheck_session(&env.info, &env.rules, &until);
+        assert_int_equal(recheck, cases[i].recheck);
+        assert_true(recheck_text(recheck)[0] != 0);
+        assert_int_equal(until, recheck == RECHECK_GRANTED ? cases[i].until : -1);
+        session_info_deinit(&env.info);
+        targets_deinit(&env.policy.services);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_recheck_of_each_change),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The table of options that do not stand for a setting, and the callbacks of the parser in
+ * config-args.c.
+ */
+#include "command-line.h"
+
+#include <string.h>
+
+#define PRINTS_JSON \
+    (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_VERSION)
+
+const struct option command_line_options[N_OPTIONS] = {
+    [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
+                     PRINTS_JSON},
+    [OPTION_PRINT_PORT] = {"--print-port", NULL, NULL,
+                           "Print the local ports once the tunnel is up.", COMMAND_CONNECT},
+    [OPTION_BIND] = {"--bind", NULL, "ADDRESS",
+                     "Listen on this address (* for all) instead of loopback.", COMMAND_CONNECT},
+    [OPTION_SOCKET] = {"--socket", NULL, "PATH",
+                       "Listen on this Unix socket, of mode 0600, instead of a port.",
+                       COMMAND_CONNECT},
+    [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
+                       COMMAND_ANY & ~(COMMAND_VERSION | COMMAND_HELP)},
+    [OPTION_QUIET] = {"--quiet", "-q", NULL, "Print errors only.", COMMAND_ANY},
+    [OPTION_NO_COLOR] = {"--no-color", NULL, NULL,
+                         "Print without colors; the variable NO_COLOR does the same.", COMMAND_ANY},
+    [OPTION_HELP] = {"--help", "-h", NULL, "Print this help and exit.", COMMAND_ANY},
+    [OPTION_VERSION] = {"--version", "-V", NULL, "Print the version and exit.", COMMAND_ANY},
+};
+
+static int on_option(void *userdata, const char *name, const char *value, bool *ret_takes_value)
+{
+    struct command_line *line = userdata;
+
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const struct option *option = &command_line_options[i];
+        bool is_letter = option->letter && strcmp(name, option->letter) == 0;
+
+        if (!is_letter && strcmp(name, option->name) != 0)
+            continue;
+        if (ret_takes_value)
+            *ret_takes_value = option->value != NULL;
+        if (!option->value || value)
+            line->given[i] = value ? value : "";
+        return 0;
+    }
+    return 1;
+}
+
+static int on_argument(void *userdata, const char *argument)
+{
+    struct command_line *line = userdata;
+
+    if (line->n_arguments == ARGUMENTS_MAX)
+        return 1;
+    line->arguments[line->n_arguments++] = (char *)argument;
+    return 0;
+}
+
+int command_line_parse(int argc, char **argv, struct command_line *ret,
+                       char ret_error[static GT_CONFIG_ERROR_MAX])
+{
+    struct gt_config_parse parse = {
+        .program = settings_program(),
+        .other = on_option,
+        .word = on_argument,
+        .userdata = ret,
+    };
+
+    *ret = (struct command_line){0};
+    int r = gt_config_parse_args(&parse, argc, argv, &ret->settings, ret_error);
+    if (r == 0)
+        ret->given[OPTION_CONFIG] = ret->settings.file;
+    return r;
+}
+
+void command_line_deinit(struct command_line *line)
+{
+    free((void *)line->settings.sets);
+    line->settings.sets = NULL;
+}
+
+const char *command_line_foreign_option(const struct command_line *line,
+                                        const struct command *command)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++)
+        if (line->given[i] && !(command_line_options[i].commands & command->bit))
+            return command_line_options[i].name + strlen("--");
+    if (command->settings)
+        return gt_config_foreign_flag(settings_program(), &line->settings, command->settings);
+    return line->settings.n_sets > 0 ? line->settings.sets[0] : NULL;
+}

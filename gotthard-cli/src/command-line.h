@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The command line: which options there are, which commands accept them, and which were given.
+ * Options that stand for a setting come from the table in settings.c. Pure text: nothing is printed
+ * and nothing is loaded here.
+ */
+#pragma once
+
+#include "commands.h"
+
+#define ARGUMENTS_MAX 66 /* a command, its arguments, and one too many */
+
+enum option_id {
+    OPTION_JSON,
+    OPTION_PRINT_PORT,
+    OPTION_BIND,
+    OPTION_SOCKET,
+    OPTION_CONFIG, /* the parser in config-args.c takes it */
+    OPTION_QUIET,
+    OPTION_NO_COLOR,
+    OPTION_HELP,
+    OPTION_VERSION,
+    N_OPTIONS,
+};
+
+struct option {
+    const char *name, *letter; /* "--quiet", "-q"; ->letter may be NULL */
+    const char *value;         /* the name of its argument, or NULL */
+    const char *help;
+    uint32_t commands; /* bits of those that accept it */
+};
+
+extern const struct option command_line_options[N_OPTIONS];
+
+struct command_line {
+    const char *given[N_OPTIONS]; /* the argument, "" for an option without one, NULL: not given */
+    char *arguments[ARGUMENTS_MAX + 1];
+    size_t n_arguments;             /* the command is the first */
+    struct gt_config_args settings; /* options that stand for a setting, and --config */
+};
+
+/* Parses @argv, which must outlive @ret. Returns 0, GT_CONFIG_E_BAD with a usage error in
+ * @ret_error, or a negative errno; ->arguments and ->given have the part before the error. */
+int command_line_parse(int argc, char **argv, struct command_line *ret,
+                       char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
+void command_line_deinit(struct command_line *line);
+
+/* Returns the name of an option that was given and that @command does not accept, without its
+ * dashes; or NULL. */
+const char *command_line_foreign_option(const struct command_line *line,
+                                        const struct command *command);

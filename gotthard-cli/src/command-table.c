@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The table of commands. Help, the checks of arguments and options, and the dispatch follow from
+ * it.
+ */
+#include <string.h>
+
+#include "commands.h"
+#include "forwards.h"
+
+static const struct command commands[] = {
+    {
+        .name = "connect",
+        .bit = COMMAND_CONNECT,
+        .settings = COMMAND_CONNECT,
+        .usage = "DEVICE [[LOCAL|PATH:][SERVICE|HOST:]PORT]...",
+        .help = "Hold a tunnel to a device; \":22\" or \"0:22\" takes a free local port.",
+        .examples = "connect GatewayOli 8080:1880",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1 + FORWARDS_MAX,
+        .run = cmd_connect,
+    },
+    {
+        .name = "proxy",
+        .bit = COMMAND_PROXY,
+        .settings = COMMAND_PROXY,
+        .usage = "DEVICE [SERVICE|[HOST:]PORT]",
+        .help = "Connect standard input and output to a service, for ssh's ProxyCommand.",
+        .examples = "proxy GatewayOli ssh",
+        .n_arguments_min = 1,
+        .n_arguments_max = 2,
+        .run = cmd_proxy,
+    },
+    {
+        .name = "disconnect",
+        .bit = COMMAND_DISCONNECT,
+        .settings = COMMAND_DISCONNECT,
+        .usage = "DEVICE",
+        .help = "Close the sessions that are open to a device.",
+        .examples = "disconnect GatewayOli",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .run = cmd_disconnect,
+    },
+    {
+        .name = "status",
+        .bit = COMMAND_STATUS,
+        .settings = COMMAND_STATUS,
+        .usage = "[DEVICE]",
+        .help = "Show whether a device is online, since when, and its services.",
+        .examples = "status GatewayOli",
+        .n_arguments_max = 1,
+        .run = cmd_status,
+    },
+    {
+        .name = "devices",
+        .bit = COMMAND_DEVICES,
+        .settings = COMMAND_DEVICES,
+        .usage = "",
+        .help = "List all devices that the broker knows.",
+        .examples = "devices --json",
+        .run = cmd_devices,
+    },
+    {
+        .name = "keygen",
+        .bit = COMMAND_KEYGEN,
+        .settings = COMMAND_KEYGEN,
+        .usage = "[device NAME | relay]",
+        .help = "Generate a fleet key, or derive a device's or the relay's key from it.",
+        .examples = "keygen\nkeygen device GatewayOli",
+        .n_arguments_max = 2,
+        .run = cmd_keygen,
+    },
+    {
+        .name = "fingerprint",
+        .bit = COMMAND_FINGERPRINT,
+        .settings = COMMAND_FINGERPRINT,
+        .usage = "",
+        .help = "Print this operator's line for the pin files of devices.",
+        .examples = "fingerprint --cert-path /etc/gotthard/alice",
+        .run = cmd_fingerprint,
+    },
+    {
+        .name = "config",
+        .bit = COMMAND_CONFIG,
+        .settings = COMMAND_ANY,
+        .usage = "show",
+        .help = "Print each setting with its origin.",
+        .examples = "config show",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .run = cmd_config,
+    },
+    {
+        .name = "version",
+        .bit = COMMAND_VERSION,
+        .usage = "",
+        .help = "Print the version.",
+        .examples = "version",
+        .run = cmd_version,
+    },
+    {
+        .name = "help",
+        .bit = COMMAND_HELP,
+        .usage = "[COMMAND]",
+        .help = "List the commands, or describe one.",
+        .examples = "help connect",
+        .n_arguments_max = 1,
+        .run = cmd_help,
+    },
+};
+
+static const struct daemon_command daemons[] = {
+    {"server", "gotthard-relayd", "Run the relay (gotthard-relayd)."},
+    {"edge-device", "gotthard-agentd", "Run the agent of a device (gotthard-agentd)."},
+};
+
+const struct command *command_table(size_t *ret_n)
+{
+    *ret_n = GT_ARRAY_SIZE(commands);
+    return commands;
+}
+
+const struct daemon_command *daemon_table(size_t *ret_n)
+{
+    *ret_n = GT_ARRAY_SIZE(daemons);
+    return daemons;
+}
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(commands); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+const struct daemon_command *daemon_find(const char *name)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(daemons); i++)
+        if (strcmp(daemons[i].name, name) == 0)
+            return &daemons[i];
+    return NULL;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The texts of `connect`. The lines keep the order of the original tool: message sent, listening,
+ * MQTT connected, device answered, relay reached, tunnel up, how to use ssh. Scripts that search
+ * the log of the original tool for them continue to work.
+ */
+#include "connect-output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "connect-local.h"
+#include "diagnosis.h"
+#include "gotthard/base/clock.h"
+#include "gotthard/base/text.h"
+
+void connect_output_init(struct connect_output *output, struct print *print, const char *device,
+                         const char *bind, bool is_print_port)
+{
+    *output = (struct connect_output){
+        .print = print,
+        .device = device,
+        .bind = bind,
+        .is_print_port = is_print_port,
+        .started_ms = gt_clock_ms(),
+    };
+}
+
+void connect_output_requesting(struct connect_output *output, const struct forwards *forwards)
+{
+    connect_local_sharing(output, forwards);
+    print_event(output->print, "requesting", "{s:s}", "device", output->device);
+    print_fact(output->print, "sending the MQTT message to %s", output->device);
+    connect_local_listening(output, forwards);
+    print_progress(output->print, "sending the request to %s", output->device);
+}
+
+void connect_output_broker(struct connect_output *output, const char *endpoint)
+{
+    print_fact(output->print, "connected to MQTT at %s", endpoint);
+    print_event(output->print, "broker", "{s:s}", "endpoint", endpoint);
+    print_progress(output->print, "waiting for %s to answer", output->device);
+}
+
+static json_t *json_of_texts(const struct gt_span *texts, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, print_json_text(texts[i]));
+    return list;
+}
+
+static const char *proof_of(const struct connect_output *output)
+{
+    return output->identity->trust.policy == GT_POLICY_PIN ? "its pinned certificate"
+                                                           : "the fleet key";
+}
+
+void connect_output_answered(struct connect_output *output, const struct gt_extensions *extensions,
+                             const struct identity *identity)
+{
+    json_t *host_keys = json_of_texts(extensions->host_keys, extensions->n_host_keys);
+    uint64_t ms = gt_clock_ms() - output->started_ms;
+    char took[32];
+
+    output->identity = identity;
+    print_fact(output->print, "%s answered within %s, authenticated by %s", output->device,
+               gt_text_ago(ms, took, sizeof(took)), proof_of(output));
+    print_event(output->print, "answered", "{s:s, s:I, s:s, s:O}", "device", output->device, "ms",
+                (json_int_t)ms, "authenticated_by",
+                identity->trust.policy == GT_POLICY_PIN ? "pin" : "psk", "host_keys", host_keys);
+    json_decref(host_keys);
+    print_progress(output->print, "%s answered, connecting through the relay", output->device);
+}
+
+enum waiting_for { THIS_SIDE, THE_DEVICE };
+
+/* On a terminal the line replaces the last one; in a log it appears when it changes. */
+static void report_waiting(struct connect_output *output, enum waiting_for who, const char *text)
+{
+    char *latest = output->waiting[who];
+
+    if (strcmp(latest, text) == 0)
+        return;
+    snprintf(latest, sizeof(output->waiting[who]), "%s", text);
+    print_fact(output->print, "%s", text);
+    print_progress(output->print, "%s", text);
+    if (!output->print->has_color)
+        print_plain(output->print, "%s", text);
+}
+
+void connect_output_relay_retry(struct connect_output *output, const struct gt_host_port *relay,
+                                const char *why)
+{
+    char reason[96], text[sizeof(output->waiting[0])];
+
+    print_event(output->print, "relay-retry", "{s:s, s:i, s:s}", "host", relay->host, "port",
+                (int)relay->port, "reason", why);
+    snprintf(text, sizeof(text), "cannot reach relay %.80s:%u yet (%s), trying again", relay->host,
+             relay->port, diagnosis_reason(why, reason, sizeof(reason)));
+    report_waiting(output, THIS_SIDE, text);
+}
+
+void connect_output_report(struct connect_output *output, const struct gt_report *report)
+{
+    char reason[96], text[sizeof(output->waiting[0])];
+
+    print_event(output->print, "device-report", "{s:s, s:s, s:b, s:b}", "relay", report->relay,
+                "reason", report->why, "at_relay", report->kind == GT_REPORT_AT_RELAY, "last",
+                report->is_last);
+    if (report->is_last)
+        return; /* the failure follows */
+    if (report->kind == GT_REPORT_AT_RELAY)
+        snprintf(text, sizeof(text), "%.80s waits at relay %.120s", output->device, report->relay);
+    else
+        snprintf(text, sizeof(text), "%.80s cannot reach the relay yet (%s), it keeps trying",
+                 output->device, diagnosis_reason(report->why, reason, sizeof(reason)));
+    report_waiting(output, THE_DEVICE, text);
+}
+
+void connect_output_offline(struct connect_output *output)
+{
+    char text[sizeof(output->waiting[0])];
+
+    print_event(output->print, "device-offline", "{s:s}", "device", output->device);
+    snprintf(text, sizeof(text), "%s went offline, waiting for its side of the tunnel",
+             output->device);
+    report_waiting(output, THE_DEVICE, text);
+}
+
+/* After the lines for ssh, which come first. */
+static void report_proof(struct connect_output *output)
+{
+    print_plain(output->print, "  authenticated by %s", proof_of(output));
+    if (!output->print->is_json) /* the event has it */
+        identity_warn_unpinned(output->identity, output->device, output->print);
+}
+
+void connect_output_up(struct connect_output *output, const struct forwards *forwards,
+                       const char *relay_host, uint16_t relay_port)
+{
+    uint64_t ms = gt_clock_ms() - output->started_ms;
+    char took[32];
+
+    print_fact(output->print, "relay reached: %s port %u", relay_host, relay_port);
+    print_event(output->print, "relay", "{s:s, s:i}", "host", relay_host, "port", (int)relay_port);
+    print_fact(output->print, "end-to-end tunnel to %s is up", output->device);
+    print_done(output->print, "%s answered (%s), tunnel is up", output->device,
+               gt_text_ago(ms, took, sizeof(took)));
+    connect_local_usage(output, forwards);
+    report_proof(output);
+    print_plain(output->print, "\nPress Ctrl+C to close.");
+    connect_local_ports(output, forwards, ms);
+}
+
+void connect_output_notice(struct connect_output *output, enum gt_path_notice notice,
+                           const char *text)
+{
+    static const char *const names[] = {
+        [GT_PATH_MAIN_PORT] = "main-port",
+        [GT_PATH_SMALL_SEGMENTS] = "small-segments",
+        [GT_PATH_NO_DATA] = "no-data",
+        [GT_PATH_NO_PEER_DATA] = "no-peer-data",
+    };
+    bool is_missing = notice == GT_PATH_NO_DATA || notice == GT_PATH_NO_PEER_DATA;
+    const char *intro = is_missing ? "no data connection yet: " : "";
+
+    print_event(output->print, "path", "{s:s, s:s}", "what", names[notice], "text", text);
+    print_warning(output->print, "%s%s", intro, text);
+}
+
+void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code reason)
+{
+    const char *why = gt_code_text(reason);
+
+    if (is_up) {
+        print_event(output->print, "peer-back", "{s:s}", "device", output->device);
+        print_note(output->print, "%s is connected again.", output->device);
+    } else {
+        print_event(output->print, "peer-lost", "{s:s}", "reason", why);
+        print_warning(output->print, "%s disconnected (%s), waiting for it", output->device, why);
+    }
+}
+
+static void relay_lost(struct connect_output *output, const char *why)
+{
+    output->lost_ms = gt_clock_ms();
+    print_event(output->print, "relay-lost", "{s:s}", "reason", why);
+    print_warning(output->print, "connection to the relay lost (%s), reconnecting", why);
+}
+
+static void relay_back(struct connect_output *output)
+{
+    uint64_t ms = gt_clock_ms() - output->lost_ms;
+    char took[32];
+
+    print_event(output->print, "relay-back", "{s:f}", "seconds", (double)ms / 1000.);
+    print_note(output->print, "Connection to the relay restored after %s.",
+               gt_text_ago(ms, took, sizeof(took)));
+}
+
+void connect_output_relay(struct connect_output *output, bool is_up, const char *why)
+{
+    if (is_up)
+        relay_back(output);
+    else
+        relay_lost(output, why);
+}
+
+void connect_output_interrupted(struct connect_output *output)
+{
+    print_note(output->print, "Interrupted.");
+}
+
+void connect_output_closing(struct connect_output *output)
+{
+    print_plain(output->print, "\nClosing. Press Ctrl+C again to exit at once.");
+    print_fact(output->print, "closing");
+    print_event(output->print, "closing", "{}");
+}
+
+void connect_output_bye_unsent(struct connect_output *output)
+{
+    print_warning(output->print,
+                  "%s could not be notified and keeps the session for a while; to close it over "
+                  "MQTT: gotthard-cli disconnect %s",
+                  output->device, output->device);
+}
+
+void connect_output_closed_by_device(struct connect_output *output)
+{
+    print_note(output->print, "Closed by %s.", output->device);
+}
+
+void connect_output_closed(struct connect_output *output, const char *reason, int code)
+{
+    if (code == 0)
+        print_note(output->print, "Tunnel to %s closed.", output->device);
+    print_event(output->print, "closed", "{s:s, s:i}", "reason", reason, "exit", code);
+}

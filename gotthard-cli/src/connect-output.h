@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The output of `connect` at each of its milestones, in all three forms: for people on a terminal,
+ * as log lines, and as JSON events. Output only: nothing is decided here. Single connections are in
+ * connect-streams.h.
+ */
+#pragma once
+
+#include "forwards.h"
+#include "gotthard/signaling/report.h"
+#include "gotthard/tunnel/tunnel.h"
+#include "identity.h"
+#include "print.h"
+
+struct connect_output {
+    struct print *print;             /* keeps */
+    const char *device;              /* keeps */
+    const char *bind;                /* keeps; NULL: loopback */
+    bool is_print_port;              /* the local ports go to standard output */
+    uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
+    const struct identity *identity; /* borrowed, from connect_output_answered() on */
+    char waiting[2][256];            /* the latest line while it waits: for this side, the device */
+};
+
+void connect_output_init(struct connect_output *output, struct print *print, const char *device,
+                         const char *bind, bool is_print_port);
+
+/* Before the tunnel is up. */
+void connect_output_requesting(struct connect_output *output, const struct forwards *forwards);
+void connect_output_broker(struct connect_output *output, const char *endpoint);
+/* @extensions: of the answer; the event has the ssh host keys that the device vouches for.
+ * @identity: determines how the device was authenticated. */
+void connect_output_answered(struct connect_output *output, const struct gt_extensions *extensions,
+                             const struct identity *identity);
+/* The device cannot come to the relay yet, or waits there. */
+void connect_output_report(struct connect_output *output, const struct gt_report *report);
+/* The device's agent has left the broker before the tunnel was up. */
+void connect_output_offline(struct connect_output *output);
+/* The relay cannot be reached from here (for @why), and is tried again. */
+void connect_output_relay_retry(struct connect_output *output, const struct gt_host_port *relay,
+                                const char *why);
+/* Also while the tunnel is up. @text: about the way to the device. */
+void connect_output_notice(struct connect_output *output, enum gt_path_notice notice,
+                           const char *text);
+void connect_output_interrupted(struct connect_output *output);
+
+/* The tunnel is up. */
+void connect_output_up(struct connect_output *output, const struct forwards *forwards,
+                       const char *relay_host, uint16_t relay_port);
+/* @reason, @why: of a loss. */
+void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code reason);
+void connect_output_relay(struct connect_output *output, bool is_up, const char *why);
+
+/* The end. */
+void connect_output_closing(struct connect_output *output);
+/* BYE could not be sent: there was no connection to the relay. */
+void connect_output_bye_unsent(struct connect_output *output);
+void connect_output_closed_by_device(struct connect_output *output);
+/* @code: exit status. */
+void connect_output_closed(struct connect_output *output, const char *reason, int code);

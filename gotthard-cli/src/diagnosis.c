@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The tables from protocol conditions to failures. Each text states what failed and why. The hint
+ * of the failure's id (failure.c) states what to do, unless a more specific one is given here.
+ */
+#include "diagnosis.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "limit-diagnosis.h"
+
+static void describe_offline(const char *device, uint64_t last_seen, struct failure *ret)
+{
+    char when[40] = "";
+    time_t at = (time_t)last_seen;
+    struct tm local;
+
+    if (at > 0 && localtime_r(&at, &local))
+        strftime(when, sizeof(when), " (last seen %Y-%m-%d %H:%M:%S)", &local);
+    failure_set(ret, FAILURE_OFFLINE, NULL, "%s is offline%s", device, when);
+}
+
+void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
+                          unsigned timeout_s, struct failure *ret)
+{
+    switch (state) {
+    case DEVICE_UNKNOWN:
+        failure_set(ret, FAILURE_UNKNOWN_DEVICE, NULL,
+                    "no device named %s has ever connected to this broker", device);
+        return;
+    case DEVICE_FOREIGN:
+        failure_set(ret, FAILURE_NO_ANSWER,
+                    "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
+                    "%s does not answer, and its state message is encrypted with another key",
+                    device);
+        return;
+    case DEVICE_OFFLINE: describe_offline(device, last_seen, ret); return;
+    case DEVICE_ONLINE: break;
+    }
+    failure_set(ret, FAILURE_NO_ANSWER,
+                "check that both sides have the same key and that the broker permits this side to "
+                "subscribe; a link that drops large packets (VPN, LTE, PPPoE) loses the answer too",
+                "%s is online, but did not answer within %u s", device, timeout_s);
+}
+
+static void describe_nak(const char *device, uint16_t code, struct failure *ret)
+{
+    switch ((enum gt_nak_code)code) {
+    case GT_NAK_BUSY:
+        failure_set(ret, FAILURE_QUOTA, "try again in a moment", "%s is busy with other requests",
+                    device);
+        return;
+    case GT_NAK_DENIED:
+        failure_set(ret, FAILURE_DENIED, NULL,
+                    "%s does not permit this operator to close its sessions", device);
+        return;
+    case GT_NAK_EPOCH:
+    case GT_NAK_CLOSED: break;
+    }
+    failure_set(ret, FAILURE_NO_ANSWER, "try again", "%s did not accept the request (NAK %u)",
+                device, code);
+}
+
+void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
+                          const char *relay, struct failure *ret)
+{
+    if (answer->nak_code != UINT16_MAX) {
+        describe_nak(device, answer->nak_code, ret);
+        return;
+    }
+    switch ((enum gt_ack_status)answer->ack.status) {
+    case GT_ACK_OK: break;
+    case GT_ACK_DENIED:
+        failure_set(ret, FAILURE_DENIED, NULL, "%s does not permit access to this operator",
+                    device);
+        return;
+    case GT_ACK_SERVICE:
+        failure_set(ret, FAILURE_NO_SERVICE, NULL, "%s offers this operator no service \"%s\"",
+                    device, service);
+        return;
+    case GT_ACK_QUOTA:
+        failure_set(ret, FAILURE_QUOTA, NULL,
+                    "%s has reached its maximum number of sessions (limits.sessions_per_operator "
+                    "or limits.sessions in its settings)",
+                    device);
+        return;
+    case GT_ACK_RELAY:
+        failure_set(ret, FAILURE_NO_RELAY, NULL, "%s has no relay named \"%s\" in its settings",
+                    device, relay);
+        return;
+    case GT_ACK_INTERNAL:
+        failure_set(ret, FAILURE_DEVICE_INTERNAL, NULL, "%s could not open a session", device);
+        return;
+    }
+    failure_set(ret, FAILURE_DENIED, "a newer gotthard-cli may explain this status",
+                "%s refused the request (status %u)", device, answer->ack.status);
+}
+
+static enum failure_id failure_of_code(enum gt_code code)
+{
+    if (code == GT_CODE_NO_PORT)
+        return FAILURE_RELAY_FULL;
+    return code == GT_CODE_SHUTDOWN ? FAILURE_TUNNEL_LOST : FAILURE_RELAY_ERROR;
+}
+
+const char *diagnosis_reason(const char *why, char *ret, size_t cap)
+{
+    snprintf(ret, cap, "%s", why);
+    if (isupper((unsigned char)ret[0]) && islower((unsigned char)ret[1]))
+        ret[0] = (char)tolower((unsigned char)ret[0]);
+    return ret;
+}
+
+void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
+                         const struct gt_report *report, struct failure *ret)
+{
+    bool is_full = report->code == GT_CODE_NO_PORT;
+    char why[GT_REPORT_WHY_MAX + 1];
+
+    diagnosis_reason(report->why, why, sizeof(why));
+    switch ((enum gt_report_kind)report->kind) {
+    case GT_REPORT_AT_RELAY:
+        failure_set(ret, FAILURE_DEVICE_RELAY, "configure the same relay on both sides",
+                    "%s waits at relay %s and this side at relay %s:%u: not the same one", device,
+                    report->relay, relay->host, relay->port);
+        return;
+    case GT_REPORT_UNREACHABLE:
+        failure_set(ret, FAILURE_DEVICE_RELAY, NULL, "%s cannot reach %s (%s)", device,
+                    report->relay, why);
+        return;
+    case GT_REPORT_REJECTED:
+        failure_set(ret, FAILURE_DEVICE_RELAY,
+                    "check that the device and its relay have keys of the same fleet",
+                    "%s is not accepted by %s (%s)", device, report->relay, why);
+        return;
+    case GT_REPORT_ERROR:
+        if (limit_diagnosis_of_code(device, report->code, ret))
+            return;
+        failure_set(ret, is_full ? FAILURE_RELAY_FULL : FAILURE_DEVICE_RELAY,
+                    is_full ? NULL : "see the log of the relay", "%s was refused by %s (%s)",
+                    device, report->relay, why);
+        return;
+    case GT_REPORT_ENDED: break;
+    }
+    failure_set(ret, FAILURE_DEVICE_LOST, NULL, "%s ended the session before it was up (%s)",
+                device, why);
+}
+
+static void describe_peer_lost(const struct tunnel_end *end, struct failure *ret)
+{
+    if (end->was_up)
+        failure_set(ret, FAILURE_DEVICE_LOST,
+                    "show whether it is online: gotthard-cli status DEVICE; timeouts.resume_window "
+                    "limits the wait for it",
+                    "%s is lost: %s", end->device, end->why);
+    else if (end->is_offline)
+        failure_set(ret, FAILURE_OFFLINE, NULL, "%s went offline before the tunnel was up",
+                    end->device);
+    else if (end->report)
+        diagnosis_of_report(end->device, end->relay, end->report, ret);
+    else
+        failure_set(ret, FAILURE_DEVICE_LOST,
+                    "check that the device can reach the relay; timeouts.peer limits the wait",
+                    "%s did not connect to the relay (%s:%u) in time, and did not report why",
+                    end->device, end->relay->host, end->relay->port);
+}
+
+/* Adds the device's view to a failure of this side's way to the relay. */
+static void add_report(const struct tunnel_end *end, struct failure *ret)
+{
+    size_t n = strlen(ret->message);
+    char why[GT_REPORT_WHY_MAX + 1];
+
+    if (!end->report || end->was_up)
+        return;
+    diagnosis_reason(end->report->why, why, sizeof(why));
+    if (end->report->kind == GT_REPORT_AT_RELAY)
+        snprintf(ret->message + n, sizeof(ret->message) - n, "; %s is connected to %s", end->device,
+                 end->report->relay);
+    else if (end->report->kind == GT_REPORT_UNREACHABLE)
+        snprintf(ret->message + n, sizeof(ret->message) - n, "; %s cannot reach %s either (%s)",
+                 end->device, end->report->relay, why);
+}
+
+void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
+{
+    const char *host = end->relay->host;
+    unsigned port = end->relay->port;
+
+    if (limit_diagnosis(end, ret))
+        return;
+    switch (end->cause) {
+    case GT_END_CLOSED:
+        failure_set(ret, FAILURE_DEVICE_LOST, NULL, "%s closed the session before it was up",
+                    end->device);
+        return;
+    case GT_END_UNREACHABLE:
+        failure_set(ret, FAILURE_RELAY_UNREACHABLE, NULL, "relay %s:%u: %s", host, port, end->why);
+        add_report(end, ret);
+        return;
+    case GT_END_REFUSED:
+        failure_set(ret, FAILURE_RELAY_REFUSED, NULL, "relay %s:%u: %s", host, port, end->why);
+        return;
+    case GT_END_RELAY:
+        failure_set(ret, failure_of_code(end->code), NULL, "relay %s:%u: %s", host, port, end->why);
+        return;
+    case GT_END_LOST:
+        failure_set(ret, FAILURE_TUNNEL_LOST, NULL, "connection to the relay lost: %s", end->why);
+        return;
+    case GT_END_PEER: describe_peer_lost(end, ret); return;
+    case GT_END_WITHDRAWN:
+        failure_set(ret, FAILURE_WITHDRAWN, NULL, "%s has withdrawn the access", end->device);
+        return;
+    case GT_END_EXPIRED:
+    case GT_END_IDLE:
+    case GT_END_LIMIT: /* described above */
+    case GT_END_INTERNAL: break;
+    }
+    failure_set(ret, FAILURE_INTERNAL, NULL, "%s", end->why);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One forward of the command line: what the operator wants to reach, and on which local port:
+ *
+ *     [[LOCAL|PATH:][SERVICE|HOST:]PORT]
+ *
+ *     ssh        the service of that name     8080:1880         port 1880 of the device, on 8080
+ *     1880       the device's port 1880       2222:ssh          a service, on 2222
+ *     :22, 0:22  on any free local port       8080:10.0.0.5:80  a host behind the device
+ *     ./oli:ssh  on the Unix socket ./oli
+ *
+ * IPv6 addresses are written in brackets. The device's own settings decide what SERVICE, PORT and
+ * HOST:PORT stand for. Pure text: this module must not touch a socket.
+ */
+#pragma once
+
+#include "gotthard/base/text.h"
+#include "local-socket.h"
+
+struct forward_spec {
+    bool is_local_given; /* LOCAL was written: that port or a failure */
+    uint16_t local;      /* 0: a free one. Without LOCAL: the preferred port, see below */
+    char path[LOCAL_SOCKET_PATH_MAX + 1]; /* of a Unix socket instead of a port; "": none */
+    char service[GT_SERVICE_MAX + 1];     /* as requested from the device: "ssh", "10.0.0.5:80" */
+};
+
+enum { FORWARD_SPEC_E_BAD = 1 };
+
+/*
+ * Parses @text. Without LOCAL the preferred local port is PORT itself if it needs no privilege
+ * (1024 and above), else @default_local. Returns 0, or E_BAD with a static phrase in *ret_why.
+ */
+int forward_spec_parse(const char *text, uint16_t default_local, struct forward_spec *ret,
+                       const char **ret_why) GT_MUST_CHECK;

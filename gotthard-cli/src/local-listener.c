@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Binds a port on up to two addresses and accepts on both (acceptor.h). A port that another program
+ * has on only one of the two loopback addresses counts as in use: `localhost` would lead some
+ * programs there. When descriptors run out, connections wait in the kernel's queue. Must never hand
+ * on a connection to a loopback port before its user is known.
+ */
+#include "local-listener.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "gotthard/net/acceptor.h"
+#include "gotthard/net/fin-hold.h"
+#include "gotthard/net/peer-uid.h"
+
+#define N_FREE_TRIES 16 /* for a port that is free on both addresses */
+#define N_SOCKETS    2
+
+struct local_listener {
+    struct ev_loop *loop;
+    const struct local_listener_events *events;
+    void *userdata;
+    bool is_shared;
+    struct gt_addr addr; /* of the first socket */
+    struct local_socket file;
+    struct gt_acceptor acceptors[N_SOCKETS];
+    size_t n_acceptors;
+};
+
+static int condition_of(int err)
+{
+    switch (-err) {
+    case EADDRINUSE: return LOCAL_LISTENER_E_BUSY;
+    case EACCES:
+    case EPERM: return LOCAL_LISTENER_E_DENIED;
+    case EADDRNOTAVAIL:
+    case EAFNOSUPPORT: return LOCAL_LISTENER_E_ADDRESS;
+    default: return err;
+    }
+}
+
+static bool has_unread(int fd)
+{
+    int n = 0;
+
+    return ioctl(fd, FIONREAD, &n) == 0 && n > 0;
+}
+
+/* Sets the user of @peer. Returns true if it may use the tunnel, else false with *ret_why. */
+static bool is_admitted(int fd, struct local_peer *peer, enum local_refusal *ret_why)
+{
+    int r = gt_peer_uid(fd, &peer->uid);
+
+    peer->is_uid_known = r == 0;
+    if (r == GT_PEER_UID_E_CLOSED)
+        *ret_why = has_unread(fd) ? LOCAL_REFUSED_LATE : LOCAL_REFUSED_CLOSED;
+    else if (r != 0)
+        *ret_why = LOCAL_REFUSED_UID;
+    else
+        *ret_why = LOCAL_REFUSED_USER;
+    return r == 0 && (peer->uid == geteuid() || peer->uid == 0);
+}
+
+static void acceptor_on_accept(void *userdata, int fd, const struct gt_addr *addr)
+{
+    struct local_listener *listener = userdata;
+    struct local_peer peer = {.addr = *addr};
+    enum local_refusal why;
+
+    gt_fin_release(fd);
+    if (listener->is_shared || is_admitted(fd, &peer, &why)) {
+        listener->events->on_accept(listener->userdata, fd, &peer);
+        return;
+    }
+    gt_sock_reset(fd);
+    listener->events->on_refused(listener->userdata, &peer, why);
+}
+
+static void local_listener_take(struct local_listener *listener, int fd)
+{
+    gt_acceptor_init(&listener->acceptors[listener->n_acceptors++], listener->loop, fd, NULL,
+                     acceptor_on_accept, listener);
+}
+
+/* Returns 0 or a negative errno, as the functions below do. */
+static int local_listener_add(struct local_listener *listener, const struct gt_addr *addr)
+{
+    int fd = gt_sock_listen(addr, GT_SOCK_BACKLOG);
+
+    if (fd < 0)
+        return fd;
+    local_listener_take(listener, fd);
+    return 0;
+}
+
+static void local_listener_close(struct local_listener *listener)
+{
+    for (size_t i = 0; i < listener->n_acceptors; i++)
+        gt_acceptor_deinit(&listener->acceptors[i]);
+    listener->n_acceptors = 0;
+}
+
+static int bind_one(struct local_listener *listener, const char *host, uint16_t port)
+{
+    struct gt_addr addr;
+
+    if (gt_addr_parse(host, port, &addr) != 0)
+        return -EADDRNOTAVAIL;
+    int r = local_listener_add(listener, &addr);
+    return r != 0 ? r : gt_sock_local(listener->acceptors[0].fd, &listener->addr);
+}
+
+/* "::" accepts IPv4 as well, if there is any IPv6. */
+static int bind_all(struct local_listener *listener, uint16_t port)
+{
+    int r = bind_one(listener, "::", port);
+
+    return r == -EAFNOSUPPORT ? bind_one(listener, "0.0.0.0", port) : r;
+}
+
+/* Both loopback addresses on one port; only the first if there is no IPv6. */
+static int bind_loopback(struct local_listener *listener, uint16_t port)
+{
+    struct gt_addr second;
+    int r = bind_one(listener, "127.0.0.1", port);
+
+    if (r != 0 || gt_addr_parse("::1", gt_addr_port(&listener->addr), &second) != 0)
+        return r;
+    r = local_listener_add(listener, &second);
+    return r == -EADDRINUSE ? r : 0;
+}
+
+static int local_listener_bind(struct local_listener *listener, const char *host, uint16_t port)
+{
+    if (host && strcmp(host, "*") == 0)
+        return bind_all(listener, port);
+    if (host)
+        return bind_one(listener, host, port);
+    int r = bind_loopback(listener, port);
+    for (int n = 0; n < N_FREE_TRIES && port == 0 && r == -EADDRINUSE; n++) {
+        local_listener_close(listener);
+        r = bind_loopback(listener, port);
+    }
+    return r;
+}
+
+/* A program that sends a few bytes and closes at once is faster than this one accepts. */
+static void local_listener_hold(struct local_listener *listener)
+{
+    if (listener->is_shared || !gt_peer_uid_is_kept())
+        return;
+    for (size_t i = 0; i < listener->n_acceptors; i++)
+        gt_fin_hold(listener->acceptors[i].fd);
+}
+
+static struct local_listener *listener_new(const struct local_listener_settings *settings,
+                                           const struct local_listener_events *events,
+                                           void *userdata)
+{
+    struct local_listener *listener = calloc(1, sizeof(*listener));
+
+    if (!listener)
+        return NULL;
+    listener->loop = settings->loop;
+    listener->events = events;
+    listener->userdata = userdata;
+    listener->is_shared = settings->is_shared;
+    return listener;
+}
+
+int local_listener_new(const struct local_listener_settings *settings,
+                       const struct local_listener_events *events, void *userdata,
+                       struct local_listener **ret)
+{
+    struct local_listener *listener = listener_new(settings, events, userdata);
+
+    if (!listener)
+        return -ENOMEM;
+    int r = local_listener_bind(listener, settings->bind, settings->port);
+    if (r != 0) {
+        local_listener_free(listener);
+        return condition_of(r);
+    }
+    listener->is_shared |= !gt_addr_is_loopback(&listener->addr);
+    local_listener_hold(listener);
+    *ret = listener;
+    return 0;
+}
+
+int local_listener_new_at_path(const struct local_listener_settings *settings, const char *path,
+                               const struct local_listener_events *events, void *userdata,
+                               struct local_listener **ret, char ret_why[static LOCAL_SOCKET_WHY])
+{
+    struct local_listener *listener = listener_new(settings, events, userdata);
+    int fd;
+
+    if (!listener)
+        return -ENOMEM;
+    int r = local_socket_listen(path, settings->is_shared, &listener->file, &fd, ret_why);
+    if (r != 0) {
+        local_listener_free(listener);
+        return r == LOCAL_SOCKET_E_BUSY ? LOCAL_LISTENER_E_BUSY : LOCAL_LISTENER_E_ADDRESS;
+    }
+    local_listener_take(listener, fd);
+    listener->addr.any.sa_family = AF_UNIX;
+    *ret = listener;
+    return 0;
+}
+
+struct local_listener *local_listener_free(struct local_listener *listener)
+{
+    if (!listener)
+        return NULL;
+    local_socket_remove(&listener->file);
+    local_listener_close(listener);
+    free(listener);
+    return NULL;
+}
+
+void local_listener_start(struct local_listener *listener)
+{
+    for (size_t i = 0; i < listener->n_acceptors; i++)
+        gt_acceptor_start(&listener->acceptors[i]);
+}
+
+void local_listener_stop(struct local_listener *listener)
+{
+    for (size_t i = 0; i < listener->n_acceptors; i++)
+        gt_acceptor_stop(&listener->acceptors[i]);
+}
+
+bool local_listener_is_shared(const struct local_listener *listener)
+{
+    return listener->is_shared;
+}
+
+uint16_t local_listener_port(const struct local_listener *listener)
+{
+    return gt_addr_port(&listener->addr);
+}
+
+const char *local_listener_path(const struct local_listener *listener)
+{
+    return listener->file.path[0] ? listener->file.path : NULL;
+}
+
+const struct gt_addr *local_listener_addr(const struct local_listener *listener)
+{
+    return &listener->addr;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The settings of a command's connection to the broker, and the failures of it. The client id is
+ * random: a broker disconnects the older of two clients with one id, and two commands of one
+ * operator must not disconnect each other.
+ */
+#include "mqtt-connect.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "gotthard/tls/certificate-context.h"
+
+#define SYSTEM_CA      "/etc/ssl/certs/ca-certificates.crt"
+#define N_ID_BYTES     8 /* the id has at most 23 characters, which every broker accepts */
+#define CLIENT_ID_SIZE (sizeof("gtc-") + 2 * N_ID_BYTES)
+#define FILE_PATH_MAX  4096
+#define CA_MAX         (1024 * 1024)
+
+/* Reads the authorities, from the folder or the system. */
+static int read_authorities(const char *folder, const char **ret_path, struct identity_file *ret,
+                            struct failure *ret_failure)
+{
+    static char path[FILE_PATH_MAX];
+    const char *why = "cannot be read";
+
+    snprintf(path, sizeof(path), "%s", SYSTEM_CA);
+    if (folder && access(folder, X_OK) != 0)
+        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.cert_path: %s: %s", folder,
+                           strerror(errno));
+    if (folder && snprintf(path, sizeof(path), "%s/ca.crt", folder) >= FILE_PATH_MAX)
+        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.cert_path is too long");
+    *ret_path = path;
+    if (gt_config_read_file(path, CA_MAX, false, &ret->text, &ret->n, &why) == 0)
+        return 0;
+    return failure_set(ret_failure, FAILURE_CONFIG, "put the CA certificate of the broker there",
+                       "mqtt.cert_path: %s: %s", path, why);
+}
+
+/* Parses the files that were read; the library reads none. */
+static int make_tls(const struct settings *settings, const struct identity *identity,
+                    const struct gt_mqtt_url *endpoint, struct print *print,
+                    struct ssl_ctx_st **ret, struct failure *ret_failure)
+{
+    char why[GT_CERTIFICATE_WHY];
+    struct identity_file authorities = {0};
+    const char *path = NULL;
+
+    if (read_authorities(settings->mqtt_cert_path, &path, &authorities, ret_failure) != 0)
+        return 1;
+    struct gt_certificate_files files = {
+        .authorities = gt_span(authorities.text, authorities.n),
+        .certificate = gt_span(identity->certificate.text, identity->certificate.n),
+        .key = gt_span(identity->private_key.text, identity->private_key.n),
+    };
+    int r = gt_certificate_context_new(&files, endpoint->host, endpoint->alpn, ret, why);
+    free(authorities.text);
+    if (r < 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "MQTT: %s", strerror(-r));
+    if (r == GT_CERTIFICATE_E_OWN)
+        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: cert.pem with private.key: %s",
+                           settings->mqtt_cert_path, why);
+    if (r > 0)
+        return failure_set(ret_failure, FAILURE_CONFIG,
+                           "put the CA certificate of the broker there", "mqtt.cert_path: %s: %s",
+                           path, why);
+    if (*why && settings->mqtt_cert_path)
+        print_warning(print, "%s: %s", path, why);
+    return 0;
+}
+
+static int make_client_id(char ret[static CLIENT_ID_SIZE], struct failure *ret_failure)
+{
+    uint8_t random[N_ID_BYTES];
+
+    if (gt_random(random, sizeof(random)) != 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "no random numbers available");
+    memcpy(ret, "gtc-", 4);
+    gt_text_hex(random, sizeof(random), ret + 4);
+    return 0;
+}
+
+static int find_endpoint(const struct settings *settings, struct print *print,
+                         struct gt_mqtt_url *ret, struct failure *ret_failure)
+{
+    if (!settings->mqtt_endpoint)
+        return failure_set(ret_failure, FAILURE_CONFIG,
+                           "set GOTTHARD_MQTT_ENDPOINT to the broker's host",
+                           "no broker: mqtt.endpoint is not set");
+    if (gt_mqtt_url_parse(settings->mqtt_endpoint, ret) != 0)
+        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.endpoint is invalid");
+    if (!ret->is_tls && !gt_mqtt_url_is_loopback(ret))
+        print_warning(
+            print,
+            "mqtt://%s is not encrypted: the network can see which operator connects to which device",
+            ret->host);
+    return 0;
+}
+
+int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
+                 const struct identity *identity, struct print *print,
+                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret,
+                 struct failure *ret_failure)
+{
+    struct gt_mqtt_url endpoint;
+    char client_id[CLIENT_ID_SIZE];
+    struct ssl_ctx_st *tls = NULL;
+
+    if (find_endpoint(settings, print, &endpoint, ret_failure) != 0 ||
+        make_client_id(client_id, ret_failure) != 0)
+        return 1;
+    if (endpoint.is_tls && make_tls(settings, identity, &endpoint, print, &tls, ret_failure) != 0)
+        return 1;
+    struct gt_mqtt_settings mqtt = {
+        .host = endpoint.host,
+        .port = endpoint.port,
+        .tls = tls,
+        .client_id = client_id,
+        .username = settings->mqtt_username,
+        .password = settings->mqtt_password,
+        .keepalive_s = (unsigned)(settings->mqtt_keepalive_ms / 1000),
+        .is_once = true,
+    };
+    int r = gt_mqtt_new(loop, &mqtt, events, userdata, ret);
+    gt_certificate_context_free(tls);
+    if (r != 0)
+        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "MQTT: %s", strerror(abs(r)));
+    return 0;
+}
+
+static bool has_prefix(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+void mqtt_connect_failure(const struct settings *settings, const char *why,
+                          struct failure *ret_failure)
+{
+    enum failure_id id = FAILURE_BROKER_UNREACHABLE;
+
+    if (has_prefix(why, "refused") || has_prefix(why, "TLS:") || strstr(why, "refuses"))
+        id = FAILURE_BROKER_REFUSED;
+    else if (has_prefix(why, "invalid certificate, key"))
+        id = FAILURE_CONFIG;
+    failure_set(ret_failure, id, NULL, "broker %s: %s", settings->mqtt_endpoint, why);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The parts of a request: from the broker to the answer (request.c), and the time between the
+ * answer and a tunnel that is up (request-attend.c). Only these files include this header.
+ */
+#pragma once
+
+#include "diagnosis.h"
+#include "gotthard/mqtt/mqtt.h"
+#include "request.h"
+
+enum request_state {
+    REQUEST_CONNECTING,
+    REQUEST_SUBSCRIBING,
+    REQUEST_AWAITING_STATE,  /* the device's retained state message */
+    REQUEST_AWAITING_ANSWER, /* the request is sent */
+    REQUEST_ATTENDING,       /* the session is agreed: the device may report */
+    REQUEST_DONE,
+};
+
+struct request {
+    struct request_settings settings;
+    struct request_events events;
+    void *userdata; /* keeps */
+    enum request_state state;
+    ev_timer deadline;
+    struct gt_mqtt *mqtt;
+    struct gt_initiator initiator;
+    struct gt_initiator earlier; /* the request before a NAK; all zeros: none */
+    enum device_state device_state;
+    uint8_t epoch[GT_EPOCH_SIZE]; /* zeros: unknown */
+    uint64_t last_seen;           /* unix time, 0: unknown */
+    int publish_id;
+    bool is_undelivered;  /* the broker reported that the device is not subscribed */
+    bool is_repeated;     /* sent once more after the device reconnected; never a third time */
+    bool is_failed;       /* DONE: by ->failure, else ->answer */
+    bool is_noted;        /* ->failure is set, unless a better answer follows */
+    unsigned n_withdrawn; /* sessions of untrusted answers */
+    struct failure failure;
+    struct gt_answer answer;
+    bool is_agreed;          /* on_agreed was called */
+    struct gt_report report; /* the device's latest; seq 0: none yet */
+};
+
+/* Publishes a message on the req topic. Returns as gt_mqtt_publish. */
+int request_publish(struct request *request, const uint8_t *message, size_t n, int *ret_id);
+/* Keeps the device's state. Returns false if the message is not authentic. */
+bool request_keep_state(struct request *request, const char *topic, struct gt_span payload);
+
+/* ATTENDING: notifies the owner of the agreed session. */
+void request_notify_agreed(struct request *request);
+/* ATTENDING: a message of the device. */
+void request_attend(struct request *request, const char *topic, struct gt_span payload);

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The parts of a session: the time until both sides are at the relay (session-joining.c), and
+ * everything else (session.c). Only these files include this header.
+ */
+#pragma once
+
+#include "diagnosis.h"
+#include "request.h"
+#include "session.h"
+
+struct session {
+    struct session_settings settings;
+    struct session_events events;
+    void *userdata; /* keeps */
+    enum session_state state;
+    ev_timer deadline;
+    struct identity identity; /* until the tunnel is up; its keys until the session is agreed */
+    struct gt_host_port relay;
+    struct request *request;        /* REQUESTING, JOINING */
+    struct gt_report report;        /* the device's latest; seq 0: none */
+    bool is_waiting;                /* JOINING: this side is at the relay */
+    enum gt_end_reason retry_cause; /* JOINING: the last failure of this side, */
+    char retry_why[160];            /* and its text; "": none */
+    bool is_offline;                /* the device's agent left the broker while JOINING */
+    struct gt_tunnel *tunnel;       /* from JOINING on */
+    unsigned n_streams, max_streams;
+    double joined_at;   /* seconds of gt_clock() */
+    uint32_t granted_s; /* the lifetime that the device grants */
+    bool was_up, is_withdrawn;
+};
+
+/* Ends the session. */
+void session_fail(struct session *session, const char *reason, const struct failure *failure);
+
+/* Before the tunnel was up. The device may be unable to receive a BYE: requests it over MQTT to
+ * close its side, once. Returns true if its side is or will be closed. */
+bool session_withdraw(struct session *session);
+/* The deadline of JOINING, and the last report: the device will not come, or it waits elsewhere. */
+void session_fail_by_report(struct session *session);
+/* Events of the request, and of the tunnel. @userdata: the session. */
+void session_on_report(void *userdata, const struct gt_report *report);
+void session_on_offline(void *userdata);
+void session_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code code, const char *why);
+void session_on_waiting(void *userdata);

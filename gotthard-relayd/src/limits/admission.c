@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A connection is bound to its key by the key's id, so that it survives every change of settings
+ * that keeps the key, in whichever of the two places.
+ */
+#include "limits/admission.h"
+
+#include "gotthard/base/log.h"
+
+int admission_add_key(struct admission *admission, const struct gt_key *key)
+{
+    struct admission_key *added = &admission->keys[admission->n_keys];
+    int r = gt_key_relay_id(key, added->id);
+
+    if (r)
+        return r > 0 ? -EINVAL : r;
+    added->key = *key;
+    admission->n_keys++;
+    return 0;
+}
+
+void admission_move(struct admission *from, struct admission *to)
+{
+    *to = *from;
+    from->refused = (struct refused){0};
+    admission_deinit(from);
+}
+
+void admission_deinit(struct admission *admission)
+{
+    refused_deinit(&admission->refused);
+    gt_wipe(admission, sizeof(*admission));
+}
+
+/* The identity is well-formed, and may be forged: the binder has not been checked. */
+static void log_refused(const char *identity)
+{
+    static struct gt_log_rate rate;
+    unsigned n_suppressed;
+
+    if (gt_log_is_allowed(&rate, 1, &n_suppressed))
+        gt_info("client=%s refused suppressed=%u reason=\"listed in relay.refused\"", identity,
+                n_suppressed);
+}
+
+bool admission_find_psk(const struct admission *admission, size_t which, struct gt_span identity,
+                        uint8_t ret_psk[static GT_KEY_SIZE],
+                        uint8_t ret_key_id[static GT_KEY_ID_SIZE])
+{
+    char text[GT_IDENTITY_MAX + 1], name[GT_NAME_MAX + 1];
+    enum gt_role role;
+
+    if (which >= admission->n_keys || !gt_key_parse_identity(identity, &role, name))
+        return false;
+    gt_key_identity(role, name, text);
+    if (refused_has(&admission->refused, text)) {
+        if (which == ADMISSION_CURRENT) /* once for each handshake */
+            log_refused(text);
+        return false;
+    }
+    const struct admission_key *key = &admission->keys[which];
+    if (gt_key_client(&key->key, role, name, ret_psk))
+        return false;
+    memcpy(ret_key_id, key->id, GT_KEY_ID_SIZE);
+    return true;
+}
+
+enum gt_code admission_check(const struct admission *admission, const char *identity,
+                             const uint8_t key_id[static GT_KEY_ID_SIZE])
+{
+    if (refused_has(&admission->refused, identity))
+        return GT_CODE_REFUSED;
+    for (size_t i = 0; i < admission->n_keys; i++)
+        if (memcmp(admission->keys[i].id, key_id, GT_KEY_ID_SIZE) == 0)
+            return GT_CODE_NONE;
+    return GT_CODE_OLD_KEY;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The path of a connection to the main port: it is unauthenticated until its first bytes are a
+ * ClientHello that proves a key, which makes it a client, or a JOIN, which moves it to a data
+ * thread.
+ */
+#include "relayd.h"
+
+/* --- admission -------------------------------------------------------------------------------- */
+
+static enum gt_code relayd_check(void *userdata, const char *identity, const uint8_t *key_id)
+{
+    const struct relayd *relayd = userdata;
+
+    return admission_check(&relayd->admission, identity, key_id);
+}
+
+/* Sessions first: the other side reads the reason, and not that a connection was lost. */
+void relayd_apply_admission(struct relayd *relayd)
+{
+    relayd->clients.check = relayd_check;
+    registry_check(&relayd->registry, relayd_check, relayd);
+    client_host_check(&relayd->clients);
+}
+
+/* --- callbacks -------------------------------------------------------------------------------- */
+
+void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr)
+{
+    struct relayd *relayd = userdata;
+
+    preauth_accept(&relayd->preauths, fd, addr, NULL);
+}
+
+/* Takes the connection if there is room for it. */
+static void relayd_admit(struct relayd *relayd, struct preauth *preauth, const struct proof *proof)
+{
+    struct quota_charge charge;
+    struct gt_addr addr = preauth->addr;
+    uint64_t since = preauth->created_at;
+
+    if (!preauth_prove(preauth, proof->identity))
+        return;
+    int fd = preauth_release(preauth, &charge);
+    client_new(&relayd->clients, fd, &addr, since, &charge, proof);
+}
+
+/* The alert distinguishes a wrong key from a network that breaks connections, for the user of a
+ * client. It is the one of OpenSSL for a binder that does not match: a record with a fatal
+ * "illegal parameter" (RFC 8446, sections 5.1 and 6.2). */
+static void relayd_on_hello(void *userdata, struct preauth *preauth,
+                            const struct gt_client_hello *hello)
+{
+    static const uint8_t alert[] = {21, 3, 3, 0, 2, 2, 47};
+    struct relayd *relayd = userdata;
+    struct proof proof;
+    int r = proof_check(&relayd->admission, &relayd->seen_binders, hello, &proof);
+
+    if (!r)
+        relayd_admit(relayd, preauth, &proof);
+    else if (r == PROOF_E_WRONG_KEY)
+        preauth_refuse(preauth, gt_span(alert, sizeof(alert)));
+    else
+        preauth_reject(preauth);
+    gt_wipe(&proof, sizeof(proof));
+}
+
+/* The id of a ticket identifies the data thread. Returns true if the connection was moved there. */
+static bool relayd_on_join(void *userdata, struct preauth *preauth)
+{
+    struct relayd *relayd = userdata;
+    struct gt_join join;
+    bool is_moved = false;
+
+    if (!gt_join_decode(preauth->bytes, &join))
+        is_moved =
+            !data_thread_move_join(registry_find_data_thread(&relayd->registry, &join), preauth);
+    gt_wipe(&join, sizeof(join));
+    if (!is_moved)
+        preauth_close(preauth);
+    return is_moved;
+}
+
+static void relayd_on_frame(void *userdata, struct client *client,
+                            const struct gt_control_frame *frame)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_frame(&relayd->registry, client, frame);
+}
+
+static void relayd_on_client_end(void *userdata, struct client *client)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_client_end(&relayd->registry, client);
+}
+
+static void relayd_on_message(void *userdata, struct message *message)
+{
+    struct relayd *relayd = userdata;
+
+    registry_on_message(&relayd->registry, message);
+    message_free(message);
+}
+
+int relayd_init_connections(struct relayd *relayd)
+{
+    int r = preauth_host_init(&relayd->preauths, relayd->loop, &relayd->quota);
+
+    mailbox_init(&relayd->inbox, relayd->loop, relayd_on_message, relayd);
+    relayd->preauths.on_join = relayd_on_join;
+    relayd->preauths.on_hello = relayd_on_hello;
+    relayd->preauths.userdata = relayd;
+    client_host_init(&relayd->clients, relayd->loop);
+    relayd->clients.tls = relayd->tls;
+    relayd->clients.on_frame = relayd_on_frame;
+    relayd->clients.on_end = relayd_on_client_end;
+    relayd->clients.userdata = relayd;
+    return r;
+}

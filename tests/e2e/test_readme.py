@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: ISC
+"""The README's set-up: the files it names are in the packages it names, it edits no file of a package, and the programs accept
+its settings. tests/package follows the whole of it with the installed packages."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+import harness
+import readme
+from test_config import check
+
+ROOT = readme.README.parent
+
+
+@pytest.fixture(name="installed", scope="module")
+def installed_fixture(tmp_path_factory):
+    """The paths in each package, as (package, path): those that meson installs and debian/*.install selects."""
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run(["meson", "install", "-C", harness.BUILD, "--no-rebuild", "--quiet", "--destdir", folder], check=True,
+                   capture_output=True)
+    paths = ["/" + str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
+    paths = [re.sub("^/usr/local/(?!etc/)", "/usr/", path).removeprefix("/usr/local") for path in paths]
+    found = set()
+    for selection in (ROOT / "debian").glob("*.install"):
+        for line in selection.read_text().split():
+            found |= {(selection.stem, path) for path in paths if (path + "/").startswith(f"/{line}/")}
+    return found
+
+
+def named_examples(text):
+    """Returns (package, pattern) of each example that a text names."""
+    found = re.findall(r"/usr/share/doc/(gotthard-\w+)/examples/([\w.*-]+)", text)
+    return {(package, name.rstrip("._")) for package, name in found if name.rstrip("._")}
+
+
+def test_examples_are_in_the_packages(installed):
+    """Each file that a document names is in the package that it names."""
+    assert ("gotthard-cli", "/usr/share/doc/gotthard-cli/examples/make-certificate-example") in installed
+    pages = [ROOT / "README.md", *ROOT.glob("gotthard-*/*.scd")]
+    named = {example for page in pages for example in named_examples(page.read_text())}
+    assert len(named) > 5
+    for package, pattern in named:
+        path = f"/usr/share/doc/{package}/examples/{pattern}"
+        assert any(owner == package and pathlib.PurePath(name).match(path) for owner, name in installed), path
+
+
+def test_no_package_contains_a_configuration_file(installed):
+    """Such a file becomes a conffile: dpkg asks when both the administrator and a newer package have changed it."""
+    assert [path for _, path in installed if path.startswith("/etc/")] == []
+    for path in (ROOT / "debian").iterdir():
+        assert not path.name.endswith((".conffiles", ".config", ".templates"))
+
+
+def test_examples_are_in_one_package_each(installed):
+    """Two packages with one file could not be installed together."""
+    paths = sorted(path for _, path in installed)
+    assert len(paths) == len(set(paths))
+
+
+def test_settings_are_written_to_folders_for_them():
+    written = [command.file for command in readme.set_up() if isinstance(command, readme.Command) and command.file]
+    assert "cli.conf" in written and len(written) >= 4
+    for path in written:
+        assert path == "cli.conf" or re.match(r"/etc/gotthard/(relayd|agentd)\.conf\.d/\w+\.conf$|/etc/mosquitto/", path), path
+
+
+def test_commands_of_step_1(tmp_path):
+    """The operator's commands as they are, with the programs of the build."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gotthard-cli").symlink_to(harness.PROGRAMS["cli"])
+    commands = [c.text for c in readme.set_up() if isinstance(c, readme.Command) and c.as_user and c.part == "1"]
+    script = "set -e\n" + "\n".join(commands).replace("/usr/share/doc/gotthard-cli/examples", str(ROOT / "etc"))
+    variables = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "GOTTHARD_CONFIG_DIR": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = set(os.listdir(tmp_path / ".config/gotthard"))
+    assert {"fleet.key", "cli.conf", "relay.key", "GatewayOli.key", "broker", "GatewayOli", "mqtt"} <= made
+    assert {"mosquitto-example.conf", "mosquitto-example.acl", "ca.crl"} <= set(os.listdir(tmp_path / ".config/gotthard/broker"))
+    assert (tmp_path / ".config/gotthard/relay.key").read_text().startswith("gk1r")
+
+
+def test_certificates_of_all_parts(tmp_path):
+    """The calls of the authority in their order. The lines for the second operator are for the name in the certificate."""
+    commands = [c.text for c in readme.set_up() if isinstance(c, readme.Command) and "make-certificate-example" in c.text]
+    script = "set -e\n" + "\n".join(commands).replace("/usr/share/doc/gotthard-cli/examples", str(ROOT / "etc"))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Pump7 is revoked" in done.stdout
+    names = {name: subprocess.run(["openssl", "x509", "-in", tmp_path / name / "cert.pem", "-noout", "-subject"], check=True,
+                                  capture_output=True, text=True).stdout.strip() for name in ("GatewayOli", "mqtt", "bob")}
+    assert names == {"GatewayOli": "subject=CN = GatewayOli", "mqtt": "subject=CN = operator alice", "bob": "subject=CN = operator bob"}
+    added = next(c.document for c in readme.set_up() if isinstance(c, readme.Command) and c.part == "A second operator" and c.file)
+    assert added == (ROOT / "etc/mosquitto-example.acl").read_text().partition("name.\n")[2].replace("alice", "bob")
+
+
+@pytest.mark.parametrize("program", ["relayd", "agentd"])
+def test_settings_are_accepted(env, program):
+    documents = [c.document for c in readme.set_up() if isinstance(c, readme.Command) and c.file and f"/{program}.conf.d/" in c.file]
+    extra = [c.text for c in readme.set_up() if isinstance(c, readme.Settings)] if program == "agentd" else []
+    assert documents and (extra or program == "relayd")
+    key = env.folder / "key"
+    key.write_text(env.key)
+    key.chmod(0o600)
+    for document in documents:
+        text = re.sub(r'"/etc/gotthard/\w+\.key"', f'"{key}"; iv = "{env.iv}"', document)
+        text = text.replace("/etc/gotthard/mqtt", str(env.certificates("GatewayOli")))
+        folder = env.config_folder(**{program: text})
+        (folder / f"{program}.conf.d").mkdir(exist_ok=True)
+        for number, line in enumerate(extra):
+            (folder / f"{program}.conf.d/{number}.conf").write_text(line + "\n")
+        done = check(program, harness.clean_environment(GOTTHARD_CONFIG_DIR=folder))
+        assert done.returncode == 0, done.stderr

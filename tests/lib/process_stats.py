@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: ISC
+"""Facts about running processes from /proc, and the exit statuses that the manuals document."""
+
+import os
+import re
+
+DOCUMENTED_STATUSES = {"relayd": (0, 64, 69, 70, 78), "agentd": (0, 64, 70, 78), "cli": (0, 64, 69, 70, 75, 76, 77, 78, 130)}
+
+
+def program_of(process):
+    """relayd, agentd or cli; None for any other process of the harness."""
+    return next((name for name in DOCUMENTED_STATUSES if process.name.startswith(name)), None)
+
+
+def cpu_and_wakeups(pid):
+    """CPU seconds and voluntary context switches of all threads; the clock of /proc/PID/stat is too coarse."""
+    seconds, n_switches = 0, 0
+    for task in os.listdir(f"/proc/{pid}/task") if os.path.exists(f"/proc/{pid}/task") else ():
+        try:
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+                seconds += int(file.read().split()[0]) / 1e9
+            with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as file:
+                n_switches += int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", file.read(), re.MULTILINE).group(1))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return seconds, n_switches
+
+
+def is_alive(pid):
+    """Returns false for zombies as well."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
