@@ -2,8 +2,9 @@
 /*
  * Binds a port on up to two addresses and accepts on both (acceptor.h). A port that another program
  * has on only one of the two loopback addresses counts as in use: `localhost` would lead some
- * programs there. When descriptors run out, connections wait in the kernel's queue. Must never hand
- * on a connection to a loopback port before its user is known.
+ * programs there. When descriptors run out, or too many connections wait for the tunnel, further
+ * ones wait in the kernel's queue. Must never hand on a connection to a loopback port before its
+ * user is known.
  */
 #include "local-listener.h"
 
@@ -26,6 +27,8 @@ struct local_listener {
     struct local_socket file;
     struct gt_acceptor acceptors[N_SOCKETS];
     size_t n_acceptors;
+    bool is_started;
+    struct local_queue queue; /* of connections since it was stopped */
 };
 
 static int condition_of(int err)
@@ -62,6 +65,29 @@ static bool is_admitted(int fd, struct local_peer *peer, enum local_refusal *ret
     return r == 0 && (peer->uid == geteuid() || peer->uid == 0);
 }
 
+static void local_listener_accept(struct local_listener *listener, bool is_accepting)
+{
+    for (size_t i = 0; i < listener->n_acceptors; i++)
+        if (is_accepting)
+            gt_acceptor_start(&listener->acceptors[i]);
+        else
+            gt_acceptor_stop(&listener->acceptors[i]);
+}
+
+static void local_listener_admit(struct local_listener *listener, int fd,
+                                 const struct local_peer *peer)
+{
+    if (listener->is_started) {
+        listener->events->on_accept(listener->userdata, fd, peer);
+        return;
+    }
+    local_queue_push(&listener->queue, fd, peer);
+    if (local_queue_is_full(&listener->queue))
+        local_listener_accept(listener, false);
+}
+
+/* A stopped listener accepts as well: the kernel may not know the user of a connection any more
+ * that its program closes before it is accepted. */
 static void acceptor_on_accept(void *userdata, int fd, const struct gt_addr *addr)
 {
     struct local_listener *listener = userdata;
@@ -70,7 +96,7 @@ static void acceptor_on_accept(void *userdata, int fd, const struct gt_addr *add
 
     gt_fin_release(fd);
     if (listener->is_shared || is_admitted(fd, &peer, &why)) {
-        listener->events->on_accept(listener->userdata, fd, &peer);
+        local_listener_admit(listener, fd, &peer);
         return;
     }
     gt_sock_reset(fd);
@@ -184,6 +210,7 @@ int local_listener_new(const struct local_listener_settings *settings,
     }
     listener->is_shared |= !gt_addr_is_loopback(&listener->addr);
     local_listener_hold(listener);
+    local_listener_accept(listener, true);
     *ret = listener;
     return 0;
 }
@@ -204,6 +231,7 @@ int local_listener_new_at_path(const struct local_listener_settings *settings, c
     }
     local_listener_take(listener, fd);
     listener->addr.any.sa_family = AF_UNIX;
+    local_listener_accept(listener, true);
     *ret = listener;
     return 0;
 }
@@ -214,20 +242,27 @@ struct local_listener *local_listener_free(struct local_listener *listener)
         return NULL;
     local_socket_remove(&listener->file);
     local_listener_close(listener);
+    local_queue_deinit(&listener->queue);
     free(listener);
     return NULL;
 }
 
 void local_listener_start(struct local_listener *listener)
 {
-    for (size_t i = 0; i < listener->n_acceptors; i++)
-        gt_acceptor_start(&listener->acceptors[i]);
+    struct local_peer peer;
+    int fd;
+
+    if (listener->is_started)
+        return;
+    listener->is_started = true;
+    local_listener_accept(listener, true);
+    while (listener->is_started && (fd = local_queue_pop(&listener->queue, &peer)) >= 0)
+        listener->events->on_accept(listener->userdata, fd, &peer);
 }
 
 void local_listener_stop(struct local_listener *listener)
 {
-    for (size_t i = 0; i < listener->n_acceptors; i++)
-        gt_acceptor_stop(&listener->acceptors[i]);
+    listener->is_started = false;
 }
 
 bool local_listener_is_shared(const struct local_listener *listener)

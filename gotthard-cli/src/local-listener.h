@@ -13,6 +13,7 @@
 #include <ev.h>
 
 #include "gotthard/net/sock.h"
+#include "local-queue.h"
 #include "local-socket.h"
 
 struct local_listener;
@@ -22,12 +23,6 @@ struct local_listener_settings {
     const char *bind;     /* a numeric address, "*" for all; NULL: loopback */
     uint16_t port;        /* 0: a free one */
     bool is_shared;       /* every user of this machine is admitted */
-};
-
-struct local_peer {
-    struct gt_addr addr;
-    bool is_uid_known;
-    uid_t uid; /* of its program, if known */
 };
 
 enum local_refusal {
@@ -50,8 +45,8 @@ struct local_listener_events {
     void (*on_refused)(void *userdata, const struct local_peer *peer, enum local_refusal why);
 };
 
-/* Binds and listens; keeps @events. Connections wait in the kernel's queue until
- * local_listener_start(). */
+/* Binds and listens; keeps @events. Until local_listener_start() connections are accepted or
+ * refused, but not handed on. */
 int local_listener_new(const struct local_listener_settings *settings,
                        const struct local_listener_events *events, void *userdata,
                        struct local_listener **ret) GT_MUST_CHECK;
@@ -63,8 +58,8 @@ int local_listener_new_at_path(const struct local_listener_settings *settings, c
                                char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
 /* Closes its sockets. Takes NULL; returns NULL. */
 struct local_listener *local_listener_free(struct local_listener *listener);
-/* Accept connections, or leave them in the queue. Both may be called repeatedly, and from
- * on_accept. */
+/* Hand connections on, or let them wait. Both may be called repeatedly, and from on_accept. start
+ * calls on_accept for those that have waited. */
 void local_listener_start(struct local_listener *listener);
 void local_listener_stop(struct local_listener *listener);
 

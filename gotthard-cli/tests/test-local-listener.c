@@ -34,6 +34,8 @@ struct accepted {
     uid_t uid;              /* of the last one */
     struct local_listener *local_listener;
     bool is_stopping;
+    bool is_reading; /* the bytes of each connection, without waiting */
+    char bytes[16];
 };
 
 static void on_accept(void *userdata, int fd, const struct local_peer *peer)
@@ -44,6 +46,8 @@ static void on_accept(void *userdata, int fd, const struct local_peer *peer)
     accepted->n++;
     if (peer->is_uid_known)
         accepted->uid = peer->uid;
+    if (accepted->is_reading)
+        assert_true(read(fd, accepted->bytes, sizeof(accepted->bytes) - 1) >= 0);
     close(fd);
     if (accepted->is_stopping)
         local_listener_stop(accepted->local_listener);
@@ -191,6 +195,58 @@ static void test_listener_stopped_in_callback_keeps_queue(void **state)
     assert_null(local_listener_free(NULL));
 }
 
+/* The program is gone before the tunnel has room: its bytes and its user are kept. */
+static void test_listener_keeps_bytes_of_closed_connection(void **state)
+{
+    struct accepted accepted = {.is_reading = true};
+    struct local_listener *local_listener = local_listener_on("127.0.0.1", 0, &accepted);
+    int fd = dial("127.0.0.1", local_listener_port(local_listener));
+
+    assert_int_equal(write(fd, "hello", 5), 5);
+    ev_run(ev_default_loop(0), EVRUN_ONCE);
+    gt_sock_reset(fd);
+    for (int i = 0; i < 3; i++)
+        ev_run(ev_default_loop(0), EVRUN_NOWAIT);
+    assert_int_equal(accepted.n, 0);
+    local_listener_start(local_listener);
+    assert_int_equal(accepted.n, 1);
+    assert_int_equal(accepted.uid, geteuid());
+    assert_string_equal(accepted.bytes, "hello");
+    local_listener_free(local_listener);
+}
+
+static void test_listener_many_waiting_connections(void **state)
+{
+    struct accepted accepted = {0};
+    struct local_listener *local_listener = local_listener_on("127.0.0.1", 0, &accepted);
+    int fds[LOCAL_QUEUE_MAX + 9];
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(fds); i++) {
+        fds[i] = dial("127.0.0.1", local_listener_port(local_listener));
+        ev_run(ev_default_loop(0), EVRUN_NOWAIT);
+    }
+    assert_int_equal(accepted.n, 0);
+    local_listener_start(local_listener);
+    run_until(&accepted.n, GT_ARRAY_SIZE(fds));
+    local_listener_stop(local_listener);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+    local_listener_free(local_listener);
+}
+
+static void test_listener_resets_waiting_connections_at_its_end(void **state)
+{
+    struct accepted accepted = {0};
+    struct local_listener *local_listener = local_listener_on("127.0.0.1", 0, &accepted);
+    int fd = dial("127.0.0.1", local_listener_port(local_listener));
+
+    ev_run(ev_default_loop(0), EVRUN_ONCE);
+    local_listener_free(local_listener);
+    assert_int_equal(gt_sock_error(fd), -ECONNRESET);
+    assert_int_equal(accepted.n, 0);
+    close(fd);
+}
+
 /* Connects once, with @r and @uid as the result of the lookup. The listener is on @bind. */
 static struct accepted connect_once(const char *bind, bool is_shared, int r, uid_t uid)
 {
@@ -261,6 +317,9 @@ int main(void)
         cmocka_unit_test(test_listener_port_busy_on_ipv6_only),
         cmocka_unit_test(test_listener_invalid_addresses),
         cmocka_unit_test(test_listener_stopped_in_callback_keeps_queue),
+        cmocka_unit_test(test_listener_keeps_bytes_of_closed_connection),
+        cmocka_unit_test(test_listener_many_waiting_connections),
+        cmocka_unit_test(test_listener_resets_waiting_connections_at_its_end),
         cmocka_unit_test(test_listener_refuses_other_users),
         cmocka_unit_test(test_listener_admits_its_user_and_root),
         cmocka_unit_test(test_listener_admits_all_if_shared),
