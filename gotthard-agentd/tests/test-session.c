@@ -58,12 +58,13 @@ static int worker(void)
     }
     if (strcmp(worker_parameters.operator_, "waiting") == 0)
         pause();
-    if (strcmp(worker_parameters.operator_, "flooding") == 0)
-        return flood_with_reports();
     bool is_right = worker_parameters.services.n == 1 && worker_parameters.keys.session[0] == 0x5e;
     bool is_bye_unsent = strcmp(worker_parameters.operator_, "bye-unsent") == 0;
     bool is_failing = strcmp(worker_parameters.operator_, "failing") == 0;
+    bool is_flooding = strcmp(worker_parameters.operator_, "flooding") == 0;
     worker_parameters_deinit(&worker_parameters);
+    if (is_flooding)
+        return flood_with_reports();
     if (is_bye_unsent)
         return GT_EXIT_BYE_UNSENT;
     if (is_failing)

@@ -153,7 +153,8 @@ def test_cert_path(fleet):
         make_certificate(folder, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     shutil.copy(fleet.certificates("GatewayOli") / "ca.crt", unknown / "ca.crt")
     agent = device(fleet, f'mqtt = {{ cert_path = "{unknown}"; }};', wait=False)
-    agent.wait_for("broker not reachable.*TLS: .* alert ")
+    # The broker's reset may overtake its alert, each time on a slow machine.
+    agent.wait_for("broker not reachable.*TLS: (.* alert |aborted by the broker; it may have rejected our certificate)")
     agent.kill()
     shutil.copytree(fleet.certificates("GatewayOli"), fleet.folder / "foreign")
     shutil.copy(half / "cert.pem", fleet.folder / "foreign" / "ca.crt")
