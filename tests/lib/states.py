@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: ISC
+"""Sealed states of any number of devices at a broker, without their agents: seal-states makes them, and one connection
+publishes them."""
+
+import dataclasses
+import secrets
+import socket
+import ssl
+import struct
+import subprocess
+
+import harness
+
+SEALER = harness.BUILD / "tests" / "states" / "seal-states"
+CONNECT, CONNACK, PUBLISH, PINGREQ, PINGRESP = 0x10, 0x20, 0x30, 0xC0, 0xD0
+
+
+@dataclasses.dataclass
+class State:
+    name: str
+    is_online: bool = True
+    epoch: str = dataclasses.field(default_factory=lambda: secrets.token_hex(16))
+    seq: int = 1
+    since: int = 1_700_000_000
+    sessions: int = 0
+    services: tuple = ("ssh",)
+
+    def line(self):
+        online = "online" if self.is_online else "offline"
+        return " ".join([self.name, online, self.epoch, str(self.seq), str(self.since), str(self.sessions), *self.services])
+
+
+def fleet(n, first=0):
+    """@n devices dev-00000 and so on, every third of them offline."""
+    return [State(f"dev-{i:05}", is_online=i % 3 != 0) for i in range(first, first + n)]
+
+
+def seal(env, states, prefix=harness.Env.PREFIX):
+    """Returns a list of (topic, payload)."""
+    text = "".join(state.line() + "\n" for state in states)
+    out = subprocess.run([SEALER, prefix], input=text.encode(), capture_output=True, check=True,
+                         env=harness.clean_environment(GOTTHARD_CRYPT_KEY=env.key, GOTTHARD_CRYPT_IV=env.iv)).stdout
+    pieces, at = [], 0
+    while at < len(out):
+        n = struct.unpack_from(">H", out, at)[0]
+        pieces.append(out[at + 2:at + 2 + n])
+        at += 2 + n
+    return [(topic.decode(), payload) for topic, payload in zip(pieces[::2], pieces[1::2])]
+
+
+# --- a minimal client of MQTT 3.1.1 ---------------------------------------------------------------
+
+
+def _length(n):
+    out = b""
+    while True:
+        out += bytes([n % 128 | (128 if n > 127 else 0)])
+        n //= 128
+        if not n:
+            return out
+
+
+def packet(kind, body):
+    return bytes([kind]) + _length(len(body)) + body
+
+
+def text(value):
+    return struct.pack(">H", len(value)) + value.encode()
+
+
+class Publisher:
+    """One connection that publishes. With @certificates (a folder, as Env.certificates returns) it uses TLS."""
+
+    def __init__(self, port, certificates=None, host="localhost", client_id="publisher"):
+        self.sock = socket.create_connection((host, port), timeout=harness.LIMIT)
+        if certificates:
+            context = ssl.create_default_context(cafile=certificates / "ca.crt")
+            context.load_cert_chain(certificates / "cert.pem", certificates / "private.key")
+            self.sock = context.wrap_socket(self.sock, server_hostname=host)
+        self.sock.sendall(packet(CONNECT, text("MQTT") + b"\4\2\0\0" + text(client_id)))
+        assert self._receive() == (CONNACK, b"\0\0")
+
+    def _receive(self):
+        head = harness.receive_exactly(self.sock, 2)
+        assert len(head) == 2, "the broker closed the connection"
+        return head[0], harness.receive_exactly(self.sock, head[1])
+
+    def publish(self, messages, retain=True):
+        """Publishes all (topic, payload) with QoS 0, and waits until the broker has handled them."""
+        kind = PUBLISH | retain
+        self.sock.sendall(b"".join(packet(kind, text(topic) + payload) for topic, payload in messages) + packet(PINGREQ, b""))
+        assert self._receive() == (PINGRESP, b"")
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def retain(env, states, name="god"):
+    """Leaves the states at the broker of @env, as @name, whom its access rules must permit that."""
+    with Publisher(env.broker_port, env.certificates(name)) as publisher:
+        publisher.publish(seal(env, states))
