@@ -29,6 +29,7 @@ struct local_listener {
     size_t n_acceptors;
     bool is_started;
     struct local_queue queue; /* of connections since it was stopped */
+    ev_timer queue_due;       /* hands them on in a turn of their own, as if they were new */
 };
 
 static int condition_of(int err)
@@ -77,7 +78,7 @@ static void local_listener_accept(struct local_listener *listener, bool is_accep
 static void local_listener_admit(struct local_listener *listener, int fd,
                                  const struct local_peer *peer)
 {
-    if (listener->is_started) {
+    if (listener->is_started && local_queue_is_empty(&listener->queue)) {
         listener->events->on_accept(listener->userdata, fd, peer);
         return;
     }
@@ -101,6 +102,18 @@ static void acceptor_on_accept(void *userdata, int fd, const struct gt_addr *add
     }
     gt_sock_reset(fd);
     listener->events->on_refused(listener->userdata, &peer, why);
+}
+
+static void local_listener_on_queue_due(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct local_listener *listener = timer->data;
+    struct local_peer peer;
+    int fd;
+
+    while (listener->is_started && (fd = local_queue_pop(&listener->queue, &peer)) >= 0)
+        listener->events->on_accept(listener->userdata, fd, &peer);
+    if (!local_queue_is_full(&listener->queue))
+        local_listener_accept(listener, true);
 }
 
 static void local_listener_take(struct local_listener *listener, int fd)
@@ -192,6 +205,8 @@ static struct local_listener *listener_new(const struct local_listener_settings 
     listener->events = events;
     listener->userdata = userdata;
     listener->is_shared = settings->is_shared;
+    ev_timer_init(&listener->queue_due, local_listener_on_queue_due, 0., 0.);
+    listener->queue_due.data = listener;
     return listener;
 }
 
@@ -242,6 +257,7 @@ struct local_listener *local_listener_free(struct local_listener *listener)
         return NULL;
     local_socket_remove(&listener->file);
     local_listener_close(listener);
+    ev_timer_stop(listener->loop, &listener->queue_due);
     local_queue_deinit(&listener->queue);
     free(listener);
     return NULL;
@@ -249,15 +265,9 @@ struct local_listener *local_listener_free(struct local_listener *listener)
 
 void local_listener_start(struct local_listener *listener)
 {
-    struct local_peer peer;
-    int fd;
-
-    if (listener->is_started)
-        return;
     listener->is_started = true;
-    local_listener_accept(listener, true);
-    while (listener->is_started && (fd = local_queue_pop(&listener->queue, &peer)) >= 0)
-        listener->events->on_accept(listener->userdata, fd, &peer);
+    if (!local_queue_is_empty(&listener->queue))
+        ev_timer_start(listener->loop, &listener->queue_due);
 }
 
 void local_listener_stop(struct local_listener *listener)

@@ -58,8 +58,8 @@ int local_listener_new_at_path(const struct local_listener_settings *settings, c
                                char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
 /* Closes its sockets. Takes NULL; returns NULL. */
 struct local_listener *local_listener_free(struct local_listener *listener);
-/* Hand connections on, or let them wait. Both may be called repeatedly, and from on_accept. start
- * calls on_accept for those that have waited. */
+/* Hand connections on, or let them wait. Both may be called repeatedly, and from on_accept.
+ * Connections that have waited are handed on in the next turn of the loop. */
 void local_listener_start(struct local_listener *listener);
 void local_listener_stop(struct local_listener *listener);
 

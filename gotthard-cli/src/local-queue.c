@@ -2,6 +2,11 @@
 /* A ring of connections. */
 #include "local-queue.h"
 
+bool local_queue_is_empty(const struct local_queue *queue)
+{
+    return queue->n == 0;
+}
+
 bool local_queue_is_full(const struct local_queue *queue)
 {
     return queue->n == LOCAL_QUEUE_MAX;

@@ -26,6 +26,7 @@ struct local_queue { /* a zeroed one is empty */
     size_t first, n;
 };
 
+bool local_queue_is_empty(const struct local_queue *queue);
 bool local_queue_is_full(const struct local_queue *queue);
 /* Takes @fd, copies @peer. The queue is not full. */
 void local_queue_push(struct local_queue *queue, int fd, const struct local_peer *peer);
