@@ -466,6 +466,34 @@ static void test_last_frame_of_the_relay_gives_the_end_reason(void **state)
     }
 }
 
+static void test_limit_is_reported_with_its_value(void **state)
+{
+    static const struct {
+        enum gt_code limit, error; /* LIMIT concerns the ERROR with the same code only */
+        const char *why;
+    } cases[] = {
+        {GT_CODE_IDENTITY, GT_CODE_IDENTITY,
+         "the relay allows 77 sessions per identity: limits.sessions_per_identity"},
+        {GT_CODE_SESSIONS, GT_CODE_SESSIONS, "the relay allows 77 sessions: limits.sessions"},
+        {GT_CODE_SESSIONS, GT_CODE_IDENTITY, "over limits.sessions_per_identity of the relay"},
+        {GT_CODE_NO_PORT, GT_CODE_NO_PORT, "the relay has no free port"},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_control_frame limit = {.type = GT_CONTROL_LIMIT};
+        struct fixture f;
+
+        fixture_up(&f);
+        limit.limit.code = (uint16_t)cases[i].limit;
+        limit.limit.value = 77;
+        fake_client_send(&f.relay.clients[0], &limit);
+        fake_client_code(&f.relay.clients[0], GT_CONTROL_ERROR, cases[i].error);
+        assert_true(fake_run(f.loop, is_down, &f, 10));
+        assert_string_equal(f.why, cases[i].why);
+        fixture_deinit(&f);
+    }
+}
+
 static void test_error_limit_of_one_stream_is_not_the_end(void **state)
 {
     struct fixture f;
@@ -784,6 +812,7 @@ int main(void)
         cmocka_unit_test(test_bye_from_a_callback_ends_it),
         cmocka_unit_test(test_free_works_in_every_state),
         cmocka_unit_test(test_last_frame_of_the_relay_gives_the_end_reason),
+        cmocka_unit_test(test_limit_is_reported_with_its_value),
         cmocka_unit_test(test_error_limit_of_one_stream_is_not_the_end),
         cmocka_unit_test(test_closed_port_is_unreachable),
         cmocka_unit_test(test_unknown_host_is_unreachable),

@@ -56,6 +56,7 @@ static const struct {
       .rid = {10},
       .spare = {.stream = 3, .attempt = 1, .is_spare = true}},
      25},
+    {{.type = GT_CONTROL_LIMIT, .rid = {11}, .limit = {.code = GT_CODE_IDENTITY, .value = 64}}, 22},
 };
 
 static void test_frames_decode_to_what_was_encoded(void **state)

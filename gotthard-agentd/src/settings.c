@@ -104,10 +104,12 @@ static const struct gt_config_item items[] = {
         .details =
             "A path that is set must exist. An empty file denies all. See operators.pins.example."),
 
-    ITEM("limits.sessions", NUMBER, sessions_max, .fallback = "8", .min = 1, .max = 1000,
-         .help = "Maximum number of open tunnels."),
-    ITEM("limits.sessions_per_operator", NUMBER, per_operator_max, .fallback = "2", .min = 1,
-         .max = 1000, .help = "Maximum number of open tunnels of one operator."),
+    ITEM("limits.sessions", NUMBER, sessions_max, .fallback = "32", .min = 1, .max = 1000,
+         .help = "Maximum number of open tunnels.",
+         .details = "An open tunnel takes about 2 MiB of memory and two processes."),
+    ITEM("limits.sessions_per_operator", NUMBER, per_operator_max, .fallback = "16", .min = 1,
+         .max = 1000, .help = "Maximum number of open tunnels of one operator.",
+         .details = "Each ssh over ProxyCommand has a tunnel of its own."),
     ITEM("limits.streams", NUMBER, streams_max, .fallback = "64", .min = 1, .max = 1024,
          .help = "Maximum number of connections in one tunnel."),
 

@@ -137,7 +137,7 @@ void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                     "%s is not accepted by %s (%s)", device, report->relay, why);
         return;
     case GT_REPORT_ERROR:
-        if (limit_diagnosis_of_code(device, report->code, ret))
+        if (limit_diagnosis_of_report(device, report->code, report->why, ret))
             return;
         failure_set(ret, is_full ? FAILURE_RELAY_FULL : FAILURE_DEVICE_RELAY,
                     is_full ? NULL : "see the log of the relay", "%s was refused by %s (%s)",

@@ -2,9 +2,12 @@
 /*
  * A table by the relay's code, also of the two that end a tunnel of a side that it no longer
  * admits. The lifetime alone may be a limit of each of the three programs: the shortest one ends
- * the tunnel.
+ * the tunnel. Where the relay has sent the limit's value, the text of the connection to it has the
+ * value, and is used.
  */
 #include "limit-diagnosis.h"
+
+#include <string.h>
 
 #define LATE_S 2. /* the three programs count from slightly different moments */
 
@@ -56,15 +59,36 @@ static void describe_lifetime(const struct tunnel_end *end, struct failure *ret)
                 whose);
 }
 
-bool limit_diagnosis_of_code(const char *device, enum gt_code code, struct failure *ret)
+static void describe_limit(const struct limit *limit, const char *device, const char *whose,
+                           const char *why, struct failure *ret)
+{
+    bool has_value = strstr(why, ": limits.") != NULL; /* gt_code_limit_text */
+
+    if (!has_value)
+        failure_set(ret, limit->id, limit->hint, "%s%s%s", limit->before, device, limit->after);
+    else if (limit->code == GT_CODE_IDENTITY)
+        failure_set(ret, limit->id, limit->hint, "%s%s: %s (%s has as many)", limit->before, device,
+                    why, whose);
+    else
+        failure_set(ret, limit->id, limit->hint, "%s%s: %s", limit->before, device, why);
+}
+
+/* @whose: the side that received @code. */
+static bool describe_code(const char *device, enum gt_code code, const char *whose, const char *why,
+                          struct failure *ret)
 {
     for (size_t i = 0; i < GT_ARRAY_SIZE(limits); i++)
         if (limits[i].code == code) {
-            failure_set(ret, limits[i].id, limits[i].hint, "%s%s%s", limits[i].before, device,
-                        limits[i].after);
+            describe_limit(&limits[i], device, whose, why, ret);
             return true;
         }
     return false;
+}
+
+bool limit_diagnosis_of_report(const char *device, enum gt_code code, const char *why,
+                               struct failure *ret)
+{
+    return describe_code(device, code, device, why, ret);
 }
 
 bool limit_diagnosis(const struct tunnel_end *end, struct failure *ret)
@@ -75,5 +99,5 @@ bool limit_diagnosis(const struct tunnel_end *end, struct failure *ret)
     }
     if (end->code == GT_CODE_PAIRING && end->report) /* the device reported more than that */
         return false;
-    return limit_diagnosis_of_code(end->device, end->code, ret);
+    return describe_code(end->device, end->code, "this operator", end->why, ret);
 }

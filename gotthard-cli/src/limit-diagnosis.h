@@ -8,6 +8,6 @@
 
 /* Describes @end if a limit caused it. Returns false otherwise. */
 bool limit_diagnosis(const struct tunnel_end *end, struct failure *ret) GT_MUST_CHECK;
-/* The same for a @code of the relay, which either side may have received. */
-bool limit_diagnosis_of_code(const char *device, enum gt_code code,
-                             struct failure *ret) GT_MUST_CHECK;
+/* The same for a @code that the relay sent to the device, with the device's text @why. */
+bool limit_diagnosis_of_report(const char *device, enum gt_code code, const char *why,
+                               struct failure *ret) GT_MUST_CHECK;

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -175,6 +176,30 @@ static void test_diagnosis_of_both_sides(void **state)
                    "the reason; GatewayOli is connected to r:1");
 }
 
+static void test_diagnosis_limit_of_the_relay_with_its_value(void **state)
+{
+    const struct gt_host_port relay = {.host = "relay.example", .port = 7000};
+    struct gt_report report = {.kind = GT_REPORT_ERROR, .relay = "r:1", .code = GT_CODE_IDENTITY};
+    struct tunnel_end end = {.device = DEVICE,
+                             .relay = &relay,
+                             .cause = GT_END_LIMIT,
+                             .code = GT_CODE_IDENTITY,
+                             .why = gt_code_limit_text(GT_CODE_IDENTITY, 64)};
+    struct failure failure;
+
+    snprintf(report.why, sizeof(report.why), "%s", end.why);
+    diagnosis_of_tunnel_end(&end, &failure);
+    assert_failure(&failure, FAILURE_RELAY_LIMIT,
+                   "the relay allows 64 sessions per identity: limits.sessions_per_identity (this "
+                   "operator has as many)");
+    diagnosis_of_report(DEVICE, &relay, &report, &failure);
+    assert_failure(&failure, FAILURE_RELAY_LIMIT, "per_identity (GatewayOli has as many)");
+    end.code = GT_CODE_SESSIONS;
+    end.why = gt_code_limit_text(GT_CODE_SESSIONS, 7);
+    diagnosis_of_tunnel_end(&end, &failure);
+    assert_failure(&failure, FAILURE_RELAY_LIMIT, "the relay allows 7 sessions: limits.sessions");
+}
+
 static void test_diagnosis_lifetime_of_each_program(void **state)
 {
     static const struct {
@@ -215,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_diagnosis_tunnel_end_by_cause),
         cmocka_unit_test(test_diagnosis_of_the_devices_report),
         cmocka_unit_test(test_diagnosis_of_both_sides),
+        cmocka_unit_test(test_diagnosis_limit_of_the_relay_with_its_value),
         cmocka_unit_test(test_diagnosis_lifetime_of_each_program),
     };
 

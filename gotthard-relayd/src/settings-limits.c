@@ -64,6 +64,7 @@ struct client_limits settings_client_limits(const struct settings *settings)
         .lifetime_ms = settings->lifetime_ms,
         .n_frames = (unsigned)settings->n_frames,
         .n_per_identity = CONNECTIONS_PER_SESSION * settings->n_sessions_per_identity,
+        .n_sessions = settings->n_sessions_per_identity,
         .n_streams = (uint16_t)settings->n_streams,
     };
 }

@@ -21,6 +21,17 @@ static void warn_of_congestion(const char *name)
             errno, "relay.congestion: \"%s\" is not available, using the system's default", name);
 }
 
+/* Each session needs a port of its own. */
+static void warn_of_ports(const struct settings *settings)
+{
+    unsigned long long n_ports = settings->ports_to - settings->ports_from + 1;
+
+    if (n_ports < settings->n_sessions)
+        gt_warn("server.ports_from to server.ports_to: %llu ports, fewer than limits.sessions "
+                "(%llu); the relay takes %llu sessions at most",
+                n_ports, (unsigned long long)settings->n_sessions, n_ports);
+}
+
 void settings_warnings_log(const struct settings *settings, const struct admission *admission)
 {
     const struct gt_key *key = &admission->keys[ADMISSION_CURRENT].key;
@@ -31,6 +42,7 @@ void settings_warnings_log(const struct settings *settings, const struct admissi
         return;
     if (settings->congestion)
         warn_of_congestion(settings->congestion);
+    warn_of_ports(settings);
     if (key->kind == GT_KEY_MASTER)
         gt_warn(
             "crypt.key is the fleet key, which gives the relay more rights than it needs; use a "

@@ -143,6 +143,9 @@ static void print_frame(const struct gt_control_frame *f)
         return;
     case GT_CONTROL_BYE: print_line("bye code=%u rid=%s", f->code, rid); return;
     case GT_CONTROL_ERROR: print_line("error code=%u rid=%s", f->code, rid); return;
+    case GT_CONTROL_LIMIT:
+        print_line("limit code=%u rid=%s value=%" PRIu32, f->limit.code, rid, f->limit.value);
+        return;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_OPEN:

@@ -261,7 +261,8 @@ static struct gt_control_frame frame_of(enum gt_control_type type)
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
     case GT_CONTROL_BYE:
-    case GT_CONTROL_ERROR: break;
+    case GT_CONTROL_ERROR:
+    case GT_CONTROL_LIMIT: break;
     }
     return frame;
 }
@@ -270,7 +271,7 @@ static const enum gt_control_type all_types[] = {
     GT_CONTROL_HELLO, GT_CONTROL_WELCOME, GT_CONTROL_RENDEZVOUS, GT_CONTROL_SESSION,
     GT_CONTROL_PEER,  GT_CONTROL_OPEN,    GT_CONTROL_TICKET,     GT_CONTROL_STREAM_END,
     GT_CONTROL_PING,  GT_CONTROL_PONG,    GT_CONTROL_RESTARTING, GT_CONTROL_BYE,
-    GT_CONTROL_ERROR, GT_CONTROL_SPARE,
+    GT_CONTROL_ERROR, GT_CONTROL_SPARE,   GT_CONTROL_LIMIT,
 };
 
 /* --- handshake and HELLO ---------------------------------------------------------------------- */
@@ -404,6 +405,7 @@ static void test_client_identity_has_a_limit_of_connections(void **state)
     }
     assert_non_null(connect_peer(&env.peer, alice_key));
     send_frame(hello());
+    assert_receives(GT_CONTROL_LIMIT, 0);
     assert_receives(GT_CONTROL_ERROR, GT_CODE_IDENTITY);
     assert_int_equal(env.host.n_clients, 5);
     for (unsigned i = 0; i < GT_ARRAY_SIZE(peers); i++)

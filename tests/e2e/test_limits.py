@@ -111,5 +111,17 @@ def test_quota_of_the_relay(env, limit):
     env.agent("GatewayTwo", GOTTHARD_AGENT_DATA_PORT=env.target(echo).port)
     parts.connect()
     refused = parts.refuse("GatewayTwo")
-    assert refused.returncode == 75 and f"limits.{limit}" in refused.stderr and "GatewayTwo" in refused.stderr, refused.stderr
+    what = f"the relay allows 1 sessions{' per identity' if 'identity' in limit else ''}: limits.{limit}"
+    assert refused.returncode == 75 and what in refused.stderr and "GatewayTwo" in refused.stderr, refused.stderr
+    assert ("this operator has as many" in refused.stderr) == (limit == "sessions_per_identity")
     parts.relay.wait_for(rf'warn .*client=\S+ rejected .*reason=".*limits\.{limit}\b')
+
+
+@pytest.mark.parametrize("n_ports,sessions,is_warned", [(20, None, True), (20, 21, True), (20, 20, False), (1, 2, True)])
+def test_relay_with_fewer_ports_than_sessions(env, n_ports, sessions, is_warned):
+    """The relay states both numbers at its start, once."""
+    folder = env.config_folder(relayd=f"limits = {{ sessions = {sessions}; }};" if sessions else "")
+    relay = env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder, GOTTHARD_SERVER_PORTS_TO=env.relay_ports + n_ports - 1))
+    relay.wait_for("listening")
+    lines = re.findall(rf" warn .*: {n_ports} ports, fewer than limits.sessions \({sessions or 10000}\)", relay.log())
+    assert len(lines) == is_warned, relay.log()

@@ -60,10 +60,10 @@ class Client:
             self.child.stdin.flush()
 
     def receive(self, word, limit=LIMIT, **wanted):
-        """Reads the next line, apart from pings, which must have this word. Returns its fields."""
+        """Reads the next line, apart from pings and limits, which must have this word. Returns its fields."""
         with self.news:
             while True:
-                while self.lines and self.lines[0].startswith("ping") and word != "ping":
+                while self.lines and self.lines[0].split()[0] in {"ping", "limit"} - {word}:
                     self.lines.pop(0)
                 if self.lines:
                     break

@@ -8,6 +8,7 @@
 #include "gotthard/proto/control.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "gotthard/base/fields.h"
@@ -48,6 +49,22 @@ const char *gt_code_text(unsigned code)
         return code_texts[code];
     snprintf(unknown, sizeof(unknown), "code %u", code);
     return unknown;
+}
+
+const char *gt_code_limit_text(unsigned code, uint32_t value)
+{
+    static _Thread_local char text[96];
+
+    if (code == GT_CODE_SESSIONS && value > 0)
+        snprintf(text, sizeof(text), "the relay allows %" PRIu32 " sessions: limits.sessions",
+                 value);
+    else if (code == GT_CODE_IDENTITY && value > 0)
+        snprintf(text, sizeof(text),
+                 "the relay allows %" PRIu32 " sessions per identity: limits.sessions_per_identity",
+                 value);
+    else
+        return gt_code_text(code);
+    return text;
 }
 
 /*
@@ -114,6 +131,10 @@ const char *gt_code_text(unsigned code)
     ROW(ORDINAL32, spare.stream)  \
     ROW(ORDINAL32, spare.attempt) \
     ROW(FLAG, spare.is_spare)
+#define BODY_LIMIT(ROW)          \
+    ROW(BYTES, rid, GT_RID_SIZE) \
+    ROW(U16, limit.code)         \
+    ROW(U32, limit.value)
 
 #define FIELD(kind, ...)        GT_FIELD_##kind(struct gt_control_frame, __VA_ARGS__),
 #define SIZE(kind, member, ...) +GT_FIELD_WIRE_##kind(__VA_ARGS__)
@@ -136,6 +157,7 @@ BODY(RESTARTING, 8);
 BODY(BYE, 18);
 BODY(ERROR, 18);
 BODY(SPARE, 25);
+BODY(LIMIT, 22);
 
 #define FRAME(type) [GT_CONTROL_##type] = {type##_fields, GT_ARRAY_SIZE(type##_fields)}
 
@@ -145,7 +167,7 @@ static const struct {
 } bodies[] = {
     FRAME(HELLO),      FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION), FRAME(PEER),
     FRAME(OPEN),       FRAME(TICKET),  FRAME(STREAM_END), FRAME(PING),    FRAME(PONG),
-    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(SPARE),
+    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(SPARE),   FRAME(LIMIT),
 };
 
 static bool is_known(uint8_t type)

@@ -29,7 +29,9 @@ enum gt_control_type {
     GT_CONTROL_RESTARTING = 0x3e,
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
-    GT_CONTROL_SPARE = 0x80, /* optional: an unknown type from 0x80 on is skipped */
+    /* Optional: an unknown type from 0x80 on is skipped. */
+    GT_CONTROL_SPARE = 0x80,
+    GT_CONTROL_LIMIT = 0x90, /* the value of the limit that the ERROR behind it names */
 };
 
 /* The reason in PEER and the code in BYE, ERROR and STREAM_END: one list with one table of texts.
@@ -63,10 +65,13 @@ enum gt_code {
 };
 /* Returns a short text for users, or "code N" for an unknown code. Static; thread-local. */
 const char *gt_code_text(unsigned code);
+/* As gt_code_text; the text of a limit that has a code of its own also names its value, unless
+ * @value is 0: unknown. */
+const char *gt_code_limit_text(unsigned code, uint32_t value);
 
 struct gt_control_frame {
     enum gt_control_type type;
-    uint8_t rid[GT_RID_SIZE]; /* RENDEZVOUS to STREAM_END, BYE, ERROR, SPARE */
+    uint8_t rid[GT_RID_SIZE]; /* RENDEZVOUS to STREAM_END, BYE, ERROR, SPARE, LIMIT */
     union {
         struct {
             uint16_t version_min, version_max;
@@ -112,6 +117,10 @@ struct gt_control_frame {
             uint32_t stream, attempt;
             bool is_spare;
         } spare;
+        struct {
+            uint16_t code;
+            uint32_t value;
+        } limit;
     };
 };
 

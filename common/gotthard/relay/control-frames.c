@@ -176,8 +176,16 @@ static void control_on_bye(struct gt_control_connection *control,
                            const struct gt_control_frame *frame)
 {
     enum gt_code code = frame->code;
+    uint32_t value = code == control->limit ? control->limit_value : 0;
 
-    gt_control_connection_end(control, reason_of_code(code), code, gt_code_text(code));
+    gt_control_connection_end(control, reason_of_code(code), code, gt_code_limit_text(code, value));
+}
+
+static void control_on_limit(struct gt_control_connection *control,
+                             const struct gt_control_frame *frame)
+{
+    control->limit = frame->limit.code;
+    control->limit_value = frame->limit.value;
 }
 
 static void control_on_error(struct gt_control_connection *control,
@@ -208,6 +216,7 @@ static const struct frame_row {
     {GT_CONTROL_RESTARTING, CONTROL_HELLO_SENT, CONTROL_UP, false, control_on_restarting},
     {GT_CONTROL_BYE, CONTROL_HELLO_SENT, CONTROL_UP, false, control_on_bye},
     {GT_CONTROL_ERROR, CONTROL_HELLO_SENT, CONTROL_UP, false, control_on_error},
+    {GT_CONTROL_LIMIT, CONTROL_HELLO_SENT, CONTROL_UP, false, control_on_limit},
 };
 
 static const struct frame_row *find_frame_row(enum gt_control_type type)

@@ -35,7 +35,8 @@ static void handle_hello(struct client *client, const struct gt_control_frame *f
         return;
     }
     if (client->same_identity->n > client->host->limits.n_per_identity) {
-        client_fail(client, GT_CODE_IDENTITY, NULL, "too many connections of this identity");
+        client_send_limit(client, NULL, GT_CODE_IDENTITY, client->host->limits.n_sessions);
+        client_close(client, "too many connections for limits.sessions_per_identity");
         return;
     }
     client->without_session_since = gt_clock_ms();
@@ -197,7 +198,7 @@ static void handle_authenticated(struct client *client)
         return;
     }
     if (client->same_identity->n > 2 * host->limits.n_per_identity) {
-        client_drop(client, "too many connections of this identity before HELLO");
+        client_drop(client, "too many connections for limits.sessions_per_identity, before HELLO");
         return;
     }
     client->received_at = gt_clock_ms();

@@ -47,6 +47,17 @@ void client_send_code(struct client *client, enum gt_control_type type, const ui
     client_send(client, &frame);
 }
 
+void client_send_limit(struct client *client, const uint8_t *rid, enum gt_code code, size_t value)
+{
+    struct gt_control_frame frame = {.type = GT_CONTROL_LIMIT};
+
+    frame.limit.code = (uint16_t)code;
+    frame.limit.value = (uint32_t)value;
+    memcpy(frame.rid, rid ? rid : no_rid, GT_RID_SIZE);
+    client_send(client, &frame);
+    client_send_code(client, GT_CONTROL_ERROR, rid, code);
+}
+
 void client_flush(struct client *client)
 {
     int r;

@@ -47,6 +47,7 @@ struct client_limits {
     uint64_t lifetime_ms;          /* of a session, announced in WELCOME */
     unsigned n_frames;             /* per second; bursts of twice as many */
     size_t n_per_identity;         /* connections of one identity */
+    size_t n_sessions;             /* of one identity; for the text of that limit */
     uint16_t n_streams;            /* per session, announced in WELCOME */
 };
 
@@ -119,6 +120,8 @@ void client_send(struct client *client, const struct gt_control_frame *frame);
 /* Sends a BYE or ERROR (@type) with @code. @rid: NULL for a frame about the connection. */
 void client_send_code(struct client *client, enum gt_control_type type, const uint8_t *rid,
                       enum gt_code code);
+/* Sends ERROR with @code, and before it the value of the limit that @code names. */
+void client_send_limit(struct client *client, const uint8_t *rid, enum gt_code code, size_t value);
 /* Sends the queued frames and close_notify, then closes, within 1 s. @reason (static) is logged.
  * Calls on_end before it returns. No effect if the client is closing. */
 void client_close(struct client *client, const char *reason);

@@ -157,22 +157,34 @@ static enum gt_code registry_check_limits(struct registry *registry, const struc
 
 /* --- requests of clients ---------------------------------------------------------------------- */
 
+/* Returns the value of the limit that @code names, or 0. */
+static size_t registry_limit_of(const struct registry *registry, enum gt_code code)
+{
+    if (code == GT_CODE_SESSIONS)
+        return registry->limits.n_sessions;
+    return code == GT_CODE_IDENTITY ? registry->limits.n_sessions_per_identity : 0;
+}
+
 /* Logs which limit rejects the session of @client, and reports it to the client. */
 static void registry_reject(const struct registry *registry, struct client *client,
                             const struct gt_control_frame *frame, enum gt_code code)
 {
     static struct gt_log_rate rate;
+    size_t limit = registry_limit_of(registry, code);
     unsigned n_suppressed;
-    char why[80];
+    char why[96];
 
-    snprintf(why, sizeof(why), "%s", gt_code_text(code));
+    snprintf(why, sizeof(why), "%s", gt_code_limit_text(code, (uint32_t)limit));
     if (code == GT_CODE_NO_PORT)
         snprintf(why, sizeof(why), "no free port in %u-%u", registry->ports.from,
                  registry->ports.to);
     if (gt_log_is_allowed(&rate, 1, &n_suppressed))
         gt_warn("client=%s rejected suppressed=%u reason=\"%s\"", client->identity, n_suppressed,
                 why);
-    client_send_code(client, GT_CONTROL_ERROR, frame->rid, code);
+    if (limit > 0)
+        client_send_limit(client, frame->rid, code, limit);
+    else
+        client_send_code(client, GT_CONTROL_ERROR, frame->rid, code);
 }
 
 /* Rejects a client that returns to a session that the other side has ended. */
@@ -282,6 +294,7 @@ void registry_on_frame(struct registry *registry, struct client *client,
     case GT_CONTROL_PING:
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
+    case GT_CONTROL_LIMIT:
     case GT_CONTROL_ERROR: return; /* handled by the client itself */
     }
 }
