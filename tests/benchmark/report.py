@@ -45,7 +45,7 @@ def _cell(values):
     return f"{_number(middle)} ±{50 * (max(values) - min(values)) / abs(middle):.0f}%"
 
 
-def _table(head, rows):
+def table(head, rows):
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "|".join(["---"] + ["--:"] * (len(head) - 1)) + "|",
                       *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -148,14 +148,14 @@ def _group(results, group):
         rows.append([label, *(_cell(of_group.get(name, {}).get(figure)) for figure in head)])
     lines = [f"## {group}", ""]
     lines += [NOTES.get(group, "Operator and device each have half of this round trip, and 10 Mbit/s, to the relay."), ""]
-    lines += [_table(["candidate", *head], rows)] if rows else []
+    lines += [table(["candidate", *head], rows)] if rows else []
     lines += ["", *(f"* {name}: {why}" for name, all_ in failures.items() for why in all_)] if failures else []
     return "\n".join(lines)
 
 
 def _scale_table(steps):
     head = list(steps[-1])
-    return _table(head, [[_number(float(step[key])) if key in step else "-" for key in head] for step in steps])
+    return table(head, [[_number(float(step[key])) if key in step else "-" for key in head] for step in steps])
 
 
 def markdown(results, about, pictures):
@@ -165,12 +165,12 @@ def markdown(results, about, pictures):
              f"{where['openssl']}, TCP {where['congestion']}. Gotthard {where['gotthard']}. {about['when']}, {about['rounds']} rounds; load average before: "
              f"{where['load_before']:.1f}. Everything on this one machine, so that only ratios count. Each figure: median ± half of "
              "the range. Repeat it with `tests/bench`.", "",
-             _table(["peer", "version"], [[p.name, p.version if not p.why else f"not had: {p.why}"]
+             table(["peer", "version"], [[p.name, p.version if not p.why else f"not had: {p.why}"]
                                           for p in machine.PEERS.values() if p.is_wanted]), ""]
     rows = bars(results)
     if rows:
         lines += ["## Bars", "", f"{sum(r['holds'] for r in rows)} of {len(rows)} hold.", "",
-                  _table(["ours to theirs", "is", "bar", ""], [[r["what"], _number(r["ratio"]), r["bar"],
+                  table(["ours to theirs", "is", "bar", ""], [[r["what"], _number(r["ratio"]), r["bar"],
                                                                 "holds" if r["holds"] else "**missed**"] for r in rows]), ""]
     for group in [*results.values, *(g for g in results.failures if g not in results.values)]:
         lines += [_group(results, group), ""]
