@@ -12,6 +12,7 @@ import pytest
 import fleet_agents
 import fleet_confinement
 import fleet_connects
+import fleet_devices
 import fleet_report
 import harness
 
@@ -34,6 +35,18 @@ def test_connects_come_up_or_name_the_limit():
     n_up = [row[2] for row in section.rows]
     assert n_up == [3, 2, 3], section.text()
     assert "sessions_per_operator" in section.rows[1][-1], section.text()
+
+
+def test_lists_of_devices():
+    section, is_good = fleet_devices.run(options(sizes=[5, 20], networks="below", brokers="example"), print)
+    assert is_good and [row[1:5] for row in section.rows] == [[n, "below 1 ms", n, "whole"] for n in (5, 20)], section.text()
+
+
+@pytest.mark.parametrize("n_shown, status, verdict", [
+    (20, 0, fleet_devices.WHOLE), (19, 0, fleet_devices.SILENT), (19, 69, fleet_devices.DECLARED), (0, 0, fleet_devices.SILENT),
+])
+def test_lists_are_judged(n_shown, status, verdict):
+    assert fleet_devices.List(n_shown, status, 1., 20., "").verdict(20) == verdict
 
 
 @pytest.mark.parametrize("results, is_good", [

@@ -12,7 +12,9 @@ import subprocess
 import harness
 
 SEALER = harness.BUILD / "tests" / "states" / "seal-states"
-CONNECT, CONNACK, PUBLISH, PINGREQ, PINGRESP = 0x10, 0x20, 0x30, 0xC0, 0xD0
+CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP = 0x10, 0x20, 0x30, 0x40, 0xC0, 0xD0
+QOS_1 = 0x02
+BATCH = 500  # messages that wait for their acknowledgments
 
 
 @dataclasses.dataclass
@@ -86,9 +88,14 @@ class Publisher:
         return head[0], harness.receive_exactly(self.sock, head[1])
 
     def publish(self, messages, retain=True):
-        """Publishes all (topic, payload) with QoS 0, and waits until the broker has handled them."""
-        kind = PUBLISH | retain
-        self.sock.sendall(b"".join(packet(kind, text(topic) + payload) for topic, payload in messages) + packet(PINGREQ, b""))
+        """Publishes all (topic, payload) with QoS 1, as agents do, and waits until the broker has acknowledged them."""
+        for first in range(0, len(messages), BATCH):
+            batch = messages[first:first + BATCH]
+            self.sock.sendall(b"".join(packet(PUBLISH | QOS_1 | retain, text(topic) + struct.pack(">H", number) + payload)
+                                       for number, (topic, payload) in enumerate(batch, 1)))
+            for _ in batch:
+                assert self._receive()[0] == PUBACK
+        self.sock.sendall(packet(PINGREQ, b""))
         assert self._receive() == (PINGRESP, b"")
 
     def close(self):
