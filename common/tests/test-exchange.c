@@ -59,6 +59,9 @@ static struct gt_responder *new_device(const struct gt_trust *trust, const uint8
     return device;
 }
 
+static const struct gt_state_form online = {.kind = GT_STATE_ONLINE, .connection = 1};
+static struct gt_fit fit; /* of the last STATE */
+
 /* Reads the epoch from the retained STATE, as an operator does. */
 static void learn_epoch(struct pair *p)
 {
@@ -66,7 +69,7 @@ static void learn_epoch(struct pair *p)
     size_t n;
     struct gt_state received;
 
-    assert_int_equal(gt_responder_state(p->device, true, NULL, message, &n), 0);
+    assert_int_equal(gt_responder_state(p->device, &online, &fit, message, &n), 0);
     assert_int_equal(gt_initiator_state(&p->alice, gt_responder_state_topic(p->device),
                                         gt_span(message, n), &received, buffer),
                      0);
@@ -346,9 +349,80 @@ static int requests_until_limit(struct pair *p, const char *name)
     for (int n = 0;; n++) {
         assert_in_range(n, 0, GT_REQ_BURST);
         request_by(p, name);
-        if (deliver(p) == GT_VERDICT_DROP)
+        if (deliver(p) != GT_VERDICT_REQUEST)
             return n;
     }
+}
+
+/* Opens the NAK in p->in.reply. */
+static struct gt_nak read_nak(struct pair *p)
+{
+    uint8_t inner[GT_MESSAGE_MAX];
+    struct gt_message_keys keys;
+    struct gt_nak nak;
+    size_t n;
+
+    assert_int_equal(gt_key_messages(p->of_device, &keys), 0);
+    assert_int_equal(gt_message_open(keys.nak, GT_MESSAGE_NAK, p->in.rsp_topic,
+                                     gt_span(p->in.reply, p->in.n_reply), inner, &n),
+                     0);
+    assert_int_equal(gt_nak_decode(gt_span(inner, n), &nak), 0);
+    return nak;
+}
+
+/* 64 requests at once: each refused one gets a NAK with a time at which there is room for it. */
+static void test_refused_request_is_accepted_after_the_given_wait(void **state)
+{
+    struct pair *p = *state;
+    uint64_t began_ms = p->now_ms;
+    static uint8_t messages[64][GT_MESSAGE_MAX];
+    size_t n[64];
+    unsigned waits_s[64] = {0}, n_refused = 0;
+
+    for (int i = 0; i < 64; i++) {
+        initiator(p);
+        memcpy(messages[i], p->message, n[i] = p->n);
+        if (deliver(p) == GT_VERDICT_REQUEST)
+            continue;
+        assert_int_equal(p->in.verdict, GT_VERDICT_REPLY);
+        assert_string_equal(p->in.why, "rate limit of the operator");
+        assert_false(p->in.is_denied);
+        assert_int_equal(read_nak(p).code, GT_NAK_BUSY);
+        assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
+        assert_int_equal(p->answer.nak_code, GT_NAK_BUSY);
+        waits_s[i] = read_nak(p).retry_after_s;
+        assert_in_range(waits_s[i], 1, 1 + ++n_refused / GT_REQ_RATE_PER_S);
+    }
+    assert_int_equal(n_refused, 64 - GT_REQ_BURST);
+    for (unsigned second = 1; second <= GT_BUSY_WAIT_MAX_S; second++) {
+        p->now_ms = began_ms + second * 1000;
+        for (int i = 0; i < 64; i++) {
+            if (waits_s[i] != second)
+                continue;
+            memcpy(p->message, messages[i], p->n = n[i]); /* the same bytes */
+            assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+            n_refused--;
+        }
+    }
+    assert_int_equal(n_refused, 0);
+}
+
+/* A holder of the key who floods the device gets fewer and fewer answers, and keeps no one else
+ * from an answer within its own share. */
+static void test_flood_of_requests_gets_few_answers(void **state)
+{
+    struct pair *p = *state;
+    int n_answers = 0;
+
+    assert_int_equal(requests_until_limit(p, "mallory"), GT_REQ_BURST);
+    for (int i = 0; i < 2000; i++) {
+        request_by(p, "mallory");
+        n_answers += deliver(p) == GT_VERDICT_REPLY;
+        if (p->in.verdict == GT_VERDICT_REPLY)
+            assert_in_range(read_nak(p).retry_after_s, 1, GT_BUSY_WAIT_MAX_S);
+    }
+    assert_in_range(n_answers, 200, 300);
+    assert_int_equal(requests_until_limit(p, "alice"), GT_REQ_BURST);
 }
 
 static void test_rate_limit_is_of_one_operator(void **state)
@@ -386,8 +460,10 @@ static void test_rate_limit_ignores_replays(void **state)
     memcpy(right, p->epoch, sizeof(right));
     memset(p->epoch, 0, sizeof(p->epoch));
     request_by(p, "alice");
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 1000; i++) {
         assert_int_equal(deliver(p), i == 0 ? GT_VERDICT_REPLY : GT_VERDICT_DROP);
+        assert_int_equal(p->in.is_state_due, i == 0);
+    }
     memcpy(p->epoch, right, sizeof(right));
     request_by(p, "alice");
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
@@ -443,8 +519,9 @@ static void test_stale_epoch_is_retried_once(void **state)
     initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
     assert_int_equal(answer(p), GT_INITIATOR_E_RETRY);
-    assert_drops(p, REQ, false, "stale epoch, and a NAK was sent less than 1 s ago");
-    p->now_ms += 1000;
+    p->now_ms += 249;
+    assert_drops(p, REQ, false, "stale epoch, and a NAK was sent a moment ago");
+    p->now_ms += 1;
     initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REPLY);
     assert_int_equal(answer(p), GT_INITIATOR_E_REFUSED);
@@ -559,7 +636,7 @@ static void test_full_cache_rotates_the_epoch(void **state)
         forge(p, p->of_device, &req);
         p->now_ms += 200;
         assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
-        assert_int_equal(p->in.is_epoch_rotated, i == GT_REPLAY_CACHE_MAX - 1);
+        assert_int_equal(p->in.is_state_due, i == GT_REPLAY_CACHE_MAX - 1);
         assert_int_equal(gt_responder_deny(p->device, &p->in, GT_ACK_QUOTA), 0);
     }
     learn_epoch(p);
@@ -567,7 +644,7 @@ static void test_full_cache_rotates_the_epoch(void **state)
     p->now_ms += 200;
     assert_int_equal(deliver(p), GT_VERDICT_REPLY); /* a duplicate of the last request */
     assert_int_equal(p->in.reply[4], GT_MESSAGE_ACK);
-    assert_false(p->in.is_epoch_rotated);
+    assert_false(p->in.is_state_due);
 }
 
 /* --- keys in rotation ----------------------------------------------------------------------- */
@@ -587,7 +664,7 @@ static void test_previous_key_is_accepted_in_rotation(void **state)
     size_t n;
     uint8_t presence[GT_MESSAGE_MAX];
     const char *topic = gt_responder_state_topic(p->device);
-    assert_int_equal(gt_responder_state(p->device, true, NULL, presence, &n), 0);
+    assert_int_equal(gt_responder_state(p->device, &online, &fit, presence, &n), 0);
     assert_int_equal(gt_initiator_state(&p->alice, topic, gt_span(presence, n), &received, buffer),
                      GT_INITIATOR_E_IGNORE);
     memset(p->epoch, 0, sizeof(p->epoch));
@@ -718,6 +795,7 @@ static void test_extensions_are_omitted_if_too_large(void **state)
     struct pair *p = *state;
     static const char blanks[1500] = {[0 ... 1499] = '-'};
     struct gt_ack ack = {.max_streams = 1, .extensions.n_host_keys = GT_HOST_KEYS_MAX};
+    struct gt_state_form form = {.kind = GT_STATE_ONLINE, .extensions = &ack.extensions};
 
     for (size_t i = 0; i < GT_HOST_KEYS_MAX; i++)
         ack.extensions.host_keys[i] = gt_span(blanks, sizeof(blanks));
@@ -728,14 +806,115 @@ static void test_extensions_are_omitted_if_too_large(void **state)
     assert_int_equal(p->answer.ack.extensions.n_host_keys, 0);
     assert_int_equal(p->answer.ack.max_streams, 1);
     size_t n;
-    assert_int_equal(gt_responder_state(p->device, true, &ack.extensions, p->message, &n),
-                     GT_MESSAGE_E_BAD);
+    assert_int_equal(gt_responder_state(p->device, &form, &fit, p->message, &n), 0);
+    assert_int_equal(fit.omitted, GT_OMITTED_HOST_KEYS);
     ack.extensions.n_host_keys = 5;
     initiator(p);
     assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
     assert_int_equal(gt_responder_grant(p->device, &p->in, &ack, &p->keys), 0);
     assert_int_equal(answer(p), 0);
     assert_int_equal(p->answer.ack.extensions.n_host_keys, 5);
+}
+
+/* A broker that accepts less and less: the answer and STATE lose the host keys, then the services,
+ * and no message is larger than the limit. At last the answer is a NAK with its size. */
+static void test_messages_fit_the_limit_of_the_broker(void **state)
+{
+    struct pair *p = *state;
+    static const char key[300] = {[0 ... 299] = 'k'};
+    struct gt_ack ack = {.max_streams = 1};
+    struct gt_state_form form = {.kind = GT_STATE_ONLINE, .extensions = &ack.extensions};
+    enum gt_omitted before = GT_OMITTED_NONE;
+    size_t n, n_full = 0;
+    int r = 0;
+
+    ack.extensions.host_keys[ack.extensions.n_host_keys++] = gt_span(key, sizeof(key));
+    for (int i = 0; i < 20; i++)
+        ack.extensions.services[ack.extensions.n_services++] = gt_span_text("a-service");
+    for (size_t max = 1000; r == 0; max -= 10) {
+        p->now_ms += 200;
+        gt_responder_set_message_max(p->device, max);
+        learn_epoch(p);
+        initiator(p);
+        assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+        r = gt_responder_grant(p->device, &p->in, &ack, &p->keys);
+        assert_in_range(p->in.fit.omitted, before, GT_OMITTED_SERVICES);
+        before = p->in.fit.omitted;
+        if (max == 1000)
+            n_full = p->in.n_reply;
+        assert_int_equal(p->in.fit.n, n_full);
+        assert_int_equal(p->in.fit.max, max - strlen(RSP));
+        assert_in_range(p->in.n_reply, 1, max - strlen(RSP));
+        assert_int_equal(answer(p), r == 0 ? 0 : GT_INITIATOR_E_REFUSED);
+        assert_int_equal(gt_responder_state(p->device, &form, &fit, p->message, &n), 0);
+        assert_in_range(n, 1, fit.max);
+    }
+    assert_int_equal(r, GT_RESPONDER_E_SIZE);
+    assert_int_equal(before, GT_OMITTED_SERVICES);
+    assert_int_equal(p->answer.nak_code, GT_NAK_SIZE);
+    assert_int_equal(read_nak(p).retry_after_s, n_full);
+    gt_responder_set_message_max(p->device, 100);
+    assert_int_equal(gt_responder_state(p->device, &form, &fit, p->message, &n), GT_MESSAGE_E_BAD);
+    initiator(p);
+    p->now_ms += 200;
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+    assert_int_equal(gt_responder_deny(p->device, &p->in, GT_ACK_QUOTA), 0); /* a NAK as well */
+    assert_int_equal(read_nak(p).code, GT_NAK_SIZE);
+    gt_responder_set_message_max(p->device, 0);
+}
+
+/* The same bytes after a failure of the device itself are a new request, and after an answer not.
+ */
+static void test_forgotten_request_is_decided_again(void **state)
+{
+    struct pair *p = *state;
+
+    initiator(p);
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+    grant(p);
+    gt_responder_forget(p->device, &p->in);
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+    grant(p);
+    assert_int_equal(deliver(p), GT_VERDICT_REPLY);
+    assert_int_equal(answer(p), 0);
+    assert_memory_equal(&p->answer.keys, &p->keys, sizeof(p->keys));
+}
+
+static uint64_t seq_of(struct pair *p, enum gt_state_kind kind, uint32_t connection)
+{
+    struct gt_state_form form = {.kind = kind, .connection = connection};
+    uint8_t buffer[GT_MESSAGE_MAX];
+    struct gt_state received;
+
+    assert_int_equal(gt_responder_state(p->device, &form, &fit, p->message, &p->n), 0);
+    assert_int_equal(gt_initiator_state(&p->alice, gt_responder_state_topic(p->device),
+                                        gt_span(p->message, p->n), &received, buffer),
+                     0);
+    assert_int_equal(received.is_online, kind == GT_STATE_ONLINE);
+    return received.seq;
+}
+
+/* A will that the broker publishes at the end of its connection is newer than the states of this
+ * connection, and older than those of the next one, whenever it comes. */
+static void test_will_is_between_two_connections(void **state)
+{
+    struct pair *p = *state;
+    uint64_t before = 0;
+
+    for (uint32_t connection = 1; connection < 5; connection++) {
+        uint64_t will = seq_of(p, GT_STATE_WILL, connection); /* sealed first: it is in CONNECT */
+
+        for (int i = 0; i < 3; i++) {
+            uint64_t seq = seq_of(p, i < 2 ? GT_STATE_ONLINE : GT_STATE_OFFLINE, connection);
+
+            assert_true(before < seq && seq < will);
+            before = seq;
+        }
+        /* a replacement tries to connect, without success, and the old one continues */
+        assert_true(seq_of(p, GT_STATE_WILL, connection + 1) > will);
+        assert_true(seq_of(p, GT_STATE_ONLINE, connection) < will);
+        before = will;
+    }
 }
 
 static void test_state_is_authentic(void **state)
@@ -748,11 +927,13 @@ static void test_state_is_authentic(void **state)
     const char *topic = gt_responder_state_topic(p->device);
 
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(gt_responder_state(p->device, i, &extensions, p->message, &p->n), 0);
+        struct gt_state_form form = {i ? GT_STATE_ONLINE : GT_STATE_OFFLINE, 1, &extensions};
+        assert_int_equal(gt_responder_state(p->device, &form, &fit, p->message, &p->n), 0);
         struct gt_span message = gt_span(p->message, p->n);
         assert_int_equal(gt_initiator_state(&p->alice, topic, message, &received, buffer), 0);
         assert_int_equal(received.is_online, i);
-        assert_int_equal(received.seq, 2 + i); /* setup() made the first */
+        assert_int_equal(received.seq,
+                         (UINT64_C(1) << 32) + 2 + (unsigned)i); /* setup() made the first */
         assert_int_equal(received.extensions.n_sessions, 3);
         assert_int_equal(received.extensions.since, NOW);
         assert_int_equal(gt_initiator_state(&p->alice, REQ, message, &received, buffer),
@@ -1049,6 +1230,8 @@ int main(void)
         TEST(test_responder_drops_wrong_names),
         TEST(test_responder_drops_low_order_points),
         TEST(test_rate_limit_is_of_one_operator),
+        TEST(test_flood_of_requests_gets_few_answers),
+        TEST(test_refused_request_is_accepted_after_the_given_wait),
         TEST(test_rate_limit_ignores_unauthenticated_messages),
         TEST(test_rate_limit_ignores_replays),
         TEST(test_rate_limit_holds_with_many_names),
@@ -1056,6 +1239,7 @@ int main(void)
         TEST(test_stale_epoch_is_retried),
         TEST(test_stale_epoch_is_retried_once),
         TEST(test_duplicate_gets_the_stored_answer),
+        TEST(test_forgotten_request_is_decided_again),
         TEST(test_reused_id_is_dropped),
         TEST(test_epoch_rotates_with_grace),
         TEST(test_answer_after_rotation_is_stored),
@@ -1067,7 +1251,9 @@ int main(void)
         TEST(test_denial_carries_its_status),
         TEST(test_device_does_not_extend_the_lifetime),
         TEST(test_extensions_are_omitted_if_too_large),
+        TEST(test_messages_fit_the_limit_of_the_broker),
         TEST(test_state_is_authentic),
+        TEST(test_will_is_between_two_connections),
         TEST(test_init_rejects_bad_names),
         TEST(test_close_is_answered_once),
         TEST(test_close_with_stale_epoch_is_retried),

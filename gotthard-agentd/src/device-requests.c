@@ -55,7 +55,7 @@ void device_publish_report(void *userdata, const char *topic, struct gt_span pay
         presence_publish_reply(&device->presence, topic, payload);
 }
 
-static void device_on_epoch(void *userdata)
+static void device_on_state_due(void *userdata)
 {
     struct device *device = userdata;
 
@@ -99,7 +99,7 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
         .cancel_session = device_cancel_session,
         .close_sessions = device_close_sessions,
         .publish = device_publish,
-        .on_epoch = device_on_epoch,
+        .on_state_due = device_on_state_due,
     };
     struct request_handler_settings settings = request_handler_settings(setup, setup->credentials);
 

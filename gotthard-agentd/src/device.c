@@ -20,13 +20,16 @@ const char *device_name(const struct device *device)
 
 struct agent_status device_status(const struct device *device)
 {
+    const struct presence *presence = &device->presence;
     const struct setup *setup = device->setup;
 
     return (struct agent_status){
         .device = device_name(device),
-        .broker_host = presence_broker(&device->presence)->host,
-        .broker_port = presence_broker(&device->presence)->port,
-        .is_connected = presence_is_up(&device->presence),
+        .broker_host = presence_broker(presence)->host,
+        .broker_port = presence_broker(presence)->port,
+        .is_connected = presence_is_up(presence),
+        .is_online = presence->standing == PRESENCE_ONLINE,
+        .refusal = presence->standing == PRESENCE_REFUSED ? presence->refusal : NULL,
         .n_sessions = device->sessions.n,
         .n_services = setup->policy.services.n,
         .n_pins = setup->trust.n_pins,
@@ -134,10 +137,10 @@ void device_stop_accepting(struct device *device)
     device->is_accepting = false;
 }
 
-/* A jump of the wall clock, as after a boot without a battery. */
-static void device_check_clock(struct device *device)
+/* The wall clock may have jumped, as after a boot without a battery. */
+static void device_tick_presence(struct device *device)
 {
-    if (!presence_check_clock(&device->presence))
+    if (!presence_tick(&device->presence))
         return;
     gt_info("device=%s the wall clock has jumped, connecting again for the last will",
             device_name(device));
@@ -150,7 +153,7 @@ void device_tick(struct device *device)
 {
     request_handler_tick(device->request_handler, gt_clock_ms());
     device_renew_credentials(device);
-    device_check_clock(device);
+    device_tick_presence(device);
     expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
                          expiry_clock_is_synchronized());
     device_recheck(device);

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt.h"
 #include "request-handler.h"
 #include "setup.h"
@@ -17,13 +18,25 @@
 struct presence_events {
     /* @payload: borrowed. */
     void (*on_message)(void *userdata, const char *topic, bool is_retained, struct gt_span payload);
-    /* The connection to the broker was established or lost. */
+    /* The connection to the broker was established or lost, or its view of STATE has changed. */
     void (*on_change)(void *userdata);
     /* The connection of presence_replace() is up and has taken the place of the old one: its
      * request handler and credentials are in use. */
     void (*on_replaced)(void *userdata);
     /* After presence_publish_offline: "offline" has reached the broker, or cannot. */
     void (*on_offline)(void *userdata);
+};
+
+/* What the broker of the connection in use has done with STATE. */
+enum presence_standing {
+    PRESENCE_PENDING, /* not acknowledged yet, or not connected */
+    PRESENCE_ONLINE,
+    PRESENCE_REFUSED, /* the device looks offline; STATE is published again with a back-off */
+};
+
+struct presence_reply { /* a publication */
+    int id;
+    char topic[GT_TOPIC_MAX + 1];
 };
 
 struct presence_link; /* one connection with its credentials and request handler */
@@ -41,6 +54,15 @@ struct presence {
     bool is_going_offline, is_offline; /* "offline" is published; the broker has it */
     int offline_id;                    /* publish id of the "offline" STATE */
     ev_timer state_due;                /* delays STATE, so that several changes cause one message */
+    enum presence_standing standing;
+    char refusal[160];                /* why STATE is REFUSED */
+    unsigned n_refusals;              /* in a row */
+    int state_id;                     /* publish id of "online"; 0: acknowledged */
+    double published_at, refresh_at;  /* the last and the next regular STATE, by gt_clock() */
+    uint32_t n_attempts;              /* to connect */
+    struct presence_reply replies[8]; /* the last ones; a ring */
+    unsigned n_replies;
+    struct gt_log_rate refused; /* replies */
 };
 
 void presence_init(struct presence *presence, struct ev_loop *loop,
@@ -71,10 +93,11 @@ const struct gt_mqtt_url *presence_broker(const struct presence *presence);
 bool presence_is_up(const struct presence *presence);
 /* The content of STATE has changed: publishes it within 0.2 s. */
 void presence_changed(struct presence *presence);
-/* Publishes STATE again if the wall clock has jumped since the last one: it contains a time of that
- * clock. Returns true if the connection should be replaced, because its last will is wrong by a
- * minute or more. */
-bool presence_check_clock(struct presence *presence);
+/* Publishes STATE again when it is due: regularly, if the broker has not acknowledged it, and if
+ * the wall clock has jumped since the last one, because STATE contains a time of that clock.
+ * Returns true if the connection should be replaced, because the time in its last will is wrong by
+ * a minute or more. Call it about every 30 s. */
+bool presence_tick(struct presence *presence);
 /* Publishes a reply to an operator. Failures are logged. */
 void presence_publish_reply(struct presence *presence, const char *topic, struct gt_span payload);
 /* Publishes "offline". on_offline follows, possibly inside this call. */

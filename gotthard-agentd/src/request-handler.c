@@ -31,7 +31,42 @@ struct request_handler {
     struct gt_incoming in;              /* the current message: too large for the stack */
     struct gt_log_rate dropped;         /* log lines that any sender can cause */
     struct gt_log_rate denied;          /* and those of holders of the key */
+    struct gt_log_rate reduced;         /* ACKs that were too large */
+    struct gt_fit state_fit;            /* of the last STATE, for one line for each change */
 };
+
+/* --- the size of messages */
+
+/* @operator_: of an ACK, or "" for STATE. */
+static void request_handler_log_fit(const struct request_handler *request_handler,
+                                    const char *operator_, const struct gt_fit *fit, bool is_sent)
+{
+    static const char *const parts[] = {
+        [GT_OMITTED_NONE] = "sent",
+        [GT_OMITTED_HOST_KEYS] = "sent without host keys",
+        [GT_OMITTED_SERVICES] = "sent without host keys and services",
+    };
+
+    gt_log(is_sent ? GT_LOG_WARN : GT_LOG_ERROR, 0,
+           "device=%s operator=%s message=%s larger than the broker accepts bytes=%zu limit=%zu "
+           "result=\"%s\"",
+           request_handler->settings.device, operator_[0] ? operator_ : "-",
+           operator_[0] ? "ACK" : "STATE", fit->n, fit->max,
+           is_sent ? parts[fit->omitted] : "not sent");
+}
+
+static void request_handler_log_reply_fit(struct request_handler *request_handler, bool is_sent)
+{
+    const struct gt_incoming *in = &request_handler->in;
+    unsigned n_suppressed;
+
+    if (in->fit.omitted == GT_OMITTED_NONE ||
+        !gt_log_is_allowed(&request_handler->reduced, 1, &n_suppressed))
+        return;
+    request_handler_log_fit(request_handler, in->req.operator_, &in->fit, is_sent);
+}
+
+/* --- requests */
 
 /* Returns the number of bytes added. */
 static size_t add_service_names(const struct targets *services, struct gt_extensions *ret)
@@ -105,6 +140,15 @@ static int request_handler_deny(struct request_handler *request_handler, enum gt
     return r;
 }
 
+/* Not even the shortest ACK is small enough for the broker: the reply is a NAK. */
+static int request_handler_reject_size(struct request_handler *request_handler)
+{
+    request_handler->events->cancel_session(request_handler->userdata);
+    request_handler_log_reply_fit(request_handler, false);
+    request_handler_publish_reply(request_handler);
+    return 0;
+}
+
 static void request_handler_fill_ack(const struct request_handler *request_handler,
                                      const struct grant *grant, struct gt_ack *ret)
 {
@@ -132,15 +176,19 @@ static int request_handler_grant(struct request_handler *request_handler,
                                     strerror(-r));
     request_handler_fill_ack(request_handler, offer->grant, &ack);
     r = gt_responder_grant(request_handler->responder, &request_handler->in, &ack, &keys);
+    if (r == GT_RESPONDER_E_SIZE)
+        return request_handler_reject_size(request_handler);
     if (r) {
         request_handler->events->cancel_session(request_handler->userdata);
         return r;
     }
     r = request_handler->events->start_session(request_handler->userdata, offer, &keys);
     gt_wipe(&keys, sizeof(keys));
-    if (r == 0)
-        request_handler_publish_reply(request_handler);
-    return r;
+    if (r)
+        return r;
+    request_handler_log_reply_fit(request_handler, true);
+    request_handler_publish_reply(request_handler);
+    return 0;
 }
 
 static int request_handler_handle_request(struct request_handler *request_handler)
@@ -232,12 +280,15 @@ static int request_handler_handle(struct request_handler *request_handler, uint6
 {
     int r = gt_responder_receive(request_handler->responder, now_ms, now, topic, is_retained,
                                  payload, &request_handler->in);
-    bool is_epoch_rotated = r == 0 && request_handler->in.is_epoch_rotated;
+    bool is_state_due = r == 0 && request_handler->in.is_state_due;
 
-    if (r == 0)
+    if (r == 0) {
         r = request_handler_apply_verdict(request_handler);
-    if (is_epoch_rotated)
-        request_handler->events->on_epoch(request_handler->userdata);
+        if (r)
+            gt_responder_forget(request_handler->responder, &request_handler->in);
+    }
+    if (is_state_due)
+        request_handler->events->on_state_due(request_handler->userdata);
     gt_wipe(&request_handler->in, sizeof(request_handler->in));
     return r > 0 ? -EPROTO : r;
 }
@@ -258,7 +309,7 @@ int request_handler_receive(struct request_handler *request_handler, uint64_t no
 void request_handler_tick(struct request_handler *request_handler, uint64_t now_ms)
 {
     if (gt_responder_tick(request_handler->responder, now_ms))
-        request_handler->events->on_epoch(request_handler->userdata);
+        request_handler->events->on_state_due(request_handler->userdata);
 }
 
 const char *request_handler_req_topic(const struct request_handler *request_handler)
@@ -271,14 +322,37 @@ const char *request_handler_state_topic(const struct request_handler *request_ha
     return gt_responder_state_topic(request_handler->responder);
 }
 
-int request_handler_state(struct request_handler *request_handler, bool is_online, uint64_t since,
-                          uint8_t *ret, size_t *ret_n)
+void request_handler_set_message_max(struct request_handler *request_handler, size_t n)
+{
+    gt_responder_set_message_max(request_handler->responder, n);
+}
+
+static void request_handler_log_state_fit(struct request_handler *request_handler,
+                                          const struct gt_fit *fit, bool is_sent)
+{
+    struct gt_fit before = request_handler->state_fit;
+
+    request_handler->state_fit = *fit;
+    if ((fit->omitted != before.omitted || fit->max != before.max) &&
+        (fit->omitted != GT_OMITTED_NONE || !is_sent))
+        request_handler_log_fit(request_handler, "", fit, is_sent);
+}
+
+int request_handler_state(struct request_handler *request_handler, enum gt_state_kind kind,
+                          uint32_t connection, uint64_t since, uint8_t *ret, size_t *ret_n)
 {
     struct gt_extensions extensions = {.since = since};
+    struct gt_state_form form = {kind, connection, &extensions};
+    struct gt_fit fit;
 
     request_handler_fill_extensions(request_handler, &request_handler->settings.policy->services,
                                     &extensions);
-    return gt_responder_state(request_handler->responder, is_online, &extensions, ret, ret_n);
+    if (kind != GT_STATE_ONLINE) /* of no use, and CONNECT contains the will */
+        extensions.n_host_keys = 0;
+    int r = gt_responder_state(request_handler->responder, &form, &fit, ret, ret_n);
+    if (r >= 0)
+        request_handler_log_state_fit(request_handler, &fit, r == 0);
+    return r;
 }
 
 void request_handler_set(struct request_handler *request_handler,

@@ -35,8 +35,8 @@ struct request_handler_events {
      * @is_admin. Returns the number closed, or -EPERM if @rid is another operator's. */
     int (*close_sessions)(void *userdata, const char *operator_, bool is_admin, const uint8_t *rid);
     void (*publish)(void *userdata, const char *topic, struct gt_span payload);
-    /* The epoch was rotated: publish STATE again. */
-    void (*on_epoch)(void *userdata);
+    /* Publish STATE again: the epoch was rotated, or an operator does not have it. */
+    void (*on_state_due)(void *userdata);
 };
 
 struct request_handler_settings { /* keeps all pointers but the first two */
@@ -65,12 +65,17 @@ void request_handler_set(struct request_handler *request_handler,
 int request_handler_receive(struct request_handler *request_handler, uint64_t now_ms, time_t now,
                             const char *topic, bool is_retained,
                             struct gt_span payload) GT_MUST_CHECK;
-/* Rotates the epoch when it has expired (on_epoch). */
+/* Rotates the epoch when it has expired (on_state_due). */
 void request_handler_tick(struct request_handler *request_handler, uint64_t now_ms);
 
 const char *request_handler_req_topic(const struct request_handler *request_handler);
 const char *request_handler_state_topic(const struct request_handler *request_handler);
-/* Builds a STATE message into @ret (GT_MESSAGE_MAX bytes). @since: Unix time in seconds, displayed
- * to operators. */
-int request_handler_state(struct request_handler *request_handler, bool is_online, uint64_t since,
-                          uint8_t *ret, size_t *ret_n) GT_MUST_CHECK;
+/* Limits the size of later messages; see gt_responder_set_message_max(). */
+void request_handler_set_message_max(struct request_handler *request_handler, size_t n);
+/* Builds a STATE message into @ret (GT_MESSAGE_MAX bytes). @connection: as in struct gt_state_form.
+ * @since: Unix time in seconds, displayed to operators. Host keys, and then services, are omitted
+ * if it would be too large with them (logged). Returns 0, GT_MESSAGE_E_BAD if it is still too large
+ * (logged), or a negative errno. */
+int request_handler_state(struct request_handler *request_handler, enum gt_state_kind kind,
+                          uint32_t connection, uint64_t since, uint8_t *ret,
+                          size_t *ret_n) GT_MUST_CHECK;

@@ -10,16 +10,27 @@
 void agent_status_log(const struct agent_status *status)
 {
     gt_info(
-        "status device=%s broker=%s:%u connected=%d sessions=%u services=%zu policy=%s pins=%zu",
+        "status device=%s broker=%s:%u connected=%d online=%d sessions=%u services=%zu policy=%s "
+        "pins=%zu",
         status->device, status->broker_host, status->broker_port, status->is_connected,
-        status->n_sessions, status->n_services, status->is_policy_pin ? "pin" : "psk",
-        status->n_pins);
+        status->is_online, status->n_sessions, status->n_services,
+        status->is_policy_pin ? "pin" : "psk", status->n_pins);
 }
 
 void agent_status_notify(const struct agent_status *status)
 {
-    gt_notify("STATUS=broker %s, %u %s", status->is_connected ? "connected" : "not reachable",
-              status->n_sessions, status->n_sessions == 1 ? "tunnel" : "tunnels");
+    const char *tunnels = status->n_sessions == 1 ? "tunnel" : "tunnels";
+
+    if (status->refusal)
+        gt_notify("STATUS=offline for operators: the broker refuses the state of this device (%s), "
+                  "%u %s",
+                  status->refusal, status->n_sessions, tunnels);
+    else
+        gt_notify("STATUS=broker %s, %u %s",
+                  status->is_online      ? "connected"
+                  : status->is_connected ? "connected, not online yet"
+                                         : "not reachable",
+                  status->n_sessions, tunnels);
 }
 
 void session_status_log(const struct session_status *status)

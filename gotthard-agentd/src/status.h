@@ -13,7 +13,9 @@ struct agent_status { /* borrows its strings */
     const char *device;
     const char *broker_host;
     uint16_t broker_port;
-    bool is_connected; /* to the broker */
+    bool is_connected;   /* to the broker */
+    bool is_online;      /* the broker has acknowledged STATE */
+    const char *refusal; /* why the broker refuses STATE, or NULL */
     unsigned n_sessions;
     size_t n_services, n_pins;
     bool is_policy_pin; /* else psk */

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "gotthard/base/clock.h"
-#include "presence.h"
+#include "presence-internal.h"
 
 /* --- a client that pretends to be connected --------------------------------------------------- */
 
@@ -41,6 +41,20 @@ int __wrap_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_sp
         return __real_gt_mqtt_publish(mqtt, topic, payload, is_retained, expiry_s, ret_id);
     publish_result = 0;
     *ret_id = (int)++n_publishes;
+    return r;
+}
+
+static time_t boot_shift; /* of the clock that never jumps */
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+    int r = __real_clock_gettime(id, ret);
+
+    if (r == 0 && id == CLOCK_BOOTTIME)
+        ret->tv_sec += boot_shift;
     return r;
 }
 
@@ -252,24 +266,154 @@ static void test_jump_of_the_wall_clock_corrects_the_state(void **state)
     clock_shift = -__real_time(NULL);
     assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
     ev_run(env->loop, 0);
-    assert_false(presence_check_clock(&env->presence)); /* not connected */
+    assert_false(presence_tick(&env->presence)); /* not connected */
     assert_int_equal(publish_attempts(env, 0.3, 0), 1);
     is_pretending = true;
-    assert_false(presence_check_clock(&env->presence));
+    assert_false(presence_tick(&env->presence));
     assert_false(ev_is_active(&env->presence.state_due));
 
     clock_shift += 10;
-    assert_false(presence_check_clock(&env->presence)); /* the will is about right */
+    assert_false(presence_tick(&env->presence)); /* the will is about right */
     assert_true(ev_is_active(&env->presence.state_due));
     clock_shift = 0;
-    assert_true(presence_check_clock(&env->presence));
+    assert_true(presence_tick(&env->presence));
     assert_int_equal(publish_attempts(env, 0.3, 0), 1);
     is_pretending = true;
     assert_int_equal(presence_replace(&env->presence, env->request_handler), 0);
-    assert_false(presence_check_clock(&env->presence)); /* a replacement is on its way */
+    assert_false(presence_tick(&env->presence)); /* a replacement is on its way */
     assert_false(ev_is_active(&env->presence.state_due));
     is_pretending = false;
     ev_timer_stop(env->loop, &tick);
+}
+
+/* --- STATE and its acknowledgement ------------------------------------------------------------ */
+
+/* The subscription of a connection is granted. */
+static void begin(struct env *env)
+{
+    assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
+    is_pretending = true;
+    clock_shift = boot_shift = 0;
+    n_publishes = env->n_changes = 0;
+    presence_state_begin(&env->presence);
+    assert_int_equal(n_publishes, 1);
+    assert_int_equal(env->presence.standing, PRESENCE_PENDING);
+}
+
+/* Publishes the scheduled STATE now. */
+static void publish_scheduled(struct env *env)
+{
+    assert_true(ev_is_active(&env->presence.state_due));
+    ev_timer_stop(env->loop, &env->presence.state_due);
+    ev_invoke(env->loop, &env->presence.state_due, 0);
+}
+
+static void test_device_is_online_after_the_acknowledgement(void **state)
+{
+    struct env *env = *state;
+
+    begin(env);
+    int id = env->presence.state_id;
+    presence_state_acknowledged(&env->presence, id + 1); /* of a reply */
+    assert_int_equal(env->presence.standing, PRESENCE_PENDING);
+    assert_int_equal(env->n_changes, 0);
+    presence_state_acknowledged(&env->presence, id);
+    assert_int_equal(env->presence.standing, PRESENCE_ONLINE);
+    assert_int_equal(env->n_changes, 1);
+    presence_changed(&env->presence);
+    publish_scheduled(env);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    assert_int_equal(env->n_changes, 1);
+    is_pretending = false;
+}
+
+static void test_refused_state_is_published_again_with_back_off(void **state)
+{
+    struct env *env = *state;
+
+    begin(env);
+    for (int i = 0; i < 12; i++) {
+        double least = GT_MIN(5. * (1 << i), 300.);
+
+        presence_state_refused(&env->presence, env->presence.state_id + 1, "of a reply");
+        assert_false(ev_is_active(&env->presence.state_due));
+        presence_state_refused(&env->presence, env->presence.state_id, "Not authorized");
+        assert_int_equal(env->presence.standing, PRESENCE_REFUSED);
+        assert_string_equal(env->presence.refusal, "Not authorized");
+        double left = ev_timer_remaining(env->loop, &env->presence.state_due);
+        assert_true(left > least - 1. && left <= 1.25 * least + 1.);
+        presence_changed(&env->presence); /* does not shorten the wait */
+        assert_true(ev_timer_remaining(env->loop, &env->presence.state_due) > left - 1.);
+        publish_scheduled(env);
+    }
+    assert_int_equal(n_publishes, 13);
+    assert_int_equal(env->n_changes, 1);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    assert_int_equal(env->presence.standing, PRESENCE_ONLINE);
+    assert_int_equal(env->n_changes, 2);
+    presence_changed(&env->presence);
+    publish_scheduled(env);
+    presence_state_refused(&env->presence, env->presence.state_id, "Quota exceeded");
+    assert_true(ev_timer_remaining(env->loop, &env->presence.state_due) < 7.);
+    is_pretending = false;
+}
+
+static void test_state_that_is_not_accepted_is_a_refusal(void **state)
+{
+    struct env *env = *state;
+
+    begin(env);
+    publish_result = -EOPNOTSUPP;
+    presence_changed(&env->presence);
+    publish_scheduled(env);
+    assert_int_equal(env->presence.standing, PRESENCE_REFUSED);
+    publish_scheduled(env);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    assert_int_equal(env->presence.standing, PRESENCE_ONLINE);
+    is_pretending = false;
+}
+
+static void test_state_without_acknowledgement_is_a_refusal(void **state)
+{
+    struct env *env = *state;
+
+    begin(env);
+    clock_shift = boot_shift = 29;
+    presence_tick(&env->presence);
+    assert_int_equal(env->presence.standing, PRESENCE_PENDING);
+    clock_shift = boot_shift = 31;
+    presence_tick(&env->presence);
+    assert_int_equal(env->presence.standing, PRESENCE_REFUSED);
+    publish_scheduled(env);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    clock_shift = boot_shift = 62;
+    presence_tick(&env->presence);
+    assert_int_equal(env->presence.standing, PRESENCE_ONLINE);
+    is_pretending = false;
+}
+
+/* A will of the connection before may replace "online" at the broker at any time. */
+static void test_state_is_published_again_regularly(void **state)
+{
+    struct env *env = *state;
+    unsigned n_first = 0;
+
+    begin(env);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    for (boot_shift = 30; boot_shift <= 24 * 3600; boot_shift += 30) {
+        clock_shift = boot_shift;
+        presence_tick(&env->presence);
+        if (ev_is_active(&env->presence.state_due)) {
+            publish_scheduled(env);
+            presence_state_acknowledged(&env->presence, env->presence.state_id);
+        }
+        n_first += boot_shift <= 150 ? n_publishes - 1 : 0;
+        assert_true(boot_shift > 30 || n_publishes == 1);
+    }
+    assert_in_range(n_first, 1, 4); /* after 60 to 120 s, seen for at most 4 ticks */
+    assert_in_range(n_publishes, 1 + 24 * 3600 / 4530, 2 + 24 * 3600 / 2700);
+    boot_shift = clock_shift = 0;
+    is_pretending = false;
 }
 
 int main(void)
@@ -283,6 +427,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replacement_that_fails_changes_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_failed_state_is_published_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_device_is_online_after_the_acknowledgement, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_refused_state_is_published_again_with_back_off, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_state_that_is_not_accepted_is_a_refusal, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_state_without_acknowledgement_is_a_refusal, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_state_is_published_again_regularly, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jump_of_the_wall_clock_corrects_the_state, setup,
                                         teardown),
     };

@@ -27,7 +27,7 @@ struct env {
     unsigned n_sessions;
     int prepare_result, start_result, close_result;
     /* recorded callbacks */
-    unsigned n_prepared, n_started, n_cancelled, n_closes, n_published, n_epochs;
+    unsigned n_prepared, n_started, n_cancelled, n_closes, n_published, n_states_due;
     struct gt_session_keys keys;
     bool is_admin, is_all;
     char topic[GT_TOPIC_MAX + 1];
@@ -98,11 +98,11 @@ static void on_publish(void *userdata, const char *topic, struct gt_span payload
     env->n_payload = payload.n;
 }
 
-static void on_epoch(void *userdata)
+static void on_state_due(void *userdata)
 {
     struct env *env = userdata;
 
-    env->n_epochs++;
+    env->n_states_due++;
 }
 
 static const struct request_handler_events events = {
@@ -112,7 +112,7 @@ static const struct request_handler_events events = {
     .cancel_session = on_cancel,
     .close_sessions = on_close,
     .publish = on_publish,
-    .on_epoch = on_epoch,
+    .on_state_due = on_state_due,
 };
 
 static struct gt_span host_keys[3];
@@ -178,7 +178,8 @@ static void learn_epoch(struct env *env, const struct gt_initiator *initiator, s
     uint8_t payload[GT_MESSAGE_MAX];
     size_t n;
 
-    assert_int_equal(request_handler_state(env->request_handler, true, 1234, payload, &n), 0);
+    assert_int_equal(
+        request_handler_state(env->request_handler, GT_STATE_ONLINE, 1, 1234, payload, &n), 0);
     assert_int_equal(gt_initiator_state(initiator,
                                         request_handler_state_topic(env->request_handler),
                                         gt_span(payload, n), ret, buffer),
@@ -383,7 +384,66 @@ static void test_request_without_worker_gets_no_reply(void **state)
     assert_int_equal(gt_initiator_request(&initiator, now.epoch, payload, &n), 0);
     assert_int_equal(deliver(env, payload, n), -EPIPE);
     assert_int_equal(env->n_published, 0);
+    /* the operator repeats the request: it has no session yet */
+    env->start_result = 0;
+    assert_int_equal(deliver(env, payload, n), 0);
+    assert_int_equal(env->n_published, 1);
+    assert_int_equal(env->n_started, 2);
+    struct gt_answer answer;
+    assert_int_equal(gt_initiator_receive(&initiator, env->topic,
+                                          gt_span(env->payload, env->n_payload), 0, &answer),
+                     0);
+    assert_memory_equal(&answer.keys, &env->keys, sizeof(env->keys));
+    assert_int_equal(deliver(env, payload, n), 0);
+    assert_int_equal(env->n_published, 1);
+    assert_int_equal(env->n_started, 2);
     gt_initiator_deinit(&initiator);
+}
+
+/* The broker accepts only small messages: the answer loses the host keys, then the services, and
+ * without room for the shortest answer there is no session. */
+static void test_answer_is_reduced_to_the_limit_of_the_broker(void **state)
+{
+    struct env *env = *state;
+    struct gt_initiator initiator;
+    struct gt_answer answer;
+    int r = 0;
+
+    for (size_t max = 400; r == 0; max -= 10) {
+        env->now_ms += 1000;
+        env->n_prepared = env->n_started = env->n_cancelled = 0;
+        request_handler_set_message_max(env->request_handler, max);
+        operator_init(&initiator, &env->trust, "ssh");
+        r = request_once(env, &initiator, &answer);
+        assert_int_equal(env->n_prepared, 1);
+        assert_int_equal(env->n_started, r == 0 ? 1 : 0);
+        assert_int_equal(env->n_cancelled, r == 0 ? 0 : 1);
+        assert_in_range(env->n_payload, 1, max - strlen(env->topic));
+        gt_initiator_deinit(&initiator);
+    }
+    assert_int_equal(r, GT_INITIATOR_E_REFUSED);
+    assert_int_equal(answer.nak_code, GT_NAK_SIZE);
+}
+
+/* 64 requests at once: none is left without an answer. */
+static void test_too_many_requests_are_answered_busy(void **state)
+{
+    struct env *env = *state;
+    unsigned n_busy = 0;
+
+    for (int i = 0; i < 64; i++) {
+        struct gt_initiator initiator;
+        struct gt_answer answer;
+
+        operator_init(&initiator, &env->trust, "ssh");
+        int r = request_once(env, &initiator, &answer);
+        assert_true(r == 0 || r == GT_INITIATOR_E_REFUSED);
+        if (r == GT_INITIATOR_E_REFUSED && answer.nak_code == GT_NAK_BUSY)
+            n_busy++;
+        gt_initiator_deinit(&initiator);
+    }
+    assert_int_equal(n_busy, 64 - 20);
+    assert_int_equal(env->n_started, 20);
 }
 
 static void test_stale_epoch_gets_current_epoch(void **state)
@@ -402,6 +462,7 @@ static void test_stale_epoch_gets_current_epoch(void **state)
                                           gt_span(env->payload, env->n_payload), 0, &answer),
                      GT_INITIATOR_E_RETRY);
     assert_int_equal(env->n_prepared, 0);
+    assert_int_equal(env->n_states_due, 1); /* the operator may have no STATE */
     assert_int_equal(gt_initiator_request(&initiator, answer.epoch, payload, &n), 0);
     assert_int_equal(deliver(env, payload, n), 0);
     assert_int_equal(env->n_started, 1);
@@ -505,9 +566,9 @@ static void test_tick_rotates_epoch(void **state)
     struct env *env = *state;
 
     request_handler_tick(env->request_handler, env->now_ms + 1000);
-    assert_int_equal(env->n_epochs, 0);
+    assert_int_equal(env->n_states_due, 0);
     request_handler_tick(env->request_handler, env->now_ms + GT_EPOCH_LIFE_MS);
-    assert_int_equal(env->n_epochs, 1);
+    assert_int_equal(env->n_states_due, 1);
 }
 
 static void test_state_fits_with_many_services(void **state)
@@ -525,7 +586,8 @@ static void test_state_fits_with_many_services(void **state)
         assert_int_equal(targets_add(&env->policy.services, &service), 0);
     }
     operator_init(&initiator, &env->trust, "ssh");
-    assert_int_equal(request_handler_state(env->request_handler, false, 99, payload, &n), 0);
+    assert_int_equal(request_handler_state(env->request_handler, GT_STATE_WILL, 1, 99, payload, &n),
+                     0);
     assert_int_equal(gt_initiator_state(&initiator,
                                         request_handler_state_topic(env->request_handler),
                                         gt_span(payload, n), &now, buffer),
@@ -549,6 +611,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused_request_gets_status_and_no_session, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_request_without_worker_gets_no_reply, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answer_is_reduced_to_the_limit_of_the_broker, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_requests_are_answered_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stale_epoch_gets_current_epoch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_close_replies_number_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_message_is_dropped, setup, teardown),

@@ -57,6 +57,11 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
         failure_set(ret, FAILURE_DENIED, NULL,
                     "%s does not permit this operator to close its sessions", device);
         return;
+    case GT_NAK_SIZE:
+        failure_set(ret, FAILURE_BROKER_REFUSED,
+                    "let the broker accept messages of 8192 bytes (mosquitto: max_packet_size)",
+                    "the broker accepts no message as large as the answer of %s", device);
+        return;
     case GT_NAK_EPOCH:
     case GT_NAK_CLOSED: break;
     }

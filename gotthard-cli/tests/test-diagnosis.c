@@ -55,6 +55,7 @@ static void test_diagnosis_refusal_by_status_or_nak(void **state)
         {UINT16_MAX, GT_ACK_INTERNAL, FAILURE_DEVICE_INTERNAL},
         {UINT16_MAX, 99, FAILURE_DENIED},
         {GT_NAK_BUSY, 0, FAILURE_QUOTA},
+        {GT_NAK_SIZE, 0, FAILURE_BROKER_REFUSED},
         {GT_NAK_DENIED, 0, FAILURE_DENIED},
         {GT_NAK_EPOCH, 0, FAILURE_NO_ANSWER},
         {99, 0, FAILURE_NO_ANSWER},

@@ -61,12 +61,15 @@ static void mqtt_send_state(struct gt_mqtt *mqtt)
     uint8_t message[GT_MESSAGE_MAX] = "GTM1 garbage";
     size_t n = 200;
     struct gt_extensions extensions = {.since = 1700000000};
-    bool is_online = fakes.retained == ONLINE;
+    struct gt_state_form form = {.kind =
+                                     fakes.retained == ONLINE ? GT_STATE_ONLINE : GT_STATE_OFFLINE,
+                                 .extensions = &extensions};
+    struct gt_fit fit;
 
     if (fakes.retained == NONE)
         return;
     if (fakes.retained != FOREIGN)
-        assert_int_equal(gt_responder_state(responder, is_online, &extensions, message, &n), 0);
+        assert_int_equal(gt_responder_state(responder, &form, &fit, message, &n), 0);
     mqtt->events.on_message(mqtt->userdata, PREFIX "/d/" DEVICE "/state", true,
                             gt_span(message, n));
 }

@@ -105,14 +105,15 @@ struct gt_nak {
     uint8_t id[GT_REQ_ID_SIZE];
     uint16_t code; /* enum gt_nak_code */
     uint8_t epoch[GT_EPOCH_SIZE];
-    uint16_t retry_after_s; /* NAK_CLOSED: the number of closed sessions */
+    uint16_t retry_after_s; /* CLOSED: the number of closed sessions; SIZE: bytes of the answer */
 };
 
 enum gt_nak_code {
     GT_NAK_CLOSED = 0, /* the CLOSE was done */
     GT_NAK_EPOCH = 1,  /* stale epoch: repeat the request with this one */
-    GT_NAK_BUSY = 2,
+    GT_NAK_BUSY = 2,   /* too many requests of this operator: repeat it after retry_after_s */
     GT_NAK_DENIED = 3, /* this operator may not close that session */
+    GT_NAK_SIZE = 4,   /* the broker accepts no message as large as the answer */
 };
 
 /* The certificate and signature after a body; both are empty if sigalg is 0. */

@@ -28,15 +28,19 @@ int gt_replay_cache_init(struct gt_replay_cache *epoch, uint64_t ends_ms)
     return r;
 }
 
+static void remove_entry(struct gt_replay_cache *epoch, struct gt_replay_entry *entry)
+{
+    HASH_DEL(epoch->entries, entry);
+    free(entry->reply);
+    free(entry);
+}
+
 void gt_replay_cache_deinit(struct gt_replay_cache *epoch)
 {
     struct gt_replay_entry *entry, *next;
 
-    HASH_ITER (hh, epoch->entries, entry, next) {
-        HASH_DEL(epoch->entries, entry);
-        free(entry->reply);
-        free(entry);
-    }
+    HASH_ITER (hh, epoch->entries, entry, next)
+        remove_entry(epoch, entry);
     *epoch = (struct gt_replay_cache){0};
 }
 
@@ -59,6 +63,14 @@ struct gt_replay_record *gt_replay_cache_find(const struct gt_replay_cache *epoc
     struct gt_replay_entry *entry = find_entry(epoch, id);
 
     return entry ? &entry->seen : NULL;
+}
+
+void gt_replay_cache_remove(struct gt_replay_cache *epoch, const uint8_t *id)
+{
+    struct gt_replay_entry *entry = find_entry(epoch, id);
+
+    if (entry)
+        remove_entry(epoch, entry);
 }
 
 bool gt_replay_record_may_repeat(struct gt_replay_record *seen, uint64_t now_ms)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The requests of one epoch that were accepted, each with its answer. Entries are never evicted:
- * the whole epoch is dropped once no request may name it.
+ * The requests of one epoch that were accepted, each with its answer. Entries are never evicted,
+ * only removed if the request had no effect: the whole epoch is dropped once no request may name
+ * it.
  */
 #pragma once
 
@@ -37,3 +38,5 @@ int gt_replay_cache_add(struct gt_replay_cache *epoch, const uint8_t *id,
  * -ENOMEM. */
 int gt_replay_cache_answer(struct gt_replay_cache *epoch, const uint8_t *id,
                            struct gt_span reply) GT_MUST_CHECK;
+/* Removes request @id, if it is in the cache. */
+void gt_replay_cache_remove(struct gt_replay_cache *epoch, const uint8_t *id);

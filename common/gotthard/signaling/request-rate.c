@@ -43,6 +43,7 @@ static struct gt_rated_operator *add_operator(struct gt_request_rate *rate, cons
                                               ? &rate->operators[rate->n++]
                                               : fullest_operator(rate, now_ms);
 
+    operator_->queue_ms = 0;
     stpncpy(operator_->name, name, GT_NAME_MAX)[0] = 0;
     gt_token_bucket_init(&operator_->bucket, GT_REQ_RATE_PER_S, GT_REQ_BURST, now_ms);
     return operator_;
@@ -56,4 +57,17 @@ bool gt_request_rate_take(struct gt_request_rate *rate, const char *operator_, u
     if (!rated)
         rated = add_operator(rate, operator_, now_ms);
     return gt_token_bucket_take(&rated->bucket, 1, now_ms);
+}
+
+uint16_t gt_request_rate_wait_s(struct gt_request_rate *rate, const char *operator_,
+                                uint64_t now_ms)
+{
+    struct gt_rated_operator *rated = find_operator(rate, operator_);
+    uint64_t most_ms = now_ms + UINT64_C(1000) * GT_BUSY_WAIT_MAX_S;
+
+    if (!rated)
+        return 1;
+    rated->queue_ms = GT_MAX(rated->queue_ms, now_ms) + 1000 / GT_REQ_RATE_PER_S;
+    rated->queue_ms = GT_MIN(rated->queue_ms, most_ms);
+    return (uint16_t)((rated->queue_ms - now_ms + 999) / 1000);
 }

@@ -6,26 +6,12 @@
  * stored as long as their epoch is valid, so that a message delivered twice never makes two
  * sessions.
  */
-#include "gotthard/signaling/responder.h"
+#include "gotthard/signaling/responder-internal.h"
 
-#include "gotthard/signaling/replay-cache.h"
-#include "gotthard/signaling/request-rate.h"
-
-#define NAK_INTERVAL_MS 1000
-
-struct gt_responder {
-    char prefix[GT_TOPIC_MAX + 1], device[GT_NAME_MAX + 1];
-    char req_topic[GT_TOPIC_MAX + 1], state_topic[GT_TOPIC_MAX + 1];
-    const struct gt_signer *signer;
-    const struct gt_trust *trust;
-    struct gt_message_keys keys, previous_keys;
-    bool has_previous_keys;
-    struct gt_replay_cache current;  /* rotates at ->ends_ms */
-    struct gt_replay_cache previous; /* rejected from ->ends_ms on */
-    uint64_t seq;
-    struct gt_request_rate rate; /* of new REQ and CLOSE */
-    uint64_t next_nak_ms[256];   /* by the first byte of the request id */
-};
+#define NAK_INTERVAL_MS   250
+#define STATE_INTERVAL_MS 2000
+#define BUSIES_PER_S      50 /* NAKs "busy", to all operators together */
+#define BUSIES_BURST      250
 
 /* --- epochs --------------------------------------------------------------------------------- */
 
@@ -61,15 +47,6 @@ static bool epoch_has_room(const struct gt_replay_cache *epoch)
     return gt_replay_cache_count(epoch) < 2 * GT_REPLAY_CACHE_MAX;
 }
 
-/* The epoch may have rotated between the request and its answer, so both are tried. */
-static int store_reply(struct gt_responder *responder, const struct gt_incoming *in)
-{
-    struct gt_span reply = gt_span(in->reply, in->n_reply);
-    int r = gt_replay_cache_answer(&responder->current, in->agreement.id, reply);
-
-    return r ? r : gt_replay_cache_answer(&responder->previous, in->agreement.id, reply);
-}
-
 /* --- lifetime ------------------------------------------------------------------------------- */
 
 static int responder_init(struct gt_responder *responder,
@@ -84,6 +61,7 @@ static int responder_init(struct gt_responder *responder,
     responder->signer = settings->signer;
     responder->trust = settings->trust;
     gt_request_rate_init(&responder->rate, now_ms);
+    gt_token_bucket_init(&responder->busies, BUSIES_PER_S, BUSIES_BURST, now_ms);
     int r = gt_replay_cache_init(&responder->current, now_ms + GT_EPOCH_LIFE_MS);
     if (r == 0)
         r = gt_key_messages(of_device, &responder->keys);
@@ -145,120 +123,6 @@ bool gt_responder_tick(struct gt_responder *responder, uint64_t now_ms)
     return now_ms >= responder->current.ends_ms && epoch_rotate(responder, now_ms) == 0;
 }
 
-int gt_responder_state(struct gt_responder *responder, bool is_online,
-                       const struct gt_extensions *extensions, uint8_t *ret, size_t *ret_n)
-{
-    uint8_t inner[GT_MESSAGE_MAX];
-    struct gt_writer w = gt_writer(inner, sizeof(inner));
-    struct gt_state state = {.is_online = is_online, .seq = ++responder->seq};
-
-    memcpy(state.epoch, responder->current.id, sizeof(state.epoch));
-    if (extensions)
-        state.extensions = *extensions;
-    gt_state_encode(&state, &w);
-    if (w.failed)
-        return GT_MESSAGE_E_BAD;
-    return gt_message_seal(responder->keys.presence, GT_MESSAGE_STATE, responder->state_topic,
-                           gt_span(inner, w.n), ret, ret_n);
-}
-
-/* --- answers -------------------------------------------------------------------------------- */
-
-static int reply_nak(struct gt_responder *responder, struct gt_incoming *in, enum gt_nak_code code,
-                     uint16_t number)
-{
-    uint8_t inner[64];
-    struct gt_writer w = gt_writer(inner, sizeof(inner));
-    struct gt_nak nak = {.code = (uint16_t)code, .retry_after_s = number};
-
-    memcpy(nak.id, in->agreement.id, sizeof(nak.id));
-    memcpy(nak.epoch, responder->current.id, sizeof(nak.epoch));
-    gt_nak_encode(&nak, &w);
-    return gt_message_seal(in->keys->nak, GT_MESSAGE_NAK, in->rsp_topic, gt_span(inner, w.n),
-                           in->reply, &in->n_reply);
-}
-
-/* The certificate is part of the signed bytes; the signature follows it. */
-static int write_proof(const struct gt_responder *responder, const struct gt_incoming *in,
-                       struct gt_writer *w)
-{
-    uint8_t signature[GT_SIGNATURE_MAX];
-    size_t n_signature = 0;
-    int r = 0;
-
-    gt_write_lp(w, gt_signer_certificate(responder->signer));
-    if (responder->signer && !w->failed) {
-        struct gt_span parts[] = {gt_span(in->agreement.th1, GT_KEY_SIZE),
-                                  gt_span(in->agreement.gy, GT_KEY_SIZE), gt_span(w->data, w->n)};
-
-        r = gt_signer_sign(responder->signer, GT_SIGNATURE_ACK, parts, GT_ARRAY_SIZE(parts),
-                           signature, &n_signature);
-    }
-    gt_write_u16(w, gt_signer_algorithm(responder->signer));
-    gt_write_lp(w, gt_span(signature, n_signature));
-    return r;
-}
-
-/* Returns GT_MESSAGE_E_BAD if the ACK does not fit into a message. */
-static int seal_ack(struct gt_responder *responder, struct gt_incoming *in,
-                    const struct gt_ack *ack)
-{
-    uint8_t inner[GT_MESSAGE_MAX];
-    struct gt_writer w = gt_writer(inner, sizeof(inner));
-
-    gt_ack_encode(ack, &w);
-    int r = write_proof(responder, in, &w);
-    if (r == 0 && w.failed)
-        return GT_MESSAGE_E_BAD;
-    if (r == 0)
-        r = gt_key_agreement_seal(&in->agreement, gt_span(inner, w.n), in->reply, &in->n_reply);
-    return r;
-}
-
-/* Sets the names in @ack to the request's. */
-static int reply_ack(struct gt_responder *responder, struct gt_incoming *in, struct gt_ack ack)
-{
-    in->agreement.topic = in->rsp_topic; /* set late: the caller may have copied @in */
-    memcpy(ack.device, in->req.device, sizeof(ack.device));
-    memcpy(ack.operator_, in->req.operator_, sizeof(ack.operator_));
-    int r = seal_ack(responder, in, &ack);
-    if (r > 0) {
-        ack.extensions = (struct gt_extensions){0};
-        r = seal_ack(responder, in, &ack);
-    }
-    return r ? r : store_reply(responder, in);
-}
-
-int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
-                       const struct gt_ack *ack, struct gt_session_keys *ret)
-{
-    struct gt_ack granted = *ack;
-
-    granted.status = GT_ACK_OK;
-    int r = reply_ack(responder, in, granted);
-    if (r == 0)
-        r = gt_key_agreement_session(&in->agreement, gt_span(in->reply, in->n_reply), ret);
-    gt_wipe(in->agreement.prk, sizeof(in->agreement.prk));
-    return r;
-}
-
-int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
-                      enum gt_ack_status status)
-{
-    int r = reply_ack(responder, in, (struct gt_ack){.status = (uint8_t)status});
-
-    gt_wipe(in->agreement.prk, sizeof(in->agreement.prk));
-    return r;
-}
-
-int gt_responder_closed(struct gt_responder *responder, struct gt_incoming *in,
-                        enum gt_nak_code code, uint16_t n_closed)
-{
-    int r = reply_nak(responder, in, code, n_closed);
-
-    return r ? r : store_reply(responder, in);
-}
-
 /* --- requests ------------------------------------------------------------------------------- */
 
 /* An opened REQ or CLOSE: the parts that both have in common. */
@@ -316,16 +180,19 @@ static int decode_request(struct gt_incoming *in, struct request *q)
 }
 
 /* Such a message may be a replay. Its id is random, so that recorded messages rarely delay the NAK
- * for a new one. */
+ * for a new one. Its sender may have found no STATE at the broker. */
 static int reject_stale_epoch(struct gt_responder *responder, uint64_t now_ms,
                               struct gt_incoming *in)
 {
     uint64_t *next_ms = &responder->next_nak_ms[in->agreement.id[0]];
 
     if (now_ms < *next_ms)
-        return drop(in, "stale epoch, and a NAK was sent less than 1 s ago");
+        return drop(in, "stale epoch, and a NAK was sent a moment ago");
     *next_ms = now_ms + NAK_INTERVAL_MS;
-    int r = reply_nak(responder, in, GT_NAK_EPOCH, 0);
+    in->is_state_due = now_ms >= responder->next_state_ms;
+    if (in->is_state_due)
+        responder->next_state_ms = now_ms + STATE_INTERVAL_MS;
+    int r = gt_responder_nak(responder, in, GT_NAK_EPOCH, 0);
     return r ? r : reply(in, "stale epoch");
 }
 
@@ -364,8 +231,19 @@ static int add_to_cache(struct gt_responder *responder, uint64_t now_ms,
     if (r || epoch != &responder->current || gt_replay_cache_count(epoch) < GT_REPLAY_CACHE_MAX)
         return r;
     r = epoch_rotate(responder, now_ms);
-    in->is_epoch_rotated = r == 0;
+    in->is_state_due = r == 0;
     return r;
+}
+
+/* The request is not stored: the same bytes are a new request later. */
+static int reject_busy(struct gt_responder *responder, struct gt_incoming *in,
+                       const char *operator_, uint64_t now_ms)
+{
+    if (!gt_token_bucket_take(&responder->busies, 1, now_ms))
+        return drop(in, "rate limit of the operator, and of its NAKs");
+    uint16_t wait_s = gt_request_rate_wait_s(&responder->rate, operator_, now_ms);
+    int r = gt_responder_nak(responder, in, GT_NAK_BUSY, wait_s);
+    return r ? r : reply(in, "rate limit of the operator");
 }
 
 static int deny_untrusted(struct gt_responder *responder, struct gt_incoming *in,
@@ -391,7 +269,8 @@ static int decide(struct gt_responder *responder, uint64_t now_ms, time_t now,
     if (denied < 0)
         return denied;
     if (!gt_request_rate_take(&responder->rate, denied ? NULL : q->operator_, now_ms))
-        return drop(in, denied ? "rate limit of untrusted senders" : "rate limit of the operator");
+        return denied ? drop(in, "rate limit of untrusted senders")
+                      : reject_busy(responder, in, q->operator_, now_ms);
     int r = is_close ? 0 : agree(in);
     if (r)
         return r < 0 ? r : drop(in, "low-order X25519 point");
@@ -429,6 +308,12 @@ static int check_request(struct gt_responder *responder, uint64_t now_ms, time_t
     if (!epoch || !epoch_has_room(epoch))
         return reject_stale_epoch(responder, now_ms, in);
     return decide(responder, now_ms, now, epoch, q, in);
+}
+
+void gt_responder_forget(struct gt_responder *responder, const struct gt_incoming *in)
+{
+    gt_replay_cache_remove(&responder->current, in->agreement.id);
+    gt_replay_cache_remove(&responder->previous, in->agreement.id);
 }
 
 int gt_responder_receive(struct gt_responder *responder, uint64_t now_ms, time_t now,

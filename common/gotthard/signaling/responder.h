@@ -37,11 +37,39 @@ bool gt_responder_tick(struct gt_responder *responder, uint64_t now_ms);
 void gt_responder_set_trust(struct gt_responder *responder, const struct gt_signer *signer,
                             const struct gt_trust *trust);
 
-/* Writes a STATE message into @ret (GT_MESSAGE_MAX): the retained one, or with @is_online false the
- * will. Returns 0, GT_MESSAGE_E_BAD if it does not fit, or a negative errno. */
-int gt_responder_state(struct gt_responder *responder, bool is_online,
-                       const struct gt_extensions *extensions, uint8_t *ret,
-                       size_t *ret_n) GT_MUST_CHECK;
+/* Limits the size of later messages: @n bytes of topic and payload together. 0: no limit. */
+void gt_responder_set_message_max(struct gt_responder *responder, size_t n);
+
+/* The parts that a message lacks because it would be too large with them. */
+enum gt_omitted {
+    GT_OMITTED_NONE,
+    GT_OMITTED_HOST_KEYS,
+    GT_OMITTED_SERVICES, /* and the host keys */
+};
+
+struct gt_fit {
+    enum gt_omitted omitted;
+    size_t n;   /* bytes of the complete payload, at least */
+    size_t max; /* the largest payload on this topic */
+};
+
+enum gt_state_kind {
+    GT_STATE_ONLINE,
+    GT_STATE_OFFLINE,
+    GT_STATE_WILL, /* "offline", published by the broker at the end of the connection */
+};
+
+struct gt_state_form {
+    enum gt_state_kind kind;
+    uint32_t connection; /* to the broker: a number that grows from one to the next */
+    const struct gt_extensions *extensions; /* borrows; may be NULL */
+};
+
+/* Writes a STATE message into @ret (GT_MESSAGE_MAX). Within an epoch its seq is greater than that
+ * of every STATE that was published before it, also if the broker publishes the will of an earlier
+ * connection late. Returns 0, GT_MESSAGE_E_BAD if it is too large, or a negative errno. */
+int gt_responder_state(struct gt_responder *responder, const struct gt_state_form *form,
+                       struct gt_fit *ret_fit, uint8_t *ret, size_t *ret_n) GT_MUST_CHECK;
 
 enum gt_verdict {
     GT_VERDICT_DROP,    /* no answer; ->why is for a rate-limited log line */
@@ -53,9 +81,10 @@ enum gt_verdict {
 
 struct gt_incoming {
     enum gt_verdict verdict;
-    const char *why;       /* static: reason of a DROP or a REPLY */
-    bool is_epoch_rotated; /* publish STATE again */
-    bool is_denied;        /* correctly sealed, denied by the policy; ->reply is the denial */
+    const char *why;   /* static: reason of a DROP or a REPLY */
+    bool is_state_due; /* publish STATE again: the epoch was rotated, or the sender has no STATE */
+    bool is_denied;    /* correctly sealed, denied by the policy; ->reply is the denial */
+    struct gt_fit fit; /* of an ACK in ->reply */
     char rsp_topic[GT_TOPIC_MAX + 1];
     uint8_t reply[GT_MESSAGE_MAX];
     size_t n_reply;
@@ -79,14 +108,20 @@ struct gt_incoming {
 int gt_responder_receive(struct gt_responder *responder, uint64_t now_ms, time_t now,
                          const char *topic, bool is_retained, struct gt_span payload,
                          struct gt_incoming *ret) GT_MUST_CHECK;
+enum { GT_RESPONDER_E_SIZE = 1 };
 /* Writes an ACK with status OK into in->reply, stores it for duplicates, and derives the session's
  * keys. Names in @ack are replaced by the request's. Extensions are omitted if the message would be
- * too long with them. Returns 0 or a negative errno. */
+ * too large with them (in->fit). Returns 0, E_SIZE if the broker does not accept even the shortest
+ * ACK: in->reply is a NAK and there is no session, or a negative errno. */
 int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
                        const struct gt_ack *ack, struct gt_session_keys *ret) GT_MUST_CHECK;
-/* Writes an ACK with @status into in->reply and stores it. Returns 0 or a negative errno. */
+/* Writes an ACK with @status into in->reply, or the NAK of E_SIZE, and stores it. Returns 0 or a
+ * negative errno. */
 int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
                       enum gt_ack_status status) GT_MUST_CHECK;
+/* The message had no effect because of a failure here: forgets it, so that a repetition
+ * of the same bytes is a new request. */
+void gt_responder_forget(struct gt_responder *responder, const struct gt_incoming *in);
 /* Writes the NAK that answers a CLOSE into in->reply and stores it. Returns 0 or -errno. */
 int gt_responder_closed(struct gt_responder *responder, struct gt_incoming *in,
                         enum gt_nak_code code, uint16_t n_closed) GT_MUST_CHECK;

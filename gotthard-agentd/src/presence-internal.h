@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: ISC */
+/* What presence.c (connections) shares with presence-state.c (the STATE message). */
+#pragma once
+
+#include "presence.h"
+
+struct presence_link {
+    struct presence *presence;
+    struct gt_mqtt *mqtt;                    /* owned */
+    struct credentials *credentials;         /* owned reference */
+    struct request_handler *request_handler; /* keeps; for its topics and will */
+    struct gt_mqtt_url broker;
+    uint32_t number;      /* of the last attempt, for the seq of STATE */
+    int64_t will_shift_s; /* as published_shift_s, of the last will */
+};
+
+/* Returns the wall clock minus the one that never jumps: a device often learns the time after it is
+ * online. */
+int64_t presence_clock_shift_s(void);
+const char *presence_device(const struct presence *presence);
+
+void presence_state_init(struct presence *presence);
+/* The connection is lost, or another one took its place. */
+void presence_state_reset(struct presence *presence);
+/* The subscription of a new connection is granted: publishes "online". */
+void presence_state_begin(struct presence *presence);
+/* Publishes one STATE. Returns 0, -ENOTCONN, or another error, which is logged. */
+int presence_publish_state(struct presence *presence, enum gt_state_kind kind, int *ret_id);
+/* The broker has acknowledged publication @id of the connection in use, or refused it. */
+void presence_state_acknowledged(struct presence *presence, int id);
+void presence_state_refused(struct presence *presence, int id, const char *why);
