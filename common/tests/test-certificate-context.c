@@ -266,6 +266,20 @@ static void test_rejection_keeps_the_facts(void **state)
     gt_certificate_context_free(context);
 }
 
+static void test_own_name_is_that_of_the_certificate(void **state)
+{
+    struct ssl_ctx_st *context = context_for("localhost", NULL, authority.certificate_pem);
+    char name[64] = "before", cut[4];
+
+    gt_certificate_context_own_name(context, name, sizeof(name));
+    assert_string_equal(name, "GatewayOli");
+    gt_certificate_context_own_name(context, cut, sizeof(cut));
+    assert_string_equal(cut, "Gat");
+    gt_certificate_context_own_name(NULL, name, sizeof(name));
+    assert_string_equal(name, "");
+    gt_certificate_context_free(context);
+}
+
 static void test_context_sends_its_certificate_and_protocol(void **state)
 {
     struct ssl_ctx_st *context =
@@ -350,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_context_checks_the_server),
         cmocka_unit_test(test_rejection_keeps_the_facts),
+        cmocka_unit_test(test_own_name_is_that_of_the_certificate),
         cmocka_unit_test(test_context_sends_its_certificate_and_protocol),
         cmocka_unit_test(test_context_takes_several_authorities),
         cmocka_unit_test(test_context_rejects_bad_files),

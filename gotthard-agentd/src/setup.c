@@ -208,6 +208,21 @@ void setup_apply_log_level(const struct setup *setup)
         gt_log_open("gotthard-agentd", level);
 }
 
+/* Brokers such as mosquitto with use_identity_as_username take the name from the certificate. AWS
+ * IoT gives the same name to all certificates that it makes. */
+static void warn_other_name(const struct setup *setup)
+{
+    const char *device = setup->settings->device_name;
+    char name[256];
+
+    gt_certificate_context_own_name(setup->credentials->tls, name, sizeof(name));
+    if (*name && strcmp(name, device) != 0 && strcmp(name, "AWS IoT Certificate") != 0)
+        gt_warn(
+            "%s/cert.pem is for the name \"%s\", not for the device %s: a broker that takes names "
+            "from certificates refuses its messages (device.name, MACHINE_ID)",
+            setup->settings->mqtt_cert_path, name, device);
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
@@ -238,6 +253,7 @@ void setup_warn(const struct setup *setup)
     if (*setup->credentials->unsigned_why)
         gt_warn("%s/cert.pem: %s; operators with trust.policy pin refuse this device",
                 s->mqtt_cert_path, setup->credentials->unsigned_why);
+    warn_other_name(setup);
     if (*setup->credentials->warning)
         gt_warn("%s/ca.crt: %s", s->mqtt_cert_path, setup->credentials->warning);
     if (!setup->broker.is_tls && !gt_mqtt_url_is_loopback(&setup->broker))

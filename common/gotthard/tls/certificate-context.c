@@ -285,6 +285,15 @@ struct ssl_ctx_st *gt_certificate_context_free(struct ssl_ctx_st *context)
     return NULL;
 }
 
+void gt_certificate_context_own_name(const struct ssl_ctx_st *context, char *ret, size_t cap)
+{
+    X509 *own = context ? SSL_CTX_get0_certificate(context) : NULL;
+
+    *ret = 0;
+    if (own)
+        (void)X509_NAME_get_text_by_NID(X509_get_subject_name(own), NID_commonName, ret, (int)cap);
+}
+
 bool gt_certificate_context_is_in_handshake(const struct ssl_st *connection)
 {
     return connection && !SSL_is_init_finished(connection);

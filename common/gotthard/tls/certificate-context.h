@@ -35,6 +35,9 @@ struct ssl_ctx_st *gt_certificate_context_ref(struct ssl_ctx_st *context);
 /* Releases a reference. Takes NULL; returns NULL. */
 struct ssl_ctx_st *gt_certificate_context_free(struct ssl_ctx_st *context);
 
+/* Writes the common name of this side's certificate, or "" if there is none. Takes NULL: "". */
+void gt_certificate_context_own_name(const struct ssl_ctx_st *context, char *ret, size_t cap);
+
 /* From now on handshakes in this thread write their first failure to @verification (kept). NULL
  * ends that. */
 void gt_certificate_context_watch(struct gt_verification *verification);
