@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: ISC
 """The examples in etc/ show every setting once, at its default. A broker accepts the examples for brokers."""
 
-import fnmatch
 import json
 import os
 import pathlib
@@ -13,6 +12,7 @@ import subprocess
 import pytest
 
 import harness
+from aws_policy import Policy, fill_in
 from setting_markers import shown
 from test_config import check
 from test_hostile_broker import CONNACK, CONNECT, PlayedBroker, packet
@@ -190,25 +190,42 @@ def test_mosquitto_at_an_ipv6_address(env):
     assert done.returncode == 0, done.stderr
 
 
-def may(policy, action, resource, thing):
-    """Whether a policy of the example permits an action, for a certificate that is attached to @thing."""
-    def allows(pattern):
-        pattern = pattern.replace("${iot:Connection.Thing.ThingName}", thing).replace("OPERATOR", "alice")
-        return fnmatch.fnmatchcase(resource, pattern.rpartition("ACCOUNT:")[2])
+def aws_policy(kind, change=lambda text: text):
+    policies = json.loads(fill_in(change((ETC / "aws-iot-policy-example.json").read_text()), "alice"))
+    return Policy(policies[kind])
 
-    permitted = [statement["Resource"] for statement in policy["Statement"] if statement["Action"] == action]
-    return any(allows(pattern) for each in permitted for pattern in ([each] if isinstance(each, str) else each))
+
+def thing(name, **more):
+    """The variables of a connection whose certificate is attached to the thing @name."""
+    return {"iot:ClientId": name, "iot:Connection.Thing.ThingName": name, "iot:Connection.Thing.IsAttached": "true", **more}
 
 
 def test_aws_device_with_the_name_of_an_operator():
     """A policy is attached to a certificate: the name of a thing gives no right of an operator."""
-    policies = json.loads((ETC / "aws-iot-policy-example.json").read_text())
-    for action, resource in (("iot:Publish", "topic/gotthard/v1/d/GatewayOli/req"), ("iot:Publish", "topic/gotthard/v1/d/alice/req"),
-                             ("iot:Subscribe", "topicfilter/gotthard/v1/d/GatewayOli/rsp/alice"),
-                             ("iot:Receive", "topic/gotthard/v1/d/GatewayOli/rsp/alice"),
-                             ("iot:Receive", "topic/gotthard/v1/d/GatewayOli/state")):
-        assert may(policies["operator"], action, resource, "GatewayOli"), (action, resource)
-        assert not may(policies["device"], action, resource, "alice"), (action, resource)
+    for action, resource in (("Publish", "topic/gotthard/v1/d/GatewayOli/req"), ("Publish", "topic/gotthard/v1/d/alice/req"),
+                             ("Subscribe", "topicfilter/gotthard/v1/d/GatewayOli/rsp/alice"),
+                             ("Receive", "topic/gotthard/v1/d/GatewayOli/rsp/alice"),
+                             ("Receive", "topic/gotthard/v1/d/GatewayOli/state")):
+        assert aws_policy("operator").allows(action, resource, thing("GatewayOli")), (action, resource)
+        assert not aws_policy("device").allows(action, resource, thing("alice")), (action, resource)
+
+
+def test_aws_device_connects_with_its_last_will():
+    """AWS permits a last will only to a policy with a condition that names it. Nothing else is permitted with it."""
+    def connects(policy, name="GatewayOli", client_id="GatewayOli", attributes=("LastWill",), **more):
+        variables = {**thing(name), "iot:ConnectAttributes": list(attributes), **more}
+        return policy.allows("Connect", f"client/{client_id}", variables)
+
+    device, operator = aws_policy("device"), aws_policy("operator")
+    assert connects(device) and connects(device, attributes=())
+    assert not connects(device, attributes=("LastWill", "PersistentConnect"))
+    assert not connects(device, client_id="GatewayEli") and not connects(device, client_id="gtc-1")
+    assert not connects(device, **{"iot:Connection.Thing.IsAttached": "false"})
+    assert connects(operator, "alice", "gtc-0123456789abcdef", ())
+    assert not connects(operator, "alice", "gtc-0123456789abcdef") and not connects(operator, "alice", "GatewayOli", ())
+
+    without = aws_policy("device", lambda text: re.sub(r',\s*"ForAllValues:StringEquals": \{.*\}', "", text))
+    assert connects(without, attributes=()) and not connects(without)
 
 
 def test_aws():

@@ -35,6 +35,8 @@ PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthar
             for name in ("relayd", "agentd", "cli")}
 # Sanitizers and loaded machines are slow: limits are generous, since no successful test waits for one.
 LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
+# "aws" or "aws-3.1.1": tests run on the broker with the manners of AWS IoT Core (tests/aws-suite) in place of mosquitto.
+BROKER = os.environ.get("GOTTHARD_BROKER", "mosquitto")
 
 
 def _sanitizer():
@@ -330,6 +332,8 @@ class Env:
         return f"{name}-{self._n}"
 
     def broker(self, tls=True, extra=""):
+        if BROKER != "mosquitto":
+            return self._broker_as_configured(tls, extra)
         certs = self.certificates("broker")
         config = self.folder / "mosquitto.conf"
         acl = self.folder / "mosquitto.acl"
@@ -367,6 +371,24 @@ set_tcp_nodelay true
         broker = Process(self, self.unique("broker"), ["mosquitto", "-c", config])
         wait_until(lambda: is_listening(self.broker_port) or not broker.is_running(), "the broker listens")
         assert broker.is_running(), broker.log()
+        return broker
+
+    def _broker_as_configured(self, tls, extra):
+        import pytest
+
+        if not tls:
+            pytest.skip("AWS IoT Core accepts TLS only")
+        if extra:
+            pytest.skip("the test needs settings of mosquitto")
+        return self.aws_broker(*{"aws": [], "aws-3.1.1": ["v5=False"]}[BROKER])
+
+    def aws_broker(self, *manners, policies=ROOT / "etc" / "aws-iot-policy-example.json"):
+        """Starts tests/lib/aws_broker.py. @manners: "name=value" of aws_manners.py."""
+        broker = Process(self, self.unique("broker"), [
+            sys.executable, ROOT / "tests" / "lib" / "aws_broker.py", "--port", self.broker_port, "--policies", policies,
+            "--certificates", self.certificates("broker"), "--operators", "alice,bob,operator",
+            *(f"--manner={manner}" for manner in manners)])
+        broker.wait_for("aws_broker running")
         return broker
 
     def relay_environment(self, **more):
