@@ -28,7 +28,7 @@ def test_refused_state_is_repeated_until_the_broker_accepts_it(env):
     assert re.search("reason=\"Not authorized", agent.log()), refusal
     manager.wait_for("STATUS=offline for operators: the broker refuses the state of this device")
     agent.send(signal.SIGUSR1)
-    agent.wait_for("connected=1 state=refused")
+    agent.wait_for("status .*connected=1 .*state=refused")
     assert not re.search(harness.AGENT_READY, agent.log())
     change_acl(env, broker, lambda rules: f"{rules}\nuser another\ntopic readwrite {env.PREFIX}/d/GatewayOli/#\n")
     agent.wait_for(harness.AGENT_READY)
