@@ -94,8 +94,12 @@ static bool is_subscribe_failing;
 
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
-int __real_mosquitto_subscribe(struct mosquitto *mosquitto, int *mid, const char *filter, int qos);
-int __wrap_mosquitto_subscribe(struct mosquitto *mosquitto, int *mid, const char *filter, int qos);
+int __real_mosquitto_subscribe_multiple(struct mosquitto *mosquitto, int *mid, int n,
+                                        char *const *const filters, int qos, int options,
+                                        const mosquitto_property *properties);
+int __wrap_mosquitto_subscribe_multiple(struct mosquitto *mosquitto, int *mid, int n,
+                                        char *const *const filters, int qos, int options,
+                                        const mosquitto_property *properties);
 
 void *__wrap_calloc(size_t n, size_t size)
 {
@@ -104,10 +108,13 @@ void *__wrap_calloc(size_t n, size_t size)
     return is_lost ? NULL : __real_calloc(n, size);
 }
 
-int __wrap_mosquitto_subscribe(struct mosquitto *mosquitto, int *mid, const char *filter, int qos)
+int __wrap_mosquitto_subscribe_multiple(struct mosquitto *mosquitto, int *mid, int n,
+                                        char *const *const filters, int qos, int options,
+                                        const mosquitto_property *properties)
 {
     if (!is_subscribe_failing)
-        return __real_mosquitto_subscribe(mosquitto, mid, filter, qos);
+        return __real_mosquitto_subscribe_multiple(mosquitto, mid, n, filters, qos, options,
+                                                   properties);
     is_subscribe_failing = false;
     return MOSQ_ERR_NOMEM;
 }
@@ -218,6 +225,7 @@ static void mosquitto_begin(struct mosquitto_process *process, uint16_t port, co
     if (process->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(open(log, O_WRONLY | O_CREAT | O_APPEND, 0600), STDERR_FILENO);
+        dup2(STDERR_FILENO, STDOUT_FILENO); /* if it outlives a failed test, meson must not wait */
         execl(MOSQUITTO, "mosquitto", "-c", path, (char *)NULL);
         _exit(127);
     }
@@ -242,7 +250,9 @@ struct client {
     struct gt_mqtt *mqtt;
     struct gt_mqtt_settings settings;
     struct gt_mqtt_events events;
-    unsigned n_up, n_down, n_subscribed, n_messages, n_published, n_refused;
+    unsigned n_up, n_down, n_subscribed, n_messages, n_published, n_refused, n_subacks;
+    unsigned n_refused_filters, n_messages_at_suback;
+    int suback_id;
     unsigned retry_ms;
     bool has_no_subscribers, is_retained;
     int id;
@@ -308,6 +318,17 @@ static void client_on_refused(void *userdata, int id, const char *why)
     snprintf(client->refusal, sizeof(client->refusal), "%s", why);
 }
 
+static void client_on_suback(void *userdata, int id, unsigned n_refused, const char *why)
+{
+    struct client *client = userdata;
+
+    client->n_subacks++;
+    client->suback_id = id;
+    client->n_refused_filters = n_refused;
+    client->n_messages_at_suback = client->n_messages;
+    snprintf(client->refusal, sizeof(client->refusal), "%s", n_refused ? why : "");
+}
+
 static bool client_make_will(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n)
 {
     struct client *client = userdata;
@@ -323,7 +344,7 @@ static void client_init(struct client *client, uint16_t port, const char *id)
     *client = (struct client){
         .settings = {.host = "127.0.0.1", .port = port, .client_id = id, .keepalive_s = 60},
         .events = {client_on_up, client_on_down, client_on_subscribed, client_on_message,
-                   client_on_published, client_make_will, client_on_refused},
+                   client_on_published, client_make_will, client_on_refused, NULL},
     };
 }
 
@@ -430,6 +451,44 @@ static void test_message_has_retained_flag(void **state)
     assert_int_equal(late.n, 0);
     gt_mqtt_free(early.mqtt);
     gt_mqtt_free(late.mqtt);
+}
+
+/* Several filters in one SUBSCRIBE; the SUBACK of a later one follows all messages. The reader is
+ * slow, so that the queue between thread and loop is full for most of the time. */
+static void test_suback_follows_all_messages_of_a_slow_reader(void **state)
+{
+    enum { N_KEPT = 3000 };
+    static const char *const filters[] = {"many/+", "other/#", "third"}, *const marker = "marker";
+    struct client client;
+    int id, marker_id;
+    char topic[32];
+
+    client_up(&client, common.port, "writer");
+    for (unsigned i = 0; i < N_KEPT; i++) {
+        snprintf(topic, sizeof(topic), "many/%u", i);
+        client_publish(&client, topic, "a state", true);
+        if (i % 50 == 49)
+            wait_for(&client.n_published, i + 1, 20);
+    }
+    gt_mqtt_free(client.mqtt);
+    client_init(&client, common.port, "reader");
+    client.settings.receive_maximum = 65535;
+    client.events.on_suback = client_on_suback;
+    client_begin(&client);
+    wait_for(&client.n_up, 1, 10);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 3, 0, &id), 0);
+    nanosleep(&(struct timespec){0, 300000000}, NULL);
+    wait_for(&client.n_subacks, 1, 10);
+    assert_int_equal(client.suback_id, id);
+    assert_int_equal(client.n_refused_filters, 0);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, &marker, 1, 0, &marker_id), 0);
+    wait_for(&client.n_subacks, 2, 20);
+    assert_int_equal(client.suback_id, marker_id);
+    assert_int_equal(client.n_messages_at_suback, N_KEPT);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 0, 0, &id), -EINVAL);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 9, 0, &id), -EINVAL);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 1, 2, &id), -EINVAL);
+    gt_mqtt_free(client.mqtt);
 }
 
 static void test_publish_reports_missing_subscribers(void **state)
@@ -724,8 +783,25 @@ struct server {
     } clients[8];
     unsigned n_clients;
     uint16_t port;
-    enum server_manner { SERVER_SILENT, SERVER_CLOSES_V5, SERVER_REFUSES_V5 } manner;
+    enum server_manner { SERVER_SILENT, SERVER_CLOSES_V5, SERVER_REFUSES_V5, SERVER_LIMITS } manner;
 };
+
+/* MQTT 5 without retained messages, with packets of 1000 bytes and two of three filters refused. It
+ * rejects a CONNECT with a retained will. */
+static void server_limit(int fd, const uint8_t *in)
+{
+    static const uint8_t connack[] = {0x20, 10, 0, 0, 7, 0x25, 0, 0x27, 0, 0, 3, 0xe8};
+    static const uint8_t no_retained[] = {0x20, 3, 0, 0x9a, 0};
+    uint8_t suback[] = {0x90, 6, in[2], in[3], 0, 1, 0x87, 0x80};
+    bool is_refused = in[0] == 0x10 && (in[9] & 0x20);
+
+    if (is_refused)
+        assert_int_equal(write(fd, no_retained, sizeof(no_retained)), sizeof(no_retained));
+    else if (in[0] == 0x10)
+        assert_int_equal(write(fd, connack, sizeof(connack)), sizeof(connack));
+    else if (in[0] == 0x82)
+        assert_int_equal(write(fd, suback, sizeof(suback)), sizeof(suback));
+}
 
 /* CONNECT's protocol level is its byte 8 as long as the packet is below 128 bytes. */
 static void server_on_readable(struct ev_loop *l, ev_io *io, int revents)
@@ -735,7 +811,9 @@ static void server_on_readable(struct ev_loop *l, ev_io *io, int revents)
     uint8_t in[256];
     ssize_t n = read(io->fd, in, sizeof(in));
 
-    if (n > 8 && in[0] == 0x10 && manner != SERVER_SILENT) {
+    if (n > 8 && manner == SERVER_LIMITS) {
+        server_limit(io->fd, in);
+    } else if (n > 8 && in[0] == 0x10 && manner != SERVER_SILENT) {
         bool is_v5 = in[8] == 5;
 
         if (!is_v5)
@@ -810,7 +888,64 @@ static void test_client_falls_back_to_version_3(void **state)
     }
 }
 
-/* A device that is connected without a subscription cannot be reached. */
+/* Without on_suback the connection ends; with it the caller decides. */
+static void test_refused_filter_is_reported(void **state)
+{
+    static const char *const filters[] = {"open/1", "closed/1", "closed/2"};
+    struct server server;
+    struct client client;
+    int id;
+
+    server_begin(&server, SERVER_LIMITS);
+    client_init(&client, server.port, "guest");
+    client.events.on_suback = client_on_suback;
+    client_begin(&client);
+    wait_for(&client.n_up, 1, 10);
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 3, 1, &id), 0);
+    wait_for(&client.n_subscribed, 1, 10);
+    assert_int_equal(client.n_subacks, 1);
+    assert_int_equal(client.suback_id, id);
+    assert_int_equal(client.n_refused_filters, 2);
+    assert_string_equal(client.refusal, "Not authorized");
+    assert_int_equal(client.n_down, 0);
+    gt_mqtt_free(client.mqtt);
+
+    client_up(&client, server.port, "guest");
+    assert_int_equal(gt_mqtt_subscribe_all(client.mqtt, filters, 3, 1, &id), 0);
+    wait_for(&client.n_down, 1, 10);
+    assert_string_equal(client.why, "the broker refuses a subscription");
+    gt_mqtt_free(client.mqtt);
+    server_end(&server);
+}
+
+/* A broker without retained messages gets a will that is not retained, in the same attempt. */
+static void test_limits_of_the_broker_are_known(void **state)
+{
+    struct gt_span large = gt_span((uint8_t[1000]){0}, 1000);
+    struct server server;
+    struct client client;
+    int id;
+
+    server_begin(&server, SERVER_LIMITS);
+    client_init(&client, server.port, "limited");
+    client.will_topic = "wills";
+    client.settings.is_once = true;
+    client_begin(&client);
+    assert_true(gt_mqtt_has_retained(client.mqtt));
+    assert_int_equal(gt_mqtt_max_packet(client.mqtt), UINT32_MAX);
+    wait_for(&client.n_up, 1, 10);
+    assert_int_equal(client.n_down, 0);
+    assert_int_equal(server.n_clients, 2);
+    assert_false(gt_mqtt_has_retained(client.mqtt));
+    assert_int_equal(gt_mqtt_max_packet(client.mqtt), 1000);
+    large.n = 1000 - GT_MQTT_OVERHEAD - strlen("x");
+    assert_int_equal(gt_mqtt_publish(client.mqtt, "x", large, true, 60, &id), 0);
+    large.n++;
+    assert_int_equal(gt_mqtt_publish(client.mqtt, "x", large, true, 60, &id), -EOPNOTSUPP);
+    gt_mqtt_free(client.mqtt);
+    server_end(&server);
+}
+
 /* An event that is lost without memory must not leave the owner waiting until a deadline of 20 s.
  */
 static void test_lost_event_ends_the_connection(void **state)
@@ -840,6 +975,7 @@ static void test_lost_event_ends_the_connection(void **state)
     }
 }
 
+/* A device that is connected without a subscription cannot be reached. */
 static void test_missing_suback_ends_the_connection(void **state)
 {
     struct server server;
@@ -1007,7 +1143,7 @@ static int begin(void **state)
     snprintf(folder, sizeof(folder), "/tmp/test-mqtt.XXXXXX");
     if (!mkdtemp(folder) || chmod(folder, 0755) < 0)
         return -1;
-    mosquitto_begin(&common, free_port(), "");
+    mosquitto_begin(&common, free_port(), "max_queued_messages 0\n");
     return 0;
 }
 
@@ -1026,6 +1162,7 @@ int main(void)
         cmocka_unit_test(test_message_returns_to_subscriber),
         cmocka_unit_test(test_round_trip_has_no_polling_delay),
         cmocka_unit_test(test_message_has_retained_flag),
+        cmocka_unit_test(test_suback_follows_all_messages_of_a_slow_reader),
         cmocka_unit_test(test_publish_reports_missing_subscribers),
         cmocka_unit_test(test_client_id_conflict_backs_off),
         cmocka_unit_test(test_free_delivers_last_message_without_will),
@@ -1040,6 +1177,8 @@ int main(void)
         cmocka_unit_test(test_name_that_is_unknown_at_first_is_tried_again),
         cmocka_unit_test(test_address_that_only_accepts_is_passed),
         cmocka_unit_test(test_client_falls_back_to_version_3),
+        cmocka_unit_test(test_refused_filter_is_reported),
+        cmocka_unit_test(test_limits_of_the_broker_are_known),
         cmocka_unit_test(test_lost_event_ends_the_connection),
         cmocka_unit_test(test_missing_suback_ends_the_connection),
         cmocka_unit_test(test_silent_broker_causes_no_busy_wait),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The callbacks of libmosquitto. They run in the connection's thread and turn each call into an
- * event for the loop. They must not block or call the library, which may hold its lock, and must
- * not trust messages: any client of the broker may have sent them.
+ * event for the loop. They wait only for room in the queue, and must not call the library, which
+ * holds the lock of its callbacks. They must not trust messages: any client of the broker may have
+ * sent them.
  */
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
@@ -16,12 +17,20 @@ static void connection_on_connack(struct mosquitto *mosquitto, void *userdata, i
                                   int flags, const mosquitto_property *properties)
 {
     struct gt_mqtt_connection *connection = userdata;
+    struct gt_mqtt_limits *limits = &connection->limits;
     uint16_t keepalive_s;
+    uint8_t has_retained = true;
 
     if (connection->how.was_up) /* only the first CONNACK counts */
         return;
     connection->how.reason = reason;
     connection->how.was_up = reason == 0;
+    limits->max_packet = UINT32_MAX;
+    (void)mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
+                                        &limits->max_packet, false);
+    (void)mosquitto_property_read_byte(properties, MQTT_PROP_RETAIN_AVAILABLE, &has_retained,
+                                       false);
+    limits->has_retained = has_retained;
     if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keepalive_s, false))
         connection->keepalive_s = keepalive_s; /* the library follows it by itself */
 }
@@ -39,10 +48,21 @@ static void connection_on_suback(struct mosquitto *mosquitto, void *userdata, in
                                  const int *granted, const mosquitto_property *properties)
 {
     struct gt_mqtt_connection *connection = userdata;
-    struct gt_mqtt_event *event = gt_mqtt_event_new(GT_MQTT_EVENT_SUBSCRIBED, "", gt_span("", 0));
+    int first = n_granted < 1 ? GT_MQTT_REASON_FAILURE : 0;
+    unsigned n_refused = n_granted < 1;
 
-    if (event && (n_granted < 1 || granted[0] >= GT_MQTT_REASON_FAILURE))
-        event->reason = GT_MQTT_REASON_FAILURE;
+    for (int i = 0; i < n_granted; i++) {
+        if (granted[i] < GT_MQTT_REASON_FAILURE)
+            continue;
+        first = n_refused++ ? first : granted[i];
+    }
+    struct gt_mqtt_event *event =
+        gt_mqtt_event_new(GT_MQTT_EVENT_SUBSCRIBED, mosquitto_reason_string(first), gt_span("", 0));
+    if (event) {
+        event->id = id;
+        event->reason = first;
+        event->n_refused = n_refused;
+    }
     gt_mqtt_connection_report(connection, event);
 }
 
@@ -61,8 +81,7 @@ static void connection_on_message(struct mosquitto *mosquitto, void *userdata,
         gt_mqtt_event_new(GT_MQTT_EVENT_MESSAGE, message->topic, gt_span(message->payload, n));
     if (event)
         event->is_retained = message->retain;
-    if (!gt_mqtt_queue_push(&connection->queue, event))
-        gt_debug("mqtt dropped=%zu reason=backlog", n);
+    gt_mqtt_connection_report(connection, event);
 }
 
 static void connection_on_puback(struct mosquitto *mosquitto, void *userdata, int id, int reason,

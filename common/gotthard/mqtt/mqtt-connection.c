@@ -26,11 +26,14 @@ static int set_options(struct mosquitto *mosquitto, const struct gt_mqtt_setting
         rc = mosquitto_int_option(mosquitto, MOSQ_OPT_PROTOCOL_VERSION, version);
     if (rc == 0)
         rc = mosquitto_int_option(mosquitto, MOSQ_OPT_TCP_NODELAY, 1);
+    if (rc == 0 && settings->receive_maximum)
+        rc = mosquitto_int_option(mosquitto, MOSQ_OPT_RECEIVE_MAXIMUM,
+                                  (int)settings->receive_maximum);
     if (rc == 0 && settings->username)
         rc = mosquitto_username_pw_set(mosquitto, settings->username, settings->password);
     if (rc == 0 && will)
         rc = mosquitto_will_set(mosquitto, will->topic, (int)will->payload.n, will->payload.data,
-                                QOS, true);
+                                QOS, will->is_retained);
     return rc;
 }
 
@@ -98,6 +101,7 @@ struct gt_mqtt_connection *gt_mqtt_connection_free(struct gt_mqtt_connection *co
 {
     if (!connection)
         return NULL;
+    gt_mqtt_queue_close(&connection->queue); /* the thread must not wait for room */
     if (timeout_ms)
         gt_mqtt_thread_stop(connection, timeout_ms);
     gt_mqtt_thread_abandon(connection);
@@ -121,8 +125,7 @@ static int to_errno(int rc)
         return 0;
     if (rc == MOSQ_ERR_NOMEM)
         return -ENOMEM;
-    if (rc == MOSQ_ERR_OVERSIZE_PACKET || rc == MOSQ_ERR_QOS_NOT_SUPPORTED ||
-        rc == MOSQ_ERR_RETAIN_NOT_SUPPORTED)
+    if (rc == MOSQ_ERR_OVERSIZE_PACKET || rc == MOSQ_ERR_QOS_NOT_SUPPORTED)
         return -EOPNOTSUPP; /* according to its CONNACK */
     return rc == MOSQ_ERR_NO_CONN || rc == MOSQ_ERR_CONN_LOST ? -ENOTCONN : -EINVAL;
 }
@@ -149,13 +152,18 @@ int gt_mqtt_connection_publish(struct gt_mqtt_connection *connection, const char
     return 0;
 }
 
-int gt_mqtt_connection_subscribe(struct gt_mqtt_connection *connection, const char *filter)
+int gt_mqtt_connection_subscribe(struct gt_mqtt_connection *connection, const char *const *filters,
+                                 size_t n, unsigned qos, int *ret_id)
 {
-    int rc = mosquitto_subscribe(connection->mosquitto, NULL, filter, QOS);
+    int id = 0;
+    int rc = mosquitto_subscribe_multiple(connection->mosquitto, &id, (int)n,
+                                          (char *const *)filters, (int)qos, 0, NULL);
 
     if (rc == MOSQ_ERR_NOMEM)
         gt_mqtt_connection_run_out_of_memory(connection);
     else
         gt_mqtt_connection_wake_up(connection);
+    if (rc == 0)
+        *ret_id = id;
     return to_errno(rc);
 }

@@ -18,11 +18,13 @@ enum {
     GT_MQTT_REASON_NO_SUBSCRIBERS = 0x10, /* no matching subscribers */
     GT_MQTT_REASON_FAILURE = 0x80,        /* from here on all codes are failures */
     GT_MQTT_REASON_TAKEN_OVER = 0x8e,     /* another client connected with our client id */
+    GT_MQTT_REASON_NO_RETAINED = 0x9a,    /* the broker keeps no retained messages */
 };
 
 struct gt_mqtt_connection_will {
     const char *topic;
     struct gt_span payload;
+    bool is_retained;
 };
 
 /*
@@ -48,12 +50,12 @@ void gt_mqtt_connection_check(struct gt_mqtt_connection *connection);
 struct gt_mqtt_event *gt_mqtt_connection_next_event(struct gt_mqtt_connection *connection);
 
 /* Publishes with QoS 1. @expiry_s: Message Expiry Interval (MQTT 5, section 3.3.2.3.3); 0: none.
- * Returns 0, -ENOTCONN, -EOPNOTSUPP if the broker does not accept this size, QoS or retained
- * messages, -EINVAL or -ENOMEM. */
+ * Returns 0, -ENOTCONN, -EOPNOTSUPP if the broker does not accept this size or QoS,
+ * -EINVAL or -ENOMEM. */
 int gt_mqtt_connection_publish(struct gt_mqtt_connection *connection, const char *topic,
                                struct gt_span payload, bool is_retained, unsigned expiry_s,
                                int *ret_id) GT_MUST_CHECK;
-/* Subscribes with QoS 1. Returns as gt_mqtt_connection_publish(). Without memory the connection
- * ends. */
-int gt_mqtt_connection_subscribe(struct gt_mqtt_connection *connection,
-                                 const char *filter) GT_MUST_CHECK;
+/* Subscribes to @n filters with one packet. Returns as gt_mqtt_connection_publish(). Without memory
+ * the connection ends. */
+int gt_mqtt_connection_subscribe(struct gt_mqtt_connection *connection, const char *const *filters,
+                                 size_t n, unsigned qos, int *ret_id) GT_MUST_CHECK;

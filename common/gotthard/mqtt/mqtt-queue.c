@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#define BYTES_MAX (2u << 20) /* of queued events */
+#define BYTES_MAX (1u << 20) /* of queued events; one more event may exceed it */
 
 struct gt_mqtt_event *gt_mqtt_event_new(enum gt_mqtt_event_type type, const char *text,
                                         struct gt_span payload)
@@ -26,12 +26,14 @@ void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, struct ev_loop *loop, ev_as
     *queue = (struct gt_mqtt_queue){.loop = loop, .wakeup = wakeup};
     queue->last = &queue->first;
     pthread_mutex_init(&queue->lock, NULL);
+    pthread_cond_init(&queue->has_room, NULL);
 }
 
 void gt_mqtt_queue_deinit(struct gt_mqtt_queue *queue)
 {
     for (struct gt_mqtt_event *event; (event = gt_mqtt_queue_pop(queue));)
         free(event);
+    pthread_cond_destroy(&queue->has_room);
     pthread_mutex_destroy(&queue->lock);
 }
 
@@ -39,29 +41,27 @@ void gt_mqtt_queue_close(struct gt_mqtt_queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
     queue->loop = NULL;
+    pthread_cond_signal(&queue->has_room);
     pthread_mutex_unlock(&queue->lock);
-}
-
-static bool queue_has_room(const struct gt_mqtt_queue *queue, const struct gt_mqtt_event *event)
-{
-    return event->type == GT_MQTT_EVENT_ENDED ||
-           queue->n_bytes + sizeof(*event) + event->n <= BYTES_MAX;
 }
 
 bool gt_mqtt_queue_push(struct gt_mqtt_queue *queue, struct gt_mqtt_event *event)
 {
+    if (!event)
+        return false;
     pthread_mutex_lock(&queue->lock);
-    bool is_added = event && queue->loop && queue_has_room(queue, event);
-    if (is_added) {
+    while (queue->loop && queue->n_bytes >= BYTES_MAX && event->type != GT_MQTT_EVENT_ENDED)
+        pthread_cond_wait(&queue->has_room, &queue->lock);
+    if (queue->loop) {
         *queue->last = event;
         queue->last = &event->next;
         queue->n_bytes += sizeof(*event) + event->n;
         ev_async_send(queue->loop, queue->wakeup);
+    } else {
+        free(event);
     }
     pthread_mutex_unlock(&queue->lock);
-    if (!is_added)
-        free(event);
-    return is_added;
+    return true;
 }
 
 struct gt_mqtt_event *gt_mqtt_queue_pop(struct gt_mqtt_queue *queue)
@@ -73,6 +73,7 @@ struct gt_mqtt_event *gt_mqtt_queue_pop(struct gt_mqtt_queue *queue)
         if (!queue->first)
             queue->last = &queue->first;
         queue->n_bytes -= sizeof(*event) + event->n;
+        pthread_cond_signal(&queue->has_room);
     }
     pthread_mutex_unlock(&queue->lock);
     return event;

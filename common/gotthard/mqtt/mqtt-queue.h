@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The events from a connection's thread to the loop: a locked queue and a wake-up. It is bounded,
- * because a broker can send faster than the loop handles its messages.
+ * because a broker can send faster than the loop handles its messages. Nothing is dropped: the
+ * thread waits for room, does not read meanwhile, and TCP slows the broker down.
  */
 #pragma once
 
@@ -12,16 +13,23 @@
 
 enum gt_mqtt_event_type {
     GT_MQTT_EVENT_UP,         /* an accepting CONNACK */
-    GT_MQTT_EVENT_SUBSCRIBED, /* one SUBACK */
+    GT_MQTT_EVENT_SUBSCRIBED, /* one SUBACK: id; of the first refused filter reason and text */
     GT_MQTT_EVENT_MESSAGE,    /* a PUBLISH within the limits: topic in text, payload */
     GT_MQTT_EVENT_PUBLISHED,  /* a PUBACK: id, reason; the reason in words in text */
     GT_MQTT_EVENT_ENDED,      /* always the last: description in text, reason */
+};
+
+struct gt_mqtt_limits {  /* of the broker, from its CONNACK (MQTT 5, section 3.2.2.3) */
+    uint32_t max_packet; /* bytes; UINT32_MAX: unlimited, or unknown */
+    bool has_retained;   /* it keeps retained messages, or does not say */
 };
 
 struct gt_mqtt_event {
     struct gt_mqtt_event *next;
     enum gt_mqtt_event_type type;
     int id, reason;
+    unsigned n_refused;           /* SUBSCRIBED: filters */
+    struct gt_mqtt_limits limits; /* UP */
     bool is_retained;
     bool is_version; /* ENDED: the broker may not support MQTT 5 */
     char text[GT_TOPIC_MAX + 1];
@@ -35,6 +43,7 @@ struct gt_mqtt_event *gt_mqtt_event_new(enum gt_mqtt_event_type type, const char
 
 struct gt_mqtt_queue {
     pthread_mutex_t lock;
+    pthread_cond_t has_room;             /* or is closed */
     struct gt_mqtt_event *first, **last; /* owned */
     size_t n_bytes;
     struct ev_loop *loop; /* borrows; NULL after close */
@@ -45,10 +54,10 @@ struct gt_mqtt_queue {
 void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, struct ev_loop *loop, ev_async *wakeup);
 /* Frees the remaining events. */
 void gt_mqtt_queue_deinit(struct gt_mqtt_queue *queue);
-/* Stops wake-ups; later events are dropped. */
+/* Stops wake-ups and ends the wait in gt_mqtt_queue_push(). Later events are freed. */
 void gt_mqtt_queue_close(struct gt_mqtt_queue *queue);
-/* Takes @event, which may be NULL. Returns false if it was dropped: the queue is full or closed. An
- * ENDED is never too much for a full queue. */
+/* Takes @event. Blocks while the queue is full and open, except with an ENDED. Returns false
+ * without an event (NULL). */
 bool gt_mqtt_queue_push(struct gt_mqtt_queue *queue, struct gt_mqtt_event *event);
 /* Returns the oldest event, which the caller frees, or NULL. */
 struct gt_mqtt_event *gt_mqtt_queue_pop(struct gt_mqtt_queue *queue);

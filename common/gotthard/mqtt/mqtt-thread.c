@@ -227,6 +227,15 @@ static void connection_throttle(struct gt_mqtt_connection *connection)
     connection->has_begun = true;
 }
 
+static void connection_report_up(struct gt_mqtt_connection *connection)
+{
+    struct gt_mqtt_event *event = gt_mqtt_event_new(GT_MQTT_EVENT_UP, "", gt_span("", 0));
+
+    if (event)
+        event->limits = connection->limits;
+    gt_mqtt_connection_report(connection, event);
+}
+
 /*
  * One iteration of the library's loop, which itself must not sleep. UP is reported after the
  * iteration that received the CONNACK: during the callback the library has not yet resent its
@@ -244,8 +253,7 @@ static void connection_iterate(struct gt_mqtt_connection *connection)
     connection->how.err = errno;
     connection_acknowledge(connection);
     if (connection->how.rc == MOSQ_ERR_SUCCESS && connection->how.was_up && !was_up)
-        gt_mqtt_connection_report(connection,
-                                  gt_mqtt_event_new(GT_MQTT_EVENT_UP, "", gt_span("", 0)));
+        connection_report_up(connection);
     if (connection->how.rc == MOSQ_ERR_SUCCESS && connection->is_out_of_memory)
         connection->how.rc = MOSQ_ERR_NOMEM;
 }
@@ -377,7 +385,6 @@ void gt_mqtt_thread_abandon(struct gt_mqtt_connection *connection)
     bool is_over = connection->state == GT_MQTT_CONNECTION_DONE;
     if (!is_over) {
         connection->state = GT_MQTT_CONNECTION_ABANDONED;
-        gt_mqtt_queue_close(&connection->queue);
         n_abandoned++;
         gt_mqtt_connection_wake_up(connection);
         pthread_detach(connection->thread); /* it may be in the middle of a TLS handshake */

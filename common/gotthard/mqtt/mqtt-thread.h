@@ -27,7 +27,7 @@ struct gt_mqtt_connection {
     enum gt_mqtt_connection_state state;
     pthread_t thread;
     unsigned n_unacknowledged;  /* published */
-    struct gt_mqtt_queue queue; /* closed in ABANDONED */
+    struct gt_mqtt_queue queue; /* closed in STOPPING and ABANDONED */
 
     atomic_bool is_check_due;     /* the network has changed */
     atomic_bool is_out_of_memory; /* something was lost that the owner waits for */
@@ -38,7 +38,8 @@ struct gt_mqtt_connection {
     int keepalive_s;
 
     /* Used by the thread only. */
-    bool has_begun;            /* an iteration is done */
+    bool has_begun; /* an iteration is done */
+    struct gt_mqtt_limits limits;
     struct gt_mqtt_error how;  /* the state of knowledge; is_v5 is set at the start */
     struct gt_mqtt_event *end; /* allocated in advance: ENDED must not fail */
 };
@@ -52,8 +53,7 @@ void gt_mqtt_connection_wake_up(struct gt_mqtt_connection *connection);
 /* Only without a thread, or in the thread of an abandoned connection. */
 void gt_mqtt_connection_destroy(struct gt_mqtt_connection *connection);
 
-/* Takes @event, which may be NULL. An event that is lost ends the connection: the owner waits for
- * it. */
+/* Takes @event. NULL (without memory) ends the connection: the owner must not miss an event. */
 void gt_mqtt_connection_report(struct gt_mqtt_connection *connection, struct gt_mqtt_event *event);
 /* Ends the connection: memory was not available for something that the owner waits for. */
 void gt_mqtt_connection_run_out_of_memory(struct gt_mqtt_connection *connection);

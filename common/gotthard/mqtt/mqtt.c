@@ -12,9 +12,9 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt-connection.h"
+#include "gotthard/mqtt/mqtt-settings.h"
 #include "gotthard/net/netwatch.h"
 #include "gotthard/net/resolve.h"
-#include "gotthard/tls/certificate-context.h"
 
 #define CONNACK_S 20 /* default of the settings */
 #define STABLE_S  30
@@ -53,7 +53,9 @@ struct gt_mqtt {
     enum mqtt_state state;
     bool is_in_callback; /* gt_mqtt_free() must leave the memory */
     bool is_v5, has_will;
-    struct gt_resolve *resolve;           /* owned; TRYING */
+    bool has_retained_will;       /* false: this attempt follows a CONNACK "retain not supported" */
+    struct gt_mqtt_limits limits; /* of the last connection that was up */
+    struct gt_resolve *resolve;   /* owned; TRYING */
     struct gt_addr addrs[GT_RESOLVE_MAX]; /* of the last result */
     size_t n_addrs;
     int resolve_err;                       /* EAI_x */
@@ -166,7 +168,7 @@ static void mqtt_begin(struct gt_mqtt *mqtt)
         mqtt_fail_errno(mqtt, -ENOMEM);
         return;
     }
-    will = (struct gt_mqtt_connection_will){topic, gt_span(payload, n)};
+    will = (struct gt_mqtt_connection_will){topic, gt_span(payload, n), mqtt->has_retained_will};
     int r = gt_mqtt_connection_new(&mqtt->settings, mqtt->addrs, mqtt->n_addrs, mqtt->is_v5,
                                    mqtt->has_will ? &will : NULL, mqtt->loop, &mqtt->wakeup,
                                    &mqtt->connection);
@@ -188,35 +190,57 @@ static void mqtt_handle_resolved(struct gt_mqtt *mqtt)
     mqtt_fail(mqtt, 0, why);
 }
 
+/* Changes the attempt for a broker that has less of MQTT. Returns false if nothing is left to try.
+ */
+static bool mqtt_reduce(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
+{
+    if (mqtt->state != MQTT_TRYING)
+        return false;
+    if (event->is_version) {
+        mqtt->is_v5 = false;
+        return true;
+    }
+    bool is_will = mqtt->has_will && event->reason == GT_MQTT_REASON_NO_RETAINED;
+    bool is_reduced = is_will && mqtt->has_retained_will;
+    mqtt->has_retained_will &= !is_will;
+    return is_reduced;
+}
+
 static void mqtt_on_ended(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
-    if (mqtt->state != MQTT_TRYING || !event->is_version) {
+    if (!mqtt_reduce(mqtt, event)) {
         mqtt_fail(mqtt, event->reason, event->text);
         return;
     }
-    gt_debug("mqtt=%s reason=\"%s\": trying version 3.1.1", mqtt->settings.client_id, event->text);
+    gt_debug("mqtt=%s reason=\"%s\" next=%s", mqtt->settings.client_id, event->text,
+             mqtt->is_v5 ? "without retained will" : "version 3.1.1");
     mqtt->connection = gt_mqtt_connection_free(mqtt->connection, 0);
-    mqtt->is_v5 = false;
     mqtt->n_ungranted = 0;
     mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
     mqtt_begin(mqtt);
 }
 
-static void mqtt_on_up(struct gt_mqtt *mqtt)
+static void mqtt_on_up(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
     mqtt_enter(mqtt, MQTT_UP, -1);
+    mqtt->limits = event->limits;
     mqtt->up_since = gt_clock();
     mqtt->events.on_up(mqtt->userdata);
 }
 
 static void mqtt_on_granted(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
-    if (event->reason >= GT_MQTT_REASON_FAILURE) {
+    if (event->n_refused && !mqtt->events.on_suback) {
         mqtt_fail(mqtt, 0, "the broker refuses a subscription");
-    } else if (mqtt->n_ungranted && --mqtt->n_ungranted == 0) {
-        mqtt_set_timer(mqtt, -1);
-        mqtt->events.on_subscribed(mqtt->userdata);
+        return;
     }
+    bool is_last = mqtt->n_ungranted && --mqtt->n_ungranted == 0;
+    if (is_last)
+        mqtt_set_timer(mqtt, -1);
+    if (mqtt->events.on_suback)
+        mqtt->events.on_suback(mqtt->userdata, event->id, event->n_refused, event->text);
+    if (is_last && mqtt->state == MQTT_UP && mqtt->n_ungranted == 0)
+        mqtt->events.on_subscribed(mqtt->userdata);
 }
 
 static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
@@ -233,7 +257,7 @@ static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_mqtt_event *eve
 static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
     switch (event->type) {
-    case GT_MQTT_EVENT_UP: mqtt_on_up(mqtt); return;
+    case GT_MQTT_EVENT_UP: mqtt_on_up(mqtt, event); return;
     case GT_MQTT_EVENT_SUBSCRIBED: mqtt_on_granted(mqtt, event); return;
     case GT_MQTT_EVENT_MESSAGE:
         mqtt->events.on_message(mqtt->userdata, event->text, event->is_retained,
@@ -246,14 +270,7 @@ static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *even
 
 static void mqtt_destroy(struct gt_mqtt *mqtt)
 {
-    const char *const strings[] = {mqtt->settings.host, mqtt->settings.client_id,
-                                   mqtt->settings.username, mqtt->settings.password};
-
-    if (mqtt->settings.password)
-        gt_wipe((char *)mqtt->settings.password, strlen(mqtt->settings.password));
-    for (size_t i = 0; i < GT_ARRAY_SIZE(strings); i++)
-        free((char *)strings[i]);
-    gt_certificate_context_free(mqtt->settings.tls);
+    gt_mqtt_settings_deinit(&mqtt->settings);
     free(mqtt);
 }
 
@@ -301,6 +318,7 @@ static void mqtt_on_wakeup(struct ev_loop *loop, ev_async *async, int revents)
 static void mqtt_try(struct gt_mqtt *mqtt)
 {
     mqtt->n_ungranted = 0;
+    mqtt->has_retained_will = true;
     mqtt->tried_at = gt_clock();
     mqtt_enter(mqtt, MQTT_TRYING, mqtt->settings.connack_s);
     int r = gt_resolve_new(mqtt->loop, mqtt->settings.host, mqtt->settings.port, mqtt_on_resolved,
@@ -351,23 +369,6 @@ static void mqtt_on_network(void *userdata, enum gt_netwatch_event event)
     }
 }
 
-/* Copies the settings with their strings. Returns false without memory; the caller frees the copies
- * that were made, and all other strings are NULL. */
-static bool copy_settings(const struct gt_mqtt_settings *from, struct gt_mqtt_settings *ret)
-{
-    const char *const sources[] = {from->host, from->client_id, from->username, from->password};
-    const char **const copies[] = {&ret->host, &ret->client_id, &ret->username, &ret->password};
-    bool is_complete = true;
-
-    *ret = *from;
-    ret->tls = gt_certificate_context_ref(from->tls);
-    for (size_t i = 0; i < GT_ARRAY_SIZE(sources); i++) {
-        *copies[i] = sources[i] ? strdup(sources[i]) : NULL;
-        is_complete &= !sources[i] || *copies[i];
-    }
-    return is_complete;
-}
-
 int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret)
 {
@@ -375,7 +376,7 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
 
     if (!mqtt)
         return -ENOMEM;
-    if (!copy_settings(settings, &mqtt->settings)) {
+    if (!gt_mqtt_settings_copy(settings, &mqtt->settings)) {
         mqtt_destroy(mqtt);
         return -ENOMEM;
     }
@@ -383,6 +384,7 @@ int gt_mqtt_new(struct ev_loop *loop, const struct gt_mqtt_settings *settings,
     mqtt->events = *events;
     mqtt->userdata = userdata;
     mqtt->is_v5 = true;
+    mqtt->limits = (struct gt_mqtt_limits){.max_packet = UINT32_MAX, .has_retained = true};
     if (!settings->connack_s)
         mqtt->settings.connack_s = CONNACK_S;
     ev_async_init(&mqtt->wakeup, mqtt_on_wakeup);
@@ -420,21 +422,56 @@ bool gt_mqtt_is_up(const struct gt_mqtt *mqtt)
     return mqtt->state == MQTT_UP;
 }
 
+uint32_t gt_mqtt_max_packet(const struct gt_mqtt *mqtt)
+{
+    return mqtt->limits.max_packet;
+}
+
+bool gt_mqtt_has_retained(const struct gt_mqtt *mqtt)
+{
+    return mqtt->limits.has_retained;
+}
+
 int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
                     bool is_retained, unsigned expiry_s, int *ret_id)
 {
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
+    /* The library's own check is wrong by some bytes. */
+    if (payload.n + strlen(topic) + GT_MQTT_OVERHEAD > mqtt->limits.max_packet)
+        return -EOPNOTSUPP;
     return gt_mqtt_connection_publish(mqtt->connection, topic, payload, is_retained, expiry_s,
                                       ret_id);
 }
 
+/* Without a SUBACK the connection ends. */
+static void mqtt_expect_suback(struct gt_mqtt *mqtt)
+{
+    mqtt->n_ungranted++;
+    mqtt_set_timer(mqtt, mqtt->settings.connack_s);
+}
+
 int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
+{
+    int id;
+
+    if (mqtt->state != MQTT_UP)
+        return -ENOTCONN;
+    int r = gt_mqtt_subscribe_all(mqtt, &filter, 1, 1, &id);
+    if (r != 0)
+        mqtt_expect_suback(mqtt); /* which does not come, so the connection ends */
+    return r;
+}
+
+int gt_mqtt_subscribe_all(struct gt_mqtt *mqtt, const char *const *filters, size_t n, unsigned qos,
+                          int *ret_id)
 {
     if (mqtt->state != MQTT_UP)
         return -ENOTCONN;
-    int r = gt_mqtt_connection_subscribe(mqtt->connection, filter);
-    mqtt->n_ungranted++; /* without a SUBACK the connection ends */
-    mqtt_set_timer(mqtt, mqtt->settings.connack_s);
+    if (n < 1 || n > GT_MQTT_FILTERS_MAX || qos > 1)
+        return -EINVAL;
+    int r = gt_mqtt_connection_subscribe(mqtt->connection, filters, n, qos, ret_id);
+    if (r == 0)
+        mqtt_expect_suback(mqtt);
     return r;
 }

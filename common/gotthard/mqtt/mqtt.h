@@ -15,6 +15,9 @@
 
 #include "gotthard/signaling/message.h"
 
+#define GT_MQTT_FILTERS_MAX 8  /* in one SUBSCRIBE: AWS IoT takes no more */
+#define GT_MQTT_OVERHEAD    15 /* of a PUBLISH: headers, lengths and properties */
+
 struct gt_mqtt;
 
 struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
@@ -27,6 +30,7 @@ struct gt_mqtt_settings { /* all copied */
     const char *username, *password; /* or NULL */
     unsigned keepalive_s;            /* >= 5 */
     unsigned connack_s;              /* from the start of an attempt, and for a SUBACK; 0: 20 */
+    unsigned receive_maximum; /* MQTT 5: unacknowledged QoS 1 messages of the broker; 0: 20 */
     bool is_once; /* for a command: a failure before it was up is final (on_down, no retry) */
 };
 
@@ -36,19 +40,27 @@ struct gt_mqtt_events {
     /* An attempt failed or the connection was lost. @why: for a log line. @retry_ms: time to the
      * next attempt; 0: none. */
     void (*on_down)(void *userdata, const char *why, unsigned retry_ms);
-    /* All subscriptions of this connection so far are granted. */
+    /* All subscriptions of this connection so far are answered. */
     void (*on_subscribed)(void *userdata);
-    /* A message of at most GT_MESSAGE_MAX bytes; larger ones are dropped in the thread. */
+    /* A message of at most GT_MESSAGE_MAX bytes; larger ones are dropped in the thread. None is
+     * dropped for another reason while the connection lasts: if the loop is slower than the broker,
+     * the connection's thread stops reading. */
     void (*on_message)(void *userdata, const char *topic, bool is_retained, struct gt_span payload);
     /* PUBACK of gt_mqtt_publish()'s id. @has_no_subscribers: reason 0x10 (MQTT 5, section 3.4.2.1).
      * May be NULL. */
     void (*on_published)(void *userdata, int id, bool has_no_subscribers);
-    /* Writes the will for the next attempt: payload into @ret (GT_MESSAGE_MAX), topic into
-     * @ret_topic (GT_TOPIC_MAX + 1). Called before each attempt. Returns false without memory; the
-     * attempt fails then. May be NULL: no will. */
+    /* Writes the will for the next attempt. It is retained, unless the broker keeps no retained
+     * messages. Payload into @ret (GT_MESSAGE_MAX), topic into @ret_topic (GT_TOPIC_MAX + 1).
+     * Called before each attempt. Returns false without memory; the attempt fails then. May be
+     * NULL: no will. */
     bool (*make_will)(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n);
     /* The broker rejected the message (MQTT 5 only). @why: for people. May be NULL. */
     void (*on_refused)(void *userdata, int id, const char *why);
+    /* SUBACK of gt_mqtt_subscribe_all()'s @id. All packets that the broker sent before it on this
+     * connection have been reported before. @n_refused: rejected filters; @why: the reason of the
+     * first in words. A broker can send an @id that was never requested. May be NULL: a rejected
+     * filter ends the connection then. */
+    void (*on_suback)(void *userdata, int id, unsigned n_refused, const char *why);
 };
 
 /* Starts connecting. Borrows @loop; copies everything else. Returns 0 or -ENOMEM. */
@@ -69,10 +81,20 @@ struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms);
 
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);
 /* Publishes with QoS 1. @expiry_s: Message Expiry Interval, 0: none. *ret_id: for on_published.
- * Returns 0, -ENOTCONN (the message is dropped; publish again in on_up), -EOPNOTSUPP if the broker
- * does not accept this size, QoS or retained messages, -EINVAL or -ENOMEM. */
+ * A broker without retained messages gets an ordinary one. Returns 0, -ENOTCONN (the message is
+ * dropped; publish again in on_up), -EOPNOTSUPP if the broker does not accept this size or QoS,
+ * -EINVAL or -ENOMEM. */
 int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
                     bool is_retained, unsigned expiry_s, int *ret_id) GT_MUST_CHECK;
 /* Subscribes with QoS 1. Returns 0, -ENOTCONN, -EINVAL or -ENOMEM. Without memory the connection
  * ends (on_down). */
 int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter) GT_MUST_CHECK;
+/* The same for @n filters, 1 to GT_MQTT_FILTERS_MAX, with one packet and @qos 0 or 1. *ret_id: for
+ * on_suback. -EOPNOTSUPP if the packet is too large for the broker. */
+int gt_mqtt_subscribe_all(struct gt_mqtt *mqtt, const char *const *filters, size_t n, unsigned qos,
+                          int *ret_id) GT_MUST_CHECK;
+/* The broker's limits, from its CONNACK: the largest packet, in bytes (payload, topic and
+ * GT_MQTT_OVERHEAD), and whether it keeps retained messages. UINT32_MAX and true if it names
+ * no limit, with version 3.1.1, and before the first connection. */
+uint32_t gt_mqtt_max_packet(const struct gt_mqtt *mqtt);
+bool gt_mqtt_has_retained(const struct gt_mqtt *mqtt);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: ISC */
+/* The copy of the settings; see the header. */
+#include "gotthard/mqtt/mqtt-settings.h"
+
+#include "gotthard/tls/certificate-context.h"
+
+bool gt_mqtt_settings_copy(const struct gt_mqtt_settings *from, struct gt_mqtt_settings *ret)
+{
+    const char *const sources[] = {from->host, from->client_id, from->username, from->password};
+    const char **const copies[] = {&ret->host, &ret->client_id, &ret->username, &ret->password};
+    bool is_complete = true;
+
+    *ret = *from;
+    ret->tls = gt_certificate_context_ref(from->tls);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(sources); i++) {
+        *copies[i] = sources[i] ? strdup(sources[i]) : NULL;
+        is_complete &= !sources[i] || *copies[i];
+    }
+    return is_complete;
+}
+
+void gt_mqtt_settings_deinit(struct gt_mqtt_settings *settings)
+{
+    const char *const strings[] = {settings->host, settings->client_id, settings->username,
+                                   settings->password};
+
+    if (settings->password)
+        gt_wipe((char *)settings->password, strlen(settings->password));
+    for (size_t i = 0; i < GT_ARRAY_SIZE(strings); i++)
+        free((char *)strings[i]);
+    settings->tls = gt_certificate_context_free(settings->tls);
+}
