@@ -110,6 +110,8 @@ static const struct command commands[] = {
     },
 };
 
+static_assert(COMMAND_END == 1 << GT_ARRAY_SIZE(commands), "a bit in settings.h for each command");
+
 static const struct daemon_command daemons[] = {
     {"server", "gotthard-relayd", "Run the relay (gotthard-relayd)."},
     {"edge-device", "gotthard-agentd", "Run the agent of a device (gotthard-agentd)."},

@@ -19,6 +19,7 @@ static struct relayd relayd;
 static void begin(enum relayd_state state)
 {
     relayd.loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    ev_now_update(relayd.loop);
     relayd.settings = &settings;
     relayd.registry = (struct registry){0};
     client_host_init(&relayd.clients, relayd.loop);
