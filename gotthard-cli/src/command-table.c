@@ -3,6 +3,7 @@
  * The table of commands. Help, the checks of arguments and options, and the dispatch follow from
  * it.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "commands.h"
