@@ -20,6 +20,7 @@ from soak_system import pss_kib
 
 MOST = 3000
 MIB_EACH = 4  # memory of one agent with its sockets and its share of the broker's
+SETTLE_S = 20  # after a connection, before its idle cost is measured
 SAMPLE = 100  # agents whose idle cost is measured
 BINS = 30  # columns of the histogram
 ONLINE = re.compile(r"\bonline broker=")
@@ -36,8 +37,9 @@ def n_by_memory():
 
 
 def idle_cost(agents, seconds):
-    """Returns the average of some agents, in words, and as (CPU in ms/min, wake-ups/min, PSS in KiB)."""
+    """Returns the average of some agents: CPU in ms/min, wake-ups/min, PSS in KiB."""
     sample = agents[::max(1, len(agents) // SAMPLE)]
+    time.sleep(min(SETTLE_S, seconds))
     before, begin = [cpu_and_wakeups(agent.pid) for agent in sample], time.monotonic()
     time.sleep(seconds)
     minutes = (time.monotonic() - begin) / 60
@@ -132,6 +134,8 @@ def costs_row(name, costs):
 def run(options, progress):
     """Returns the section of the report and whether all is well."""
     n = options.n or n_by_memory()
+    if options.like:
+        options.share *= n / options.like
     ground = Ground()
     back = None
     try:
@@ -150,13 +154,14 @@ def run(options, progress):
         if back:
             back.close()
         ground.close()
-    return section(options, rows), back.is_complete and back.n_timed_out() <= n / 100
+    return section(options, n, rows), back.is_complete and back.n_timed_out() <= n / 100
 
 
-def section(options, rows):
-    more = "".join(f" {name}={value}." for name, value in options.variables.items())
+def section(options, n, rows):
+    more = f" {options.like} agents at {options.share * options.like / n:g} of a core would be as slow." if options.like else ""
+    more += "".join(f" {name}={value}." for name, value in options.variables.items())
     return Section("Return after a restart of the broker", [
         f"`tests/fleet agents`: real agents at mosquitto with the shipped example. It stops for {options.outage:g} s and then has "
-        f"{options.share:g} of a core.{more} Times count from its start.",
+        f"{options.share:.3g} of a core.{more} Times count from its start.",
         f"The idle cost is the average of {SAMPLE} agents at most, over {options.idle:g} s, at the default keep-alive interval.",
     ], ["figure", "value"], rows)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="requires root: the dae
 
 
 def options(**more):
-    return argparse.Namespace(**{"n": 3, "share": .5, "outage": .1, "idle": .1, "limit": harness.LIMIT * 2, "variables": {}, **more})
+    return argparse.Namespace(**{"n": 3, "share": .5, "outage": .1, "idle": .1, "limit": harness.LIMIT * 2, "like": None, "variables": {}, **more})
 
 
 @pytest.mark.skipif(harness.SANITIZER != "none", reason="figures of a sanitized program are not representative")
