@@ -12,7 +12,16 @@ struct presence_link {
     struct gt_mqtt_url broker;
     uint32_t number;      /* of the last attempt, for the seq of STATE */
     int64_t will_shift_s; /* as published_shift_s, of the last will */
+
+    ev_timer resubscribe; /* after a refusal */
+    int suback_id;        /* of the subscription that is not answered yet, or 0 */
+    bool is_subscribed;
+    unsigned n_refused_subscriptions; /* in a row */
+    bool is_without_retained;         /* the warning is logged */
 };
+
+/* Returns the wait after @n earlier refusals in a row. */
+double presence_refusal_wait_s(unsigned n);
 
 /* Returns the wall clock minus the one that never jumps: a device often learns the time after it is
  * online. */
@@ -24,8 +33,11 @@ void presence_state_init(struct presence *presence);
 void presence_state_reset(struct presence *presence);
 /* The subscription of a new connection is granted: publishes "online". */
 void presence_state_begin(struct presence *presence);
-/* Publishes one STATE. Returns 0, -ENOTCONN, or another error, which is logged. */
+/* Publishes one STATE. Returns 0, -ENOTCONN, -EOPNOTSUPP or GT_MESSAGE_E_BAD if the broker does not
+ * accept such a message, or another error, which is logged. */
 int presence_publish_state(struct presence *presence, enum gt_state_kind kind, int *ret_id);
+/* The broker refuses @what for the reason @why: the device cannot be online. */
+void presence_refuse(struct presence *presence, const char *what, const char *why);
 /* The broker has acknowledged publication @id of the connection in use, or refused it. */
 void presence_state_acknowledged(struct presence *presence, int id);
 void presence_state_refused(struct presence *presence, int id, const char *why);

@@ -58,8 +58,8 @@ int presence_publish_state(struct presence *presence, enum gt_state_kind kind, i
     int r = request_handler_state(link->request_handler, kind, link->number, since, payload, &n);
     if (r == 0)
         r = gt_mqtt_publish(link->mqtt, request_handler_state_topic(link->request_handler),
-                            gt_span(payload, n), true, 0, ret_id);
-    if (r < 0 && r != -ENOTCONN)
+                            gt_span(payload, n), gt_mqtt_has_retained(link->mqtt), 0, ret_id);
+    if (r < 0 && r != -ENOTCONN && r != -EOPNOTSUPP)
         gt_error_errno(r, "device=%s cannot publish STATE", presence_device(presence));
     return r;
 }
@@ -72,28 +72,43 @@ static void presence_schedule_state(struct presence *presence, double delay_s)
     ev_timer_start(presence->loop, &presence->state_due);
 }
 
+double presence_refusal_wait_s(unsigned n)
+{
+    double wait_s = REFUSED_MIN_S * (double)(1u << GT_MIN(n, 16u));
+
+    return GT_MIN(wait_s, REFUSED_MAX_S) * (1. + gt_backoff_spread(0.25));
+}
+
+void presence_refuse(struct presence *presence, const char *what, const char *why)
+{
+    char before[sizeof(presence->refusal)];
+    bool is_news = presence->standing != PRESENCE_REFUSED;
+
+    memcpy(before, presence->refusal, sizeof(before));
+    presence->standing = PRESENCE_REFUSED;
+    snprintf(presence->refusal, sizeof(presence->refusal), "%s (%s)", what, why);
+    if (is_news || strcmp(before, presence->refusal) != 0)
+        presence->events->on_change(presence->userdata);
+}
+
 /* Schedules the next attempt. */
 static void presence_fail_state(struct presence *presence, const char *why)
 {
-    double delay_s = REFUSED_MIN_S * (double)(1u << GT_MIN(presence->n_refusals, 16u));
-    bool is_news = presence->standing != PRESENCE_REFUSED || strcmp(presence->refusal, why) != 0;
+    double delay_s = presence_refusal_wait_s(presence->n_refusals++);
 
-    delay_s = GT_MIN(delay_s, REFUSED_MAX_S) * (1. + gt_backoff_spread(0.25));
-    presence->n_refusals++;
     presence->state_id = 0;
-    presence->standing = PRESENCE_REFUSED;
-    snprintf(presence->refusal, sizeof(presence->refusal), "%s", why);
     gt_error("device=%s is shown as offline: the broker refuses its STATE topic=%s "
              "retry=%.0fs reason=\"%s\"",
              presence_device(presence),
              request_handler_state_topic(presence->link->request_handler), delay_s, why);
     presence_schedule_state(presence, delay_s);
-    if (is_news)
-        presence->events->on_change(presence->userdata);
+    presence_refuse(presence, "STATE", why);
 }
 
 static void presence_publish_online(struct presence *presence)
 {
+    if (presence->link && !presence->link->is_subscribed)
+        return; /* published after the subscription */
     int r = presence_publish_state(presence, GT_STATE_ONLINE, &presence->state_id);
 
     presence->published_at = gt_clock();

@@ -85,6 +85,7 @@ static struct presence_link *link_free(struct presence_link *link, unsigned time
 {
     if (!link)
         return NULL;
+    ev_timer_stop(link->presence->loop, &link->resubscribe);
     gt_mqtt_free_within(link->mqtt, timeout_ms);
     credentials_free(link->credentials);
     free(link);
@@ -116,6 +117,74 @@ static void presence_switch(struct presence *presence)
     presence->events->on_replaced(presence->userdata);
 }
 
+/* --- the subscription of a connection ------------------------------------------------------ */
+
+static void link_refuse_subscription(struct presence_link *link, const char *why)
+{
+    struct presence *presence = link->presence;
+    double wait_s = presence_refusal_wait_s(link->n_refused_subscriptions++);
+
+    gt_error("device=%s receives no requests: the broker refuses its subscription topic=%s "
+             "retry=%.0fs reason=\"%s\"",
+             presence_device(presence), request_handler_req_topic(link->request_handler), wait_s,
+             why);
+    ev_timer_set(&link->resubscribe, wait_s, 0.);
+    ev_timer_start(presence->loop, &link->resubscribe);
+    if (link == presence->link)
+        presence_refuse(presence, "the subscription", why);
+}
+
+/* Other failures end the connection (on_down). */
+static void link_subscribe(struct presence_link *link)
+{
+    const char *topic = request_handler_req_topic(link->request_handler);
+    int r = gt_mqtt_subscribe_all(link->mqtt, &topic, 1, 1, &link->suback_id);
+
+    if (r == -EOPNOTSUPP)
+        link_refuse_subscription(link, "it does not accept packets of this size");
+    else if (r)
+        gt_warn_errno(r, "device=%s cannot subscribe", presence_device(link->presence));
+}
+
+static void link_on_resubscribe(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    link_subscribe(watcher->data);
+}
+
+static void link_on_suback(void *userdata, int id, unsigned n_refused, const char *why)
+{
+    struct presence_link *link = userdata;
+
+    if (id != link->suback_id)
+        return;
+    link->suback_id = 0;
+    link->is_subscribed = n_refused == 0;
+    if (n_refused > 0)
+        link_refuse_subscription(link, why);
+    else
+        link->n_refused_subscriptions = 0;
+}
+
+/* The largest message follows from the broker's largest packet. */
+static void link_limit_messages(const struct presence_link *link)
+{
+    uint32_t max = gt_mqtt_max_packet(link->mqtt);
+    size_t n = max > GT_MQTT_OVERHEAD ? max - GT_MQTT_OVERHEAD : 1;
+
+    request_handler_set_message_max(link->request_handler, max == UINT32_MAX ? 0 : n);
+}
+
+static void link_warn_without_retained(struct presence_link *link)
+{
+    if (gt_mqtt_has_retained(link->mqtt) || link->is_without_retained)
+        return;
+    link->is_without_retained = true;
+    gt_warn(
+        "device=%s the broker keeps no retained messages: `gotthard-cli devices` cannot list this "
+        "device, `gotthard-cli status` asks it broker=%s:%u",
+        presence_device(link->presence), link->broker.host, link->broker.port);
+}
+
 static void link_on_up(void *userdata)
 {
     struct presence_link *link = userdata;
@@ -123,32 +192,35 @@ static void link_on_up(void *userdata)
 
     if (link == presence->next && is_same_place(presence->link, link))
         presence_switch(presence);
-    int r = gt_mqtt_subscribe(link->mqtt, request_handler_req_topic(link->request_handler));
-    if (r)
-        gt_warn_errno(r < 0 ? r : 0, "device=%s cannot subscribe", presence_device(presence));
+    link->is_subscribed = false;
+    link_subscribe(link);
 }
 
 static void link_on_subscribed(void *userdata)
 {
-    const struct presence_link *link = userdata;
+    struct presence_link *link = userdata;
     struct presence *presence = link->presence;
 
-    if (presence->is_going_offline)
+    if (presence->is_going_offline || !link->is_subscribed)
         return;
     if (link == presence->next)
         presence_switch(presence);
     if (!presence->is_online_kept)
         presence->online_ms = gt_clock_ms();
     presence->is_online_kept = false;
+    link_limit_messages(link);
+    link_warn_without_retained(link);
     presence_state_begin(presence);
     presence->events->on_change(presence->userdata);
 }
 
 static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
 {
-    const struct presence_link *link = userdata;
+    struct presence_link *link = userdata;
     struct presence *presence = link->presence;
 
+    ev_timer_stop(presence->loop, &link->resubscribe);
+    link->suback_id = 0;
     gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s",
             presence_device(presence), link->broker.host, link->broker.port, retry_ms, why,
             link == presence->next && presence_is_up(presence)
@@ -221,6 +293,7 @@ static int link_new(struct presence *presence, struct request_handler *request_h
     static const struct gt_mqtt_events events = {
         .on_up = link_on_up,
         .on_down = link_on_down,
+        .on_suback = link_on_suback,
         .on_subscribed = link_on_subscribed,
         .on_message = link_on_message,
         .on_published = link_on_published,
@@ -243,6 +316,8 @@ static int link_new(struct presence *presence, struct request_handler *request_h
     if (!link)
         return -ENOMEM;
     link->presence = presence;
+    ev_timer_init(&link->resubscribe, link_on_resubscribe, 0., 0.);
+    link->resubscribe.data = link;
     link->request_handler = request_handler;
     link->broker = setup->broker;
     link->credentials = credentials_ref(setup->credentials);
@@ -280,6 +355,7 @@ void presence_set_request_handler(struct presence *presence,
                                   struct request_handler *request_handler)
 {
     presence->link->request_handler = request_handler;
+    link_limit_messages(presence->link);
 }
 
 int presence_replace(struct presence *presence, struct request_handler *request_handler)

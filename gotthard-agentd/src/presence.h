@@ -31,7 +31,7 @@ struct presence_events {
 enum presence_standing {
     PRESENCE_PENDING, /* not acknowledged yet, or not connected */
     PRESENCE_ONLINE,
-    PRESENCE_REFUSED, /* the device looks offline; STATE is published again with a back-off */
+    PRESENCE_REFUSED, /* the device is shown as offline; this side tries again with a back-off */
 };
 
 struct presence_reply { /* a publication */
@@ -55,7 +55,7 @@ struct presence {
     int offline_id;                    /* publish id of the "offline" STATE */
     ev_timer state_due;                /* delays STATE, so that several changes cause one message */
     enum presence_standing standing;
-    char refusal[160];                /* why STATE is REFUSED */
+    char refusal[160];                /* REFUSED: what, and why */
     unsigned n_refusals;              /* in a row */
     int state_id;                     /* publish id of "online"; 0: acknowledged */
     double published_at, refresh_at;  /* the last and the next regular STATE, by gt_clock() */

@@ -25,9 +25,8 @@ void agent_status_notify(const struct agent_status *status)
     const char *tunnels = status->n_sessions == 1 ? "tunnel" : "tunnels";
 
     if (status->refusal)
-        gt_notify("STATUS=offline for operators: the broker refuses the state of this device (%s), "
-                  "%u %s",
-                  status->refusal, status->n_sessions, tunnels);
+        gt_notify("STATUS=offline for operators: the broker refuses %s, %u %s", status->refusal,
+                  status->n_sessions, tunnels);
     else
         gt_notify("STATUS=broker %s, %u %s",
                   status->is_online      ? "connected"

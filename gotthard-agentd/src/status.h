@@ -15,7 +15,7 @@ struct agent_status { /* borrows its strings */
     uint16_t broker_port;
     bool is_connected;   /* to the broker */
     bool is_online;      /* the broker has acknowledged STATE */
-    const char *refusal; /* why the broker refuses STATE, or NULL */
+    const char *refusal; /* what the broker refuses, and why; or NULL */
     unsigned n_sessions;
     size_t n_services, n_pins;
     bool is_policy_pin; /* else psk */

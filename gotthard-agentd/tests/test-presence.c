@@ -227,6 +227,7 @@ static void test_replacement_that_fails_changes_nothing(void **state)
 static unsigned publish_attempts(struct env *env, double seconds, int result)
 {
     is_pretending = true;
+    env->presence.link->is_subscribed = true;
     publish_result = result;
     n_publishes = 0;
     presence_changed(&env->presence);
@@ -293,6 +294,7 @@ static void begin(struct env *env)
 {
     assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
     is_pretending = true;
+    env->presence.link->is_subscribed = true;
     clock_shift = boot_shift = 0;
     n_publishes = env->n_changes = 0;
     presence_state_begin(&env->presence);
@@ -339,7 +341,7 @@ static void test_refused_state_is_published_again_with_back_off(void **state)
         assert_false(ev_is_active(&env->presence.state_due));
         presence_state_refused(&env->presence, env->presence.state_id, "Not authorized");
         assert_int_equal(env->presence.standing, PRESENCE_REFUSED);
-        assert_string_equal(env->presence.refusal, "Not authorized");
+        assert_string_equal(env->presence.refusal, "STATE (Not authorized)");
         double left = ev_timer_remaining(env->loop, &env->presence.state_due);
         assert_true(left > least - 1. && left <= 1.25 * least + 1.);
         presence_changed(&env->presence); /* does not shorten the wait */

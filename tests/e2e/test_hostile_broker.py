@@ -51,7 +51,7 @@ class PlayedBroker:
         self.endpoint = f"mqtt://127.0.0.1:{self.listener.getsockname()[1]}"
         self.n_connections = self.n_subscriptions = self.n_pings = 0
         self.published = []  # (topic, payload) of the clients
-        self.puback = b"\0"
+        self.puback, self.suback = b"\0", b"\1"
         self.socks = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -82,7 +82,7 @@ class PlayedBroker:
             while True:
                 kind, body = self._read(sock)
                 if kind & 0xF0 == SUBSCRIBE & 0xF0:
-                    sock.sendall(packet(SUBACK, body[:2] + b"\0\1"))
+                    sock.sendall(packet(SUBACK, body[:2] + b"\0" + self.suback))
                     self.n_subscriptions += 1
                     threading.Thread(target=self._play, args=(sock,), daemon=True).start()
                 elif kind == PINGREQ:
