@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "gotthard/signaling/request-rate.h"
 #include "limit-diagnosis.h"
 
 static void describe_offline(const char *device, uint64_t last_seen, struct failure *ret)
@@ -28,8 +29,8 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
 {
     switch (state) {
     case DEVICE_UNKNOWN:
-        failure_set(ret, FAILURE_UNKNOWN_DEVICE, NULL,
-                    "no device named %s has ever connected to this broker", device);
+        failure_set(ret, FAILURE_UNKNOWN_DEVICE, NULL, "nothing is known of %s at this broker",
+                    device);
         return;
     case DEVICE_FOREIGN:
         failure_set(ret, FAILURE_NO_ANSWER,
@@ -50,8 +51,9 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
 {
     switch ((enum gt_nak_code)code) {
     case GT_NAK_BUSY:
-        failure_set(ret, FAILURE_QUOTA, "try again in a moment", "%s is busy with other requests",
-                    device);
+        failure_set(ret, FAILURE_QUOTA, "try again in a moment",
+                    "%s is busy with other requests: it takes %u a second of one operator", device,
+                    GT_REQ_RATE_PER_S);
         return;
     case GT_NAK_DENIED:
         failure_set(ret, FAILURE_DENIED, NULL,

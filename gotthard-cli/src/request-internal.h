@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The parts of a request: from the broker to the answer (request.c), and the time between the
- * answer and a tunnel that is up (request-attend.c). Only these files include this header.
+ * The parts of a request: from the broker to the answer (request.c), its repetitions
+ * (request-send.c), and the time between the answer and a tunnel that is up (request-attend.c).
+ * Only these files include this header.
  */
 #pragma once
 
@@ -28,14 +29,20 @@ struct request {
     struct gt_initiator initiator;
     struct gt_initiator earlier; /* the request before a NAK; all zeros: none */
     enum device_state device_state;
-    uint8_t epoch[GT_EPOCH_SIZE]; /* zeros: unknown */
-    uint64_t last_seen;           /* unix time, 0: unknown */
-    int publish_id;
-    bool is_undelivered;  /* the broker reported that the device is not subscribed */
-    bool is_repeated;     /* sent once more after the device reconnected; never a third time */
-    bool is_failed;       /* DONE: by ->failure, else ->answer */
-    bool is_noted;        /* ->failure is set, unless a better answer follows */
-    unsigned n_withdrawn; /* sessions of untrusted answers */
+    uint8_t epoch[GT_EPOCH_SIZE];    /* the device's latest; zeros: unknown */
+    uint64_t last_seen;              /* unix time, 0: unknown */
+    uint8_t message[GT_MESSAGE_MAX]; /* the request, published again as it is */
+    size_t n_message;
+    uint8_t sent_epoch[GT_EPOCH_SIZE]; /* in ->message */
+    ev_timer repeat;                   /* AWAITING_ANSWER: the next repetition */
+    double repeat_wait;                /* seconds to the one after it */
+    int publish_id;                    /* of the last publication */
+    unsigned n_undelivered;         /* publications for which the broker has found no subscriber */
+    bool is_hastened;               /* repeated at once because the device reconnected; not again */
+    bool is_failed;                 /* DONE: by ->failure, else ->answer */
+    bool is_noted;                  /* ->failure is set, unless a better answer follows */
+    unsigned n_withdrawn;           /* sessions of untrusted answers */
+    uint8_t withdrawn[GT_RID_SIZE]; /* the last of them: a repetition repeats its answer */
     struct failure failure;
     struct gt_answer answer;
     bool is_agreed;          /* on_agreed was called */
@@ -44,6 +51,16 @@ struct request {
 
 /* Publishes a message on the req topic. Returns as gt_mqtt_publish. */
 int request_publish(struct request *request, const uint8_t *message, size_t n, int *ret_id);
+/* Writes and publishes a new request. It is repeated until request_stop_repeating. Returns as
+ * gt_initiator_request or gt_mqtt_publish. */
+int request_send_first(struct request *request);
+/* Publishes the same request again now. */
+void request_repeat(struct request *request);
+void request_on_repeat(struct ev_loop *loop, ev_timer *timer, int revents);
+void request_stop_repeating(struct request *request);
+/* The device is busy: the next repetition comes when it has room. Returns false if that is after
+ * the deadline. */
+bool request_wait_while_busy(struct request *request);
 /* Keeps the device's state. Returns false if the message is not authentic. */
 bool request_keep_state(struct request *request, const char *topic, struct gt_span payload);
 

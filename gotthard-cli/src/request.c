@@ -20,9 +20,9 @@
 #include "gotthard/base/log.h"
 #include "mqtt-connect.h"
 
-#define EXPIRY_S         20 /* the broker discards a request that is not delivered by then */
 #define SHORT_TIMEOUT_S  5. /* for the answer of a device that does not seem to be online */
 #define SERVICE_OF_CLOSE ""
+#define UNDELIVERED_MAX  2
 #define WITHDRAWN_MAX    8 /* sessions of untrusted answers: each costs a message */
 
 /* --- states -------------------------------------------------------------------------------- */
@@ -63,6 +63,8 @@ static void request_enter(struct request *request, enum request_state state)
     gt_debug("device=%s state %s -> %s", request->settings.device, states[request->state].name,
              states[state].name);
     request->state = state;
+    if (state != REQUEST_AWAITING_ANSWER)
+        request_stop_repeating(request);
     request_set_deadline(request, state == REQUEST_AWAITING_ANSWER
                                       ? request_answer_timeout_s(request)
                                       : states[state].deadline_s);
@@ -127,45 +129,44 @@ static void request_fail_with(struct request *request, int err)
 
 /* --- sending the request ------------------------------------------------------------------- */
 
-/* Shortens the deadline if the device does not seem to be online; fails at once if the broker
- * reported that the device is not subscribed as well. */
+/* Shortens the deadline if the device does not seem to be online. Fails at once if the broker has
+ * also reported twice that the device is not subscribed: once may be too early. */
 static void request_adjust_deadline(struct request *request)
 {
     if (request->state != REQUEST_AWAITING_ANSWER || request->device_state == DEVICE_ONLINE)
         return;
-    if (request->is_undelivered)
+    if (request->n_undelivered >= UNDELIVERED_MAX)
         request_fail_silence(request);
     else if (ev_timer_remaining(request->settings.loop, &request->deadline) > SHORT_TIMEOUT_S)
         request_set_deadline(request, SHORT_TIMEOUT_S);
 }
 
-int request_publish(struct request *request, const uint8_t *message, size_t n, int *ret_id)
-{
-    return gt_mqtt_publish(request->mqtt, request->initiator.req_topic, gt_span(message, n), false,
-                           EXPIRY_S, ret_id);
-}
-
 static void request_send(struct request *request)
 {
-    uint8_t message[GT_MESSAGE_MAX];
-    size_t n;
-    int r = request->settings.service
-                ? gt_initiator_request(&request->initiator, request->epoch, message, &n)
-                : gt_initiator_close(&request->initiator, request->epoch, NULL, message, &n);
+    int r = request_send_first(request);
 
-    if (r == 0)
-        r = request_publish(request, message, n, &request->publish_id);
     if (r != 0) {
         request_fail_with(request, r);
         return;
     }
-    request->is_undelivered = false;
     request_enter(request, REQUEST_AWAITING_ANSWER);
     request_adjust_deadline(request);
 }
 
-/* Keeps the failure for the end of the wait. Closes the session that the sender has opened, because
- * it would wait for this operator at the relay. */
+/* Closes the session that the sender of an untrusted answer has opened, because it would wait for
+ * this operator at the relay. */
+static void request_withdraw_untrusted(struct request *request)
+{
+    const uint8_t *rid = request->answer.keys.rid;
+
+    if (request->answer.ack.status != GT_ACK_OK || request->n_withdrawn >= WITHDRAWN_MAX ||
+        memcmp(request->withdrawn, rid, GT_RID_SIZE) == 0)
+        return;
+    memcpy(request->withdrawn, rid, GT_RID_SIZE);
+    request->n_withdrawn += request_withdraw(request);
+}
+
+/* Keeps the failure for the end of the wait. */
 static void request_note_untrusted(struct request *request)
 {
     const struct request_settings *settings = &request->settings;
@@ -178,8 +179,7 @@ static void request_note_untrusted(struct request *request)
     failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
                 "the answer is not from a trusted key: the key of %s is not pinned in %s",
                 settings->device, settings->identity->pins_path);
-    if (request->answer.ack.status == GT_ACK_OK && request->n_withdrawn < WITHDRAWN_MAX)
-        request->n_withdrawn += request_withdraw(request);
+    request_withdraw_untrusted(request);
 }
 
 /* --- messages of the device ---------------------------------------------------------------- */
@@ -207,10 +207,10 @@ static void request_receive_state(struct request *request, const char *topic,
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
         request_send(request);
-    } else if (request->is_undelivered && request->device_state == DEVICE_ONLINE &&
-               !request->is_repeated) {
-        request->is_repeated = true; /* the device has just reconnected */
-        request_send(request);
+    } else if (request->n_undelivered > 0 && request->device_state == DEVICE_ONLINE &&
+               !request->is_hastened) {
+        request->is_hastened = true; /* the device has just reconnected */
+        request_repeat(request);
     } else {
         request_adjust_deadline(request);
     }
@@ -220,7 +220,7 @@ static void request_receive_state(struct request *request, const char *topic,
  * stays outstanding beside the new one. */
 static void request_retry(struct request *request)
 {
-    if (memcmp(request->epoch, request->answer.epoch, GT_EPOCH_SIZE) == 0)
+    if (memcmp(request->sent_epoch, request->answer.epoch, GT_EPOCH_SIZE) == 0)
         return;
     memcpy(request->epoch, request->answer.epoch, GT_EPOCH_SIZE);
     request->earlier = request->initiator;
@@ -234,6 +234,10 @@ static void request_refuse(struct request *request)
 
     diagnosis_of_refusal(settings->device, &request->answer, settings->service,
                          settings->settings->relay, &request->failure);
+    if (request->answer.nak_code == GT_NAK_BUSY && request_wait_while_busy(request)) {
+        request->is_noted = true;
+        return;
+    }
     request->is_noted = true;
     if (is_signed || !settings->service || settings->identity->trust.policy == GT_POLICY_PSK)
         request_fail(request);
@@ -335,7 +339,7 @@ static void request_on_published(void *userdata, int id, bool is_undelivered)
 
     if (id != request->publish_id || !is_undelivered)
         return;
-    request->is_undelivered = true;
+    request->n_undelivered++;
     request_adjust_deadline(request);
 }
 
@@ -408,7 +412,8 @@ int request_new(const struct request_settings *settings, const struct request_ev
     request->userdata = userdata;
     request->publish_id = -1;
     ev_init(&request->deadline, request_on_deadline);
-    request->deadline.data = request;
+    ev_init(&request->repeat, request_on_repeat);
+    request->deadline.data = request->repeat.data = request;
     if (request_init_initiator(request, ret_failure) != 0 ||
         mqtt_connect(settings->loop, settings->settings, settings->identity, settings->print,
                      &mqtt_events, request, &request->mqtt, ret_failure) != 0) {
@@ -425,6 +430,7 @@ struct request *request_free(struct request *request)
     if (!request)
         return NULL;
     ev_timer_stop(request->settings.loop, &request->deadline);
+    request_stop_repeating(request);
     gt_mqtt_free(request->mqtt);
     gt_initiator_deinit(&request->initiator);
     gt_initiator_deinit(&request->earlier);

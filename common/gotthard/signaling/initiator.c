@@ -232,11 +232,13 @@ static int receive_nak(struct gt_initiator *initiator, struct gt_span payload,
     if (memcmp(nak.id, initiator->id, sizeof(initiator->id)) != 0 ||
         (is_closed && !initiator->is_close))
         return GT_INITIATOR_E_IGNORE;
-    if (initiator->is_close) /* a NAK is not signed: the ACK of a REQ may still follow */
+    if (initiator->is_close &&
+        nak.code != GT_NAK_BUSY) /* a NAK is not signed: the ACK of a REQ may still follow */
         forget_secrets(initiator);
     memcpy(ret->epoch, nak.epoch, sizeof(ret->epoch));
     ret->nak_code = nak.code;
     ret->n_closed = is_closed ? nak.retry_after_s : 0;
+    ret->retry_after_s = is_closed ? 0 : nak.retry_after_s;
     if (is_closed)
         return 0;
     return nak.code == GT_NAK_EPOCH && initiator->n_naks++ == 0 ? GT_INITIATOR_E_RETRY

@@ -31,7 +31,8 @@ enum {
     GT_INITIATOR_E_IGNORE = 1, /* not an answer to this request: keep waiting */
     GT_INITIATOR_E_RETRY,      /* a NAK: send a request with the given epoch (once only) */
     GT_INITIATOR_E_REFUSED,    /* an authentic answer that denies the request. If it is a NAK, which
-                                  is not signed, the request stays outstanding */
+                                  is not signed, a REQ stays outstanding; after NAK_BUSY also a
+                                  CLOSE */
     GT_INITIATOR_E_UNTRUSTED,  /* correctly sealed, but this side's policy does not accept it as the
                                   device's. The request stays outstanding for the device itself. If
                                   the ACK grants a session, its rid is in ->keys, for a CLOSE */
@@ -60,6 +61,7 @@ struct gt_answer {
     uint8_t epoch[GT_EPOCH_SIZE]; /* E_RETRY */
     uint16_t nak_code;            /* E_REFUSED by a NAK; otherwise 0xffff */
     uint16_t n_closed;            /* sessions that a CLOSE ended */
+    uint16_t retry_after_s;       /* E_REFUSED by NAK_BUSY */
     uint8_t buffer[GT_MESSAGE_MAX];
 };
 
