@@ -370,16 +370,19 @@ static struct gt_nak read_nak(struct pair *p)
     return nak;
 }
 
-/* 64 requests at once: each refused one gets a NAK with a time at which there is room for it. */
+#define N_AT_ONCE (GT_REQ_BURST + 44)
+
+/* More requests at once than permitted: each refused one gets a NAK with a time at which there is
+ * room for it. */
 static void test_refused_request_is_accepted_after_the_given_wait(void **state)
 {
     struct pair *p = *state;
     uint64_t began_ms = p->now_ms;
-    static uint8_t messages[64][GT_MESSAGE_MAX];
-    size_t n[64];
-    unsigned waits_s[64] = {0}, n_refused = 0;
+    static uint8_t messages[N_AT_ONCE][GT_MESSAGE_MAX];
+    size_t n[N_AT_ONCE];
+    unsigned waits_s[N_AT_ONCE] = {0}, n_refused = 0;
 
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < N_AT_ONCE; i++) {
         initiator(p);
         memcpy(messages[i], p->message, n[i] = p->n);
         if (deliver(p) == GT_VERDICT_REQUEST)
@@ -393,10 +396,10 @@ static void test_refused_request_is_accepted_after_the_given_wait(void **state)
         waits_s[i] = read_nak(p).retry_after_s;
         assert_in_range(waits_s[i], 1, 1 + ++n_refused / GT_REQ_RATE_PER_S);
     }
-    assert_int_equal(n_refused, 64 - GT_REQ_BURST);
+    assert_int_equal(n_refused, N_AT_ONCE - GT_REQ_BURST);
     for (unsigned second = 1; second <= GT_BUSY_WAIT_MAX_S; second++) {
         p->now_ms = began_ms + second * 1000;
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < N_AT_ONCE; i++) {
             if (waits_s[i] != second)
                 continue;
             memcpy(p->message, messages[i], p->n = n[i]); /* the same bytes */

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/request-rate.h"
 #include "gotthard/signaling/responder.h"
 
 #define DEVICE   "GatewayOli"
@@ -40,6 +41,9 @@ static struct {
     bool is_reported;     /* a report arrives together with the answer */
     bool is_noisy;        /* other messages arrive on the topic of answers first */
     bool reconnects;      /* the device is online again after the first request */
+    unsigned n_lost;      /* so many requests do not reach the device, */
+    unsigned n_unheard;   /* and so many answers not the operator */
+    uint64_t time_passed; /* milliseconds for the device between two publications */
     const char *down;     /* the connection fails with this */
     enum gt_ack_status status;
     enum gt_nak_code close_code;
@@ -47,7 +51,9 @@ static struct {
 
     struct gt_mqtt *mqtt;
     struct gt_session_keys keys; /* of the device */
-    unsigned n_requests, n_mqtts, n_closes, n_subscriptions;
+    unsigned n_requests, n_mqtts, n_closes, n_subscriptions, n_sessions, n_same;
+    uint64_t now_ms;      /* of the device */
+    struct gt_span first; /* the bytes of the first request, owned */
 } fakes;
 
 static struct ev_loop *loop;
@@ -171,12 +177,13 @@ static void device_receive(struct gt_incoming *in, struct gt_span payload)
     static const char topic[] = PREFIX "/d/" DEVICE "/req";
     struct gt_ack ack = {.max_streams = 8, .device = DEVICE, .operator_ = OPERATOR};
 
-    assert_int_equal(gt_responder_receive(responder, 1000, 1700000000, topic, false, payload, in),
-                     0);
+    assert_int_equal(
+        gt_responder_receive(responder, fakes.now_ms, 1700000000, topic, false, payload, in), 0);
     switch (in->verdict) {
     case GT_VERDICT_DROP: in->n_reply = 0; return;
     case GT_VERDICT_REPLY: return;
     case GT_VERDICT_REQUEST:
+        fakes.n_sessions += fakes.status == GT_ACK_OK;
         if (fakes.status == GT_ACK_OK)
             assert_int_equal(gt_responder_grant(responder, in, &ack, &fakes.keys), 0);
         else
@@ -191,6 +198,18 @@ static void device_receive(struct gt_incoming *in, struct gt_span payload)
     }
 }
 
+/* Compares a repetition with the first request. */
+static void keep_first(struct gt_span payload)
+{
+    if (!fakes.first.data) {
+        uint8_t *copy = malloc(payload.n);
+
+        assert_non_null(copy);
+        fakes.first = gt_span(memcpy(copy, payload.data, payload.n), payload.n);
+    }
+    fakes.n_same += gt_span_equals(fakes.first, payload);
+}
+
 int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
                     bool is_retained, unsigned expiry_s, int *ret_id)
 {
@@ -199,8 +218,13 @@ int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payl
     assert_string_equal(topic, PREFIX "/d/" DEVICE "/req");
     *ret_id = (int)++fakes.n_requests;
     mqtt->in.n_reply = 0;
-    if (!fakes.is_unsubscribed && !fakes.is_silent && !fakes.is_refused)
+    fakes.now_ms += fakes.time_passed;
+    if (!fakes.is_unsubscribed && !fakes.is_silent && !fakes.is_refused &&
+        fakes.n_requests > fakes.n_lost)
         device_receive(&mqtt->in, payload);
+    if (fakes.n_requests <= fakes.n_lost + fakes.n_unheard)
+        mqtt->in.n_reply = 0;
+    keep_first(payload);
     ev_timer_stop(mqtt->loop, &mqtt->published);
     ev_timer_set(&mqtt->published, 0, 0);
     ev_timer_start(mqtt->loop, &mqtt->published);
@@ -322,6 +346,7 @@ static int setup(void **state)
     uint8_t device_key[GT_KEY_SIZE];
 
     memset(&fakes, 0, sizeof(fakes));
+    fakes.now_ms = 1000;
     loop = ev_default_loop(0);
     gt_trust_init_psk(trust);
     identity.pins_path = strdup("devices.pins");
@@ -335,6 +360,7 @@ static int teardown(void **state)
 {
     responder = gt_responder_free(responder);
     identity_deinit(&identity);
+    free((void *)(uintptr_t)fakes.first.data);
     return 0;
 }
 
@@ -480,6 +506,130 @@ static void test_request_agreed_after_device_reconnects(void **state)
     assert_int_equal(fakes.n_requests, 2);
 }
 
+/* The request, or its answer, is lost once or more often, as while a subscription does not work
+ * yet. The repetitions have the same bytes, so that there is one session. */
+static void test_request_is_repeated_until_it_is_answered(void **state)
+{
+    static const struct {
+        unsigned n_lost, n_unheard;
+    } rows[] = {{1, 0}, {0, 1}, {2, 0}, {0, 2}, {1, 1}};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        unsigned n = rows[i].n_lost + rows[i].n_unheard + 1;
+
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        fakes.retained = ONLINE;
+        fakes.time_passed = 500;
+        fakes.n_lost = rows[i].n_lost;
+        fakes.n_unheard = rows[i].n_unheard;
+        expect_agreement();
+        assert_int_equal(fakes.n_requests, n);
+        assert_int_equal(fakes.n_same, n);
+        assert_int_equal(fakes.n_sessions, 1);
+    }
+}
+
+static void test_close_is_repeated_until_it_is_answered(void **state)
+{
+    struct result result;
+
+    fakes.retained = ONLINE;
+    fakes.n_unheard = 1;
+    fakes.n_closed = 3;
+    run_request(NULL, &result);
+    assert_int_equal(result.n_closed, 3);
+    assert_int_equal(fakes.n_closes, 1);
+    assert_int_equal(fakes.n_same, 2);
+}
+
+/* The NAK and the STATE, which has the same epoch, arrive in either order. */
+static void test_request_agreed_state_before_nak(void **state)
+{
+    struct result result;
+
+    fakes.n_unheard = 1;
+    start_request("ssh", &result);
+    while (fakes.n_requests == 0)
+        ev_run(loop, EVRUN_ONCE);
+    fakes.retained = ONLINE;
+    mqtt_send_state(fakes.mqtt);
+    fakes.time_passed = 2000; /* to the next NAK */
+    ev_run(loop, 0);
+    assert_int_equal(result.n_answers, 1);
+    assert_int_equal(fakes.n_sessions, 1);
+    request_free(result.request);
+}
+
+/* The operator's share of new requests is used up by others. */
+static void use_up_share(void)
+{
+    struct gt_initiator_settings other = {.prefix = PREFIX,
+                                          .operator_ = OPERATOR,
+                                          .device = DEVICE,
+                                          .service = "ssh",
+                                          .relay = "main",
+                                          .trust = &identity.trust};
+    uint8_t key[GT_KEY_SIZE], epoch[GT_EPOCH_SIZE] = {0}, message[GT_MESSAGE_MAX];
+    struct gt_initiator initiator;
+    struct gt_incoming in;
+    struct gt_answer answer;
+    size_t n;
+
+    assert_int_equal(gt_key_device(&identity.key, DEVICE, key), 0);
+    assert_int_equal(gt_initiator_init(&initiator, &other, key, NULL), 0);
+    assert_int_equal(gt_initiator_request(&initiator, epoch, message, &n), 0);
+    device_receive(&in, gt_span(message, n));
+    assert_int_equal(
+        gt_initiator_receive(&initiator, in.rsp_topic, gt_span(in.reply, in.n_reply), 0, &answer),
+        GT_INITIATOR_E_RETRY);
+    for (int i = 0; i < GT_REQ_BURST; i++) {
+        assert_int_equal(gt_initiator_request(&initiator, answer.epoch, message, &n), 0);
+        device_receive(&in, gt_span(message, n));
+        assert_int_equal(in.verdict, GT_VERDICT_REQUEST);
+    }
+    gt_initiator_deinit(&initiator);
+    fakes.n_sessions = 0;
+}
+
+static void test_request_waits_while_the_device_is_busy(void **state)
+{
+    fakes.retained = ONLINE;
+    use_up_share();
+    fakes.time_passed = 100; /* less than a new request needs, then more */
+    expect_agreement();
+    assert_true(fakes.n_requests >= 2);
+    assert_int_equal(fakes.n_same, fakes.n_requests);
+    assert_int_equal(fakes.n_sessions, 1);
+}
+
+static void test_close_waits_while_the_device_is_busy(void **state)
+{
+    struct result result;
+
+    fakes.retained = ONLINE;
+    use_up_share();
+    fakes.time_passed = 100;
+    run_request(NULL, &result);
+    assert_int_equal(result.n_answers, 1);
+    assert_int_equal(fakes.n_closes, 1);
+}
+
+/* A device that stays busy is named at the deadline, or earlier if it will be busy until then. */
+static void test_request_fails_if_the_device_stays_busy(void **state)
+{
+    fakes.retained = ONLINE;
+    use_up_share();
+    settings.answer_timeout_ms = 2000;
+    expect_failure("ssh", FAILURE_QUOTA);
+    assert_true(fakes.n_requests >= 2);
+    settings.answer_timeout_ms = 1000;
+    fakes.n_requests = 0;
+    expect_failure("ssh", FAILURE_QUOTA);
+    assert_int_equal(fakes.n_requests, 1);
+    settings.answer_timeout_ms = 20000;
+}
+
 static void test_request_undelivered_fails_by_state(void **state)
 {
     fakes.is_unsubscribed = true;
@@ -619,6 +769,12 @@ int main(void)
         TEST(request_agreed_without_state),
         TEST(request_agreed_state_is_stale),
         TEST(request_agreed_after_device_reconnects),
+        TEST(request_is_repeated_until_it_is_answered),
+        TEST(close_is_repeated_until_it_is_answered),
+        TEST(request_agreed_state_before_nak),
+        TEST(request_waits_while_the_device_is_busy),
+        TEST(close_waits_while_the_device_is_busy),
+        TEST(request_fails_if_the_device_stays_busy),
         TEST(request_undelivered_fails_by_state),
         TEST(request_offline_device_short_deadline),
         TEST(request_refused_by_device),
