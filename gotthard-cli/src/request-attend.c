@@ -29,20 +29,22 @@ static void request_receive_report(struct request *request, struct gt_span paylo
         request->events.on_report(request->userdata, &report);
 }
 
-static void request_attend_state(struct request *request, const char *topic, struct gt_span payload)
+static void request_attend_state(struct request *request, const char *topic, bool is_retained,
+                                 struct gt_span payload)
 {
     enum device_state before = request->device_state;
 
-    if (!request_keep_state(request, topic, payload))
+    if (!request_keep_state(request, topic, is_retained, payload))
         return;
     if (request->is_agreed && before == DEVICE_ONLINE && request->device_state == DEVICE_OFFLINE)
         request->events.on_offline(request->userdata);
 }
 
-void request_attend(struct request *request, const char *topic, struct gt_span payload)
+void request_attend(struct request *request, const char *topic, bool is_retained,
+                    struct gt_span payload)
 {
     if (strcmp(topic, request->initiator.state_topic) == 0)
-        request_attend_state(request, topic, payload);
+        request_attend_state(request, topic, is_retained, payload);
     else
         request_receive_report(request, payload);
 }

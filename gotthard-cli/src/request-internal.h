@@ -8,6 +8,7 @@
 
 #include "diagnosis.h"
 #include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/state-order.h"
 #include "request.h"
 
 enum request_state {
@@ -28,6 +29,7 @@ struct request {
     struct gt_mqtt *mqtt;
     struct gt_initiator initiator;
     struct gt_initiator earlier; /* the request before a NAK; all zeros: none */
+    struct gt_state_order order; /* of the device's states */
     enum device_state device_state;
     uint8_t epoch[GT_EPOCH_SIZE];    /* the device's latest; zeros: unknown */
     uint64_t last_seen;              /* unix time, 0: unknown */
@@ -38,7 +40,6 @@ struct request {
     double repeat_wait;                /* seconds to the one after it */
     int publish_id;                    /* of the last publication */
     unsigned n_undelivered;         /* publications for which the broker has found no subscriber */
-    bool is_hastened;               /* repeated at once because the device reconnected; not again */
     bool is_failed;                 /* DONE: by ->failure, else ->answer */
     bool is_noted;                  /* ->failure is set, unless a better answer follows */
     unsigned n_withdrawn;           /* sessions of untrusted answers */
@@ -61,10 +62,12 @@ void request_stop_repeating(struct request *request);
 /* The device is busy: the next repetition comes when it has room. Returns false if that is after
  * the deadline. */
 bool request_wait_while_busy(struct request *request);
-/* Keeps the device's state. Returns false if the message is not authentic. */
-bool request_keep_state(struct request *request, const char *topic, struct gt_span payload);
+/* Keeps the device's state. Returns false if the message is not authentic, or not the latest. */
+bool request_keep_state(struct request *request, const char *topic, bool is_retained,
+                        struct gt_span payload);
 
 /* ATTENDING: notifies the owner of the agreed session. */
 void request_notify_agreed(struct request *request);
 /* ATTENDING: a message of the device. */
-void request_attend(struct request *request, const char *topic, struct gt_span payload);
+void request_attend(struct request *request, const char *topic, bool is_retained,
+                    struct gt_span payload);

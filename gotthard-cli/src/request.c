@@ -184,7 +184,8 @@ static void request_note_untrusted(struct request *request)
 
 /* --- messages of the device ---------------------------------------------------------------- */
 
-bool request_keep_state(struct request *request, const char *topic, struct gt_span payload)
+bool request_keep_state(struct request *request, const char *topic, bool is_retained,
+                        struct gt_span payload)
 {
     uint8_t buffer[GT_MESSAGE_MAX];
     struct gt_state state;
@@ -194,22 +195,23 @@ bool request_keep_state(struct request *request, const char *topic, struct gt_sp
             request->device_state = DEVICE_FOREIGN;
         return false;
     }
+    if (!gt_state_order_accept(&request->order, &state, is_retained))
+        return false;
     request->device_state = state.is_online ? DEVICE_ONLINE : DEVICE_OFFLINE;
     request->last_seen = state.extensions.since;
     memcpy(request->epoch, state.epoch, GT_EPOCH_SIZE);
     return true;
 }
 
-static void request_receive_state(struct request *request, const char *topic,
+static void request_receive_state(struct request *request, const char *topic, bool is_retained,
                                   struct gt_span payload)
 {
-    if (!request_keep_state(request, topic, payload))
+    if (!request_keep_state(request, topic, is_retained, payload))
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
         request_send(request);
-    } else if (request->n_undelivered > 0 && request->device_state == DEVICE_ONLINE &&
-               !request->is_hastened) {
-        request->is_hastened = true; /* the device has just reconnected */
+    } else if (request->n_undelivered > 0 && request->device_state == DEVICE_ONLINE) {
+        request->n_undelivered = 0; /* the device has just reconnected */
         request_repeat(request);
     } else {
         request_adjust_deadline(request);
@@ -326,9 +328,9 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
     if (request->state == REQUEST_DONE)
         return;
     if (request->state == REQUEST_ATTENDING)
-        request_attend(request, topic, payload);
+        request_attend(request, topic, is_retained, payload);
     else if (strcmp(topic, request->initiator.state_topic) == 0)
-        request_receive_state(request, topic, payload);
+        request_receive_state(request, topic, is_retained, payload);
     else if (request->state == REQUEST_AWAITING_ANSWER && !is_retained)
         request_receive_answer(request, topic, payload);
 }
@@ -339,7 +341,8 @@ static void request_on_published(void *userdata, int id, bool is_undelivered)
 
     if (id != request->publish_id || !is_undelivered)
         return;
-    request->n_undelivered++;
+    if (++request->n_undelivered >= UNDELIVERED_MAX)
+        request_stop_repeating(request); /* until the device's next state */
     request_adjust_deadline(request);
 }
 

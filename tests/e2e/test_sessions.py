@@ -26,11 +26,11 @@ def read_tag(tunnel, service=None):
         return harness.receive_exactly(sock, 6).decode()
 
 
-def start(env, *devices):
+def start(env, *devices, **more):
     env.broker()
     env.relay()
     for device in devices:
-        env.agent(device, GOTTHARD_AGENT_DATA_PORT=env.target(tagged(f"<{device[-4:]}>")).port)
+        env.agent(device, GOTTHARD_AGENT_DATA_PORT=env.target(tagged(f"<{device[-4:]}>")).port, **more)
 
 
 def test_two_operators_one_device(env):
@@ -75,7 +75,7 @@ def read_tag_on(port):
 
 
 def test_quota_of_sessions(env):
-    start(env, "dev-aaaa")
+    start(env, "dev-aaaa", GOTTHARD_CONFIG_DIR=env.config_folder(agentd="limits = { sessions_per_operator = 2; };"))
     first, second = env.connect("dev-aaaa"), env.connect("dev-aaaa")
     third = env.cli("connect", "dev-aaaa", "0:ssh")
     assert third.returncode == 75 and "GTD-E42" in third.stderr, third.stderr
