@@ -14,8 +14,7 @@ struct presence_link {
     int64_t will_shift_s; /* as published_shift_s, of the last will */
 
     ev_timer resubscribe; /* after a refusal */
-    int suback_id;        /* of the subscription that is not answered yet, or 0 */
-    bool is_subscribed;
+    bool is_awaiting_suback, is_subscribed;
     unsigned n_refused_subscriptions; /* in a row */
     bool is_without_retained;         /* the warning is logged */
 };

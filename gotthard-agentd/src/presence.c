@@ -134,15 +134,13 @@ static void link_refuse_subscription(struct presence_link *link, const char *why
         presence_refuse(presence, "the subscription", why);
 }
 
-/* Other failures end the connection (on_down). */
+/* A failure here ends the connection (on_down). */
 static void link_subscribe(struct presence_link *link)
 {
-    const char *topic = request_handler_req_topic(link->request_handler);
-    int r = gt_mqtt_subscribe_all(link->mqtt, &topic, 1, 1, &link->suback_id);
+    int r = gt_mqtt_subscribe(link->mqtt, request_handler_req_topic(link->request_handler));
 
-    if (r == -EOPNOTSUPP)
-        link_refuse_subscription(link, "it does not accept packets of this size");
-    else if (r)
+    link->is_awaiting_suback = r == 0;
+    if (r)
         gt_warn_errno(r, "device=%s cannot subscribe", presence_device(link->presence));
 }
 
@@ -155,9 +153,9 @@ static void link_on_suback(void *userdata, int id, unsigned n_refused, const cha
 {
     struct presence_link *link = userdata;
 
-    if (id != link->suback_id)
+    if (!link->is_awaiting_suback)
         return;
-    link->suback_id = 0;
+    link->is_awaiting_suback = false;
     link->is_subscribed = n_refused == 0;
     if (n_refused > 0)
         link_refuse_subscription(link, why);
@@ -220,7 +218,7 @@ static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
     struct presence *presence = link->presence;
 
     ev_timer_stop(presence->loop, &link->resubscribe);
-    link->suback_id = 0;
+    link->is_awaiting_suback = false;
     gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s",
             presence_device(presence), link->broker.host, link->broker.port, retry_ms, why,
             link == presence->next && presence_is_up(presence)
