@@ -37,6 +37,7 @@ void presence_state_begin(struct presence *presence);
 int presence_publish_state(struct presence *presence, enum gt_state_kind kind, int *ret_id);
 /* The broker refuses @what for the reason @why: the device cannot be online. */
 void presence_refuse(struct presence *presence, const char *what, const char *why);
-/* The broker has acknowledged publication @id of the connection in use, or refused it. */
+/* The broker has acknowledged publication @id of the connection in use. */
 void presence_state_acknowledged(struct presence *presence, int id);
-void presence_state_refused(struct presence *presence, int id, const char *why);
+/* The broker has refused the last "online". */
+void presence_state_refused(struct presence *presence, const char *why);

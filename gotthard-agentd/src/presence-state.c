@@ -92,7 +92,7 @@ void presence_refuse(struct presence *presence, const char *what, const char *wh
 }
 
 /* Schedules the next attempt. */
-static void presence_fail_state(struct presence *presence, const char *why)
+void presence_state_refused(struct presence *presence, const char *why)
 {
     double delay_s = presence_refusal_wait_s(presence->n_refusals++);
 
@@ -113,8 +113,8 @@ static void presence_publish_online(struct presence *presence)
 
     presence->published_at = gt_clock();
     if (r == -EOPNOTSUPP || r > 0)
-        presence_fail_state(presence, "it does not accept messages of this size, of QoS 1, or "
-                                      "retained ones");
+        presence_state_refused(presence, "it does not accept messages of this size, of QoS 1, or "
+                                         "retained ones");
     else if (r && r != -ENOTCONN)
         presence_schedule_state(presence, STATE_RETRY_S);
 }
@@ -137,6 +137,7 @@ void presence_state_reset(struct presence *presence)
 {
     presence->standing = PRESENCE_PENDING;
     presence->state_id = 0;
+    memset(presence->replies, 0, sizeof(presence->replies)); /* ids start again */
 }
 
 void presence_state_begin(struct presence *presence)
@@ -163,12 +164,6 @@ void presence_state_acknowledged(struct presence *presence, int id)
     presence->events->on_change(presence->userdata);
 }
 
-void presence_state_refused(struct presence *presence, int id, const char *why)
-{
-    if (id == presence->state_id)
-        presence_fail_state(presence, why);
-}
-
 void presence_changed(struct presence *presence)
 {
     presence_schedule_state(presence, STATE_DELAY_S);
@@ -193,7 +188,7 @@ bool presence_tick(struct presence *presence)
     if (!presence_is_up(presence) || presence->is_going_offline)
         return false;
     if (presence->state_id && now >= presence->published_at + ACKNOWLEDGE_S)
-        presence_fail_state(presence, "no acknowledgement");
+        presence_state_refused(presence, "no acknowledgement");
     if (presence_has_other_clock(presence) || is_refresh_due)
         presence_changed(presence);
     if (is_refresh_due)

@@ -264,11 +264,12 @@ static void link_on_refused(void *userdata, int id, const char *why)
 
     if (link != presence->link)
         return;
-    if (!presence->is_going_offline)
-        presence_state_refused(presence, id, why);
-    else if (id == presence->offline_id)
+    if (presence->is_going_offline && id == presence->offline_id)
         presence->events->on_offline(presence->userdata);
-    presence_reply_refused(presence, id, why);
+    else if (!presence->is_going_offline && id == presence->state_id)
+        presence_state_refused(presence, why);
+    else
+        presence_reply_refused(presence, id, why);
 }
 
 static bool link_make_will(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n)

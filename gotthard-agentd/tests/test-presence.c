@@ -337,9 +337,8 @@ static void test_refused_state_is_published_again_with_back_off(void **state)
     for (int i = 0; i < 12; i++) {
         double least = GT_MIN(5. * (1 << i), 300.);
 
-        presence_state_refused(&env->presence, env->presence.state_id + 1, "of a reply");
         assert_false(ev_is_active(&env->presence.state_due));
-        presence_state_refused(&env->presence, env->presence.state_id, "Not authorized");
+        presence_state_refused(&env->presence, "Not authorized");
         assert_int_equal(env->presence.standing, PRESENCE_REFUSED);
         assert_string_equal(env->presence.refusal, "STATE (Not authorized)");
         double left = ev_timer_remaining(env->loop, &env->presence.state_due);
@@ -355,7 +354,7 @@ static void test_refused_state_is_published_again_with_back_off(void **state)
     assert_int_equal(env->n_changes, 2);
     presence_changed(&env->presence);
     publish_scheduled(env);
-    presence_state_refused(&env->presence, env->presence.state_id, "Quota exceeded");
+    presence_state_refused(&env->presence, "Quota exceeded");
     assert_true(ev_timer_remaining(env->loop, &env->presence.state_due) < 7.);
     is_pretending = false;
 }

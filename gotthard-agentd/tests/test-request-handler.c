@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "gotthard/signaling/request-rate.h"
 #include "request-handler.h"
 
 static const uint8_t of_device[GT_KEY_SIZE] = {1, 2, 3};
@@ -425,13 +426,13 @@ static void test_answer_is_reduced_to_the_limit_of_the_broker(void **state)
     assert_int_equal(answer.nak_code, GT_NAK_SIZE);
 }
 
-/* 64 requests at once: none is left without an answer. */
+/* More requests at once than the device takes: none is left without an answer. */
 static void test_too_many_requests_are_answered_busy(void **state)
 {
     struct env *env = *state;
     unsigned n_busy = 0;
 
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < GT_REQ_BURST + 44; i++) {
         struct gt_initiator initiator;
         struct gt_answer answer;
 
@@ -442,8 +443,8 @@ static void test_too_many_requests_are_answered_busy(void **state)
             n_busy++;
         gt_initiator_deinit(&initiator);
     }
-    assert_int_equal(n_busy, 64 - 20);
-    assert_int_equal(env->n_started, 20);
+    assert_int_equal(n_busy, 44);
+    assert_int_equal(env->n_started, GT_REQ_BURST);
 }
 
 static void test_stale_epoch_gets_current_epoch(void **state)
@@ -505,6 +506,59 @@ static void test_close_replies_number_closed(void **state)
     assert_int_equal(close_once(env, rid, &answer), GT_INITIATOR_E_REFUSED);
     assert_int_equal(answer.nak_code, GT_NAK_DENIED);
     assert_int_equal(env->n_closes, 3);
+}
+
+/* An operator repeats the same bytes while no answer comes. */
+static void test_repeated_close_is_executed_once(void **state)
+{
+    struct env *env = *state;
+    uint8_t payload[GT_MESSAGE_MAX], buffer[GT_MESSAGE_MAX];
+    struct gt_initiator initiator;
+    struct gt_answer answer;
+    struct gt_state now;
+    size_t n;
+
+    env->close_result = 2;
+    operator_init(&initiator, &env->trust, "ssh");
+    learn_epoch(env, &initiator, &now, buffer);
+    assert_int_equal(gt_initiator_close(&initiator, now.epoch, NULL, payload, &n), 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(deliver(env, payload, n), 0);
+        assert_int_equal(env->n_published, 1);
+        env->close_result = 0; /* there is nothing left to close */
+        env->now_ms += 4000;
+    }
+    assert_int_equal(env->n_closes, 1);
+    assert_int_equal(gt_initiator_receive(&initiator, env->topic,
+                                          gt_span(env->payload, env->n_payload), 0, &answer),
+                     0);
+    assert_int_equal(answer.n_closed, 2);
+    gt_initiator_deinit(&initiator);
+}
+
+/* The question for the state, where the broker has none: it closes nothing. */
+static void test_close_without_an_epoch_asks_for_the_state(void **state)
+{
+    static const uint8_t no_epoch[GT_EPOCH_SIZE], no_session[GT_RID_SIZE];
+    struct env *env = *state;
+    uint8_t payload[GT_MESSAGE_MAX];
+    struct gt_initiator initiator;
+    struct gt_answer answer;
+    size_t n;
+
+    operator_init(&initiator, &env->trust, "");
+    assert_int_equal(gt_initiator_close(&initiator, no_epoch, no_session, payload, &n), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(deliver(env, payload, n), 0);
+        assert_int_equal(env->n_published, 1);
+        assert_int_equal(env->n_states_due, 1 + i / 2); /* at most once in 2 s */
+        env->now_ms += 1000;
+    }
+    assert_int_equal(env->n_closes, 0);
+    assert_int_equal(gt_initiator_receive(&initiator, env->topic,
+                                          gt_span(env->payload, env->n_payload), 0, &answer),
+                     GT_INITIATOR_E_RETRY);
+    gt_initiator_deinit(&initiator);
 }
 
 static void test_damaged_message_is_dropped(void **state)
@@ -616,6 +670,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_many_requests_are_answered_busy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stale_epoch_gets_current_epoch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_close_replies_number_closed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_repeated_close_is_executed_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_close_without_an_epoch_asks_for_the_state, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_damaged_message_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unpinned_operator_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tick_rotates_epoch, setup, teardown),
