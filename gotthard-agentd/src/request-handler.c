@@ -13,6 +13,7 @@
 
 /* Bytes. Names and host keys share a message of 8 KiB with a certificate and a signature. */
 #define NAMES_BUDGET     1024
+#define WILL_NAMES       256 /* CONNECT contains the will, before the broker's limit is known */
 #define HOST_KEYS_BUDGET 1536
 
 /* Bytes of an answer that leaves in one packet on any link, with the headers of MQTT, TLS, TCP and
@@ -68,15 +69,16 @@ static void request_handler_log_reply_fit(struct request_handler *request_handle
 
 /* --- requests */
 
-/* Returns the number of bytes added. */
-static size_t add_service_names(const struct targets *services, struct gt_extensions *ret)
+/* Returns the number of bytes added, at most @budget. */
+static size_t add_service_names(const struct targets *services, size_t budget,
+                                struct gt_extensions *ret)
 {
     size_t n_bytes = 0;
 
     for (size_t i = 0; i < services->n && ret->n_services < GT_SERVICES_MAX; i++) {
         struct gt_span name = gt_span_text(services->all[i].name);
 
-        if (n_bytes + 2 + name.n > NAMES_BUDGET)
+        if (n_bytes + 2 + name.n > budget)
             break;
         n_bytes += 2 + name.n;
         ret->services[ret->n_services++] = name;
@@ -109,13 +111,19 @@ static void add_host_keys(const struct request_handler_settings *settings, size_
 }
 
 static void request_handler_fill_extensions(const struct request_handler *request_handler,
-                                            const struct targets *services,
                                             struct gt_extensions *ret)
 {
     ret->version = gt_span_text(GOTTHARD_VERSION);
     ret->n_sessions = (uint16_t)GT_MIN(
         request_handler->events->count_sessions(request_handler->userdata, NULL), UINT16_MAX);
-    size_t n_names = add_service_names(services, ret);
+}
+
+/* Everything that an operator may use. */
+static void request_handler_fill_offer(const struct request_handler *request_handler,
+                                       const struct targets *services, struct gt_extensions *ret)
+{
+    request_handler_fill_extensions(request_handler, ret);
+    size_t n_names = add_service_names(services, NAMES_BUDGET, ret);
     add_host_keys(&request_handler->settings, host_keys_room(&request_handler->settings, n_names),
                   ret);
 }
@@ -160,7 +168,7 @@ static void request_handler_fill_ack(const struct request_handler *request_handl
     ret->window = request_handler->settings.stream_window;
     snprintf(ret->device, sizeof(ret->device), "%s", req->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", req->operator_);
-    request_handler_fill_extensions(request_handler, &grant->services, &ret->extensions);
+    request_handler_fill_offer(request_handler, &grant->services, &ret->extensions);
     ret->extensions.n_sessions++; /* this one */
 }
 
@@ -343,12 +351,15 @@ int request_handler_state(struct request_handler *request_handler, enum gt_state
 {
     struct gt_extensions extensions = {.since = since};
     struct gt_state_form form = {kind, connection, &extensions};
+    const struct targets *services = &request_handler->settings.policy->services;
     struct gt_fit fit;
 
-    request_handler_fill_extensions(request_handler, &request_handler->settings.policy->services,
-                                    &extensions);
-    if (kind != GT_STATE_ONLINE) /* of no use, and CONNECT contains the will */
-        extensions.n_host_keys = 0;
+    if (kind == GT_STATE_ONLINE) {
+        request_handler_fill_offer(request_handler, services, &extensions);
+    } else {
+        request_handler_fill_extensions(request_handler, &extensions);
+        add_service_names(services, WILL_NAMES, &extensions);
+    }
     int r = gt_responder_state(request_handler->responder, &form, &fit, ret, ret_n);
     if (r >= 0)
         request_handler_log_state_fit(request_handler, &fit, r == 0);
