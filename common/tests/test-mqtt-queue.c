@@ -67,7 +67,7 @@ static int begin(void **state)
     loop = ev_loop_new(0);
     ev_async_init(&wakeup, on_wakeup);
     ev_async_start(loop, &wakeup);
-    gt_mqtt_queue_init(&queue, loop, &wakeup);
+    gt_mqtt_queue_init(&queue, 0, loop, &wakeup);
     n_pushed = 0;
     return 0;
 }

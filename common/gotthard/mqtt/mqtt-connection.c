@@ -75,7 +75,7 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
     if (!connection)
         return -ENOMEM;
     gt_mqtt_connection_init_locks(connection);
-    gt_mqtt_queue_init(&connection->queue, loop, wakeup);
+    gt_mqtt_queue_init(&connection->queue, settings->backlog, loop, wakeup);
     connection->how.is_v5 = is_v5;
     connection->how.is_tls = settings->tls;
     connection->race.tls = gt_certificate_context_ref(settings->tls);

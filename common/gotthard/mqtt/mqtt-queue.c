@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#define BYTES_MAX (1u << 20) /* of queued events; one more event may exceed it */
+#define LIMIT (1u << 20) /* default */
 
 struct gt_mqtt_event *gt_mqtt_event_new(enum gt_mqtt_event_type type, const char *text,
                                         struct gt_span payload)
@@ -21,9 +21,10 @@ struct gt_mqtt_event *gt_mqtt_event_new(enum gt_mqtt_event_type type, const char
     return event;
 }
 
-void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, struct ev_loop *loop, ev_async *wakeup)
+void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, size_t limit, struct ev_loop *loop,
+                        ev_async *wakeup)
 {
-    *queue = (struct gt_mqtt_queue){.loop = loop, .wakeup = wakeup};
+    *queue = (struct gt_mqtt_queue){.limit = limit ? limit : LIMIT, .loop = loop, .wakeup = wakeup};
     queue->last = &queue->first;
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->has_room, NULL);
@@ -50,7 +51,7 @@ bool gt_mqtt_queue_push(struct gt_mqtt_queue *queue, struct gt_mqtt_event *event
     if (!event)
         return false;
     pthread_mutex_lock(&queue->lock);
-    while (queue->loop && queue->n_bytes >= BYTES_MAX && event->type != GT_MQTT_EVENT_ENDED)
+    while (queue->loop && queue->n_bytes >= queue->limit && event->type != GT_MQTT_EVENT_ENDED)
         pthread_cond_wait(&queue->has_room, &queue->lock);
     if (queue->loop) {
         *queue->last = event;

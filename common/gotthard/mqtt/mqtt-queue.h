@@ -45,13 +45,15 @@ struct gt_mqtt_queue {
     pthread_mutex_t lock;
     pthread_cond_t has_room;             /* or is closed */
     struct gt_mqtt_event *first, **last; /* owned */
-    size_t n_bytes;
+    size_t n_bytes, limit;
     struct ev_loop *loop; /* borrows; NULL after close */
     ev_async *wakeup;
 };
 
-/* Borrows @loop and @wakeup until close. */
-void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, struct ev_loop *loop, ev_async *wakeup);
+/* Borrows @loop and @wakeup until close. @limit: bytes of queued events, which one more may exceed;
+ * 0: 1 MiB. */
+void gt_mqtt_queue_init(struct gt_mqtt_queue *queue, size_t limit, struct ev_loop *loop,
+                        ev_async *wakeup);
 /* Frees the remaining events. */
 void gt_mqtt_queue_deinit(struct gt_mqtt_queue *queue);
 /* Stops wake-ups and ends the wait in gt_mqtt_queue_push(). Later events are freed. */

@@ -254,15 +254,21 @@ static void mqtt_on_puback(struct gt_mqtt *mqtt, const struct gt_mqtt_event *eve
     }
 }
 
+/* A SUBACK comes behind the messages that the broker has queued, so its deadline starts again. */
+static void mqtt_on_message(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
+{
+    if (mqtt->n_ungranted > 0)
+        mqtt_set_timer(mqtt, mqtt->settings.connack_s);
+    mqtt->events.on_message(mqtt->userdata, event->text, event->is_retained,
+                            gt_span(event->payload, event->n));
+}
+
 static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *event)
 {
     switch (event->type) {
     case GT_MQTT_EVENT_UP: mqtt_on_up(mqtt, event); return;
     case GT_MQTT_EVENT_SUBSCRIBED: mqtt_on_granted(mqtt, event); return;
-    case GT_MQTT_EVENT_MESSAGE:
-        mqtt->events.on_message(mqtt->userdata, event->text, event->is_retained,
-                                gt_span(event->payload, event->n));
-        return;
+    case GT_MQTT_EVENT_MESSAGE: mqtt_on_message(mqtt, event); return;
     case GT_MQTT_EVENT_PUBLISHED: mqtt_on_puback(mqtt, event); return;
     case GT_MQTT_EVENT_ENDED: mqtt_on_ended(mqtt, event); return;
     }

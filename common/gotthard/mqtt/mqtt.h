@@ -31,7 +31,9 @@ struct gt_mqtt_settings { /* all copied */
     unsigned keepalive_s;            /* >= 5 */
     unsigned connack_s;              /* from the start of an attempt, and for a SUBACK; 0: 20 */
     unsigned receive_maximum; /* MQTT 5: unacknowledged QoS 1 messages of the broker; 0: 20 */
-    bool is_once; /* for a command: a failure before it was up is final (on_down, no retry) */
+    size_t backlog; /* bytes of received messages that wait for the loop; 0: 1 MiB. Some brokers
+                       drop messages for a client that does not read at once */
+    bool is_once;   /* for a command: a failure before it was up is final (on_down, no retry) */
 };
 
 struct gt_mqtt_events {
