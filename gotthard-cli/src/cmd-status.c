@@ -1,109 +1,42 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `status [DEVICE]` and `devices`: the state of devices as a table for people or as JSON objects
- * for programs. The exit status of `status DEVICE` is 0 only if the device is online, for scripts.
+ * `status [DEVICE]` and `devices [PATTERN]`: the state of devices. The exit status of `status
+ * DEVICE` is 0 only if the device is online, that of a list only if the list is whole.
  */
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "commands.h"
 #include "device-list.h"
+#include "device-memory.h"
+#include "device-output.h"
+#include "known-devices.h"
 
 struct status {
     struct context *context;
     const char *device; /* NULL: all */
+    struct device_filter filter;
+    struct identity identity;
+    struct device_table table;
     int code;
 };
 
-static const char *state_text(const struct device_list_entry *entry)
-{
-    if (!entry->is_authentic)
-        return "unknown";
-    return entry->is_online ? "online" : "offline";
-}
+/* --- one device ---------------------------------------------------------------------------------
+ */
 
-/* Writes an empty text if the time is unknown. */
-static void format_time(uint64_t unix_time, bool is_iso, char *ret, size_t cap)
-{
-    struct tm fields;
-    time_t at = (time_t)unix_time;
-
-    *ret = 0;
-    if (unix_time == 0 || at < 0 || !(is_iso ? gmtime_r(&at, &fields) : localtime_r(&at, &fields)))
-        return;
-    if (is_iso)
-        strftime(ret, cap, "%Y-%m-%dT%H:%M:%SZ", &fields);
-    else
-        strftime(ret, cap, "%Y-%m-%d %H:%M:%S", &fields);
-}
-
-static json_t *json_of_entry(const struct device_list_entry *entry)
-{
-    char since[40];
-
-    format_time(entry->since, true, since, sizeof(since));
-    json_t *services = json_array();
-    char list[sizeof(entry->services)], *at = NULL;
-    strcpy(list, entry->services);
-    for (char *name = strtok_r(list, " ", &at); name; name = strtok_r(NULL, " ", &at))
-        json_array_append_new(services, print_json_text(gt_span_text(name)));
-    json_t *online = entry->is_authentic ? json_boolean(entry->is_online) : json_null();
-    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i}", "device", entry->name, "online", online,
-                     "since", since, "version", entry->version, "services", services, "sessions",
-                     (int)entry->n_sessions);
-}
-
-static void print_row(struct print *print, const struct device_list_entry *entry, int width)
-{
-    char since[40];
-
-    format_time(entry->since, false, since, sizeof(since));
-    print_data(print, "%-*s  %-8s  %-19s  %8u  %-8s  %s\n", width, entry->name, state_text(entry),
-               *since ? since : "-", entry->n_sessions, *entry->version ? entry->version : "-",
-               entry->is_authentic ? entry->services : "(encrypted with another key)");
-}
-
-static void print_table(struct print *print, const struct device_list_entry *entries, size_t n)
-{
-    int width = (int)strlen("DEVICE");
-
-    for (size_t i = 0; i < n; i++)
-        width = GT_MAX(width, (int)strlen(entries[i].name));
-    print_data(print, "%-*s  %-8s  %-19s  %8s  %-8s  %s\n", width, "DEVICE", "STATE", "SINCE",
-               "SESSIONS", "VERSION", "SERVICES");
-    for (size_t i = 0; i < n; i++)
-        print_row(print, &entries[i], width);
-}
-
-/* One device, one property a line. */
-static void print_one(struct print *print, const struct device_list_entry *entry)
-{
-    char since[40];
-
-    format_time(entry->since, false, since, sizeof(since));
-    print_data(print, "%s is %s\n", entry->name, state_text(entry));
-    if (!entry->is_authentic)
-        return;
-    print_data(print, "  %-9s %s\n", entry->is_online ? "since" : "last seen",
-               *since ? since : "unknown");
-    print_data(print, "  %-9s %s\n", "version", *entry->version ? entry->version : "unknown");
-    print_data(print, "  %-9s %s\n", "services", *entry->services ? entry->services : "none");
-    print_data(print, "  %-9s %u\n", "sessions", entry->n_sessions);
-}
-
-/* Sets the exit status by the state of the one device that was requested. */
-static void status_set_code(struct status *status, const struct device_list_entry *entries,
-                            size_t n)
+/* Sets the exit status by the state of the device. @row: NULL without a state. */
+static void status_set_code(struct status *status, const struct device_row *row,
+                            const struct list_verdict *verdict)
 {
     struct failure failure;
 
-    if (!status->device || (n > 0 && entries[0].is_authentic && entries[0].is_online))
+    if (row && row->knowledge == DEVICE_AUTHENTIC && row->is_online)
         return;
-    if (n == 0)
+    if (!row)
         failure_set(&failure, FAILURE_UNKNOWN_DEVICE, NULL,
-                    "no device named %s has ever connected to this broker", status->device);
-    else if (!entries[0].is_authentic)
+                    "nothing is known of %s at this broker%s", status->device,
+                    verdict->keeps_no_states ? ", which keeps no retained messages" : "");
+    else if (row->knowledge != DEVICE_AUTHENTIC)
         failure_set(&failure, FAILURE_NO_ANSWER,
                     "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
                     "the state message of %s is encrypted with another key", status->device);
@@ -112,32 +45,74 @@ static void status_set_code(struct status *status, const struct device_list_entr
     status->code = print_failure(&status->context->print, &failure);
 }
 
-static void status_report(struct status *status, const struct device_list_entry *entries, size_t n)
+static void status_report_one(struct status *status, const struct list_verdict *verdict)
 {
-    struct print *print = &status->context->print;
+    const struct device_row *row = status->table.rows;
 
-    if (print->is_json)
-        for (size_t i = 0; i < n; i++)
-            print_json(print, json_of_entry(&entries[i]));
-    else if (n > 0 && status->device)
-        print_one(print, &entries[0]);
-    else if (n > 0)
-        print_table(print, entries, n);
-    else if (!status->device)
-        print_note(print, "No device has connected to this broker under %s.",
-                   status->context->settings->mqtt_prefix);
-    status_set_code(status, entries, n);
+    if (row)
+        device_output_one(&status->context->print, row);
+    status_set_code(status, row, verdict);
 }
 
-static void status_on_end(void *userdata, const struct device_list_entry *entries, size_t n,
+/* --- a list -------------------------------------------------------------------------------------
+ */
+
+static const char *plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+/* The sum of the rows that are shown. */
+static void status_print_sum(struct status *status, const struct list_verdict *verdict)
+{
+    struct print *print = &status->context->print;
+    size_t n = 0, n_online = 0, n_unknown = 0;
+
+    for (const struct device_row *row = status->table.rows; row; row = row->hh.next) {
+        if (!device_filter_accepts(&status->filter, row))
+            continue;
+        n++;
+        n_online += row->knowledge == DEVICE_AUTHENTIC && row->is_online;
+        n_unknown += row->knowledge != DEVICE_AUTHENTIC;
+    }
+    print_note(print, "%zu device%s, %zu online, %zu unknown; %s", n, plural(n), n_online,
+               n_unknown,
+               !verdict->is_whole    ? "the list is not whole"
+               : verdict->is_by_name ? "the list is whole for the named devices"
+                                     : "the list is whole");
+    if (status->table.n_foreign_dropped > 0)
+        print_warning(print,
+                      "states that are encrypted with another key: only %d devices are shown",
+                      DEVICE_TABLE_FOREIGN_MAX);
+}
+
+static void status_report_list(struct status *status, const struct list_verdict *verdict)
+{
+    struct print *print = &status->context->print;
+    struct failure failure;
+
+    device_output_list(print, &status->table, &status->filter, verdict->is_whole);
+    status_print_sum(status, verdict);
+    if (!verdict->is_whole) {
+        failure_set(&failure, FAILURE_LIST_NOT_WHOLE, verdict->hint, "the list is not whole: %s",
+                    verdict->why);
+        status->code = print_failure(print, &failure);
+    }
+    device_memory_save(status->context->settings, &status->identity, &status->table,
+                       (uint64_t)time(NULL));
+}
+
+static void status_on_end(void *userdata, const struct list_verdict *verdict,
                           const struct failure *failure)
 {
     struct status *status = userdata;
 
     if (failure)
         status->code = print_failure(&status->context->print, failure);
+    else if (status->device)
+        status_report_one(status, verdict);
     else
-        status_report(status, entries, n);
+        status_report_list(status, verdict);
     ev_break(status->context->loop, EVBREAK_ALL);
 }
 
@@ -149,48 +124,78 @@ static void status_on_signal(void *userdata, int number)
     ev_break(status->context->loop, EVBREAK_ALL);
 }
 
-static int status_run(struct context *context, const char *device)
+/* --- the commands -------------------------------------------------------------------------------
+ */
+
+static void status_load_names(struct status *status)
+{
+    const char *pattern = status->filter.pattern;
+    struct context *context = status->context;
+
+    if (status->device)
+        return;
+    known_devices_load(context->config, &status->identity, &context->print, &status->table);
+    if (pattern && gt_text_is_name(gt_span_text(pattern)))
+        known_devices_declare(&status->table, pattern);
+}
+
+static int status_run(struct status *status)
 {
     static const struct device_list_events events = {
         .on_end = status_on_end,
     };
-    struct status status = {.context = context, .device = device};
-    struct identity identity = {0};
+    struct context *context = status->context;
     struct device_list *list = NULL;
     struct failure failure;
     struct command_signals signals;
     struct device_list_settings settings = {
         .loop = context->loop,
         .settings = context->settings,
-        .identity = &identity,
+        .identity = &status->identity,
         .print = &context->print,
-        .device = device,
+        .device = status->device,
+        .table = &status->table,
     };
+    int r = identity_load_key(context->settings, &context->print, &status->identity, &failure);
 
-    if (identity_load_key(context->settings, &context->print, &identity, &failure) != 0 ||
-        identity_load_signer(context->settings, &identity, &failure) != 0 ||
-        device_list_new(&settings, &events, &status, &list, &failure) != 0) {
-        status.code = print_failure(&context->print, &failure);
+    if (r == 0)
+        r = identity_load_signer(context->settings, &status->identity, &failure);
+    if (r == 0) {
+        status_load_names(status);
+        r = device_list_new(&settings, &events, status, &list, &failure);
+    }
+    if (r != 0) {
+        status->code = print_failure(&context->print, &failure);
     } else {
-        command_signals_start(&signals, context->loop, status_on_signal, &status);
+        command_signals_start(&signals, context->loop, status_on_signal, status);
         ev_run(context->loop, 0);
         command_signals_stop(&signals);
     }
     device_list_free(list);
-    identity_deinit(&identity);
-    return status.code;
+    device_table_deinit(&status->table);
+    identity_deinit(&status->identity);
+    return status->code;
 }
 
 int cmd_status(struct context *context)
 {
-    const char *device = context->n_arguments > 0 ? context->arguments[0] : NULL;
+    struct status status = {.context = context};
 
-    if (device && !command_check_device(context, device))
+    if (context->n_arguments > 0)
+        status.device = context->arguments[0];
+    if (status.device && !command_check_device(context, status.device))
         return GT_EXIT_USAGE;
-    return status_run(context, device);
+    return status_run(&status);
 }
 
 int cmd_devices(struct context *context)
 {
-    return status_run(context, NULL);
+    struct status status = {
+        .context = context,
+        .filter = {.is_online_only = context->is_online_only},
+    };
+
+    if (context->n_arguments > 0)
+        status.filter.pattern = context->arguments[0];
+    return status_run(&status);
 }

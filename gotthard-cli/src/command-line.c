@@ -7,8 +7,9 @@
 
 #include <string.h>
 
-#define PRINTS_JSON \
-    (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_VERSION)
+#define PRINTS_JSON                                                                             \
+    (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
+     COMMAND_VERSION)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -20,6 +21,9 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_SOCKET] = {"--socket", NULL, "PATH",
                        "Listen on this Unix socket, of mode 0600, instead of a port.",
                        COMMAND_CONNECT},
+    [OPTION_ONLINE] = {"--online", NULL, NULL, "List devices that are online only.",
+                       COMMAND_DEVICES},
+    [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.", COMMAND_FORGET},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
                        COMMAND_ANY & ~(COMMAND_VERSION | COMMAND_HELP)},
     [OPTION_QUIET] = {"--quiet", "-q", NULL, "Print errors only.", COMMAND_ANY},

@@ -15,6 +15,8 @@ enum option_id {
     OPTION_PRINT_PORT,
     OPTION_BIND,
     OPTION_SOCKET,
+    OPTION_ONLINE,
+    OPTION_YES,
     OPTION_CONFIG, /* the parser in config-args.c takes it */
     OPTION_QUIET,
     OPTION_NO_COLOR,

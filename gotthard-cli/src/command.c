@@ -48,6 +48,18 @@ bool command_check_device(const struct context *context, const char *word)
     return false;
 }
 
+bool command_is_agreed(const char *fmt, ...)
+{
+    char question[GT_CONFIG_ERROR_MAX], answer[16] = "";
+    va_list args;
+
+    va_start(args, fmt);
+    gt_vformat(GT_FORMAT_TEXT, question, sizeof(question), fmt, args);
+    va_end(args);
+    dprintf(STDERR_FILENO, "%s [y/N] ", question);
+    return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
+}
+
 static void signals_on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
     struct command_signals *signals = watcher->data;

@@ -19,9 +19,9 @@ struct context {
     const struct settings *settings; /* of ->config */
     struct print print;
     struct ev_loop *loop;
-    const char *bind, *socket; /* --bind, --socket, or NULL */
-    bool is_print_port;
-    char **arguments; /* those after the command */
+    const char *bind, *socket;                        /* --bind, --socket, or NULL */
+    bool is_print_port, is_online_only, is_confirmed; /* --print-port, --online, --yes */
+    char **arguments;                                 /* those after the command */
     size_t n_arguments;
 };
 
@@ -52,6 +52,7 @@ int cmd_proxy(struct context *context);
 int cmd_disconnect(struct context *context);
 int cmd_status(struct context *context);
 int cmd_devices(struct context *context);
+int cmd_forget(struct context *context);
 int cmd_keygen(struct context *context);
 int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
@@ -74,6 +75,9 @@ int command_misused(const struct context *context, const char *fmt, ...) GT_PRIN
 int command_unknown(const struct context *context, const char *word);
 /* Returns true if @word is a valid device name; otherwise prints the usage error. */
 bool command_check_device(const struct context *context, const char *word);
+
+/* Asks the person at the terminal a question and returns true for "y" or "yes". */
+bool command_is_agreed(const char *fmt, ...) GT_PRINTF(1, 2);
 
 /* SIGINT, SIGTERM and SIGHUP while a command waits. A signal that is ignored at the start (nohup)
  * stays ignored. */

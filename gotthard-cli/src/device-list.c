@@ -1,175 +1,198 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Collects retained STATE messages: CONNECTING -> SUBSCRIBING -> COLLECTING -> DONE. MQTT does not
- * mark the last retained message, so that a short silence ends the collection. Only the message of
- * a new device extends it: further messages of a known device update its entry. The number of
- * devices and the total time are limited. Messages that are not authentic have smaller limits of
- * their own, and never replace an authentic one: any client of the broker may invent them.
+ * Collects retained STATE messages with QoS 0, because brokers limit the queue of QoS 1. It
+ * subscribes to all devices, and then to each known name without a state: 8 of them in a packet, 48
+ * on a connection, and then a further connection (AWS IoT Core permits 8 and 50). settling.c
+ * decides when the messages have come, list-verdict.c whether the list is whole.
+ *
+ * Brokers also limit their queues of QoS 0, and drop the remainder silently. A longer list is
+ * therefore read twice, and again while two readings differ.
+ *
+ * If a round of names brings nothing, although the subscription to all devices brought states, the
+ * names have none, and no further round follows.
  */
-#include "device-list.h"
+#include "device-list-internal.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "device-state.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "mqtt-connect.h"
 
-#define DEVICES_MAX       65536
-#define FOREIGN_MAX       1024 /* entries that are not authentic */
-#define SILENCE_S         .3   /* without a new device: the list is complete */
-#define COLLECT_S         120. /* maximum duration of COLLECTING */
-#define COLLECT_FOREIGN_S 10.  /* and of one that only entries that are not authentic extend */
+#define PASSES     5  /* readings, at most */
+#define PASS_MIN   50 /* devices of a list that is read twice; no queue is smaller */
+#define MARKER     "gotthard-cli:marker" /* its state is the marker's topic */
+#define FOREIGN_S  10.                   /* new states that do not open extend the list no longer */
+#define PROGRESS_S .2                    /* between two updates of the progress line */
+#define UP_S       25.                   /* for the connection */
 
-enum device_list_state {
-    DEVICE_LIST_CONNECTING,
-    DEVICE_LIST_SUBSCRIBING,
-    DEVICE_LIST_COLLECTING,
-    DEVICE_LIST_DONE,
+static const char *const state_names[] = {
+    [DEVICE_LIST_CONNECTING] = "connecting",
+    [DEVICE_LIST_ALL] = "all",
+    [DEVICE_LIST_NAMES] = "names",
+    [DEVICE_LIST_DONE] = "done",
 };
 
-static const struct {
-    const char *name;
-    double deadline_s;
-} states[] = {
-    [DEVICE_LIST_CONNECTING] = {"connecting", 25},
-    [DEVICE_LIST_SUBSCRIBING] = {"subscribing", 10},
-    [DEVICE_LIST_COLLECTING] = {"collecting", 1},
-    [DEVICE_LIST_DONE] = {"done", 0},
-};
+static int device_list_connect(struct device_list *list, struct failure *ret_failure);
 
-struct row {
-    struct device_list_entry entry;
-    UT_hash_handle hh;
-};
-
-struct device_list {
-    struct device_list_settings settings;
-    struct device_list_events events;
-    void *userdata; /* keeps */
-    enum device_list_state state;
-    ev_timer deadline;
-    double collecting_since; /* by gt_clock() */
-    size_t n_foreign;        /* rows that are not authentic */
-    struct gt_mqtt *mqtt;
-    char topic[GT_TOPIC_MAX + 1];
-    struct row *rows; /* a uthash by name; owned */
-    bool is_failed;
-    struct failure failure;
-};
-
-static void device_list_enter(struct device_list *list, enum device_list_state state,
-                              double deadline)
+void device_list_enter(struct device_list *list, enum device_list_state state)
 {
-    if (state != list->state)
-        gt_debug("device list state %s -> %s", states[list->state].name, states[state].name);
+    gt_debug("device list state %s -> %s", state_names[list->state], state_names[state]);
     list->state = state;
-    ev_timer_stop(list->settings.loop, &list->deadline);
-    ev_timer_set(&list->deadline, deadline, 0);
-    ev_timer_start(list->settings.loop, &list->deadline);
 }
 
-static void device_list_fail(struct device_list *list)
+static void device_list_set_timer(struct device_list *list, double seconds)
+{
+    ev_timer_stop(list->settings.loop, &list->timer);
+    ev_now_update(list->settings.loop);
+    ev_timer_set(&list->timer, GT_MAX(seconds, 0.), 0);
+    ev_timer_start(list->settings.loop, &list->timer);
+}
+
+/* The owner is notified from the loop. */
+void device_list_finish(struct device_list *list)
+{
+    device_list_enter(list, DEVICE_LIST_DONE);
+    device_list_set_timer(list, 0);
+}
+
+void device_list_fail(struct device_list *list)
 {
     list->is_failed = true;
-    device_list_enter(list, DEVICE_LIST_DONE, 0);
+    device_list_finish(list);
 }
 
-/* --- the message of one device ------------------------------------------------------------- */
-
-/* Decrypts and decodes a STATE with the device's key, or with the one before a rotation. Returns 0,
- * a GT_MESSAGE_E_ condition, or a negative errno. */
-static int decode_state(const struct device_list *list, const char *device, const char *topic,
-                        struct gt_span payload, struct gt_state *ret, uint8_t *buffer)
+/* The connection ended. The devices so far are shown, if there are any. */
+void device_list_lose(struct device_list *list, const char *why)
 {
-    uint8_t key[2][GT_KEY_SIZE];
-    struct gt_message_keys keys;
-    struct failure ignored;
-    size_t n, n_keys = list->settings.identity->has_previous ? 2 : 1;
-    int r = identity_device_key(list->settings.identity, device, key[0], key[1], &ignored);
-
-    for (size_t i = 0; i < n_keys && r == 0; i++) {
-        r = gt_key_messages(key[i], &keys);
-        if (r == 0 &&
-            gt_message_open(keys.presence, GT_MESSAGE_STATE, topic, payload, buffer, &n) == 0) {
-            r = gt_state_decode(gt_span(buffer, n), ret);
-            break;
-        }
-        if (r == 0 && i + 1 == n_keys)
-            r = GT_MESSAGE_E_BAD;
+    list->facts.end = LIST_LOST;
+    snprintf(list->facts.why, sizeof(list->facts.why), "%s", why);
+    if (list->settings.table->n_authentic > 0 && !list->settings.device) {
+        device_list_finish(list);
+        return;
     }
-    gt_wipe(key, sizeof(key));
-    gt_wipe(&keys, sizeof(keys));
-    return r;
+    mqtt_connect_failure(list->settings.settings, why, &list->failure);
+    device_list_fail(list);
 }
 
-static void entry_set(const struct gt_state *state, struct device_list_entry *ret)
+/* --- the course ---------------------------------------------------------------------------------
+ */
+
+static void device_list_reconnect(struct device_list *list)
 {
-    const struct gt_extensions *extensions = &state->extensions;
-    size_t n = 0;
+    list->mqtt = gt_mqtt_free(list->mqtt);
+    list->n_outstanding = 0;
+    if (device_list_connect(list, &list->failure) != 0)
+        device_list_fail(list);
+}
 
-    ret->services[0] = 0;
-    ret->is_authentic = true;
-    ret->is_online = state->is_online;
-    ret->n_sessions = extensions->n_sessions;
-    ret->since = extensions->since;
-    gt_text_escape(extensions->version, ret->version, sizeof(ret->version));
-    for (size_t i = 0; i < extensions->n_services; i++) {
-        char name[GT_SERVICE_MAX + 1];
+/* A list is complete when a pass brought every device of the passes before, and no further one. */
+static bool device_list_needs_pass(struct device_list *list)
+{
+    const struct device_table *table = list->settings.table;
 
-        gt_text_escape(extensions->services[i], name, sizeof(name));
-        int written =
-            snprintf(ret->services + n, sizeof(ret->services) - n, "%s%s", n ? " " : "", name);
-        n = GT_MIN(n + (size_t)written, sizeof(ret->services) - 1);
+    if (table->n_authentic < PASS_MIN)
+        return false;
+    bool is_same = list->n_before == table->n_authentic && device_table_count_missing(table) == 0;
+    list->facts.is_dropping = !is_same && table->pass >= PASSES;
+    return !is_same && table->pass < PASSES;
+}
+
+static void device_list_end_all(struct device_list *list)
+{
+    const struct device_table *table = list->settings.table;
+
+    if (device_list_needs_pass(list)) {
+        device_list_ask_all(list);
+        return;
+    }
+    list->facts.n_by_all = table->n_authentic + table->n_foreign;
+    list->next = table->rows;
+    if (!list->settings.device && table->n_unknown > 0)
+        device_list_ask_names(list);
+    else
+        device_list_finish(list);
+}
+
+static void device_list_end_round(struct device_list *list)
+{
+    bool is_fruitless = list->facts.n_by_all > 0 && list->n_found == 0;
+
+    list->facts.n_by_name += list->n_found;
+    list->facts.n_unasked = device_list_count_unasked(list);
+    if (is_fruitless || list->facts.n_unasked == 0)
+        device_list_finish(list);
+    else
+        device_list_reconnect(list);
+}
+
+static void device_list_end_phase(struct device_list *list)
+{
+    if (list->state == DEVICE_LIST_ALL)
+        device_list_end_all(list);
+    else
+        device_list_end_round(list);
+}
+
+static void device_list_give_up(struct device_list *list, enum list_end end)
+{
+    list->facts.end = end;
+    device_list_finish(list);
+}
+
+/* Acts on the events so far. */
+void device_list_step(struct device_list *list)
+{
+    double until, now = gt_clock();
+
+    if (list->state != DEVICE_LIST_ALL && list->state != DEVICE_LIST_NAMES)
+        return;
+    if (list->state == DEVICE_LIST_NAMES && list->n_awaited == 0 && list->n_outstanding == 0) {
+        device_list_end_round(list);
+        return;
+    }
+    switch (settling_next(&list->settling, now, &until)) {
+    case SETTLING_WAIT: device_list_set_timer(list, until - now); return;
+    case SETTLING_MARK:
+        device_list_mark(list);
+        device_list_step(list);
+        return;
+    case SETTLING_DONE: device_list_end_phase(list); return;
+    case SETTLING_SILENT: device_list_give_up(list, LIST_SILENT); return;
+    case SETTLING_OVERDUE: device_list_give_up(list, LIST_OVERDUE); return;
     }
 }
 
-/* Returns the row of @name, a new one if necessary, or NULL if its table is full. A new row is not
- * authentic. */
-static struct row *device_list_row(struct device_list *list, const char *name, bool is_authentic)
+static void device_list_show_progress(struct device_list *list)
 {
-    struct row *row;
+    double now = gt_clock();
 
-    HASH_FIND_STR(list->rows, name, row);
-    size_t n_authentic = HASH_COUNT(list->rows) - list->n_foreign;
-    if (row || (is_authentic ? n_authentic == DEVICES_MAX : list->n_foreign == FOREIGN_MAX))
-        return row;
-    row = calloc(1, sizeof(*row));
-    if (!row)
-        return NULL;
-    strcpy(row->entry.name, name);
-    HASH_ADD_STR(list->rows, entry.name, row);
-    list->n_foreign++;
-    return row;
+    if (list->settings.device || now < list->shown_at + PROGRESS_S)
+        return;
+    list->shown_at = now;
+    print_progress(list->settings.print, "%zu devices", list->settings.table->n_authentic);
 }
 
-/* Returns true if the device is new in the list, or its first authentic message came. */
-static bool device_list_add(struct device_list *list, const char *name,
-                            const struct gt_state *state)
+/* --- the message of one device ------------------------------------------------------------------
+ */
+
+/* Counts the first state of a device, in the phase in which it came. */
+static void device_list_count(struct device_list *list, const struct device_row *row)
 {
-    size_t n_before = HASH_COUNT(list->rows);
-    struct row *row = device_list_row(list, name, state != NULL);
+    double now = gt_clock();
+    bool is_authentic = row->knowledge == DEVICE_AUTHENTIC;
+    bool is_new = is_authentic || now < list->began_at + FOREIGN_S;
 
-    if (!row || !state)
-        return HASH_COUNT(list->rows) > n_before;
-    bool is_first = !row->entry.is_authentic;
-    list->n_foreign -= is_first;
-    entry_set(state, &row->entry);
-    return is_first;
-}
-
-/* A new device is in the list, which is complete now, or others may follow. */
-static void device_list_collect(struct device_list *list, bool is_authentic)
-{
-    double most = is_authentic ? COLLECT_S : COLLECT_FOREIGN_S;
-    double left = GT_MAX(list->collecting_since + most - gt_clock(), 0.);
-    double wait = GT_MIN(left, SILENCE_S);
-
-    if (list->settings.device)
-        device_list_enter(list, DEVICE_LIST_DONE, 0);
-    else if (is_authentic || wait > ev_timer_remaining(list->settings.loop, &list->deadline))
-        device_list_enter(list, DEVICE_LIST_COLLECTING, wait);
+    if (is_authentic && list->state == DEVICE_LIST_ALL && !list->settings.device)
+        list->settling.least_s = DEVICE_LIST_SILENCE_S;
+    settling_received(&list->settling, is_new, now);
+    if (list->state == DEVICE_LIST_NAMES && row->is_asked && list->n_awaited > 0) {
+        list->n_awaited--;
+        list->n_found++;
+    }
+    device_list_show_progress(list);
 }
 
 static void device_list_on_message(void *userdata, const char *topic, bool is_retained,
@@ -185,13 +208,22 @@ static void device_list_on_message(void *userdata, const char *topic, bool is_re
         gt_topic_device(list->settings.settings->mqtt_prefix, topic, name) != 0 ||
         (wanted && strcmp(name, wanted) != 0))
         return;
-    bool is_authentic = decode_state(list, name, topic, payload, &state, buffer) == 0;
-    bool is_new = device_list_add(list, name, is_authentic ? &state : NULL);
-    if (list->state == DEVICE_LIST_COLLECTING && is_new && (is_authentic || !wanted))
-        device_list_collect(list, is_authentic);
+    bool is_authentic =
+        device_state_decode(list->settings.identity, name, topic, payload, &state, buffer);
+    const struct device_row *row =
+        device_table_add(list->settings.table, name, is_authentic ? &state : NULL, is_retained);
+    if (row)
+        device_list_count(list, row);
+    else
+        settling_received(&list->settling, false, gt_clock());
+    if (wanted && is_authentic)
+        device_list_finish(list);
+    else
+        device_list_step(list);
 }
 
-/* --- events of the MQTT connection --------------------------------------------------------- */
+/* --- events of the MQTT connection --------------------------------------------------------------
+ */
 
 static void device_list_on_up(void *userdata)
 {
@@ -199,17 +231,19 @@ static void device_list_on_up(void *userdata)
 
     if (list->state != DEVICE_LIST_CONNECTING)
         return;
-    int r = gt_mqtt_subscribe(list->mqtt, list->topic);
-    if (r != 0) {
-        if (r == -ENOTCONN) /* closed by the broker, and not yet reported to the loop */
-            mqtt_connect_failure(list->settings.settings, "the connection was lost",
-                                 &list->failure);
-        else
-            failure_set(&list->failure, FAILURE_INTERNAL, NULL, "subscribe: %s", strerror(abs(r)));
-        device_list_fail(list);
-        return;
-    }
-    device_list_enter(list, DEVICE_LIST_SUBSCRIBING, states[DEVICE_LIST_SUBSCRIBING].deadline_s);
+    list->facts.keeps_no_states = !gt_mqtt_has_retained(list->mqtt);
+    if (list->is_all_asked)
+        device_list_ask_names(list);
+    else
+        device_list_ask_all(list);
+}
+
+/* A broker may close the connection in place of a refusal, as AWS IoT Core does. */
+static bool device_list_is_refused_by_end(const struct device_list *list)
+{
+    return list->state == DEVICE_LIST_ALL && !list->settings.device && list->n_outstanding > 0 &&
+           list->settling.n_markers == 0 && list->settings.table->n_authentic == 0 &&
+           list->settings.table->n_unknown > 0;
 }
 
 static void device_list_on_down(void *userdata, const char *why, unsigned retry_ms)
@@ -218,90 +252,123 @@ static void device_list_on_down(void *userdata, const char *why, unsigned retry_
 
     if (list->state == DEVICE_LIST_DONE)
         return;
-    mqtt_connect_failure(list->settings.settings, why, &list->failure);
-    device_list_fail(list);
+    if (device_list_is_refused_by_end(list)) {
+        list->facts.is_all_refused = true;
+        list->next = list->settings.table->rows;
+        device_list_reconnect(list);
+        return;
+    }
+    device_list_lose(list, why);
+}
+
+static void device_list_on_suback(void *userdata, int id, unsigned n_refused, const char *why)
+{
+    struct device_list *list = userdata;
+    bool is_all = list->state == DEVICE_LIST_ALL && id == list->all_id;
+
+    if (list->state == DEVICE_LIST_DONE || list->n_outstanding == 0)
+        return;
+    if (is_all && n_refused && list->settings.table->n_unknown == 0) {
+        mqtt_connect_failure(list->settings.settings, "the broker refuses a subscription",
+                             &list->failure);
+        device_list_fail(list);
+        return;
+    }
+    list->facts.is_all_refused |= is_all && n_refused;
+    if (list->state == DEVICE_LIST_NAMES)
+        list->facts.n_refused += n_refused;
+    if (--list->n_outstanding == 0)
+        settling_answered(&list->settling, gt_clock());
+    device_list_step(list);
 }
 
 static void device_list_on_subscribed(void *userdata)
 {
-    struct device_list *list = userdata;
-
-    if (list->state != DEVICE_LIST_SUBSCRIBING)
-        return;
-    bool is_found = list->settings.device && HASH_COUNT(list->rows) > list->n_foreign;
-    list->collecting_since = gt_clock();
-    device_list_enter(list, is_found ? DEVICE_LIST_DONE : DEVICE_LIST_COLLECTING,
-                      is_found ? 0 : states[DEVICE_LIST_COLLECTING].deadline_s);
 }
 
-static int compare_rows(struct row *a, struct row *b)
-{
-    return strcmp(a->entry.name, b->entry.name);
-}
+/* --- the end ------------------------------------------------------------------------------------
+ */
 
 static void device_list_notify_owner(struct device_list *list)
 {
-    size_t n = HASH_COUNT(list->rows), at = 0;
-    gt_cleanup(gt_free) struct device_list_entry *entries = calloc(n + 1, sizeof(*entries));
+    struct list_verdict verdict;
 
-    HASH_SRT(hh, list->rows, compare_rows);
-    for (struct row *row = list->rows; row && entries; row = row->hh.next)
-        entries[at++] = row->entry;
-    list->events.on_end(list->userdata, entries, at, NULL);
+    print_clear_progress(list->settings.print);
+    device_table_sort(list->settings.table);
+    list->facts.n_dropped = list->settings.table->n_dropped;
+    list_verdict_of(&list->facts, &verdict);
+    if (list->is_failed)
+        list->events.on_end(list->userdata, NULL, &list->failure);
+    else
+        list->events.on_end(list->userdata, &verdict, NULL);
 }
 
-static void device_list_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+static void device_list_on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 {
     struct device_list *list = timer->data;
 
     switch (list->state) {
-    case DEVICE_LIST_CONNECTING:
-    case DEVICE_LIST_SUBSCRIBING:
-        mqtt_connect_failure(list->settings.settings, "no answer in time", &list->failure);
-        device_list_fail(list);
-        return;
-    case DEVICE_LIST_COLLECTING: device_list_enter(list, DEVICE_LIST_DONE, 0); return;
-    case DEVICE_LIST_DONE: break;
+    case DEVICE_LIST_CONNECTING: device_list_lose(list, "no answer in time"); return;
+    case DEVICE_LIST_ALL:
+    case DEVICE_LIST_NAMES: device_list_step(list); return;
+    case DEVICE_LIST_DONE: device_list_notify_owner(list); return;
     }
-    if (list->is_failed)
-        list->events.on_end(list->userdata, NULL, 0, &list->failure);
-    else
-        device_list_notify_owner(list);
 }
 
-/* --- creation and end ---------------------------------------------------------------------- */
+/* --- creation and end ---------------------------------------------------------------------------
+ */
 
-int device_list_new(const struct device_list_settings *settings,
-                    const struct device_list_events *events, void *userdata,
-                    struct device_list **ret, struct failure *ret_failure)
+static int device_list_connect(struct device_list *list, struct failure *ret_failure)
 {
     static const struct gt_mqtt_events mqtt_events = {
         .on_up = device_list_on_up,
         .on_down = device_list_on_down,
         .on_subscribed = device_list_on_subscribed,
+        .on_suback = device_list_on_suback,
         .on_message = device_list_on_message,
     };
+
+    device_list_enter(list, DEVICE_LIST_CONNECTING);
+    device_list_set_timer(list, UP_S);
+    return mqtt_connect(list->settings.loop, list->settings.settings, list->settings.identity,
+                        list->settings.print, &mqtt_events, list, &list->mqtt, ret_failure);
+}
+
+static bool has_declared(const struct device_table *table)
+{
+    for (const struct device_row *row = table->rows; row; row = row->hh.next)
+        if (row->is_declared)
+            return true;
+    return false;
+}
+
+int device_list_new(const struct device_list_settings *settings,
+                    const struct device_list_events *events, void *userdata,
+                    struct device_list **ret, struct failure *ret_failure)
+{
     struct device_list *list = calloc(1, sizeof(*list));
+    const char *prefix = settings->settings->mqtt_prefix;
 
     if (!list)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
     list->settings = *settings;
     list->events = *events;
     list->userdata = userdata;
-    ev_init(&list->deadline, device_list_on_deadline);
-    list->deadline.data = list;
-    int r = gt_topic_state(settings->settings->mqtt_prefix,
-                           settings->device ? settings->device : "+", list->topic);
+    list->began_at = list->shown_at = gt_clock();
+    list->facts.is_declared = has_declared(settings->table);
+    ev_init(&list->timer, device_list_on_timer);
+    list->timer.data = list;
+    int r = gt_topic_state(prefix, settings->device ? settings->device : "+", list->topic);
+    if (r == 0)
+        r = gt_topic_state(prefix, MARKER, list->marker);
     if (r != 0)
         failure_set(ret_failure, FAILURE_CONFIG, NULL, "cannot form the topic of that device");
     else
-        r = mqtt_connect(settings->loop, settings->settings, settings->identity, settings->print,
-                         &mqtt_events, list, &list->mqtt, ret_failure);
+        r = device_list_connect(list, ret_failure);
     if (r != 0) {
         device_list_free(list);
         return 1;
     }
-    device_list_enter(list, DEVICE_LIST_CONNECTING, states[DEVICE_LIST_CONNECTING].deadline_s);
     *ret = list;
     return 0;
 }
@@ -310,13 +377,8 @@ struct device_list *device_list_free(struct device_list *list)
 {
     if (!list)
         return NULL;
-    ev_timer_stop(list->settings.loop, &list->deadline);
+    ev_timer_stop(list->settings.loop, &list->timer);
     gt_mqtt_free(list->mqtt);
-    struct row *row, *next;
-    HASH_ITER (hh, list->rows, row, next) {
-        HASH_DEL(list->rows, row);
-        free(row);
-    }
     free(list);
     return NULL;
 }

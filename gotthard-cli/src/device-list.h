@@ -1,41 +1,34 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A list of devices with their state, from their retained state messages alone: no request is sent
- * and no device is woken up. It takes as long as the broker sends messages of new devices, and 0.3
- * seconds more.
+ * and no device is woken up. Known names without a state are asked by name. The list states whether
+ * it is whole (list-verdict.h).
  */
 #pragma once
 
 #include <ev.h>
 
+#include "device-table.h"
 #include "failure.h"
-#include "gotthard/signaling/message.h"
 #include "identity.h"
+#include "list-verdict.h"
 
 struct device_list;
-
-struct device_list_entry {
-    char name[GT_NAME_MAX + 1];
-    bool is_authentic; /* encrypted with this fleet's key; otherwise the other fields are unknown */
-    bool is_online;
-    char version[64];
-    char services[1024]; /* "ssh web" */
-    unsigned n_sessions;
-    uint64_t since; /* unix time, 0: unknown */
-};
 
 struct device_list_settings { /* all kept until device_list_free */
     struct ev_loop *loop;
     const struct settings *settings;
     const struct identity *identity;
     struct print *print;
-    const char *device; /* NULL: all */
+    const char *device;         /* NULL: all */
+    struct device_table *table; /* known names; the states are added to it */
 };
 
 struct device_list_events {
-    /* The end: the list, sorted by name, or @failure (otherwise NULL) with an empty list. Both are
+    /* The end: the table is complete and sorted by name. @verdict (otherwise NULL) states whether
+     * it is whole, unless ->device is set. @failure (otherwise NULL): nothing is known. Both are
      * borrowed. Last callback: free the list inside it or later. */
-    void (*on_end)(void *userdata, const struct device_list_entry *entries, size_t n_entries,
+    void (*on_end)(void *userdata, const struct list_verdict *verdict,
                    const struct failure *failure);
 };
 

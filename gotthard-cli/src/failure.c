@@ -31,6 +31,7 @@ static const struct failure_kind kinds[] = {
      "check that both sides have the same key and that the broker permits this side to subscribe"},
     {FAILURE_UNTRUSTED, GT_EXIT_REFUSED,
      "compare the device's fingerprint with its line in the pin file"},
+    {FAILURE_LIST_NOT_WHOLE, GT_EXIT_UNAVAILABLE, "run the command again"},
     {FAILURE_DENIED, GT_EXIT_REFUSED, "add a pin for this operator to the pin file of the device"},
     {FAILURE_NO_SERVICE, GT_EXIT_REFUSED,
      "list its services: gotthard-cli status DEVICE; they are configured on the device"},

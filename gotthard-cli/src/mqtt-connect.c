@@ -14,6 +14,7 @@
 #define SYSTEM_CA      "/etc/ssl/certs/ca-certificates.crt"
 #define N_ID_BYTES     8 /* the id has at most 23 characters, which every broker accepts */
 #define CLIENT_ID_SIZE (sizeof("gtc-") + 2 * N_ID_BYTES)
+#define BACKLOG        (64u << 20) /* bytes: the states of 100,000 devices */
 #define FILE_PATH_MAX  4096
 #define CA_MAX         (1024 * 1024)
 
@@ -119,6 +120,8 @@ int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
         .username = settings->mqtt_username,
         .password = settings->mqtt_password,
         .keepalive_s = (unsigned)(settings->mqtt_keepalive_ms / 1000),
+        .receive_maximum = UINT16_MAX, /* brokers drop messages behind a smaller one */
+        .backlog = BACKLOG,
         .is_once = true,
     };
     int r = gt_mqtt_new(loop, &mqtt, events, userdata, ret);

@@ -110,6 +110,13 @@ void print_progress(struct print *print, const char *fmt, ...)
     va_end(args);
 }
 
+void print_clear_progress(struct print *print)
+{
+    if (print->has_progress)
+        write_now(STDERR_FILENO, RESTART, strlen(RESTART));
+    print->has_progress = false;
+}
+
 void print_fact(struct print *print, const char *fmt, ...)
 {
     if (print->style != PRINT_LINES || has_no_notes(print))

@@ -37,6 +37,8 @@ void print_init(struct print *print, const struct print_options *options);
 void print_done(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_plain(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_progress(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
+/* Removes such a line, before data on the same terminal. */
+void print_clear_progress(struct print *print);
 /* LINES only: a milestone, level info. */
 void print_fact(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 /* HUMAN and LINES. */

@@ -10,13 +10,15 @@
 
 #include "gotthard/config/mqtt-url.h"
 #include "gotthard/signaling/message.h"
+#include "known-devices.h"
 
 #define MAIN_RELAY "main"
 #define SECOND     1000ull
 #define HOUR       (3600 * SECOND)
 
-#define TUNNELS     (COMMAND_CONNECT | COMMAND_PROXY)
-#define USES_BROKER (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES)
+#define TUNNELS (COMMAND_CONNECT | COMMAND_PROXY)
+#define USES_BROKER \
+    (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET)
 
 #define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
@@ -44,6 +46,11 @@ static const struct gt_config_item items[] = {
          .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT, .fallback = login_name,
          .fallback_help = "the login name", .help = "Name of this operator.",
          .details = "Devices and their logs know the operator by this name."),
+    ITEM("client.devices", STRING, devices,
+         .help = "Names of devices that `devices` asks the broker for, one by one.",
+         .details =
+             "Separated by blanks. Necessary at a broker that sends states only by name (AWS IoT "
+             "Core, RabbitMQ). Pinned devices and those seen before are asked for as well."),
     ITEM("client.port", NUMBER, client_port, .flag = "client-port", .commands = COMMAND_CONNECT,
          .fallback = "4444", .max = 65535, .help = "Local port of a tunnel; 0 is any free port.",
          .details =
@@ -208,6 +215,7 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
 {
     const struct settings *settings = data;
     struct gt_mqtt_url endpoint;
+    char name[GT_NAME_MAX + 1];
 
     if (settings->mqtt_endpoint && gt_mqtt_url_parse(settings->mqtt_endpoint, &endpoint) != 0) {
         gt_mqtt_url_explain(settings->mqtt_endpoint, ret_why, cap);
@@ -219,6 +227,10 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
             "\"%.64s\" is no topic prefix; '+', '#' and blanks are not allowed, at most 4 levels",
             settings->mqtt_prefix);
         return "mqtt.prefix";
+    }
+    if (known_devices_check(settings->devices, name)) {
+        snprintf(ret_why, cap, "\"%s\" is no name of a device", name);
+        return "client.devices";
     }
     return check_relays(settings, ret_why, cap);
 }

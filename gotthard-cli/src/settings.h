@@ -19,7 +19,8 @@ enum {
     COMMAND_VERSION = 1 << 7,
     COMMAND_HELP = 1 << 8,
     COMMAND_PROXY = 1 << 9,
-    COMMAND_END = 1 << 10, /* after the last command */
+    COMMAND_FORGET = 1 << 10,
+    COMMAND_END = 1 << 11, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 
@@ -35,7 +36,7 @@ struct settings {
     char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
     uint64_t mqtt_keepalive_ms;
 
-    char *client_name;
+    char *client_name, *devices;
     uint64_t client_port; /* 0: any free port */
     bool is_shared;       /* every user of this machine may use the local ports */
     uint64_t lifetime_ms, answer_timeout_ms, n_spares;

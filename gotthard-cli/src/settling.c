@@ -2,6 +2,8 @@
 /* The times are seconds of one clock; see the header. */
 #include "settling.h"
 
+#include <math.h>
+
 #define ROUND_TRIPS 4    /* of silence */
 #define SILENCE_MAX 5.   /* s, however long a round trip took */
 #define QUIET       2    /* markers in a row without a new message */
@@ -12,6 +14,7 @@ void settling_begin(struct settling *settling, double least_s, double now)
 {
     *settling = (struct settling){
         .least_s = least_s,
+        .round_trip_s = INFINITY,
         .began_at = now,
         .spoke_at = now,
         .new_at = now,
@@ -35,7 +38,7 @@ void settling_answered(struct settling *settling, double now)
         return;
     settling->is_outstanding = false;
     settling->spoke_at = settling->answered_at = now;
-    settling->round_trip_s = now - settling->marked_at;
+    settling->round_trip_s = GT_MIN(settling->round_trip_s, now - settling->marked_at);
     if (settling->n_markers > 0)
         settling->n_quiet = settling->has_new ? 0 : settling->n_quiet + 1;
 }

@@ -21,12 +21,13 @@ enum settling_action {
 };
 
 struct settling {
-    double least_s;                              /* the shortest silence */
-    double began_at, spoke_at, new_at;           /* the last event; the last new message */
-    double marked_at, answered_at, round_trip_s; /* of the last request */
-    unsigned n_markers, n_quiet; /* markers; the last ones that no new message preceded */
-    bool is_outstanding;         /* a request without its answer */
-    bool has_new;                /* since the last request */
+    double least_s;                    /* the shortest silence */
+    double began_at, spoke_at, new_at; /* the last event; the last new message */
+    double marked_at, answered_at;     /* of the last request */
+    double round_trip_s;               /* the shortest so far */
+    unsigned n_markers, n_quiet;       /* markers; the last ones that no new message preceded */
+    bool is_outstanding;               /* a request without its answer */
+    bool has_new;                      /* since the last request */
 };
 
 /* The subscription was sent. @least_s: the shortest silence, more than 0. */

@@ -124,7 +124,7 @@ def test_empty_variable_counts_as_not_given(program):
     names = {item.variable for item in items_of(program).values() if item.variable}
     names |= {f"{item.variable}_FILE" for item in items_of(program).values() if item.kind == "SECRET"}
     names |= {"CREDENTIALS_DIRECTORY", "GOTTHARD_CONFIG_DIR", "NO_COLOR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS",
-              "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "JOURNAL_STREAM", "XDG_CONFIG_HOME"}
+              "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "JOURNAL_STREAM", "XDG_CONFIG_HOME", "XDG_STATE_HOME"}
     names -= set(COMPLETE[program])
     assert "GOTTHARD_SERVER_PORT" in names
     for name in sorted(names):

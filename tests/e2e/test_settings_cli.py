@@ -153,9 +153,10 @@ def test_endpoint(env, form, wanted):
 @effect("cli", "mqtt.cert_path")
 @refuses("cli", "mqtt.cert_path")
 def test_cert_path(env):
-    """The broker authenticates the command by its certificate, and the command the broker by the authority."""
+    """The broker authenticates the command by its certificate, and the command the broker by the authority. GTD-E34: the broker
+    accepts the command, and has no states."""
     broker = env.broker()
-    for folder, code, wanted in ((env.certificates("alice"), 0, None), (env.folder / "none", 78, "GTD-E10")):
+    for folder, code, wanted in ((env.certificates("alice"), 69, "GTD-E34"), (env.folder / "none", 78, "GTD-E10")):
         result = env.cli("devices", **configured(env, f'mqtt = {{ cert_path = "{folder}"; }};'))
         assert (result.returncode, error_id(result)) == (code, wanted), result.stderr
     broker.wait_for("u'alice'")
@@ -179,7 +180,7 @@ def test_cert_path(env):
 @refuses("cli", "mqtt.username", "mqtt.password")
 def test_password(env):
     broker, plain = with_password(env)
-    for name, password, code, wanted in (("oli", "open sesame", 0, None), ("oli", "open barley", 77, "GTD-E21"),
+    for name, password, code, wanted in (("oli", "open sesame", 69, "GTD-E34"), ("oli", "open barley", 77, "GTD-E21"),
                                        ("eli", "open sesame", 77, "GTD-E21")):
         text = f'mqtt = {{ username = "{name}"; password = "{password}"; keepalive = "7s"; }};'
         result = env.cli("devices", **plain, **configured(env, text))

@@ -35,8 +35,7 @@ PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthar
             for name in ("relayd", "agentd", "cli")}
 # Sanitizers and loaded machines are slow: limits are generous, since no successful test waits for one.
 LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
-# "aws" or "aws-3.1.1": the broker with the manners of AWS IoT Core in place of mosquitto (tests/aws-suite). Switches of its
-# manners may follow, "aws,subscribe_delay_ms=500".
+# "aws" or "aws-3.1.1": tests run on the broker with the manners of AWS IoT Core (tests/aws-suite) in place of mosquitto.
 BROKER = os.environ.get("GOTTHARD_BROKER", "mosquitto")
 
 
@@ -199,12 +198,21 @@ def _no_configuration():
     return folder
 
 
+@functools.lru_cache(maxsize=None)
+def _state_home():
+    """In place of ~/.local/state. Its files have the names of fleets, and each test has a fleet of its own."""
+    folder = tempfile.mkdtemp(prefix="gotthard-state-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def clean_environment(**more):
     """The environment of a service, without the caller's GOTTHARD_*."""
     env = {k: v for k, v in os.environ.items()
            if k in ("PATH", "HOME", "TMPDIR", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                     "LSAN_OPTIONS", "LD_LIBRARY_PATH", "USER", "LOGNAME")}
     env["GOTTHARD_CONFIG_DIR"] = _no_configuration()
+    env["XDG_STATE_HOME"] = _state_home()
     if "address" in SANITIZER:  # a test may preload a library of its own, which then comes before the sanitizer's
         env["ASAN_OPTIONS"] = ":".join(filter(None, [env.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
     if SANITIZER == "thread":
@@ -381,8 +389,7 @@ set_tcp_nodelay true
             pytest.skip("AWS IoT Core accepts TLS only")
         if extra:
             pytest.skip("the test needs settings of mosquitto")
-        name, *manners = BROKER.split(",")
-        return self.aws_broker(*{"aws": [], "aws-3.1.1": ["v5=False"]}[name], *manners)
+        return self.aws_broker(*{"aws": [], "aws-3.1.1": ["v5=False"]}[BROKER])
 
     def aws_broker(self, *manners, policies=ROOT / "etc" / "aws-iot-policy-example.json"):
         """Starts tests/lib/aws_broker.py. @manners: "name=value" of aws_manners.py."""

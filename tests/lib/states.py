@@ -10,9 +10,11 @@ import struct
 import subprocess
 
 import harness
+import mqtt_packets as mqtt
+from mqtt_packets import CONNACK, CONNECT, PINGREQ, PINGRESP, PUBACK, PUBLISH
 
 SEALER = harness.BUILD / "tests" / "states" / "seal-states"
-CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP = 0x10, 0x20, 0x30, 0x40, 0xC0, 0xD0
+VERSION = 4  # MQTT 3.1.1
 QOS_1 = 0x02
 BATCH = 500  # messages that wait for their acknowledgments
 
@@ -50,24 +52,7 @@ def seal(env, states, prefix=harness.Env.PREFIX):
     return [(topic.decode(), payload) for topic, payload in zip(pieces[::2], pieces[1::2])]
 
 
-# --- a minimal client of MQTT 3.1.1 ---------------------------------------------------------------
-
-
-def _length(n):
-    out = b""
-    while True:
-        out += bytes([n % 128 | (128 if n > 127 else 0)])
-        n //= 128
-        if not n:
-            return out
-
-
-def packet(kind, body):
-    return bytes([kind]) + _length(len(body)) + body
-
-
-def text(value):
-    return struct.pack(">H", len(value)) + value.encode()
+# --- publishing ------------------------------------------------------------------------------------
 
 
 class Publisher:
@@ -79,7 +64,7 @@ class Publisher:
             context = ssl.create_default_context(cafile=certificates / "ca.crt")
             context.load_cert_chain(certificates / "cert.pem", certificates / "private.key")
             self.sock = context.wrap_socket(self.sock, server_hostname=host)
-        self.sock.sendall(packet(CONNECT, text("MQTT") + b"\4\2\0\0" + text(client_id)))
+        self.sock.sendall(mqtt.encode(CONNECT, VERSION, client_id=client_id, keep_alive=0))
         assert self._receive() == (CONNACK, b"\0\0")
 
     def _receive(self):
@@ -91,11 +76,11 @@ class Publisher:
         """Publishes all (topic, payload) with QoS 1, as agents do, and waits until the broker has acknowledged them."""
         for first in range(0, len(messages), BATCH):
             batch = messages[first:first + BATCH]
-            self.sock.sendall(b"".join(packet(PUBLISH | QOS_1 | retain, text(topic) + struct.pack(">H", number) + payload)
+            self.sock.sendall(b"".join(mqtt.encode(PUBLISH, VERSION, QOS_1 | retain, topic=topic, id=number, payload=payload)
                                        for number, (topic, payload) in enumerate(batch, 1)))
             for _ in batch:
                 assert self._receive()[0] == PUBACK
-        self.sock.sendall(packet(PINGREQ, b""))
+        self.sock.sendall(mqtt.encode(PINGREQ, VERSION))
         assert self._receive() == (PINGRESP, b"")
 
     def close(self):

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A text file with a line "NAME UNIXTIME" for each device. The time has the precision of a day, so
+ * that a list which shows the same devices again writes nothing.
+ */
+#include "device-memory.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gotthard/base/log.h"
+#include "gotthard/config/protected-file.h"
+
+#define FILE_MAX (32u << 20) /* bytes: more than DEVICE_TABLE_MAX lines */
+#define DAY_S    86400u
+#define KEEP_S   (90u * DAY_S)
+#define N_ID     8 /* bytes of the hash in the name of the file */
+
+/* --- the file -----------------------------------------------------------------------------------
+ */
+
+/* Writes the path of the folder. Returns false without a home. */
+static bool find_folder(char *ret, size_t cap)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    bool is_set = state && *state == '/';
+
+    if (!is_set && (!home || *home != '/'))
+        return false;
+    int n =
+        snprintf(ret, cap, "%s%s/gotthard", is_set ? state : home, is_set ? "" : "/.local/state");
+    return n > 0 && (size_t)n < cap;
+}
+
+/* Writes "devices-" and a hash of the broker, the prefix and the fleet. */
+static bool find_name(const struct settings *settings, const struct identity *identity, char *ret,
+                      size_t cap)
+{
+    uint8_t fleet[GT_KEY_ID_SIZE], hash[GT_KEY_SIZE];
+    char hex[2 * N_ID + 1];
+    struct gt_span parts[] = {
+        gt_span(settings->mqtt_endpoint, strlen(settings->mqtt_endpoint) + 1),
+        gt_span(settings->mqtt_prefix, strlen(settings->mqtt_prefix) + 1),
+        gt_span(fleet, sizeof(fleet)),
+    };
+
+    if (gt_key_relay_id(&identity->key, fleet) != 0 ||
+        gt_sha256(parts, GT_ARRAY_SIZE(parts), hash) != 0)
+        return false;
+    gt_text_hex(hash, N_ID, hex);
+    snprintf(ret, cap, "devices-%s", hex);
+    return true;
+}
+
+/* Writes the path of the file. Returns false if there is none. */
+static bool find_path(const struct settings *settings, const struct identity *identity, char *ret,
+                      size_t cap)
+{
+    char folder[PATH_MAX], name[64];
+
+    if (!settings->mqtt_endpoint || !find_folder(folder, sizeof(folder)) ||
+        !find_name(settings, identity, name, sizeof(name)))
+        return false;
+    int n = snprintf(ret, cap, "%s/%s", folder, name);
+    return n > 0 && (size_t)n < cap;
+}
+
+/* Creates the folders of @path, for this user alone. Existing ones stay as they are. */
+static void make_folders(const char *path)
+{
+    char copy[PATH_MAX];
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    for (char *at = strchr(copy + 1, '/'); at; at = strchr(at + 1, '/')) {
+        *at = 0;
+        (void)!mkdir(copy, 0700);
+        *at = '/';
+    }
+}
+
+/* Returns false with errno. */
+static bool write_file(const char *path, const char *text, size_t n)
+{
+    char temporary[PATH_MAX], why[GT_PROTECTEDFILE_WHY], folder[PATH_MAX];
+    gt_cleanup(gt_close) int of_folder = -1, fd = -1;
+
+    make_folders(path);
+    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+    if (gt_protectedfile_open_folder(folder, &of_folder, why) != 0) {
+        gt_debug("%s: %s", folder, why);
+        errno = EPERM;
+        return false;
+    }
+    const char *name = strrchr(path, '/') + 1;
+    snprintf(temporary, sizeof(temporary), "%.64s.%ld", name, (long)getpid());
+    fd = openat(of_folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return false;
+    bool is_written =
+        write(fd, text, n) == (ssize_t)n && renameat(of_folder, temporary, of_folder, name) == 0;
+    if (!is_written)
+        unlinkat(of_folder, temporary, 0);
+    return is_written;
+}
+
+/* --- its text -----------------------------------------------------------------------------------
+ */
+
+/* A malformed line is skipped: the file is a convenience. */
+static void load_line(struct device_table *table, char *line)
+{
+    char *blank = strchr(line, ' ');
+    uint64_t seen;
+
+    if (!blank)
+        return;
+    *blank = 0;
+    if (!gt_text_is_name(gt_span_text(line)) || gt_text_number(blank + 1, 1, INT64_MAX, &seen) != 0)
+        return;
+    struct device_row *row = device_table_expect(table, line);
+    if (row)
+        row->seen = seen;
+}
+
+void device_memory_load(const struct settings *settings, const struct identity *identity,
+                        struct print *print, struct device_table *table)
+{
+    char path[PATH_MAX], *at = NULL;
+    gt_cleanup(gt_free) char *text = NULL;
+    const char *why = "cannot be read";
+    size_t n;
+
+    if (!find_path(settings, identity, path, sizeof(path)) || gt_protectedfile_is_absent(path))
+        return;
+    if (gt_config_read_file(path, FILE_MAX, false, &text, &n, &why) != 0) {
+        print_warning(print, "%s is not used: %s", path, why);
+        return;
+    }
+    for (char *line = strtok_r(text, "\n", &at); line; line = strtok_r(NULL, "\n", &at))
+        load_line(table, line);
+}
+
+/* Returns the time to write for @row, 0 to leave it out. */
+static uint64_t seen_time(const struct device_row *row, uint64_t now)
+{
+    if (row->knowledge == DEVICE_AUTHENTIC)
+        return now - now % DAY_S;
+    return row->seen + KEEP_S >= now ? row->seen : 0;
+}
+
+/* Returns the whole text, or NULL without memory. */
+static char *format(const struct device_table *table, uint64_t now, size_t *ret_n)
+{
+    char *text = NULL;
+    FILE *file = open_memstream(&text, ret_n);
+
+    if (!file)
+        return NULL;
+    for (const struct device_row *row = table->rows; row; row = row->hh.next)
+        if (seen_time(row, now) > 0)
+            fprintf(file, "%s %llu\n", row->name, (unsigned long long)seen_time(row, now));
+    if (fclose(file) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+void device_memory_save(const struct settings *settings, const struct identity *identity,
+                        const struct device_table *table, uint64_t now)
+{
+    char path[PATH_MAX];
+    gt_cleanup(gt_free) char *before = NULL, *text = NULL;
+    const char *why;
+    size_t n_before = 0, n = 0;
+
+    if (!find_path(settings, identity, path, sizeof(path)) || !(text = format(table, now, &n)))
+        return;
+    bool is_read = !gt_protectedfile_is_absent(path) &&
+                   gt_config_read_file(path, FILE_MAX, false, &before, &n_before, &why) == 0;
+    if (is_read ? n == n_before && memcmp(text, before, n) == 0 : n == 0)
+        return;
+    if (!write_file(path, text, n))
+        gt_debug("%s cannot be written: %s", path, strerror(errno));
+}
+
+void device_memory_forget(const struct settings *settings, const struct identity *identity,
+                          struct print *print, const char *name, uint64_t now)
+{
+    struct device_table table = {0};
+    struct device_row *row;
+
+    device_memory_load(settings, identity, print, &table);
+    HASH_FIND_STR(table.rows, name, row);
+    if (row) {
+        row->seen = 0;
+        device_memory_save(settings, identity, &table, now);
+    }
+    device_table_deinit(&table);
+}
