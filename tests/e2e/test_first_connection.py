@@ -130,6 +130,7 @@ def test_full_relay_is_final(env):
     first = env.connect(name="bob")
     error = failure_of(env.connect(wait=False), PROMPT)
     assert error["id"] == "GTD-E55" and "limits.sessions_per_identity" in error["message"], error
+    assert "the relay allows 1 sessions per identity" in error["message"] and "(GatewayOli has as many)" in error["message"], error
     assert first.disconnect() == 0
     workers_end(agent)
 
