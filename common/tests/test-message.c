@@ -39,6 +39,7 @@ static struct gt_extensions sample_extensions(void)
         .n_host_keys = 1,
         .n_sessions = 7,
         .since = 1700000000,
+        .limit = gt_span_text("limits.sessions (3)"),
     };
 }
 
@@ -157,6 +158,7 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_true(gt_span_equals(got->host_keys[0], want.host_keys[0]));
     assert_int_equal(got->n_sessions, 7);
     assert_int_equal(got->since, 1700000000);
+    assert_true(gt_span_equals(got->limit, gt_span_text("limits.sessions (3)")));
 }
 
 static void test_state_and_ack_round_trip(void **state)

@@ -5,6 +5,8 @@
  */
 #include "policy.h"
 
+#include <stdio.h>
+
 void policy_deinit(struct policy *policy)
 {
     targets_deinit(&policy->services);
@@ -44,23 +46,31 @@ static const struct target *policy_find_relay(const struct policy *policy, const
     return targets_find(&policy->relays, name);
 }
 
-static enum gt_ack_status policy_check(const struct policy *policy,
-                                       const struct policy_request *request,
-                                       const struct grant *grant, const char **ret_why)
+/* Sets ->why and, for a limit, ->limit. */
+static enum gt_ack_status grant_refuse(struct grant *grant, enum gt_ack_status status,
+                                       const char *why, const char *setting, unsigned value)
 {
-    *ret_why = "no such service for this operator";
+    grant->why = why;
+    if (setting)
+        snprintf(grant->limit, sizeof(grant->limit), "%s (%u)", setting, value);
+    return status;
+}
+
+static enum gt_ack_status policy_check(const struct policy *policy,
+                                       const struct policy_request *request, struct grant *grant)
+{
     if (!grant_has_service(grant, request->req->service))
-        return GT_ACK_SERVICE;
-    *ret_why = "session limit of this device reached";
+        return grant_refuse(grant, GT_ACK_SERVICE, "no such service for this operator", NULL, 0);
     if (request->n_sessions >= policy->sessions_max)
-        return GT_ACK_QUOTA;
-    *ret_why = "session limit of one operator reached";
+        return grant_refuse(grant, GT_ACK_QUOTA, "session limit of this device reached",
+                            "limits.sessions", policy->sessions_max);
     if (request->n_of_operator >= policy->per_operator_max)
-        return GT_ACK_QUOTA;
-    *ret_why = "no relay of that name in the configuration";
+        return grant_refuse(grant, GT_ACK_QUOTA, "session limit of one operator reached",
+                            "limits.sessions_per_operator", policy->per_operator_max);
     if (!grant->relay)
-        return GT_ACK_RELAY;
-    *ret_why = "";
+        return grant_refuse(grant, GT_ACK_RELAY, "no relay of that name in the configuration", NULL,
+                            0);
+    grant->why = "";
     return GT_ACK_OK;
 }
 
@@ -79,7 +89,7 @@ int policy_decide(const struct policy *policy, const struct policy_request *requ
         grant_deinit(&grant);
         return r;
     }
-    grant.status = policy_check(policy, request, &grant, &grant.why);
+    grant.status = policy_check(policy, request, &grant);
     *ret = grant;
     return 0;
 }

@@ -27,6 +27,7 @@ struct policy_request {
 struct grant {
     enum gt_ack_status status;
     const char *why;            /* static string; "" if granted */
+    char limit[48];             /* QUOTA: the setting and its value; otherwise "" */
     const struct target *relay; /* borrowed from the policy; NULL: none */
     struct targets services;    /* owned: all that this operator is authorized for */
     uint32_t lifetime_s;

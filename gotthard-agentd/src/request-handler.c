@@ -135,14 +135,17 @@ static void request_handler_publish_reply(struct request_handler *request_handle
         gt_span(request_handler->in.reply, request_handler->in.n_reply));
 }
 
+/* @limit: as in struct grant. */
 static int request_handler_deny(struct request_handler *request_handler, enum gt_ack_status status,
-                                const char *why)
+                                const char *why, const char *limit)
 {
     const struct gt_req *req = &request_handler->in.req;
 
-    gt_warn("device=%s operator=%s refused service=%s relay=%s reason=\"%s\"", req->device,
-            req->operator_, req->service, req->relay, why);
-    int r = gt_responder_deny(request_handler->responder, &request_handler->in, status);
+    gt_warn("device=%s operator=%s refused service=%s relay=%s reason=\"%s%s%s\"", req->device,
+            req->operator_, req->service, req->relay, why, *limit ? ": " : "", limit);
+    int r = *limit
+                ? gt_responder_deny_limit(request_handler->responder, &request_handler->in, limit)
+                : gt_responder_deny(request_handler->responder, &request_handler->in, status);
     if (r == 0)
         request_handler_publish_reply(request_handler);
     return r;
@@ -181,7 +184,7 @@ static int request_handler_grant(struct request_handler *request_handler,
     int r = request_handler->events->prepare_session(request_handler->userdata, offer);
     if (r)
         return request_handler_deny(request_handler, r == -EACCES ? GT_ACK_DENIED : GT_ACK_INTERNAL,
-                                    strerror(-r));
+                                    strerror(-r), "");
     request_handler_fill_ack(request_handler, offer->grant, &ack);
     r = gt_responder_grant(request_handler->responder, &request_handler->in, &ack, &keys);
     if (r == GT_RESPONDER_E_SIZE)
@@ -223,8 +226,9 @@ static int request_handler_handle_request(struct request_handler *request_handle
         .fingerprint = in->is_signed ? in->fingerprint : NULL,
         .grant = &grant,
     };
-    r = grant.status == GT_ACK_OK ? request_handler_grant(request_handler, &offer)
-                                  : request_handler_deny(request_handler, grant.status, grant.why);
+    r = grant.status == GT_ACK_OK
+            ? request_handler_grant(request_handler, &offer)
+            : request_handler_deny(request_handler, grant.status, grant.why, grant.limit);
     grant_deinit(&grant);
     return r;
 }

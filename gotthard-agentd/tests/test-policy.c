@@ -76,6 +76,12 @@ static void test_decide_returns_status_and_grant(void **state)
         assert_int_equal(grant.status, cases[i].status);
         assert_int_equal(grant.services.n, cases[i].n_services);
         assert_int_equal(grant.why[0] == 0, cases[i].status == GT_ACK_OK);
+        if (cases[i].status == GT_ACK_QUOTA)
+            assert_string_equal(grant.limit, cases[i].n_sessions == 3
+                                                 ? "limits.sessions (3)"
+                                                 : "limits.sessions_per_operator (2)");
+        else
+            assert_string_equal(grant.limit, "");
         if (cases[i].chosen)
             assert_string_equal(grant.relay->name, cases[i].chosen);
         else

@@ -71,6 +71,18 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
                 device, code);
 }
 
+/* An older device does not name the limit. */
+static void describe_quota(const char *device, const struct gt_extensions *extensions,
+                           struct failure *ret)
+{
+    char limit[64] = "limits.sessions_per_operator or limits.sessions";
+
+    if (extensions->limit.n > 0)
+        gt_text_escape(extensions->limit, limit, sizeof(limit));
+    failure_set(ret, FAILURE_QUOTA, NULL,
+                "%s has reached its maximum number of sessions: %s in its settings", device, limit);
+}
+
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
                           const char *relay, struct failure *ret)
 {
@@ -88,12 +100,7 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
         failure_set(ret, FAILURE_NO_SERVICE, NULL, "%s offers this operator no service \"%s\"",
                     device, service);
         return;
-    case GT_ACK_QUOTA:
-        failure_set(ret, FAILURE_QUOTA, NULL,
-                    "%s has reached its maximum number of sessions (limits.sessions_per_operator "
-                    "or limits.sessions in its settings)",
-                    device);
-        return;
+    case GT_ACK_QUOTA: describe_quota(device, &answer->ack.extensions, ret); return;
     case GT_ACK_RELAY:
         failure_set(ret, FAILURE_NO_RELAY, NULL, "%s has no relay named \"%s\" in its settings",
                     device, relay);

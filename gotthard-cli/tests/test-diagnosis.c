@@ -70,6 +70,18 @@ static void test_diagnosis_refusal_by_status_or_nak(void **state)
     }
 }
 
+static void test_diagnosis_limit_of_the_device(void **state)
+{
+    struct gt_answer answer = {.nak_code = UINT16_MAX, .ack.status = GT_ACK_QUOTA};
+    struct failure failure;
+
+    diagnosis_of_refusal(DEVICE, &answer, "ssh", "main", &failure);
+    assert_failure(&failure, FAILURE_QUOTA, ": limits.sessions_per_operator or limits.sessions in");
+    answer.ack.extensions.limit = gt_span_text("limits.sessions (32)");
+    diagnosis_of_refusal(DEVICE, &answer, "ssh", "main", &failure);
+    assert_failure(&failure, FAILURE_QUOTA, ": limits.sessions (32) in its settings");
+}
+
 static void test_diagnosis_tunnel_end_by_cause(void **state)
 {
     static const struct {
@@ -238,6 +250,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_diagnosis_silence_by_device_state),
         cmocka_unit_test(test_diagnosis_refusal_by_status_or_nak),
+        cmocka_unit_test(test_diagnosis_limit_of_the_device),
         cmocka_unit_test(test_diagnosis_tunnel_end_by_cause),
         cmocka_unit_test(test_diagnosis_of_the_devices_report),
         cmocka_unit_test(test_diagnosis_of_both_sides),

@@ -10,7 +10,7 @@ from faultproxy import Proxy
 from harness import echo, wait_until
 
 N = 24
-NAME_OF_LIMIT = re.compile(r"limits\.sessions_per_operator")
+NAME_OF_LIMIT = re.compile(r": limits\.sessions_per_operator \(16\)")
 
 
 class Fleet:

@@ -276,6 +276,7 @@ def test_sessions(fleet):
     fleet.connect(name="alice")
     result = fleet.cli("connect", "GatewayOli", name="bob")
     assert (result.returncode, error_id(result)) == (75, "GTD-E42"), result.stderr
+    assert "maximum number of sessions: limits.sessions (1) in its settings" in result.stderr
 
 
 @effect("agentd", "limits.sessions_per_operator")
@@ -284,6 +285,7 @@ def test_per_operator(fleet):
     fleet.connect(name="alice")
     result = fleet.cli("connect", "GatewayOli", name="alice")
     assert (result.returncode, error_id(result)) == (75, "GTD-E42"), result.stderr
+    assert "limits.sessions_per_operator (1) in its settings" in result.stderr
     assert read_tag(fleet.connect(name="bob")) == "<oli!>"
 
 

@@ -134,6 +134,7 @@ static const struct extension extensions[] = {
     LIST(3, host_keys),
     INTEGER(4, GT_FIELD_U16(struct gt_extensions, n_sessions)),
     INTEGER(5, GT_FIELD_U64(struct gt_extensions, since)),
+    TEXT(6, limit),
 };
 
 static bool is_printable(struct gt_span text)

@@ -49,8 +49,9 @@ struct gt_extensions {
     size_t n_services;
     struct gt_span host_keys[GT_HOST_KEYS_MAX]; /* 3: "ssh-ed25519 AAAA...", public key lines */
     size_t n_host_keys;
-    uint16_t n_sessions; /* 4: open sessions */
-    uint64_t since;      /* 5: Unix time of going online or offline; for display only */
+    uint16_t n_sessions;  /* 4: open sessions */
+    uint64_t since;       /* 5: Unix time of going online or offline; for display only */
+    struct gt_span limit; /* 6: the limit that refuses a session; for display only */
 };
 
 struct gt_state {

@@ -201,11 +201,25 @@ int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
     return r;
 }
 
-int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
-                      enum gt_ack_status status)
+static int responder_refuse(struct gt_responder *responder, struct gt_incoming *in,
+                            const struct gt_ack *ack)
 {
-    int r = reply_ack(responder, in, (struct gt_ack){.status = (uint8_t)status});
+    int r = reply_ack(responder, in, *ack);
 
     gt_wipe(in->agreement.prk, sizeof(in->agreement.prk));
     return r == GT_RESPONDER_E_SIZE ? 0 : r;
+}
+
+int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
+                      enum gt_ack_status status)
+{
+    return responder_refuse(responder, in, &(struct gt_ack){.status = (uint8_t)status});
+}
+
+int gt_responder_deny_limit(struct gt_responder *responder, struct gt_incoming *in,
+                            const char *limit)
+{
+    return responder_refuse(
+        responder, in,
+        &(struct gt_ack){.status = GT_ACK_QUOTA, .extensions.limit = gt_span_text(limit)});
 }

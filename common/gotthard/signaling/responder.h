@@ -119,6 +119,9 @@ int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
  * negative errno. */
 int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
                       enum gt_ack_status status) GT_MUST_CHECK;
+/* The same for GT_ACK_QUOTA. @limit: the setting and its value, as text. */
+int gt_responder_deny_limit(struct gt_responder *responder, struct gt_incoming *in,
+                            const char *limit) GT_MUST_CHECK;
 /* The message had no effect because of a failure here: forgets it, so that a repetition
  * of the same bytes is a new request. */
 void gt_responder_forget(struct gt_responder *responder, const struct gt_incoming *in);
