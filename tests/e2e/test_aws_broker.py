@@ -153,21 +153,21 @@ REQUESTS = [  # the name of the certificate, the request, the answer in MQTT 5, 
     (DEVICE, lambda p: p.subscribe(f"{PREFIX}/req", f"{harness.Env.PREFIX}/d/+/req"), (SUBACK, 1, 0x87), END),
     ("alice", lambda p: p.publish(f"{PREFIX}/state"), (PUBACK, 0x87), END),
     ("alice", lambda p: p.subscribe(f"{harness.Env.PREFIX}/d/+/state", f"{PREFIX}/rsp/bob"), (SUBACK, 1, 0x87), END),
-    ("god", lambda p: p.publish("t", b"x" * (128 << 10)), (PUBACK, 0), (PUBACK, 0)),
-    ("god", lambda p: p.publish("t", b"x" * ((128 << 10) + 1)), (DISCONNECT, 0x95), END),
-    ("god", lambda p: p.publish("t", b"x" * 150000), (DISCONNECT, 0x95), END),
-    ("god", lambda p: p.publish("1/2/3/4/5/6/7/8"), (PUBACK, 0), (PUBACK, 0)),
-    ("god", lambda p: p.publish("1/2/3/4/5/6/7/8/9"), (PUBACK, 0x90), END),
-    ("god", lambda p: p.publish("t" * 257), (PUBACK, 0x90), END),
-    ("god", lambda p: p.publish("t/+"), (PUBACK, 0x90), END),
-    ("god", lambda p: p.publish("t", qos=2), (DISCONNECT, 0x9B), (PINGRESP, 0)),
-    ("god", lambda p: p.subscribe("t", qos=2), (DISCONNECT, 0x9B), (PINGRESP, 0)),
-    ("god", lambda p: p.subscribe(*"12345678"), (SUBACK, *[1] * 8), (SUBACK, *[1] * 8)),
-    ("god", lambda p: p.subscribe(*"123456789"), (DISCONNECT, 0x97), END),
-    ("god", lambda p: [p.subscribe(*(f"{n}/{m}" for m in range(7))) for n in range(8)][-1], (DISCONNECT, 0x97), END),
-    ("god", lambda p: p.subscribe("a#"), (SUBACK, 0x8F), END),
-    ("god", lambda p: p.ask(CONNECT), (DISCONNECT, 0x82), END),
-    ("god", lambda p: p.ask(SUBACK), (DISCONNECT, 0x82), END),
+    ("tester", lambda p: p.publish("t", b"x" * (128 << 10)), (PUBACK, 0), (PUBACK, 0)),
+    ("tester", lambda p: p.publish("t", b"x" * ((128 << 10) + 1)), (DISCONNECT, 0x95), END),
+    ("tester", lambda p: p.publish("t", b"x" * 150000), (DISCONNECT, 0x95), END),
+    ("tester", lambda p: p.publish("1/2/3/4/5/6/7/8"), (PUBACK, 0), (PUBACK, 0)),
+    ("tester", lambda p: p.publish("1/2/3/4/5/6/7/8/9"), (PUBACK, 0x90), END),
+    ("tester", lambda p: p.publish("t" * 257), (PUBACK, 0x90), END),
+    ("tester", lambda p: p.publish("t/+"), (PUBACK, 0x90), END),
+    ("tester", lambda p: p.publish("t", qos=2), (DISCONNECT, 0x9B), (PINGRESP, 0)),
+    ("tester", lambda p: p.subscribe("t", qos=2), (DISCONNECT, 0x9B), (PINGRESP, 0)),
+    ("tester", lambda p: p.subscribe(*"12345678"), (SUBACK, *[1] * 8), (SUBACK, *[1] * 8)),
+    ("tester", lambda p: p.subscribe(*"123456789"), (DISCONNECT, 0x97), END),
+    ("tester", lambda p: [p.subscribe(*(f"{n}/{m}" for m in range(7))) for n in range(8)][-1], (DISCONNECT, 0x97), END),
+    ("tester", lambda p: p.subscribe("a#"), (SUBACK, 0x8F), END),
+    ("tester", lambda p: p.ask(CONNECT), (DISCONNECT, 0x82), END),
+    ("tester", lambda p: p.ask(SUBACK), (DISCONNECT, 0x82), END),
 ]
 
 
@@ -197,7 +197,7 @@ CONNECTIONS = [  # arguments of Peer, the answer in MQTT 5, the answer in 3.1.1
     (dict(name="alice", client_id="gtc-1"), (CONNACK, 0), (CONNACK, 0)),
     (dict(name="alice", client_id="gtc-1", connect_flags=0x06, will_topic=f"{PREFIX}/req"), (CONNACK, 0x87), END),
     (dict(name="GatewayEli"), END, END),  # its certificate is inactive
-    (dict(name="god", client_id="", sni=None), END, END),
+    (dict(name="tester", client_id="", sni=None), END, END),
 ]
 
 
@@ -217,7 +217,7 @@ def test_broker_admits_as_aws_does(env, version):
 @VERSIONS
 def test_broker_ends_connections_as_aws_does(env, version):
     broker = env.aws_broker("connects_per_s=1000", "publishes_per_s=10", "keep_alive_min_s=1")
-    watcher = Peer(env, "god", version, client_id="watcher")
+    watcher = Peer(env, "tester", version, client_id="watcher")
     watcher.subscribe("#")
     time.sleep(0.2)  # until the subscription is effective
     will = dict(connect_flags=0x2E, will_topic=f"{PREFIX}/state", will_payload=b"lost")
@@ -229,7 +229,7 @@ def test_broker_ends_connections_as_aws_does(env, version):
     assert outcome(asleep.receive()) == ((DISCONNECT, 0x8D) if version == 5 else END)
     assert watcher.receive().payload == b"lost"
 
-    many = Peer(env, "god", version, client_id="many")
+    many = Peer(env, "tester", version, client_id="many")
     many.sock.sendall(b"".join(mqtt.encode(PUBLISH, version, flags=2, id=n, topic="$aws/t") for n in range(1, 51)))
     answers = [outcome(many.receive()) for _ in range(50 if version == 5 else 10)]
     assert answers.count((PUBACK, 0)) >= 10 and answers.count((PUBACK, 0)) + answers.count((PUBACK, 0x97)) == len(answers)
@@ -237,7 +237,7 @@ def test_broker_ends_connections_as_aws_does(env, version):
 
     broker.send(signal.SIGUSR1)
     assert outcome(watcher.receive()) == ((DISCONNECT, 0x98) if version == 5 else END)
-    last = Peer(env, "god", version, client_id="last")
+    last = Peer(env, "tester", version, client_id="last")
     broker.stop()
     assert outcome(last.receive()) == ((DISCONNECT, 0x8B) if version == 5 else END)
     assert "Traceback" not in broker.log()
@@ -250,23 +250,23 @@ def test_broker_delivers_as_aws_does(env, version):
     text = (harness.ROOT / "etc" / "aws-iot-policy-example.json").read_text()
     without_retain.write_text(text.replace("iot:RetainPublish", "iot:Nothing"))
     broker = env.aws_broker("connects_per_s=1000", "subscribe_delay_ms=700", policies=without_retain)
-    god = Peer(env, "god", version, client_id="god")
-    assert outcome(god.publish("a/kept", b"kept", retain=True)) == (PUBACK, 0)
+    tester = Peer(env, "tester", version, client_id="tester")
+    assert outcome(tester.publish("a/kept", b"kept", retain=True)) == (PUBACK, 0)
     broker.kill()
     broker = env.aws_broker("connects_per_s=1000", "subscribe_delay_ms=700", policies=without_retain)
-    god, other = Peer(env, "god", version, client_id="god"), Peer(env, "god", version, client_id="other")
-    assert outcome(god.subscribe("a/+", "a/kept")) == (SUBACK, 1, 1)
-    kept = god.receive()
+    tester, other = Peer(env, "tester", version, client_id="tester"), Peer(env, "tester", version, client_id="other")
+    assert outcome(tester.subscribe("a/+", "a/kept")) == (SUBACK, 1, 1)
+    kept = tester.receive()
     assert (kept.topic, kept.payload, kept.flags & 1) == ("a/kept", b"kept", 1)
     other.publish("a/early")
-    assert not god.has_more(1)  # one copy of the retained message only, and the subscription was not yet effective
+    assert not tester.has_more(1)  # one copy of the retained message only, and the subscription was not yet effective
     other.publish("a/late")
-    assert god.receive().topic == "a/late"
+    assert tester.receive().topic == "a/late"
     # A will that may not be retained is only delivered.
-    god.subscribe(f"{PREFIX}/state")
+    tester.subscribe(f"{PREFIX}/state")
     time.sleep(0.8)
     Peer(env, version=version, connect_flags=0x2E, will_topic=f"{PREFIX}/state", will_payload=b"lost").sock.close()
-    assert god.receive().payload == b"lost"
+    assert tester.receive().payload == b"lost"
     other.subscribe(f"{PREFIX}/state")
     assert not other.has_more(0.3)
     assert "Traceback" not in broker.log()
@@ -275,7 +275,7 @@ def test_broker_delivers_as_aws_does(env, version):
 @VERSIONS
 def test_broker_serves_the_clients_of_mosquitto(env, version):
     broker = env.aws_broker()
-    certs = env.certificates("god")
+    certs = env.certificates("tester")
     options = ["-h", "localhost", "-p", str(env.broker_port), "--cafile", certs / "ca.crt", "--cert", certs / "cert.pem",
                "--key", certs / "private.key", "-V", {5: "mqttv5", 4: "mqttv311"}[version], "-q", "1"]
     sent = random.Random(1).randbytes(100000)
