@@ -297,7 +297,7 @@ def transfer(tunnel, n):
 
 @VERSIONS
 def test_whole_job_on_aws(env, version):
-    manners = manners_of(version, "subscribe_delay_ms=0")
+    manners = manners_of(version)
     broker = env.aws_broker(*manners)
     env.relay()
     agent = env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port)
