@@ -295,22 +295,32 @@ def transfer(tunnel, n):
         harness.in_threads(lambda: harness.send_pattern(sock, "aws", n), lambda: harness.receive_pattern(sock, "aws", n))
 
 
+def status(env):
+    return env.cli("status", DEVICE).stdout
+
+
 @VERSIONS
 def test_whole_job_on_aws(env, version):
     manners = manners_of(version)
     broker = env.aws_broker(*manners)
     env.relay()
-    agent = env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port)
-    assert f"{DEVICE} is online" in env.cli("status", DEVICE).stdout
+    target = env.target(harness.echo)
+    agent = env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=target.port)
+    assert f"{DEVICE} is online" in status(env)
     tunnel = env.connect(DEVICE)
     transfer(tunnel, 5 << 20)
 
-    broker.stop()
-    env.aws_broker(*manners)
+    broker.stop(signal.SIGTERM if version == 5 else signal.SIGKILL)  # MQTT 5: with a DISCONNECT
+    broker = env.aws_broker(*manners)
     agent.wait_for(harness.AGENT_READY, count=2)
     transfer(tunnel, 100000)
     assert env.cli("disconnect", DEVICE).returncode == 0
     assert tunnel.wait() == 0
 
     agent.kill()
-    wait_until(lambda: f"{DEVICE} is offline" in env.cli("status", DEVICE).stdout, "the last will is published")
+    wait_until(lambda: f"{DEVICE} is offline" in status(env), "the last will is published")
+    twins = [env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=target.port, STATE_DIRECTORY=None) for _ in range(2)]
+    twins[0].wait_for(r"broker not reachable .*retry=\d{4,}ms")
+    wait_until(lambda: f"{DEVICE} is online" in status(env), "the newer one is online")
+    transfer(env.connect(DEVICE), 100000)
+    assert "Traceback" not in broker.log()
