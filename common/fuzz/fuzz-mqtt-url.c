@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     if (!gt_text_is_host(url.host) || url.port == 0)
         abort();
-    if (url.alpn && (!url.is_tls || url.port != 443))
+    if (*url.alpn && (!url.is_tls || url.port != 443))
         abort();
     (void)gt_mqtt_url_is_loopback(&url);
     return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The description of each end of a connection, and the ends that a broker without MQTT 5 may cause.
- * test-mqtt.c and test_broker.py check with real brokers that the library's codes are as assumed.
+ * The table of outcomes: row, words and effect of each end of a connection. test-mqtt-outcomes.c,
+ * test-mqtt.c and test_broker.py check with played and real brokers that the library's codes are as
+ * assumed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,96 +12,259 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <mosquitto.h>
-#include <mqtt_protocol.h>
+#include <netdb.h>
 #include <openssl/x509_vfy.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "gotthard/base/base.h"
 #include "gotthard/mqtt/mqtt-connection.h"
 #include "gotthard/mqtt/mqtt-error.h"
 
+#define RETRY            GT_MQTT_EFFECT_RETRY
+#define SPREAD           GT_MQTT_EFFECT_SPREAD
+#define QUICK            GT_MQTT_EFFECT_QUICK
+#define RIVAL            GT_MQTT_EFFECT_RIVAL
+#define V3               GT_MQTT_EFFECT_V3
+#define UNRETAINED       GT_MQTT_EFFECT_UNRETAINED
+#define ERRNO(number)    .rc = MOSQ_ERR_ERRNO, .err = number
+#define REFUSED(code)    .rc = MOSQ_ERR_PROTOCOL, .is_v5 = true, .reason = code
+#define REFUSED_V3(code) .rc = MOSQ_ERR_CONN_REFUSED, .reason = code
+#define CLOSED(code)     .rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .was_up = true, .reason = code
+
 static const struct {
+    const char *name; /* of the row */
     struct gt_mqtt_error end;
+    enum gt_mqtt_effect effect;
     const char *words; /* part of the description */
-    bool suggests_v3;
 } ends[] = {
-    {{.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true, .is_aborted = true}, "failed on a packet", false},
-    {{.reason = GT_MQTT_REASON_NO_ROUTE, .is_v5 = true, .was_up = true},
-     "route to the broker is gone",
-     false},
-    {{.rc = MOSQ_ERR_CONN_LOST, .reason = GT_MQTT_REASON_TAKEN_OVER, .is_v5 = true, .was_up = true},
-     "closed by the broker: Session taken over",
-     false},
-    {{.reason = MQTT_RC_NOT_AUTHORIZED, .is_v5 = true},
-     "refused by the broker: Not authorized",
-     false},
-    {{.reason = CONNACK_REFUSED_NOT_AUTHORIZED},
-     "refused by the broker: Connection Refused",
-     false},
-    {{.reason = MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION, .is_v5 = true}, "refused by", true},
-    {{.reason = CONNACK_REFUSED_PROTOCOL_VERSION, .is_v5 = true}, "refused by", true},
-    {{.reason = CONNACK_REFUSED_PROTOCOL_VERSION}, "refused by", false},
-    {{.rc = MOSQ_ERR_TLS, .is_v5 = true, .last_error = "OpenSSL Error[0]: bad"},
-     "TLS: OpenSSL Error[0]: bad",
-     false},
-    {{.rc = MOSQ_ERR_ERRNO, .err = EPROTO, .is_v5 = true}, "rejected our certificate", false},
-    {{.rc = MOSQ_ERR_ERRNO, .err = ECONNRESET, .is_v5 = true, .is_tls = true},
-     "TLS: aborted by the broker; it may have rejected our certificate",
-     false},
-    {{.rc = MOSQ_ERR_ERRNO, .err = ECONNRESET, .is_v5 = true}, "Connection reset", false},
-    {{.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .last_error = "tlsv13 alert certificate required"},
-     "TLS: tlsv13 alert",
-     false},
-    {{.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .last_error = "certificate verify failed"},
-     "TLS: certificate verify failed",
-     false},
-    {{.rc = MOSQ_ERR_TLS,
+    {"start-failed", {.start_err = -EINVAL}, RETRY, "invalid certificate, key or other setting"},
+    {"start-failed", {.start_err = -EAGAIN}, RETRY, "too many threads are blocked"},
+    {"start-failed", {.start_err = -ENOMEM}, RETRY, "out of memory"},
+    {"library-failed",
+     {.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true, .is_aborted = true},
+     RETRY,
+     "failed on a packet"},
+    {"no-route",
+     {.reason = GT_MQTT_REASON_NO_ROUTE, .is_v5 = true, .was_up = true},
+     QUICK,
+     "the route to the broker is gone"},
+    {"no-route", {.reason = GT_MQTT_REASON_NO_ROUTE}, QUICK, "the route to the broker is gone"},
+    {"connack-late",
+     {.late = GT_MQTT_LATE_CONNACK, .limit_s = 20},
+     SPREAD,
+     "no answer from the broker to CONNECT within 20 s"},
+    {"answer-late",
+     {.late = GT_MQTT_LATE_NAME, .limit_s = 20},
+     RETRY,
+     "no answer from the name server within 20 s"},
+    {"answer-late",
+     {.late = GT_MQTT_LATE_CONNECTION, .limit_s = 20},
+     RETRY,
+     "no answer to the connection attempt within 20 s"},
+    {"answer-late",
+     {.late = GT_MQTT_LATE_SUBACK, .limit_s = 20, .was_up = true},
+     SPREAD,
+     "no answer from the broker to a subscription within 20 s"},
+    {"filter-refused",
+     {.is_filter_refused = true, .was_up = true},
+     RETRY,
+     "the broker refuses a subscription"},
+
+    {"version", {REFUSED(0x84)}, V3, "refused by the broker: it does not support this version"},
+    {"version", {REFUSED(1)}, V3, "it does not support this version of MQTT"},
+    {"version", {REFUSED_V3(1)}, RETRY, "it does not support this version of MQTT"},
+    {"client-id",
+     {REFUSED(0x85), .client_id = "GatewayOli"},
+     RETRY,
+     "refused by the broker: it does not accept the client id \"GatewayOli\""},
+    {"client-id", {REFUSED_V3(2), .client_id = "x"}, RETRY, "does not accept the client id \"x\""},
+    {"password", {REFUSED(0x86)}, RETRY, "refused by the broker: Bad user name or password"},
+    {"password", {REFUSED_V3(4)}, RETRY, "refused by the broker: Bad user name or password"},
+    {"not-authorized", {REFUSED(0x87)}, RETRY, "refused by the broker: Not authorized"},
+    {"not-authorized", {REFUSED_V3(5)}, RETRY, "refused by the broker: Not authorized"},
+    {"not-authorized", {CLOSED(0x87)}, SPREAD, "closed by the broker: Not authorized"},
+    {"not-authorized",
+     {REFUSED(0x87), .remark = "no such thing"},
+     RETRY,
+     "refused by the broker: Not authorized; it says: no such thing"},
+    {"unavailable", {REFUSED(0x88)}, SPREAD, "refused by the broker: Server unavailable"},
+    {"unavailable", {REFUSED_V3(3)}, SPREAD, "refused by the broker: Server unavailable"},
+    {"busy", {REFUSED(0x89)}, SPREAD, "Server busy"},
+    {"shutting-down", {CLOSED(0x8b)}, SPREAD, "closed by the broker: Server shutting down"},
+    {"quota", {CLOSED(0x97)}, SPREAD, "closed by the broker: Quota exceeded"},
+    {"connection-rate", {REFUSED(0x9f)}, SPREAD, "too many clients connect"},
+    {"taken-over",
+     {CLOSED(0x8e), .client_id = "GatewayOli"},
+     RIVAL,
+     "closed by the broker: another client uses the same client id; is there a second device named "
+     "\"GatewayOli\"?"},
+    {"no-retained", {REFUSED(0x9a)}, UNRETAINED, "it keeps no retained messages"},
+    {"no-retained", {CLOSED(0x9a)}, RETRY, "closed by the broker: it keeps no retained messages"},
+    {"qos", {REFUSED(0x9b)}, RETRY, "it accepts only QoS 0, and Gotthard needs QoS 1"},
+    {"receive-maximum", {CLOSED(0x93)}, RETRY, "its Receive Maximum"},
+    {"packet-size", {CLOSED(0x95)}, RETRY, "a packet was larger than its limit"},
+    {"other-server",
+     {REFUSED(0x9c), .server = "b.example:8883"},
+     RETRY,
+     "use another server; change mqtt.endpoint if this lasts; it names the server b.example:8883"},
+    {"moved", {REFUSED(0x9d)}, RETRY, "the server has moved; change mqtt.endpoint"},
+    {"moved", {CLOSED(0x9d)}, SPREAD, "closed by the broker: the server has moved"},
+    {"other-reason", {REFUSED(0x8a)}, RETRY, "refused by the broker: Banned"},
+    {"other-reason", {CLOSED(0x98)}, SPREAD, "closed by the broker: Administrative action"},
+    {"other-reason", {CLOSED(0xff)}, SPREAD, "closed by the broker: "},
+    {"other-reason", {REFUSED_V3(6)}, RETRY, "refused by the broker: "},
+
+    {"certificate",
+     {.rc = MOSQ_ERR_TLS,
       .is_v5 = true,
       .last_error = "certificate verify failed",
       .verification = {.error = X509_V_ERR_CERT_HAS_EXPIRED, .names = "b.example", .not_after = 1}},
-     "TLS: the certificate b.example expired on 1970-01-01 (today is 2",
-     false},
-    {{.rc = MOSQ_ERR_CONN_LOST,
+     RETRY,
+     "TLS: the certificate b.example expired on 1970-01-01 (today is 2"},
+    {"certificate",
+     {.rc = MOSQ_ERR_CONN_LOST,
       .is_v5 = true,
       .verification = {.error = X509_V_ERR_CERT_NOT_YET_VALID,
                        .names = "b.example",
                        .not_before = 4102444800}},
-     "TLS: the certificate b.example is valid from 2100-01-01",
-     false},
-    {{.rc = MOSQ_ERR_TLS,
+     RETRY,
+     "TLS: the certificate b.example is valid from 2100-01-01"},
+    {"certificate",
+     {.rc = MOSQ_ERR_TLS,
       .verification = {.error = X509_V_ERR_HOSTNAME_MISMATCH, .names = "a, b", .host = "c"}},
-     "TLS: the broker's certificate is for a, b, not for c",
-     false},
-    {{.rc = MOSQ_ERR_TLS,
+     RETRY,
+     "TLS: the broker's certificate is for a, b, not for c"},
+    {"certificate",
+     {.rc = MOSQ_ERR_TLS,
       .verification = {.error = X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
                        .names = "a",
                        .issuer = "Them"}},
-     "TLS: the certificate a is from Them, which is not a trusted authority",
-     false},
-    {{.rc = MOSQ_ERR_TLS, .verification = {.error = X509_V_ERR_CERT_REVOKED, .names = "a"}},
-     "TLS: the certificate a is rejected: certificate revoked",
-     false},
-    {{.rc = MOSQ_ERR_CONN_LOST, .was_up = true, .last_error = "tlsv13 alert of long ago"},
-     "connection was lost",
-     false},
-    {{.rc = MOSQ_ERR_ERRNO, .err = ECONNREFUSED, .is_v5 = true}, "Connection refused", false},
-    {{.rc = MOSQ_ERR_EAI, .is_v5 = true}, "cannot be resolved", false},
-    {{.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true}, "connection was lost", true},
-    {{.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true}, "protocol error", true},
-    {{.rc = MOSQ_ERR_MALFORMED_PACKET, .is_v5 = true}, "", true},
-    {{.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .was_up = true}, "connection was lost", false},
-    {{.rc = MOSQ_ERR_CONN_LOST}, "connection was lost", false},
+     RETRY,
+     "TLS: the certificate a is from Them, which is not a trusted authority"},
+    {"certificate",
+     {.rc = MOSQ_ERR_TLS, .verification = {.error = X509_V_ERR_CERT_REVOKED, .names = "a"}},
+     RETRY,
+     "TLS: the certificate a is rejected: certificate revoked"},
+    {"no-tls",
+     {.rc = MOSQ_ERR_TLS, .is_v5 = true, .last_error = "SSL routines::wrong version number"},
+     RETRY,
+     "TLS: the port does not use TLS; mqtt:// connects without it"},
+    {"alpn",
+     {.rc = MOSQ_ERR_TLS, .last_error = "tlsv1 alert no application protocol"},
+     RETRY,
+     "TLS: the broker does not accept the ALPN protocol (mqtt.alpn)"},
+    {"tls",
+     {.rc = MOSQ_ERR_TLS, .is_v5 = true, .last_error = "OpenSSL Error[0]: bad"},
+     RETRY,
+     "TLS: OpenSSL Error[0]: bad"},
+    {"tls", {ERRNO(EPROTO), .is_v5 = true}, RETRY, "rejected our certificate"},
+    {"tls",
+     {ERRNO(ECONNRESET), .is_v5 = true, .is_tls = true},
+     RETRY,
+     "TLS: aborted by the broker; it may have rejected our certificate"},
+    {"tls",
+     {.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .last_error = "tlsv13 alert certificate required"},
+     RETRY,
+     "TLS: tlsv13 alert"},
+    {"tls",
+     {.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .last_error = "certificate verify failed"},
+     RETRY,
+     "TLS: certificate verify failed"},
+    {"name", {.rc = MOSQ_ERR_EAI, .is_v5 = true}, RETRY, "cannot be resolved"},
+    {"name", {.name_err = EAI_AGAIN}, RETRY, "the host name cannot be resolved (Temporary"},
+    {"memory", {.rc = MOSQ_ERR_NOMEM, .was_up = true}, RETRY, "out of memory"},
+    {"keepalive",
+     {.rc = MOSQ_ERR_KEEPALIVE, .was_up = true, .limit_s = 30},
+     QUICK,
+     "no answer from the broker within the keep-alive interval of 30 s"},
+    {"network", {ERRNO(ETIMEDOUT), .was_up = true}, QUICK, "Connection timed out"},
+    {"network", {ERRNO(EHOSTUNREACH), .was_up = true}, QUICK, "No route to host"},
+    {"network", {ERRNO(ENETUNREACH), .is_v5 = true}, RETRY, "Network is unreachable"},
+    {"lost",
+     {.rc = MOSQ_ERR_CONN_LOST, .was_up = true, .last_error = "tlsv13 alert of long ago"},
+     SPREAD,
+     "the broker or the network closed the connection"},
+    {"lost", {ERRNO(ECONNRESET), .was_up = true, .is_tls = true}, SPREAD, "closed the connection"},
+    {"lost", {ERRNO(0), .was_up = true}, SPREAD, "closed the connection"},
+    {"lost", {.was_up = true}, SPREAD, "closed the connection"},
+    {"closed-early",
+     {.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true},
+     V3,
+     "closed without an answer to CONNECT; is this the broker's port?"},
+    {"closed-early", {.rc = MOSQ_ERR_CONN_LOST}, RETRY, "closed without an answer to CONNECT"},
+    {"closed-early", {ERRNO(0)}, RETRY, "closed without an answer to CONNECT"},
+    {"errno", {ERRNO(ECONNREFUSED), .is_v5 = true}, RETRY, "Connection refused"},
+    {"errno", {ERRNO(ECONNRESET), .is_v5 = true}, RETRY, "Connection reset"},
+    {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true}, V3, "the answer is not MQTT"},
+    {"not-mqtt", {.rc = MOSQ_ERR_MALFORMED_PACKET, .is_v5 = true}, V3, "the answer is not MQTT"},
+    {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL}, RETRY, "is this the broker's port, and does it need"},
+    {"bad-packet",
+     {.rc = MOSQ_ERR_PROTOCOL, .was_up = true, .is_v5 = true},
+     RETRY,
+     "the broker sent an invalid packet"},
+    {"other", {.rc = 99, .was_up = true}, RETRY, "the MQTT library reports error 99"},
 };
 
-static void test_describe_names_each_cause(void **state)
+static void test_outcome_has_words_and_effect(void **state)
 {
-    char text[160];
+    char text[GT_MQTT_WHY];
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(ends); i++) {
+        const char *name = gt_mqtt_error_outcome(&ends[i].end)->name;
+
         gt_mqtt_error_describe(&ends[i].end, text, sizeof(text));
-        if (!strcasestr(text, ends[i].words))
-            fail_msg("end %zu: \"%s\" without \"%s\"", i, text, ends[i].words);
-        assert_true(gt_mqtt_error_suggests_v3(&ends[i].end) == ends[i].suggests_v3);
+        if (strcmp(name, ends[i].name) != 0 || !strstr(text, ends[i].words) ||
+            gt_mqtt_error_effect(&ends[i].end) != ends[i].effect)
+            fail_msg("end %zu: row %s with \"%s\" and effect %u, expected %s with \"%s\" and %u", i,
+                     name, text, gt_mqtt_error_effect(&ends[i].end), ends[i].name, ends[i].words,
+                     ends[i].effect);
+    }
+}
+
+/* Every row is reached, and its name is in the document's table. */
+static void test_every_outcome_is_tested_and_documented(void **state)
+{
+    size_t n;
+    const struct gt_mqtt_outcome *rows = gt_mqtt_outcomes(&n);
+    char *document = NULL, *path = getenv("GOTTHARD_OUTCOMES"), row[64];
+
+    FILE *file = path ? fopen(path, "r") : NULL;
+    if (file && getdelim(&document, &(size_t){0}, 0, file) < 0)
+        fail_msg("%s is empty", path);
+    for (size_t i = 0; i < n; i++) {
+        bool is_tested = false;
+
+        for (size_t k = 0; k < GT_ARRAY_SIZE(ends); k++)
+            is_tested |= gt_mqtt_error_outcome(&ends[k].end) == &rows[i];
+        if (!is_tested)
+            fail_msg("row %s is not reached", rows[i].name);
+        snprintf(row, sizeof(row), "\n| %s |", rows[i].name);
+        if (document && !strstr(document, row))
+            fail_msg("row %s is not in %s", rows[i].name, path);
+    }
+    free(document);
+    if (file)
+        fclose(file);
+}
+
+/* Whatever the library and the kernel report: never the texts that say nothing. */
+static void test_no_outcome_is_without_words(void **state)
+{
+    static const char *const empty[] = {"Unknown error", "Success", "No error"};
+    char text[GT_MQTT_WHY];
+
+    for (int rc = -4; rc < 40; rc++) {
+        for (int i = 0; i < 8; i++) {
+            struct gt_mqtt_error end = {.rc = rc, .is_v5 = i & 1, .was_up = i & 2, .is_tls = i & 4};
+
+            gt_mqtt_error_describe(&end, text, sizeof(text));
+            assert_int_not_equal(text[0], 0);
+            for (size_t k = 0; k < GT_ARRAY_SIZE(empty); k++)
+                if (strstr(text, empty[k]))
+                    fail_msg("rc %d: \"%s\"", rc, text);
+        }
     }
 }
 
@@ -117,7 +281,9 @@ static void test_describe_truncates_long_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_describe_names_each_cause),
+        cmocka_unit_test(test_outcome_has_words_and_effect),
+        cmocka_unit_test(test_every_outcome_is_tested_and_documented),
+        cmocka_unit_test(test_no_outcome_is_without_words),
         cmocka_unit_test(test_describe_truncates_long_text),
     };
 

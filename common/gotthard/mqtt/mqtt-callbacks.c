@@ -13,24 +13,45 @@
 #include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt-thread.h"
 
+static struct gt_mqtt_limits read_limits(const mosquitto_property *properties)
+{
+    struct gt_mqtt_limits limits = {.max_packet = UINT32_MAX};
+    uint8_t has_retained = true;
+
+    (void)mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
+                                        &limits.max_packet, false);
+    (void)mosquitto_property_read_byte(properties, MQTT_PROP_RETAIN_AVAILABLE, &has_retained,
+                                       false);
+    limits.has_retained = has_retained;
+    return limits;
+}
+
+/* Copies a text of the CONNACK, truncated. */
+static void read_text(const mosquitto_property *properties, int id, char *ret, size_t cap)
+{
+    char *text = NULL;
+
+    if (mosquitto_property_read_string(properties, id, &text, false))
+        snprintf(ret, cap, "%s", text);
+    free(text);
+}
+
 static void connection_on_connack(struct mosquitto *mosquitto, void *userdata, int reason,
                                   int flags, const mosquitto_property *properties)
 {
     struct gt_mqtt_connection *connection = userdata;
-    struct gt_mqtt_limits *limits = &connection->limits;
+    struct gt_mqtt_error *how = &connection->how;
     uint16_t keepalive_s;
-    uint8_t has_retained = true;
+    uint8_t max_qos = 1;
 
-    if (connection->how.was_up) /* only the first CONNACK counts */
+    if (how->was_up) /* only the first CONNACK counts */
         return;
-    connection->how.reason = reason;
-    connection->how.was_up = reason == 0;
-    limits->max_packet = UINT32_MAX;
-    (void)mosquitto_property_read_int32(properties, MQTT_PROP_MAXIMUM_PACKET_SIZE,
-                                        &limits->max_packet, false);
-    (void)mosquitto_property_read_byte(properties, MQTT_PROP_RETAIN_AVAILABLE, &has_retained,
-                                       false);
-    limits->has_retained = has_retained;
+    (void)mosquitto_property_read_byte(properties, MQTT_PROP_MAXIMUM_QOS, &max_qos, false);
+    how->reason = reason == 0 && max_qos < 1 ? GT_MQTT_REASON_QOS : reason;
+    how->was_up = how->reason == 0;
+    connection->limits = read_limits(properties);
+    read_text(properties, MQTT_PROP_SERVER_REFERENCE, how->server, sizeof(how->server));
+    read_text(properties, MQTT_PROP_REASON_STRING, how->remark, sizeof(how->remark));
     if (mosquitto_property_read_int16(properties, MQTT_PROP_SERVER_KEEP_ALIVE, &keepalive_s, false))
         connection->keepalive_s = keepalive_s; /* the library follows it by itself */
 }

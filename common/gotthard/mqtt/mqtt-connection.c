@@ -9,6 +9,7 @@
 
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 
 #include "gotthard/mqtt/mqtt-thread.h"
@@ -78,6 +79,8 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
     gt_mqtt_queue_init(&connection->queue, settings->backlog, loop, wakeup);
     connection->how.is_v5 = is_v5;
     connection->how.is_tls = settings->tls;
+    snprintf(connection->how.client_id, sizeof(connection->how.client_id), "%s",
+             settings->client_id);
     connection->race.tls = gt_certificate_context_ref(settings->tls);
     connection->has_will = will;
     connection->keepalive_s = (int)settings->keepalive_s;

@@ -12,13 +12,12 @@
 
 struct gt_mqtt_connection;
 
-/* MQTT 5 reason codes that matter here (MQTT 5, section 2.4), and one of our own. */
+/* MQTT 5 reason codes (MQTT 5, section 2.4), and one of our own. */
 enum {
     GT_MQTT_REASON_NO_ROUTE = -1,         /* this machine has lost the route to the broker */
     GT_MQTT_REASON_NO_SUBSCRIBERS = 0x10, /* no matching subscribers */
     GT_MQTT_REASON_FAILURE = 0x80,        /* from here on all codes are failures */
-    GT_MQTT_REASON_TAKEN_OVER = 0x8e,     /* another client connected with our client id */
-    GT_MQTT_REASON_NO_RETAINED = 0x9a,    /* the broker keeps no retained messages */
+    GT_MQTT_REASON_QOS = 0x9b,            /* the broker does not support our QoS */
 };
 
 struct gt_mqtt_connection_will {

@@ -1,27 +1,68 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The end of a connection to a broker: the codes of the library, the kernel and the broker, their
- * description for people, and their meaning for the next attempt. Pure: no descriptor, no thread.
+ * The end of a connection or of an attempt: the facts, and the table of outcomes, which has the
+ * words for each in a log line and its effect on the next attempt (docs/broker-outcomes.md). Pure:
+ * no descriptor, no thread.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gotthard/signaling/message.h"
 #include "gotthard/tls/verification.h"
 
+enum gt_mqtt_late { /* the answer that did not come in time */
+                    GT_MQTT_LATE_NONE,
+                    GT_MQTT_LATE_NAME,
+                    GT_MQTT_LATE_CONNECTION, /* TCP and TLS */
+                    GT_MQTT_LATE_CONNACK,
+                    GT_MQTT_LATE_SUBACK,
+};
+
+#define GT_MQTT_WHY 400 /* of words, with the NUL */
+
 struct gt_mqtt_error {
-    int rc, err; /* the library's last result (mosquitto.h), and errno */
-    int reason;  /* of a rejecting CONNACK or of a DISCONNECT, NO_ROUTE, or 0 */
-    bool is_v5;  /* the protocol version of the attempt */
+    int rc, err;   /* the library's last result (mosquitto.h), and errno */
+    int reason;    /* of a rejecting CONNACK or of a DISCONNECT, NO_ROUTE, or 0 */
+    int start_err; /* a negative errno: the attempt could not begin */
+    int name_err;  /* EAI_x of the resolver, or 0 */
+    enum gt_mqtt_late late;
+    unsigned limit_s; /* of late, or of the keep-alive */
+    bool is_filter_refused;
+    bool is_v5; /* the protocol version of the attempt */
     bool is_tls;
     bool was_up;                         /* an accepting CONNACK was received */
     bool is_aborted;                     /* the library failed an assertion */
+    char client_id[GT_NAME_MAX + 1];     /* truncated */
+    char server[64], remark[96];         /* Server Reference and Reason String of the CONNACK */
     char last_error[160];                /* the last error that the library logged, or empty */
     struct gt_verification verification; /* of the broker's certificate */
 };
 
+enum gt_mqtt_effect {
+    GT_MQTT_EFFECT_RETRY,  /* after a wait that grows with each failure */
+    GT_MQTT_EFFECT_SPREAD, /* the same, spread: the broker lost all its clients, or is overloaded */
+    GT_MQTT_EFFECT_QUICK,  /* soon: only this machine's network is the cause */
+    GT_MQTT_EFFECT_RIVAL,  /* after a long wait: another client uses our client id */
+    GT_MQTT_EFFECT_V3,     /* at once with version 3.1.1 (after MQTT 5), else RETRY */
+    GT_MQTT_EFFECT_UNRETAINED, /* at once with a will that is not retained, else RETRY */
+};
+
+struct gt_mqtt_outcome {
+    const char *name; /* of the row in docs/broker-outcomes.md */
+    bool (*is)(const struct gt_mqtt_error *end);
+    /* Writes the words; NULL: words. */
+    void (*describe)(const struct gt_mqtt_error *end, char *ret, size_t cap);
+    const char *words;
+    int reason, reason_v3;               /* a row for these reasons of the broker; 0: none */
+    enum gt_mqtt_effect attempt, was_up; /* the effect on an attempt, and on a connection */
+};
+
+/* Returns the row for @end: the first that matches. The last row matches all. */
+const struct gt_mqtt_outcome *gt_mqtt_error_outcome(const struct gt_mqtt_error *end);
 /* Writes the reason for a log line, truncated to @cap bytes with its NUL. */
 void gt_mqtt_error_describe(const struct gt_mqtt_error *end, char *ret, size_t cap);
-/* Returns true if a broker without MQTT 5 may be the cause: retry with version 3.1.1. */
-bool gt_mqtt_error_suggests_v3(const struct gt_mqtt_error *end);
+enum gt_mqtt_effect gt_mqtt_error_effect(const struct gt_mqtt_error *end);
+/* For tests: the table. */
+const struct gt_mqtt_outcome *gt_mqtt_outcomes(size_t *ret_n);

@@ -9,14 +9,15 @@
 #include <ev.h>
 #include <pthread.h>
 
-#include "gotthard/signaling/message.h"
+#include "gotthard/mqtt/mqtt-error.h"
 
 enum gt_mqtt_event_type {
+    GT_MQTT_EVENT_CONNECTED,  /* TCP and TLS; CONNECT is on its way */
     GT_MQTT_EVENT_UP,         /* an accepting CONNACK */
     GT_MQTT_EVENT_SUBSCRIBED, /* one SUBACK: id; of the first refused filter reason and text */
     GT_MQTT_EVENT_MESSAGE,    /* a PUBLISH within the limits: topic in text, payload */
     GT_MQTT_EVENT_PUBLISHED,  /* a PUBACK: id, reason; the reason in words in text */
-    GT_MQTT_EVENT_ENDED,      /* always the last: description in text, reason */
+    GT_MQTT_EVENT_ENDED,      /* always the last: words in text, effect */
 };
 
 struct gt_mqtt_limits {  /* of the broker, from its CONNACK (MQTT 5, section 3.2.2.3) */
@@ -31,8 +32,8 @@ struct gt_mqtt_event {
     unsigned n_refused;           /* SUBSCRIBED: filters */
     struct gt_mqtt_limits limits; /* UP */
     bool is_retained;
-    bool is_version; /* ENDED: the broker may not support MQTT 5 */
-    char text[GT_TOPIC_MAX + 1];
+    enum gt_mqtt_effect effect; /* ENDED */
+    char text[GT_MQTT_WHY];
     size_t n;
     uint8_t payload[];
 };

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: ISC */
-/* The copy of the settings; see the header. */
+/* The texts of the settings; see the headers. */
 #include "gotthard/mqtt/mqtt-settings.h"
 
 #include "gotthard/tls/certificate-context.h"
+
+enum gt_mqtt_version gt_mqtt_version_of(const char *word)
+{
+    if (strcmp(word, "5") == 0)
+        return GT_MQTT_VERSION_5;
+    return strcmp(word, "3.1.1") == 0 ? GT_MQTT_VERSION_3 : GT_MQTT_VERSION_ANY;
+}
 
 bool gt_mqtt_settings_copy(const struct gt_mqtt_settings *from, struct gt_mqtt_settings *ret)
 {

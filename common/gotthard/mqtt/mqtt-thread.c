@@ -113,9 +113,9 @@ static void connection_end(struct gt_mqtt_connection *connection)
 {
     struct gt_mqtt_event *end = connection->end;
 
+    connection->how.limit_s = (unsigned)connection->keepalive_s;
     gt_mqtt_error_describe(&connection->how, end->text, sizeof(end->text));
-    end->reason = connection->how.reason;
-    end->is_version = gt_mqtt_error_suggests_v3(&connection->how);
+    end->effect = gt_mqtt_error_effect(&connection->how);
     pthread_mutex_lock(&connection->lock);
     bool is_abandoned = connection->state == GT_MQTT_CONNECTION_ABANDONED;
     if (!is_abandoned) {
@@ -227,6 +227,18 @@ static void connection_throttle(struct gt_mqtt_connection *connection)
     connection->has_begun = true;
 }
 
+static void connection_report_connected(struct gt_mqtt_connection *connection)
+{
+    bool is_in_handshake =
+        gt_certificate_context_is_in_handshake(mosquitto_ssl_get(connection->mosquitto));
+
+    if (connection->is_connected || is_in_handshake)
+        return;
+    connection->is_connected = true;
+    gt_mqtt_connection_report(connection,
+                              gt_mqtt_event_new(GT_MQTT_EVENT_CONNECTED, "", gt_span("", 0)));
+}
+
 static void connection_report_up(struct gt_mqtt_connection *connection)
 {
     struct gt_mqtt_event *event = gt_mqtt_event_new(GT_MQTT_EVENT_UP, "", gt_span("", 0));
@@ -234,6 +246,15 @@ static void connection_report_up(struct gt_mqtt_connection *connection)
     if (event)
         event->limits = connection->limits;
     gt_mqtt_connection_report(connection, event);
+}
+
+/* Returns the end of a connection for which the library has returned success: after a DISCONNECT
+ * from the broker it has closed its socket, and a CONNACK can be one that we cannot use. */
+static int connection_check(const struct gt_mqtt_connection *connection)
+{
+    if (mosquitto_socket(connection->mosquitto) < 0 || connection->how.reason != 0)
+        return MOSQ_ERR_CONN_LOST;
+    return MOSQ_ERR_SUCCESS;
 }
 
 /*
@@ -251,10 +272,15 @@ static void connection_iterate(struct gt_mqtt_connection *connection)
     errno = 0;
     connection->how.rc = mosquitto_loop(connection->mosquitto, 0, 1);
     connection->how.err = errno;
+    if (connection->how.rc == MOSQ_ERR_SUCCESS)
+        connection->how.rc = connection_check(connection);
+    if (connection->how.rc != MOSQ_ERR_SUCCESS)
+        return;
     connection_acknowledge(connection);
-    if (connection->how.rc == MOSQ_ERR_SUCCESS && connection->how.was_up && !was_up)
+    connection_report_connected(connection);
+    if (connection->how.was_up && !was_up)
         connection_report_up(connection);
-    if (connection->how.rc == MOSQ_ERR_SUCCESS && connection->is_out_of_memory)
+    if (connection->is_out_of_memory)
         connection->how.rc = MOSQ_ERR_NOMEM;
 }
 

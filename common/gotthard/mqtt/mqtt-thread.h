@@ -38,7 +38,8 @@ struct gt_mqtt_connection {
     int keepalive_s;
 
     /* Used by the thread only. */
-    bool has_begun; /* an iteration is done */
+    bool is_connected; /* TCP and TLS; reported */
+    bool has_begun;    /* an iteration is done */
     struct gt_mqtt_limits limits;
     struct gt_mqtt_error how;  /* the state of knowledge; is_v5 is set at the start */
     struct gt_mqtt_event *end; /* allocated in advance: ENDED must not fail */

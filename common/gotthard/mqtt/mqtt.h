@@ -5,9 +5,10 @@
  * TLS and can spin when an external loop drives it (HACKING.md). Each attempt resolves the host's
  * name again and races its addresses (RFC 8305). All callbacks run in the caller's loop.
  *
- * MQTT 5, or 3.1.1 if the broker rejects 5; clean start; QoS 1; 20 s for CONNACK. Back-off from 1 s
- * to 60 s with jitter; 5 s to 5 min while another client uses our client id. After a change of this
- * machine's network a wait is shortened, and a connection whose address or route is gone is closed.
+ * MQTT 5, or 3.1.1 if the broker rejects 5 or does not answer it within 5 s; clean start; QoS 1; 20
+ * s for CONNACK, up to 60 s at a busy broker. Waits after failures: mqtt-retry.h. Outcomes:
+ * mqtt-error.h. After a change of this machine's network a wait is shortened, and a connection
+ * whose address or route is gone is closed.
  */
 #pragma once
 
@@ -22,6 +23,10 @@ struct gt_mqtt;
 
 struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
 
+enum gt_mqtt_version { GT_MQTT_VERSION_ANY, GT_MQTT_VERSION_5, GT_MQTT_VERSION_3 /* 3.1.1 */ };
+/* "5", "3.1.1"; any other word: ANY. */
+enum gt_mqtt_version gt_mqtt_version_of(const char *word);
+
 struct gt_mqtt_settings { /* all copied */
     const char *host;
     uint16_t port;
@@ -33,14 +38,16 @@ struct gt_mqtt_settings { /* all copied */
     unsigned receive_maximum; /* MQTT 5: unacknowledged QoS 1 messages of the broker; 0: 20 */
     size_t backlog; /* bytes of received messages that wait for the loop; 0: 1 MiB. Some brokers
                        drop messages for a client that does not read at once */
-    bool is_once;   /* for a command: a failure before it was up is final (on_down, no retry) */
+    enum gt_mqtt_version version;
+    unsigned reconnect_spread_ms; /* of the first attempt after the broker was lost; 0: none */
+    bool is_once; /* for a command: a failure before it was up is final (on_down, no retry) */
 };
 
 struct gt_mqtt_events {
     /* Connected. Subscriptions must be made again each time. */
     void (*on_up)(void *userdata);
-    /* An attempt failed or the connection was lost. @why: for a log line. @retry_ms: time to the
-     * next attempt; 0: none. */
+    /* An attempt failed or the connection was lost. @why: for a log line, of any length. @retry_ms:
+     * time to the next attempt; 0: none. */
     void (*on_down)(void *userdata, const char *why, unsigned retry_ms);
     /* All subscriptions of this connection so far are answered. */
     void (*on_subscribed)(void *userdata);
@@ -63,6 +70,9 @@ struct gt_mqtt_events {
      * first in words. A broker can send an @id that was never requested. May be NULL: a rejected
      * filter ends the connection then. */
     void (*on_suback)(void *userdata, int id, unsigned n_refused, const char *why);
+    /* Returns true if an operator waits for something that needs this connection: the next attempt
+     * is not delayed by the spread. May be NULL: false. */
+    bool (*is_awaited)(void *userdata);
 };
 
 /* Starts connecting. Borrows @loop; copies everything else. Returns 0 or -ENOMEM. */
