@@ -172,7 +172,8 @@ static int load_tls(struct load *load)
 
     if (!broker->is_tls)
         return 0;
-    int r = gt_certificate_context_new(&files, broker->host, broker->alpn, &load->result->tls, why);
+    int r = gt_certificate_context_new(&files, broker->host, *broker->alpn ? broker->alpn : NULL,
+                                       &load->result->tls, why);
     if (r == GT_CERTIFICATE_E_AUTHORITIES)
         return load->folder ? load_fail(load, "%s/ca.crt: %s", load->folder, why)
                             : load_fail(load, SYSTEM_CA ": %s", why);

@@ -102,6 +102,13 @@ static void device_on_offline(void *userdata)
     device->events->on_offline(device->userdata);
 }
 
+static bool device_is_awaited(void *userdata)
+{
+    const struct device *device = userdata;
+
+    return sessions_are_awaited(&device->sessions);
+}
+
 /* Withdraws sessions that are no longer granted, now and when the next pin expires. */
 static void device_recheck(struct device *device)
 {
@@ -271,6 +278,7 @@ void device_init(struct device *device, struct ev_loop *loop, struct setup *setu
         .on_change = device_on_presence_change,
         .on_replaced = device_on_replaced,
         .on_offline = device_on_offline,
+        .is_awaited = device_is_awaited,
     };
 
     *device = (struct device){

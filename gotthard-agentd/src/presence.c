@@ -286,6 +286,13 @@ static bool link_make_will(void *userdata, char *ret_topic, uint8_t *ret, size_t
     return true;
 }
 
+static bool link_is_awaited(void *userdata)
+{
+    const struct presence *presence = ((struct presence_link *)userdata)->presence;
+
+    return presence->events->is_awaited(presence->userdata);
+}
+
 static int link_new(struct presence *presence, struct request_handler *request_handler,
                     struct presence_link **ret)
 {
@@ -298,6 +305,7 @@ static int link_new(struct presence *presence, struct request_handler *request_h
         .on_published = link_on_published,
         .on_refused = link_on_refused,
         .make_will = link_make_will,
+        .is_awaited = link_is_awaited,
     };
     const struct setup *setup = presence->setup;
     const struct settings *s = setup->settings;
@@ -309,6 +317,8 @@ static int link_new(struct presence *presence, struct request_handler *request_h
         .username = s->mqtt_username,
         .password = s->mqtt_password,
         .keepalive_s = (unsigned)(s->mqtt_keepalive_ms / 1000),
+        .version = gt_mqtt_version_of(s->mqtt_version),
+        .reconnect_spread_ms = (unsigned)s->reconnect_spread_ms,
     };
     struct presence_link *link = calloc(1, sizeof(*link));
 

@@ -25,6 +25,8 @@ struct presence_events {
     void (*on_replaced)(void *userdata);
     /* After presence_publish_offline: "offline" has reached the broker, or cannot. */
     void (*on_offline)(void *userdata);
+    /* Returns true if an operator waits for a session that is not up yet. */
+    bool (*is_awaited)(void *userdata);
 };
 
 /* What the broker of the connection in use has done with STATE. */

@@ -235,6 +235,15 @@ unsigned sessions_count(const struct sessions *sessions, const char *operator_)
     return n;
 }
 
+bool sessions_are_awaited(const struct sessions *sessions)
+{
+    bool is_awaited = false;
+
+    sessions_for_each(session, next, sessions) is_awaited |=
+        session->of_operator && !session_is_closing(session);
+    return is_awaited;
+}
+
 int sessions_close(struct sessions *sessions, const char *operator_, bool is_admin,
                    const uint8_t *rid)
 {

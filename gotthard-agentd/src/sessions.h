@@ -57,6 +57,8 @@ void sessions_cancel(struct sessions *sessions);
 
 /* Returns the number of sessions that are not closing: those of @operator_, or all (NULL). */
 unsigned sessions_count(const struct sessions *sessions, const char *operator_);
+/* Returns true if an operator waits for a session that is not up yet. */
+bool sessions_are_awaited(const struct sessions *sessions);
 /* Closes session @rid, or all (NULL) that @operator_ may close: its own, or every session if
  * @is_admin. Returns the number closed, or -EPERM if @rid is another operator's. */
 int sessions_close(struct sessions *sessions, const char *operator_, bool is_admin,

@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#include "gotthard/config/mqtt-url.h"
-
 #define SECOND 1000ull
 #define HOUR   (3600 * SECOND)
 
@@ -74,7 +72,7 @@ static const struct gt_config_item items[] = {
          .help = "The broker: HOST[:PORT], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].",
          .details =
              "Without mqtt:// the connection uses TLS. The default port is 8883, with mqtt:// "
-             "1883."),
+             "1883. ssl:// is the same as mqtts://. MQTT over WebSocket is not supported."),
     ITEM(
         "mqtt.cert_path", PATH, mqtt_cert_path, .env = "GOTTHARD_AWS_CERT_PATH",
         .flag = "cert-path", .help = "Folder of private.key, cert.pem and ca.crt.",
@@ -84,12 +82,28 @@ static const struct gt_config_item items[] = {
     ITEM("mqtt.username", STRING, mqtt_username,
          .help = "User name at the broker, if it needs one."),
     ITEM("mqtt.password", SECRET, mqtt_password, .help = "Password at the broker."),
+    ITEM("mqtt.alpn", STRING, mqtt_alpn,
+         .help = "ALPN protocol of the TLS connection to the broker.",
+         .details = "Set it if the broker shares a port with another protocol. For AWS IoT Core on "
+                    "port 443 it is x-amzn-mqtt-ca without this setting."),
+    ITEM("mqtt.version", CHOICE, mqtt_version, .fallback = "auto", .choices = "auto 5 3.1.1",
+         .help = "Version of MQTT.",
+         .details = "auto is 5, and 3.1.1 at a broker that rejects 5 or does not answer it within "
+                    "5 s."),
     ITEM("mqtt.prefix", STRING, mqtt_prefix, .fallback = "gotthard/v1",
          .help = "Prefix of all topics, equal on all sides.",
          .details = "Set it if several fleets share a broker."),
     ITEM("mqtt.keepalive", DURATION, mqtt_keepalive_ms, .fallback = "30s", .min = 5 * SECOND,
          .max = HOUR, .help = "MQTT keep-alive interval.",
          .details = "A longer one costs less data; a lost connection is then noticed later."),
+    ITEM("mqtt.reconnect_spread", DURATION, reconnect_spread_ms, .fallback = "40s", .max = HOUR,
+         .help = "Time over which the agents of a fleet reconnect to the broker.",
+         .details =
+             "When the broker closes the connection, the agent waits for a random part of this "
+             "time, so that a restarted broker does not get all devices back at once. After "
+             "failures the waits grow. There is no such wait when an operator waits for a session, "
+             "or when only the network of the device was lost. 40s suits a small broker with 3000 "
+             "devices; set 5s with less than 300 devices."),
 
     ITEM(
         "trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin",
@@ -159,10 +173,23 @@ static const struct gt_config_group groups[] = {
     {"log", "Logging to standard error."},
 };
 
+const char *settings_broker(const struct settings *settings, struct gt_mqtt_url *ret, char *ret_why,
+                            size_t cap)
+{
+    const struct gt_mqtt_options options = {
+        .endpoint = settings->mqtt_endpoint,
+        .alpn = settings->mqtt_alpn,
+        .username = settings->mqtt_username,
+        .password = settings->mqtt_password,
+    };
+
+    return gt_mqtt_options_check(&options, ret, ret_why, cap);
+}
+
 static const char *settings_check(const void *data, char *ret_why, size_t cap)
 {
     const struct settings *s = data;
-    struct gt_mqtt_url endpoint;
+    struct gt_mqtt_url broker;
 
     if (!s->device_name) {
         snprintf(ret_why, cap, "missing; set device.name or MACHINE_ID");
@@ -177,19 +204,11 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
         snprintf(ret_why, cap, "missing; set mqtt.endpoint or GOTTHARD_MQTT_ENDPOINT");
         return "mqtt.endpoint";
     }
-    if (gt_mqtt_url_parse(s->mqtt_endpoint, &endpoint) != 0) {
-        gt_mqtt_url_explain(s->mqtt_endpoint, ret_why, cap);
-        return "mqtt.endpoint";
-    }
     if (!s->server_host && s->relays.n_pairs == 0) {
         snprintf(ret_why, cap, "missing; set server.host or GOTTHARD_SERVER_HOST");
         return "server.host";
     }
-    if (s->mqtt_password && !s->mqtt_username) {
-        snprintf(ret_why, cap, "requires a user name; set mqtt.username");
-        return "mqtt.password";
-    }
-    return NULL;
+    return settings_broker(s, &broker, ret_why, cap);
 }
 
 const struct gt_config_program *settings_program(void)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "gotthard/config/config.h"
+#include "gotthard/config/mqtt-url.h"
 
 struct settings {
     char *server_host;
@@ -13,6 +14,8 @@ struct settings {
     bool is_single_port;
     char *crypt_key, *crypt_iv, *crypt_key_previous;
     char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
+    char *mqtt_alpn, *mqtt_version;
+    uint64_t reconnect_spread_ms;
     uint64_t mqtt_keepalive_ms;
     char *device_name;
     struct gt_config_map services, relays;
@@ -30,3 +33,7 @@ struct settings {
 
 /* Returns the table. */
 const struct gt_config_program *settings_program(void);
+/* Returns NULL and the broker's address (untouched without mqtt.endpoint), or the path of the
+ * setting at fault with a sentence. */
+const char *settings_broker(const struct settings *settings, struct gt_mqtt_url *ret, char *ret_why,
+                            size_t cap) GT_MUST_CHECK;

@@ -164,7 +164,9 @@ static int setup_check_topics(struct setup *setup, char *ret_error)
 
 static int setup_load(struct setup *setup, char *ret_error)
 {
-    if (gt_mqtt_url_parse(setup->settings->mqtt_endpoint, &setup->broker) != 0)
+    char why[GT_CONFIG_ERROR_MAX];
+
+    if (settings_broker(setup->settings, &setup->broker, why, sizeof(why)))
         return -EINVAL; /* settings_check has accepted it */
     int r = setup_check_topics(setup, ret_error);
     if (r == 0)
@@ -276,6 +278,9 @@ bool setup_has_same_broker(const struct setup *a, const struct setup *b)
            is_same_text(x->mqtt_password, y->mqtt_password) &&
            is_same_text(x->device_name, y->device_name) &&
            is_same_text(x->mqtt_cert_path, y->mqtt_cert_path) &&
+           is_same_text(x->mqtt_alpn, y->mqtt_alpn) &&
+           is_same_text(x->mqtt_version, y->mqtt_version) &&
+           x->reconnect_spread_ms == y->reconnect_spread_ms &&
            x->mqtt_keepalive_ms == y->mqtt_keepalive_ms &&
            gt_is_equal(a->credentials->digest, b->credentials->digest, GT_KEY_SIZE);
 }

@@ -114,19 +114,27 @@ static void on_replaced(void *userdata)
     ((struct env *)userdata)->n_replaced++;
 }
 
-static const struct presence_events events = {on_message, on_change, on_replaced, on_offline};
+static bool is_awaited(void *userdata)
+{
+    return false;
+}
+
+static const struct presence_events events = {on_message, on_change, on_replaced, on_offline,
+                                              is_awaited};
 static const struct request_handler_events handler_events = {.count_sessions = count_sessions};
 
 static int setup(void **state)
 {
     static const uint8_t of_device[GT_KEY_SIZE] = {1};
-    static char device[] = "dev", prefix[] = "gotthard/v1";
+    static char device[] = "dev", prefix[] = "gotthard/v1", version[] = "auto";
     struct env *env = calloc(1, sizeof(*env));
 
     assert_non_null(env);
     env->loop = ev_default_loop(0);
-    env->settings =
-        (struct settings){.device_name = device, .mqtt_prefix = prefix, .mqtt_keepalive_ms = 30000};
+    env->settings = (struct settings){.device_name = device,
+                                      .mqtt_prefix = prefix,
+                                      .mqtt_keepalive_ms = 30000,
+                                      .mqtt_version = version};
     env->setup.settings = &env->settings;
     assert_int_equal(gt_mqtt_url_parse("mqtt://127.0.0.1:1", &env->setup.broker), 0);
     env->credentials.n_users = 1;

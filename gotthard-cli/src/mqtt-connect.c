@@ -54,7 +54,8 @@ static int make_tls(const struct settings *settings, const struct identity *iden
         .certificate = gt_span(identity->certificate.text, identity->certificate.n),
         .key = gt_span(identity->private_key.text, identity->private_key.n),
     };
-    int r = gt_certificate_context_new(&files, endpoint->host, endpoint->alpn, ret, why);
+    int r = gt_certificate_context_new(&files, endpoint->host,
+                                       *endpoint->alpn ? endpoint->alpn : NULL, ret, why);
     free(authorities.text);
     if (r < 0)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "MQTT: %s", strerror(-r));
@@ -84,12 +85,15 @@ static int make_client_id(char ret[static CLIENT_ID_SIZE], struct failure *ret_f
 static int find_endpoint(const struct settings *settings, struct print *print,
                          struct gt_mqtt_url *ret, struct failure *ret_failure)
 {
+    char why[GT_CONFIG_ERROR_MAX];
+
     if (!settings->mqtt_endpoint)
         return failure_set(ret_failure, FAILURE_CONFIG,
                            "set GOTTHARD_MQTT_ENDPOINT to the broker's host",
                            "no broker: mqtt.endpoint is not set");
-    if (gt_mqtt_url_parse(settings->mqtt_endpoint, ret) != 0)
-        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.endpoint is invalid");
+    const char *path = settings_broker(settings, ret, why, sizeof(why));
+    if (path)
+        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: %s", path, why);
     if (!ret->is_tls && !gt_mqtt_url_is_loopback(ret))
         print_warning(
             print,
@@ -122,6 +126,7 @@ int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
         .keepalive_s = (unsigned)(settings->mqtt_keepalive_ms / 1000),
         .receive_maximum = UINT16_MAX, /* brokers drop messages behind a smaller one */
         .backlog = BACKLOG,
+        .version = gt_mqtt_version_of(settings->mqtt_version),
         .is_once = true,
     };
     int r = gt_mqtt_new(loop, &mqtt, events, userdata, ret);

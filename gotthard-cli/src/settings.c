@@ -8,7 +8,6 @@
 #include <pwd.h>
 #include <stdio.h>
 
-#include "gotthard/config/mqtt-url.h"
 #include "gotthard/signaling/message.h"
 #include "known-devices.h"
 
@@ -80,7 +79,7 @@ static const struct gt_config_item items[] = {
          .help = "The broker: HOST[:PORT], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].",
          .details =
              "Without mqtt:// the connection uses TLS. The default port is 8883, with mqtt:// "
-             "1883."),
+             "1883. ssl:// is the same as mqtts://. MQTT over WebSocket is not supported."),
     ITEM("mqtt.cert_path", PATH, mqtt_cert_path, .env = "GOTTHARD_AWS_CERT_PATH",
          .flag = "cert-path", .commands = USES_BROKER | COMMAND_FINGERPRINT,
          .help = "Folder of private.key, cert.pem and ca.crt.",
@@ -88,6 +87,14 @@ static const struct gt_config_item items[] = {
     ITEM("mqtt.username", STRING, mqtt_username,
          .help = "User name at the broker, if it needs one."),
     ITEM("mqtt.password", SECRET, mqtt_password, .help = "Password at the broker."),
+    ITEM("mqtt.alpn", STRING, mqtt_alpn,
+         .help = "ALPN protocol of the TLS connection to the broker.",
+         .details = "Set it if the broker shares a port with another protocol. For AWS IoT Core on "
+                    "port 443 it is x-amzn-mqtt-ca without this setting."),
+    ITEM("mqtt.version", CHOICE, mqtt_version, .fallback = "auto", .choices = "auto 5 3.1.1",
+         .help = "Version of MQTT.",
+         .details = "auto is 5, and 3.1.1 at a broker that rejects 5 or does not answer it within "
+                    "5 s."),
     ITEM("mqtt.prefix", STRING, mqtt_prefix, .fallback = "gotthard/v1",
          .help = "Prefix of all topics, equal on all sides.",
          .details = "Set it if several fleets share a broker."),
@@ -211,16 +218,28 @@ static bool is_prefix(const char *prefix)
     return *prefix && gt_topic_rsp(prefix, longest, longest, topic) == 0;
 }
 
+const char *settings_broker(const struct settings *settings, struct gt_mqtt_url *ret, char *ret_why,
+                            size_t cap)
+{
+    const struct gt_mqtt_options options = {
+        .endpoint = settings->mqtt_endpoint,
+        .alpn = settings->mqtt_alpn,
+        .username = settings->mqtt_username,
+        .password = settings->mqtt_password,
+    };
+
+    return gt_mqtt_options_check(&options, ret, ret_why, cap);
+}
+
 static const char *settings_check(const void *data, char *ret_why, size_t cap)
 {
     const struct settings *settings = data;
-    struct gt_mqtt_url endpoint;
+    struct gt_mqtt_url broker;
     char name[GT_NAME_MAX + 1];
 
-    if (settings->mqtt_endpoint && gt_mqtt_url_parse(settings->mqtt_endpoint, &endpoint) != 0) {
-        gt_mqtt_url_explain(settings->mqtt_endpoint, ret_why, cap);
-        return "mqtt.endpoint";
-    }
+    const char *path = settings_broker(settings, &broker, ret_why, cap);
+    if (path)
+        return path;
     if (!is_prefix(settings->mqtt_prefix)) {
         snprintf(
             ret_why, cap,

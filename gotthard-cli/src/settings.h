@@ -5,6 +5,7 @@
 #pragma once
 
 #include "gotthard/config/config.h"
+#include "gotthard/config/mqtt-url.h"
 #include "gotthard/net/host-port.h"
 
 /* The commands as bits: which of them use a setting, and so accept its option. */
@@ -34,6 +35,7 @@ struct settings {
     char *crypt_key, *crypt_iv, *crypt_key_previous;
 
     char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
+    char *mqtt_alpn, *mqtt_version;
     uint64_t mqtt_keepalive_ms;
 
     char *client_name, *devices;
@@ -55,3 +57,7 @@ void settings_name_of_login(const char *login, char *ret);
 /* Looks up the address of the relay @name. Returns false if there is no such name, or for "main"
  * without server.host. */
 bool settings_relay(const struct settings *settings, const char *name, struct gt_host_port *ret);
+/* Returns NULL and the broker's address (untouched without mqtt.endpoint), or the path of the
+ * setting at fault with a sentence. */
+const char *settings_broker(const struct settings *settings, struct gt_mqtt_url *ret, char *ret_why,
+                            size_t cap) GT_MUST_CHECK;

@@ -296,6 +296,7 @@ static const struct request_events events = {on_broker, on_agreed, on_report, on
 static struct settings settings = {
     .mqtt_endpoint = (char *)"mqtt://localhost:1",
     .mqtt_prefix = (char *)PREFIX,
+    .mqtt_version = "auto",
     .mqtt_keepalive_ms = 30000,
     .client_name = (char *)OPERATOR,
     .relay = (char *)"main",

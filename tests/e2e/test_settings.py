@@ -26,6 +26,7 @@ ENDS = {
     **COMMON, "server.host": "relay.example.org", "server.single_port": "true", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
     "mqtt.endpoint": "mqtt://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
     "mqtt.username": "zoe", "mqtt.password": "open sesame", "mqtt.prefix": "fleet/one", "mqtt.keepalive": "45s",
+    "mqtt.alpn": "fleet-mqtt", "mqtt.version": "3.1.1",
     "trust.policy": "psk", "trust.pins": "/nonexistent/pins", "stream.buffer": "128KiB", "timeouts.peer": "7s",
     "timeouts.resume_window": "7s", "timeouts.vanished": "8s", "timeouts.linger": "7s",
 }
@@ -43,7 +44,7 @@ SAMPLES = {
     "agentd": {
         **ENDS, "device.name": "GatewayEli", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
         "trust.pins": "@certificates/operators.pins", "agent.data_host": "10.0.0.1", "agent.data_port": "2222", "agent.host_keys": "/nonexistent/*.pub",
-        "agent.keep_sessions": "true",
+        "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
         "limits.sessions": "3", "limits.sessions_per_operator": "3", "limits.streams": "3", "timeouts.lifetime": "7s",
         "timeouts.dial": "7s",
     },
@@ -52,6 +53,7 @@ SAMPLES = {
             "client.devices": "GatewayOli GatewayEli"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
+NEEDS = {"mqtt.alpn": {"GOTTHARD_MQTT_ENDPOINT": "localhost"}}  # TLS
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_each_form(program, path, sample, tmp_path):
     item, value = items_of(program)[path], sample(program, path)
     wanted = "set" if item.kind == "SECRET" else value
     assert shown(check(program))[path][0] != value
-    variables = {"GOTTHARD_CONFIG_DIR": str(tmp_path)}
+    variables = {"GOTTHARD_CONFIG_DIR": str(tmp_path), **NEEDS.get(path, {})}
     if item.variable:
         variables[item.variable] = value
         assert shown(check(program, env=variables))[path] == (wanted, item.variable)
@@ -147,11 +149,13 @@ BAD_VALUES = {
     "server.port": ["0", "65536"], "server.ports_from": ["0", "65536"], "server.ports_to": ["0", "65536"],
     "agent.data_port": ["0", "65536"], "client.port": ["65536"], "server.bind": ["nonsense", "localhost", "1.2.3.4:7000"],
     "relay.congestion": ["a b", "of-sixteen-bytes", "x/y"], "mqtt.prefix": ["a/#", "+", "a b", "a/b/c/d/e/f"],
-    "mqtt.endpoint": ["https://x", "mqtt://x/path", "x:0", "x:65536", "a b", "mqtts://"],
+    "mqtt.endpoint": ["https://x", "mqtt://x/path", "x:0", "x:65536", "a b", "mqtts://", "wss://x", "ws://x:80/mqtt"],
+    "mqtt.alpn": ["a b"],
 }
 PAIRS_OF_RANGE = {"relayd": ["server = { ports_from = 9000; ports_to = 8000; };", "server = { port = 9005; ports_from = 9000; ports_to = 9010; };",
                              "timeouts = { heartbeat_interval = \"60s\"; heartbeat = \"50s\"; };", "limits = { descriptors = 5; };"],
-                  "agentd": ['mqtt = { password = "x"; username = ""; };'], "cli": []}
+                  **dict.fromkeys(("agentd", "cli"), ['mqtt = { password = "x"; username = ""; };',
+                                                      'mqtt = { endpoint = "mqtt://x"; alpn = "fleet-mqtt"; };'])}
 
 
 @pytest.mark.parametrize("program, path", [each for each in ALL if not each[1].startswith("crypt.") and each[1] != "mqtt.password"])
@@ -175,7 +179,7 @@ def test_value_without_use_is_refused_with_its_place(program, path, tmp_path):
 
 @pytest.mark.parametrize("program, text", [(program, text) for program, texts in PAIRS_OF_RANGE.items() for text in texts])
 def test_settings_that_contradict_each_other_are_refused(program, text, tmp_path):
-    done = check(program, "--config", private_file(tmp_path / "my.conf", text), env={"GOTTHARD_MQTT_USERNAME": None})
+    done = check(program, "--config", private_file(tmp_path / "my.conf", text), env={"GOTTHARD_MQTT_USERNAME": None, "GOTTHARD_MQTT_ENDPOINT": "x"})
     assert done.returncode == 78, done.stdout
 
 

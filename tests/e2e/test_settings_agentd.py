@@ -188,6 +188,54 @@ def test_password(env):
     broker.wait_for(r"as GatewayOli .*u'oli'")
 
 
+@effect("agentd", "mqtt.version")
+@effect("cli", "mqtt.version")
+def test_version(fleet):
+    """mosquitto logs the version of each client."""
+    fleet.agent().kill()
+    device(fleet, 'mqtt = { version = "3.1.1"; };')
+    assert "online" in fleet.cli("status", "GatewayOli", GOTTHARD_MQTT_VERSION="3.1.1").stdout
+    for pattern in (r"as GatewayOli \(p5", r"as GatewayOli \(p2", r"as gtc-\w+ \(p2"):  # 5, 3.1.1, 3.1.1
+        fleet.broker_process.wait_for(pattern)
+
+
+@effect("agentd", "mqtt.alpn")
+@effect("cli", "mqtt.alpn")
+def test_alpn(env):
+    """The ClientHello of each program has the protocol, after its length."""
+    with listening("127.0.0.5") as (broker, port):
+        variables = {"GOTTHARD_MQTT_ENDPOINT": f"127.0.0.5:{port}", "GOTTHARD_MQTT_ALPN": "fleet-mqtt"}
+        device(env, wait=False, **variables)
+        env.connect(wait=False, **variables)
+        for _ in range(2):
+            connection, _ = broker.accept()
+            with connection:
+                connection.settimeout(LIMIT)
+                hello = connection.recv(5)
+                hello += harness.receive_exactly(connection, int.from_bytes(hello[3:], "big"))
+            assert b"\x0afleet-mqtt" in hello
+
+
+@effect("agentd", "mqtt.reconnect_spread")
+def test_reconnect_spread(fleet):
+    """A lost broker is tried again at any time within the hour: 1 in 14,000 runs chooses the time of an agent without spread."""
+    agent = device(fleet, 'mqtt = { reconnect_spread = "1h"; };', GOTTHARD_MQTT_RECONNECT_SPREAD=None)
+    fleet.broker_process.kill()
+    wait = int(agent.wait_for(r"broker not reachable .*retry=(\d+)ms")[1])
+    assert wait <= 3600001 and not 1000 <= wait <= 1250
+
+
+def test_reconnect_is_not_spread_while_an_operator_waits(env):
+    """The session cannot come up without a relay."""
+    broker = env.broker()
+    agent = device(env, 'mqtt = { reconnect_spread = "1h"; };', GOTTHARD_MQTT_RECONNECT_SPREAD=None, GOTTHARD_TIMEOUTS_PEER="300s")
+    env.connect(wait=False)
+    agent.wait_for("operator=alice agreed .*(\n.*)*relay not reachable")
+    broker.kill()
+    wait = int(agent.wait_for(r"broker not reachable .*retry=(\d+)ms")[1])
+    assert 1000 <= wait <= 1250
+
+
 @effect("agentd", "mqtt.prefix")
 @effect("cli", "mqtt.prefix")
 def test_prefix(env):

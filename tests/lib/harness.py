@@ -422,6 +422,7 @@ set_tcp_nodelay true
             "MACHINE_ID": name, "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_SERVER_PORT": self.relay_port,
             "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv,
             "GOTTHARD_AWS_CERT_PATH": self.certificates(name),
+            "GOTTHARD_MQTT_RECONNECT_SPREAD": "1s",  # tests restart the broker and wait
             "GOTTHARD_MQTT_ENDPOINT": f"localhost:{self.broker_port}", **more})
 
     def agent(self, name="GatewayOli", *args, env=None, wait=True, preexec=None, **more):

@@ -30,7 +30,7 @@ COMPLETE = {
     "agentd": {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV, "MACHINE_ID": "GatewayOli",
                "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_MQTT_ENDPOINT": "mqtt://localhost",
                "GOTTHARD_MQTT_USERNAME": "oli"},
-    "cli": {},
+    "cli": {"GOTTHARD_MQTT_USERNAME": "oli"},
 }
 
 
