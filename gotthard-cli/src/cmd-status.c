@@ -10,6 +10,7 @@
 #include "device-list.h"
 #include "device-memory.h"
 #include "device-output.h"
+#include "device-question.h"
 #include "known-devices.h"
 
 struct status {
@@ -18,6 +19,8 @@ struct status {
     struct device_filter filter;
     struct identity identity;
     struct device_table table;
+    struct device_question *question; /* owned; to a device of which the broker has no state */
+    struct list_verdict verdict;      /* of the list before the question */
     int code;
 };
 
@@ -52,6 +55,39 @@ static void status_report_one(struct status *status, const struct list_verdict *
     if (row)
         device_output_one(&status->context->print, row);
     status_set_code(status, row, verdict);
+}
+
+static void status_on_answer(void *userdata, const struct gt_state *state,
+                             const struct failure *failure)
+{
+    struct status *status = userdata;
+
+    if (state)
+        device_table_add(&status->table, status->device, state, false);
+    if (failure)
+        status->code = print_failure(&status->context->print, failure);
+    else
+        status_report_one(status, &status->verdict);
+    ev_break(status->context->loop, EVBREAK_ALL);
+}
+
+/* The broker has no state of the device: asks the device itself. */
+static void status_ask(struct status *status, const struct list_verdict *verdict)
+{
+    static const struct device_question_events events = {.on_end = status_on_answer};
+    struct context *context = status->context;
+    struct failure failure;
+    struct device_question_settings settings = {
+        .loop = context->loop,
+        .settings = context->settings,
+        .identity = &status->identity,
+        .print = &context->print,
+        .device = status->device,
+    };
+
+    status->verdict = *verdict;
+    if (device_question_new(&settings, &events, status, &status->question, &failure) != 0)
+        status_on_answer(status, NULL, &failure);
 }
 
 /* --- a list -------------------------------------------------------------------------------------
@@ -107,6 +143,10 @@ static void status_on_end(void *userdata, const struct list_verdict *verdict,
 {
     struct status *status = userdata;
 
+    if (!failure && status->device && !status->table.rows) {
+        status_ask(status, verdict);
+        return;
+    }
     if (failure)
         status->code = print_failure(&status->context->print, failure);
     else if (status->device)
@@ -172,6 +212,7 @@ static int status_run(struct status *status)
         command_signals_stop(&signals);
     }
     device_list_free(list);
+    device_question_free(status->question);
     device_table_deinit(&status->table);
     identity_deinit(&status->identity);
     return status->code;

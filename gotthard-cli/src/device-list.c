@@ -232,7 +232,9 @@ static void device_list_on_up(void *userdata)
     if (list->state != DEVICE_LIST_CONNECTING)
         return;
     list->facts.keeps_no_states = !gt_mqtt_has_retained(list->mqtt);
-    if (list->is_all_asked)
+    if (list->settings.device && list->facts.keeps_no_states)
+        device_list_finish(list);
+    else if (list->is_all_asked)
         device_list_ask_names(list);
     else
         device_list_ask_all(list);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A broker that refuses the device's messages, as the owner of the device and its service manager see it."""
 
+import json
 import re
 import signal
 
@@ -91,6 +92,10 @@ def test_broker_without_retained_messages(env):
         sock.sendall(b"hello")
         assert harness.receive_exactly(sock, 5) == b"hello"
     wait_until(lambda: len(states.messages()) > 1, "STATE is published again")
+    done = env.cli("status", "GatewayOli", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["online"] is True and json.loads(done.stdout)["services"] == ["ssh"], done.stdout
+    assert env.cli("status", "GatewayEli").returncode == 69
     broker.kill()
     env.broker(extra="retain_available false\n")
     agent.wait_for(harness.AGENT_READY, count=2, limit=harness.LIMIT + 10)
