@@ -35,7 +35,8 @@ PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthar
             for name in ("relayd", "agentd", "cli")}
 # Sanitizers and loaded machines are slow: limits are generous, since no successful test waits for one.
 LIMIT = float(os.environ.get("GOTTHARD_TEST_LIMIT", "60"))
-# "aws" or "aws-3.1.1": tests run on the broker with the manners of AWS IoT Core (tests/aws-suite) in place of mosquitto.
+# "aws" or "aws-3.1.1": the broker with the manners of AWS IoT Core in place of mosquitto (tests/aws-suite). Switches of its
+# manners may follow, "aws,subscribe_delay_ms=500".
 BROKER = os.environ.get("GOTTHARD_BROKER", "mosquitto")
 
 
@@ -389,7 +390,8 @@ set_tcp_nodelay true
             pytest.skip("AWS IoT Core accepts TLS only")
         if extra:
             pytest.skip("the test needs settings of mosquitto")
-        return self.aws_broker(*{"aws": [], "aws-3.1.1": ["v5=False"]}[BROKER])
+        name, *manners = BROKER.split(",")
+        return self.aws_broker(*{"aws": [], "aws-3.1.1": ["v5=False"]}[name], *manners)
 
     def aws_broker(self, *manners, policies=ROOT / "etc" / "aws-iot-policy-example.json"):
         """Starts tests/lib/aws_broker.py. @manners: "name=value" of aws_manners.py."""
