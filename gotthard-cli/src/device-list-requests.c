@@ -44,7 +44,7 @@ void device_list_ask_all(struct device_list *list)
     if (list->state != DEVICE_LIST_ALL)
         device_list_enter(list, DEVICE_LIST_ALL);
     list->is_all_asked = true;
-    list->settings.table->pass++;
+    device_table_begin_pass(list->settings.table);
     list->n_before = list->settings.table->n_authentic;
     if (!device_list_subscribe(list, &filter, 1, &list->all_id))
         return;

@@ -88,16 +88,28 @@ static void device_list_reconnect(struct device_list *list)
         device_list_fail(list);
 }
 
-/* A list is complete when a pass brought every device of the passes before, and no further one. */
-static bool device_list_needs_pass(struct device_list *list)
+/* Returns true if this pass brought every device of the passes before, and no further one. */
+static bool device_list_is_repeated(const struct device_list *list)
 {
     const struct device_table *table = list->settings.table;
 
-    if (table->n_authentic < PASS_MIN)
-        return false;
-    bool is_same = list->n_before == table->n_authentic && device_table_count_missing(table) == 0;
-    list->facts.is_dropping = !is_same && table->pass >= PASSES;
-    return !is_same && table->pass < PASSES;
+    return list->n_before == table->n_authentic && table->n_in_pass == table->n_authentic;
+}
+
+/* A repeated pass needs no silence: its number of devices is known. */
+static bool device_list_is_confirmed(const struct device_list *list)
+{
+    return list->state == DEVICE_LIST_ALL && list->settings.table->pass > 1 &&
+           list->settling.n_quiet > 0 && device_list_is_repeated(list);
+}
+
+static bool device_list_needs_pass(struct device_list *list)
+{
+    const struct device_table *table = list->settings.table;
+    bool is_open = table->n_authentic >= PASS_MIN && !device_list_is_repeated(list);
+
+    list->facts.is_dropping = is_open && table->pass >= PASSES;
+    return is_open && table->pass < PASSES;
 }
 
 static void device_list_end_all(struct device_list *list)
@@ -151,6 +163,10 @@ void device_list_step(struct device_list *list)
         return;
     if (list->state == DEVICE_LIST_NAMES && list->n_awaited == 0 && list->n_outstanding == 0) {
         device_list_end_round(list);
+        return;
+    }
+    if (device_list_is_confirmed(list)) {
+        device_list_end_all(list);
         return;
     }
     switch (settling_next(&list->settling, now, &until)) {

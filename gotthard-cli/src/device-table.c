@@ -113,8 +113,10 @@ const struct device_row *device_table_add(struct device_table *table, const char
 
     if (!row)
         return NULL;
-    if (state)
+    if (state && row->pass != table->pass) {
         row->pass = table->pass;
+        table->n_in_pass++;
+    }
     bool is_first = row->knowledge < knowledge;
     if (is_first)
         row_know(table, row, knowledge);
@@ -127,13 +129,10 @@ const struct device_row *device_table_add(struct device_table *table, const char
     return is_first ? row : NULL;
 }
 
-size_t device_table_count_missing(const struct device_table *table)
+void device_table_begin_pass(struct device_table *table)
 {
-    size_t n = 0;
-
-    for (const struct device_row *row = table->rows; row; row = row->hh.next)
-        n += row->knowledge == DEVICE_AUTHENTIC && row->pass != table->pass;
-    return n;
+    table->pass++;
+    table->n_in_pass = 0;
 }
 
 static int compare_rows(const struct device_row *a, const struct device_row *b)

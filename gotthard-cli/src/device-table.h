@@ -38,7 +38,8 @@ struct device_row {
 
 struct device_table {
     struct device_row *rows; /* a uthash by name; owned */
-    unsigned pass;           /* the current one, set by the caller */
+    unsigned pass;           /* the current one */
+    size_t n_in_pass;        /* devices with an authentic state in it */
     size_t n_authentic, n_foreign, n_unknown, n_online;
     size_t n_dropped, n_foreign_dropped; /* beyond the limits, or without memory */
 };
@@ -49,8 +50,8 @@ struct device_row *device_table_expect(struct device_table *table, const char *n
  * only ones that did not open and this one did; otherwise NULL. */
 const struct device_row *device_table_add(struct device_table *table, const char *name,
                                           const struct gt_state *state, bool is_retained);
-/* Returns the number of devices with an authentic state, but none in the current pass. */
-size_t device_table_count_missing(const struct device_table *table);
+/* Begins the next pass: another reading of all states. */
+void device_table_begin_pass(struct device_table *table);
 void device_table_sort(struct device_table *table); /* by name */
 /* Frees the rows. */
 void device_table_deinit(struct device_table *table);

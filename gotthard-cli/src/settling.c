@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#define ROUND_TRIPS 4    /* of silence */
+#define ROUND_TRIPS 2    /* of silence */
 #define SILENCE_MAX 5.   /* s, however long a round trip took */
 #define QUIET       2    /* markers in a row without a new message */
 #define ANSWER_S    60.  /* for an answer, from the last packet that came */

@@ -131,6 +131,22 @@ def test_list_is_whole_after_pauses(env, pause_s):
     assert result.returncode == WHOLE and len(rows(result)) == 400, result.stderr
 
 
+def test_progress_on_a_terminal(env):
+    """The number of devices so far, rewritten in place, and removed before the table."""
+    env.broker()
+    states.retain(env, states.fleet(60))
+    proxy = faultproxy.Proxy.before_port(env.broker_port)
+    proxy.command("delay", 150)
+    master, slave = os.openpty()
+    cli = harness.Process(env, "cli", ["sh", "-c", f'exec "$0" devices 2>"$1"', harness.PROGRAMS["cli"], os.ttyname(slave)],
+                          env={**env.cli_environment(**through(env, proxy)), "TERM": "xterm"})
+    assert cli.wait() == WHOLE
+    shown = os.read(master, 1 << 16).decode()
+    assert re.search(r"\r?\S+ \d+ devices.*\r\x1b\[K60 devices, 40 online", shown, re.S), shown
+    os.close(master)
+    os.close(slave)
+
+
 # --- a played broker ------------------------------------------------------------------------------
 
 
@@ -292,6 +308,21 @@ def test_missing_devices_are_asked_once_at_a_broker_that_sends_all(env):
     result = broker.cli("devices", "--json", GOTTHARD_CLIENT_DEVICES=names)
     assert result.returncode == WHOLE and len(rows(result)) == 303, result.stderr
     assert len(broker.connections) == 1
+
+
+@pytest.mark.parametrize("manners", [[], ["v5=False"], ["retained_delay_ms=400"]])
+def test_list_at_a_broker_with_the_manners_of_aws(env, manners):
+    """AWS IoT Core with the shipped policies: states by exact topic only, some time after the SUBACK."""
+    env.aws_broker("connects_per_s=1000", *manners)
+    env.agent("GatewayOli")
+    env.agent("dev-2")
+    result = env.cli("devices", "--json")
+    assert (result.returncode, rows(result)) == (NOT_WHOLE, {}) and "GTD-E34" in result.stderr
+    result = env.cli("devices", "--json", GOTTHARD_CLIENT_DEVICES="GatewayOli dev-2 dev-3")
+    assert result.returncode == WHOLE and online(rows(result)) == {"GatewayOli", "dev-2"}, result.stderr
+    assert rows(result)["dev-3"]["online"] is None
+    result = env.cli("devices", "--json")
+    assert result.returncode == NOT_WHOLE and online(rows(result)) == {"GatewayOli", "dev-2"}, "seen before"
 
 
 # --- brokers that lose states ---------------------------------------------------------------------
