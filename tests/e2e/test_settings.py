@@ -24,7 +24,7 @@ COMMON = {
 }
 ENDS = {
     **COMMON, "server.host": "relay.example.org", "server.single_port": "true", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
-    "mqtt.endpoint": "mqtt://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
+    "mqtt.endpoint": "mqtts://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
     "mqtt.username": "zoe", "mqtt.password": "open sesame", "mqtt.prefix": "fleet/one", "mqtt.keepalive": "45s",
     "mqtt.alpn": "fleet-mqtt", "mqtt.version": "3.1.1",
     "trust.policy": "psk", "trust.pins": "/nonexistent/pins", "stream.buffer": "128KiB", "timeouts.peer": "7s",
