@@ -21,13 +21,14 @@
 /* --- the file -----------------------------------------------------------------------------------
  */
 
-/* Writes the path of the folder. Returns false without a home. */
+/* Writes the path of the folder. Returns false without a home. A home is never created: build
+ * systems set one that must not exist. */
 static bool find_folder(char *ret, size_t cap)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     bool is_set = state && *state == '/';
 
-    if (!is_set && (!home || *home != '/'))
+    if (!is_set && (!home || *home != '/' || access(home, X_OK) != 0))
         return false;
     int n =
         snprintf(ret, cap, "%s%s/gotthard", is_set ? state : home, is_set ? "" : "/.local/state");

@@ -469,6 +469,17 @@ def test_memory_is_private_and_written_once(env):
     assert file.stat().st_ino == before, "the same devices again are not written"
 
 
+def test_memory_does_not_create_a_home(env):
+    """Build systems set a home that must not exist. One that exists gets the usual folders."""
+    broker = Broker(env, whole(states.fleet(3)))
+    home = env.folder / "home"
+    assert broker.cli("devices", HOME=home, XDG_STATE_HOME="").returncode == WHOLE
+    assert not home.exists()
+    home.mkdir()
+    assert broker.cli("devices", HOME=home, XDG_STATE_HOME="").returncode == WHOLE
+    assert len(memory_of(home / ".local/state")) == 1
+
+
 @pytest.mark.parametrize("change", ["file", "folder"])
 def test_memory_that_others_can_write_is_not_used(env, change):
     home = env.folder / "state"
