@@ -10,8 +10,8 @@
 #include "gotthard/base/text.h"
 #include "gotthard/base/token-bucket.h"
 
-#define GT_REQ_RATE_PER_S      5  /* new requests of one operator, on average */
-#define GT_REQ_BURST           64 /* of them at once, as a script for many tunnels sends them */
+#define GT_REQ_RATE_PER_S      5   /* new requests of one operator, on average */
+#define GT_REQ_BURST           128 /* of them at once, as a script for many tunnels sends them */
 #define GT_RATED_OPERATORS_MAX 256
 #define GT_BUSY_WAIT_MAX_S     30
 
