@@ -27,6 +27,7 @@ struct device_list {
     struct settling settling;
     int all_id;                /* of the subscription to all devices */
     unsigned n_outstanding;    /* requests without an answer */
+    double asked_at;           /* of the last request */
     bool is_all_asked;         /* ... or refused */
     struct device_row *next;   /* of the rows that may still be asked */
     size_t n_before;           /* devices with an authentic state before this pass */
@@ -51,5 +52,9 @@ void device_list_step(struct device_list *list);
 void device_list_ask_all(struct device_list *list);
 void device_list_ask_names(struct device_list *list);
 void device_list_mark(struct device_list *list);
+/* Sends a marker in half of each keep-alive interval: the answer to the library's own PINGREQ comes
+ * behind all queued messages, and it closes the connection without one. Returns the time of the
+ * next one. */
+double device_list_keep_alive(struct device_list *list, double now);
 /* Returns the number of known names that have no state and were not asked. */
 size_t device_list_count_unasked(const struct device_list *list);

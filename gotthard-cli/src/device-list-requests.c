@@ -17,6 +17,7 @@ static bool device_list_subscribe(struct device_list *list, const char *const *f
 
     if (r == 0) {
         list->n_outstanding++;
+        list->asked_at = gt_clock();
         return true;
     }
     if (r == -ENOTCONN) { /* closed by the broker, and not yet reported to the loop */
@@ -35,6 +36,17 @@ void device_list_mark(struct device_list *list)
 
     if (device_list_subscribe(list, &filter, 1, &id))
         settling_marked(&list->settling, gt_clock());
+}
+
+double device_list_keep_alive(struct device_list *list, double now)
+{
+    double interval_s = (double)list->settings.settings->mqtt_keepalive_ms / 2000;
+    const char *filter = list->settings.device ? list->topic : list->marker;
+    int id;
+
+    if (now >= list->asked_at + interval_s && list->n_outstanding > 0)
+        (void)device_list_subscribe(list, &filter, 1, &id);
+    return list->asked_at + interval_s;
 }
 
 void device_list_ask_all(struct device_list *list)

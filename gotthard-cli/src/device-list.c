@@ -154,7 +154,15 @@ static void device_list_give_up(struct device_list *list, enum list_end end)
     device_list_finish(list);
 }
 
-/* Acts on the events so far. */
+/* Waits for an event, or until @until. */
+static void device_list_wait(struct device_list *list, double now, double until)
+{
+    double again = device_list_keep_alive(list, now);
+
+    if (list->state != DEVICE_LIST_DONE) /* the connection was lost */
+        device_list_set_timer(list, GT_MIN(until, again) - now);
+}
+
 void device_list_step(struct device_list *list)
 {
     double until, now = gt_clock();
@@ -170,7 +178,7 @@ void device_list_step(struct device_list *list)
         return;
     }
     switch (settling_next(&list->settling, now, &until)) {
-    case SETTLING_WAIT: device_list_set_timer(list, until - now); return;
+    case SETTLING_WAIT: device_list_wait(list, now, until); return;
     case SETTLING_MARK:
         device_list_mark(list);
         device_list_step(list);

@@ -541,6 +541,7 @@ def test_broker_without_devices(env):
     env.broker()
     result = env.cli("devices")  # nothing shows whether the broker withholds states
     assert (result.returncode, error_id(result), result.stdout) == (69, "GTD-E34", "")
+    assert "nothing is known of absent at this broker" in env.cli("status", "absent").stderr
     for command in (["status", "absent"], ["connect", "absent"], ["disconnect", "absent"]):
         began = time.monotonic()
         result = env.cli(*command)
