@@ -3,6 +3,7 @@
 both versions of MQTT. That broker itself: its packets, and what it answers to each violation."""
 
 import contextlib
+import json
 import random
 import select
 import signal
@@ -299,6 +300,13 @@ def status(env):
     return env.cli("status", DEVICE).stdout
 
 
+def states(env, names):
+    """Returns the state of each device that `devices` lists when it asks for these names."""
+    done = env.cli("devices", "--json", GOTTHARD_CLIENT_DEVICES=names)
+    assert done.returncode == 0, done.stderr
+    return {row["device"]: row["online"] for row in map(json.loads, done.stdout.splitlines())}
+
+
 @VERSIONS
 def test_whole_job_on_aws(env, version):
     manners = manners_of(version)
@@ -307,6 +315,7 @@ def test_whole_job_on_aws(env, version):
     target = env.target(harness.echo)
     agent = env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=target.port)
     assert f"{DEVICE} is online" in status(env)
+    assert states(env, f"{DEVICE} dev-gone") == {DEVICE: True, "dev-gone": None}
     tunnel = env.connect(DEVICE)
     transfer(tunnel, 5 << 20)
 
