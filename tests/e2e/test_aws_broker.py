@@ -331,5 +331,7 @@ def test_whole_job_on_aws(env, version):
     twins = [env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=target.port, STATE_DIRECTORY=None) for _ in range(2)]
     twins[0].wait_for(r"broker not reachable .*retry=\d{4,}ms")
     wait_until(lambda: f"{DEVICE} is online" in status(env), "the newer one is online")
-    transfer(env.connect(DEVICE), 100000)
+    tunnel = env.connect(DEVICE)
+    transfer(tunnel, 100000)
+    assert tunnel.disconnect() == 0 and [twin.stop() for twin in twins] == [0, 0]
     assert "Traceback" not in broker.log()
