@@ -314,6 +314,7 @@ def test_sessions_of_one_identity_are_limited(env, relay_of):
     for rid in rids[:3]:
         alice.register(rid)
     alice.do("rendezvous", rids[3], 1, 0, 0)
+    alice.receive("limit", code=IDENTITY, rid=rids[3], value=3)
     alice.receive("error", code=IDENTITY, rid=rids[3])
     again = Client(env, "g1:o:alice")  # the limit is per identity, not per connection
     again.do("rendezvous", rids[3], 1, 0, 0)
