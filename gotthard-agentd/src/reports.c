@@ -96,6 +96,8 @@ void reports_send(struct reports *reports, struct session_reports *of_session,
     of_session->latest = *report;
     of_session->latest.seq = (uint16_t)(seq + 1);
     reports_publish(reports, of_session);
+    reports->n_repeats = 0;
+    reports_arm(reports);
 }
 
 struct session_reports *reports_drop(struct session_reports *of_session)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The reports of sessions that are not up yet, on their way to the operators: seals and publishes
- * them, and repeats the latest one of each session after the broker was lost. The last report of a
- * session outlives it for a minute.
+ * them, and repeats the latest one of each session after it was sent and after the broker was lost.
+ * The last report of a session outlives it for a minute.
  */
 #pragma once
 
@@ -20,7 +20,7 @@ struct reports {
     void *userdata;
     struct gt_list of_sessions; /* struct session_reports */
     ev_timer repeat;
-    unsigned n_repeats; /* since the broker connection is up */
+    unsigned n_repeats; /* since the last report, or since the broker connection is up */
 };
 
 struct session_reports {
@@ -40,7 +40,9 @@ void reports_deinit(struct reports *reports);
  * is not reported about. */
 struct session_reports *reports_add(struct reports *reports, const char *topic,
                                     const uint8_t key[static GT_KEY_SIZE]);
-/* Publishes @report with the next seq. Does nothing after the last one. */
+/* Publishes @report with the next seq, and again within the next 15 s, because a subscription of
+ * the operator may work some time after it was granted (AWS IoT Core). Does nothing after the last
+ * one. */
 void reports_send(struct reports *reports, struct session_reports *of_session,
                   const struct gt_report *report);
 /* The session is up: frees @of_session. Takes NULL; returns NULL. */

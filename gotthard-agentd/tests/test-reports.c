@@ -79,6 +79,21 @@ static void test_latest_report_is_repeated(void **state)
     stop(&env);
 }
 
+static void test_report_is_repeated_after_it_was_sent(void **state)
+{
+    struct gt_report report = {.kind = GT_REPORT_REJECTED, .is_last = true};
+    struct env env;
+
+    start(&env);
+    struct session_reports *session = reports_add(&env.reports, "p/d/dev/rsp/alice", key);
+    reports_send(&env.reports, session, &report);
+    reports_close(&env.reports, session);
+    while (env.n_published < 2)
+        ev_run(env.loop, EVRUN_ONCE);
+    assert_int_equal(env.latest.seq, 1);
+    stop(&env);
+}
+
 static void test_reports_of_ended_sessions_are_limited(void **state)
 {
     struct gt_report report = {.kind = GT_REPORT_ENDED, .is_last = true};
@@ -106,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reports_are_numbered),
         cmocka_unit_test(test_latest_report_is_repeated),
+        cmocka_unit_test(test_report_is_repeated_after_it_was_sent),
         cmocka_unit_test(test_reports_of_ended_sessions_are_limited),
     };
 

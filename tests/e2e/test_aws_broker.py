@@ -335,3 +335,13 @@ def test_whole_job_on_aws(env, version):
     transfer(tunnel, 100000)
     assert tunnel.disconnect() == 0 and [twin.stop() for twin in twins] == [0, 0]
     assert "Traceback" not in broker.log()
+
+
+def test_report_reaches_operator_whose_subscription_works_late(env):
+    """The device's answer and its report come before the operator's subscription works: both are repeated."""
+    env.aws_broker("subscribe_delay_ms=500")
+    env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=env.config_folder(relayd="limits = { sessions_per_identity = 1; };")))
+    env.agent(DEVICE, GOTTHARD_TIMEOUTS_PEER="90s", GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port)
+    env.connect(DEVICE, name="bob")
+    refused = env.connect(DEVICE, wait=False, GOTTHARD_TIMEOUTS_PEER="90s")
+    assert "sessions_per_identity" in json.dumps(refused.event("error"))
