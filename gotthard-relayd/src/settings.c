@@ -114,10 +114,10 @@ static const struct gt_config_item items[] = {
          .help = "Maximum number of them from one source.",
          .details = "A source is an IPv4 address or an IPv6 /64. Beyond it, the connection of this "
                     "source that has waited longest is closed."),
-    ITEM("limits.sessions", NUMBER, n_sessions, .fallback = "10000", .min = 1, .max = 65535,
+    ITEM("limits.sessions", NUMBER, n_sessions, .fallback = "999", .min = 1, .max = 65535,
          .help = "Maximum number of sessions.",
-         .details = "The range of ports is a limit as well: the relay warns at its start if it is "
-                    "the smaller one."),
+         .details = "The range of ports is a limit as well: the default suits the default range. "
+                    "The relay warns at its start if the range is smaller."),
     ITEM("limits.sessions_per_identity", NUMBER, n_sessions_per_identity, .fallback = "64",
          .min = 1, .max = 65535, .help = "Maximum number of sessions of one operator or device.",
          .details = "Raise it if one operator opens tunnels to many devices at once."),
