@@ -22,7 +22,7 @@ from fleet_ground import Ground
 from fleet_report import Section
 
 LIMIT_S = 600  # for one list
-WHOLE, DECLARED, SILENT = "whole", "says that it is not whole", "SILENTLY SHORT"
+WHOLE, DECLARED, SILENT = "whole", "not whole, as stated", "SILENTLY SHORT"
 
 
 @dataclasses.dataclass
@@ -84,7 +84,8 @@ class List:
 
     def words(self, n):
         verdict = self.verdict(n)
-        return verdict if self.status == 0 else f"{verdict}: {self.error or 'no reason'} (exit {self.status})"
+        reason = self.error.removeprefix("the list is not whole: ") or "no reason"
+        return verdict if self.status == 0 else f"{verdict}: {reason} (exit {self.status})"
 
 
 def _events(path):
