@@ -35,6 +35,15 @@ def test_connects_come_up():
     assert [row[2:5] for row in section.rows] == [[3, 0, 0]] * 3, section.text()
 
 
+@pytest.mark.parametrize("reason, is_time_out", [
+    ("no answer from the broker to CONNECT within 20 s", True), ("Connection refused", False),
+    ("the broker or the network closed the connection", False),
+])
+def test_time_outs_are_found_in_logs(reason, is_time_out):
+    found = fleet_agents.LOST.findall(f'warn device=d broker not reachable broker=localhost:8883 retry=1ms reason="{reason}"')
+    assert found == [reason] and bool(fleet_agents.TIMED_OUT.search(reason)) == is_time_out
+
+
 def test_lists_of_devices():
     section, is_good = fleet_devices.run(options(sizes=[5, 20], networks="below", brokers="example"), print)
     assert is_good and [row[1:5] for row in section.rows] == [[n, "below 1 ms", n, "whole"] for n in (5, 20)], section.text()
