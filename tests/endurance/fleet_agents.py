@@ -158,10 +158,10 @@ def run(options, progress):
 
 
 def section(options, n, rows):
-    more = f" {options.like} agents at {options.share * options.like / n:g} of a core would be as slow." if options.like else ""
+    more = f", as much for each agent as {options.share * options.like / n:g} for {options.like} agents" if options.like else ""
     variables = "".join(f", {name}={value}" for name, value in options.variables.items())
     return Section(f"Return after a restart of the broker{variables}", [
         f"`tests/fleet agents`: real agents at mosquitto with the shipped example. It stops for {options.outage:g} s and then has "
-        f"{options.share:.3g} of a core.{more} Times count from its start.",
+        f"{options.share:.3g} of a core{more}. Times count from its start.",
         f"The idle cost is the average of {SAMPLE} agents at most, over {options.idle:g} s, at the default keep-alive interval.",
     ], ["figure", "value"], rows)

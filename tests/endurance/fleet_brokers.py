@@ -49,7 +49,10 @@ def starter(name):
     if name not in FETCHED:
         return BROKERS[name], None
     sys.path.append(str(harness.ROOT / "tests" / "brokers.d"))
-    import kinds
+    try:
+        import kinds
+    except ModuleNotFoundError as error:
+        return None, f"no module {error.name}"
 
     kind = kinds.KINDS[name]
     if not (kinds.STORE.folder / "go" / f"{name}-{kind.version}" / "done").exists():
