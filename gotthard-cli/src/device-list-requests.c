@@ -4,6 +4,9 @@
  * 48 names leave room for all devices and the marker.
  */
 #include "device-list-internal.h"
+
+#include <string.h>
+
 #include "gotthard/base/clock.h"
 
 #define ROUND_NAMES 48 /* names asked on a connection */
@@ -83,7 +86,8 @@ static size_t device_list_take_batch(struct device_list *list, size_t max,
     return n;
 }
 
-/* Asks for as many names as one connection may. */
+/* Asks for as many names as one connection may. The marker becomes one of their topics, which the
+ * broker permits if it permits any. */
 void device_list_ask_names(struct device_list *list)
 {
     char topics[GT_MQTT_FILTERS_MAX][GT_TOPIC_MAX + 1];
@@ -99,6 +103,7 @@ void device_list_ask_names(struct device_list *list)
 
         if (n == 0)
             break;
+        strcpy(list->marker, topics[n - 1]);
         if (!device_list_subscribe(list, filters, n, &id))
             return;
         list->n_awaited += n;

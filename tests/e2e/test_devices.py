@@ -421,6 +421,9 @@ def test_subscriptions_that_are_refused(env):
     assert len(rows(result)) == 3 and result.returncode == WHOLE, result.stderr
     result = broker.cli("devices", XDG_STATE_HOME=env.folder / "none")
     assert result.returncode == 77 and "GTD-E21" in result.stderr, result.stderr
+    broker.refused |= {topic_of("gotthard-cli:marker")}
+    result = broker.cli("devices", "--json", GOTTHARD_CLIENT_DEVICES=names + " dev-absent")
+    assert len(rows(result)) == 4 and result.returncode == WHOLE, result.stderr
     broker.refused |= {topic_of(fleet[1].name)}
     result = broker.cli("devices", "--json", GOTTHARD_CLIENT_DEVICES=names)
     assert result.returncode == NOT_WHOLE and len(online(rows(result))) == 1, result.stderr
