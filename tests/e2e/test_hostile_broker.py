@@ -42,6 +42,20 @@ def publish(topic, payload, qos=0, identifier=1, retain=False, properties=b""):
                   (struct.pack(">H", identifier) if qos else b"") + length(len(properties)) + properties + payload)
 
 
+class Whole:
+    """A socket to which several threads send: each sends whole packets."""
+
+    def __init__(self, sock):
+        self.sock, self.lock = sock, threading.Lock()
+
+    def sendall(self, data):
+        with self.lock:
+            self.sock.sendall(data)
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
 class PlayedBroker:
     """A minimal MQTT 5 broker without TLS. It calls @play(broker, sock) after each subscription."""
 
@@ -58,7 +72,7 @@ class PlayedBroker:
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
-                sock, _ = self.listener.accept()
+                sock = Whole(self.listener.accept()[0])
                 self.n_connections += 1
                 self.socks.append(sock)
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
