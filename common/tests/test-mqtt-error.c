@@ -25,6 +25,7 @@
 #define RETRY            GT_MQTT_EFFECT_RETRY
 #define SPREAD           GT_MQTT_EFFECT_SPREAD
 #define QUICK            GT_MQTT_EFFECT_QUICK
+#define SILENT           GT_MQTT_EFFECT_SILENT
 #define RIVAL            GT_MQTT_EFFECT_RIVAL
 #define V3               GT_MQTT_EFFECT_V3
 #define UNRETAINED       GT_MQTT_EFFECT_UNRETAINED
@@ -55,6 +56,10 @@ static const struct {
      {.late = GT_MQTT_LATE_CONNACK, .limit_s = 20},
      SPREAD,
      "no answer from the broker to CONNECT within 20 s"},
+    {"connack-late",
+     {.late = GT_MQTT_LATE_TLS, .limit_s = 20},
+     SPREAD,
+     "no answer from the broker to the TLS handshake within 20 s"},
     {"answer-late",
      {.late = GT_MQTT_LATE_NAME, .limit_s = 20},
      RETRY,
@@ -177,7 +182,7 @@ static const struct {
     {"memory", {.rc = MOSQ_ERR_NOMEM, .was_up = true}, RETRY, "out of memory"},
     {"keepalive",
      {.rc = MOSQ_ERR_KEEPALIVE, .was_up = true, .limit_s = 30},
-     QUICK,
+     SILENT,
      "no answer from the broker within the keep-alive interval of 30 s"},
     {"network", {ERRNO(ETIMEDOUT), .was_up = true}, QUICK, "Connection timed out"},
     {"network", {ERRNO(EHOSTUNREACH), .was_up = true}, QUICK, "No route to host"},

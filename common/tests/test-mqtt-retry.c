@@ -102,7 +102,7 @@ static void test_rival_waits_for_minutes(void **state)
 
 static void test_busy_broker_gets_more_time(void **state)
 {
-    struct gt_mqtt_retry retry = {.spread_ms = SPREAD_MS};
+    struct gt_mqtt_retry retry = {0};
 
     assert_int_equal(gt_mqtt_retry_connack_s(&retry, 20), 20);
     (void)miss(&retry, GT_MQTT_EFFECT_SPREAD, LOWEST);
@@ -113,6 +113,30 @@ static void test_busy_broker_gets_more_time(void **state)
     assert_int_equal(gt_mqtt_retry_connack_s(&retry, 90), 90);
     (void)miss(&retry, GT_MQTT_EFFECT_RETRY, LOWEST);
     assert_int_equal(gt_mqtt_retry_connack_s(&retry, 20), 20);
+}
+
+/* Attempts that are given up cost a broker as much as successful ones. */
+static void test_busy_broker_gets_fewer_attempts(void **state)
+{
+    struct gt_mqtt_retry retry = {.spread_ms = SPREAD_MS};
+
+    (void)lose(&retry, GT_MQTT_EFFECT_SPREAD, 1000, LOWEST);
+    assert_int_equal(gt_mqtt_retry_connack_s(&retry, 20), 60);
+    assert_int_equal(miss(&retry, GT_MQTT_EFFECT_SPREAD, LOWEST), SPREAD_MS);
+    assert_int_equal(miss(&retry, GT_MQTT_EFFECT_SPREAD, LOWEST), 2 * SPREAD_MS);
+    assert_int_equal(miss(&retry, GT_MQTT_EFFECT_SPREAD, HIGHEST), 6 * SPREAD_MS);
+    assert_int_equal(miss(&retry, GT_MQTT_EFFECT_RETRY, LOWEST), SPREAD_MS / 2);
+    gt_mqtt_retry_up(&retry);
+    assert_int_equal(gt_mqtt_retry_connack_s(&retry, 20), 20);
+}
+
+/* Soon after a connection the broker is busy with others; later the network was lost. */
+static void test_silence_is_judged_by_the_age_of_the_connection(void **state)
+{
+    struct gt_mqtt_retry early = {.spread_ms = SPREAD_MS}, late = early;
+
+    assert_int_equal(lose(&early, GT_MQTT_EFFECT_SILENT, 60, HIGHEST), SPREAD_MS + 1);
+    assert_int_equal(lose(&late, GT_MQTT_EFFECT_SILENT, 120, HIGHEST), 1250);
 }
 
 /* --- a fleet ---------------------------------------------------------------------------------- */
@@ -176,6 +200,8 @@ int main(void)
         cmocka_unit_test(test_change_of_own_network_ends_the_spread),
         cmocka_unit_test(test_rival_waits_for_minutes),
         cmocka_unit_test(test_busy_broker_gets_more_time),
+        cmocka_unit_test(test_busy_broker_gets_fewer_attempts),
+        cmocka_unit_test(test_silence_is_judged_by_the_age_of_the_connection),
         cmocka_unit_test(test_fleet_comes_back_evenly),
     };
 

@@ -830,8 +830,9 @@ static void assert_silence_is_idle(struct ssl_ctx_st *tls)
     wait_for(&client.n_down, 1, 10);
     double lasted = now() - begun;
     getrusage(RUSAGE_SELF, &after);
-    assert_string_equal(client.why, tls ? "no answer to the connection attempt within 3 s"
-                                        : "no answer from the broker to CONNECT within 3 s");
+    assert_string_equal(client.why,
+                        tls ? "no answer from the broker to the TLS handshake within 3 s"
+                            : "no answer from the broker to CONNECT within 3 s");
     assert_in_range(client.retry_ms, 1000, 1250);
     double n_wakeups = (double)(after.ru_nvcsw - before.ru_nvcsw) / lasted;
     print_message("silent broker: %.1f wake-ups a second\n", n_wakeups);

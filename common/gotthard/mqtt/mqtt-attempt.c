@@ -206,7 +206,9 @@ static enum gt_mqtt_late mqtt_missing_answer(const struct gt_mqtt *mqtt)
         return GT_MQTT_LATE_SUBACK;
     if (mqtt->resolve)
         return GT_MQTT_LATE_NAME;
-    return mqtt->is_connected ? GT_MQTT_LATE_CONNACK : GT_MQTT_LATE_CONNECTION;
+    if (!mqtt->connection || !gt_mqtt_connection_has_peer(mqtt->connection))
+        return GT_MQTT_LATE_CONNECTION;
+    return mqtt->is_connected ? GT_MQTT_LATE_CONNACK : GT_MQTT_LATE_TLS;
 }
 
 void gt_mqtt_attempt_time_out(struct gt_mqtt *mqtt)

@@ -111,6 +111,14 @@ struct gt_mqtt_connection *gt_mqtt_connection_free(struct gt_mqtt_connection *co
     return NULL;
 }
 
+bool gt_mqtt_connection_has_peer(struct gt_mqtt_connection *connection)
+{
+    pthread_mutex_lock(&connection->lock);
+    bool has_peer = connection->state != GT_MQTT_CONNECTION_CONNECTING;
+    pthread_mutex_unlock(&connection->lock);
+    return has_peer;
+}
+
 void gt_mqtt_connection_check(struct gt_mqtt_connection *connection)
 {
     atomic_store(&connection->is_check_due, true);

@@ -42,6 +42,9 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
 struct gt_mqtt_connection *gt_mqtt_connection_free(struct gt_mqtt_connection *connection,
                                                    unsigned timeout_ms);
 
+/* Returns true if TCP is connected, or the attempt has ended. */
+bool gt_mqtt_connection_has_peer(struct gt_mqtt_connection *connection);
+
 /* The network has changed: ends the connection with reason NO_ROUTE if its route is gone. */
 void gt_mqtt_connection_check(struct gt_mqtt_connection *connection);
 

@@ -34,9 +34,9 @@ static bool is_late(const struct gt_mqtt_error *end)
     return end->late != GT_MQTT_LATE_NONE;
 }
 
-static bool is_connack_late(const struct gt_mqtt_error *end)
+static bool is_broker_late(const struct gt_mqtt_error *end)
 {
-    return end->late == GT_MQTT_LATE_CONNACK;
+    return end->late == GT_MQTT_LATE_TLS || end->late == GT_MQTT_LATE_CONNACK;
 }
 
 static bool is_filter_refused(const struct gt_mqtt_error *end)
@@ -166,6 +166,7 @@ static void describe_late(const struct gt_mqtt_error *end, char *ret, size_t cap
     static const char *const words[] = {
         [GT_MQTT_LATE_NAME] = "from the name server",
         [GT_MQTT_LATE_CONNECTION] = "to the connection attempt",
+        [GT_MQTT_LATE_TLS] = "from the broker to the TLS handshake",
         [GT_MQTT_LATE_CONNACK] = "from the broker to CONNECT",
         [GT_MQTT_LATE_SUBACK] = "from the broker to a subscription",
     };
@@ -286,7 +287,7 @@ static const struct gt_mqtt_outcome outcomes[] = {
     {"library-failed", .is = is_aborted,
      .words = "the MQTT library failed on a packet from the broker"},
     {"no-route", .is = has_no_route, .words = "the route to the broker is gone", BOTH(QUICK)},
-    {"connack-late", .is = is_connack_late, .describe = describe_late, ATTEMPT(SPREAD)},
+    {"connack-late", .is = is_broker_late, .describe = describe_late, ATTEMPT(SPREAD)},
     {"answer-late", .is = is_late, .describe = describe_late, WAS_UP(SPREAD)},
     {"filter-refused", .is = is_filter_refused, .words = "the broker refuses a subscription"},
 
@@ -330,7 +331,7 @@ static const struct gt_mqtt_outcome outcomes[] = {
     {"tls", .is = failed_in_tls, .describe = describe_tls},
     {"name", .is = has_no_name, .describe = describe_name},
     {"memory", .is = has_no_memory, .words = "out of memory"},
-    {"keepalive", .is = is_keepalive, .describe = describe_keepalive, BOTH(QUICK)},
+    {"keepalive", .is = is_keepalive, .describe = describe_keepalive, WAS_UP(SILENT)},
     {"network", .is = is_network_error, .describe = describe_errno, WAS_UP(QUICK)},
     {"lost", .is = is_lost, .words = "the broker or the network closed the connection",
      WAS_UP(SPREAD)},

@@ -15,7 +15,8 @@
 enum gt_mqtt_late { /* the answer that did not come in time */
                     GT_MQTT_LATE_NONE,
                     GT_MQTT_LATE_NAME,
-                    GT_MQTT_LATE_CONNECTION, /* TCP and TLS */
+                    GT_MQTT_LATE_CONNECTION,
+                    GT_MQTT_LATE_TLS,
                     GT_MQTT_LATE_CONNACK,
                     GT_MQTT_LATE_SUBACK,
 };
@@ -44,6 +45,7 @@ enum gt_mqtt_effect {
     GT_MQTT_EFFECT_RETRY,  /* after a wait that grows with each failure */
     GT_MQTT_EFFECT_SPREAD, /* the same, spread: the broker lost all its clients, or is overloaded */
     GT_MQTT_EFFECT_QUICK,  /* soon: only this machine's network is the cause */
+    GT_MQTT_EFFECT_SILENT, /* QUICK after a long connection; else the broker is busy: SPREAD */
     GT_MQTT_EFFECT_RIVAL,  /* after a long wait: another client uses our client id */
     GT_MQTT_EFFECT_V3,     /* at once with version 3.1.1 (after MQTT 5), else RETRY */
     GT_MQTT_EFFECT_UNRETAINED, /* at once with a will that is not retained, else RETRY */

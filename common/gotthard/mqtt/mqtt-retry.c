@@ -2,6 +2,7 @@
 /* The policy of retries; see the header. */
 #include "gotthard/mqtt/mqtt-retry.h"
 
+#define LONG_S        120
 #define STABLE_S      30
 #define RETRY_MIN_MS  1000
 #define RETRY_MAX_MS  60000
@@ -27,7 +28,8 @@ static unsigned back_off(unsigned n_failures, unsigned min_ms, unsigned max_ms, 
 
 /*
  * The first wait is spread evenly. A later one is between one half and three halves of a time that
- * doubles: whenever the broker is back, the remaining waits of all clients are spread again.
+ * doubles: whenever the broker is back, the remaining waits of all clients are spread again. A busy
+ * broker gets fewer attempts, as an attempt that is given up costs it a TLS handshake for nothing.
  */
 static unsigned spread(struct gt_mqtt_retry *retry, uint32_t random)
 {
@@ -39,7 +41,7 @@ static unsigned spread(struct gt_mqtt_retry *retry, uint32_t random)
     if (n == 0)
         return fraction_of(retry->spread_ms, random) + 1;
     uint64_t base = (uint64_t)min << GT_MIN(n - 1, 16u);
-    base = GT_MIN(base, (uint64_t)GT_MAX(min, SPREAD_MAX_MS));
+    base = GT_MIN(base, (uint64_t)GT_MAX(min, SPREAD_MAX_MS)) << GT_MIN(retry->n_busy, 2u);
     return (unsigned)base / 2 + fraction_of(base, random);
 }
 
@@ -56,19 +58,28 @@ static void judge_connection(struct gt_mqtt_retry *retry, double lasted_s)
         retry->n_short++;
 }
 
-static unsigned next_wait(struct gt_mqtt_retry *retry, const struct gt_mqtt_retry_end *end,
-                          uint32_t random)
+/* A busy broker and a lost network look the same, but a busy broker is one that has just restarted.
+ */
+static enum gt_mqtt_effect judge_silence(const struct gt_mqtt_retry_end *end)
 {
-    if (end->effect == GT_MQTT_EFFECT_QUICK) { /* not a failure of the broker */
+    if (end->effect != GT_MQTT_EFFECT_SILENT)
+        return end->effect;
+    return end->lasted_s >= LONG_S ? GT_MQTT_EFFECT_QUICK : GT_MQTT_EFFECT_SPREAD;
+}
+
+static unsigned next_wait(struct gt_mqtt_retry *retry, const struct gt_mqtt_retry_end *end,
+                          enum gt_mqtt_effect effect, uint32_t random)
+{
+    if (effect == GT_MQTT_EFFECT_QUICK) { /* not a failure of the broker */
         retry->is_spreading = false;
         return back_off(0, RETRY_MIN_MS, RETRY_MAX_MS, random);
     }
     if (end->was_up)
         judge_connection(retry, end->lasted_s);
-    if (end->effect == GT_MQTT_EFFECT_RIVAL || (end->was_up && gt_mqtt_retry_has_rival(retry)))
+    if (effect == GT_MQTT_EFFECT_RIVAL || (end->was_up && gt_mqtt_retry_has_rival(retry)))
         return back_off(retry->n_short - GT_MIN(retry->n_short, 2u), RIVAL_MIN_MS, RIVAL_MAX_MS,
                         random);
-    bool is_spread = end->effect == GT_MQTT_EFFECT_SPREAD || retry->is_spreading;
+    bool is_spread = effect == GT_MQTT_EFFECT_SPREAD || retry->is_spreading;
     unsigned n = retry->n_failures++;
     if (is_spread && retry->spread_ms && !end->is_awaited)
         return spread(retry, random);
@@ -78,10 +89,12 @@ static unsigned next_wait(struct gt_mqtt_retry *retry, const struct gt_mqtt_retr
 unsigned gt_mqtt_retry_next(struct gt_mqtt_retry *retry, const struct gt_mqtt_retry_end *end,
                             uint32_t random)
 {
-    bool is_busy = !end->was_up && end->effect == GT_MQTT_EFFECT_SPREAD;
+    enum gt_mqtt_effect effect = judge_silence(end);
+    bool is_lost = end->was_up && end->effect == GT_MQTT_EFFECT_SPREAD;
+    bool is_busy = effect == GT_MQTT_EFFECT_SPREAD && !is_lost;
 
     retry->n_busy = is_busy ? retry->n_busy + 1 : 0;
-    retry->wait_ms = next_wait(retry, end, random);
+    retry->wait_ms = next_wait(retry, end, effect, random);
     return retry->wait_ms;
 }
 
@@ -107,6 +120,8 @@ bool gt_mqtt_retry_has_rival(const struct gt_mqtt_retry *retry)
 
 unsigned gt_mqtt_retry_connack_s(const struct gt_mqtt_retry *retry, unsigned limit_s)
 {
+    if (retry->is_spreading)
+        return GT_MAX(limit_s, CONNACK_MAX_S);
     uint64_t grown_s = (uint64_t)limit_s * (retry->n_busy + 1ull);
 
     return (unsigned)GT_MAX((uint64_t)limit_s, GT_MIN(grown_s, (uint64_t)CONNACK_MAX_S));

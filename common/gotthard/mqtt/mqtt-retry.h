@@ -16,7 +16,7 @@ struct gt_mqtt_retry {
     unsigned n_spread;   /* waits since then */
     unsigned n_failures; /* in a row, of any kind */
     unsigned n_short;    /* short-lived connections in a row */
-    unsigned n_busy;     /* attempts in a row at a busy broker */
+    unsigned n_busy;     /* ends in a row at a busy broker */
     unsigned wait_ms;    /* the last wait */
 };
 
@@ -38,6 +38,6 @@ void gt_mqtt_retry_up(struct gt_mqtt_retry *retry);
 bool gt_mqtt_retry_network_changed(struct gt_mqtt_retry *retry);
 /* Returns true if short-lived connections suggest that another client uses our client id. */
 bool gt_mqtt_retry_has_rival(const struct gt_mqtt_retry *retry);
-/* Returns the time limit of the next attempt: @limit_s, and longer while a busy broker does not
- * answer in time. */
+/* Returns the time limit of the next attempt: @limit_s, and longer while the broker is busy or gets
+ * all its clients back. */
 unsigned gt_mqtt_retry_connack_s(const struct gt_mqtt_retry *retry, unsigned limit_s);
