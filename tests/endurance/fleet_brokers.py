@@ -18,6 +18,7 @@ class Broker:
     port: int
     operator: pathlib.Path  # folders of certificates
     devices: pathlib.Path
+    version: str = ""  # where the report does not state it anyway
 
 
 def _mosquitto(config_of):
@@ -32,7 +33,7 @@ def _fetched(kinds, kind):
     def start(ground):
         nodes = kinds.Nodes(ground.env, kind, kind.fetch(kind.version))
         nodes.start(0)
-        return Broker(nodes.port(0), ground.env.certificates(OPERATOR), ground.env.certificates("god"))
+        return Broker(nodes.port(0), ground.env.certificates(OPERATOR), ground.env.certificates("god"), kind.version)
 
     return start
 

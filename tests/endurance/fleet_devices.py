@@ -152,7 +152,7 @@ def lists_of(broker_name, start, sizes, networks, progress):
             for network in networks:
                 done = measure(ground, broker, network, n)
                 progress(f"{broker_name}, {n} devices, {network.name}: {done.n_shown} in {done.seconds:.1f} s, {done.words(n)}")
-                row = [broker_name, n, network.name, done.n_shown, done.words(n), f"{done.seconds:.1f}", f"{done.peak_mib:.0f}"]
+                row = [f"{broker_name} {broker.version}".strip(), n, network.name, done.n_shown, done.words(n), f"{done.seconds:.1f}", f"{done.peak_mib:.0f}"]
                 yield row, done.verdict(n) != SILENT
     finally:
         ground.close()
