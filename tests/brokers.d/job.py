@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: ISC
+"""The main job at one broker: the steps of the table, in order, each with the time that it took or the reason of its failure."""
+
+import contextlib
+import hashlib
+import json
+import re
+import signal
+import time
+import typing
+
+import connack
+import fetch
+import harness
+from harness import wait_until
+
+DEVICE = "GatewayOli"
+N_BYTES = 50_000_000
+LIMIT = 60.
+# Two devices of one name: the line must name the cause, another client with the same name or id.
+TWINS = r"(?i)(another|second|two|other) (client|device|agent|connection).*\b(name|id)\b|same (name|client id)"
+
+
+class Step(typing.NamedTuple):
+    name: str
+    run: typing.Callable
+    needs: tuple = ()  # names of steps that must have passed
+
+
+class Job:
+    """One run of the steps at one broker, with a device and two operators. Different nodes serve the device and the operators."""
+
+    def __init__(self, env, nodes):
+        self.env, self.nodes = env, nodes
+        self.target = env.target(self._serve)
+        self.agent = self.tunnel = self.sock = None
+        self.received = []
+
+    def _serve(self, sock):
+        """The service of the device: sends and receives N_BYTES at the same time, then echoes."""
+        def receive():
+            self.received.append(digest(sock, N_BYTES))
+
+        harness.in_threads(receive, lambda: harness.send_pattern(sock, "down", N_BYTES))
+        harness.echo(sock)
+
+    # the parts
+
+    def start_agent(self, wait=True, **more):
+        return self.env.agent(DEVICE, wait=wait, GOTTHARD_MQTT_ENDPOINT=self.nodes.endpoint(0),
+                              GOTTHARD_AGENT_DATA_PORT=self.target.port, **more)
+
+    def cli(self, *args, name="alice"):
+        return self.env.cli(*args, name=name, GOTTHARD_MQTT_ENDPOINT=self.nodes.endpoint(1))
+
+    def connect(self, name="alice"):
+        tunnel = self.env.connect(DEVICE, name=name, wait=False, GOTTHARD_MQTT_ENDPOINT=self.nodes.endpoint(1))
+        wait_until(lambda: tunnel.is_running() is False or any(e.get("event") == "up" for e in tunnel.events()), "the tunnel is up", LIMIT)
+        if not tunnel.is_running():
+            raise AssertionError(f"connect: exit {tunnel.child.returncode}: {failure_of(tunnel.out() + tunnel.log())}")
+        return tunnel
+
+    def state(self, *command):
+        """Returns whether the command reports the device as online (None: it is not reported), and the output of the command."""
+        done = self.cli(*command, "--json")
+        for line in done.stdout.splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if row.get("device") == DEVICE and "online" in row:
+                    return row["online"], done
+        return None, done
+
+    def wait_state(self, online, *command, limit=LIMIT):
+        shown = []
+
+        def is_it():
+            state, done = self.state(*command)
+            shown[:] = [f"exit {done.returncode}, {failure_of(done.stdout + done.stderr)}"]
+            return state is online
+
+        try:
+            wait_until(is_it, "", limit, step=0.5)
+        except AssertionError:
+            raise AssertionError(f"{' '.join(command)} does not report it as {'online' if online else 'offline'}: {shown[0]}") from None
+
+    def echo(self, data):
+        self.sock.sendall(data)
+        assert harness.receive_exactly(self.sock, len(data)) == data, "the tunnel lost bytes"
+
+    # the steps
+
+    def online(self):
+        self.agent = self.start_agent(wait=False)
+        wait_for(self.agent, harness.AGENT_READY)
+
+    def devices(self):
+        self.wait_state(True, "devices", limit=5)
+
+    def status(self):
+        self.wait_state(True, "status", DEVICE, limit=5)
+
+    def up(self):
+        self.tunnel = self.connect()
+
+    def transfer(self):
+        self.sock = self.tunnel.dial()
+        got = []
+        harness.in_threads(lambda: harness.send_pattern(self.sock, "up", N_BYTES), lambda: got.append(digest(self.sock, N_BYTES)))
+        wait_until(lambda: self.received, "the device has received everything", LIMIT)
+        assert got[0] == harness.digest_of_pattern("down", N_BYTES), "from the device: wrong bytes"
+        assert self.received[0] == harness.digest_of_pattern("up", N_BYTES), "to the device: wrong bytes"
+
+    def restart(self):
+        """Nodes restart one after another. A new operator comes in after each."""
+        for index in range(self.nodes.kind.n_nodes):
+            n_online = len(re.findall(harness.AGENT_READY, self.agent.log()))
+            self.nodes.stop(index)
+            if self.sock:
+                self.echo(b"during")
+            self.nodes.start(index)
+            if index == 0:  # the node of the device
+                wait_for(self.agent, harness.AGENT_READY, n_online + 1)
+            self.wait_state(True, "status", DEVICE)
+            tunnel = self.connect("bob")
+            assert tunnel.disconnect() == 0, f"bob: {failure_of(tunnel.log())}"
+            if self.sock:
+                self.echo(b"after")
+
+    def will(self):
+        self.agent.send(signal.SIGKILL)
+        self.agent.wait()
+        try:
+            self.wait_state(False, "status", DEVICE)
+        finally:
+            self.agent = self.start_agent(wait=False)
+            wait_for(self.agent, harness.AGENT_READY)
+        self.wait_state(True, "status", DEVICE)
+        if self.sock:
+            self.echo(b"after kill -9")
+
+    def disconnect(self):
+        tunnel = self.tunnel if self.tunnel.is_running() else self.connect()
+        done = self.cli("disconnect", DEVICE)
+        assert done.returncode == 0, f"exit {done.returncode}: {failure_of(done.stdout + done.stderr)}"
+        tunnel.wait(LIMIT)
+
+    def twins(self):
+        folder = self.env.folder / "state-twin"
+        folder.mkdir(mode=0o700)
+        twin = self.start_agent(wait=False, STATE_DIRECTORY=folder)
+        try:
+            wait_until(lambda: re.search(TWINS, self.agent.log() + twin.log()), "", LIMIT, step=0.2)
+        except AssertionError:
+            raise AssertionError(f"neither log names the cause; the last lines are: {last_line(self.agent)} | {last_line(twin)}") from None
+        finally:
+            twin.stop()
+
+
+STEPS = (
+    Step("online", Job.online),
+    Step("devices", Job.devices, ("online",)),
+    Step("status", Job.status, ("online",)),
+    Step("connect", Job.up, ("online",)),
+    Step("50 MB", Job.transfer, ("connect",)),
+    Step("restart", Job.restart, ("online",)),
+    Step("kill -9", Job.will, ("online",)),
+    Step("disconnect", Job.disconnect, ("connect",)),
+    Step("two of a name", Job.twins, ("online",)),
+)
+
+
+def digest(sock, n):
+    """Returns the SHA-256 of the next @n bytes. The time-out of a socket ends a hanging transfer."""
+    state = hashlib.sha256()
+    while n > 0:
+        data = sock.recv(min(n, 1 << 18))
+        assert data, f"{n} bytes are missing"
+        state.update(data)
+        n -= len(data)
+    return state.hexdigest()
+
+
+def wait_for(process, pattern, count=1):
+    try:
+        process.wait_for(pattern, limit=LIMIT, count=count)
+    except AssertionError:
+        raise AssertionError(f"{process.name} is not online within {LIMIT:.0f} s: {last_line(process)}") from None
+
+
+def last_line(process):
+    lines = [line for line in process.log().splitlines() if line.strip()]
+    return re.sub(r"^\S+ \S+\[\d+\]: ", "", lines[-1]) if lines else "(nothing)"
+
+
+def failure_of(text):
+    """The error in a command's output: its last object or line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no output"
+
+
+def run(env, nodes):
+    """Runs all steps. Returns {step: ("pass", seconds) or ("fail", reason) or ("skip", reason)}, the versions and the limits."""
+    env.relay()
+    for index in range(nodes.kind.n_nodes):
+        nodes.start(index)
+    results, job = {}, Job(env, nodes)
+    for step in STEPS:
+        missing = [name for name in step.needs if results[name][0] != "pass"]
+        if missing:
+            results[step.name] = ("skip", f"requires {missing[0]}")
+            continue
+        begin = time.monotonic()
+        try:
+            step.run(job)
+            results[step.name] = ("pass", round(time.monotonic() - begin, 1))
+        except (AssertionError, OSError, fetch.Unavailable) as error:
+            results[step.name] = ("fail", " ".join(str(error).split()))
+    return results, *connack.versions(nodes.port(0), env.certificates("alice"))
