@@ -26,12 +26,12 @@ N_PORTS = 3  # of a node
 @dataclasses.dataclass
 class Kind:
     name: str
-    source: str  # for people: the package
+    source: str  # where the package comes from
     version: str
     fetch: typing.Callable  # (version) -> the program's folder, or the version found (Debian)
     start: typing.Callable  # (Nodes, index) -> harness.Process
     n_nodes: int = 1
-    requires_certificate: bool = True
+    keeps_states: bool = True  # retained messages
 
 
 class Nodes:
@@ -76,10 +76,6 @@ class Nodes:
 
 
 # --- mosquitto ------------------------------------------------------------------------------------
-
-
-def mosquitto_version(_):
-    return STORE.from_debian("mosquitto")
 
 
 def mosquitto(extra):
@@ -151,23 +147,10 @@ plugins:
     return nodes.spawn(index, nodes.program / "bin" / "amqtt", "-c", config)
 
 
-def start_rumqttd(nodes, index):
-    servers = "\n".join(f"""\
-[{version}.1]
-name = "{version}"
-listen = "127.0.0.1:{nodes.port(index, which)}"
-next_connection_delay_ms = 1
-[{version}.1.tls]
-certpath = "{nodes.certificates}/cert.pem"
-keypath = "{nodes.certificates}/private.key"
-capath = "{nodes.certificates}/ca.crt"
-[{version}.1.connections]
-connection_timeout_ms = 60000
-max_payload_size = 20480
-max_inflight_count = 100
-dynamic_filters = true
-""" for version, which in (("v4", 0),))
-    config = nodes.write(index, "rumqttd.toml", f"""\
+def rumqttd(section):
+    """A listener of rumqttd serves one version of MQTT: "v4" is 3.1.1, "v5" is 5."""
+    def start(nodes, index):
+        config = nodes.write(index, "rumqttd.toml", f"""\
 id = 0
 [router]
 id = 0
@@ -175,9 +158,23 @@ max_connections = 1000
 max_outgoing_packet_count = 200
 max_segment_size = 104857600
 max_segment_count = 10
-{servers}
+[{section}.1]
+name = "mqtt"
+listen = "127.0.0.1:{nodes.port(index)}"
+next_connection_delay_ms = 1
+[{section}.1.tls]
+certpath = "{nodes.certificates}/cert.pem"
+keypath = "{nodes.certificates}/private.key"
+capath = "{nodes.certificates}/ca.crt"
+[{section}.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 20480
+max_inflight_count = 100
+dynamic_filters = true
 """)
-    return nodes.spawn(index, nodes.program / "rumqttd", "-c", config)
+        return nodes.spawn(index, nodes.program / "rumqttd", "-c", config)
+
+    return start
 
 
 # --- Java -----------------------------------------------------------------------------------------
@@ -310,7 +307,23 @@ ssl_options.fail_if_no_peer_cert = true
 # --- the table ------------------------------------------------------------------------------------
 
 
-def go(name, module, command):
+def npm(package):
+    return lambda version: STORE.from_npm(package, version)
+
+
+def pip(package):
+    return lambda version: STORE.from_pip(package, version)
+
+
+def cargo(crate):
+    return lambda version: STORE.from_cargo(crate, version)
+
+
+def debian(package):
+    return lambda _: STORE.from_debian(package)
+
+
+def go(name, module, command=""):
     return lambda version: STORE.from_go(name, module, version, command)
 
 
@@ -319,24 +332,22 @@ def maven(name, *artifacts):
     return lambda version: STORE.from_maven(name, *(a if a.count(":") > 1 else f"{a}:{version}" for a in artifacts))
 
 
-NATS = go("nats", "github.com/nats-io/nats-server/v2", "")
+MOCHI, NATS = "github.com/mochi-mqtt/server/v2", "github.com/nats-io/nats-server/v2"
+HIVEMQ, ARTEMIS, MOQUETTE = "com.hivemq:hivemq-community-edition-embedded", "org.apache.activemq:artemis-server", "io.moquette:moquette-broker"
+ARTEMIS_MORE = ("org.apache.activemq:artemis-mqtt-protocol", "org.slf4j:slf4j-simple:2.0.17")
 
 KINDS = {kind.name: kind for kind in (
-    Kind("mosquitto", "Debian", "", mosquitto_version, mosquitto("")),
-    Kind("mosquitto-no-retain", "Debian", "", mosquitto_version, mosquitto("retain_available false\n")),
-    Kind("aedes", "npm aedes", "1.2.0", lambda version: STORE.from_npm("aedes", version), start_aedes),
-    Kind("mochi", "Go github.com/mochi-mqtt/server", "v2.7.9", go("mochi", "github.com/mochi-mqtt/server/v2", "/cmd"), start_mochi,
-         requires_certificate=False),
-    Kind("nats", "Go github.com/nats-io/nats-server", "v2.15.2", NATS, start_nats),
-    Kind("nats-cluster", "Go github.com/nats-io/nats-server", "v2.15.2", NATS, start_nats, n_nodes=3),
-    Kind("hivemq", "Maven hivemq-community-edition-embedded", "2025.5",
-         maven("hivemq-ce", "com.hivemq:hivemq-community-edition-embedded"), start_hivemq),
-    Kind("artemis", "Maven artemis-server", "2.40.0",
-         maven("artemis", "org.apache.activemq:artemis-server", "org.apache.activemq:artemis-mqtt-protocol",
-               "org.slf4j:slf4j-simple:2.0.17"), start_artemis),
-    Kind("rabbitmq", "Debian", "", lambda _: STORE.from_debian("rabbitmq-server"), start_rabbitmq),
-    Kind("moquette", "Maven moquette-broker", "0.17", maven("moquette", "io.moquette:moquette-broker"), start_moquette,
-         requires_certificate=False),
-    Kind("amqtt", "pip amqtt", "0.12.1", lambda version: STORE.from_pip("amqtt", version), start_amqtt),
-    Kind("rumqttd", "cargo rumqttd", "0.20.0", lambda version: STORE.from_cargo("rumqttd", version), start_rumqttd),
+    Kind("mosquitto", "Debian", "", debian("mosquitto"), mosquitto("")),
+    Kind("mosquitto-no-retain", "Debian", "", debian("mosquitto"), mosquitto("retain_available false\n"), keeps_states=False),
+    Kind("aedes", "npm", "1.2.0", npm("aedes"), start_aedes),
+    Kind("mochi", "Go", "v2.7.9", go("mochi", MOCHI, "/cmd"), start_mochi),
+    Kind("nats", "Go", "v2.15.2", go("nats", NATS), start_nats),
+    Kind("nats-cluster", "Go", "v2.15.2", go("nats", NATS), start_nats, n_nodes=3),
+    Kind("hivemq", "Maven", "2025.5", maven("hivemq-ce", HIVEMQ), start_hivemq),
+    Kind("artemis", "Maven", "2.40.0", maven("artemis", ARTEMIS, *ARTEMIS_MORE), start_artemis),
+    Kind("rabbitmq", "Debian", "", debian("rabbitmq-server"), start_rabbitmq),
+    Kind("moquette", "Maven", "0.17", maven("moquette", MOQUETTE), start_moquette),
+    Kind("amqtt", "pip", "0.12.1", pip("amqtt"), start_amqtt),
+    Kind("rumqttd-v4", "cargo", "0.20.0", cargo("rumqttd"), rumqttd("v4")),
+    Kind("rumqttd-v5", "cargo", "0.20.0", cargo("rumqttd"), rumqttd("v5")),
 )}

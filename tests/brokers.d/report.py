@@ -25,6 +25,7 @@ class Row:
     name: str
     source: str
     version: str
+    mqtt: str = ""
     results: dict = dataclasses.field(default_factory=dict)  # step: (outcome, seconds or reason)
     accepted: dict = dataclasses.field(default_factory=dict)  # version of MQTT: accepted?
     limits: dict = dataclasses.field(default_factory=dict)
@@ -38,11 +39,8 @@ class Row:
     def failures(self):
         return [(step, why) for step, (outcome, why) in self.results.items() if outcome == "fail"]
 
-    def mqtt(self):
-        return ", ".join(name for name, is_accepted in self.accepted.items() if is_accepted) or "none"
-
     def text(self):
-        head = f"{self.name} {self.version} (MQTT {self.mqtt()})" if self.results else f"{self.name} {self.version}"
+        head = " ".join(filter(None, (self.name, self.version, self.mqtt and f"MQTT {self.mqtt}")))
         if self.unavailable:
             return f"{head}: not available here: {self.unavailable}"
         cells = [f"{step} {seconds} s" if outcome == "pass" else f"{step} {outcome.upper()}"
@@ -50,9 +48,9 @@ class Row:
         return "\n".join([f"{head}: {', '.join(cells)}", *(f"    {step}: {why}" for step, why in self.failures())])
 
 
-def store(folder, row):
+def store(folder, name, rows):
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    (folder / "results" / f"{row.name}.json").write_text(json.dumps(dataclasses.asdict(row)))
+    (folder / "results" / f"{name}.json").write_text(json.dumps([dataclasses.asdict(row) for row in rows]))
 
 
 def _cell(result):
@@ -72,26 +70,26 @@ def _main_table(rows):
         if row.unavailable:
             yield _line(row.name, row.version, "", f"not available here: {row.unavailable}", *[""] * (len(steps) - 1))
         else:
-            yield _line(row.name, row.version, row.mqtt(), *(_cell(row.results[step]) for step in steps))
+            yield _line(row.name, row.version, row.mqtt, *(_cell(row.results[step]) for step in steps))
 
 
 def _lists(rows):
-    failures = [f"- {row.name}, {step}: {why}" for row in rows for step, why in row.failures()]
+    failures = [f"- {row.name}, MQTT {row.mqtt}, {step}: {why}" for row in rows for step, why in row.failures()]
     if failures:
         yield from ("", "Failures, with the words of the programs:", "", *failures)
     yield from ("", "Limits in the CONNACK of MQTT 5:", "")
     for row in rows:
-        if row.accepted.get("5"):
+        if row.mqtt == "5":
             yield f"- {row.name}: {', '.join(f'{name} {value}' for name, value in row.limits.items()) or 'none'}"
     yield ""
     for date, version in sorted({(row.date, row.commit) for row in rows}):
-        yield f"Run on {date} at {version}: {', '.join(r.name for r in rows if (r.date, r.commit) == (date, version))}."
+        yield f"Run on {date} at {version}: {', '.join(dict.fromkeys(r.name for r in rows if (r.date, r.commit) == (date, version)))}."
 
 
 def write(folder, names, path):
     """Replaces the generated part of the document."""
     stored = [folder / "results" / f"{name}.json" for name in names]
-    rows = [Row(**json.loads(file.read_text())) for file in stored if file.exists()]
+    rows = [Row(**fields) for file in stored if file.exists() for fields in json.loads(file.read_text())]
     text = path.read_text()
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]

@@ -11,7 +11,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 
 GO_LANGUAGE = "1.24"  # of the module that requires the programs written in Go
 POM = """\
@@ -127,7 +126,8 @@ class Store:
     def from_pip(self, package, version):
         folder, is_done = self._folder("pip", package, version)
         if not is_done:
-            run(sys.executable, "-m", "venv", folder)
+            need("python3")
+            run("python3", "-m", "venv", folder)
             run(folder / "bin" / "pip", "install", "--quiet", f"{package}=={version}")
             (folder / "done").touch()
         return folder
