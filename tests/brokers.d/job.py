@@ -23,7 +23,7 @@ TWINS = r"(?i)(another|second|two|other) (client|device|agent|connection).*\b(na
 
 class Step(typing.NamedTuple):
     name: str
-    run: typing.Callable
+    run: typing.Callable  # returns a note for the table, or None
     needs: tuple = ()  # names of steps that must have passed
 
 
@@ -96,7 +96,17 @@ class Job:
         wait_for(self.agent, harness.AGENT_READY)
 
     def devices(self):
-        self.wait_state(True, "devices", limit=5)
+        """A list without the device must state that it is not whole."""
+        states = self.nodes.kind.states
+        if states == "all":
+            self.wait_state(True, "devices", limit=5)
+            return ""
+        _, done = self.state("devices")
+        assert done.returncode != 0 and "not whole" in done.stdout, f"exit {done.returncode}: {failure_of(done.stdout + done.stderr)}"
+        if states == "none":
+            return "not whole"
+        self.wait_state(True, "devices", DEVICE, limit=5)
+        return states
 
     def status(self):
         self.wait_state(True, "status", DEVICE, limit=5)
@@ -132,7 +142,7 @@ class Job:
         self.agent.send(signal.SIGKILL)
         self.agent.wait()
         try:
-            if self.nodes.kind.keeps_states:
+            if self.nodes.kind.states != "none":
                 self.wait_state(False, "status", DEVICE)
             else:  # no state: only an answer shows that a device is online
                 assert self.cli("status", DEVICE).returncode != 0, "status reports a killed device as online"
@@ -208,8 +218,8 @@ def failure_of(text):
 
 
 def run(env, nodes, version):
-    """Runs all steps with mqtt.version @version. Returns {step: ("pass", seconds) or ("fail" or "skip", reason)}, the versions
-    of MQTT that the broker accepts, and its limits."""
+    """Runs all steps with mqtt.version @version. Returns {step: ("pass", time, note) or ("fail" or "skip", reason, "")}, the
+    versions of MQTT that the broker accepts, and its limits."""
     env.relay()
     for index in range(nodes.kind.n_nodes):
         nodes.start(index)
@@ -217,12 +227,12 @@ def run(env, nodes, version):
     for step in STEPS:
         missing = [name for name in step.needs if results[name][0] != "pass"]
         if missing:
-            results[step.name] = ("skip", f"requires {missing[0]}")
+            results[step.name] = ("skip", f"requires {missing[0]}", "")
             continue
         begin = time.monotonic()
         try:
-            step.run(job)
-            results[step.name] = ("pass", round(time.monotonic() - begin, 1))
+            note = step.run(job)
+            results[step.name] = ("pass", f"{time.monotonic() - begin:.1f} s", note or "")
         except (AssertionError, OSError, fetch.Unavailable) as error:
-            results[step.name] = ("fail", " ".join(str(error).split()))
+            results[step.name] = ("fail", " ".join(str(error).split()), "")
     return results, *connack.versions(nodes.port(0), env.certificates("alice"))

@@ -31,7 +31,7 @@ class Kind:
     fetch: typing.Callable  # (version) -> the program's folder, or the version found (Debian)
     start: typing.Callable  # (Nodes, index) -> harness.Process
     n_nodes: int = 1
-    keeps_states: bool = True  # retained messages
+    states: str = "all"  # retained messages for a subscriber: "all", "by name" (not through a wildcard), or "none"
 
 
 class Nodes:
@@ -338,14 +338,14 @@ ARTEMIS_MORE = ("org.apache.activemq:artemis-mqtt-protocol", "org.slf4j:slf4j-si
 
 KINDS = {kind.name: kind for kind in (
     Kind("mosquitto", "Debian", "", debian("mosquitto"), mosquitto("")),
-    Kind("mosquitto-no-retain", "Debian", "", debian("mosquitto"), mosquitto("retain_available false\n"), keeps_states=False),
+    Kind("mosquitto-no-retain", "Debian", "", debian("mosquitto"), mosquitto("retain_available false\n"), states="none"),
     Kind("aedes", "npm", "1.2.0", npm("aedes"), start_aedes),
     Kind("mochi", "Go", "v2.7.9", go("mochi", MOCHI, "/cmd"), start_mochi),
     Kind("nats", "Go", "v2.15.2", go("nats", NATS), start_nats),
     Kind("nats-cluster", "Go", "v2.15.2", go("nats", NATS), start_nats, n_nodes=3),
     Kind("hivemq", "Maven", "2025.5", maven("hivemq-ce", HIVEMQ), start_hivemq),
     Kind("artemis", "Maven", "2.40.0", maven("artemis", ARTEMIS, *ARTEMIS_MORE), start_artemis),
-    Kind("rabbitmq", "Debian", "", debian("rabbitmq-server"), start_rabbitmq),
+    Kind("rabbitmq", "Debian", "", debian("rabbitmq-server"), start_rabbitmq, states="by name"),
     Kind("moquette", "Maven", "0.17", maven("moquette", MOQUETTE), start_moquette),
     Kind("amqtt", "pip", "0.12.1", pip("amqtt"), start_amqtt),
     Kind("rumqttd-v4", "cargo", "0.20.0", cargo("rumqttd"), rumqttd("v4")),

@@ -26,7 +26,7 @@ class Row:
     source: str
     version: str
     mqtt: str = ""
-    results: dict = dataclasses.field(default_factory=dict)  # step: (outcome, seconds or reason)
+    results: dict = dataclasses.field(default_factory=dict)  # step: (outcome, time or reason, note)
     accepted: dict = dataclasses.field(default_factory=dict)  # version of MQTT: accepted?
     limits: dict = dataclasses.field(default_factory=dict)
     unavailable: str = ""
@@ -34,17 +34,16 @@ class Row:
     commit: str = dataclasses.field(default_factory=commit)
 
     def is_good(self):
-        return not self.unavailable and all(outcome == "pass" for outcome, _ in self.results.values())
+        return not self.unavailable and all(outcome == "pass" for outcome, _, _ in self.results.values())
 
     def failures(self):
-        return [(step, why) for step, (outcome, why) in self.results.items() if outcome == "fail"]
+        return [(step, why) for step, (outcome, why, _) in self.results.items() if outcome == "fail"]
 
     def text(self):
         head = " ".join(filter(None, (self.name, self.version, self.mqtt and f"MQTT {self.mqtt}")))
         if self.unavailable:
             return f"{head}: not available here: {self.unavailable}"
-        cells = [f"{step} {seconds} s" if outcome == "pass" else f"{step} {outcome.upper()}"
-                 for step, (outcome, seconds) in self.results.items()]
+        cells = [f"{step} {_cell(result)}" for step, result in self.results.items()]
         return "\n".join([f"{head}: {', '.join(cells)}", *(f"    {step}: {why}" for step, why in self.failures())])
 
 
@@ -54,8 +53,8 @@ def store(folder, name, rows):
 
 
 def _cell(result):
-    outcome, detail = result
-    return {"pass": f"{detail} s", "fail": "**fail**", "skip": "-"}[outcome]
+    outcome, detail, note = result
+    return {"pass": f"{detail} ({note})" if note else detail, "fail": "**fail**", "skip": "-"}[outcome]
 
 
 def _line(*cells):
