@@ -32,6 +32,7 @@ class Kind:
     start: typing.Callable  # (Nodes, index) -> harness.Process
     n_nodes: int = 1
     states: str = "all"  # retained messages for a subscriber: "all", "by name" (not through a wildcard), or "none"
+    fails: tuple = ()  # steps that the broker's own limits prevent (docs/brokers.md)
 
 
 class Nodes:
@@ -346,7 +347,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("hivemq", "Maven", "2025.5", maven("hivemq-ce", HIVEMQ), start_hivemq),
     Kind("artemis", "Maven", "2.40.0", maven("artemis", ARTEMIS, *ARTEMIS_MORE), start_artemis),
     Kind("rabbitmq", "Debian", "", debian("rabbitmq-server"), start_rabbitmq, states="by name"),
-    Kind("moquette", "Maven", "0.17", maven("moquette", MOQUETTE), start_moquette),
+    Kind("moquette", "Maven", "0.17", maven("moquette", MOQUETTE), start_moquette, fails=("kill -9",)),
     Kind("amqtt", "pip", "0.12.1", pip("amqtt"), start_amqtt),
     Kind("rumqttd-v4", "cargo", "0.20.0", cargo("rumqttd"), rumqttd("v4")),
     Kind("rumqttd-v5", "cargo", "0.20.0", cargo("rumqttd"), rumqttd("v5")),
