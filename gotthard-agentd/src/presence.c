@@ -117,6 +117,14 @@ static void presence_switch(struct presence *presence)
     presence->events->on_replaced(presence->userdata);
 }
 
+/* Returns the end of a log line about a fault of @link. */
+static const char *link_effect(const struct presence_link *link)
+{
+    return link == link->presence->next && presence_is_up(link->presence)
+               ? " result=\"the connection before the change stays in use\""
+               : "";
+}
+
 /* --- the subscription of a connection ------------------------------------------------------ */
 
 static void link_refuse_subscription(struct presence_link *link, const char *why)
@@ -124,10 +132,11 @@ static void link_refuse_subscription(struct presence_link *link, const char *why
     struct presence *presence = link->presence;
     double wait_s = presence_refusal_wait_s(link->n_refused_subscriptions++);
 
-    gt_error("device=%s receives no requests: the broker refuses its subscription topic=%s "
-             "retry=%.0fs reason=\"%s\"",
-             presence_device(presence), request_handler_req_topic(link->request_handler), wait_s,
-             why);
+    gt_error(
+        "device=%s receives no requests there: the broker refuses its subscription broker=%s:%u "
+        "topic=%s retry=%.0fs reason=\"%s\"%-s",
+        presence_device(presence), link->broker.host, link->broker.port,
+        request_handler_req_topic(link->request_handler), wait_s, why, link_effect(link));
     ev_timer_set(&link->resubscribe, wait_s, 0.);
     ev_timer_start(presence->loop, &link->resubscribe);
     if (link == presence->link)
@@ -221,9 +230,7 @@ static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
     link->is_awaiting_suback = false;
     gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s",
             presence_device(presence), link->broker.host, link->broker.port, retry_ms, why,
-            link == presence->next && presence_is_up(presence)
-                ? " result=\"the connection before the change stays in use\""
-                : "");
+            link_effect(link));
     if (link == presence->next)
         return;
     presence_state_reset(presence);

@@ -176,7 +176,7 @@ def test_reload_with_a_broker_that_grants_nothing_keeps_the_connection(env):
     threading.Thread(target=refuse_subscriptions, args=(other,), daemon=True).start()
     (folder / "agentd.conf").write_text(f'mqtt = {{ endpoint = "mqtt://127.0.0.1:{other.getsockname()[1]}"; }};')
     agent.send(signal.SIGHUP)
-    agent.wait_for("refuses a subscription.*stays in use")
+    agent.wait_for("refuses its subscription.*stays in use")
     assert is_reachable(env) and online(agent) == 1
     other.close()
 

@@ -59,7 +59,7 @@ def test_refused_subscription_is_repeated(env, played, reason, text):  # noqa: F
     broker = played(lambda b, sock: None)
     broker.suback = reason
     agent = agent_of(env, broker)
-    agent.wait_for(rf'error .*receives no requests: the broker refuses its subscription topic=.*/req .*reason="{text}')
+    agent.wait_for(rf'error .*receives no requests there: the broker refuses its subscription broker=.* topic=.*/req .*reason="{text}')
     broker.suback = b"\1"
     agent.wait_for(harness.AGENT_READY)
     assert broker.n_connections == 1 and broker.n_subscriptions == 2

@@ -187,7 +187,7 @@ def abuse(client, what, rid):
 def test_f34_abuse_by_authenticated_client(env, what):
     """Limits apply to each identity: this one is throttled or disconnected, the others are unaffected."""
     env.clients = []
-    with watched(env) as run:
+    with watched(env, relayd="limits = { sessions_per_identity = 8; };") as run:
         mallory, rid = Client(env, "g1:o:mallory"), secrets.token_hex(16)
         if what in ("open", "attempts"):
             mallory.register(rid)
