@@ -151,9 +151,9 @@ def run(options, progress):
         after = idle_cost(agents, options.idle)
         rows = [*rows_of(back, n), costs_row("one idle agent, before", before), costs_row("one idle agent, after", after)]
     finally:
-        if back:
-            back.close()
         ground.close()
+        if back:  # its control group is empty now
+            back.close()
     return section(options, n, rows), back.is_complete and back.n_timed_out() <= n / 100
 
 

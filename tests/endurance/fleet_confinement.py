@@ -41,7 +41,7 @@ class _Group:
         (self.folder / "cgroup.procs").write_text(str(process.pid))
 
     def close(self):
-        with contextlib.suppress(OSError):  # as long as the process runs; an empty group costs nothing
+        with contextlib.suppress(OSError):  # as long as the process runs
             self.folder.rmdir()
 
 
