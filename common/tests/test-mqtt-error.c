@@ -104,7 +104,7 @@ static const struct {
      {CLOSED(0x8e), .client_id = "GatewayOli"},
      RIVAL,
      "closed by the broker: another client uses the same client id; is there a second device named "
-     "\"GatewayOli\"?"},
+     "GatewayOli?"},
     {"no-retained", {REFUSED(0x9a)}, UNRETAINED, "it keeps no retained messages"},
     {"no-retained", {CLOSED(0x9a)}, RETRY, "closed by the broker: it keeps no retained messages"},
     {"qos", {REFUSED(0x9b)}, RETRY, "it accepts only QoS 0, and Gotthard needs QoS 1"},

@@ -117,8 +117,7 @@ static void test_disconnect_of_the_broker_ends_the_connection_at_once(void **sta
         const char *why;
         unsigned min_ms, max_ms;
     } cases[] = {
-        {BYTES(CONNACK, 0xe0, 1, 0x8e), "is there a second device named \"GatewayOli\"?", 5000,
-         6250},
+        {BYTES(CONNACK, 0xe0, 1, 0x8e), "is there a second device named GatewayOli?", 5000, 6250},
         {BYTES(CONNACK, 0xe0, 2, 0x8e, 0), "another client uses the same client id", 5000, 6250},
         {BYTES(CONNACK, 0xe0, 1, 0x8b), "closed by the broker: Server shutting down", 1, 40001},
         {BYTES(CONNACK, 0xe0, 1, 0x89), "closed by the broker: Server busy", 1, 40001},
@@ -272,7 +271,7 @@ static void test_second_short_connection_suggests_a_rival(void **state)
     assert_int_equal(client.n_up, 2);
     assert_string_equal(client.why,
                         "the broker or the network closed the connection, again after a "
-                        "short time; is there a second device named \"GatewayOli\"?");
+                        "short time; is there a second device named GatewayOli?");
     assert_in_range(client.retry_ms, 5000, 6250);
     gt_mqtt_free(client.mqtt);
     played_end(&played);

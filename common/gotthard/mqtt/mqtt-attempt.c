@@ -75,7 +75,7 @@ static void mqtt_fail(struct gt_mqtt *mqtt, enum gt_mqtt_effect effect, const ch
     }
     if (!is_attempt && effect != GT_MQTT_EFFECT_RIVAL && gt_mqtt_retry_has_rival(&mqtt->retry)) {
         snprintf(with_cause, sizeof(with_cause),
-                 "%s, again after a short time; is there a second device named \"%s\"?", why,
+                 "%s, again after a short time; is there a second device named %s?", why,
                  mqtt->settings.client_id);
         why = with_cause;
     }

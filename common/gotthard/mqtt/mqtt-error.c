@@ -196,7 +196,7 @@ static void describe_rival(const struct gt_mqtt_error *end, char *ret, size_t ca
     char words[256];
 
     snprintf(words, sizeof(words),
-             "another client uses the same client id; is there a second device named \"%s\"?",
+             "another client uses the same client id; is there a second device named %s?",
              end->client_id);
     describe_reason(end, words, ret, cap);
 }
