@@ -560,10 +560,13 @@ def is_listening(port):
 
 
 def can_connect(port, host="127.0.0.1"):
-    with contextlib.suppress(OSError):
+    try:
         socket.create_connection((host, port), timeout=1).close()
+    except ConnectionResetError:  # accepted, and then reset before connect(2) returned
         return True
-    return False
+    except OSError:
+        return False
+    return True
 
 
 # --- targets on the device's side -----------------------------------------------------------------

@@ -28,12 +28,14 @@ class Resets:
         self.is_over = threading.Event()
         self.received = {}  # number of the stream: Received
         self.opened, self.threads, self.errors = [], [], []
+        self.served = set()  # numbers that have reached the device's side
 
     def _device(self, sock):
         header = harness.receive_exactly(sock, HEADER.size)
         if len(header) < HEADER.size:
             return
         number, = HEADER.unpack(header)
+        self.served.add(number)
         sock.settimeout(None)  # some faults last longer than our limits
         with contextlib.suppress(ConnectionError):
             getattr(self, f"_device_{self.KINDS[number % 3]}")(sock, number)
@@ -85,6 +87,8 @@ class Resets:
             thread.start()
             self.threads.append(thread)
             self.opened.append(number)
+        # A program that resets its connection before a suspended command accepts it is rejected (README, Limits).
+        harness.wait_until(lambda: len(self.served) == len(self.opened), "each stream has reached the device")
         threading.Thread(target=self._trigger, daemon=True).start()
 
     def end(self, tunnel, service):
