@@ -13,7 +13,8 @@
 #include "mqtt-connect.h"
 #include "settling.h"
 
-#define SILENCE_S .3
+#define SILENCE_S   .3
+#define PUBLISHED_S 10. /* for the acknowledgement: a broker may send none */
 
 struct forget {
     struct context *context;
@@ -23,7 +24,8 @@ struct forget {
     struct gt_mqtt *mqtt;
     struct settling settling;
     ev_timer timer;
-    bool is_over; /* later events of the connection have no effect */
+    bool is_reading; /* the state is read again */
+    bool is_over;    /* later events of the connection have no effect */
     int code;
 };
 
@@ -102,9 +104,25 @@ static void forget_step(struct forget *forget)
     }
 }
 
+/* The broker has acknowledged the deletion, or sends no acknowledgement. */
+static void forget_read(struct forget *forget)
+{
+    if (forget->is_over || forget->is_reading)
+        return;
+    forget->is_reading = true;
+    settling_begin(&forget->settling, SILENCE_S, gt_clock());
+    if (forget_subscribe(forget))
+        forget_step(forget);
+}
+
 static void forget_on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 {
-    forget_step(timer->data);
+    struct forget *forget = timer->data;
+
+    if (forget->is_reading)
+        forget_step(forget);
+    else
+        forget_read(forget);
 }
 
 static void forget_on_message(void *userdata, const char *topic, bool is_retained,
@@ -113,7 +131,8 @@ static void forget_on_message(void *userdata, const char *topic, bool is_retaine
     struct forget *forget = userdata;
 
     if (payload.n > 0 && strcmp(topic, forget->topic) == 0)
-        forget_fail_refused(forget, is_retained ? "the broker kept it" : "the device published it");
+        forget_fail_refused(forget, is_retained ? "the broker kept it"
+                                                : "the device is online and published it again");
 }
 
 static void forget_on_suback(void *userdata, int id, unsigned n_refused, const char *why)
@@ -134,11 +153,7 @@ static void forget_on_subscribed(void *userdata)
 
 static void forget_on_published(void *userdata, int id, bool has_no_subscribers)
 {
-    struct forget *forget = userdata;
-
-    settling_begin(&forget->settling, SILENCE_S, gt_clock());
-    if (!forget->is_over && forget_subscribe(forget))
-        forget_step(forget);
+    forget_read(userdata);
 }
 
 /* --- the connection -----------------------------------------------------------------------------
@@ -154,8 +169,12 @@ static void forget_on_up(void *userdata)
     struct forget *forget = userdata;
     int id;
 
-    if (gt_mqtt_publish(forget->mqtt, forget->topic, gt_span("", 0), true, 0, &id) != 0)
+    if (gt_mqtt_publish(forget->mqtt, forget->topic, gt_span("", 0), true, 0, &id) != 0) {
         forget_fail_refused(forget, "the broker does not take the message");
+        return;
+    }
+    ev_timer_set(&forget->timer, PUBLISHED_S, 0.);
+    ev_timer_start(forget->context->loop, &forget->timer);
 }
 
 static void forget_on_down(void *userdata, const char *why, unsigned retry_ms)
@@ -208,7 +227,8 @@ int cmd_forget(struct context *context)
     if (!context->is_confirmed && !(isatty(STDIN_FILENO) && isatty(STDERR_FILENO)))
         return command_misused(context, "--yes is necessary without a terminal");
     if (!context->is_confirmed &&
-        !command_is_agreed("Delete the state of %s at the broker, for all operators?",
+        !command_is_agreed("Delete the state of %s at the broker, for all operators? (If it is "
+                           "online, lists lack it until it publishes again, up to 75 minutes.)",
                            forget.device))
         return GT_EXIT_INTERRUPTED;
     ev_init(&forget.timer, forget_on_timer);

@@ -21,7 +21,7 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_SOCKET] = {"--socket", NULL, "PATH",
                        "Listen on this Unix socket, of mode 0600, instead of a port.",
                        COMMAND_CONNECT},
-    [OPTION_ONLINE] = {"--online", NULL, NULL, "List devices that are online only.",
+    [OPTION_ONLINE] = {"--online", NULL, NULL, "List only devices that are online.",
                        COMMAND_DEVICES},
     [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.", COMMAND_FORGET},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",

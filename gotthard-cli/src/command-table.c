@@ -58,7 +58,8 @@ static const struct command commands[] = {
         .bit = COMMAND_DEVICES,
         .settings = COMMAND_DEVICES,
         .usage = "[PATTERN]",
-        .help = "List the devices that the broker knows; PATTERN as in a shell: 'dev-*'.",
+        .help =
+            "List the devices at the broker, and known ones without a state there; PATTERN as in a shell: 'dev-*'.",
         .examples = "devices --online\ndevices 'plant-7-*' --json",
         .n_arguments_max = 1,
         .run = cmd_devices,

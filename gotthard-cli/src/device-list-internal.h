@@ -26,6 +26,7 @@ struct device_list {
     char topic[GT_TOPIC_MAX + 1], marker[GT_TOPIC_MAX + 1];
     struct settling settling;
     int all_id;                /* of the subscription to all devices */
+    size_t n_retained;         /* retained states from the subscription to all devices */
     unsigned n_outstanding;    /* requests without an answer */
     double asked_at;           /* of the last request */
     bool is_all_asked;         /* ... or refused */

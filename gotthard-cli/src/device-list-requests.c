@@ -5,6 +5,7 @@
  */
 #include "device-list-internal.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "gotthard/base/clock.h"
@@ -47,7 +48,9 @@ double device_list_keep_alive(struct device_list *list, double now)
     const char *filter = list->settings.device ? list->topic : list->marker;
     int id;
 
-    if (now >= list->asked_at + interval_s && list->n_outstanding > 0)
+    if (list->n_outstanding == 0)
+        return INFINITY;
+    if (now >= list->asked_at + interval_s)
         (void)device_list_subscribe(list, &filter, 1, &id);
     return list->asked_at + interval_s;
 }

@@ -120,7 +120,7 @@ static void device_list_end_all(struct device_list *list)
         device_list_ask_all(list);
         return;
     }
-    list->facts.n_by_all = table->n_authentic + table->n_foreign;
+    list->facts.n_by_all = list->n_retained;
     list->next = table->rows;
     if (!list->settings.device && table->n_unknown > 0)
         device_list_ask_names(list);
@@ -232,6 +232,7 @@ static void device_list_on_message(void *userdata, const char *topic, bool is_re
         gt_topic_device(list->settings.settings->mqtt_prefix, topic, name) != 0 ||
         (wanted && strcmp(name, wanted) != 0))
         return;
+    list->n_retained += is_retained && list->state == DEVICE_LIST_ALL;
     bool is_authentic =
         device_state_decode(list->settings.identity, name, topic, payload, &state, buffer);
     const struct device_row *row =

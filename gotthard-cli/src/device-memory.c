@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/protected-file.h"
@@ -21,17 +22,21 @@
 /* --- the file -----------------------------------------------------------------------------------
  */
 
-/* Writes the path of the folder. Returns false without a home. A home is never created: build
- * systems set one that must not exist. */
+/* Writes the path of the folder. Returns false without a home of this user: root may run with that
+ * of another one. A home is never created: build systems set one that must not exist. */
 static bool find_folder(char *ret, size_t cap)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     bool is_set = state && *state == '/';
+    const char *base = is_set ? state : home;
+    struct stat status;
 
-    if (!is_set && (!home || *home != '/' || access(home, X_OK) != 0))
+    if (!base || *base != '/')
         return false;
-    int n =
-        snprintf(ret, cap, "%s%s/gotthard", is_set ? state : home, is_set ? "" : "/.local/state");
+    bool exists = stat(base, &status) == 0;
+    if ((!exists && !is_set) || (exists && status.st_uid != geteuid()))
+        return false;
+    int n = snprintf(ret, cap, "%s%s/gotthard", base, is_set ? "" : "/.local/state");
     return n > 0 && (size_t)n < cap;
 }
 
@@ -96,11 +101,12 @@ static bool write_file(const char *path, const char *text, size_t n)
     }
     const char *name = strrchr(path, '/') + 1;
     snprintf(temporary, sizeof(temporary), "%.64s.%ld", name, (long)getpid());
+    (void)!unlinkat(of_folder, temporary, 0); /* of a process that was killed */
     fd = openat(of_folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return false;
-    bool is_written =
-        write(fd, text, n) == (ssize_t)n && renameat(of_folder, temporary, of_folder, name) == 0;
+    bool is_written = write(fd, text, n) == (ssize_t)n && fsync(fd) == 0 &&
+                      renameat(of_folder, temporary, of_folder, name) == 0;
     if (!is_written)
         unlinkat(of_folder, temporary, 0);
     return is_written;

@@ -25,7 +25,7 @@ static const char *state_text(const struct device_row *row)
 static const char *services_text(const struct device_row *row)
 {
     switch (row->knowledge) {
-    case DEVICE_UNKNOWN: return "(no state at this broker)";
+    case DEVICE_UNKNOWN: return "(no state came from this broker)";
     case DEVICE_FOREIGN: return "(encrypted with another key)";
     case DEVICE_AUTHENTIC: return row->services;
     }

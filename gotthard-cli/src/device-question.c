@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "mqtt-connect.h"
+#include "operator-initiator.h"
 
 #define REPEAT_S      .4 /* until the first repetition; each wait doubles */
 #define UNDELIVERED_S 1. /* for a device that is just connecting again */
@@ -97,12 +98,12 @@ static void question_on_deadline(struct ev_loop *loop, ev_timer *timer, int reve
 static void question_on_up(void *userdata)
 {
     struct device_question *question = userdata;
-    const char *filters[] = {question->initiator.state_topic, question->initiator.rsp_topic};
+    const char *filter = question->initiator.state_topic; /* the answer is a state */
     int id;
 
     if (question->state != QUESTION_CONNECTING)
         return;
-    if (gt_mqtt_subscribe_all(question->mqtt, filters, GT_ARRAY_SIZE(filters), 1, &id) != 0)
+    if (gt_mqtt_subscribe_all(question->mqtt, &filter, 1, 1, &id) != 0)
         question_fail(question, "the connection was lost");
     else
         question_enter(question, QUESTION_SUBSCRIBING);
@@ -161,26 +162,13 @@ static int question_write(struct device_question *question, struct failure *ret_
 {
     static const uint8_t no_epoch[GT_EPOCH_SIZE], no_session[GT_RID_SIZE];
     const struct device_question_settings *settings = &question->settings;
-    struct gt_initiator_settings initiator = {
-        .prefix = settings->settings->mqtt_prefix,
-        .operator_ = settings->settings->client_name,
-        .device = settings->device,
-        .service = "",
-        .relay = "",
-        .signer = settings->identity->signer,
-        .trust = &settings->identity->trust,
-    };
-    uint8_t key[GT_KEY_SIZE], previous[GT_KEY_SIZE];
+    struct gt_initiator_settings initiator = {.service = "", .relay = ""};
 
-    if (identity_device_key(settings->identity, settings->device, key, previous, ret_failure) != 0)
+    if (operator_initiator_init(settings->settings, settings->identity, settings->device,
+                                &initiator, &question->initiator, ret_failure) != 0)
         return 1;
-    int r = gt_initiator_init(&question->initiator, &initiator, key,
-                              settings->identity->has_previous ? previous : NULL);
-    if (r == 0)
-        r = gt_initiator_close(&question->initiator, no_epoch, no_session, question->message,
+    int r = gt_initiator_close(&question->initiator, no_epoch, no_session, question->message,
                                &question->n_message);
-    gt_wipe(key, sizeof(key));
-    gt_wipe(previous, sizeof(previous));
     return r == 0 ? 0
                   : failure_set(ret_failure, FAILURE_INTERNAL, NULL, "question to %s: %s",
                                 settings->device, r < 0 ? strerror(-r) : "not possible");

@@ -41,10 +41,12 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
     case DEVICE_OFFLINE: describe_offline(device, last_seen, ret); return;
     case DEVICE_ONLINE: break;
     }
-    failure_set(ret, FAILURE_NO_ANSWER,
-                "check that both sides have the same key and that the broker permits this side to "
-                "subscribe; a link that drops large packets (VPN, LTE, PPPoE) loses the answer too",
-                "%s is online, but did not answer within %u s", device, timeout_s);
+    failure_set(
+        ret, FAILURE_NO_ANSWER,
+        "the device may have lost its network a moment ago; or the broker does not permit "
+        "this side to read the answers (.../rsp/...); a link that drops large packets (VPN, "
+        "LTE, PPPoE) loses the answer too",
+        "%s is online, but did not answer within %u s", device, timeout_s);
 }
 
 static void describe_nak(const char *device, uint16_t code, struct failure *ret)

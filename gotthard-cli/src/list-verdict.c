@@ -56,7 +56,7 @@ static bool is_unasked(const struct list_facts *facts)
 
 static bool is_empty(const struct list_facts *facts)
 {
-    return is_without_answer_to_all(facts) && facts->n_by_name == 0 && !facts->is_declared;
+    return is_without_answer_to_all(facts) && facts->n_by_name == 0;
 }
 
 static bool is_by_memory(const struct list_facts *facts)
@@ -71,12 +71,12 @@ static const struct gap {
     {keeps_no_states, "the broker keeps no retained messages, and so no states of devices",
      "permit retained messages at the broker; `status DEVICE` names one device"},
     {is_lost, "the connection to the broker was lost", HINT_AGAIN},
-    {is_silent, "the broker stopped to answer", HINT_AGAIN},
+    {is_silent, "the broker stopped answering", HINT_AGAIN},
     {is_overdue, "states of further devices still arrived after 10 minutes", HINT_AGAIN},
     {is_dropped, "there are more devices than the list has room for",
      "use another mqtt.prefix for each fleet"},
     {is_lossy, "the broker does not send the states of all devices at once",
-     "raise the limit of the broker's queue (mosquitto: max_queued_messages 0)"},
+     "raise the limit of the broker's queue (mosquitto: max_queued_messages 0 with max_queued_bytes)"},
     {is_name_refused, "the broker refuses subscriptions to known devices",
      "permit this operator to read the state of every device at the broker"},
     {is_unasked, "not all known names could be asked", HINT_AGAIN},

@@ -16,7 +16,7 @@ struct list_facts {
     bool is_all_refused;  /* the subscription to all devices */
     bool is_declared;     /* the operator named devices: pins, settings, arguments */
     bool is_dropping;     /* two answers of the broker to that subscription differ */
-    size_t n_by_all;      /* states that came from the subscription to all devices */
+    size_t n_by_all;      /* retained states that came from the subscription to all devices */
     size_t n_by_name;     /* states that came only when they were asked by name */
     size_t n_unasked;     /* known names without a state that were not asked */
     size_t n_refused;     /* subscriptions by name */

@@ -4,6 +4,7 @@
  * of the table (command-table.c). Called as `gotthard` it also has the original tool's names for
  * the two daemons. No command's work is done here.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -144,7 +145,7 @@ int main(int argc, char **argv)
     open_log(&context, line.given[OPTION_QUIET] != NULL);
     int code = run(&context, &line);
     command_line_deinit(&line);
-    if (code == 0 && context.print.stdout_errno != 0) {
+    if (code == 0 && context.print.stdout_errno != 0 && context.print.stdout_errno != EPIPE) {
         gt_error_errno(context.print.stdout_errno, "standard output");
         code = GT_EXIT_INTERNAL;
     }

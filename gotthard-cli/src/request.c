@@ -19,6 +19,7 @@
 #include "diagnosis.h"
 #include "gotthard/base/log.h"
 #include "mqtt-connect.h"
+#include "operator-initiator.h"
 
 #define SHORT_TIMEOUT_S  5. /* for the answer of a device that does not seem to be online */
 #define SERVICE_OF_CLOSE ""
@@ -366,33 +367,13 @@ static int request_init_initiator(struct request *request, struct failure *ret_f
 {
     const struct request_settings *settings = &request->settings;
     struct gt_initiator_settings initiator = {
-        .prefix = settings->settings->mqtt_prefix,
-        .operator_ = settings->settings->client_name,
-        .device = settings->device,
         .service = settings->service ? settings->service : SERVICE_OF_CLOSE,
         .relay = settings->settings->relay,
         .lifetime_s = (uint32_t)(settings->settings->lifetime_ms / 1000),
-        .signer = settings->identity->signer,
-        .trust = &settings->identity->trust,
     };
-    uint8_t key[GT_KEY_SIZE], previous[GT_KEY_SIZE];
 
-    if (strcmp(initiator.operator_, initiator.device) == 0)
-        return failure_set(ret_failure, FAILURE_CONFIG,
-                           "give this operator another name: GOTTHARD_CLIENT_NAME or --client-name",
-                           "client.name is %s, which is the name of the device",
-                           initiator.operator_);
-    if (identity_device_key(settings->identity, settings->device, key, previous, ret_failure) != 0)
-        return 1;
-    int r = gt_initiator_init(&request->initiator, &initiator, key,
-                              settings->identity->has_previous ? previous : NULL);
-    gt_wipe(key, sizeof(key));
-    gt_wipe(previous, sizeof(previous));
-    if (r != 0)
-        return failure_set(ret_failure, FAILURE_CONFIG,
-                           "shorten mqtt.prefix or client.name: a topic has at most 256 bytes",
-                           "cannot form the topics for %s", settings->device);
-    return 0;
+    return operator_initiator_init(settings->settings, settings->identity, settings->device,
+                                   &initiator, &request->initiator, ret_failure);
 }
 
 int request_new(const struct request_settings *settings, const struct request_events *events,

@@ -18,7 +18,7 @@ static const struct row {
     {{.n_by_all = 1, .is_declared = true}, WHOLE, false},
     {{.n_by_all = 5, .n_unasked = 9}, WHOLE, false},
     {{.n_by_name = 5, .is_declared = true}, WHOLE, true},
-    {{.is_declared = true}, WHOLE, true},
+    {{.is_declared = true}, "no state of a device", true},
     {{.is_all_refused = true, .n_by_name = 2, .is_declared = true}, WHOLE, true},
     {{0}, "no state of a device", true},
     {{.is_all_refused = true}, "no state of a device", true},
@@ -29,7 +29,7 @@ static const struct row {
     {{.n_by_all = 5, .n_refused = 1}, "refuses", false},
     {{.n_by_all = 5, .n_dropped = 1}, "room", false},
     {{.n_by_all = 5, .end = LIST_LOST, .why = "reset"}, "lost: reset", false},
-    {{.n_by_all = 5, .end = LIST_SILENT}, "stopped to answer", false},
+    {{.n_by_all = 5, .end = LIST_SILENT}, "stopped answering", false},
     {{.n_by_all = 5, .end = LIST_OVERDUE}, "10 minutes", false},
     {{.is_declared = true, .keeps_no_states = true}, "keeps no retained", true},
 };

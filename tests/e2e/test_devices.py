@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import stat
+import subprocess
 import threading
 import time
 
@@ -55,6 +56,15 @@ def test_list_is_whole(env, limits, n):
     found = rows(result)
     assert set(found) == {state.name for state in fleet}
     assert online(found) == {state.name for state in fleet if state.is_online}
+
+
+def test_reader_that_ends_early_is_no_failure(env):
+    """As with `devices | head -1`: a list that is longer than a pipe holds."""
+    env.broker()
+    states.retain(env, states.fleet(1500))
+    command = f"set -o pipefail; {harness.PROGRAMS['cli']} devices | head -1"
+    result = subprocess.run(["bash", "-c", command], env=env.cli_environment(), capture_output=True, text=True, timeout=harness.LIMIT, check=False)
+    assert result.returncode == WHOLE and len(result.stdout.splitlines()) == 1 and "pipe" not in result.stderr, result.stderr
 
 
 def test_sum_names_devices_and_completeness(env):
@@ -166,6 +176,7 @@ class Broker:
         self.answer, self.connack = answer, connack or {}
         self.sealed, self.env = {}, env
         self.refused = ()  # filters
+        self.acknowledges = True  # publications
         self.subscribed, self.connections = [], []  # filters of each packet; of each connection
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -205,7 +216,7 @@ class Broker:
                     reasons = bytes(NOT_AUTHORIZED if topic in self.refused else 0 for topic in asked)
                     messages = self.answer(self, sock, [topic for topic in asked if topic not in self.refused], n)
                     sock.sendall(mqtt.encode(SUBACK, 5, id=packet.id, reasons=reasons) + b"".join(messages))
-                elif packet.kind == PUBLISH:
+                elif packet.kind == PUBLISH and self.acknowledges:
                     sock.sendall(mqtt.encode(PUBACK, 5, id=packet.id))
 
     def publish(self, *fleet, retain=True):
@@ -295,6 +306,21 @@ def test_empty_list_claims_nothing(env):
     result = Broker(env, exact_only(states.fleet(3))).cli("devices")
     assert (result.returncode, result.stdout) == (NOT_WHOLE, ""), result.stderr
     assert "GTD-E34" in result.stderr and "client.devices" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["dev-00001"]])
+def test_list_without_a_state_is_not_whole(env, more):
+    """Access rules may withhold the states of named devices as well."""
+    result = Broker(env, exact_only([])).cli("devices", *more, GOTTHARD_CLIENT_DEVICES="dev-00001 dev-00002")
+    assert result.returncode == NOT_WHOLE and "GTD-E34" in result.stderr, result.stderr
+
+
+def test_state_published_meanwhile_is_no_answer_to_all(env):
+    """At a broker that sends states by name only, one device publishes its state during the list."""
+    fleet = states.fleet(3)
+    broker = Broker(env, lambda broker, sock, filters, n: broker.publish(fleet[1], retain=False) if ALL in filters else [])
+    result = broker.cli("devices", "--json")
+    assert result.returncode == NOT_WHOLE and set(rows(result)) == {fleet[1].name}, result.stderr
 
 
 def test_devices_seen_before_are_asked_by_name(env):
@@ -510,6 +536,18 @@ def test_memory_does_not_create_a_home(env):
     assert len(memory_of(home / ".local/state")) == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("variable", ["HOME", "XDG_STATE_HOME"])
+def test_memory_is_not_in_the_home_of_another_user(env, variable):
+    """As with `sudo -E`: root would own folders there."""
+    home = env.folder / "home"
+    home.mkdir()
+    os.chown(home, 12345, 12345)
+    variables = {"XDG_STATE_HOME": "", variable: home}
+    assert Broker(env, whole(states.fleet(3))).cli("devices", **variables).returncode == WHOLE
+    assert not list(home.iterdir())
+
+
 @pytest.mark.parametrize("change", ["file", "folder"])
 def test_memory_that_others_can_write_is_not_used(env, change):
     home = env.folder / "state"
@@ -568,6 +606,13 @@ def test_status_waits_for_a_slow_broker(env):
 
 
 @effect("cli", "--yes")
+def test_status_of_a_device_with_the_name_of_the_operator(env):
+    """Without a state the device would be asked, which needs two names."""
+    env.broker()
+    result = env.cli("status", "alice")
+    assert result.returncode == 78 and "which is the name of the device" in result.stderr, result.stderr
+
+
 def test_forget_deletes_the_state(env):
     env.broker()
     states.retain(env, states.fleet(3))
@@ -586,8 +631,11 @@ def test_forget_without_permission_says_so(env):
     assert set(rows(env.cli("devices", "--json"))) == {"dev-00000", "dev-00001", "dev-00002"}
 
 
-def test_forget_at_a_broker_that_ignores_it(env):
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_forget_at_a_broker_that_ignores_it(env, acknowledges):
     """MQTT 3.1.1 has no refusal: the state is read again."""
     fleet = states.fleet(1)
-    result = Broker(env, whole(fleet)).cli("forget", fleet[0].name, "--yes")
+    broker = Broker(env, whole(fleet))
+    broker.acknowledges = acknowledges
+    result = broker.cli("forget", fleet[0].name, "--yes")
     assert result.returncode == 77 and "still at the broker" in result.stderr, result.stderr
