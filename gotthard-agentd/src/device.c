@@ -147,10 +147,11 @@ void device_stop_accepting(struct device *device)
 /* The wall clock may have jumped, as after a boot without a battery. */
 static void device_tick_presence(struct device *device)
 {
-    if (!presence_tick(&device->presence))
+    const char *why = presence_tick(&device->presence);
+
+    if (!why)
         return;
-    gt_info("device=%s the wall clock has jumped, connecting again for the last will",
-            device_name(device));
+    gt_info("device=%s connecting again: %s", device_name(device), why);
     int r = presence_replace(&device->presence, device->request_handler);
     if (r)
         gt_warn_errno(r, "device=%s cannot connect again", device_name(device));

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: ISC */
-/* A token bucket of CPU time; see the header. */
+/*
+ * Each microsecond of use takes two of the clock to pay (the generic cell rate algorithm, ITU-T
+ * I.371). Unlike a token bucket it can be overdrawn: the cost of a message is known afterwards.
+ */
 #include "message-budget.h"
 
 #include <time.h>
 
-#define RATE_US  500000 /* a second: half of a CPU */
+#define PRICE    2 /* half of a CPU */
 #define BURST_US 250000
 
 static uint64_t cpu_us(void)
@@ -15,21 +18,23 @@ static uint64_t cpu_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-void message_budget_init(struct message_budget *budget, uint64_t now_ms)
+void message_budget_init(struct message_budget *budget)
 {
     *budget = (struct message_budget){0};
-    gt_token_bucket_init(&budget->bucket, RATE_US, BURST_US, now_ms);
 }
 
 bool message_budget_begin(struct message_budget *budget, uint64_t now_ms)
 {
     budget->began_us = cpu_us();
-    return gt_token_bucket_level(&budget->bucket, now_ms) > 0;
+    return budget->paid_at_us < now_ms * 1000 + (uint64_t)PRICE * BURST_US;
+}
+
+void message_budget_charge(struct message_budget *budget, uint64_t used_us, uint64_t now_ms)
+{
+    budget->paid_at_us = GT_MAX(budget->paid_at_us, now_ms * 1000) + PRICE * used_us;
 }
 
 void message_budget_end(struct message_budget *budget, uint64_t now_ms)
 {
-    uint64_t used_us = cpu_us() - budget->began_us;
-
-    gt_token_bucket_drain(&budget->bucket, (uint32_t)GT_MIN(used_us, BURST_US), now_ms);
+    message_budget_charge(budget, cpu_us() - budget->began_us, now_ms);
 }

@@ -22,6 +22,7 @@
 #define REFUSED_MIN_S 5.
 #define REFUSED_MAX_S 300.
 #define ACKNOWLEDGE_S 30. /* until a missing acknowledgement is a refusal */
+#define SILENCES_MAX  2   /* missing acknowledgements in a row */
 
 /* The first publication again comes this long after the connection was established, and the others
  * after each other, each with a random part. */
@@ -143,7 +144,6 @@ void presence_state_reset(struct presence *presence)
 void presence_state_begin(struct presence *presence)
 {
     presence_state_reset(presence);
-    presence->n_refusals = 0;
     presence->refresh_at = gt_clock() + REFRESH_FIRST_S + gt_backoff_spread(REFRESH_FIRST_S);
     ev_timer_stop(presence->loop, &presence->state_due);
     presence_publish_online(presence);
@@ -156,7 +156,7 @@ void presence_state_acknowledged(struct presence *presence, int id)
     if (id != presence->state_id)
         return;
     presence->state_id = 0;
-    presence->n_refusals = 0;
+    presence->n_refusals = presence->n_silences = 0;
     if (presence->standing == PRESENCE_ONLINE)
         return;
     presence->standing = PRESENCE_ONLINE;
@@ -180,19 +180,38 @@ static bool presence_is_refresh_due(const struct presence *presence, double now)
     return presence->refresh_at > 0 && now >= presence->refresh_at;
 }
 
-bool presence_tick(struct presence *presence)
+static void presence_check_acknowledgement(struct presence *presence, double now)
+{
+    if (!presence->state_id || now < presence->published_at + ACKNOWLEDGE_S)
+        return;
+    presence->n_silences++;
+    presence_state_refused(presence, "no acknowledgement");
+}
+
+static const char *presence_reason_to_replace(struct presence *presence)
+{
+    int64_t will_error_s = presence_clock_shift_s() - presence->link->will_shift_s;
+
+    if (presence->next)
+        return NULL;
+    if (presence->n_silences >= SILENCES_MAX) {
+        presence->n_silences = 0;
+        return "the broker acknowledges nothing";
+    }
+    return llabs(will_error_s) >= WILL_JUMP_S ? "the wall clock has jumped" : NULL;
+}
+
+const char *presence_tick(struct presence *presence)
 {
     double now = gt_clock();
     bool is_refresh_due = presence_is_refresh_due(presence, now);
 
     if (!presence_is_up(presence) || presence->is_going_offline)
-        return false;
-    if (presence->state_id && now >= presence->published_at + ACKNOWLEDGE_S)
-        presence_state_refused(presence, "no acknowledgement");
+        return NULL;
+    presence_check_acknowledgement(presence, now);
     if (presence_has_other_clock(presence) || is_refresh_due)
         presence_changed(presence);
     if (is_refresh_due)
         presence->refresh_at = now + REFRESH_S + gt_backoff_spread(REFRESH_SPREAD_S);
-    int64_t will_error_s = presence_clock_shift_s() - presence->link->will_shift_s;
-    return !presence->next && llabs(will_error_s) >= WILL_JUMP_S;
+    return presence_reason_to_replace(presence);
 }

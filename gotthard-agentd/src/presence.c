@@ -49,11 +49,13 @@ void presence_publish_reply(struct presence *presence, const char *topic, struct
 {
     int id;
 
+    unsigned n_suppressed;
+
     int r = gt_mqtt_publish(presence->link->mqtt, topic, payload, false, REPLY_EXPIRY_S, &id);
-    if (r)
+    if (r && gt_log_is_allowed(&presence->unsent, 1, &n_suppressed))
         gt_warn_errno(r < 0 ? r : 0, "device=%s cannot publish a reply of %zu bytes topic=%s",
                       presence_device(presence), payload.n, topic);
-    else
+    if (r == 0)
         presence_remember_reply(presence, id, topic);
 }
 

@@ -59,12 +59,13 @@ struct presence {
     enum presence_standing standing;
     char refusal[160];                /* REFUSED: what, and why */
     unsigned n_refusals;              /* in a row */
+    unsigned n_silences;              /* missing acknowledgements in a row */
     int state_id;                     /* publish id of "online"; 0: acknowledged */
     double published_at, refresh_at;  /* the last and the next regular STATE, by gt_clock() */
     uint32_t n_attempts;              /* to connect */
     struct presence_reply replies[8]; /* the last ones; a ring */
     unsigned n_replies;
-    struct gt_log_rate refused; /* replies */
+    struct gt_log_rate refused, unsent; /* replies */
 };
 
 void presence_init(struct presence *presence, struct ev_loop *loop,
@@ -97,9 +98,10 @@ bool presence_is_up(const struct presence *presence);
 void presence_changed(struct presence *presence);
 /* Publishes STATE again when it is due: regularly, if the broker has not acknowledged it, and if
  * the wall clock has jumped since the last one, because STATE contains a time of that clock.
- * Returns true if the connection should be replaced, because the time in its last will is wrong by
- * a minute or more. Call it about every 30 s. */
-bool presence_tick(struct presence *presence);
+ * Returns NULL, or the reason why the connection should be replaced: the time in its last will is
+ * wrong by a minute or more, or the broker acknowledges nothing, so that the library may hold
+ * messages back. Call it about every 30 s. */
+const char *presence_tick(struct presence *presence);
 /* Publishes a reply to an operator. Failures are logged. */
 void presence_publish_reply(struct presence *presence, const char *topic, struct gt_span payload);
 /* Publishes "offline". on_offline follows, possibly inside this call. */

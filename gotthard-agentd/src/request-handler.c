@@ -172,7 +172,6 @@ static void request_handler_fill_ack(const struct request_handler *request_handl
     snprintf(ret->device, sizeof(ret->device), "%s", req->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", req->operator_);
     request_handler_fill_offer(request_handler, &grant->services, &ret->extensions);
-    ret->extensions.n_sessions++; /* this one */
 }
 
 static int request_handler_grant(struct request_handler *request_handler,
@@ -405,7 +404,7 @@ int request_handler_new(const struct request_handler_settings *settings,
     request_handler->settings = *settings;
     request_handler->events = events;
     request_handler->userdata = userdata;
-    message_budget_init(&request_handler->budget, now_ms);
+    message_budget_init(&request_handler->budget);
     int r = gt_key_device_id(of_device, request_handler->key_ids[0]);
     if (r == 0 && previous)
         r = gt_key_device_id(previous, request_handler->key_ids[1]);

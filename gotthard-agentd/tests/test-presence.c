@@ -275,21 +275,21 @@ static void test_jump_of_the_wall_clock_corrects_the_state(void **state)
     clock_shift = -__real_time(NULL);
     assert_int_equal(presence_open(&env->presence, &env->setup, env->request_handler), 0);
     ev_run(env->loop, 0);
-    assert_false(presence_tick(&env->presence)); /* not connected */
+    assert_null(presence_tick(&env->presence)); /* not connected */
     assert_int_equal(publish_attempts(env, 0.3, 0), 1);
     is_pretending = true;
-    assert_false(presence_tick(&env->presence));
+    assert_null(presence_tick(&env->presence));
     assert_false(ev_is_active(&env->presence.state_due));
 
     clock_shift += 10;
-    assert_false(presence_tick(&env->presence)); /* the will is about right */
+    assert_null(presence_tick(&env->presence)); /* the will is about right */
     assert_true(ev_is_active(&env->presence.state_due));
     clock_shift = 0;
-    assert_true(presence_tick(&env->presence));
+    assert_non_null(presence_tick(&env->presence));
     assert_int_equal(publish_attempts(env, 0.3, 0), 1);
     is_pretending = true;
     assert_int_equal(presence_replace(&env->presence, env->request_handler), 0);
-    assert_false(presence_tick(&env->presence)); /* a replacement is on its way */
+    assert_null(presence_tick(&env->presence)); /* a replacement is on its way */
     assert_false(ev_is_active(&env->presence.state_due));
     is_pretending = false;
     ev_timer_stop(env->loop, &tick);
@@ -401,6 +401,31 @@ static void test_state_without_acknowledgement_is_a_refusal(void **state)
     is_pretending = false;
 }
 
+/* The library sends no more messages while the broker acknowledges none of its first ones. */
+static void test_connection_without_acknowledgements_is_replaced(void **state)
+{
+    struct env *env = *state;
+    unsigned n_replacements = 0;
+
+    begin(env);
+    env->presence.link->will_shift_s = presence_clock_shift_s();
+    for (boot_shift = 30; boot_shift <= 600; boot_shift += 30) {
+        clock_shift = boot_shift;
+        if (presence_tick(&env->presence)) {
+            n_replacements++;
+            presence_state_begin(&env->presence);
+        }
+        if (ev_is_active(&env->presence.state_due))
+            publish_scheduled(env);
+        assert_true(boot_shift > 30 || n_replacements == 0);
+    }
+    assert_in_range(n_replacements, 2, 10);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    assert_int_equal(env->presence.n_refusals, 0);
+    boot_shift = clock_shift = 0;
+    is_pretending = false;
+}
+
 /* A will of the connection before may replace "online" at the broker at any time. */
 static void test_state_is_published_again_regularly(void **state)
 {
@@ -443,6 +468,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_state_that_is_not_accepted_is_a_refusal, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_state_without_acknowledgement_is_a_refusal, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_connection_without_acknowledgements_is_replaced, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_state_is_published_again_regularly, setup, teardown),
         cmocka_unit_test_setup_teardown(test_jump_of_the_wall_clock_corrects_the_state, setup,

@@ -15,7 +15,8 @@
 #include "gotthard/mqtt/mqtt-thread.h"
 #include "gotthard/tls/certificate-context.h"
 
-#define QOS 1
+#define QOS                1
+#define UNACKNOWLEDGED_MAX 256 /* messages */
 
 static int set_options(struct mosquitto *mosquitto, const struct gt_mqtt_settings *settings,
                        bool is_v5, const struct gt_mqtt_connection_will *will)
@@ -147,6 +148,9 @@ int gt_mqtt_connection_publish(struct gt_mqtt_connection *connection, const char
 {
     mosquitto_property *properties = NULL;
     int id = 0, rc = 0;
+
+    if (gt_mqtt_connection_n_unacknowledged(connection) >= UNACKNOWLEDGED_MAX)
+        return -EAGAIN;
     if (connection->how.is_v5 && expiry_s)
         rc = mosquitto_property_add_int32(&properties, MQTT_PROP_MESSAGE_EXPIRY_INTERVAL, expiry_s);
     gt_mqtt_connection_count_unacknowledged(connection, 1);

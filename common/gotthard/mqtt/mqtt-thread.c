@@ -41,6 +41,14 @@ void gt_mqtt_connection_init_locks(struct gt_mqtt_connection *connection)
     pthread_mutex_init(&connection->lock, NULL);
 }
 
+unsigned gt_mqtt_connection_n_unacknowledged(struct gt_mqtt_connection *connection)
+{
+    pthread_mutex_lock(&connection->lock);
+    unsigned n = connection->n_unacknowledged;
+    pthread_mutex_unlock(&connection->lock);
+    return n;
+}
+
 void gt_mqtt_connection_count_unacknowledged(struct gt_mqtt_connection *connection, int more)
 {
     pthread_mutex_lock(&connection->lock);

@@ -94,7 +94,8 @@ struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms);
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);
 /* Publishes with QoS 1. @expiry_s: Message Expiry Interval, 0: none. *ret_id: for on_published.
  * A broker without retained messages gets an ordinary one. Returns 0, -ENOTCONN (the message is
- * dropped; publish again in on_up), -EOPNOTSUPP if the broker does not accept this size or QoS,
+ * dropped; publish again in on_up), -EAGAIN while the broker leaves 256
+ * messages unacknowledged, -EOPNOTSUPP if it does not accept this size or QoS,
  * -EINVAL or -ENOMEM. */
 int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payload,
                     bool is_retained, unsigned expiry_s, int *ret_id) GT_MUST_CHECK;
