@@ -163,8 +163,13 @@ static inline void client_init(struct client *client, uint16_t port, const char 
 {
     *client = (struct client){
         .settings = {.host = "127.0.0.1", .port = port, .client_id = id, .keepalive_s = 60},
-        .events = {client_on_up, client_on_down, client_on_subscribed, client_on_message,
-                   client_on_published, client_make_will, client_on_refused, NULL},
+        .events = {.on_up = client_on_up,
+                   .on_down = client_on_down,
+                   .on_subscribed = client_on_subscribed,
+                   .on_message = client_on_message,
+                   .on_published = client_on_published,
+                   .make_will = client_make_will,
+                   .on_refused = client_on_refused},
     };
 }
 
