@@ -80,6 +80,7 @@ struct client {
     char payload[GT_MESSAGE_MAX + 1];
     size_t n;
     const char *will_topic; /* NULL: none */
+    double used_s;          /* of an attempt, before its connection begins */
     bool must_free_on_up, must_free_on_down;
 };
 

@@ -28,6 +28,8 @@
 #define SILENT           GT_MQTT_EFFECT_SILENT
 #define RIVAL            GT_MQTT_EFFECT_RIVAL
 #define V3               GT_MQTT_EFFECT_V3
+#define V3_GUESS         GT_MQTT_EFFECT_V3_GUESS
+#define NETWORK          GT_MQTT_EFFECT_NETWORK
 #define UNRETAINED       GT_MQTT_EFFECT_UNRETAINED
 #define ERRNO(number)    .rc = MOSQ_ERR_ERRNO, .err = number
 #define REFUSED(code)    .rc = MOSQ_ERR_PROTOCOL, .is_v5 = true, .reason = code
@@ -62,11 +64,11 @@ static const struct {
      "no answer from the broker to the TLS handshake within 20 s"},
     {"answer-late",
      {.late = GT_MQTT_LATE_NAME, .limit_s = 20},
-     RETRY,
+     NETWORK,
      "no answer from the name server within 20 s"},
     {"answer-late",
      {.late = GT_MQTT_LATE_CONNECTION, .limit_s = 20},
-     RETRY,
+     NETWORK,
      "no answer to the connection attempt within 20 s"},
     {"answer-late",
      {.late = GT_MQTT_LATE_SUBACK, .limit_s = 20, .was_up = true},
@@ -177,8 +179,8 @@ static const struct {
      {.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .last_error = "certificate verify failed"},
      RETRY,
      "TLS: certificate verify failed"},
-    {"name", {.rc = MOSQ_ERR_EAI, .is_v5 = true}, RETRY, "cannot be resolved"},
-    {"name", {.name_err = EAI_AGAIN}, RETRY, "the host name cannot be resolved (Temporary"},
+    {"name", {.rc = MOSQ_ERR_EAI, .is_v5 = true}, NETWORK, "cannot be resolved"},
+    {"name", {.name_err = EAI_AGAIN}, NETWORK, "the host name cannot be resolved (Temporary"},
     {"memory", {.rc = MOSQ_ERR_NOMEM, .was_up = true}, RETRY, "out of memory"},
     {"keepalive",
      {.rc = MOSQ_ERR_KEEPALIVE, .was_up = true, .limit_s = 30},
@@ -186,7 +188,7 @@ static const struct {
      "no answer from the broker within the keep-alive interval of 30 s"},
     {"network", {ERRNO(ETIMEDOUT), .was_up = true}, QUICK, "Connection timed out"},
     {"network", {ERRNO(EHOSTUNREACH), .was_up = true}, QUICK, "No route to host"},
-    {"network", {ERRNO(ENETUNREACH), .is_v5 = true}, RETRY, "Network is unreachable"},
+    {"network", {ERRNO(ENETUNREACH), .is_v5 = true}, NETWORK, "Network is unreachable"},
     {"lost",
      {.rc = MOSQ_ERR_CONN_LOST, .was_up = true, .last_error = "tlsv13 alert of long ago"},
      SPREAD,
@@ -196,14 +198,17 @@ static const struct {
     {"lost", {.was_up = true}, SPREAD, "closed the connection"},
     {"closed-early",
      {.rc = MOSQ_ERR_CONN_LOST, .is_v5 = true},
-     V3,
+     V3_GUESS,
      "closed without an answer to CONNECT; is this the broker's port?"},
     {"closed-early", {.rc = MOSQ_ERR_CONN_LOST}, RETRY, "closed without an answer to CONNECT"},
     {"closed-early", {ERRNO(0)}, RETRY, "closed without an answer to CONNECT"},
     {"errno", {ERRNO(ECONNREFUSED), .is_v5 = true}, RETRY, "Connection refused"},
     {"errno", {ERRNO(ECONNRESET), .is_v5 = true}, RETRY, "Connection reset"},
-    {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true}, V3, "the answer is not MQTT"},
-    {"not-mqtt", {.rc = MOSQ_ERR_MALFORMED_PACKET, .is_v5 = true}, V3, "the answer is not MQTT"},
+    {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true}, V3_GUESS, "the answer is not MQTT"},
+    {"not-mqtt",
+     {.rc = MOSQ_ERR_MALFORMED_PACKET, .is_v5 = true},
+     V3_GUESS,
+     "the answer is not MQTT"},
     {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL}, RETRY, "is this the broker's port, and does it need"},
     {"bad-packet",
      {.rc = MOSQ_ERR_PROTOCOL, .was_up = true, .is_v5 = true},

@@ -5,11 +5,13 @@
  */
 #include "mqtt-client.h"
 
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "gotthard/base/log.h"
+#include "gotthard/mqtt/mqtt-internal.h"
 #include "gotthard/net/sock.h"
 
 #define BYTES(...) gt_span((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
@@ -258,6 +260,141 @@ static void test_busy_broker_with_mqtt_5_keeps_it(void **state)
     played_end(&played);
 }
 
+/* A broker that needed long for TCP and TLS is slow, and gets no second CONNECT. The test takes the
+ * time out of the attempt's timer. */
+static bool use_time_up(void *userdata, char *ret_topic, uint8_t *ret, size_t *ret_n)
+{
+    struct client *client = userdata;
+
+    if (client->used_s > 0)
+        gt_mqtt_set_timer(client->mqtt, client->settings.connack_s - client->used_s);
+    return client_make_will(userdata, ret_topic, ret, ret_n);
+}
+
+static void test_only_a_quick_broker_is_suspected_to_ignore_mqtt_5(void **state)
+{
+    static const struct {
+        unsigned limit_s;
+        double used_s;
+        bool is_suspected;
+    } cases[] = {
+        {20, 0, true}, {20, 3, true}, {20, 6, false}, {20, 17, false}, {7, 3, false}, {4, 0, false},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct played played;
+        struct client client;
+
+        played_begin(&played, ONLY_V3);
+        client_init(&client, played.port, "GatewayOli");
+        client.will_topic = "will";
+        client.used_s = cases[i].used_s;
+        client.events.make_will = use_time_up;
+        client.settings.connack_s = cases[i].limit_s;
+        client_begin(&client);
+        while (!client.mqtt->is_connected && client.n_down == 0)
+            ev_run(loop, EVRUN_ONCE);
+        assert_int_equal(client.n_down, 0);
+        assert_int_equal(client.mqtt->is_version_timed, cases[i].is_suspected);
+        gt_mqtt_free(client.mqtt);
+        played_end(&played);
+    }
+}
+
+/* The whole way: the time is over before the CONNACK, and the attempt fails with MQTT 5. */
+static void test_slow_broker_gets_one_connect(void **state)
+{
+    struct played played;
+    struct client client;
+
+    played_begin(&played, ONLY_V3);
+    client_init(&client, played.port, "GatewayOli");
+    client.settings.connack_s = 2;
+    client_begin(&client);
+    wait_for(&client.n_down, 1, 20);
+    assert_string_equal(client.why, "no answer from the broker to CONNECT within 2 s");
+    assert_int_equal(played.n_connects, 1);
+    gt_mqtt_free(client.mqtt);
+    played_end(&played);
+}
+
+/* A load balancer whose broker is away closes, or answers in its own way. */
+static void test_broker_known_to_speak_mqtt_5_is_not_tried_with_3(void **state)
+{
+    const struct gt_span answers[] = {TEXT(""), TEXT("HTTP/1.1 503 Service Unavailable\r\n\r\n")};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(answers); i++) {
+        struct played played;
+        struct client client;
+
+        played_begin(&played, (struct answer){.v5 = BYTES(CONNACK, 0xe0, 1, 0x8b)});
+        client_init(&client, played.port, "GatewayOli");
+        client_begin(&client);
+        wait_for(&client.n_down, 1, 20);
+        played.answer = (struct answer){.v5 = answers[i], .v3 = answers[i], .is_closing = true};
+        wait_for(&client.n_down, 2, 40);
+        if (!strstr(client.why, "is this the broker's port"))
+            fail_msg("answer %zu: \"%s\"", i, client.why);
+        assert_int_equal(played.n_connects, 2);
+        assert_int_equal(played.n_v5, 2);
+        gt_mqtt_free(client.mqtt);
+        played_end(&played);
+    }
+}
+
+/* --- keep-alive ------------------------------------------------------------------------------- */
+
+/* Returns the descriptor of the client's connection to @port. */
+static int find_socket(uint16_t port)
+{
+    struct gt_addr peer;
+
+    for (int fd = 0; fd < 256; fd++)
+        if (gt_sock_peer(fd, &peer) == 0 && gt_addr_port(&peer) == port)
+            return fd;
+    fail_msg("no connection to port %u", port);
+    return -1;
+}
+
+static int socket_option(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t n = sizeof(value);
+
+    assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
+    return value;
+}
+
+/* The interval of the settings is 60 s. */
+static void test_tcp_finds_a_lost_path_if_the_broker_disables_keepalive(void **state)
+{
+    const struct {
+        struct gt_span answer;
+        bool is_by_tcp;
+    } cases[] = {
+        {BYTES(0x20, 6, 0, 0, 3, 0x13, 0, 0), true},
+        {BYTES(0x20, 6, 0, 0, 3, 0x13, 0xff, 0xff), true},
+        {BYTES(0x20, 6, 0, 0, 3, 0x13, 0, 30), false},
+        {BYTES(CONNACK), false},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct played played;
+        struct client client;
+
+        played_begin(&played, (struct answer){.v5 = cases[i].answer});
+        client_up(&client, played.port, "GatewayOli");
+        int fd = find_socket(played.port);
+        assert_int_equal(socket_option(fd, SOL_SOCKET, SO_KEEPALIVE), cases[i].is_by_tcp);
+        if (cases[i].is_by_tcp)
+            assert_int_equal(socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 30);
+        gt_mqtt_free(client.mqtt);
+        played_end(&played);
+    }
+}
+
+/* --- waits ------------------------------------------------------------------------------------ */
+
 /* Two short connections in a row: this broker gives no reason. */
 static void test_second_short_connection_suggests_a_rival(void **state)
 {
@@ -308,6 +445,10 @@ int main(void)
         cmocka_unit_test(test_silence_to_mqtt_5_is_answered_with_3),
         cmocka_unit_test(test_version_of_the_settings_is_the_only_one),
         cmocka_unit_test(test_busy_broker_with_mqtt_5_keeps_it),
+        cmocka_unit_test(test_only_a_quick_broker_is_suspected_to_ignore_mqtt_5),
+        cmocka_unit_test(test_slow_broker_gets_one_connect),
+        cmocka_unit_test(test_broker_known_to_speak_mqtt_5_is_not_tried_with_3),
+        cmocka_unit_test(test_tcp_finds_a_lost_path_if_the_broker_disables_keepalive),
         cmocka_unit_test(test_second_short_connection_suggests_a_rival),
         cmocka_unit_test(test_awaited_connection_is_not_spread),
     };

@@ -223,6 +223,29 @@ static void link_on_subscribed(void *userdata)
     presence->events->on_change(presence->userdata);
 }
 
+/* Returns true if the end of @link is probably the broker's answer to its replacement. */
+static bool link_is_being_replaced(const struct presence_link *link)
+{
+    const struct presence *presence = link->presence;
+
+    return link == presence->link && presence->standing == PRESENCE_ONLINE && presence->next &&
+           is_same_place(link, presence->next);
+}
+
+static void link_log_down(const struct presence_link *link, const char *why, unsigned retry_ms)
+{
+    const char *device = presence_device(link->presence);
+    const struct gt_mqtt_url *broker = &link->broker;
+
+    if (link_is_being_replaced(link))
+        gt_info("device=%s connection closed, probably in favor of its replacement broker=%s:%u "
+                "retry=%ums reason=\"%s\"",
+                device, broker->host, broker->port, retry_ms, why);
+    else
+        gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s", device,
+                broker->host, broker->port, retry_ms, why, link_effect(link));
+}
+
 static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
 {
     struct presence_link *link = userdata;
@@ -230,9 +253,7 @@ static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
 
     ev_timer_stop(presence->loop, &link->resubscribe);
     link->is_awaiting_suback = false;
-    gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s",
-            presence_device(presence), link->broker.host, link->broker.port, retry_ms, why,
-            link_effect(link));
+    link_log_down(link, why, retry_ms);
     if (link == presence->next)
         return;
     presence_state_reset(presence);

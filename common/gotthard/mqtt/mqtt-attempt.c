@@ -37,7 +37,7 @@ void gt_mqtt_enter(struct gt_mqtt *mqtt, enum mqtt_state state, double timeout_s
 static void mqtt_enter_trying(struct gt_mqtt *mqtt)
 {
     mqtt->n_ungranted = 0;
-    mqtt->is_connected = false;
+    mqtt->is_connected = mqtt->is_version_timed = false;
     mqtt->limit_s = gt_mqtt_retry_connack_s(&mqtt->retry, mqtt->settings.connack_s);
     gt_mqtt_enter(mqtt, MQTT_TRYING, mqtt->limit_s);
 }
@@ -45,7 +45,7 @@ static void mqtt_enter_trying(struct gt_mqtt *mqtt)
 static unsigned mqtt_next_wait(struct gt_mqtt *mqtt, enum gt_mqtt_effect effect)
 {
     struct gt_mqtt_retry_end end = {.effect = effect, .was_up = mqtt->state == MQTT_UP};
-    uint32_t random = UINT32_MAX / 2;
+    uint64_t random = UINT64_MAX / 2;
 
     if (end.was_up)
         end.lasted_s = gt_clock() - mqtt->up_since;
@@ -129,8 +129,8 @@ static bool mqtt_can_use_v3(const struct gt_mqtt *mqtt)
     return mqtt->is_v5 && mqtt->settings.version == GT_MQTT_VERSION_ANY;
 }
 
-/* Returns true if silence may mean that the broker ignores MQTT 5. One that has answered it before
- * is busy. */
+/* Returns true if silence, or an end without a reason, may mean that the broker ignores MQTT 5. One
+ * that has answered it before is busy, or is away behind a load balancer. */
 static bool mqtt_may_be_ignored(const struct gt_mqtt *mqtt)
 {
     return mqtt_can_use_v3(mqtt) && !mqtt->has_answered_v5;
@@ -142,7 +142,8 @@ static bool mqtt_reduce(struct gt_mqtt *mqtt, enum gt_mqtt_effect effect)
 {
     if (mqtt->state != MQTT_TRYING)
         return false;
-    if (effect == GT_MQTT_EFFECT_V3 && mqtt_can_use_v3(mqtt)) {
+    if ((effect == GT_MQTT_EFFECT_V3 && mqtt_can_use_v3(mqtt)) ||
+        (effect == GT_MQTT_EFFECT_V3_GUESS && mqtt_may_be_ignored(mqtt))) {
         mqtt->is_v5 = false;
         return true;
     }
@@ -166,14 +167,17 @@ void gt_mqtt_attempt_end(struct gt_mqtt *mqtt, enum gt_mqtt_effect effect, const
     mqtt_begin(mqtt);
 }
 
-/* CONNECT is on its way. */
+/* CONNECT is on its way. A broker that needed long for TCP and TLS is busy: a second CONNECT would
+ * make that worse. */
 void gt_mqtt_attempt_connected(struct gt_mqtt *mqtt)
 {
     double left_s = ev_timer_remaining(mqtt->loop, &mqtt->timer);
+    double quick_s = GT_MAX(mqtt->limit_s - VERSION_S, VERSION_S);
 
     mqtt->is_connected = true;
-    if (mqtt_may_be_ignored(mqtt))
-        gt_mqtt_set_timer(mqtt, GT_MIN(left_s, VERSION_S));
+    mqtt->is_version_timed = mqtt_may_be_ignored(mqtt) && left_s > quick_s;
+    if (mqtt->is_version_timed)
+        gt_mqtt_set_timer(mqtt, VERSION_S);
 }
 
 /* After a failure another address is the first: one can accept connections and do nothing else. */
@@ -219,7 +223,7 @@ void gt_mqtt_attempt_time_out(struct gt_mqtt *mqtt)
     end.limit_s = is_up ? mqtt->settings.connack_s : mqtt->limit_s;
     if (mqtt->state == MQTT_WAITING)
         mqtt_try(mqtt);
-    else if (end.late == GT_MQTT_LATE_CONNACK && mqtt_may_be_ignored(mqtt))
+    else if (end.late == GT_MQTT_LATE_CONNACK && mqtt->is_version_timed)
         gt_mqtt_attempt_end(mqtt, GT_MQTT_EFFECT_V3, "no answer to MQTT 5");
     else
         gt_mqtt_attempt_fail(mqtt, end);

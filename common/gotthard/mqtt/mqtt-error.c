@@ -288,7 +288,7 @@ static const struct gt_mqtt_outcome outcomes[] = {
      .words = "the MQTT library failed on a packet from the broker"},
     {"no-route", .is = has_no_route, .words = "the route to the broker is gone", BOTH(QUICK)},
     {"connack-late", .is = is_broker_late, .describe = describe_late, ATTEMPT(SPREAD)},
-    {"answer-late", .is = is_late, .describe = describe_late, WAS_UP(SPREAD)},
+    {"answer-late", .is = is_late, .describe = describe_late, ATTEMPT(NETWORK), WAS_UP(SPREAD)},
     {"filter-refused", .is = is_filter_refused, .words = "the broker refuses a subscription"},
 
     {"version", .words = "it does not support this version of MQTT",
@@ -329,19 +329,20 @@ static const struct gt_mqtt_outcome outcomes[] = {
     {"alpn", .is = is_alpn_refused,
      .words = "TLS: the broker does not accept the ALPN protocol (mqtt.alpn)"},
     {"tls", .is = failed_in_tls, .describe = describe_tls},
-    {"name", .is = has_no_name, .describe = describe_name},
+    {"name", .is = has_no_name, .describe = describe_name, ATTEMPT(NETWORK)},
     {"memory", .is = has_no_memory, .words = "out of memory"},
     {"keepalive", .is = is_keepalive, .describe = describe_keepalive, WAS_UP(SILENT)},
-    {"network", .is = is_network_error, .describe = describe_errno, WAS_UP(QUICK)},
+    {"network", .is = is_network_error, .describe = describe_errno, ATTEMPT(NETWORK),
+     WAS_UP(QUICK)},
     {"lost", .is = is_lost, .words = "the broker or the network closed the connection",
      WAS_UP(SPREAD)},
     {"closed-early", .is = is_closed_early,
      .words = "the connection was closed without an answer to CONNECT; is this the broker's port?",
-     ATTEMPT(V3)},
+     ATTEMPT(V3_GUESS)},
     {"errno", .is = is_errno, .describe = describe_errno},
     {"not-mqtt", .is = is_answer_without_mqtt,
      .words = "the answer is not MQTT; is this the broker's port, and does it need TLS?",
-     ATTEMPT(V3)},
+     ATTEMPT(V3_GUESS)},
     {"bad-packet", .is = is_bad_packet, .words = "the broker sent an invalid packet"},
     {"other", .is = is_any, .describe = describe_other},
 };
@@ -382,7 +383,9 @@ enum gt_mqtt_effect gt_mqtt_error_effect(const struct gt_mqtt_error *end)
     const struct gt_mqtt_outcome *row = gt_mqtt_error_outcome(end);
     enum gt_mqtt_effect effect = end->was_up ? row->was_up : row->attempt;
 
-    return effect == GT_MQTT_EFFECT_V3 && !end->is_v5 ? GT_MQTT_EFFECT_RETRY : effect;
+    bool is_v3 = effect == GT_MQTT_EFFECT_V3 || effect == GT_MQTT_EFFECT_V3_GUESS;
+
+    return is_v3 && !end->is_v5 ? GT_MQTT_EFFECT_RETRY : effect;
 }
 
 const struct gt_mqtt_outcome *gt_mqtt_outcomes(size_t *ret_n)

@@ -44,10 +44,12 @@ struct gt_mqtt_error {
 enum gt_mqtt_effect {
     GT_MQTT_EFFECT_RETRY,  /* after a wait that grows with each failure */
     GT_MQTT_EFFECT_SPREAD, /* the same, spread: the broker lost all its clients, or is overloaded */
-    GT_MQTT_EFFECT_QUICK,  /* soon: only this machine's network is the cause */
-    GT_MQTT_EFFECT_SILENT, /* QUICK after a long connection; else the broker is busy: SPREAD */
-    GT_MQTT_EFFECT_RIVAL,  /* after a long wait: another client uses our client id */
-    GT_MQTT_EFFECT_V3,     /* at once with version 3.1.1 (after MQTT 5), else RETRY */
+    GT_MQTT_EFFECT_NETWORK,    /* RETRY; sooner if this machine's network changes */
+    GT_MQTT_EFFECT_QUICK,      /* soon: only this machine's network is the cause */
+    GT_MQTT_EFFECT_SILENT,     /* QUICK after a long connection; else the broker is busy: SPREAD */
+    GT_MQTT_EFFECT_RIVAL,      /* after a long wait: another client uses our client id */
+    GT_MQTT_EFFECT_V3,         /* at once with version 3.1.1 (after MQTT 5), else RETRY */
+    GT_MQTT_EFFECT_V3_GUESS,   /* V3 at a broker that has never answered MQTT 5, else RETRY */
     GT_MQTT_EFFECT_UNRETAINED, /* at once with a will that is not retained, else RETRY */
 };
 

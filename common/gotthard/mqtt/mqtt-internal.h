@@ -29,6 +29,7 @@ struct gt_mqtt {
     bool is_in_callback; /* gt_mqtt_free() must leave the memory */
     bool is_v5, has_will;
     bool is_connected;            /* TRYING: CONNECT is on its way */
+    bool is_version_timed;        /* the timer is for a broker that ignores MQTT 5 */
     bool has_answered_v5;         /* the broker, at any time */
     bool has_retained_will;       /* false: this attempt follows a CONNACK "retain not supported" */
     struct gt_mqtt_limits limits; /* of the last connection that was up */

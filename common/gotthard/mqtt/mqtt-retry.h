@@ -18,6 +18,7 @@ struct gt_mqtt_retry {
     unsigned n_short;    /* short-lived connections in a row */
     unsigned n_busy;     /* ends in a row at a busy broker */
     unsigned wait_ms;    /* the last wait */
+    bool is_own_network; /* this machine's network may have caused the last end */
 };
 
 struct gt_mqtt_retry_end {
@@ -30,11 +31,12 @@ struct gt_mqtt_retry_end {
 /* Records the end, and returns the wait before the next attempt in ms, at least 1. @random: any
  * number. */
 unsigned gt_mqtt_retry_next(struct gt_mqtt_retry *retry, const struct gt_mqtt_retry_end *end,
-                            uint32_t random);
+                            uint64_t random);
 /* The connection is up. */
 void gt_mqtt_retry_up(struct gt_mqtt_retry *retry);
-/* This machine's network has changed. Returns true if the wait may be shortened: the failure may
- * have been our own network's. A wait for another client with our client id stays. */
+/* This machine's network has changed. Returns true if the wait may be shortened: the last failure
+ * may have been our own network's. A wait for the broker, or for another client with our client id,
+ * stays. */
 bool gt_mqtt_retry_network_changed(struct gt_mqtt_retry *retry);
 /* Returns true if short-lived connections suggest that another client uses our client id. */
 bool gt_mqtt_retry_has_rival(const struct gt_mqtt_retry *retry);

@@ -162,9 +162,11 @@ static bool connection_is_stopping(struct gt_mqtt_connection *connection)
 /* Returns the longest sleep. Only the keep-alive needs an iteration without an event. */
 static int connection_sleep_ms(const struct gt_mqtt_connection *connection)
 {
-    return connection->how.was_up
-               ? GT_MAX(connection->keepalive_s * 1000 / KEEPALIVE_ITERATIONS, ITERATION_MS)
-               : ITERATION_MS;
+    int keepalive_s =
+        connection->keepalive_s ? connection->keepalive_s : connection->race.keepalive_s;
+
+    return connection->how.was_up ? GT_MAX(keepalive_s * 1000 / KEEPALIVE_ITERATIONS, ITERATION_MS)
+                                  : ITERATION_MS;
 }
 
 /* Sleeps until @fd is ready for @events, a wake-up arrives, or the library's timers are due. */
@@ -247,6 +249,16 @@ static void connection_report_connected(struct gt_mqtt_connection *connection)
                               gt_mqtt_event_new(GT_MQTT_EVENT_CONNECTED, "", gt_span("", 0)));
 }
 
+/* A broker can switch MQTT's keep-alive off or make it long: then TCP's finds a lost path in the
+ * configured time. */
+static void connection_watch_path(const struct gt_mqtt_connection *connection)
+{
+    int configured_s = connection->race.keepalive_s;
+
+    if (connection->keepalive_s == 0 || connection->keepalive_s > configured_s)
+        gt_sock_set_keepalive(mosquitto_socket(connection->mosquitto), configured_s);
+}
+
 static void connection_report_up(struct gt_mqtt_connection *connection)
 {
     struct gt_mqtt_event *event = gt_mqtt_event_new(GT_MQTT_EVENT_UP, "", gt_span("", 0));
@@ -286,8 +298,10 @@ static void connection_iterate(struct gt_mqtt_connection *connection)
         return;
     connection_acknowledge(connection);
     connection_report_connected(connection);
-    if (connection->how.was_up && !was_up)
+    if (connection->how.was_up && !was_up) {
+        connection_watch_path(connection);
         connection_report_up(connection);
+    }
     if (connection->is_out_of_memory)
         connection->how.rc = MOSQ_ERR_NOMEM;
 }

@@ -7,8 +7,8 @@
  *
  * MQTT 5, or 3.1.1 if the broker rejects 5 or does not answer it within 5 s; clean start; QoS 1; 20
  * s for CONNACK, up to 60 s at a busy broker. Waits after failures: mqtt-retry.h. Outcomes:
- * mqtt-error.h. After a change of this machine's network a wait is shortened, and a connection
- * whose address or route is gone is closed.
+ * mqtt-error.h. After a change of this machine's network a wait that the network may have caused is
+ * shortened, and a connection whose address or route is gone is closed.
  */
 #pragma once
 
