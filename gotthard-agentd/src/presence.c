@@ -228,7 +228,7 @@ static bool link_is_being_replaced(const struct presence_link *link)
 {
     const struct presence *presence = link->presence;
 
-    return link == presence->link && presence->standing == PRESENCE_ONLINE && presence->next &&
+    return link == presence->link && presence->standing != PRESENCE_PENDING && presence->next &&
            is_same_place(link, presence->next);
 }
 

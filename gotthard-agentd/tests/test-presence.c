@@ -10,8 +10,11 @@
 #include <stdio.h>
 
 #include <cmocka.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/base/log.h"
 #include "presence-internal.h"
 
 /* --- a client that pretends to be connected --------------------------------------------------- */
@@ -426,6 +429,43 @@ static void test_connection_without_acknowledgements_is_replaced(void **state)
     is_pretending = false;
 }
 
+/* Runs the loop until its log has both texts. */
+static void wait_for_lines(struct env *env, const char *one, const char *other)
+{
+    int stderr_before = dup(STDERR_FILENO), log = memfd_create("log", MFD_CLOEXEC);
+    char text[8192] = "";
+    ssize_t n = 0;
+
+    assert_true(stderr_before >= 0 && log >= 0);
+    assert_int_equal(dup2(log, STDERR_FILENO), STDERR_FILENO);
+    for (double end = gt_clock() + 20;
+         n >= 0 && gt_clock() < end && !(strstr(text, one) && strstr(text, other));) {
+        ev_run(env->loop, EVRUN_ONCE);
+        n = pread(log, text, sizeof(text) - 1, 0);
+        text[GT_MAX(n, 0)] = 0;
+    }
+    dup2(stderr_before, STDERR_FILENO);
+    close(stderr_before);
+    close(log);
+    if (!strstr(text, one) || !strstr(text, other))
+        fail_msg("not both of \"%s\" and \"%s\":\n%s", one, other, text);
+}
+
+/* Its broker closes it for the new one, which can be reported first. Here no broker listens, so the
+ * replacement fails as well. */
+static void test_end_of_a_replaced_connection_is_no_warning(void **state)
+{
+    struct env *env = *state;
+
+    begin(env);
+    presence_state_acknowledged(&env->presence, env->presence.state_id);
+    is_pretending = false;
+    assert_int_equal(presence_replace(&env->presence, env->request_handler), 0);
+    gt_log_open("test-presence", GT_LOG_INFO);
+    wait_for_lines(env, "probably in favor of its replacement", "broker not reachable");
+    assert_int_equal(env->presence.standing, PRESENCE_PENDING);
+}
+
 /* A will of the connection before may replace "online" at the broker at any time. */
 static void test_state_is_published_again_regularly(void **state)
 {
@@ -468,6 +508,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_state_that_is_not_accepted_is_a_refusal, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_state_without_acknowledgement_is_a_refusal, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_end_of_a_replaced_connection_is_no_warning, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_connection_without_acknowledgements_is_replaced, setup,
                                         teardown),

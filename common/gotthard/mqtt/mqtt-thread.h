@@ -47,8 +47,8 @@ struct gt_mqtt_connection {
 
 /* Must be called first. */
 void gt_mqtt_connection_init_locks(struct gt_mqtt_connection *connection);
-/* Adds @more (1 or -1) to the number of unacknowledged messages. */
 unsigned gt_mqtt_connection_n_unacknowledged(struct gt_mqtt_connection *connection);
+/* Adds @more (1 or -1) to the number of unacknowledged messages. */
 void gt_mqtt_connection_count_unacknowledged(struct gt_mqtt_connection *connection, int more);
 /* Wakes the thread. */
 void gt_mqtt_connection_wake_up(struct gt_mqtt_connection *connection);
