@@ -3,6 +3,7 @@
 device, and no operator's command that waits indefinitely."""
 
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -270,11 +271,11 @@ def retained_state(env):
 
 @pytest.mark.parametrize("names", [["dev-aaaa"], ["dev-aaaa", "dev-bbbb"]], ids=["one", "two"])
 def test_devices_lists_fleet_that_never_stops_publishing(env, played, names):
-    """A fleet that publishes continuously is listed nevertheless."""
+    """A fleet that publishes continuously, also after its retained states, is listed nevertheless."""
     def play(broker, sock):
-        while True:
+        for n in itertools.count():
             for name in names:
-                sock.sendall(publish(f"{harness.Env.PREFIX}/d/{name}/state", bytes(60)))
+                sock.sendall(publish(f"{harness.Env.PREFIX}/d/{name}/state", bytes(60), retain=n == 0))
                 time.sleep(0.05)
 
     done = cli_of(env, played(play), "devices")
@@ -423,7 +424,7 @@ def test_state_among_thousands_of_others(env, played, command):
     def play(broker, sock):
         sock.sendall(b"".join(GARBAGE_STATES[:1500] + noise[:1500]))
         time.sleep(0.4)
-        sock.sendall(publish(STATE, state))
+        sock.sendall(publish(STATE, state, retain=True))
         while True:
             sock.sendall(b"".join(noise + GARBAGE_STATES[1500:]))
             time.sleep(0.2)
