@@ -35,6 +35,7 @@ struct device_list {
     size_t n_awaited;          /* names of this round without a state */
     size_t n_found;            /* names of this round with one */
     double began_at, shown_at; /* by gt_clock() */
+    double authentic_at;       /* the last authentic state, or the begin of the phase */
     struct list_facts facts;
     bool is_failed;
     struct failure failure;

@@ -25,6 +25,7 @@
 #define PASS_MIN   50 /* devices of a list that is read twice; no queue is smaller */
 #define MARKER     "gotthard-cli:marker" /* its state is the marker's topic */
 #define FOREIGN_S  10.                   /* new states that do not open extend the list no longer */
+#define FLOOD_S    15.                   /* of messages that do not open */
 #define PROGRESS_S .2                    /* between two updates of the progress line */
 #define UP_S       25.                   /* for the connection */
 
@@ -41,6 +42,7 @@ void device_list_enter(struct device_list *list, enum device_list_state state)
 {
     gt_debug("device list state %s -> %s", state_names[list->state], state_names[state]);
     list->state = state;
+    list->authentic_at = gt_clock();
 }
 
 static void device_list_set_timer(struct device_list *list, double seconds)
@@ -219,6 +221,16 @@ static void device_list_count(struct device_list *list, const struct device_row 
     device_list_show_progress(list);
 }
 
+/* The broker's answers may be behind more messages than this side can look at. */
+static bool device_list_is_flooded(struct device_list *list, bool is_authentic)
+{
+    double now = gt_clock();
+
+    if (is_authentic)
+        list->authentic_at = now;
+    return now >= list->authentic_at + FLOOD_S;
+}
+
 static void device_list_on_message(void *userdata, const char *topic, bool is_retained,
                                    struct gt_span payload)
 {
@@ -243,6 +255,8 @@ static void device_list_on_message(void *userdata, const char *topic, bool is_re
         settling_received(&list->settling, false, gt_clock());
     if (wanted && is_authentic)
         device_list_finish(list);
+    else if (device_list_is_flooded(list, is_authentic))
+        device_list_give_up(list, LIST_FLOODED);
     else
         device_list_step(list);
 }

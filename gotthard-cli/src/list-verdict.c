@@ -29,6 +29,11 @@ static bool is_overdue(const struct list_facts *facts)
     return facts->end == LIST_OVERDUE;
 }
 
+static bool is_flooded(const struct list_facts *facts)
+{
+    return facts->end == LIST_FLOODED;
+}
+
 static bool keeps_no_states(const struct list_facts *facts)
 {
     return facts->keeps_no_states;
@@ -73,6 +78,8 @@ static const struct gap {
     {is_lost, "the connection to the broker was lost", HINT_AGAIN},
     {is_silent, "the broker stopped answering", HINT_AGAIN},
     {is_overdue, "states of further devices still arrived after 10 minutes", HINT_AGAIN},
+    {is_flooded, "a client of the broker publishes too many states that do not open with this key",
+     "find it in the broker's log; mosquitto-example.acl limits each device to its own state"},
     {is_dropped, "there are more devices than the list has room for",
      "use another mqtt.prefix for each fleet"},
     {is_lossy, "the broker does not send the states of all devices at once",

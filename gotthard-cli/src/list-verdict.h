@@ -8,7 +8,7 @@
 
 #include "gotthard/base/base.h"
 
-enum list_end { LIST_SETTLED, LIST_LOST, LIST_SILENT, LIST_OVERDUE };
+enum list_end { LIST_SETTLED, LIST_LOST, LIST_SILENT, LIST_OVERDUE, LIST_FLOODED };
 
 struct list_facts {
     enum list_end end;

@@ -31,6 +31,7 @@ static const struct row {
     {{.n_by_all = 5, .end = LIST_LOST, .why = "reset"}, "lost: reset", false},
     {{.n_by_all = 5, .end = LIST_SILENT}, "stopped answering", false},
     {{.n_by_all = 5, .end = LIST_OVERDUE}, "10 minutes", false},
+    {{.n_by_all = 5, .end = LIST_FLOODED}, "do not open", false},
     {{.is_declared = true, .keeps_no_states = true}, "keeps no retained", true},
 };
 

@@ -323,6 +323,22 @@ def test_state_published_meanwhile_is_no_answer_to_all(env):
     assert result.returncode == NOT_WHOLE and set(rows(result)) == {fleet[1].name}, result.stderr
 
 
+def test_flood_of_states_ends_the_list(env):
+    """A client publishes states that do not open, faster than the broker's answers come through."""
+    fleet = states.fleet(3)
+
+    def flood(broker, sock, filters, n):
+        if n == 1:
+            return broker.publish(*fleet)
+        while True:  # no SUBACK
+            sock.sendall(mqtt.encode(PUBLISH, 5, topic=topic_of("dev-x"), payload=bytes(60)))
+            time.sleep(.1)
+
+    result = Broker(env, flood).cli("devices", "--json")
+    assert result.returncode == NOT_WHOLE and set(rows(result)) == {"dev-x", *(state.name for state in fleet)}
+    assert "do not open" in result.stderr, result.stderr
+
+
 def test_devices_seen_before_are_asked_by_name(env):
     """The names of a whole list are remembered. At a broker that sends states by name only, the list does not claim to be whole."""
     fleet = states.fleet(60)
