@@ -97,6 +97,7 @@ def test_many_signals_leak_nothing(env):
     start(env, "dev-aaaa")
     agent = next(p for p in env.processes if "agentd" in p.name)
     tunnel = env.connect("dev-aaaa")
+    reload(agent)  # the start of the session is over
     before = harness.descriptors(agent.pid)
     for _ in range(500):
         agent.send(signal.SIGHUP)
