@@ -301,7 +301,7 @@ void flows_continue(struct flows *flows)
     ev_timer_start(flows->f->loop, &timer);
     for (size_t i = 0; i < flows->n_streams; i++)
         flows->up[i].n = flows->down[i].n = flows->n;
-    assert_true(fake_run(flows->f->loop, are_flows_done, flows, 60));
+    assert_true(fake_run(flows->f->loop, are_flows_done, flows, 180));
     ev_timer_stop(flows->f->loop, &timer);
 }
 
