@@ -97,13 +97,13 @@ def test_many_signals_leak_nothing(env):
     start(env, "dev-aaaa")
     agent = next(p for p in env.processes if "agentd" in p.name)
     tunnel = env.connect("dev-aaaa")
-    reload(agent)  # the start of the session is over
-    before = harness.descriptors(agent.pid)
+    reload(agent)
+    before = harness.descriptors(agent.pid)  # perhaps with one that the start of the session still uses
     for _ in range(500):
         agent.send(signal.SIGHUP)
         agent.send(signal.SIGUSR1)
     reload(agent)
-    assert harness.descriptors(agent.pid) == before
+    assert before - 1 <= harness.descriptors(agent.pid) <= before
     assert len(harness.children_of(agent.pid)) == 1
     assert read_tag(tunnel) == "<aaaa>"
 
