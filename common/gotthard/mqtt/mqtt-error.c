@@ -174,7 +174,7 @@ static void describe_late(const struct gt_mqtt_error *end, char *ret, size_t cap
     snprintf(ret, cap, "no answer %s within %u s", words[end->late], end->limit_s);
 }
 
-/* Appends what a rejecting CONNACK says about itself. */
+/* Appends the properties of a rejecting CONNACK that explain it. */
 static void describe_reason(const struct gt_mqtt_error *end, const char *words, char *ret,
                             size_t cap)
 {

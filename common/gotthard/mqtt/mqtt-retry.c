@@ -51,8 +51,8 @@ static unsigned spread(struct gt_mqtt_retry *retry, uint64_t random)
 /*
  * A connection that was lost soon may have been taken over by another client with our client id,
  * which waits as long as we do before it takes it over again. So only a connection that lasted
- * twice the last wait is stable and resets the waits. A short one that our own network ended says
- * nothing.
+ * twice the last wait is stable and resets the waits. A short one that our own network ended does
+ * not count.
  */
 static void judge_connection(struct gt_mqtt_retry *retry, double lasted_s,
                              enum gt_mqtt_effect effect)

@@ -91,7 +91,7 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local,
 /* Resets the streams and sends BYE, over one more control connection if there is none now.
  * on_down(GT_END_CLOSED) follows within 2 s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
-/* The same for a session that is no longer granted, with a BYE that says so.
+/* The same for a session that is no longer granted, with a BYE of its own code.
  * on_down(GT_END_WITHDRAWN) follows within 2 s. */
 void gt_tunnel_withdraw(struct gt_tunnel *tunnel);
 /* The number of the stream opened last, as on_stream_end reports it; 0: none yet. */
