@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* failure.c: each id has its documented exit status, and a hint. */
-#include "failure.h"
+#include "failure-table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,6 +53,59 @@ static void test_failure_table_has_exit_and_hint(void **state)
     }
 }
 
+/* The compiler rejects this function if an id of the enum is missing. */
+static bool is_id(int number)
+{
+    switch ((enum failure_id)number) {
+    case FAILURE_CONFIG:
+    case FAILURE_KEY:
+    case FAILURE_BROKER_UNREACHABLE:
+    case FAILURE_BROKER_REFUSED:
+    case FAILURE_UNKNOWN_DEVICE:
+    case FAILURE_OFFLINE:
+    case FAILURE_NO_ANSWER:
+    case FAILURE_UNTRUSTED:
+    case FAILURE_LIST_NOT_WHOLE:
+    case FAILURE_DENIED:
+    case FAILURE_NO_SERVICE:
+    case FAILURE_QUOTA:
+    case FAILURE_NO_RELAY:
+    case FAILURE_DEVICE_INTERNAL:
+    case FAILURE_WITHDRAWN:
+    case FAILURE_RELAY_UNREACHABLE:
+    case FAILURE_RELAY_REFUSED:
+    case FAILURE_RELAY_FULL:
+    case FAILURE_RELAY_ERROR:
+    case FAILURE_DEVICE_RELAY:
+    case FAILURE_RELAY_LIMIT:
+    case FAILURE_PORT_BUSY:
+    case FAILURE_BIND:
+    case FAILURE_TUNNEL_LOST:
+    case FAILURE_DEVICE_LOST:
+    case FAILURE_TUNNEL_IDLE:
+    case FAILURE_TUNNEL_EXPIRED:
+    case FAILURE_INTERNAL: return true;
+    }
+    return false;
+}
+
+/* Exactly one row for each id of the enum, and no row without one. */
+static void test_failure_table_has_each_id_once(void **state)
+{
+    size_t n;
+    const struct failure_row *table = failure_table(&n);
+
+    for (int number = 0; number < 256; number++) {
+        int n_found = 0;
+
+        for (size_t i = 0; i < n; i++)
+            n_found += (int)table[i].id == number;
+        assert_int_equal(n_found, is_id(number) ? 1 : 0);
+    }
+    for (size_t i = 0; i < n; i++)
+        assert_ptr_equal(failure_row(table[i].id), &table[i]);
+}
+
 static void test_failure_hint_of_caller_wins(void **state)
 {
     struct failure failure;
@@ -63,8 +116,11 @@ static void test_failure_hint_of_caller_wins(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_failure_table_has_exit_and_hint),
-                                       cmocka_unit_test(test_failure_hint_of_caller_wins)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_failure_table_has_exit_and_hint),
+        cmocka_unit_test(test_failure_table_has_each_id_once),
+        cmocka_unit_test(test_failure_hint_of_caller_wins),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -569,18 +569,6 @@ def test_missing_ca(env):
     assert (result.returncode, error_id(result)) == (78, "GTD-E10")
 
 
-def test_each_error_is_in_the_manual():
-    """Every id with its exit status, both ways."""
-    statuses = (ROOT / "common" / "gotthard" / "base" / "exit-status.h").read_text()
-    exits = dict(re.findall(r"GT_EXIT_(\w+) = (\d+),", statuses))
-    source = ROOT / "gotthard-cli" / "src"
-    numbers = dict(re.findall(r"(FAILURE_\w+) = (\d+),", (source / "failure.h").read_text()))
-    rows = re.findall(r"\{(FAILURE_\w+), GT_EXIT_(\w+),", (source / "failure.c").read_text())
-    assert len(rows) == len(numbers) > 20
-    manual = (ROOT / "gotthard-cli" / "gotthard.7.scd").read_text()
-    assert {(numbers[name], exits[how]) for name, how in rows} == set(re.findall(r"^\*GTD-E(\d+)\* \((\d+)\)$", manual, re.M))
-
-
 # --- `gotthard` -----------------------------------------------------------------------------------
 
 

@@ -8,51 +8,7 @@
 
 #include "gotthard/config/config-value.h"
 #include "gotthard/config/config.h"
-
-#define WIDTH 100
-
-/* --- wrapped text --------------------------------------------------------------------------- */
-
-struct paragraph {
-    int fd;
-    const char *prefix; /* of each line */
-    size_t column;      /* 0: no line begun */
-};
-
-static void paragraph_word(struct paragraph *p, const char *word, size_t n)
-{
-    if (p->column > 0 && p->column + 1 + n > WIDTH) {
-        dprintf(p->fd, "\n");
-        p->column = 0;
-    }
-    dprintf(p->fd, "%s%.*s", p->column > 0 ? " " : p->prefix, (int)n, word);
-    p->column += (p->column > 0 ? 1 : strlen(p->prefix)) + n;
-}
-
-static void paragraph_text(struct paragraph *p, const char *text)
-{
-    while (*(text += strspn(text, " "))) {
-        size_t n = strcspn(text, " ");
-
-        paragraph_word(p, text, n);
-        text += n;
-    }
-}
-
-static void paragraph_end(struct paragraph *p)
-{
-    if (p->column > 0)
-        dprintf(p->fd, "\n");
-    p->column = 0;
-}
-
-static void wrap(int fd, const char *prefix, const char *text)
-{
-    struct paragraph p = {fd, prefix, 0};
-
-    paragraph_text(&p, text);
-    paragraph_end(&p);
-}
+#include "gotthard/config/wrap.h"
 
 /* --- facts of one item ---------------------------------------------------------------------- */
 
@@ -175,16 +131,16 @@ static void file_facts(const struct gt_config_item *item, const char *prefix, in
              has_variable ? "; " : "", variable, is_secret ? ", " : "", is_secret ? variable : "",
              is_secret ? "_FILE" : "", item->flag ? (has_variable ? ", " : "; ") : "",
              item->flag ? "--" : "", item->flag ? item->flag : "");
-    wrap(fd, prefix, line);
+    gt_wrap_paragraph(fd, prefix, line);
 }
 
 static void file_comment(const struct gt_config_item *item, const char *prefix, int fd)
 {
-    struct paragraph p = {fd, prefix, 0};
+    struct gt_wrap p = {fd, prefix, 0};
 
-    paragraph_text(&p, item->help ? item->help : "");
-    paragraph_text(&p, item->details ? item->details : "");
-    paragraph_end(&p);
+    gt_wrap_text(&p, item->help ? item->help : "");
+    gt_wrap_text(&p, item->details ? item->details : "");
+    gt_wrap_end(&p);
     file_facts(item, prefix, fd);
 }
 
@@ -211,7 +167,7 @@ static void file_group(const struct gt_config_program *program, size_t first, in
 {
     const struct gt_config_item *item = &program->items[first];
 
-    wrap(fd, "# ", group_help(program, item));
+    gt_wrap_paragraph(fd, "# ", group_help(program, item));
     dprintf(fd, "%.*s = {\n", (int)group_length(item), item->path);
     for (size_t i = first; i < program->n_items; i++) {
         if (i != first && !is_same_group(item, &program->items[i]))
@@ -234,7 +190,7 @@ static void file_head(const struct gt_config_program *program, int fd)
              ".conf%s.",
              program->manual, name,
              program->has_home_file ? ", or to ~/.config/gotthard/cli.conf" : "");
-    wrap(fd, "# ", text);
+    gt_wrap_paragraph(fd, "# ", text);
     dprintf(fd, "#\n");
     snprintf(
         text, sizeof(text),
@@ -244,9 +200,9 @@ static void file_head(const struct gt_config_program *program, int fd)
         "several files, but once in each. %s",
         name, name, program->has_home_file ? "the user's ~/.config/gotthard/cli.conf, " : "",
         program->usage);
-    wrap(fd, "# ", text);
+    gt_wrap_paragraph(fd, "# ", text);
     dprintf(fd, "#\n");
-    wrap(
+    gt_wrap_paragraph(
         fd, "# ",
         "A number is decimal digits. A duration is a text with a unit (ms, s, min, h, d), such as "
         "\"30s\". A size is a text with a unit (B, KiB, MiB, GiB), such as \"64KiB\". An empty text "
@@ -254,7 +210,7 @@ static void file_head(const struct gt_config_program *program, int fd)
         "~/. A file that contains a secret must not be readable by others (mode 0640 or 0600). A "
         "setting that ends with _file names a separate file for the secret.");
     dprintf(fd, "#\n");
-    wrap(fd, "# ", "Generated from the table of settings by tests/generate.");
+    gt_wrap_paragraph(fd, "# ", "Generated from the table of settings by tests/generate.");
 }
 
 void gt_config_format_file(const struct gt_config_program *program, int fd)
@@ -273,38 +229,25 @@ void gt_config_format_file(const struct gt_config_program *program, int fd)
 
 /* --- the manual page, scdoc(5) -------------------------------------------------------------- */
 
-/* Escapes the characters that scdoc takes as markup. */
-static const char *escape(const char *text, char *ret, size_t cap)
-{
-    size_t n = 0;
-
-    for (; *text && n + 3 < cap; text++) {
-        if (strchr("\\*_<>", *text))
-            ret[n++] = '\\';
-        ret[n++] = *text;
-    }
-    ret[n] = 0;
-    return ret;
-}
-
 static void manual_item(const struct gt_config_item *item, int fd)
 {
     char facts[256], variable[GT_CONFIG_VARIABLE_MAX], a[1024], b[1024];
-    struct paragraph p = {fd, "\t", 0};
+    struct gt_wrap p = {fd, "\t", 0};
 
-    dprintf(fd, "\n*%s* (%s)\n", escape(item->path, a, sizeof(a)),
-            escape(item_facts(item, facts, sizeof(facts)), b, sizeof(b)));
-    paragraph_text(&p, escape(item->help ? item->help : "", a, sizeof(a)));
-    paragraph_text(&p, escape(item->details ? item->details : "", a, sizeof(a)));
-    paragraph_end(&p);
+    dprintf(fd, "\n*%s* (%s)\n", gt_wrap_escape(item->path, a, sizeof(a)),
+            gt_wrap_escape(item_facts(item, facts, sizeof(facts)), b, sizeof(b)));
+    gt_wrap_text(&p, gt_wrap_escape(item->help ? item->help : "", a, sizeof(a)));
+    gt_wrap_text(&p, gt_wrap_escape(item->details ? item->details : "", a, sizeof(a)));
+    gt_wrap_end(&p);
     bool has_variable = gt_config_variable(item, variable);
     if (!has_variable && !item->flag)
         return;
     dprintf(fd, "\n\t");
     if (has_variable)
-        dprintf(fd, "Variable: %s", escape(variable, a, sizeof(a)));
+        dprintf(fd, "Variable: %s", gt_wrap_escape(variable, a, sizeof(a)));
     if (item->type == GT_CONFIG_SECRET)
-        dprintf(fd, " or %s\\_FILE; file: *%s\\_file*", a, escape(item->path, b, sizeof(b)));
+        dprintf(fd, " or %s\\_FILE; file: *%s\\_file*", a,
+                gt_wrap_escape(item->path, b, sizeof(b)));
     if (item->flag)
         dprintf(fd, "%sOption: *--%s*%s%s%s", has_variable ? ". " : "", item->flag,
                 *value_word(item->type) ? " _" : "", value_word(item->type),
@@ -318,7 +261,7 @@ static void manual_group(const struct gt_config_program *program, size_t first, 
     char text[1024];
 
     dprintf(fd, "\n## %.*s\n\n", (int)group_length(item), item->path);
-    wrap(fd, "", escape(group_help(program, item), text, sizeof(text)));
+    gt_wrap_paragraph(fd, "", gt_wrap_escape(group_help(program, item), text, sizeof(text)));
     for (size_t i = first; i < program->n_items; i++)
         if (i == first || is_same_group(item, &program->items[i]))
             manual_item(&program->items[i], fd);

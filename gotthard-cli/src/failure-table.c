@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The rows. A failure's message names the device, the relay or the setting of one run. These texts
+ * describe the id in general, and are also the manual page.
+ */
+#include "failure-table.h"
+
+static const struct failure_row rows[] = {
+    {
+        .id = FAILURE_CONFIG,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The configuration cannot be used.",
+        .cause = "It is incomplete or contradictory, or one of its files cannot be read.",
+        .hint = "show all settings with their origins: gotthard-cli config show",
+    },
+    {
+        .id = FAILURE_KEY,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The key is missing or cannot be used.",
+        .cause = "It is all zero, equal to the salt, too short, or derived for another party.",
+        .hint = "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
+    },
+    {
+        .id = FAILURE_BROKER_UNREACHABLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The broker cannot be reached.",
+        .cause = "Its name cannot be resolved, or there is no answer at its address and port.",
+        .hint = "check GOTTHARD_MQTT_ENDPOINT and the route to it (DNS, firewall, port 8883)",
+    },
+    {
+        .id = FAILURE_BROKER_REFUSED,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The broker rejects the connection or the request.",
+        .cause = "A certificate on either side is not accepted, or this operator lacks the access "
+                 "rights. Or a message is larger than the broker permits.",
+        .hint = "check the certificate in GOTTHARD_AWS_CERT_PATH and its permissions at the broker",
+    },
+    {
+        .id = FAILURE_UNKNOWN_DEVICE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The broker has no state of a device with this name, and the device did not "
+                 "answer.",
+        .cause = "",
+        .hint = "list all devices: gotthard-cli devices (names are case-sensitive)",
+    },
+    {
+        .id = FAILURE_OFFLINE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The device is offline.",
+        .cause = "",
+        .hint = "check the power and the network of the device; it reconnects by itself",
+    },
+    {
+        .id = FAILURE_NO_ANSWER,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The device is online but does not answer.",
+        .cause = "It hangs, it has another key, or the broker does not deliver its answer to this "
+                 "operator.",
+        .hint = "check that both sides have the same key and that the broker permits this side to "
+                "subscribe",
+    },
+    {
+        .id = FAILURE_UNTRUSTED,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The answer is not signed by a key that this operator's pin file lists for the "
+                 "device.",
+        .cause = "",
+        .hint = "compare the device's fingerprint with its line in the pin file",
+    },
+    {
+        .id = FAILURE_LIST_NOT_WHOLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The list of devices is not whole.",
+        .cause = "The broker dropped or withheld states of devices, or the connection was lost. "
+                 "The devices that were found are listed. gotthard-cli(1) has the reasons.",
+        .hint = "run the command again",
+    },
+    {
+        .id = FAILURE_DENIED,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The policy of the device denies this operator the request.",
+        .cause = "",
+        .hint = "add a pin for this operator to the pin file of the device",
+    },
+    {
+        .id = FAILURE_NO_SERVICE,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The device does not offer this service to this operator.",
+        .cause = "",
+        .hint = "list its services: gotthard-cli status DEVICE; they are configured on the device",
+    },
+    {
+        .id = FAILURE_QUOTA,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "The device has reached its maximum number of sessions.",
+        .cause = "The limit is of all sessions, or of this operator's; the message names the "
+                 "setting and its value. Or the device was busy with other requests until "
+                 "timeouts.answer.",
+        .hint = "close all sessions of the device first: gotthard-cli disconnect DEVICE",
+    },
+    {
+        .id = FAILURE_NO_RELAY,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The device has no relay of that name in its configuration.",
+        .cause = "",
+        .hint = "configure the relay under the same name on both sides",
+    },
+    {
+        .id = FAILURE_DEVICE_INTERNAL,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "The device failed for an internal reason.",
+        .cause = "",
+        .hint = "see the log of the device",
+    },
+    {
+        .id = FAILURE_WITHDRAWN,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The device has withdrawn the access while the tunnel was open.",
+        .cause = "",
+        .hint = "the log of the device has the reason: a pin, a service or a key was changed there",
+    },
+    {
+        .id = FAILURE_RELAY_UNREACHABLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The relay cannot be reached.",
+        .cause = "",
+        .hint = "check GOTTHARD_SERVER_HOST, GOTTHARD_SERVER_PORT and firewalls",
+    },
+    {
+        .id = FAILURE_RELAY_REFUSED,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The relay rejects a side.",
+        .cause = "It has another key, no longer accepts the key of a side, or refuses the operator "
+                 "or the device (relay.refused of gotthard-relayd(8)). Or another kind of server "
+                 "answers at its address.",
+        .hint = "check that it is a gotthard-relayd with the same fleet key",
+    },
+    {
+        .id = FAILURE_RELAY_FULL,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "The relay has no free port.",
+        .cause = "",
+        .hint = "try again later, or widen the relay's range of ports",
+    },
+    {
+        .id = FAILURE_RELAY_ERROR,
+        .exit = GT_EXIT_PROTOCOL,
+        .title = "The relay rejects the session for another reason, or violates the protocol.",
+        .cause = "",
+        .hint = "see the log of the relay",
+    },
+    {
+        .id = FAILURE_DEVICE_RELAY,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The device cannot come to the relay.",
+        .cause = "The message has its reason and the address that it uses.",
+        .hint = "check the relay in the settings of the device, and its DNS, route and firewall",
+    },
+    {
+        .id = FAILURE_RELAY_LIMIT,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "The relay has no room for the session.",
+        .cause = "It is over its limits.sessions, limits.sessions_per_identity or "
+                 "limits.descriptors; the message names the limit and its value.",
+        .hint = "see the log of the relay",
+    },
+    {
+        .id = FAILURE_PORT_BUSY,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "Another program uses the requested local port or socket.",
+        .cause = "",
+        .hint = "use another local port, or 0 for any free one",
+    },
+    {
+        .id = FAILURE_BIND,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The local address cannot be used.",
+        .cause = "It is not an address of this machine, or the port requires a privilege. Or the "
+                 "path of a socket: its folder is missing or writable by others, or another file "
+                 "is there.",
+        .hint = "use a port above 1023, and --bind with an address of this machine",
+    },
+    {
+        .id = FAILURE_TUNNEL_LOST,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The tunnel was up and is lost.",
+        .cause = "The relay could not be reached again within timeouts.resume_window.",
+        .hint = "connect again; timeouts.resume_window limits the wait for the relay",
+    },
+    {
+        .id = FAILURE_DEVICE_LOST,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The device is lost, or did not connect to the relay.",
+        .cause = "The limits are timeouts.resume_window and timeouts.peer, and timeouts.pairing of "
+                 "the relay.",
+        .hint = "show whether it is online: gotthard-cli status DEVICE",
+    },
+    {
+        .id = FAILURE_TUNNEL_IDLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "No connection used the tunnel for longer than timeouts.idle of the relay.",
+        .cause = "The relay has no such limit by default.",
+        .hint = "connect again",
+    },
+    {
+        .id = FAILURE_TUNNEL_EXPIRED,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The lifetime of the tunnel has expired.",
+        .cause = "It is the shortest timeouts.lifetime of operator, device and relay, 12 h by "
+                 "default; the message names the side that set it.",
+        .hint = "connect again",
+    },
+    {
+        .id = FAILURE_INTERNAL,
+        .exit = GT_EXIT_INTERNAL,
+        .title = "Internal error.",
+        .cause = "",
+        .hint = "please report this as a bug",
+    },
+};
+
+const struct failure_row *failure_table(size_t *ret_n)
+{
+    *ret_n = GT_ARRAY_SIZE(rows);
+    return rows;
+}
+
+const struct failure_row *failure_row(enum failure_id id)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++)
+        if (rows[i].id == id)
+            return &rows[i];
+    abort();
+}
