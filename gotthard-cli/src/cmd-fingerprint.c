@@ -19,7 +19,7 @@ int cmd_fingerprint(struct context *context)
                         identity.unsigned_why);
     else if (r == 0 && !identity.signer)
         r = failure_set(&failure, FAILURE_CONFIG,
-                        "set GOTTHARD_AWS_CERT_PATH to the folder of cert.pem and private.key",
+                        "set {+mqtt.cert_path}: the folder of cert.pem and private.key",
                         "no certificate: mqtt.cert_path is not set, or has no cert.pem");
     if (r == 0) {
         uint8_t fingerprint[GT_KEY_SIZE];

@@ -40,9 +40,8 @@ static void status_set_code(struct status *status, const struct device_row *row,
                     "nothing is known of %s at this broker%s", status->device,
                     verdict->keeps_no_states ? ", which keeps no retained messages" : "");
     else if (row->knowledge != DEVICE_AUTHENTIC)
-        failure_set(&failure, FAILURE_NO_ANSWER,
-                    "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
-                    "the state message of %s is encrypted with another key", status->device);
+        failure_set_of(&failure, status->device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
+                       "the state message of %s is encrypted with another key", status->device);
     else
         failure_set(&failure, FAILURE_OFFLINE, NULL, "%s is offline", status->device);
     status->code = print_failure(&status->context->print, &failure);

@@ -21,7 +21,7 @@ static void describe_offline(const char *device, uint64_t last_seen, struct fail
 
     if (at > 0 && localtime_r(&at, &local))
         strftime(when, sizeof(when), " (last seen %Y-%m-%d %H:%M:%S)", &local);
-    failure_set(ret, FAILURE_OFFLINE, NULL, "%s is offline%s", device, when);
+    failure_set_of(ret, device, FAILURE_OFFLINE, NULL, "%s is offline%s", device, when);
 }
 
 void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
@@ -29,14 +29,13 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
 {
     switch (state) {
     case DEVICE_UNKNOWN:
-        failure_set(ret, FAILURE_UNKNOWN_DEVICE, NULL, "nothing is known of %s at this broker",
-                    device);
+        failure_set_of(ret, device, FAILURE_UNKNOWN_DEVICE, NULL,
+                       "nothing is known of %s at this broker", device);
         return;
     case DEVICE_FOREIGN:
-        failure_set(ret, FAILURE_NO_ANSWER,
-                    "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
-                    "%s does not answer, and its state message is encrypted with another key",
-                    device);
+        failure_set_of(ret, device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
+                       "%s does not answer, and its state message is encrypted with another key",
+                       device);
         return;
     case DEVICE_OFFLINE: describe_offline(device, last_seen, ret); return;
     case DEVICE_ONLINE: break;
@@ -53,13 +52,13 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
 {
     switch ((enum gt_nak_code)code) {
     case GT_NAK_BUSY:
-        failure_set(ret, FAILURE_QUOTA, "try again in a moment",
-                    "%s is busy with other requests: it takes %u a second of one operator", device,
-                    GT_REQ_RATE_PER_S);
+        failure_set_of(ret, device, FAILURE_QUOTA, "try again in a moment",
+                       "%s is busy with other requests: it takes %u a second of one operator",
+                       device, GT_REQ_RATE_PER_S);
         return;
     case GT_NAK_DENIED:
-        failure_set(ret, FAILURE_DENIED, NULL,
-                    "%s does not permit this operator to close its sessions", device);
+        failure_set_of(ret, device, FAILURE_DENIED, NULL,
+                       "%s does not permit this operator to close its sessions", device);
         return;
     case GT_NAK_SIZE:
         failure_set(ret, FAILURE_BROKER_REFUSED,
@@ -69,8 +68,8 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
     case GT_NAK_EPOCH:
     case GT_NAK_CLOSED: break;
     }
-    failure_set(ret, FAILURE_NO_ANSWER, "try again", "%s did not accept the request (NAK %u)",
-                device, code);
+    failure_set_of(ret, device, FAILURE_NO_ANSWER, "try again",
+                   "%s did not accept the request (NAK %u)", device, code);
 }
 
 /* An older device does not name the limit. */
@@ -81,8 +80,9 @@ static void describe_quota(const char *device, const struct gt_extensions *exten
 
     if (extensions->limit.n > 0)
         gt_text_escape(extensions->limit, limit, sizeof(limit));
-    failure_set(ret, FAILURE_QUOTA, NULL,
-                "%s has reached its maximum number of sessions: %s in its settings", device, limit);
+    failure_set_of(ret, device, FAILURE_QUOTA, NULL,
+                   "%s has reached its maximum number of sessions: %s in its settings", device,
+                   limit);
 }
 
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
@@ -95,24 +95,25 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
     switch ((enum gt_ack_status)answer->ack.status) {
     case GT_ACK_OK: break;
     case GT_ACK_DENIED:
-        failure_set(ret, FAILURE_DENIED, NULL, "%s does not permit access to this operator",
-                    device);
+        failure_set_of(ret, device, FAILURE_DENIED, NULL,
+                       "%s does not permit access to this operator", device);
         return;
     case GT_ACK_SERVICE:
-        failure_set(ret, FAILURE_NO_SERVICE, NULL, "%s offers this operator no service \"%s\"",
-                    device, service);
+        failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
+                       "%s offers this operator no service \"%s\"", device, service);
         return;
     case GT_ACK_QUOTA: describe_quota(device, &answer->ack.extensions, ret); return;
     case GT_ACK_RELAY:
-        failure_set(ret, FAILURE_NO_RELAY, NULL, "%s has no relay named \"%s\" in its settings",
-                    device, relay);
+        failure_set_of(ret, device, FAILURE_NO_RELAY, NULL,
+                       "%s has no relay named \"%s\" in its settings", device, relay);
         return;
     case GT_ACK_INTERNAL:
-        failure_set(ret, FAILURE_DEVICE_INTERNAL, NULL, "%s could not open a session", device);
+        failure_set_of(ret, device, FAILURE_DEVICE_INTERNAL, NULL, "%s could not open a session",
+                       device);
         return;
     }
-    failure_set(ret, FAILURE_DENIED, "a newer gotthard-cli may explain this status",
-                "%s refused the request (status %u)", device, answer->ack.status);
+    failure_set_of(ret, device, FAILURE_DENIED, "a newer gotthard-cli may explain this status",
+                   "%s refused the request (status %u)", device, answer->ack.status);
 }
 
 static enum failure_id failure_of_code(enum gt_code code)
@@ -139,18 +140,18 @@ void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
     diagnosis_reason(report->why, why, sizeof(why));
     switch ((enum gt_report_kind)report->kind) {
     case GT_REPORT_AT_RELAY:
-        failure_set(ret, FAILURE_DEVICE_RELAY, "configure the same relay on both sides",
-                    "%s waits at relay %s and this side at relay %s:%u: not the same one", device,
-                    report->relay, relay->host, relay->port);
+        failure_set_of(ret, device, FAILURE_DEVICE_RELAY, "configure the same relay on both sides",
+                       "%s waits at relay %s and this side at relay %s:%u: not the same one",
+                       device, report->relay, relay->host, relay->port);
         return;
     case GT_REPORT_UNREACHABLE:
-        failure_set(ret, FAILURE_DEVICE_RELAY, NULL, "%s cannot reach %s (%s)", device,
-                    report->relay, why);
+        failure_set_of(ret, device, FAILURE_DEVICE_RELAY, NULL, "%s cannot reach %s (%s)", device,
+                       report->relay, why);
         return;
     case GT_REPORT_REJECTED:
-        failure_set(ret, FAILURE_DEVICE_RELAY,
-                    "check that the device and its relay have keys of the same fleet",
-                    "%s is not accepted by %s (%s)", device, report->relay, why);
+        failure_set_of(ret, device, FAILURE_DEVICE_RELAY,
+                       "check that the device and its relay have keys of the same fleet",
+                       "%s is not accepted by %s (%s)", device, report->relay, why);
         return;
     case GT_REPORT_ERROR:
         if (limit_diagnosis_of_report(device, report->code, report->why, ret))
@@ -161,27 +162,27 @@ void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
         return;
     case GT_REPORT_ENDED: break;
     }
-    failure_set(ret, FAILURE_DEVICE_LOST, NULL, "%s ended the session before it was up (%s)",
-                device, why);
+    failure_set_of(ret, device, FAILURE_DEVICE_LOST, NULL,
+                   "%s ended the session before it was up (%s)", device, why);
 }
 
 static void describe_peer_lost(const struct tunnel_end *end, struct failure *ret)
 {
     if (end->was_up)
-        failure_set(ret, FAILURE_DEVICE_LOST,
-                    "show whether it is online: gotthard-cli status DEVICE; timeouts.resume_window "
-                    "limits the wait for it",
-                    "%s is lost: %s", end->device, end->why);
+        failure_set_of(ret, end->device, FAILURE_DEVICE_LOST,
+                       "show whether it is online: gotthard-cli status {device}; "
+                       "{timeouts.resume_window} limits the wait for it",
+                       "%s is lost: %s", end->device, end->why);
     else if (end->is_offline)
-        failure_set(ret, FAILURE_OFFLINE, NULL, "%s went offline before the tunnel was up",
-                    end->device);
+        failure_set_of(ret, end->device, FAILURE_OFFLINE, NULL,
+                       "%s went offline before the tunnel was up", end->device);
     else if (end->report)
         diagnosis_of_report(end->device, end->relay, end->report, ret);
     else
-        failure_set(ret, FAILURE_DEVICE_LOST,
-                    "check that the device can reach the relay; timeouts.peer limits the wait",
-                    "%s did not connect to the relay (%s:%u) in time, and did not report why",
-                    end->device, end->relay->host, end->relay->port);
+        failure_set_of(ret, end->device, FAILURE_DEVICE_LOST,
+                       "check that the device can reach the relay; timeouts.peer limits the wait",
+                       "%s did not connect to the relay (%s:%u) in time, and did not report why",
+                       end->device, end->relay->host, end->relay->port);
 }
 
 /* Adds the device's view to a failure of this side's way to the relay. */
@@ -210,11 +211,12 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
         return;
     switch (end->cause) {
     case GT_END_CLOSED:
-        failure_set(ret, FAILURE_DEVICE_LOST, NULL, "%s closed the session before it was up",
-                    end->device);
+        failure_set_of(ret, end->device, FAILURE_DEVICE_LOST, NULL,
+                       "%s closed the session before it was up", end->device);
         return;
     case GT_END_UNREACHABLE:
-        failure_set(ret, FAILURE_RELAY_UNREACHABLE, NULL, "relay %s:%u: %s", host, port, end->why);
+        failure_set_of(ret, end->device, FAILURE_RELAY_UNREACHABLE, NULL, "relay %s:%u: %s", host,
+                       port, end->why);
         add_report(end, ret);
         return;
     case GT_END_REFUSED:
@@ -228,7 +230,8 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
         return;
     case GT_END_PEER: describe_peer_lost(end, ret); return;
     case GT_END_WITHDRAWN:
-        failure_set(ret, FAILURE_WITHDRAWN, NULL, "%s has withdrawn the access", end->device);
+        failure_set_of(ret, end->device, FAILURE_WITHDRAWN, NULL, "%s has withdrawn the access",
+                       end->device);
         return;
     case GT_END_EXPIRED:
     case GT_END_IDLE:

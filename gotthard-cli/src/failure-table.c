@@ -18,14 +18,15 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_CONFIGURATION,
         .title = "The key is missing or cannot be used.",
         .cause = "It is all zero, equal to the salt, too short, or derived for another party.",
-        .hint = "use the same GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV on all sides",
+        .hint = "check {crypt.key} and {crypt.iv}",
     },
     {
         .id = FAILURE_BROKER_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The broker cannot be reached.",
         .cause = "Its name cannot be resolved, or there is no answer at its address and port.",
-        .hint = "check GOTTHARD_MQTT_ENDPOINT and the route to it (DNS, firewall, port 8883)",
+        .hint =
+            "check {mqtt.endpoint}, and the route and the firewalls between this machine and it",
     },
     {
         .id = FAILURE_BROKER_REFUSED,
@@ -33,7 +34,7 @@ static const struct failure_row rows[] = {
         .title = "The broker rejects the connection or the request.",
         .cause = "A certificate on either side is not accepted, or this operator lacks the access "
                  "rights. Or a message is larger than the broker permits.",
-        .hint = "check the certificate in GOTTHARD_AWS_CERT_PATH and its permissions at the broker",
+        .hint = "check the certificate in {mqtt.cert_path} and its permissions at the broker",
     },
     {
         .id = FAILURE_UNKNOWN_DEVICE,
@@ -56,8 +57,7 @@ static const struct failure_row rows[] = {
         .title = "The device is online but does not answer.",
         .cause = "It hangs, it has another key, or the broker does not deliver its answer to this "
                  "operator.",
-        .hint = "check that both sides have the same key and that the broker permits this side to "
-                "subscribe",
+        .hint = "try again in a minute; if it lasts, see the log of the device",
     },
     {
         .id = FAILURE_UNTRUSTED,
@@ -65,7 +65,7 @@ static const struct failure_row rows[] = {
         .title = "The answer is not signed by a key that this operator's pin file lists for the "
                  "device.",
         .cause = "",
-        .hint = "compare the device's fingerprint with its line in the pin file",
+        .hint = "compare the device's fingerprint with its line in {trust.pins}",
     },
     {
         .id = FAILURE_LIST_NOT_WHOLE,
@@ -87,7 +87,8 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_REFUSED,
         .title = "The device does not offer this service to this operator.",
         .cause = "",
-        .hint = "list its services: gotthard-cli status DEVICE; they are configured on the device",
+        .hint =
+            "list its services: gotthard-cli status {device}; they are configured on the device",
     },
     {
         .id = FAILURE_QUOTA,
@@ -96,7 +97,7 @@ static const struct failure_row rows[] = {
         .cause = "The limit is of all sessions, or of this operator's; the message names the "
                  "setting and its value. Or the device was busy with other requests until "
                  "timeouts.answer.",
-        .hint = "close all sessions of the device first: gotthard-cli disconnect DEVICE",
+        .hint = "close all sessions of the device first: gotthard-cli disconnect {device}",
     },
     {
         .id = FAILURE_NO_RELAY,
@@ -124,7 +125,8 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The relay cannot be reached.",
         .cause = "",
-        .hint = "check GOTTHARD_SERVER_HOST, GOTTHARD_SERVER_PORT and firewalls",
+        .hint =
+            "check {server.host} and {server.port}, and the firewalls between this machine and it",
     },
     {
         .id = FAILURE_RELAY_REFUSED,
@@ -185,7 +187,7 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The tunnel was up and is lost.",
         .cause = "The relay could not be reached again within timeouts.resume_window.",
-        .hint = "connect again; timeouts.resume_window limits the wait for the relay",
+        .hint = "connect again; {timeouts.resume_window} limits the wait for the relay",
     },
     {
         .id = FAILURE_DEVICE_LOST,
@@ -193,7 +195,7 @@ static const struct failure_row rows[] = {
         .title = "The device is lost, or did not connect to the relay.",
         .cause = "The limits are timeouts.resume_window and timeouts.peer, and timeouts.pairing of "
                  "the relay.",
-        .hint = "show whether it is online: gotthard-cli status DEVICE",
+        .hint = "show whether it is online: gotthard-cli status {device}",
     },
     {
         .id = FAILURE_TUNNEL_IDLE,

@@ -13,7 +13,9 @@ struct failure_row {
     int exit;          /* GT_EXIT_... */
     const char *title; /* what failed: one sentence */
     const char *cause; /* why, as sentences for the manual page; "" if the title states it */
-    const char *hint;  /* what to do: clauses without capital and period; the default hint */
+    /* What to do: clauses without capital and period; the default hint, with braces as for
+     * failure_set(). */
+    const char *hint;
 };
 
 /* Returns all rows in the order of their ids. */

@@ -7,19 +7,74 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "gotthard/config/config-mention.h"
+
+static const struct gt_config *configuration;
 
 int failure_exit(enum failure_id id)
 {
     return failure_row(id)->exit;
 }
 
+void failure_use_settings(const struct gt_config *config)
+{
+    configuration = config;
+}
+
+/* Writes @hint with the name of @device. */
+static void insert_device(const char *hint, const char *device, char *ret, size_t cap)
+{
+    const char *place;
+    size_t n = 0;
+
+    for (; (place = strstr(hint, "{device}")) && n < cap; hint = place + strlen("{device}"))
+        n += (size_t)snprintf(ret + n, cap - n, "%.*s%s", (int)(place - hint), hint,
+                              device ? device : "DEVICE");
+    if (n < cap)
+        snprintf(ret + n, cap - n, "%s", hint);
+}
+
+static void set(struct failure *ret, const char *device, enum failure_id id, const char *hint)
+{
+    char text[FAILURE_HINT];
+
+    ret->id = id;
+    insert_device(hint ? hint : failure_row(id)->hint, device, text, sizeof(text));
+    gt_config_mention_all(configuration, text, ret->hint, sizeof(ret->hint));
+}
+
 int failure_set(struct failure *ret, enum failure_id id, const char *hint, const char *fmt, ...)
 {
-    ret->id = id;
-    ret->hint = hint ? hint : failure_row(id)->hint;
     va_list args;
+
+    set(ret, NULL, id, hint);
     va_start(args, fmt);
     vsnprintf(ret->message, sizeof(ret->message), fmt, args);
     va_end(args);
     return 1;
+}
+
+int failure_set_of(struct failure *ret, const char *device, enum failure_id id, const char *hint,
+                   const char *fmt, ...)
+{
+    va_list args;
+
+    set(ret, device, id, hint);
+    va_start(args, fmt);
+    vsnprintf(ret->message, sizeof(ret->message), fmt, args);
+    va_end(args);
+    return 1;
+}
+
+void failure_hint(struct failure *failure, const char *fmt, ...)
+{
+    char text[FAILURE_HINT];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    gt_config_mention_all(configuration, text, failure->hint, sizeof(failure->hint));
 }

@@ -39,15 +39,34 @@ enum failure_id {
     FAILURE_INTERNAL = 99,
 };
 
+/* For a device whose messages do not open. */
+#define FAILURE_HINT_OTHER_KEY                                                                   \
+    "check {crypt.key}; if it is the fleet's key, the device has another one: generate its key " \
+    "again with gotthard-cli keygen device {device}"
+#define FAILURE_HINT 640 /* bytes, with the NUL */
+
 struct failure {
     enum failure_id id;
-    char message[640]; /* what failed and why; escaped where it is printed */
-    const char *hint;  /* what to do; static, never NULL once set */
+    char message[640];       /* what failed and why; escaped where it is printed */
+    char hint[FAILURE_HINT]; /* what to do, likewise; never empty once set */
 };
 
-/* Sets @ret. @hint: static, or NULL for the hint of the id. Always returns 1, the condition
- * "failed", so that callers can return it. */
+/*
+ * Sets @ret. @hint: copied; NULL: the hint of the id. In a hint "{mqtt.endpoint}" becomes the name
+ * of that setting with the place that its value came from, "{+mqtt.endpoint}" the place in which to
+ * set it (config-mention.h), and "{device}" the device, which failure_set() does not know. Always
+ * returns 1, the condition "failed", so that callers can return it.
+ */
 int failure_set(struct failure *ret, enum failure_id id, const char *hint, const char *fmt, ...)
     GT_PRINTF(4, 5);
+/* The same for a failure that concerns @device. */
+int failure_set_of(struct failure *ret, const char *device, enum failure_id id, const char *hint,
+                   const char *fmt, ...) GT_PRINTF(5, 6);
+/* Replaces the hint by a formatted text, with settings in braces as above. */
+void failure_hint(struct failure *failure, const char *fmt, ...) GT_PRINTF(2, 3);
+/* The settings whose origins hints name. A process has one configuration; kept until the next call.
+ * NULL: hints name settings without origins. */
+struct gt_config;
+void failure_use_settings(const struct gt_config *config);
 /* Returns the exit status of @id. */
 int failure_exit(enum failure_id id);

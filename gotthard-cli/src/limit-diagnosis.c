@@ -25,7 +25,7 @@ static const struct limit {
      "check that the device can reach the relay"},
     {GT_CODE_GRACE, FAILURE_DEVICE_LOST, "",
      " is lost: it did not return within timeouts.session_grace of the relay",
-     "show whether it is online: gotthard-cli status DEVICE"},
+     "show whether it is online: gotthard-cli status {device}"},
     {GT_CODE_SESSIONS, FAILURE_RELAY_LIMIT, "the relay has no room for a tunnel to ",
      ": it has as many sessions as its limits.sessions permits",
      "try again later, or raise limits.sessions in the relay's settings"},
@@ -45,7 +45,7 @@ static const struct limit {
 
 static void describe_lifetime(const struct tunnel_end *end, struct failure *ret)
 {
-    const char *whose = "of this command", *hint = "connect again, or raise --lifetime";
+    const char *whose = "of this command", *hint = "connect again, or raise {timeouts.lifetime}";
 
     if (end->age_s + LATE_S < end->granted_s) {
         whose = "of the relay";
@@ -54,9 +54,9 @@ static void describe_lifetime(const struct tunnel_end *end, struct failure *ret)
         whose = "of the device";
         hint = "connect again, or raise timeouts.lifetime in the device's settings";
     }
-    failure_set(ret, FAILURE_TUNNEL_EXPIRED, hint,
-                "the lifetime of the tunnel to %s has expired (timeouts.lifetime %s)", end->device,
-                whose);
+    failure_set_of(ret, end->device, FAILURE_TUNNEL_EXPIRED, hint,
+                   "the lifetime of the tunnel to %s has expired (timeouts.lifetime %s)",
+                   end->device, whose);
 }
 
 static void describe_limit(const struct limit *limit, const char *device, const char *whose,
@@ -65,12 +65,13 @@ static void describe_limit(const struct limit *limit, const char *device, const 
     bool has_value = strstr(why, ": limits.") != NULL; /* gt_code_limit_text */
 
     if (!has_value)
-        failure_set(ret, limit->id, limit->hint, "%s%s%s", limit->before, device, limit->after);
+        failure_set_of(ret, device, limit->id, limit->hint, "%s%s%s", limit->before, device,
+                       limit->after);
     else if (limit->code == GT_CODE_IDENTITY)
-        failure_set(ret, limit->id, limit->hint, "%s%s: %s (%s has as many)", limit->before, device,
-                    why, whose);
+        failure_set_of(ret, device, limit->id, limit->hint, "%s%s: %s (%s has as many)",
+                       limit->before, device, why, whose);
     else
-        failure_set(ret, limit->id, limit->hint, "%s%s: %s", limit->before, device, why);
+        failure_set_of(ret, device, limit->id, limit->hint, "%s%s: %s", limit->before, device, why);
 }
 
 /* @whose: the side that received @code. */

@@ -38,10 +38,12 @@ static int run_with_settings(struct context *context, const struct gt_config_arg
         return print_failure(&context->print, &failure);
     }
     context->settings = gt_config_settings(context->config);
+    failure_use_settings(context->config);
     if (gt_log_parse_level(context->settings->log_level, &level) == 0 &&
         (level == GT_LOG_DEBUG || level > gt_log_level()))
         gt_log_open(context->program, level);
     int code = context->command->run(context);
+    failure_use_settings(NULL);
     gt_config_free(context->config);
     return code;
 }

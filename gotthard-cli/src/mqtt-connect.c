@@ -88,8 +88,7 @@ static int find_endpoint(const struct settings *settings, struct print *print,
     char why[GT_CONFIG_ERROR_MAX];
 
     if (!settings->mqtt_endpoint)
-        return failure_set(ret_failure, FAILURE_CONFIG,
-                           "set GOTTHARD_MQTT_ENDPOINT to the broker's host",
+        return failure_set(ret_failure, FAILURE_CONFIG, "set {+mqtt.endpoint}: the broker's host",
                            "no broker: mqtt.endpoint is not set");
     const char *path = settings_broker(settings, ret, why, sizeof(why));
     if (path)

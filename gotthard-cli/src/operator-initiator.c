@@ -16,10 +16,9 @@ int operator_initiator_init(const struct settings *settings, const struct identi
     initiator->signer = identity->signer;
     initiator->trust = &identity->trust;
     if (strcmp(initiator->operator_, device) == 0)
-        return failure_set(ret_failure, FAILURE_CONFIG,
-                           "give this operator another name: GOTTHARD_CLIENT_NAME or --client-name",
-                           "client.name is %s, which is the name of the device",
-                           initiator->operator_);
+        return failure_set(
+            ret_failure, FAILURE_CONFIG, "give this operator another name: {+client.name}",
+            "client.name is %s, which is the name of the device", initiator->operator_);
     if (identity_device_key(identity, device, key, previous, ret_failure) != 0)
         return 1;
     int r = gt_initiator_init(ret, initiator, key, identity->has_previous ? previous : NULL);
@@ -27,7 +26,7 @@ int operator_initiator_init(const struct settings *settings, const struct identi
     gt_wipe(previous, sizeof(previous));
     if (r != 0)
         return failure_set(ret_failure, FAILURE_CONFIG,
-                           "shorten mqtt.prefix or client.name: a topic has at most 256 bytes",
+                           "shorten {mqtt.prefix} or {client.name}: a topic has at most 256 bytes",
                            "cannot form the topics for %s", device);
     return 0;
 }

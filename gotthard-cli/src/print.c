@@ -20,7 +20,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/base/text.h"
 
-#define LINE_MAX_SIZE 2048 /* below PIPE_BUF: one write to a writable pipe is complete */
+#define LINE_MAX_SIZE 4096 /* at most PIPE_BUF: one write to a writable pipe is complete */
 
 #define RED     "\033[31m"
 #define GREEN   "\033[32m"

@@ -287,7 +287,9 @@ int session_new(const struct session_settings *settings, const struct session_ev
     int r = identity_load(settings->config, settings->print, &session->identity, ret_failure);
     if (r == 0 && !settings_relay(values, values->relay, &session->relay))
         r = failure_set(ret_failure, FAILURE_CONFIG,
-                        "set GOTTHARD_SERVER_HOST, or add the relay to the group relays",
+                        strcmp(values->relay, "main") == 0
+                            ? "set {+server.host}"
+                            : "add its address to {+relays}, or check {client.relay}",
                         "no address is configured for the relay \"%s\"", values->relay);
     if (r != 0) {
         session_free(session);

@@ -219,7 +219,7 @@ static void test_diagnosis_lifetime_of_each_program(void **state)
         double age_s, granted_s, requested_s;
         const char *text, *hint;
     } rows[] = {
-        {7200, 7200, 7200, "timeouts.lifetime of this command", "--lifetime"},
+        {7200, 7200, 7200, "timeouts.lifetime of this command", "timeouts.lifetime"},
         {7199, 7200, 43200, "timeouts.lifetime of the device", "device's settings"},
         {3600, 7200, 43200, "timeouts.lifetime of the relay", "relay's settings"},
         {3600, 7200, 7200, "timeouts.lifetime of the relay", "relay's settings"},

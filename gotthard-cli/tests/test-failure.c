@@ -114,12 +114,47 @@ static void test_failure_hint_of_caller_wins(void **state)
     assert_string_equal(failure.hint, "do this");
 }
 
+static void test_failure_hint_is_made_at_run_time(void **state)
+{
+    char name[] = "GatewayOli";
+    struct failure failure, copy;
+
+    failure_set_of(&failure, name, FAILURE_QUOTA, NULL, "%s", "that");
+    copy = failure;
+    memset(name, 0, sizeof(name));
+    memset(&failure, 0, sizeof(failure));
+    assert_non_null(strstr(copy.hint, "gotthard-cli disconnect GatewayOli"));
+
+    failure_hint(&failure, "the certificate %s; {mqtt.cert_path} {device}", "alice");
+    assert_string_equal(failure.hint, "the certificate alice; mqtt.cert_path {device}");
+    failure_set_of(&failure, "A", FAILURE_QUOTA, "{device} and {device}: {x}", "%s", "that");
+    assert_string_equal(failure.hint, "A and A: {x}");
+}
+
+static void test_failure_hint_is_truncated(void **state)
+{
+    char device[FAILURE_HINT + 10];
+    struct failure failure;
+
+    for (size_t n = FAILURE_HINT - 20; n < sizeof(device); n++) {
+        memset(device, 'x', n);
+        device[n] = 0;
+        failure_set_of(&failure, device, FAILURE_QUOTA, "a {device} b {device} c", "%s", "that");
+        assert_true(strlen(failure.hint) < FAILURE_HINT);
+        assert_memory_equal(failure.hint, "a xx", 4);
+        failure_hint(&failure, "{mqtt.cert_path}%s", device);
+        assert_true(strlen(failure.hint) < FAILURE_HINT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failure_table_has_exit_and_hint),
         cmocka_unit_test(test_failure_table_has_each_id_once),
         cmocka_unit_test(test_failure_hint_of_caller_wins),
+        cmocka_unit_test(test_failure_hint_is_made_at_run_time),
+        cmocka_unit_test(test_failure_hint_is_truncated),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

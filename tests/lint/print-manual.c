@@ -62,12 +62,15 @@ static void print_failure(const struct failure_row *row)
 {
     struct gt_wrap wrap = {STDOUT_FILENO, "\t", 0};
     char text[TEXT_MAX], hint[TEXT_MAX];
+    struct failure failure;
 
     dprintf(STDOUT_FILENO, "\n*GTD-E%02u* (%d)\n", row->id, row->exit);
     gt_wrap_text(&wrap, mark(row->title, text));
     gt_wrap_text(&wrap, mark(row->cause, text));
     gt_wrap_end(&wrap);
-    snprintf(hint, sizeof(hint), "%c%s.", toupper((unsigned char)row->hint[0]), row->hint + 1);
+    failure_set(&failure, row->id, NULL, "%s", "");
+    snprintf(hint, sizeof(hint), "%c%s.", toupper((unsigned char)failure.hint[0]),
+             failure.hint + 1);
     dprintf(STDOUT_FILENO, "\n");
     gt_wrap_paragraph(STDOUT_FILENO, "\t", mark(hint, text));
 }

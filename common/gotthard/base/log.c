@@ -21,8 +21,8 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/format.h"
 
-#define LINE_MAX_BYTES 1024 /* less than PIPE_BUF: a write to a pipe is atomic (pipe(7)) */
-#define TEXT_MAX_BYTES 860  /* with a prefix, an error and a newline it fits into a line */
+#define LINE_MAX_BYTES 1536 /* less than PIPE_BUF: a write to a pipe is atomic (pipe(7)) */
+#define TEXT_MAX_BYTES 1372 /* with a prefix, an error and a newline it fits into a line */
 
 static struct {
     const char *_Atomic program;

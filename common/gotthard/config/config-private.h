@@ -21,4 +21,5 @@ struct gt_config {
     void *settings;
     struct gt_config_assignments *assignments; /* one for each item */
     unsigned layer;                            /* the current one */
+    char *file;                                /* of --config, or NULL */
 };

@@ -107,6 +107,8 @@ int gt_config_load(const struct gt_config_program *program, const struct gt_conf
 
     if (!config)
         return -ENOMEM;
+    if (args && args->file)
+        config->file = strdup(args->file);
     int r = gt_configlayers_add(config, program, args, ret_error);
     if (r == 0)
         r = config_apply(config, ret_error);
@@ -134,6 +136,7 @@ struct gt_config *gt_config_free(struct gt_config *config)
     }
     free(config->settings);
     free(config->assignments);
+    free(config->file);
     free(config);
     return NULL;
 }
