@@ -12,7 +12,7 @@
 #include "gotthard/config/config.h"
 
 struct settings {
-    char *host, *key, *name;
+    char *host, *key, *name, *policy;
     uint64_t port;
     bool is_single;
     struct gt_config_map services;
@@ -33,6 +33,8 @@ static const struct gt_config_item items[] = {
     ITEM("crypt.key", SECRET, key, .help = "Key."),
     ITEM("server.single_port", BOOL, is_single, .flag = "single-port", .fallback = "false",
          .commands = 3, .help = "One port."),
+    ITEM("trust.policy", CHOICE, policy, .fallback = "auto", .choices = "auto pin",
+         .help = "Policy."),
 };
 
 static const struct gt_config_group groups[] = {{"server", "The relay."}, {"crypt", "Keys."}};
@@ -113,7 +115,7 @@ static void test_variable_of_longest_path_fits(void **state)
 static void test_file_shows_each_setting_at_its_default(void **state)
 {
     output_of(print_file);
-    assert_contains("# Settings of test(1). This file is documentation, and no program reads it. ");
+    assert_contains("# Settings of test(1), which gotthard-test.conf(5) describes. This file is ");
     assert_contains("/etc/gotthard/test.conf.d/site.conf, ");
     assert_contains("`test --check` shows it.");
     assert_contains("\n# The relay.\nserver = {\n    # Host of the relay.\n");
@@ -136,6 +138,39 @@ static void test_file_wraps_at_100_columns(void **state)
     assert_contains(" columns, and\n    # therefore continues on the next line.\n");
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
         assert_true(strlen(line) <= 100);
+}
+
+static void print_manual_options(int fd)
+{
+    gt_config_format_manual_options(&program, fd);
+}
+
+static void print_manual_variables(int fd)
+{
+    gt_config_format_manual_variables(&program, fd);
+}
+
+static void test_manual_lists_options_with_their_settings(void **state)
+{
+    output_of(print_manual_options);
+    assert_contains("\n*--server-host* _HOST_\n\tHost of the relay. Setting: *server.host*.\n");
+    assert_contains("\n*--single-port*\n\tOne port. Setting: *server.single\\_port*.\n");
+    assert_null(strstr(text, "client.name"));
+}
+
+static void test_manual_lists_variables(void **state)
+{
+    output_of(print_manual_variables);
+    assert_contains("\n*GOTTHARD\\_SERVER\\_HOST*\n\t*server.host*\n");
+    assert_contains("\n*GOTTHARD\\_CRYPT\\_KEY*, *GOTTHARD\\_CRYPT\\_KEY\\_FILE*\n\t*crypt.key*\n");
+    assert_contains("\n*THE\\_NAME*\n\t*client.name*\n");
+    assert_null(strstr(text, "services"));
+}
+
+static void test_help_shows_choices(void **state)
+{
+    output_of(print_help);
+    assert_contains("trust.policy, GOTTHARD_TRUST_POLICY (auto pin; default auto)\n");
 }
 
 static void test_manual_shows_each_setting(void **state)
@@ -194,6 +229,9 @@ int main(void)
         cmocka_unit_test(test_file_shows_each_setting_at_its_default),
         cmocka_unit_test(test_file_wraps_at_100_columns),
         cmocka_unit_test(test_manual_shows_each_setting),
+        cmocka_unit_test(test_manual_lists_options_with_their_settings),
+        cmocka_unit_test(test_manual_lists_variables),
+        cmocka_unit_test(test_help_shows_choices),
         cmocka_unit_test(test_help_separates_options_from_other_settings),
         cmocka_unit_test(test_help_of_command_shows_only_its_options),
         cmocka_unit_test(test_foreign_flag_is_found_by_command),

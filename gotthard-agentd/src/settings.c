@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The table of the agent's settings, and the checks that involve several values. `tests/generate`
- * writes etc/agentd.conf and the settings of gotthard-agentd(8) from the table.
+ * writes etc/agentd.conf and gotthard-agentd.conf(5) from the table.
  */
 #include "settings.h"
 

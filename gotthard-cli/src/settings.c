@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The table of the settings of gotthard-cli, and the checks that involve several values.
- * `tests/generate` writes etc/cli.conf and the settings of gotthard-cli(1) from the table.
+ * `tests/generate` writes etc/cli.conf and gotthard-cli.conf(5) from the table.
  */
 #include "settings.h"
 

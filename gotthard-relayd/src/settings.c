@@ -2,7 +2,7 @@
 /*
  * The table of the relay's settings, with the defaults of docs/protocol.md, section 3, the checks
  * that involve several values, and the keys. `tests/generate` writes etc/relayd.conf and the
- * settings of gotthard-relayd(8) from the table.
+ * settings of gotthard-relayd.conf(5) from the table.
  */
 #include "settings.h"
 

@@ -107,13 +107,13 @@ def test_help_names_each_command(args):
     for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "keygen", "fingerprint", "config show", "version", "help"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
-    assert set(re.findall(r"^  ([a-z]+)", text, re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^  ([a-z-]+)", text, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_manual_has_synopsis_of_each_command():
     manual = (ROOT / "gotthard-cli" / "gotthard-cli.1.scd").read_text()
     synopsis = manual.split("# SYNOPSIS")[1].split("\n# ")[0]
-    assert set(re.findall(r"\*gotthard-cli\* \*([a-z]+)", synopsis)) == set(COMMANDS)
+    assert set(re.findall(r"\*gotthard-cli\* \*([a-z-]+)", synopsis)) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

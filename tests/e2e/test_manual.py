@@ -6,15 +6,19 @@ import subprocess
 
 import pytest
 
-from harness import LIMIT, ROOT, clean_environment
+from harness import LIMIT, PROGRAMS, ROOT, clean_environment
 
-PAGES = {"gotthard-cli.1": "gotthard-cli", "gotthard.7": "gotthard-cli", "gotthard-agentd.8": "gotthard-agentd",
-         "gotthard-relayd.8": "gotthard-relayd"}
+PAGES = {path.name.removesuffix(".scd"): path for path in ROOT.glob("*/*.scd")}
+# Each page has the sections of its kind, in this order; more may be between them.
+SECTIONS = {"1": ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "FILES", "ENVIRONMENT", "EXIT STATUS", "SEE ALSO"],
+            "5": ["NAME", "SYNOPSIS", "DESCRIPTION", "SETTINGS", "EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO"],
+            "7": ["NAME", "DESCRIPTION", "ERRORS", "EXAMPLES", "FILES", "ENVIRONMENT", "SEE ALSO"]}
+SECTIONS["8"] = SECTIONS["1"]
 
 
 def rendered(page, folder):
     """The text of a page, which scdoc and man must render without a warning."""
-    source = (ROOT / PAGES[page] / f"{page}.scd").read_text()
+    source = PAGES[page].read_text()
     built = folder / page
     result = subprocess.run(["scdoc"], input=source, capture_output=True, text=True, check=True)
     assert result.stderr == ""
@@ -28,10 +32,72 @@ def rendered(page, folder):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_renders_without_a_warning(page, tmp_path):
-    name, section = page.split(".")
+    name, section = page.rsplit(".", 1)
     text = rendered(page, tmp_path)
     assert re.search(rf"^{name}\({section}\)\s.*\s{name}\({section}\)$", text, re.M)
-    assert "\nNAME\n" in text
+    wanted = SECTIONS[section]
+    assert [title for title in re.findall(r"^([A-Z][A-Z ]+)$", text, re.M) if title in wanted] == wanted
+
+
+def test_there_is_a_page_for_each_program_and_its_settings():
+    assert set(PAGES) == {"gotthard-cli.1", "gotthard-relayd.8", "gotthard-agentd.8", "gotthard-cli.conf.5", "gotthard-relayd.conf.5",
+                          "gotthard-agentd.conf.5", "gotthard.7", "gotthard-demo.1"}
+
+
+def test_pages_are_in_the_packages():
+    """Each page by one package, beside the program."""
+    selected = [line for path in (ROOT / "debian").glob("*.install") for line in path.read_text().split()]
+    for page in PAGES:
+        name, section = page.rsplit(".", 1)
+        assert selected.count(f"usr/share/man/man{section}/{name}.{section}") == 1
+
+
+def test_references_name_a_page():
+    """A reference to a page of Gotthard, in a page or in the text of a program, is to a page that exists."""
+    sources = [path.read_text() for folder in ("gotthard-*/src", "systemd") for path in ROOT.glob(f"{folder}/**/*.*")]
+    for text in [path.read_text() for path in PAGES.values()] + sources:
+        for name, section in re.findall(r"(?<![\w/])(gotthard(?:-[a-z]+)?(?:\.conf)?)\*?\((\d)\)", text):
+            assert f"{name}.{section}" in PAGES
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder in place of /etc/gotthard, with the keys and certificates that the examples name."""
+    fleet = {"GOTTHARD_CRYPT_KEY": bytes(range(32)).hex(), "GOTTHARD_CRYPT_IV": bytes(range(16)).hex()}
+    keys = {"fleet.key": "".join(f"{name}={value}\n" for name, value in fleet.items())}
+    for name, words in (("relay.key", ["relay"]), ("GatewayOli.key", ["device", "GatewayOli"])):
+        keys[name] = subprocess.run([PROGRAMS["cli"], "keygen", *words], capture_output=True, text=True, check=True, timeout=LIMIT,
+                                    env=clean_environment(**fleet)).stdout
+    for name, text in keys.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "mqtt").mkdir()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=GatewayOli", "-keyout", tmp_path / "mqtt/private.key", "-out", tmp_path / "mqtt/cert.pem"],
+                   check=True, capture_output=True)
+    (tmp_path / "mqtt/private.key").chmod(0o600)
+    (tmp_path / "mqtt/ca.crt").write_bytes((tmp_path / "mqtt/cert.pem").read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("program", ["relayd", "agentd", "cli"])
+def test_examples_of_settings_are_accepted(program, folder):
+    """All examples of a page of settings together, each as a file."""
+    section = PAGES[f"gotthard-{program}.conf.5"].read_text().split("\n# EXAMPLES\n")[1].split("\n# ")[0]
+    examples = re.findall(r"^```\n(.*?)^```$", section, re.M | re.S)
+    assert len(examples) >= 2
+    (folder / f"{program}.conf.d").mkdir()
+    for number, text in enumerate(examples):
+        text = text.replace("/etc/gotthard", str(folder))
+        for name in ("fleet.key", "mqtt"):
+            text = text.replace(f'"{name}"', f'"{folder}/{name}"')
+        (folder / f"{program}.conf.d/{number}.conf").write_text(text)
+    arguments = ["config", "show"] if program == "cli" else ["--check-config"]
+    result = subprocess.run([PROGRAMS[program], *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            timeout=LIMIT, env=clean_environment(GOTTHARD_CONFIG_DIR=folder))
+    assert result.returncode == 0, result.stderr
+    for number in range(len(examples)):
+        assert f"{number}.conf:1" in result.stdout
 
 
 def test_each_error_has_one_paragraph(tmp_path):

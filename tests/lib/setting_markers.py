@@ -70,7 +70,7 @@ def options_of(program):
     """The options of all commands that do not correspond to a setting."""
     text = help_of(program)
     if program == "cli":
-        text = "".join(help_of(program, command) for command in re.findall(r"^  ([a-z]+)", text, re.MULTILINE))
+        text = "".join(help_of(program, command) for command in re.findall(r"^  ([a-z-]+)", text, re.MULTILINE))
     flags = {item.flag for item in items_of(program).values()}
     return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)) - flags
 

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Prints the parts of the manual pages that follow from the tables of gotthard-cli, in scdoc(5)'s
- * markup: `failures` is the section ERRORS of gotthard(7). tests/generate runs it. A malformed
- * table is an error, so that it cannot be committed.
+ * markup: `failures` is the section ERRORS of gotthard(7), `synopsis` and `options` are parts of
+ * gotthard-cli(1). tests/generate runs it. A malformed table is an error, so that it cannot be
+ * committed.
  */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "command-line.h"
 #include "failure-table.h"
+#include "gotthard/config/config-facts.h"
 #include "gotthard/config/wrap.h"
 
 #define TEXT_MAX 1024
@@ -58,7 +61,7 @@ static const char *mark(const char *text, char ret[static TEXT_MAX])
 
 /* --- the failures --------------------------------------------------------------------------- */
 
-static void print_failure(const struct failure_row *row)
+static void print_error_id(const struct failure_row *row)
 {
     struct gt_wrap wrap = {STDOUT_FILENO, "\t", 0};
     char text[TEXT_MAX], hint[TEXT_MAX];
@@ -107,14 +110,129 @@ static int print_failures(void)
         if (fault)
             fprintf(stderr, "GTD-E%02u: %s\n", rows[i].id, fault);
         n_faults += fault != NULL;
-        print_failure(&rows[i]);
+        print_error_id(&rows[i]);
     }
     return n_faults ? 1 : 0;
 }
 
+/* --- the synopsis --------------------------------------------------------------------------- */
+
+/* Writes the usage of a command: names of arguments (DEVICE) are underlined, literal words and
+ * options are bold. */
+static void print_usage(const char *usage)
+{
+    char escaped[TEXT_MAX], word[TEXT_MAX];
+
+    while (*usage) {
+        size_t n_name = strspn(usage, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        size_t n_word = strspn(usage, "abcdefghijklmnopqrstuvwxyz-");
+        size_t n = n_name ? n_name : n_word ? n_word : 1;
+        const char *markup = n_name ? "_" : n_word ? "*" : "";
+
+        snprintf(word, sizeof(word), "%.*s", (int)n, usage);
+        dprintf(STDOUT_FILENO, "%s%s%s", markup, gt_wrap_escape(word, escaped, sizeof(escaped)),
+                markup);
+        usage += n;
+    }
+}
+
+static int print_synopsis(void)
+{
+    size_t n;
+    const struct command *commands = command_table(&n);
+
+    dprintf(STDOUT_FILENO, "\n");
+    for (size_t i = 0; i < n; i++) {
+        dprintf(STDOUT_FILENO, "*gotthard-cli* *%s* [_OPTION_...]%s", commands[i].name,
+                *commands[i].usage ? " " : "");
+        print_usage(commands[i].usage);
+        dprintf(STDOUT_FILENO, "%s\n", i + 1 < n ? "++" : "");
+    }
+    return 0;
+}
+
+/* --- the options of each command ------------------------------------------------------------ */
+
+static void add_option(FILE *list, bool *is_first, const char *name, const char *value)
+{
+    fprintf(list, "%s*%s*%s%s%s", *is_first ? "" : ", ", name, value && *value ? " _" : "",
+            value ? value : "", value && *value ? "_" : "");
+    *is_first = false;
+}
+
+static void add_plain_options(FILE *list, bool *is_first, const struct command *command)
+{
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        const struct option *option = &command_line_options[i];
+
+        if (option->commands != COMMAND_ANY && (option->commands & command->bit))
+            add_option(list, is_first, option->name, option->value);
+    }
+}
+
+static void add_settings(FILE *list, bool *is_first, const struct command *command)
+{
+    const struct gt_config_program *program = settings_program();
+
+    for (size_t i = 0; i < program->n_items && command->settings; i++) {
+        const struct gt_config_item *item = &program->items[i];
+        char name[GT_CONFIG_PATH_MAX + 3];
+
+        if (!item->flag || !gt_configfacts_is_accepted(item, command->settings))
+            continue;
+        snprintf(name, sizeof(name), "--%s", item->flag);
+        add_option(list, is_first, name, gt_configfacts_value_word(item->type));
+    }
+}
+
+/* The options of one command, without those of all commands. */
+static void print_options_of(const struct command *command)
+{
+    char text[4 * TEXT_MAX] = "";
+    FILE *list = fmemopen(text, sizeof(text), "w");
+    bool is_first = true;
+
+    if (!list)
+        return;
+    add_plain_options(list, &is_first, command);
+    add_settings(list, &is_first, command);
+    fclose(list);
+    dprintf(STDOUT_FILENO, "\n*%s*\n", command->name);
+    gt_wrap_paragraph(STDOUT_FILENO, "\t", is_first ? "No further option." : text);
+}
+
+static int print_options(void)
+{
+    size_t n;
+    const struct command *commands = command_table(&n);
+    const char *separator = "";
+
+    dprintf(STDOUT_FILENO, "\nEvery command accepts ");
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (command_line_options[i].commands != COMMAND_ANY)
+            continue;
+        dprintf(STDOUT_FILENO, "%s*%s*", separator, command_line_options[i].name);
+        separator = ", ";
+    }
+    dprintf(STDOUT_FILENO, ".\n");
+    for (size_t i = 0; i < n; i++)
+        print_options_of(&commands[i]);
+    return 0;
+}
+
+static const struct part {
+    const char *name;
+    int (*print)(void);
+} parts[] = {
+    {"failures", print_failures},
+    {"synopsis", print_synopsis},
+    {"options", print_options},
+};
+
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "failures") == 0)
-        return print_failures();
+    for (size_t i = 0; i < GT_ARRAY_SIZE(parts) && argc == 2; i++)
+        if (strcmp(argv[1], parts[i].name) == 0)
+            return parts[i].print();
     return 64;
 }

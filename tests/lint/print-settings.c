@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Prints a program's table of settings as etc/<program>.conf (`file`) or as the settings part of
- * its manual page (`manual`). Built once for each program; tests/generate runs it. A malformed
+ * Prints a program's table of settings as etc/<program>.conf (`file`) or as parts of its manual
+ * pages: its settings (`manual`), the options for them (`options`) and their variables
+ * (`variables`). Built once for each program; tests/generate runs it. A malformed
  * table is an error, so that it cannot be committed.
  */
 #include <stdio.h>
@@ -47,13 +48,22 @@ static int check(const struct gt_config_program *program)
     return n_faults ? 1 : 0;
 }
 
+static const struct form {
+    const char *name;
+    void (*print)(const struct gt_config_program *program, int fd);
+} forms[] = {
+    {"file", gt_config_format_file},
+    {"manual", gt_config_format_manual},
+    {"options", gt_config_format_manual_options},
+    {"variables", gt_config_format_manual_variables},
+};
+
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "file") == 0)
-        gt_config_format_file(settings_program(), STDOUT_FILENO);
-    else if (argc == 2 && strcmp(argv[1], "manual") == 0)
-        gt_config_format_manual(settings_program(), STDOUT_FILENO);
-    else
-        return 64;
-    return check(settings_program());
+    for (size_t i = 0; i < GT_ARRAY_SIZE(forms) && argc == 2; i++)
+        if (strcmp(argv[1], forms[i].name) == 0) {
+            forms[i].print(settings_program(), STDOUT_FILENO);
+            return check(settings_program());
+        }
+    return 64;
 }

@@ -180,8 +180,11 @@ void gt_config_show(const struct gt_config *config, int fd);
 void gt_config_help(const struct gt_config_program *program, uint32_t commands, int fd);
 /* etc/<program>.conf: every setting, commented out, at its default. */
 void gt_config_format_file(const struct gt_config_program *program, int fd);
-/* The settings part of the manual page, in scdoc(5)'s markup. */
+/* Parts of manual pages in scdoc(5)'s markup: the settings, the options that stand for settings,
+ * and the variables. */
 void gt_config_format_manual(const struct gt_config_program *program, int fd);
+void gt_config_format_manual_options(const struct gt_config_program *program, int fd);
+void gt_config_format_manual_variables(const struct gt_config_program *program, int fd);
 
 /*
  * Reads a small file whole: a regular file of at most @max bytes without NUL that others may not
