@@ -40,6 +40,8 @@ static struct gt_extensions sample_extensions(void)
         .n_sessions = 7,
         .since = 1700000000,
         .limit = gt_span_text("limits.sessions (3)"),
+        .tags = {gt_span_text("site=zurich"), gt_span_text("role=gateway")},
+        .n_tags = 2,
     };
 }
 
@@ -158,6 +160,8 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_true(gt_span_equals(got->host_keys[0], want.host_keys[0]));
     assert_int_equal(got->n_sessions, 7);
     assert_int_equal(got->since, 1700000000);
+    assert_int_equal(got->n_tags, 2);
+    assert_true(gt_span_equals(got->tags[1], want.tags[1]));
     assert_true(gt_span_equals(got->limit, gt_span_text("limits.sessions (3)")));
 }
 

@@ -73,6 +73,7 @@ request_handler_settings(const struct setup *setup, const struct credentials *cr
         .policy = &setup->policy,
         .host_keys = setup->host_keys.spans,
         .n_host_keys = setup->host_keys.n,
+        .tags = &setup->tags,
         .stream_window = (uint32_t)setup->settings->stream_buffer,
     };
 }

@@ -46,6 +46,7 @@ static void request_handler_log_fit(const struct request_handler *request_handle
         [GT_OMITTED_NONE] = "sent",
         [GT_OMITTED_HOST_KEYS] = "sent without host keys",
         [GT_OMITTED_SERVICES] = "sent without host keys and services",
+        [GT_OMITTED_TAGS] = "sent without host keys, services and tags",
     };
 
     gt_log(is_sent ? GT_LOG_WARN : GT_LOG_ERROR, 0,
@@ -118,14 +119,29 @@ static void request_handler_fill_extensions(const struct request_handler *reques
         request_handler->events->count_sessions(request_handler->userdata, NULL), UINT16_MAX);
 }
 
-/* Everything that an operator may use. */
+/* Everything that an operator may use. @n_bytes: of the other parts that @ret has. */
 static void request_handler_fill_offer(const struct request_handler *request_handler,
-                                       const struct targets *services, struct gt_extensions *ret)
+                                       const struct targets *services, size_t n_bytes,
+                                       struct gt_extensions *ret)
 {
     request_handler_fill_extensions(request_handler, ret);
-    size_t n_names = add_service_names(services, NAMES_BUDGET, ret);
-    add_host_keys(&request_handler->settings, host_keys_room(&request_handler->settings, n_names),
+    n_bytes += add_service_names(services, NAMES_BUDGET, ret);
+    add_host_keys(&request_handler->settings, host_keys_room(&request_handler->settings, n_bytes),
                   ret);
+}
+
+/* Returns the number of bytes added. */
+static size_t request_handler_fill_tags(const struct request_handler *request_handler,
+                                        struct gt_extensions *ret)
+{
+    const struct tags *tags = request_handler->settings.tags;
+    size_t n_bytes = 0;
+
+    for (size_t i = 0; tags && i < tags->n; i++) {
+        n_bytes += 2 + tags->spans[i].n;
+        ret->tags[ret->n_tags++] = tags->spans[i];
+    }
+    return n_bytes;
 }
 
 static void request_handler_publish_reply(struct request_handler *request_handler)
@@ -171,7 +187,7 @@ static void request_handler_fill_ack(const struct request_handler *request_handl
     ret->window = request_handler->settings.stream_window;
     snprintf(ret->device, sizeof(ret->device), "%s", req->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", req->operator_);
-    request_handler_fill_offer(request_handler, &grant->services, &ret->extensions);
+    request_handler_fill_offer(request_handler, &grant->services, 0, &ret->extensions);
 }
 
 static int request_handler_grant(struct request_handler *request_handler,
@@ -357,8 +373,9 @@ int request_handler_state(struct request_handler *request_handler, enum gt_state
     const struct targets *services = &request_handler->settings.policy->services;
     struct gt_fit fit;
 
+    size_t n_tags = request_handler_fill_tags(request_handler, &extensions);
     if (kind == GT_STATE_ONLINE) {
-        request_handler_fill_offer(request_handler, services, &extensions);
+        request_handler_fill_offer(request_handler, services, n_tags, &extensions);
     } else {
         request_handler_fill_extensions(request_handler, &extensions);
         add_service_names(services, WILL_NAMES, &extensions);

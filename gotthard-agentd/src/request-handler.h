@@ -7,6 +7,7 @@
 #pragma once
 
 #include "policy.h"
+#include "tags.h"
 
 struct request_handler;
 
@@ -46,7 +47,8 @@ struct request_handler_settings { /* keeps all pointers but the first two */
     const struct policy *policy;
     const struct gt_span *host_keys; /* public lines of ssh host keys */
     size_t n_host_keys;
-    uint32_t stream_window; /* bytes, sent in an ACK */
+    const struct tags *tags; /* of STATE; NULL: none */
+    uint32_t stream_window;  /* bytes, sent in an ACK */
 };
 
 /* @of_device: K_dev. @previous: K_dev before a rotation, or NULL. @now_ms: CLOCK_BOOTTIME.
@@ -73,9 +75,9 @@ const char *request_handler_state_topic(const struct request_handler *request_ha
 /* Limits the size of later messages; see gt_responder_set_message_max(). */
 void request_handler_set_message_max(struct request_handler *request_handler, size_t n);
 /* Builds a STATE message into @ret (GT_MESSAGE_MAX bytes). @connection: as in struct gt_state_form.
- * @since: Unix time in seconds, displayed to operators. Host keys, and then services, are omitted
- * if it would be too large with them (logged). Returns 0, GT_MESSAGE_E_BAD if it is still too large
- * (logged), or a negative errno. */
+ * @since: Unix time in seconds, displayed to operators. Host keys, then services, then tags
+ * are omitted if it would be too large with them (logged). Returns 0, GT_MESSAGE_E_BAD if it is
+ * still too large (logged), or a negative errno. */
 int request_handler_state(struct request_handler *request_handler, enum gt_state_kind kind,
                           uint32_t connection, uint64_t since, uint8_t *ret,
                           size_t *ret_n) GT_MUST_CHECK;

@@ -17,6 +17,13 @@ static const struct gt_config_item items[] = {
          .help = "Name of this device.",
          .details = "Operators use it to connect, and the broker sees it as the MQTT client id. "
                     "Case matters."),
+    ITEM("device.tags", MAP, tags, .env = "GOTTHARD_DEVICE_TAGS",
+         .help = "Tags of this device, by which operators select devices.",
+         .details =
+             "Example: tags = { site = \"zurich\"; role = \"gateway\"; }; in a variable "
+             "site=zurich,role=gateway. At most 16 tags with 256 characters together: names of "
+             "letters, digits, _ and -, values also of . : @ + and /. Operators see them encrypted "
+             "in the state of the device, also while it is offline. A reload publishes new ones."),
 
     ITEM("server.host", HOST, server_host, .flag = "server-host",
          .help = "Host of the relay that is called \"main\"."),

@@ -18,6 +18,7 @@ struct settings {
     uint64_t reconnect_spread_ms;
     uint64_t mqtt_keepalive_ms;
     char *device_name;
+    struct gt_config_map tags;
     struct gt_config_map services, relays;
     char *data_host;
     uint64_t data_port;

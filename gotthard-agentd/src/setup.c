@@ -139,6 +139,7 @@ struct setup *setup_free(struct setup *setup)
 {
     if (!setup)
         return NULL;
+    tags_deinit(&setup->tags);
     hostkeys_deinit(&setup->host_keys);
     policy_deinit(&setup->policy);
     gt_trust_deinit(&setup->trust);
@@ -162,6 +163,14 @@ static int setup_check_topics(struct setup *setup, char *ret_error)
                  : r;
 }
 
+static int setup_load_tags(struct setup *setup, char *ret_error)
+{
+    char why[GT_CONFIG_ERROR_MAX];
+
+    int r = tags_load(&setup->settings->tags, &setup->tags, why, sizeof(why));
+    return r > 0 ? setup_fail(setup, ret_error, "device.tags", "%s", why) : r;
+}
+
 static int setup_load(struct setup *setup, char *ret_error)
 {
     char why[GT_CONFIG_ERROR_MAX];
@@ -169,6 +178,8 @@ static int setup_load(struct setup *setup, char *ret_error)
     if (settings_broker(setup->settings, &setup->broker, why, sizeof(why)))
         return -EINVAL; /* settings_check has accepted it */
     int r = setup_check_topics(setup, ret_error);
+    if (r == 0)
+        r = setup_load_tags(setup, ret_error);
     if (r == 0)
         r = setup_load_keys(setup, ret_error);
     if (r == 0)

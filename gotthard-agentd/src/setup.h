@@ -12,6 +12,7 @@
 #include "hostkeys.h"
 #include "policy.h"
 #include "settings.h"
+#include "tags.h"
 
 struct setup {
     struct gt_config *config;        /* owned */
@@ -26,6 +27,7 @@ struct setup {
     char *pins_path; /* owned; the file need not exist */
     struct policy policy;
     struct hostkeys host_keys;
+    struct tags tags;
 };
 
 /* The reason and the place of the setting were written to @ret_error. E_FILE: a file that the

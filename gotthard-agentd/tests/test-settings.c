@@ -127,7 +127,7 @@ static void test_example_is_complete(void **state)
         const struct gt_config_item *item = &settings_program()->items[i];
         const char *leaf = strrchr(item->path, '.');
         char line[128];
-        const char *begin = item->type == GT_CONFIG_MAP ? "" : leaf ? "    #" : "#";
+        const char *begin = leaf ? "    #" : item->type == GT_CONFIG_MAP ? "" : "#";
 
         snprintf(line, sizeof(line), "\n%s%s = ", begin, leaf ? leaf + 1 : item->path);
         if (!strstr(text, line))

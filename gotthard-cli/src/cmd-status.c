@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `status [DEVICE]` and `devices [PATTERN]`: the state of devices. The exit status of `status
- * DEVICE` is 0 only if the device is online, that of a list only if the list is whole.
+ * `status [DEVICE]` and `devices [TAG=VALUE|PATTERN]...`: the state of devices. The exit status of
+ * `status DEVICE` is 0 only if the device is online, that of a list only if the list is whole.
  */
 #include <string.h>
 #include <time.h>
@@ -16,7 +16,7 @@
 struct status {
     struct context *context;
     const char *device; /* NULL: all */
-    struct device_filter filter;
+    struct selection selection;
     struct identity identity;
     struct device_table table;
     struct device_question *question; /* owned; to a device of which the broker has no state */
@@ -101,10 +101,12 @@ static const char *plural(size_t n)
 static void status_print_sum(struct status *status, const struct list_verdict *verdict)
 {
     struct print *print = &status->context->print;
-    size_t n = 0, n_online = 0, n_unknown = 0;
+    size_t n = 0, n_online = 0, n_unknown = 0, n_not_judged = 0;
 
     for (const struct device_row *row = status->table.rows; row; row = row->hh.next) {
-        if (!device_filter_accepts(&status->filter, row))
+        n_not_judged += row->knowledge != DEVICE_AUTHENTIC &&
+                        selection_accepts_name(&status->selection, row->name);
+        if (!selection_accepts(&status->selection, row))
             continue;
         n++;
         n_online += row->knowledge == DEVICE_AUTHENTIC && row->is_online;
@@ -115,6 +117,9 @@ static void status_print_sum(struct status *status, const struct list_verdict *v
                !verdict->is_whole    ? "the list is not whole"
                : verdict->is_by_name ? "the list is whole for the named devices"
                                      : "the list is whole");
+    if (status->selection.n_tags > 0 && n_not_judged > 0)
+        print_note(print, "%zu device%s not shown: tags unknown, because the state is unknown",
+                   n_not_judged, plural(n_not_judged));
     if (status->table.n_foreign_dropped > 0)
         print_warning(print,
                       "states that are encrypted with another key: only %d devices are shown",
@@ -126,7 +131,7 @@ static void status_report_list(struct status *status, const struct list_verdict 
     struct print *print = &status->context->print;
     struct failure failure;
 
-    device_output_list(print, &status->table, &status->filter, verdict->is_whole);
+    device_output_list(print, &status->table, &status->selection, verdict->is_whole);
     status_print_sum(status, verdict);
     if (!verdict->is_whole) {
         failure_set(&failure, FAILURE_LIST_NOT_WHOLE, verdict->hint, "the list is not whole: %s",
@@ -168,14 +173,15 @@ static void status_on_signal(void *userdata, int number)
 
 static void status_load_names(struct status *status)
 {
-    const char *pattern = status->filter.pattern;
+    const struct selection *selection = &status->selection;
     struct context *context = status->context;
 
     if (status->device)
         return;
     known_devices_load(context->config, &status->identity, &context->print, &status->table);
-    if (pattern && gt_text_is_name(gt_span_text(pattern)))
-        known_devices_declare(&status->table, pattern);
+    for (size_t i = 0; i < selection->n_patterns; i++)
+        if (gt_text_is_name(gt_span_text(selection->patterns[i])))
+            known_devices_declare(&status->table, selection->patterns[i]);
 }
 
 static int status_run(struct status *status)
@@ -232,10 +238,14 @@ int cmd_devices(struct context *context)
 {
     struct status status = {
         .context = context,
-        .filter = {.is_online_only = context->is_online_only},
+        .selection = {.is_online_only = context->is_online_only},
     };
 
-    if (context->n_arguments > 0)
-        status.filter.pattern = context->arguments[0];
+    for (size_t i = 0; i < context->n_arguments; i++) {
+        const char *why = selection_add(&status.selection, context->arguments[i]);
+
+        if (why)
+            return command_misused(context, "'%s': %s", context->arguments[i], why);
+    }
     return status_run(&status);
 }

@@ -8,6 +8,7 @@
 
 #include "commands.h"
 #include "forwards.h"
+#include "selection.h"
 
 static const struct command commands[] = {
     {
@@ -57,11 +58,11 @@ static const struct command commands[] = {
         .name = "devices",
         .bit = COMMAND_DEVICES,
         .settings = COMMAND_DEVICES,
-        .usage = "[PATTERN]",
+        .usage = "[TAG=VALUE | PATTERN]...",
         .help =
-            "List the devices at the broker, and known ones without a state there; PATTERN as in a shell: 'dev-*'.",
-        .examples = "devices --online\ndevices 'plant-7-*' --json",
-        .n_arguments_max = 1,
+            "List the devices at the broker, and known ones without a state there, by tags and names.",
+        .examples = "devices --online\ndevices site=zurich role!=spare\ndevices 'plant-7-*' --json",
+        .n_arguments_max = SELECTION_MAX,
         .run = cmd_devices,
     },
     {

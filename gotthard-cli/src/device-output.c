@@ -2,17 +2,11 @@
 /* See the header. */
 #include "device-output.h"
 
-#include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-bool device_filter_accepts(const struct device_filter *filter, const struct device_row *row)
-{
-    if (filter->is_online_only && !(row->knowledge == DEVICE_AUTHENTIC && row->is_online))
-        return false;
-    return !filter->pattern || fnmatch(filter->pattern, row->name, 0) == 0;
-}
+#include "table.h"
 
 static const char *state_text(const struct device_row *row)
 {
@@ -63,59 +57,150 @@ static json_t *json_of_services(const char *services)
     return list;
 }
 
-static json_t *json_of_row(const struct device_row *row)
+static json_t *json_of_tags(const char *tags)
+{
+    json_t *object = json_object();
+
+    for (const char *at = tags; *at; at += strspn(at, " ")) {
+        size_t n = strcspn(at, " "), n_key = strcspn(at, "=");
+        char key[GT_TAG_KEY_MAX + 1];
+
+        snprintf(key, sizeof(key), "%.*s", (int)n_key, at);
+        json_object_set_new(object, key, print_json_text(gt_span(at + n_key + 1, n - n_key - 1)));
+        at += n;
+    }
+    return object;
+}
+
+json_t *device_output_json(const struct device_row *row)
 {
     char since[40];
 
     format_time(row->since, true, since, sizeof(since));
     json_t *online =
         row->knowledge == DEVICE_AUTHENTIC ? json_boolean(row->is_online) : json_null();
-    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i}", "device", row->name, "online", online,
+    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i, s:o}", "device", row->name, "online", online,
                      "since", since, "version", row->version, "services",
-                     json_of_services(row->services), "sessions", (int)row->n_sessions);
+                     json_of_services(row->services), "sessions", (int)row->n_sessions, "tags",
+                     json_of_tags(row->tags));
 }
 
 /* --- text ---------------------------------------------------------------------------------------
  */
 
-static void print_row(struct print *print, const struct device_row *row, int width)
-{
-    char since[40];
+#define LINE_SIZE (2 * GT_MESSAGE_MAX)
 
-    format_time(row->since, false, since, sizeof(since));
-    print_data(print, "%-*s  %-8s  %-19s  %8u  %-8s  %s\n", width, row->name, state_text(row),
-               *since ? since : "-", (unsigned)row->n_sessions, *row->version ? row->version : "-",
-               services_text(row));
+enum column { DEVICE, STATE, SINCE, SESSIONS, VERSION, TAGS, SERVICES, N_COLUMNS };
+
+/* A narrow terminal shows name and state to the end. */
+static const struct table_column all_columns[N_COLUMNS] = {
+    [DEVICE] = {.title = "DEVICE", .min = 12},
+    [STATE] = {.title = "STATE", .width = 7},
+    [SINCE] = {.title = "SINCE", .width = 19, .priority = 4},
+    [SESSIONS] = {.title = "SESSIONS", .priority = 6},
+    [VERSION] = {.title = "VERSION", .priority = 5},
+    [TAGS] = {.title = "TAGS", .min = 14, .priority = 1},
+    [SERVICES] = {.title = "SERVICES", .min = 12, .priority = 3},
+};
+
+struct cells {
+    char since[40], sessions[8];
+    const char *texts[N_COLUMNS];
+};
+
+static void cells_of_row(const struct device_row *row, struct cells *ret)
+{
+    format_time(row->since, false, ret->since, sizeof(ret->since));
+    snprintf(ret->sessions, sizeof(ret->sessions), "%u", (unsigned)row->n_sessions);
+    ret->texts[DEVICE] = row->name;
+    ret->texts[STATE] = state_text(row);
+    ret->texts[SINCE] = *ret->since ? ret->since : "-";
+    ret->texts[SESSIONS] = ret->sessions;
+    ret->texts[VERSION] = *row->version ? row->version : "-";
+    ret->texts[TAGS] = *row->tags ? row->tags : "-";
+    ret->texts[SERVICES] = services_text(row);
 }
 
-static int name_width(const struct device_table *table, const struct device_filter *filter)
+/* Returns the number of selected rows. */
+static size_t measure_columns(const struct device_table *table, const struct selection *selection,
+                              struct table_column ret[static N_COLUMNS])
 {
-    int width = 0;
+    size_t n = 0;
+    bool has_tags = false;
 
-    for (const struct device_row *row = table->rows; row; row = row->hh.next)
-        if (device_filter_accepts(filter, row))
-            width = GT_MAX(width, (int)strlen(row->name));
-    return width;
+    memcpy(ret, all_columns, sizeof(all_columns));
+    for (size_t i = 0; i < N_COLUMNS; i++)
+        ret[i].width = GT_MAX(ret[i].width, (int)strlen(ret[i].title));
+    for (const struct device_row *row = table->rows; row; row = row->hh.next) {
+        struct cells cells;
+
+        if (!selection_accepts(selection, row))
+            continue;
+        n++;
+        has_tags |= *row->tags != 0;
+        cells_of_row(row, &cells);
+        for (size_t i = 0; i < N_COLUMNS; i++)
+            ret[i].width = GT_MAX(ret[i].width, (int)strlen(cells.texts[i]));
+    }
+    if (!has_tags)
+        ret[TAGS].width = 0;
+    return n;
+}
+
+static void print_line(struct print *print, const struct table_column *columns,
+                       const char *const *texts)
+{
+    char cell[LINE_SIZE], line[LINE_SIZE];
+    size_t n = 0;
+
+    for (size_t i = 0; i < N_COLUMNS; i++) {
+        int width = columns[i].width;
+
+        if (width == 0)
+            continue;
+        table_cell(texts[i], width, cell, sizeof(cell));
+        n += (size_t)snprintf(line + n, sizeof(line) - n, "%*s%*s", n > 0 ? TABLE_GAP : 0, "",
+                              i == SESSIONS ? width : -width, cell);
+        n = GT_MIN(n, sizeof(line) - 1);
+    }
+    while (n > 0 && line[n - 1] == ' ')
+        n--;
+    print_data(print, "%.*s\n", (int)n, line);
+}
+
+static void print_table(struct print *print, const struct device_table *table,
+                        const struct selection *selection)
+{
+    struct table_column columns[N_COLUMNS];
+    const char *titles[N_COLUMNS];
+
+    if (measure_columns(table, selection, columns) == 0)
+        return;
+    table_fit(columns, N_COLUMNS, table_terminal_width());
+    for (size_t i = 0; i < N_COLUMNS; i++)
+        titles[i] = columns[i].title;
+    print_line(print, columns, titles);
+    for (const struct device_row *row = table->rows; row; row = row->hh.next) {
+        struct cells cells;
+
+        if (!selection_accepts(selection, row))
+            continue;
+        cells_of_row(row, &cells);
+        print_line(print, columns, cells.texts);
+    }
 }
 
 void device_output_list(struct print *print, const struct device_table *table,
-                        const struct device_filter *filter, bool is_whole)
+                        const struct selection *selection, bool is_whole)
 {
-    int width = name_width(table, filter);
-
-    if (!print->is_json && width > 0) {
-        width = GT_MAX(width, (int)strlen("DEVICE"));
-        print_data(print, "%-*s  %-8s  %-19s  %8s  %-8s  %s\n", width, "DEVICE", "STATE", "SINCE",
-                   "SESSIONS", "VERSION", "SERVICES");
+    if (!print->is_json) {
+        print_table(print, table, selection);
+        return;
     }
     for (const struct device_row *row = table->rows; row; row = row->hh.next) {
-        if (!device_filter_accepts(filter, row))
+        if (!selection_accepts(selection, row))
             continue;
-        if (!print->is_json) {
-            print_row(print, row, width);
-            continue;
-        }
-        json_t *object = json_of_row(row);
+        json_t *object = device_output_json(row);
         json_object_set_new(object, "whole", json_boolean(is_whole));
         print_json(print, object);
     }
@@ -126,7 +211,7 @@ void device_output_one(struct print *print, const struct device_row *row)
     char since[40];
 
     if (print->is_json) {
-        print_json(print, json_of_row(row));
+        print_json(print, device_output_json(row));
         return;
     }
     format_time(row->since, false, since, sizeof(since));
@@ -137,5 +222,6 @@ void device_output_one(struct print *print, const struct device_row *row)
                *since ? since : "unknown");
     print_data(print, "  %-9s %s\n", "version", *row->version ? row->version : "unknown");
     print_data(print, "  %-9s %s\n", "services", *row->services ? row->services : "none");
+    print_data(print, "  %-9s %s\n", "tags", *row->tags ? row->tags : "none");
     print_data(print, "  %-9s %u\n", "sessions", (unsigned)row->n_sessions);
 }

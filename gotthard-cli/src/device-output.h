@@ -4,17 +4,13 @@
 
 #include "device-table.h"
 #include "print.h"
+#include "selection.h"
 
-/* Which rows are shown. */
-struct device_filter {
-    const char *pattern; /* of a shell, or NULL */
-    bool is_online_only;
-};
-bool device_filter_accepts(const struct device_filter *filter, const struct device_row *row);
-
-/* A table with a line for each device, or with --json an object for each. @is_whole: of the list.
- */
+/* A table with a line for each selected device, or with --json an object for each. @is_whole: of
+ * the list. On a terminal the table is not wider than that. */
 void device_output_list(struct print *print, const struct device_table *table,
-                        const struct device_filter *filter, bool is_whole);
+                        const struct selection *selection, bool is_whole);
+/* Returns the object of a device. */
+json_t *device_output_json(const struct device_row *row);
 /* One device: a property a line, or an object. */
 void device_output_one(struct print *print, const struct device_row *row);

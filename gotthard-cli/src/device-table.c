@@ -9,44 +9,75 @@
  */
 
 #define VERSION_SIZE 64
+#define TAGS_SIZE    (GT_TAGS_MAX * (GT_TAG_KEY_MAX + GT_TAG_VALUE_MAX + 2))
 
-/* Returns version NUL services NUL, or NULL without memory. */
-static char *text_of_state(const struct gt_extensions *extensions, const char **ret_services)
+/* Appends the names, separated by blanks. */
+static void write_services(const struct gt_extensions *extensions, struct gt_writer *w)
 {
-    char text[VERSION_SIZE + GT_SERVICES_MAX * (GT_SERVICE_MAX + 1) + 1];
-    size_t n, start;
+    char name[GT_SERVICE_MAX + 1];
 
-    gt_text_escape(extensions->version, text, VERSION_SIZE);
-    n = start = strlen(text) + 1;
-    text[n] = 0;
     for (size_t i = 0; i < extensions->n_services; i++) {
-        char name[GT_SERVICE_MAX + 1];
-
-        gt_text_escape(extensions->services[i], name, sizeof(name));
-        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", i ? " " : "", name);
+        if (i > 0)
+            gt_write_u8(w, ' ');
+        gt_write_span(w, gt_span_text(gt_text_escape(extensions->services[i], name, sizeof(name))));
     }
-    char *copy = malloc(n + 1);
-    if (!copy)
-        return NULL;
-    memcpy(copy, text, n + 1);
-    *ret_services = copy + start;
-    return copy;
+}
+
+static int compare_tags(const void *a, const void *b)
+{
+    const struct gt_span *x = a, *y = b;
+    int r = memcmp(x->data, y->data, GT_MIN(x->n, y->n));
+
+    return r ? r : x->n < y->n ? -1 : x->n > y->n;
+}
+
+/* Appends the well-formed tags in order, each key once. */
+static void write_tags(const struct gt_extensions *extensions, struct gt_writer *w)
+{
+    struct gt_span tags[GT_TAGS_MAX], key, value, before = {0};
+    size_t n = 0;
+
+    for (size_t i = 0; i < extensions->n_tags; i++)
+        if (gt_tag_split(extensions->tags[i], &key, &value))
+            tags[n++] = extensions->tags[i];
+    qsort(tags, n, sizeof(tags[0]), compare_tags);
+    for (size_t i = 0; i < n; i++) {
+        if (!gt_tag_split(tags[i], &key, &value) || gt_span_equals(key, before))
+            continue;
+        if (before.n > 0)
+            gt_write_u8(w, ' ');
+        gt_write_span(w, tags[i]);
+        before = key;
+    }
 }
 
 static bool row_set(struct device_row *row, const struct gt_state *state)
 {
-    const char *services;
-    char *text = text_of_state(&state->extensions, &services);
+    char text[VERSION_SIZE + GT_SERVICES_MAX * (GT_SERVICE_MAX + 1) + TAGS_SIZE];
+    struct gt_writer w = gt_writer(text, sizeof(text));
+    const struct gt_extensions *extensions = &state->extensions;
+    char version[VERSION_SIZE];
 
-    if (!text)
+    gt_write_span(&w, gt_span_text(gt_text_escape(extensions->version, version, VERSION_SIZE)));
+    gt_write_u8(&w, 0);
+    size_t services = w.n;
+    write_services(extensions, &w);
+    gt_write_u8(&w, 0);
+    size_t tags = w.n;
+    write_tags(extensions, &w);
+    gt_write_u8(&w, 0);
+    char *copy = w.failed ? NULL : malloc(w.n);
+    if (!copy)
         return false;
+    memcpy(copy, text, w.n);
     free(row->text);
-    row->text = text;
-    row->version = text;
-    row->services = services;
+    row->text = copy;
+    row->version = copy;
+    row->services = copy + services;
+    row->tags = copy + tags;
     row->is_online = state->is_online;
-    row->n_sessions = state->extensions.n_sessions;
-    row->since = state->extensions.since;
+    row->n_sessions = extensions->n_sessions;
+    row->since = extensions->since;
     return true;
 }
 
@@ -93,10 +124,18 @@ static struct device_row *find_or_add(struct device_table *table, const char *na
         return NULL;
     }
     snprintf(row->name, sizeof(row->name), "%s", name);
-    row->version = row->services = "";
+    row->version = row->services = row->tags = "";
     row->knowledge = DEVICE_UNKNOWN;
     table->n_unknown++;
     HASH_ADD_STR(table->rows, name, row);
+    return row;
+}
+
+struct device_row *device_table_find(const struct device_table *table, const char *name)
+{
+    struct device_row *row;
+
+    HASH_FIND_STR(table->rows, name, row);
     return row;
 }
 

@@ -2,7 +2,7 @@
 /*
  * The devices of a list: one row for each name, with the latest state that opened with the fleet's
  * key. States that do not open have a smaller limit of their own and never replace one that does:
- * any client of the broker may invent them. A row costs about 300 bytes.
+ * any client of the broker may invent them. A row costs about 350 bytes.
  */
 #pragma once
 
@@ -31,8 +31,9 @@ struct device_row {
     uint64_t seen;        /* unix time of the last state before this list, 0: never */
     const char *version;  /* printable, "" if unknown */
     const char *services; /* "ssh web", printable */
+    const char *tags;     /* "role=gateway site=zurich", well-formed, sorted */
     struct gt_state_order order;
-    char *text; /* owned: ->version and ->services */
+    char *text; /* owned: ->version, ->services and ->tags */
     UT_hash_handle hh;
 };
 
@@ -52,6 +53,8 @@ const struct device_row *device_table_add(struct device_table *table, const char
                                           const struct gt_state *state, bool is_retained);
 /* Begins the next pass: another reading of all states. */
 void device_table_begin_pass(struct device_table *table);
+/* Returns the row of @name, or NULL. */
+struct device_row *device_table_find(const struct device_table *table, const char *name);
 void device_table_sort(struct device_table *table); /* by name */
 /* Frees the rows. */
 void device_table_deinit(struct device_table *table);

@@ -18,14 +18,6 @@ static struct gt_state state_of(bool is_online, uint64_t seq)
     return state;
 }
 
-static const struct device_row *row_of(const struct device_table *table, const char *name)
-{
-    struct device_row *row;
-
-    HASH_FIND_STR(table->rows, name, row);
-    return row;
-}
-
 static void assert_counts(const struct device_table *table, size_t n_authentic, size_t n_foreign,
                           size_t n_unknown, size_t n_online)
 {
@@ -50,8 +42,23 @@ static void test_device_table_counts_each_device_once(void **unused)
     assert_null(device_table_add(&table, "a", NULL, true));
     assert_null(device_table_add(&table, "a", &offline, true));
     assert_counts(&table, 1, 0, 0, 0);
-    assert_string_equal(row_of(&table, "a")->services, "ssh web");
-    assert_null(strchr(row_of(&table, "a")->version, '\n'));
+    assert_string_equal(device_table_find(&table, "a")->services, "ssh web");
+    assert_null(strchr(device_table_find(&table, "a")->version, '\n'));
+    device_table_deinit(&table);
+}
+
+/* In order, each key once, and only those that are well-formed. */
+static void test_device_table_with_tags(void **unused)
+{
+    static const char *const tags[] = {"site=zurich", "role=gateway", "role=spare", "a b=c", "x"};
+    struct device_table table = {0};
+    struct gt_state state = state_of(true, 1);
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(tags); i++)
+        state.extensions.tags[state.extensions.n_tags++] = gt_span_text(tags[i]);
+    device_table_add(&table, "a", &state, true);
+    assert_string_equal(device_table_find(&table, "a")->tags, "role=gateway site=zurich");
+    assert_string_equal(device_table_find(&table, "a")->services, "ssh web");
     device_table_deinit(&table);
 }
 
@@ -67,7 +74,7 @@ static void test_device_table_with_all_services(void **unused)
         state.extensions.services[i] = gt_span_text(name);
     state.extensions.n_services = GT_SERVICES_MAX;
     device_table_add(&table, "a", &state, true);
-    assert_int_equal(strlen(row_of(&table, "a")->services),
+    assert_int_equal(strlen(device_table_find(&table, "a")->services),
                      GT_SERVICES_MAX * (GT_SERVICE_MAX + 1) - 1);
     device_table_deinit(&table);
 }
@@ -119,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_device_table_counts_each_device_once),
+        cmocka_unit_test(test_device_table_with_tags),
         cmocka_unit_test(test_device_table_with_all_services),
         cmocka_unit_test(test_device_table_limits),
         cmocka_unit_test(test_device_table_counts_devices_of_a_pass),

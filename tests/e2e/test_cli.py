@@ -65,7 +65,7 @@ def test_no_arguments():
 
 @pytest.mark.parametrize("args", [
     ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
-    ["disconnect"], ["disconnect", "a", "b"], ["devices", "x", "y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"],
+    ["disconnect"], ["disconnect", "a", "b"], ["devices", "1x=y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"],
     ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
     ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
     ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],

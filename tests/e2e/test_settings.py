@@ -42,7 +42,7 @@ SAMPLES = {
         "limits.tickets": "3", "limits.frames": "100", "limits.descriptors": "100",
     },
     "agentd": {
-        **ENDS, "device.name": "GatewayEli", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
+        **ENDS, "device.name": "GatewayEli", "device.tags": "site=zurich,role=gateway", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
         "trust.pins": "@certificates/operators.pins", "agent.data_host": "10.0.0.1", "agent.data_port": "2222", "agent.host_keys": "/nonexistent/*.pub",
         "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
         "limits.sessions": "3", "limits.sessions_per_operator": "3", "limits.streams": "3", "timeouts.lifetime": "7s",
@@ -143,14 +143,15 @@ BAD_KINDS = {
     "N": ["2000000000"], "": ["2"], "TIME": ["1", "-1s", "1.5s", "99999d", "soon"], "SIZE": ["1", "1MB", "999GiB"],
     "WORD": ["nonsense", "Auto"], "NAME": ["a/b", "a b", "-x"], "HOST": ["https://x", "a b", "x:7000", "x/y", "-x", "1.2.3"],
     "PATH": ["~oli/x"], "PATHS": ["~oli/x /y"], "TEXT": ["bell\x07"],
-    "GROUP": ["x=nowhere", "x=h:0", "x=h:65536", "x=h:1:2", "x=:1"],
+    "GROUP": ["x=a b"],
 }
 BAD_VALUES = {
     "server.port": ["0", "65536"], "server.ports_from": ["0", "65536"], "server.ports_to": ["0", "65536"],
     "agent.data_port": ["0", "65536"], "client.port": ["65536"], "server.bind": ["nonsense", "localhost", "1.2.3.4:7000"],
     "relay.congestion": ["a b", "of-sixteen-bytes", "x/y"], "mqtt.prefix": ["a/#", "+", "a b", "a/b/c/d/e/f"],
     "mqtt.endpoint": ["https://x", "mqtt://x/path", "x:0", "x:65536", "a b", "mqtts://", "wss://x", "ws://x:80/mqtt"],
-    "mqtt.alpn": ["a b"],
+    "mqtt.alpn": ["a b"], "device.tags": ["x=a*", "x=" + 65 * "x"],
+    **dict.fromkeys(("services", "relays"), ["x=nowhere", "x=h:0", "x=h:65536", "x=h:1:2", "x=:1"]),
 }
 PAIRS_OF_RANGE = {"relayd": ["server = { ports_from = 9000; ports_to = 8000; };", "server = { port = 9005; ports_from = 9000; ports_to = 9010; };",
                              "timeouts = { heartbeat_interval = \"60s\"; heartbeat = \"50s\"; };", "limits = { descriptors = 5; };"],

@@ -43,10 +43,10 @@ class Item:
 
     def in_file(self, value, key=""):
         """The setting as a line of a file. @key: "_file" for the path of a file with the secret."""
-        if self.kind == "GROUP":
-            return f"{self.path} = {{ " + " ".join('{} = "{}";'.format(*p.split("=")) for p in value.split(",")) + " };"
         group, _, name = self.path.rpartition(".")
         text = value if self.kind in ("N", "") else f'"{value}"'
+        if self.kind == "GROUP":
+            text = "{ " + " ".join('{} = "{}";'.format(*p.split("=")) for p in value.split(",")) + " }"
         line = f"{name}{key} = {text};"
         return f"{group} = {{ {line} }};" if group else line
 
@@ -94,9 +94,10 @@ def parse_shown(text):
     for line in text.splitlines():
         if found := re.fullmatch(r"(\w+) = \{", line):
             group = found[1] + "."
-        elif found := re.fullmatch(r"#?(\w+) = \{ ?(.*) ?\};   # (.*)", line):
-            pairs = re.findall(r'([^ ]+) = "((?:[^"\\]|\\.)*)";', found[2])
-            values[found[1]] = (",".join(f"{name}={value}" for name, value in pairs), found[3])
+        elif found := re.fullmatch(r"(    )?#?(\w+) = \{ ?(.*) ?\};   # (.*)", line):
+            pairs = re.findall(r'([^ ]+) = "((?:[^"\\]|\\.)*)";', found[3])
+            path = (group if found[1] else "") + found[2]
+            values[path] = (",".join(f"{name}={value}" for name, value in pairs), found[4])
         elif found := re.fullmatch(r"    # (\w+) is (set|not set)   # (.*)", line):
             values[group + found[1]] = (found[2], found[3])
         elif found := re.fullmatch(r'    (\w+)_file = ".*";   # (.*)', line):

@@ -28,10 +28,11 @@ class State:
     since: int = 1_700_000_000
     sessions: int = 0
     services: tuple = ("ssh",)
+    tags: tuple = ()
 
     def line(self):
         online = "online" if self.is_online else "offline"
-        return " ".join([self.name, online, self.epoch, str(self.seq), str(self.since), str(self.sessions), *self.services])
+        return " ".join([self.name, online, self.epoch, str(self.seq), str(self.since), str(self.sessions), *self.services, *self.tags])
 
 
 def fleet(n, first=0):

@@ -17,8 +17,8 @@ static const char *item_fault(const struct gt_config_program *program, size_t at
 
     if (strlen(item->path) > GT_CONFIG_PATH_MAX)
         return "the path is too long";
-    if (!strchr(item->path, '.') != (item->type == GT_CONFIG_MAP))
-        return "a MAP, and no other setting, must be outside a group";
+    if (!strchr(item->path, '.') && item->type != GT_CONFIG_MAP)
+        return "only a MAP may be outside a group";
     if (item->type == GT_CONFIG_SECRET && item->flag)
         return "a secret must not have an option";
     if (n_help == 0 || n_help > GT_CONFIG_HELP_MAX || item->help[n_help - 1] != '.')

@@ -5,7 +5,7 @@
  * $GOTTHARD_CRYPT_IV, the prefix of topics the only argument. Each line of standard input is a
  * state:
  *
- *     NAME online|offline EPOCH(32 hex digits) SEQ SINCE SESSIONS [SERVICE...]
+ *     NAME online|offline EPOCH(32 hex digits) SEQ SINCE SESSIONS [SERVICE | TAG=VALUE]...
  *
  * and becomes one record on standard output: lp(topic) and lp(payload), with lengths of 16 bits in
  * network order. tests/lib/states.py is its only user.
@@ -51,8 +51,15 @@ static void state_of_words(char **words, size_t n, struct gt_state *ret)
     ret->extensions.since = strtoull(words[4], NULL, 10);
     ret->extensions.n_sessions = (uint16_t)strtoul(words[5], NULL, 10);
     ret->extensions.version = gt_span_text("1.0");
-    for (size_t i = WORDS; i < n; i++)
-        ret->extensions.services[ret->extensions.n_services++] = gt_span_text(words[i]);
+    for (size_t i = WORDS; i < n; i++) {
+        struct gt_extensions *extensions = &ret->extensions;
+        struct gt_span word = gt_span_text(words[i]);
+
+        if (!strchr(words[i], '='))
+            extensions->services[extensions->n_services++] = word;
+        else if (extensions->n_tags < GT_TAGS_MAX)
+            extensions->tags[extensions->n_tags++] = word;
+    }
 }
 
 static void write_lp(struct gt_span span)

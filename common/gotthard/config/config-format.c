@@ -83,7 +83,10 @@ static void file_item(const struct gt_config_item *item, int fd)
     const char *quote = is_quoted ? "\"" : "";
 
     file_comment(item, "    # ", fd);
-    dprintf(fd, "    #%s = %s%s%s;\n", name, quote, value, quote);
+    if (item->type == GT_CONFIG_MAP)
+        dprintf(fd, "    #%s = { };\n", name);
+    else
+        dprintf(fd, "    #%s = %s%s%s;\n", name, quote, value, quote);
     if (item->type == GT_CONFIG_SECRET)
         dprintf(fd, "    #%s_file = \"\";\n", name);
 }

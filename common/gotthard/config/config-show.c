@@ -56,13 +56,18 @@ static void show_secret(const struct gt_config_item *item,
     }
 }
 
+static const char *indent_of(const struct gt_config_item *item)
+{
+    return strchr(item->path, '.') ? INDENT : "";
+}
+
 /* @text: "name=value,name=value", which was checked. */
 static void show_map(const struct gt_config_item *item, const struct gt_config_assignment *winner,
                      int fd)
 {
     const char *text = winner ? winner->text : item->fallback ? item->fallback : "";
 
-    dprintf(fd, "%s%s = {", winner ? "" : "#", item->path);
+    dprintf(fd, "%s%s%s = {", indent_of(item), winner ? "" : "#", name_of(item));
     while (*text) {
         size_t n_name = strcspn(text, "="), n = strcspn(text, ",");
         char value[GT_CONFIGVALUE_MAX + 1];
@@ -80,7 +85,7 @@ static void show_overridden(const struct gt_config_item *item,
                             const struct gt_config_assignments *given, int fd)
 {
     for (size_t i = given->n; i-- > 1;) {
-        dprintf(fd, "%s#   overrides ", item->type == GT_CONFIG_MAP ? "" : INDENT);
+        dprintf(fd, "%s#   overrides ", indent_of(item));
         if (item->type == GT_CONFIG_SECRET)
             dprintf(fd, "another one");
         else

@@ -48,7 +48,8 @@ const char *gt_config_map_get(const struct gt_config_map *map, const char *name)
  * VARIABLE=secret (config-secret.h).
  */
 struct gt_config_item {
-    const char *path; /* "server.port", at most GT_CONFIG_PATH_MAX bytes; a MAP: "services" */
+    const char
+        *path; /* "server.port", at most GT_CONFIG_PATH_MAX bytes; a MAP also without group */
     enum gt_config_type type;
     size_t offset;             /* in the program's settings struct */
     const char *env;           /* a variable of the original tool; NULL: see gt_config_variable() */

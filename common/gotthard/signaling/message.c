@@ -135,6 +135,7 @@ static const struct extension extensions[] = {
     INTEGER(4, GT_FIELD_U16(struct gt_extensions, n_sessions)),
     INTEGER(5, GT_FIELD_U64(struct gt_extensions, since)),
     TEXT(6, limit),
+    LIST(7, tags),
 };
 
 static bool is_printable(struct gt_span text)

@@ -9,6 +9,7 @@
 
 #include "gotthard/crypto/key.h"
 #include "gotthard/crypto/seal.h"
+#include "gotthard/signaling/tag.h"
 
 #define GT_MESSAGE_MAX     8192 /* bytes of payload; a longer message is dropped unread */
 #define GT_MESSAGE_HEADER  5    /* "GTM1" and the type */
@@ -52,6 +53,8 @@ struct gt_extensions {
     uint16_t n_sessions;  /* 4: open sessions */
     uint64_t since;       /* 5: Unix time of going online or offline; for display only */
     struct gt_span limit; /* 6: the limit that refuses a session; for display only */
+    struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
+    size_t n_tags;
 };
 
 struct gt_state {

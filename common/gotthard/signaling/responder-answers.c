@@ -26,6 +26,7 @@ static size_t payload_max(const struct gt_responder *responder, const char *topi
 static void omit(struct gt_extensions *extensions, enum gt_omitted omitted)
 {
     switch (omitted) {
+    case GT_OMITTED_TAGS: extensions->n_tags = 0; break;
     case GT_OMITTED_SERVICES: extensions->n_services = 0; break;
     case GT_OMITTED_HOST_KEYS: extensions->n_host_keys = 0; break;
     case GT_OMITTED_NONE: break;
@@ -79,7 +80,7 @@ int gt_responder_state(struct gt_responder *responder, const struct gt_state_for
     if (form->extensions)
         state.extensions = *form->extensions;
     *ret_fit = (struct gt_fit){0};
-    for (enum gt_omitted i = GT_OMITTED_NONE; r > 0 && i <= GT_OMITTED_SERVICES; i++) {
+    for (enum gt_omitted i = GT_OMITTED_NONE; r > 0 && i <= GT_OMITTED_TAGS; i++) {
         ret_fit->omitted = i;
         omit(&state.extensions, i);
         r = write_state(responder, &state, ret_fit, ret, ret_n);

@@ -45,6 +45,7 @@ enum gt_omitted {
     GT_OMITTED_NONE,
     GT_OMITTED_HOST_KEYS,
     GT_OMITTED_SERVICES, /* and the host keys */
+    GT_OMITTED_TAGS,     /* and the services and host keys; only STATE has tags */
 };
 
 struct gt_fit {
