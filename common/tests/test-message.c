@@ -126,27 +126,93 @@ static void test_req_round_trip(void **state)
     assert_true(gt_span_equals(proof.signature, sample_proof.signature));
 }
 
-static void test_close_round_trip(void **state)
+static void assert_close_round_trip(const struct gt_close *close)
 {
     uint8_t inner[1024];
+    struct gt_close got;
+    struct gt_proof proof;
+    struct gt_span body;
+    struct gt_writer w = gt_writer(inner, sizeof(inner));
 
-    for (int is_all = 0; is_all < 2; is_all++) {
-        struct gt_close close = {.operator_ = "alice", .device = "GatewayOli", .is_all = is_all};
-        struct gt_close got;
-        struct gt_proof proof;
-        struct gt_span body;
+    gt_close_encode(close, &w);
+    size_t n_body = w.n;
+    gt_proof_encode(&sample_proof, &w);
+    assert_int_equal(gt_close_decode(gt_span(inner, w.n), &got, &body, &proof), 0);
+    assert_memory_equal(&got, close, sizeof(got));
+    assert_int_equal(body.n, n_body);
+    /* version 1 is what earlier devices know: a rid or all, without a purpose */
+    bool is_plain = close->scope == GT_CLOSE_RID || close->scope == GT_CLOSE_ALL;
+    assert_int_equal(inner[1], is_plain && !close->purpose[0] ? 1 : 2);
+    inner[1] = (uint8_t)(3 - inner[1]);
+    assert_int_equal(gt_close_decode(gt_span(inner, w.n), &got, &body, &proof), GT_MESSAGE_E_BAD);
+}
 
-        if (!is_all)
+static void test_close_round_trip(void **state)
+{
+    for (enum gt_close_scope scope = GT_CLOSE_RID; scope <= GT_CLOSE_ALL; scope++) {
+        struct gt_close close = {.operator_ = "alice", .device = "GatewayOli", .scope = scope};
+
+        if (scope == GT_CLOSE_RID)
             dice_fill(close.rid, sizeof(close.rid));
+        if (scope == GT_CLOSE_REQUEST)
+            dice_fill(close.request, sizeof(close.request));
         dice_fill(close.id, sizeof(close.id));
-        struct gt_writer w = gt_writer(inner, sizeof(inner));
-        gt_close_encode(&close, &w);
-        size_t n_body = w.n;
-        gt_proof_encode(&sample_proof, &w);
-        assert_int_equal(gt_close_decode(gt_span(inner, w.n), &got, &body, &proof), 0);
-        assert_memory_equal(&got, &close, sizeof(close));
-        assert_int_equal(body.n, n_body);
+        assert_close_round_trip(&close);
+        memset(close.purpose, 'x', GT_PURPOSE_MAX);
+        assert_close_round_trip(&close);
     }
+}
+
+/* Encodes @req, and returns the result of decoding it with the two bytes of its flags changed. */
+static int decode_with_flags(const struct gt_req *req, uint8_t flags)
+{
+    uint8_t inner[1024];
+    struct gt_req got;
+    struct gt_proof proof;
+    struct gt_span body;
+    struct gt_writer w = gt_writer(inner, sizeof(inner));
+    size_t n_purpose = req->purpose[0] ? 2 + strlen(req->purpose) : 0;
+
+    gt_req_encode(req, &w);
+    size_t at = w.n - n_purpose - (2 + strlen(req->relay)) - 4 - 2;
+    assert_int_equal(inner[at + 1], req->purpose[0] ? 1 : 0);
+    inner[at + 1] = flags;
+    gt_proof_encode(&sample_proof, &w);
+    return gt_req_decode(gt_span(inner, w.n), &got, &body, &proof);
+}
+
+static void test_req_flags_are_strict(void **state)
+{
+    struct gt_req req = sample_req();
+
+    req.purpose[0] = 0;
+    assert_int_equal(decode_with_flags(&req, 0), 0);
+    for (uint8_t flags = 1; flags; flags = (uint8_t)(flags << 1))
+        assert_int_equal(decode_with_flags(&req, flags), GT_MESSAGE_E_BAD);
+    strcpy(req.purpose, "disk full");
+    assert_int_equal(decode_with_flags(&req, 1), 0);
+    assert_int_equal(decode_with_flags(&req, 0), GT_MESSAGE_E_BAD);
+    assert_int_equal(decode_with_flags(&req, 3), GT_MESSAGE_E_BAD);
+}
+
+/* It reaches logs and terminals. */
+static void test_purpose_is_printable(void **state)
+{
+    uint8_t inner[1024];
+    struct gt_req req = sample_req(), got;
+    struct gt_proof proof;
+    struct gt_span body;
+    struct gt_writer w = gt_writer(inner, sizeof(inner));
+
+    strcpy(req.purpose, "a\033[31m\xc3\xa4");
+    gt_req_encode(&req, &w);
+    inner[w.n - 1] = '\n';
+    size_t n_body = w.n;
+    gt_proof_encode(&sample_proof, &w);
+    assert_int_equal(gt_req_decode(gt_span(inner, w.n), &got, &body, &proof), GT_MESSAGE_E_BAD);
+    inner[n_body - 1] = '?';
+    assert_int_equal(gt_req_decode(gt_span(inner, w.n), &got, &body, &proof), 0);
+    assert_string_equal(got.purpose, "a?[31m??");
 }
 
 static void assert_extensions(const struct gt_extensions *got)
@@ -579,6 +645,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_req_round_trip),
         cmocka_unit_test(test_close_round_trip),
+        cmocka_unit_test(test_req_flags_are_strict),
+        cmocka_unit_test(test_purpose_is_printable),
         cmocka_unit_test(test_state_and_ack_round_trip),
         cmocka_unit_test(test_state_without_extensions),
         cmocka_unit_test(test_decode_rejects_other_lengths),

@@ -21,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     memcpy(bytes, data, GT_MIN(n, sizeof(bytes)));
     if (!worker_report_decode(bytes, &report))
         return 0;
+    must(report.presence <= WORKER_ALONE);
     must(report.report.kind <= GT_REPORT_ENDED);
     must(strlen(report.report.relay) <= GT_REPORT_RELAY_MAX);
     must(strlen(report.report.why) <= GT_REPORT_WHY_MAX);

@@ -32,12 +32,18 @@ static void device_cancel_session(void *userdata)
     sessions_cancel(&device->sessions);
 }
 
-static int device_close_sessions(void *userdata, const char *operator_, bool is_admin,
-                                 const uint8_t *rid)
+static bool device_replace_session(void *userdata, const char *operator_)
 {
     struct device *device = userdata;
 
-    return sessions_close(&device->sessions, operator_, is_admin, rid);
+    return sessions_replace(&device->sessions, operator_);
+}
+
+static int device_close_sessions(void *userdata, const struct gt_close *close, bool is_admin)
+{
+    struct device *device = userdata;
+
+    return sessions_close(&device->sessions, close, is_admin);
 }
 
 static void device_publish(void *userdata, const char *topic, struct gt_span payload)
@@ -95,6 +101,7 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
 {
     static const struct request_handler_events events = {
         .count_sessions = device_count_sessions,
+        .replace_session = device_replace_session,
         .prepare_session = device_prepare_session,
         .start_session = device_start_session,
         .cancel_session = device_cancel_session,

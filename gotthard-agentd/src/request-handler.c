@@ -217,7 +217,7 @@ static int request_handler_grant(struct request_handler *request_handler,
     return 0;
 }
 
-static int request_handler_handle_request(struct request_handler *request_handler)
+static int request_handler_decide(const struct request_handler *request_handler, struct grant *ret)
 {
     const struct gt_incoming *in = &request_handler->in;
     struct policy_request request = {
@@ -227,15 +227,38 @@ static int request_handler_handle_request(struct request_handler *request_handle
         .n_of_operator =
             request_handler->events->count_sessions(request_handler->userdata, in->req.operator_),
     };
+
+    return policy_decide(request_handler->settings.policy, &request, ret);
+}
+
+/* At a limit, a session that its operator has given up makes room for the operator's next one. */
+static int request_handler_decide_replacing(const struct request_handler *request_handler,
+                                            struct grant *ret)
+{
+    int r = request_handler_decide(request_handler, ret);
+
+    if (r || ret->status != GT_ACK_QUOTA ||
+        !request_handler->events->replace_session(request_handler->userdata,
+                                                  request_handler->in.req.operator_))
+        return r;
+    grant_deinit(ret);
+    return request_handler_decide(request_handler, ret);
+}
+
+static int request_handler_handle_request(struct request_handler *request_handler)
+{
+    const struct gt_incoming *in = &request_handler->in;
     struct grant grant;
 
-    int r = policy_decide(request_handler->settings.policy, &request, &grant);
+    int r = request_handler_decide_replacing(request_handler, &grant);
     if (r)
         return r;
     struct request_handler_offer offer = {
         .device = in->req.device,
         .operator_ = in->req.operator_,
         .service = in->req.service,
+        .purpose = in->req.purpose,
+        .request_id = in->req.id,
         .rsp_topic = in->rsp_topic,
         .key_id = request_handler->key_ids[in->is_previous_key],
         .fingerprint = in->is_signed ? in->fingerprint : NULL,
@@ -253,9 +276,8 @@ static int request_handler_handle_close(struct request_handler *request_handler)
     const struct gt_close *close = &request_handler->in.close;
     enum gt_nak_code code = GT_NAK_CLOSED;
 
-    int n = request_handler->events->close_sessions(request_handler->userdata, close->operator_,
-                                                    gt_pin_is_admin(request_handler->in.pin),
-                                                    close->is_all ? NULL : close->rid);
+    int n = request_handler->events->close_sessions(request_handler->userdata, close,
+                                                    gt_pin_is_admin(request_handler->in.pin));
     if (n < 0) {
         gt_warn("device=%s operator=%s close refused reason=\"the session is another operator's\"",
                 close->device, close->operator_);

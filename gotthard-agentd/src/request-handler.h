@@ -15,6 +15,8 @@ struct request_handler;
 struct request_handler_offer {
     const char *device, *operator_;
     const char *service;        /* the first one requested, or "" */
+    const char *purpose;        /* in the operator's words, printable; "": none */
+    const uint8_t *request_id;  /* GT_REQ_ID_SIZE */
     const char *rsp_topic;      /* of its reports */
     const uint8_t *key_id;      /* GT_KEY_ID_SIZE; of the key that opened the request */
     const uint8_t *fingerprint; /* GT_KEY_SIZE; of the operator's certificate; NULL: none */
@@ -24,6 +26,9 @@ struct request_handler_offer {
 struct request_handler_events {
     /* Returns the number of open sessions: those of @operator_, or all (NULL). */
     unsigned (*count_sessions)(void *userdata, const char *operator_);
+    /* Closes the oldest session of @operator_ that is not up on both sides. Returns false if there
+     * is none. */
+    bool (*replace_session)(void *userdata, const char *operator_);
     /* Starts a worker; start_session or cancel_session follows inside the same call. On a negative
      * errno the operator gets a refusal; -EACCES: the rules have changed meanwhile. */
     int (*prepare_session)(void *userdata, const struct request_handler_offer *offer);
@@ -32,9 +37,9 @@ struct request_handler_events {
                          const struct gt_session_keys *keys);
     /* The key agreement failed: close the prepared session. */
     void (*cancel_session)(void *userdata);
-    /* Closes session @rid, or all (NULL) that @operator_ may close: its own, or every session if
-     * @is_admin. Returns the number closed, or -EPERM if @rid is another operator's. */
-    int (*close_sessions)(void *userdata, const char *operator_, bool is_admin, const uint8_t *rid);
+    /* Closes the sessions of @close that its operator may close: its own, or every session if
+     * @is_admin. Returns the number closed, or -EPERM if it names another operator's session. */
+    int (*close_sessions)(void *userdata, const struct gt_close *close, bool is_admin);
     void (*publish)(void *userdata, const char *topic, struct gt_span payload);
     /* Publish STATE again: the epoch was rotated, or an operator does not have it. */
     void (*on_state_due)(void *userdata);

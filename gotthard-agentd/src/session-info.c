@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: ISC */
-/* The encoding: a magic, the fields of the table, the services, the relay. */
+/* The encoding: a magic, the fields of the table, the services, the relay. With the other magic the
+ * purpose follows: an agent that does not know it would end the worker. */
 #include "session-info.h"
 
 #include "gotthard/base/fields.h"
 
-#define MAGIC 0x47545733u /* "GTW3" */
+#define MAGIC         0x47545733u /* "GTW3" */
+#define MAGIC_PURPOSE 0x47545734u /* "GTW4" */
 
 static const struct gt_field fields[] = {
     GT_FIELD_U32(struct session_info, pid),
@@ -17,6 +19,8 @@ static const struct gt_field fields[] = {
     GT_FIELD_U64(struct session_info, ends_at_ms),
 };
 
+static const struct gt_field purpose_field = GT_FIELD_STRING(struct session_info, purpose);
+
 void session_info_deinit(struct session_info *info)
 {
     targets_deinit(&info->services);
@@ -28,10 +32,12 @@ int session_info_encode(const struct session_info *info, uint8_t ret[static WORK
 {
     struct gt_writer w = gt_writer(ret, WORKER_PARAMETERS_MAX);
 
-    gt_write_u32(&w, MAGIC);
+    gt_write_u32(&w, info->purpose[0] ? MAGIC_PURPOSE : MAGIC);
     gt_fields_write(&w, fields, GT_ARRAY_SIZE(fields), info);
     targets_encode(&info->services, &w);
     target_encode(&info->relay, &w);
+    if (info->purpose[0])
+        gt_fields_write(&w, &purpose_field, 1, info);
     if (w.failed)
         return SESSION_INFO_E_BAD;
     *ret_n = w.n;
@@ -43,11 +49,14 @@ int session_info_decode(struct gt_span bytes, struct session_info *ret)
     struct gt_reader reader = gt_reader(bytes.data, bytes.n);
     struct session_info info = {0};
 
-    bool has_magic = gt_read_u32(&reader) == MAGIC;
+    uint32_t magic = gt_read_u32(&reader);
     gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &info);
     int r = targets_decode(&reader, &info.services);
     target_decode(&reader, &info.relay);
+    if (magic == MAGIC_PURPOSE)
+        gt_fields_read(&reader, &purpose_field, 1, &info);
     /* kill(2) with 0 or a negative number would signal groups of processes; 1 is init. */
+    bool has_magic = magic == (info.purpose[0] ? MAGIC_PURPOSE : MAGIC);
     if (r == 0 && (!has_magic || !gt_reader_is_done(&reader) || info.pid < 2))
         r = SESSION_INFO_E_BAD;
     if (r)

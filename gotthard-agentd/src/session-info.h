@@ -17,6 +17,7 @@ struct session_info {
     bool is_signed;                   /* by the key of ->fingerprint, also under policy psk */
     uint8_t fingerprint[GT_KEY_SIZE]; /* of the operator's certificate, as in a pin */
     uint64_t ends_at_ms;              /* CLOCK_BOOTTIME */
+    char purpose[GT_PURPOSE_MAX + 1]; /* in the operator's words; "": none */
     struct targets services;          /* owned: granted to the operator */
     struct target relay;
 };

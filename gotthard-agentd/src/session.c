@@ -135,10 +135,13 @@ static void session_receive_reports(struct session *session)
                 ? worker_report_receive(session->reports, &report)
                 : WORKER_REPORT_E_END;
         session->n_reports += r == 0;
-        if (r == 0)
+        if (r == 0) {
+            session->is_up = report.presence == WORKER_UP;
             session->on_report(session->userdata, session, &report);
+        }
     }
     if (r == WORKER_REPORT_E_END) {
+        session->is_up = true; /* nothing is known any more: it must not be replaced */
         ev_io_stop(session->loop, &session->reported);
         gt_close(&session->reports);
     }
@@ -288,6 +291,7 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
         return -ENOMEM;
     }
     session->info = *settings->info;
+    memcpy(session->request_id, settings->request_id, GT_REQ_ID_SIZE);
     if (settings->folder)
         session_open_file(session, settings->folder);
     int r = session_spawn(session, settings->lifelines);
@@ -322,6 +326,7 @@ int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, 
     }
     session->pidfd = pidfd;
     session->info = *info;
+    session->is_up = true;
     session->session_file_path = path_copy;
     session_set_rid(session, info->rid);
     if (info->ends_at_ms > now_ms)

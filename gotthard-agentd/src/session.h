@@ -52,12 +52,14 @@ struct session {
     enum session_ending ending; /* valid in on_end */
     char id[2 * 4 + 1]; /* first digits of the rid, as in every log line; "-" before RUNNING */
     struct session_info info;
-    bool is_withdrawn; /* no longer granted */
-    double begun_at;   /* seconds of gt_clock() */
-    double lifetime_s; /* after RUNNING began */
-    int pidfd;         /* of a restored worker, which is not our child; else -1 */
-    int parameters;    /* write end of the parameters' pipe; -1 after READY */
-    int reports;       /* read end of the reports' pipe; -1: there will be none */
+    bool is_withdrawn;                  /* no longer granted */
+    bool is_up;                         /* both sides are at the relay, as far as known */
+    uint8_t request_id[GT_REQ_ID_SIZE]; /* of its REQ; zeros for a restored session */
+    double begun_at;                    /* seconds of gt_clock() */
+    double lifetime_s;                  /* after RUNNING began */
+    int pidfd;                          /* of a restored worker, which is not our child; else -1 */
+    int parameters;                     /* write end of the parameters' pipe; -1 after READY */
+    int reports;                        /* read end of the reports' pipe; -1: there will be none */
     unsigned n_reports;
     session_report_fn on_report;
     struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
@@ -72,6 +74,7 @@ struct session {
 
 struct session_settings {
     struct session_info *info;         /* takes, also on failure; pid and rid follow later */
+    const uint8_t *request_id;         /* GT_REQ_ID_SIZE */
     const char *folder;                /* of session files; NULL: none is written */
     const struct lifelines *lifelines; /* a session without a file ends with this process */
     session_report_fn on_report;       /* with the userdata of session_new */

@@ -61,7 +61,7 @@ static void sessions_on_report(void *userdata, struct session *session,
 
     if (!session->of_operator)
         return;
-    if (report->is_up)
+    if (report->presence != WORKER_JOINING)
         session->of_operator = reports_drop(session->of_operator);
     else
         reports_send(&sessions->reports, session->of_operator, &report->report);
@@ -116,6 +116,7 @@ static int session_info_of_offer(const struct request_handler_offer *offer,
                                  .relay = *offer->grant->relay};
     snprintf(ret->device, sizeof(ret->device), "%s", offer->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
+    snprintf(ret->purpose, sizeof(ret->purpose), "%s", offer->purpose);
     memcpy(ret->key_id, offer->key_id, sizeof(ret->key_id));
     if (offer->fingerprint)
         memcpy(ret->fingerprint, offer->fingerprint, sizeof(ret->fingerprint));
@@ -145,6 +146,7 @@ int sessions_prepare(struct sessions *sessions, const struct request_handler_off
     struct session_info info;
     struct session_settings settings = {
         .info = &info,
+        .request_id = offer->request_id,
         .folder = sessions->folder,
         .lifelines = &sessions->lifelines,
         .on_report = sessions_on_report,
@@ -210,6 +212,9 @@ int sessions_start(struct sessions *sessions, const struct request_handler_offer
     gt_info("session=%s device=%s operator=%s agreed service=%s relay=%s lifetime=%us pid=%d",
             session->id, session->info.device, session->info.operator_, offer->service,
             offer->grant->relay->name, offer->grant->lifetime_s, (int)session->info.pid);
+    if (*offer->purpose)
+        gt_info("session=%s device=%s operator=%s purpose=\"%s\"", session->id,
+                session->info.device, session->info.operator_, offer->purpose);
     sessions->on_change(sessions->userdata);
     return 0;
 }
@@ -244,27 +249,64 @@ bool sessions_are_awaited(const struct sessions *sessions)
     return is_awaited;
 }
 
-int sessions_close(struct sessions *sessions, const char *operator_, bool is_admin,
-                   const uint8_t *rid)
+static bool session_matches(const struct session *session, const struct gt_close *close)
 {
-    char why[GT_NAME_MAX + 32];
+    switch (close->scope) {
+    case GT_CLOSE_RID: return memcmp(session->info.rid, close->rid, GT_RID_SIZE) == 0;
+    case GT_CLOSE_REQUEST: return memcmp(session->request_id, close->request, GT_REQ_ID_SIZE) == 0;
+    case GT_CLOSE_OWN: return session_belongs_to(session, close->operator_);
+    case GT_CLOSE_ALL: return true;
+    }
+    return false;
+}
+
+/* An operator who still waits for the session reads @why. */
+static void sessions_close_with_report(struct sessions *sessions, struct session *session,
+                                       const char *why)
+{
+    struct gt_report report = {.kind = GT_REPORT_ENDED, .is_last = true};
+
+    snprintf(report.why, sizeof(report.why), "%s", why);
+    if (session->of_operator)
+        reports_send(&sessions->reports, session->of_operator, &report);
+    session_close(session, why);
+}
+
+int sessions_close(struct sessions *sessions, const struct gt_close *close, bool is_admin)
+{
+    bool is_one = close->scope == GT_CLOSE_RID || close->scope == GT_CLOSE_REQUEST;
+    char why[GT_NAME_MAX + GT_PURPOSE_MAX + 32];
     int n = 0;
 
-    snprintf(why, sizeof(why), "requested by %s", operator_);
+    snprintf(why, sizeof(why), "closed by %s%s%s", close->operator_, close->purpose[0] ? ": " : "",
+             close->purpose);
     sessions_for_each(session, next, sessions)
     {
-        if (session_is_closing(session) ||
-            (rid && memcmp(session->info.rid, rid, GT_RID_SIZE) != 0))
+        if (session_is_closing(session) || !session_matches(session, close))
             continue;
-        if (!is_admin && !session_belongs_to(session, operator_)) {
-            if (rid)
+        if (!is_admin && !session_belongs_to(session, close->operator_)) {
+            if (is_one)
                 return -EPERM;
             continue;
         }
-        session_close(session, why);
+        sessions_close_with_report(sessions, session, why);
         n++;
     }
     return n;
+}
+
+bool sessions_replace(struct sessions *sessions, const char *operator_)
+{
+    sessions_for_each(session, next, sessions)
+    {
+        if (session->is_up || session_is_closing(session) ||
+            !session_belongs_to(session, operator_))
+            continue;
+        sessions_close_with_report(sessions, session,
+                                   "replaced by a newer request of its operator");
+        return true;
+    }
+    return false;
 }
 
 bool sessions_are_over(const struct sessions *sessions)

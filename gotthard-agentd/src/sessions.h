@@ -59,10 +59,13 @@ void sessions_cancel(struct sessions *sessions);
 unsigned sessions_count(const struct sessions *sessions, const char *operator_);
 /* Returns true if an operator waits for a session that is not up yet. */
 bool sessions_are_awaited(const struct sessions *sessions);
-/* Closes session @rid, or all (NULL) that @operator_ may close: its own, or every session if
- * @is_admin. Returns the number closed, or -EPERM if @rid is another operator's. */
-int sessions_close(struct sessions *sessions, const char *operator_, bool is_admin,
-                   const uint8_t *rid);
+/* Closes the sessions of @close that its operator may close: its own, or every session if
+ * @is_admin. Returns the number closed, or -EPERM if it names another operator's session. An
+ * operator who waits for a session that is not up yet gets a report with the reason. */
+int sessions_close(struct sessions *sessions, const struct gt_close *close, bool is_admin);
+/* Closes the oldest session of @operator_ that is not up on both sides. Returns false if there is
+ * none. */
+bool sessions_replace(struct sessions *sessions, const char *operator_);
 /* Returns true if no process is left, and every late BYE is sent or given up. */
 bool sessions_are_over(const struct sessions *sessions);
 /* @why: logged. */

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct worker_report) <= WORKER_REPORT_SIZE, "each report 
 /* --- encoding: these fields, then zeros */
 
 static const struct gt_field fields[] = {
-    GT_FIELD_FLAG(struct worker_report, is_up),
+    GT_FIELD_U8(struct worker_report, presence),
     GT_FIELD_U8(struct worker_report, report.kind),
     GT_FIELD_FLAG(struct worker_report, report.is_last),
     GT_FIELD_U16(struct worker_report, report.code),
@@ -45,7 +45,7 @@ bool worker_report_decode(const uint8_t bytes[static WORKER_REPORT_SIZE], struct
     while (!reader.failed && !gt_reader_is_done(&reader))
         if (gt_read_u8(&reader) != 0)
             return false;
-    if (reader.failed || report.report.kind > GT_REPORT_ENDED)
+    if (reader.failed || report.presence > WORKER_ALONE || report.report.kind > GT_REPORT_ENDED)
         return false;
     *ret = report;
     return true;
@@ -89,6 +89,8 @@ static void reports_send(struct worker_reports *reports, enum gt_report_kind kin
 
     if (kind == GT_REPORT_ERROR)
         record.report.code = (uint16_t)code;
+    if (reports->was_up)
+        return;
     ev_timer_stop(reports->loop, &reports->waiting);
     bool is_ipv6 = strchr(relay->host, ':') != NULL;
     snprintf(record.report.relay, sizeof(record.report.relay), is_ipv6 ? "[%s]:%u" : "%s:%u",
@@ -130,14 +132,23 @@ void worker_reports_waiting(struct worker_reports *reports)
 
 void worker_reports_up(struct worker_reports *reports)
 {
-    reports_write(reports, &(struct worker_report){.is_up = true});
-    worker_reports_deinit(reports);
+    reports->was_up = true;
+    ev_timer_stop(reports->loop, &reports->waiting);
+    reports_write(reports, &(struct worker_report){.presence = WORKER_UP});
+}
+
+void worker_reports_peer(struct worker_reports *reports, bool is_up)
+{
+    uint8_t presence = is_up ? WORKER_UP : WORKER_ALONE;
+
+    if (reports->was_up)
+        reports_write(reports, &(struct worker_report){.presence = presence});
 }
 
 void worker_reports_down(struct worker_reports *reports, enum gt_end_reason cause,
                          enum gt_code code, const char *why)
 {
-    if (reports->fd >= 0 && code != GT_CODE_BYE) /* an operator who closed it knows */
+    if (!reports->was_up && code != GT_CODE_BYE) /* an operator who closed it knows */
         reports_send(reports, kind_of(cause), code, true, why);
     worker_reports_deinit(reports);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The reports of a worker about its way to the relay, before the session is up. They go to the
- * listener over a pipe, because the worker has no MQTT; the listener seals and publishes them
- * (reports.h). A worker handles the bytes of its operator, and the listener has the keys: it
- * checks everything that a worker sends. A worker whose listener has exited reports to nowhere.
+ * The reports of a worker: about its way to the relay, before the session is up, and afterwards
+ * whether its operator is there. They go to the listener over a pipe, because the worker has no
+ * MQTT; the listener seals and publishes those of the first kind (reports.h). A worker handles the
+ * bytes of its operator, and the listener has the keys: it checks everything that a worker sends. A
+ * worker whose listener has exited reports to nowhere.
  */
 #pragma once
 
@@ -15,9 +16,15 @@
 
 #define WORKER_REPORTS_FD 5 /* the worker's end of the pipe */
 
+enum worker_presence {
+    WORKER_JOINING, /* ->report says how it goes */
+    WORKER_UP,      /* both sides are at the relay */
+    WORKER_ALONE,   /* was up, and the operator is lost */
+};
+
 struct worker_report {
-    bool is_up;              /* the tunnel is up: there will be no other report */
-    struct gt_report report; /* unless is_up; its seq is 0 */
+    uint8_t presence;        /* enum worker_presence */
+    struct gt_report report; /* JOINING; its seq is 0 */
 };
 
 /* The encoding has always this many bytes, fewer than PIPE_BUF: it is written and read whole. */
@@ -30,7 +37,8 @@ bool worker_report_decode(const uint8_t bytes[static WORKER_REPORT_SIZE],
 
 struct worker_reports {
     struct ev_loop *loop;
-    int fd; /* owned; -1: the session is up, or was */
+    int fd; /* owned; -1: no listener */
+    bool was_up;
     const struct gt_host_port *relay;
     ev_timer waiting; /* delays the report AT_RELAY: most operators are there within a moment */
 };
@@ -44,6 +52,7 @@ void worker_reports_retry(struct worker_reports *reports, enum gt_end_reason cau
                           const char *why);
 void worker_reports_waiting(struct worker_reports *reports);
 void worker_reports_up(struct worker_reports *reports);
+void worker_reports_peer(struct worker_reports *reports, bool is_up);
 void worker_reports_down(struct worker_reports *reports, enum gt_end_reason cause,
                          enum gt_code code, const char *why);
 

@@ -128,6 +128,7 @@ static void worker_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct worker *worker = userdata;
 
+    worker_reports_peer(&worker->reports, is_up);
     if (is_up)
         gt_debug("%-s operator connected", worker->log_prefix);
     else

@@ -30,7 +30,9 @@ struct env {
     /* recorded callbacks */
     unsigned n_prepared, n_started, n_cancelled, n_closes, n_published, n_states_due;
     struct gt_session_keys keys;
-    bool is_admin, is_all;
+    unsigned n_replaced;
+    bool is_admin, can_replace;
+    enum gt_close_scope scope;
     char topic[GT_TOPIC_MAX + 1];
     uint8_t payload[GT_MESSAGE_MAX];
     size_t n_payload;
@@ -78,14 +80,24 @@ static void on_cancel(void *userdata)
     env->n_cancelled++;
 }
 
-static int on_close(void *userdata, const char *operator_, bool is_admin, const uint8_t *rid)
+static bool on_replace(void *userdata, const char *operator_)
 {
     struct env *env = userdata;
 
     assert_string_equal(operator_, "alice");
+    env->n_replaced++;
+    env->n_sessions -= env->can_replace;
+    return env->can_replace;
+}
+
+static int on_close(void *userdata, const struct gt_close *close, bool is_admin)
+{
+    struct env *env = userdata;
+
+    assert_string_equal(close->operator_, "alice");
     env->n_closes++;
     env->is_admin = is_admin;
-    env->is_all = rid == NULL;
+    env->scope = close->scope;
     return env->close_result;
 }
 
@@ -108,6 +120,7 @@ static void on_state_due(void *userdata)
 
 static const struct request_handler_events events = {
     .count_sessions = on_count,
+    .replace_session = on_replace,
     .prepare_session = on_prepare,
     .start_session = on_start,
     .cancel_session = on_cancel,
@@ -372,6 +385,29 @@ static void test_refused_request_gets_status_and_no_session(void **state)
     }
 }
 
+static void test_request_at_a_limit_replaces_an_abandoned_session(void **state)
+{
+    struct env *env = *state;
+    struct gt_answer answer;
+    struct gt_initiator initiator;
+
+    operator_init(&initiator, &env->trust, "ssh");
+    env->n_sessions = 1;
+    assert_int_equal(request_once(env, &initiator, &answer), 0);
+    assert_int_equal(env->n_replaced, 0); /* below the limit none is replaced */
+    env->n_sessions = 2;
+    env->n_published = 0;
+    assert_int_equal(request_once(env, &initiator, &answer), GT_INITIATOR_E_REFUSED);
+    assert_int_equal(answer.ack.status, GT_ACK_QUOTA); /* all are in use */
+    assert_int_equal(env->n_replaced, 1);
+    env->can_replace = true;
+    env->n_published = 0;
+    assert_int_equal(request_once(env, &initiator, &answer), 0);
+    assert_int_equal(env->n_replaced, 2);
+    assert_int_equal(env->n_started, 2);
+    gt_initiator_deinit(&initiator);
+}
+
 static void test_request_without_worker_gets_no_reply(void **state)
 {
     struct env *env = *state;
@@ -472,7 +508,7 @@ static void test_stale_epoch_gets_current_epoch(void **state)
     gt_initiator_deinit(&initiator);
 }
 
-static int close_once(struct env *env, const uint8_t *rid, struct gt_answer *ret)
+static int close_once(struct env *env, enum gt_close_scope scope, struct gt_answer *ret)
 {
     uint8_t payload[GT_MESSAGE_MAX], buffer[GT_MESSAGE_MAX];
     struct gt_state now;
@@ -481,7 +517,8 @@ static int close_once(struct env *env, const uint8_t *rid, struct gt_answer *ret
 
     operator_init(&initiator, &env->trust, "");
     learn_epoch(env, &initiator, &now, buffer);
-    assert_int_equal(gt_initiator_close(&initiator, now.epoch, rid, payload, &n), 0);
+    struct gt_close close = {.scope = scope};
+    assert_int_equal(gt_initiator_close(&initiator, now.epoch, &close, payload, &n), 0);
     assert_int_equal(deliver(env, payload, n), 0);
     assert_int_equal(env->n_published, 1);
     int r =
@@ -492,23 +529,25 @@ static int close_once(struct env *env, const uint8_t *rid, struct gt_answer *ret
 
 static void test_close_replies_number_closed(void **state)
 {
-    static const uint8_t rid[GT_RID_SIZE] = {7};
     struct env *env = *state;
     struct gt_answer answer;
 
     env->close_result = 3;
-    assert_int_equal(close_once(env, NULL, &answer), 0);
+    assert_int_equal(close_once(env, GT_CLOSE_ALL, &answer), 0);
     assert_int_equal(answer.n_closed, 3);
-    assert_true(env->is_all && env->is_admin); /* psk: any holder of the key is an admin */
+    assert_int_equal(env->scope, GT_CLOSE_ALL);
+    assert_true(env->is_admin); /* psk: any holder of the key is an admin */
     env->close_result = 0;
-    assert_int_equal(close_once(env, rid, &answer), 0);
+    assert_int_equal(close_once(env, GT_CLOSE_OWN, &answer), 0);
     assert_int_equal(answer.n_closed, 0);
-    assert_false(env->is_all);
+    assert_int_equal(env->scope, GT_CLOSE_OWN);
     env->close_result = -EPERM;
-    assert_int_equal(close_once(env, rid, &answer), GT_INITIATOR_E_REFUSED);
+    assert_int_equal(close_once(env, GT_CLOSE_RID, &answer), GT_INITIATOR_E_REFUSED);
     assert_int_equal(answer.nak_code, GT_NAK_DENIED);
     assert_int_equal(env->n_closes, 3);
 }
+
+static const struct gt_close close_all = {.scope = GT_CLOSE_ALL};
 
 /* An operator repeats the same bytes while no answer comes. */
 static void test_repeated_close_is_executed_once(void **state)
@@ -523,7 +562,7 @@ static void test_repeated_close_is_executed_once(void **state)
     env->close_result = 2;
     operator_init(&initiator, &env->trust, "ssh");
     learn_epoch(env, &initiator, &now, buffer);
-    assert_int_equal(gt_initiator_close(&initiator, now.epoch, NULL, payload, &n), 0);
+    assert_int_equal(gt_initiator_close(&initiator, now.epoch, &close_all, payload, &n), 0);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(deliver(env, payload, n), 0);
         assert_int_equal(env->n_published, 1);
@@ -541,7 +580,8 @@ static void test_repeated_close_is_executed_once(void **state)
 /* The question for the state, where the broker has none: it closes nothing. */
 static void test_close_without_an_epoch_asks_for_the_state(void **state)
 {
-    static const uint8_t no_epoch[GT_EPOCH_SIZE], no_session[GT_RID_SIZE];
+    static const uint8_t no_epoch[GT_EPOCH_SIZE];
+    static const struct gt_close no_session = {.scope = GT_CLOSE_RID};
     struct env *env = *state;
     uint8_t payload[GT_MESSAGE_MAX];
     struct gt_initiator initiator;
@@ -549,7 +589,7 @@ static void test_close_without_an_epoch_asks_for_the_state(void **state)
     size_t n;
 
     operator_init(&initiator, &env->trust, "");
-    assert_int_equal(gt_initiator_close(&initiator, no_epoch, no_session, payload, &n), 0);
+    assert_int_equal(gt_initiator_close(&initiator, no_epoch, &no_session, payload, &n), 0);
     for (unsigned i = 0; i < 4; i++) {
         assert_int_equal(deliver(env, payload, n), 0);
         assert_int_equal(env->n_published, 1);
@@ -612,7 +652,7 @@ static void test_unpinned_operator_is_refused(void **state)
     assert_int_equal(request_once(env, &initiator, &answer), GT_INITIATOR_E_REFUSED);
     assert_int_equal(answer.ack.status, GT_ACK_DENIED);
     assert_int_equal(env->n_prepared, 0);
-    assert_int_equal(close_once(env, NULL, &answer), GT_INITIATOR_E_REFUSED);
+    assert_int_equal(close_once(env, GT_CLOSE_ALL, &answer), GT_INITIATOR_E_REFUSED);
     assert_int_equal(env->n_closes, 0);
     gt_initiator_deinit(&initiator);
 }
@@ -669,6 +709,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_request_gets_status_and_no_session, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_request_at_a_limit_replaces_an_abandoned_session,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_request_without_worker_gets_no_reply, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answer_is_reduced_to_the_limit_of_the_broker, setup,
                                         teardown),

@@ -37,6 +37,7 @@ static void assert_same(const struct session_info *a, const struct session_info 
     assert_int_equal(a->is_signed, b->is_signed);
     assert_memory_equal(a->fingerprint, b->fingerprint, sizeof(a->fingerprint));
     assert_int_equal(a->ends_at_ms, b->ends_at_ms);
+    assert_string_equal(a->purpose, b->purpose);
     assert_true(target_equals(&a->relay, &b->relay));
     assert_int_equal(a->services.n, b->services.n);
     for (size_t i = 0; i < a->services.n; i++)
@@ -49,10 +50,16 @@ static void test_decode_restores_each_field(void **state)
     struct session_info info = sample(), got;
     size_t n;
 
-    assert_int_equal(session_info_encode(&info, bytes, &n), 0);
-    assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
-    assert_same(&info, &got);
-    session_info_deinit(&got);
+    for (int has_purpose = 0; has_purpose < 2; has_purpose++) {
+        strcpy(info.purpose, has_purpose ? "disk full" : "");
+        assert_int_equal(session_info_encode(&info, bytes, &n), 0);
+        assert_int_equal(bytes[3], has_purpose ? '4' : '3'); /* an earlier agent reads GTW3 */
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
+        assert_same(&info, &got);
+        session_info_deinit(&got);
+        bytes[3] = has_purpose ? '3' : '4';
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
+    }
     session_info_deinit(&info);
 }
 

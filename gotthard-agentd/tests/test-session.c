@@ -104,6 +104,7 @@ static void on_report(void *userdata, struct session *session, const struct work
 static struct session *start(struct env *env, const char *operator_)
 {
     static const struct target service = {"ssh", {"127.0.0.1", 22}};
+    static const uint8_t request_id[GT_REQ_ID_SIZE] = {9};
     static const struct lifelines none = {{-1, -1}, {-1, -1}};
     struct session_info info = {.device = "dev", .relay = {"main", {"relay.example.org", 7000}}};
     struct session *session;
@@ -111,8 +112,11 @@ static struct session *start(struct env *env, const char *operator_)
     *env = (struct env){.loop = ev_default_loop(0), .status = -1};
     snprintf(info.operator_, sizeof(info.operator_), "%s", operator_);
     assert_int_equal(targets_add(&info.services, &service), 0);
-    struct session_settings settings = {
-        .info = &info, .folder = folder, .lifelines = &none, .on_report = on_report};
+    struct session_settings settings = {.info = &info,
+                                        .request_id = request_id,
+                                        .folder = folder,
+                                        .lifelines = &none,
+                                        .on_report = on_report};
     assert_int_equal(session_new(env->loop, &settings, on_end, env, &session), 0);
     assert_int_equal(session->state, SESSION_READY);
     return session;

@@ -66,7 +66,8 @@ static void test_report_of_each_end(void **state)
         worker_reports_down(&env.reports, cases[i].cause, GT_CODE_NO_PORT, "the reason");
         assert_int_equal(receive(&env), 0);
         assert_int_equal(env.record.report.kind, GT_REPORT_UNREACHABLE);
-        assert_false(env.record.is_up || env.record.report.is_last);
+        assert_int_equal(env.record.presence, WORKER_JOINING);
+        assert_false(env.record.report.is_last);
         assert_string_equal(env.record.report.relay, "relay.example.org:7000");
         assert_string_equal(env.record.report.why, "Connection refused");
         assert_int_equal(receive(&env), 0);
@@ -109,10 +110,18 @@ static void test_report_of_a_session_that_is_up(void **state)
 
     start(&env, &relay);
     worker_reports_waiting(&env.reports);
+    worker_reports_peer(&env.reports, false); /* not yet: no session is up */
     worker_reports_up(&env.reports);
+    worker_reports_peer(&env.reports, false);
+    worker_reports_peer(&env.reports, true);
+    worker_reports_retry(&env.reports, GT_END_UNREACHABLE, "not for an operator");
     worker_reports_down(&env.reports, GT_END_LOST, GT_CODE_NONE, "much later");
     assert_int_equal(receive(&env), 0);
-    assert_true(env.record.is_up);
+    assert_int_equal(env.record.presence, WORKER_UP);
+    assert_int_equal(receive(&env), 0);
+    assert_int_equal(env.record.presence, WORKER_ALONE);
+    assert_int_equal(receive(&env), 0);
+    assert_int_equal(env.record.presence, WORKER_UP);
     assert_int_equal(receive(&env), WORKER_REPORT_E_END);
     assert_false(ev_is_active(&env.reports.waiting));
     stop(&env);
@@ -158,7 +167,7 @@ static void test_decode_accepts_only_what_encode_writes(void **state)
         size_t at;
         uint8_t value;
     } faults[] = {
-        {0, 2}, {1, GT_REPORT_ENDED + 1}, {2, 255}, {5, 255}, {WORKER_REPORT_SIZE - 1, 1}};
+        {0, 3}, {1, GT_REPORT_ENDED + 1}, {2, 255}, {5, 255}, {WORKER_REPORT_SIZE - 1, 1}};
     for (size_t i = 0; i < GT_ARRAY_SIZE(faults); i++) {
         worker_report_encode(&report, bytes);
         bytes[faults[i].at] = faults[i].value;

@@ -234,6 +234,7 @@ static int connect_start(struct connect *connect, const char *device,
         .print = &context->print,
         .device = device,
         .service = specs[0].service,
+        .purpose = context->purpose,
     };
     struct forwards_settings forwards = {
         .loop = context->loop,
@@ -260,7 +261,7 @@ int cmd_connect(struct context *context)
     size_t n_specs = 0;
     struct failure failure;
 
-    if (!command_check_device(context, device))
+    if (!command_check_device(context, device) || !command_check_purpose(context))
         return GT_EXIT_USAGE;
     int code = forward_arguments_parse(context, specs, &n_specs);
     if (code != 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `disconnect DEVICE`, from any machine: requests that the device closes every session that this
- * operator may close, and prints their number. No open session is a success.
+ * `disconnect DEVICE`, from any machine: requests that the device closes this operator's sessions,
+ * with --all every session that it may close, and prints their number. No open session is a
+ * success.
  */
 #include <string.h>
 
@@ -18,8 +19,9 @@ static void disconnect_on_broker(void *userdata)
 {
     struct disconnect *disconnect = userdata;
 
-    print_fact(&disconnect->context->print,
-               "connected to MQTT, requesting %s to close its sessions", disconnect->device);
+    print_fact(&disconnect->context->print, "connected to MQTT, requesting %s to close %s",
+               disconnect->device,
+               disconnect->context->is_all ? "all sessions" : "this operator's sessions");
 }
 
 static void disconnect_report(struct disconnect *disconnect, const struct gt_answer *answer)
@@ -27,7 +29,8 @@ static void disconnect_report(struct disconnect *disconnect, const struct gt_ans
     struct print *print = &disconnect->context->print;
 
     if (answer->n_closed == 0)
-        print_note(print, "%s had no open session.", disconnect->device);
+        print_note(print, "%s had no open session%s.", disconnect->device,
+                   disconnect->context->is_all ? "" : " of yours");
     else
         print_note(print, "%s closed %u session%s.", disconnect->device, answer->n_closed,
                    answer->n_closed == 1 ? "" : "s");
@@ -62,7 +65,7 @@ int cmd_disconnect(struct context *context)
         .on_end = disconnect_on_end,
     };
 
-    if (!command_check_device(context, context->arguments[0]))
+    if (!command_check_device(context, context->arguments[0]) || !command_check_purpose(context))
         return GT_EXIT_USAGE;
     struct disconnect disconnect = {.context = context, .device = context->arguments[0]};
     struct identity identity = {0};
@@ -75,6 +78,8 @@ int cmd_disconnect(struct context *context)
         .identity = &identity,
         .print = &context->print,
         .device = disconnect.device,
+        .scope = context->is_all ? GT_CLOSE_ALL : GT_CLOSE_OWN,
+        .purpose = context->purpose,
     };
     if (identity_load(context->config, &context->print, &identity, &failure) != 0 ||
         request_new(&settings, &events, &disconnect, &request, &failure) != 0) {

@@ -216,6 +216,7 @@ static int proxy_start(struct proxy *proxy, const char *device)
         .print = &context->print,
         .device = device,
         .service = proxy->spec.service,
+        .purpose = context->purpose,
     };
     struct failure failure;
 
@@ -232,7 +233,7 @@ int cmd_proxy(struct context *context)
 
     if (!command_check_device(context, device))
         return GT_EXIT_USAGE;
-    int code = parse_service(context, &proxy.spec);
+    int code = command_check_purpose(context) ? parse_service(context, &proxy.spec) : GT_EXIT_USAGE;
     if (code != 0)
         return code;
     int r = take_standard_fds(&proxy.fds);

@@ -17,6 +17,8 @@ enum option_id {
     OPTION_SOCKET,
     OPTION_ONLINE,
     OPTION_YES,
+    OPTION_ALL,
+    OPTION_REASON,
     OPTION_CONFIG, /* the parser in config-args.c takes it */
     OPTION_QUIET,
     OPTION_NO_COLOR,

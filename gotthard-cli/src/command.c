@@ -5,10 +5,12 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "commands.h"
 #include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
+#include "gotthard/signaling/message.h"
 
 int command_misused(const struct context *context, const char *fmt, ...)
 {
@@ -45,6 +47,15 @@ bool command_check_device(const struct context *context, const char *word)
                     "invalid device name '%s': 1 to %d letters, digits and . _ : @ -, beginning "
                     "with a letter or digit",
                     shown, GT_NAME_MAX);
+    return false;
+}
+
+bool command_check_purpose(const struct context *context)
+{
+    if (!context->purpose || strlen(context->purpose) <= GT_PURPOSE_MAX)
+        return true;
+    command_misused(context, "--reason is too long: %zu bytes, at most %d",
+                    strlen(context->purpose), GT_PURPOSE_MAX);
     return false;
 }
 

@@ -19,9 +19,10 @@ struct context {
     const struct settings *settings; /* of ->config */
     struct print print;
     struct ev_loop *loop;
-    const char *bind, *socket;                        /* --bind, --socket, or NULL */
-    bool is_print_port, is_online_only, is_confirmed; /* --print-port, --online, --yes */
-    char **arguments;                                 /* those after the command */
+    const char *bind, *socket, *purpose; /* --bind, --socket, --reason, or NULL */
+    bool is_print_port, is_online_only;  /* --print-port, --online */
+    bool is_confirmed, is_all;           /* --yes, --all */
+    char **arguments;                    /* those after the command */
     size_t n_arguments;
 };
 
@@ -73,6 +74,8 @@ void help_print_commands(const char *program, int fd);
 int command_misused(const struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
 /* Prints the usage error for the command word @word. Returns GT_EXIT_USAGE. */
 int command_unknown(const struct context *context, const char *word);
+/* Checks --reason: at most GT_PURPOSE_MAX bytes. Returns false after the usage error. */
+bool command_check_purpose(const struct context *context);
 /* Returns true if @word is a valid device name; otherwise prints the usage error. */
 bool command_check_device(const struct context *context, const char *word);
 

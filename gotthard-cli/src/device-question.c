@@ -160,14 +160,15 @@ static void question_on_refused(void *userdata, int id, const char *why)
 
 static int question_write(struct device_question *question, struct failure *ret_failure)
 {
-    static const uint8_t no_epoch[GT_EPOCH_SIZE], no_session[GT_RID_SIZE];
+    static const uint8_t no_epoch[GT_EPOCH_SIZE];
+    static const struct gt_close no_session = {.scope = GT_CLOSE_RID};
     const struct device_question_settings *settings = &question->settings;
     struct gt_initiator_settings initiator = {.service = "", .relay = ""};
 
     if (operator_initiator_init(settings->settings, settings->identity, settings->device,
                                 &initiator, &question->initiator, ret_failure) != 0)
         return 1;
-    int r = gt_initiator_close(&question->initiator, no_epoch, no_session, question->message,
+    int r = gt_initiator_close(&question->initiator, no_epoch, &no_session, question->message,
                                &question->n_message);
     return r == 0 ? 0
                   : failure_set(ret_failure, FAILURE_INTERNAL, NULL, "question to %s: %s",

@@ -114,6 +114,8 @@ static void init_context(struct context *context, struct command_line *line)
     context->socket = line->given[OPTION_SOCKET];
     context->is_online_only = line->given[OPTION_ONLINE] != NULL;
     context->is_confirmed = line->given[OPTION_YES] != NULL;
+    context->purpose = line->given[OPTION_REASON];
+    context->is_all = line->given[OPTION_ALL] != NULL;
     context->is_print_port = line->given[OPTION_PRINT_PORT] != NULL;
     if (line->n_arguments > 0) {
         context->command = command_find(line->arguments[0]);

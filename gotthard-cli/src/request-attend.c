@@ -50,16 +50,37 @@ void request_attend(struct request *request, const char *topic, bool is_retained
 }
 
 /* The CLOSE comes from a copy: the request may still be outstanding. Its answer is not awaited. */
-bool request_withdraw(struct request *request)
+static bool request_close(struct request *request, const struct gt_close *what)
 {
     struct gt_initiator closing = request->initiator;
     uint8_t message[GT_MESSAGE_MAX];
     size_t n;
     int ignored;
 
-    bool is_sent =
-        gt_initiator_close(&closing, request->epoch, request->answer.keys.rid, message, &n) == 0 &&
-        request_publish(request, message, n, &ignored) == 0;
+    bool is_sent = gt_initiator_close(&closing, request->epoch, what, message, &n) == 0 &&
+                   request_publish(request, message, n, &ignored) == 0;
     gt_initiator_deinit(&closing);
     return is_sent;
+}
+
+bool request_withdraw(struct request *request)
+{
+    struct gt_close close = {.scope = GT_CLOSE_RID};
+
+    memcpy(close.rid, request->answer.keys.rid, sizeof(close.rid));
+    return request_close(request, &close);
+}
+
+void request_withdraw_unanswered(struct request *request)
+{
+    const struct gt_initiator *asked[] = {&request->initiator, &request->earlier};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(asked); i++) {
+        struct gt_close close = {.scope = GT_CLOSE_REQUEST};
+
+        if (!asked[i]->is_outstanding)
+            continue;
+        memcpy(close.request, asked[i]->id, sizeof(close.request));
+        (void)request_close(request, &close); /* without a connection nothing can be done */
+    }
 }

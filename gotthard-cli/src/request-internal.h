@@ -66,6 +66,10 @@ bool request_wait_while_busy(struct request *request);
 bool request_keep_state(struct request *request, const char *topic, bool is_retained,
                         struct gt_span payload);
 
+/* Requests the device to close the sessions that the request may have opened, although no answer
+ * has come. */
+void request_withdraw_unanswered(struct request *request);
+
 /* ATTENDING: notifies the owner of the agreed session. */
 void request_notify_agreed(struct request *request);
 /* ATTENDING: a message of the device. */

@@ -29,11 +29,17 @@ static void request_repeat_in(struct request *request, double seconds)
 
 static int request_write(struct request *request)
 {
+    const struct request_settings *settings = &request->settings;
+    struct gt_close close = {.scope = settings->scope};
+
     memcpy(request->sent_epoch, request->epoch, GT_EPOCH_SIZE);
-    return request->settings.service ? gt_initiator_request(&request->initiator, request->epoch,
-                                                            request->message, &request->n_message)
-                                     : gt_initiator_close(&request->initiator, request->epoch, NULL,
-                                                          request->message, &request->n_message);
+    if (settings->service)
+        return gt_initiator_request(&request->initiator, request->epoch, request->message,
+                                    &request->n_message);
+    if (settings->purpose)
+        snprintf(close.purpose, sizeof(close.purpose), "%s", settings->purpose);
+    return gt_initiator_close(&request->initiator, request->epoch, &close, request->message,
+                              &request->n_message);
 }
 
 int request_send_first(struct request *request)

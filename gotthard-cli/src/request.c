@@ -108,6 +108,8 @@ static void request_fail_silence(struct request *request)
     if (!request->is_noted)
         diagnosis_of_silence(request->settings.device, request->device_state, request->last_seen,
                              request_answer_timeout_s(request), &request->failure);
+    if (request->settings.service)
+        request_withdraw_unanswered(request);
     request_fail(request);
 }
 
@@ -369,6 +371,7 @@ static int request_init_initiator(struct request *request, struct failure *ret_f
     struct gt_initiator_settings initiator = {
         .service = settings->service ? settings->service : SERVICE_OF_CLOSE,
         .relay = settings->settings->relay,
+        .purpose = settings->purpose,
         .lifetime_s = (uint32_t)(settings->settings->lifetime_ms / 1000),
     };
 
@@ -413,6 +416,10 @@ struct request *request_free(struct request *request)
 {
     if (!request)
         return NULL;
+    if (request->state == REQUEST_AWAITING_ANSWER && request->settings.service)
+        request_withdraw_unanswered(request);
+    else if (request->state == REQUEST_ATTENDING && !request->is_agreed)
+        (void)request_withdraw(request);
     ev_timer_stop(request->settings.loop, &request->deadline);
     request_stop_repeating(request);
     gt_mqtt_free(request->mqtt);

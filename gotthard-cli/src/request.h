@@ -25,14 +25,16 @@ struct request_settings { /* all kept until request_free */
     const struct identity *identity;
     struct print *print;
     const char *device;
-    const char *service; /* the first one requested; NULL: request to close all sessions */
+    const char *service;       /* the first one requested; NULL: request to close sessions */
+    enum gt_close_scope scope; /* without ->service: OWN or ALL */
+    const char *purpose;       /* for the device's log; NULL: none */
 };
 
 struct request_events {
     /* The connection to the broker is up. */
     void (*on_broker)(void *userdata);
     /* The session is agreed; only the next two follow. @answer: borrowed, and its session key is
-     * wiped afterwards. Do not free the request inside. Not for a request to close all sessions. */
+     * wiped afterwards. Do not free the request inside. Not for a request to close sessions. */
     void (*on_agreed)(void *userdata, const struct gt_answer *answer);
     /* After on_agreed: a new report of the device. Do not free the request inside. */
     void (*on_report)(void *userdata, const struct gt_report *report);
@@ -50,5 +52,6 @@ int request_new(const struct request_settings *settings, const struct request_ev
 /* After on_agreed: requests the device to close the session; it leaves before request_free returns.
  * Returns false if there is no connection to the broker. */
 bool request_withdraw(struct request *request);
-/* Takes NULL; returns NULL. Ends a request in any state; nothing is withdrawn. */
+/* Takes NULL; returns NULL. Ends a request in any state. A request for a session that waits for the
+ * answer is withdrawn: the device closes the session that it may have opened. */
 struct request *request_free(struct request *request);

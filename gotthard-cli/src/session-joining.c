@@ -29,10 +29,11 @@ static void session_check_relays(struct session *session)
 }
 
 /* JOINING: the last report, or the two relays are not the same. A side that cannot reach the relay
- * either has its own failure, with the device's beside it. */
+ * either has its own failure, with the device's beside it, unless the session was closed there. */
 void session_fail_by_report(struct session *session)
 {
-    bool is_retrying = !session->is_waiting && session->retry_why[0];
+    bool is_closed = session->report.kind == GT_REPORT_ENDED;
+    bool is_retrying = !session->is_waiting && session->retry_why[0] && !is_closed;
     struct tunnel_end end = {
         .device = session->settings.device,
         .relay = &session->relay,

@@ -327,6 +327,7 @@ int session_start(struct session *session, struct failure *ret_failure)
         .print = session->settings.print,
         .device = session->settings.device,
         .service = session->settings.service,
+        .purpose = session->settings.purpose,
     };
 
     if (request_new(&request, &events, session, &session->request, ret_failure) != 0)

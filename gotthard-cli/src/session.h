@@ -31,6 +31,7 @@ struct session_settings { /* kept until session_free */
     struct print *print;      /* for warnings about the configuration */
     const char *device;
     const char *service; /* the first one that will be opened */
+    const char *purpose; /* of the session, for the device's log; NULL: none */
 };
 
 enum session_end_kind {

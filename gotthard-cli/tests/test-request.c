@@ -48,6 +48,7 @@ static struct {
     enum gt_ack_status status;
     enum gt_nak_code close_code;
     uint16_t n_closed;
+    enum gt_close_scope closed_scope;
 
     struct gt_mqtt *mqtt;
     struct gt_session_keys keys; /* of the device */
@@ -191,7 +192,8 @@ static void device_receive(struct gt_incoming *in, struct gt_span payload)
         return;
     case GT_VERDICT_CLOSE:
         fakes.n_closes++;
-        if (!in->close.is_all)
+        fakes.closed_scope = in->close.scope;
+        if (in->close.scope == GT_CLOSE_RID)
             assert_memory_equal(in->close.rid, fakes.keys.rid, GT_RID_SIZE);
         assert_int_equal(gt_responder_closed(responder, in, fakes.close_code, fakes.n_closed), 0);
         return;
@@ -316,6 +318,7 @@ static void start_request(const char *service, struct result *ret)
         .print = &print,
         .device = DEVICE,
         .service = service,
+        .scope = GT_CLOSE_OWN,
     };
 
     *ret = (struct result){0};
@@ -464,6 +467,37 @@ static void test_request_withdraws_a_session(void **state)
     assert_true(request_withdraw(result.request));
     assert_int_equal(fakes.n_closes, 1); /* the fake device compares the rid */
     request_free(result.request);
+}
+
+/* The device's answers are lost. */
+static void start_unanswered(struct result *ret, bool is_interrupted)
+{
+    fakes.n_unheard = UINT32_MAX / 2;
+    settings.answer_timeout_ms = 1000;
+    if (is_interrupted) {
+        start_request("ssh", ret);
+        while (fakes.n_requests == 0)
+            ev_run(loop, EVRUN_ONCE);
+        request_free(ret->request);
+    } else {
+        run_request("ssh", ret);
+        assert_int_equal(ret->failure.id, FAILURE_NO_ANSWER);
+    }
+    settings.answer_timeout_ms = 20000;
+}
+
+/* Ctrl+C, and the time-out: the device may have opened a session all the same. */
+static void test_request_without_an_answer_is_withdrawn(void **state)
+{
+    struct result result;
+
+    for (int is_interrupted = 0; is_interrupted < 2; is_interrupted++) {
+        fakes.retained = ONLINE;
+        fakes.n_closes = fakes.n_requests = 0;
+        start_unanswered(&result, is_interrupted);
+        assert_int_equal(fakes.n_closes, 1);
+        assert_int_equal(fakes.closed_scope, GT_CLOSE_REQUEST);
+    }
 }
 
 static void test_request_agreed_state_before_suback(void **state)
@@ -690,10 +724,10 @@ static void test_request_untrusted_answer_is_withdrawn(void **state)
     fakes.n_closes = 0;
     settings.answer_timeout_ms = 1;
     expect_failure("ssh", FAILURE_UNTRUSTED);
-    assert_int_equal(fakes.n_closes, 1); /* of the session that it opened */
+    assert_int_equal(fakes.n_closes, 2); /* of the session that it opened, and at the time-out */
     fakes.status = GT_ACK_DENIED;
     expect_failure("ssh", FAILURE_UNTRUSTED);
-    assert_int_equal(fakes.n_closes, 1);
+    assert_int_equal(fakes.n_closes, 3);
     fakes.status = GT_ACK_OK;
     settings.answer_timeout_ms = 20000;
     identity.trust = before;
@@ -765,6 +799,7 @@ int main(void)
         TEST(request_receives_reports_after_the_broker_returned),
         TEST(request_notices_that_the_agent_left),
         TEST(request_withdraws_a_session),
+        TEST(request_without_an_answer_is_withdrawn),
         TEST(request_agreed_state_before_suback),
         TEST(request_agreed_other_messages_ignored),
         TEST(request_agreed_without_state),

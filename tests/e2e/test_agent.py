@@ -174,7 +174,7 @@ def test_restarted_agent_restores_live_sessions(env):
         return json.loads(env.cli("status", "dev-aaaa", "--json").stdout.splitlines()[0]).get("sessions") == 1
 
     wait_until(one_session, "STATE shows the session")
-    assert env.cli("disconnect", "dev-aaaa", name="bob").returncode == 0
+    assert env.cli("disconnect", "dev-aaaa", "--all", name="bob").returncode == 0
     assert tunnel.wait() == 0
     wait_until(lambda: not is_process_alive(worker), "the worker has exited")
     wait_until(lambda: not list(run.iterdir()), "its session file is removed")

@@ -136,12 +136,15 @@ def test_disconnect_by_another_operator(env):
     tunnel = env.connect("dev-aaaa", name="alice")
     assert read_tag(tunnel) == "<aaaa>"
     done = env.cli("disconnect", "dev-aaaa", name="bob")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "no open session of yours" in done.stderr, done.stderr
+    assert read_tag(tunnel) == "<aaaa>"
+    done = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
+    assert done.returncode == 0 and "closed 1 session" in done.stderr, done.stderr
     assert tunnel.wait() == 0
     closed = tunnel.event("closed")
     assert closed["exit"] == 0
     # nothing to close is not an error
-    again = env.cli("disconnect", "dev-aaaa", name="bob")
+    again = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert again.returncode == 0, again.stderr
 
 
@@ -155,9 +158,9 @@ def test_disconnect_under_pins_closes_own_sessions_only(env):
     folder = env.config_folder(agentd=f'trust = {{ policy = "pin"; pins = "{pins}"; }};')
     env.agent("dev-aaaa", GOTTHARD_CONFIG_DIR=folder, GOTTHARD_AGENT_DATA_PORT=env.target(tagged("<aaaa>")).port)
     tunnel = env.connect("dev-aaaa", name="alice")
-    env.cli("disconnect", "dev-aaaa", name="bob")
+    env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert read_tag(tunnel) == "<aaaa>"
-    assert env.cli("disconnect", "dev-aaaa", name="operator").returncode == 0
+    assert env.cli("disconnect", "dev-aaaa", "--all", name="operator").returncode == 0
     assert tunnel.wait() == 0
 
 

@@ -6,6 +6,8 @@
  */
 #include "gotthard/signaling/initiator.h"
 
+#include <stdio.h>
+
 #include "gotthard/signaling/key-agreement.h"
 
 static void forget_secrets(struct gt_initiator *initiator)
@@ -104,6 +106,8 @@ int gt_initiator_request(struct gt_initiator *initiator, const uint8_t *epoch, u
     stpcpy(req.device, settings->device);
     stpcpy(req.service, settings->service);
     stpcpy(req.relay, settings->relay);
+    if (settings->purpose)
+        snprintf(req.purpose, sizeof(req.purpose), "%s", settings->purpose);
     memcpy(req.epoch, epoch, sizeof(req.epoch));
     memcpy(req.id, initiator->id, sizeof(req.id));
     memcpy(req.gx, initiator->gx, sizeof(req.gx));
@@ -111,12 +115,12 @@ int gt_initiator_request(struct gt_initiator *initiator, const uint8_t *epoch, u
     return seal(initiator, GT_MESSAGE_REQ, GT_SIGNATURE_REQ, &w, ret, ret_n);
 }
 
-int gt_initiator_close(struct gt_initiator *initiator, const uint8_t *epoch, const uint8_t *rid,
-                       uint8_t *ret, size_t *ret_n)
+int gt_initiator_close(struct gt_initiator *initiator, const uint8_t *epoch,
+                       const struct gt_close *what, uint8_t *ret, size_t *ret_n)
 {
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
-    struct gt_close close = {.is_all = rid == NULL};
+    struct gt_close close = *what;
     int r = gt_random(initiator->id, sizeof(initiator->id));
 
     if (r)
@@ -125,8 +129,6 @@ int gt_initiator_close(struct gt_initiator *initiator, const uint8_t *epoch, con
     stpcpy(close.device, initiator->settings.device);
     memcpy(close.epoch, epoch, sizeof(close.epoch));
     memcpy(close.id, initiator->id, sizeof(close.id));
-    if (rid)
-        memcpy(close.rid, rid, sizeof(close.rid));
     gt_close_encode(&close, &w);
     return seal(initiator, GT_MESSAGE_CLOSE, GT_SIGNATURE_CLOSE, &w, ret, ret_n);
 }

@@ -11,6 +11,7 @@
 struct gt_initiator_settings {
     const char *prefix, *operator_, *device, *service; /* keeps */
     const char *relay;                                 /* keeps; "" is the device's first relay */
+    const char *purpose;                               /* keeps; NULL or "": none */
     uint32_t lifetime_s;            /* of the session; the device may shorten it */
     const struct gt_signer *signer; /* keeps; NULL: requests are not signed */
     const struct gt_trust *trust;   /* keeps; the policy about the device */
@@ -50,10 +51,10 @@ void gt_initiator_deinit(struct gt_initiator *initiator);
  * errno. */
 int gt_initiator_request(struct gt_initiator *initiator, const uint8_t *epoch, uint8_t *ret,
                          size_t *ret_n) GT_MUST_CHECK;
-/* Writes a CLOSE of the session @rid, or with NULL of all sessions that this operator may close.
- * The answer is a NAK with code NAK_CLOSED. Returns as gt_initiator_request(). */
-int gt_initiator_close(struct gt_initiator *initiator, const uint8_t *epoch, const uint8_t *rid,
-                       uint8_t *ret, size_t *ret_n) GT_MUST_CHECK;
+/* Writes a CLOSE with the scope and the purpose of @what, whose names and ids are replaced. The
+ * answer is a NAK with code NAK_CLOSED. Returns as gt_initiator_request(). */
+int gt_initiator_close(struct gt_initiator *initiator, const uint8_t *epoch,
+                       const struct gt_close *what, uint8_t *ret, size_t *ret_n) GT_MUST_CHECK;
 
 struct gt_answer {
     struct gt_ack ack; /* its spans point into ->buffer */

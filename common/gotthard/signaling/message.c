@@ -9,13 +9,16 @@
 
 #include "gotthard/base/fields.h"
 
-#define VERSION   1
-#define SUITE     1 /* X25519, HKDF-SHA256, AES-256-GCM */
-#define SLASH_MAX 7 /* of a topic: AWS IoT's limit */
+#define VERSION      1
+#define CLOSE_2      2 /* the version of a CLOSE with a purpose, or a scope that version 1 lacks */
+#define FLAG_PURPOSE 1 /* of a REQ: a purpose follows */
+#define SUITE        1 /* X25519, HKDF-SHA256, AES-256-GCM */
+#define SLASH_MAX    7 /* of a topic: AWS IoT's limit */
 
 _Static_assert((int)GT_CRYPTO_E_BAD == (int)GT_MESSAGE_E_BAD, "a bad seal is a bad message");
 
 static const uint8_t magic[4] = {'G', 'T', 'M', '1'};
+static const uint8_t scope_request[3] = {'r', 'e', 'q'};
 
 /* --- topics --------------------------------------------------------------------------------- */
 
@@ -311,18 +314,20 @@ static const struct gt_field req_fields[] = {
     GT_FIELD_BYTES(struct gt_req, id, GT_REQ_ID_SIZE),
     GT_FIELD_BYTES(struct gt_req, gx, GT_KEY_SIZE),
     GT_FIELD_STRING(struct gt_req, service),
-    GT_FIELD_U16(struct gt_req, flags),
+}; /* then the flags, req_tail_fields, the purpose if there is one, and the proof */
+
+static const struct gt_field req_tail_fields[] = {
     GT_FIELD_U32(struct gt_req, lifetime_s),
     GT_FIELD_STRING(struct gt_req, relay),
-}; /* then the proof */
+};
 
 static const struct gt_field close_fields[] = {
-    GT_FIELD_FIXED16(struct gt_close, VERSION),
+    /* after the version */
     GT_FIELD_NAME(struct gt_close, operator_),
     GT_FIELD_NAME(struct gt_close, device),
     GT_FIELD_BYTES(struct gt_close, epoch, GT_EPOCH_SIZE),
     GT_FIELD_BYTES(struct gt_close, id, GT_REQ_ID_SIZE),
-}; /* then lp of "all" or of a rid, and the proof */
+}; /* then lp of the scope, in version 2 the purpose, and the proof */
 
 static const struct gt_field ack_fields[] = {
     GT_FIELD_U8(struct gt_ack, status),       GT_FIELD_U32(struct gt_ack, lifetime_s),
@@ -356,9 +361,35 @@ int gt_state_decode(struct gt_span inner, struct gt_state *ret)
     return 0;
 }
 
+static void write_purpose(struct gt_writer *w, const char *purpose)
+{
+    char text[GT_PURPOSE_MAX + 1];
+    size_t n = strnlen(purpose, GT_PURPOSE_MAX);
+
+    for (size_t i = 0; i < n; i++)
+        text[i] = purpose[i] < 0x20 || purpose[i] > 0x7e ? '?' : purpose[i];
+    gt_write_lp(w, gt_span(text, n));
+}
+
+static void read_purpose(struct gt_reader *r, char ret[static GT_PURPOSE_MAX + 1])
+{
+    struct gt_span text = gt_read_lp(r);
+
+    if (r->failed || text.n > GT_PURPOSE_MAX || !is_printable(text)) {
+        r->failed = true;
+        return;
+    }
+    memcpy(ret, text.data, text.n);
+    ret[text.n] = 0;
+}
+
 void gt_req_encode(const struct gt_req *req, struct gt_writer *w)
 {
     gt_fields_write(w, req_fields, GT_ARRAY_SIZE(req_fields), req);
+    gt_write_u16(w, req->purpose[0] ? FLAG_PURPOSE : 0);
+    gt_fields_write(w, req_tail_fields, GT_ARRAY_SIZE(req_tail_fields), req);
+    if (req->purpose[0])
+        write_purpose(w, req->purpose);
 }
 
 int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_body,
@@ -369,10 +400,15 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
     struct gt_proof proof;
 
     gt_fields_read(&r, req_fields, GT_ARRAY_SIZE(req_fields), &req);
+    uint16_t flags = gt_read_u16(&r);
+    gt_fields_read(&r, req_tail_fields, GT_ARRAY_SIZE(req_tail_fields), &req);
+    if (flags & FLAG_PURPOSE)
+        read_purpose(&r, req.purpose);
+    if (flags != (req.purpose[0] ? FLAG_PURPOSE : 0)) /* an unknown flag must not be ignored */
+        r.failed = true;
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    /* No flag is defined, and an unknown one must not be ignored. */
-    if (!gt_reader_is_done(&r) || req.flags || !is_printable(gt_span_text(req.service)) ||
+    if (!gt_reader_is_done(&r) || !is_printable(gt_span_text(req.service)) ||
         (*req.relay && !gt_text_is_name(gt_span_text(req.relay))))
         return GT_MESSAGE_E_BAD;
     *ret = req;
@@ -381,10 +417,61 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
     return 0;
 }
 
+/* A device that knows version 1 only drops the other one. */
+static uint16_t close_version(const struct gt_close *close)
+{
+    bool is_plain = close->scope == GT_CLOSE_RID || close->scope == GT_CLOSE_ALL;
+
+    return is_plain && !close->purpose[0] ? VERSION : CLOSE_2;
+}
+
+/* The four forms have different lengths. */
+static void write_scope(struct gt_writer *w, const struct gt_close *close)
+{
+    uint8_t of_request[sizeof(scope_request) + GT_REQ_ID_SIZE];
+
+    switch (close->scope) {
+    case GT_CLOSE_RID: gt_write_lp(w, gt_span(close->rid, sizeof(close->rid))); return;
+    case GT_CLOSE_REQUEST:
+        memcpy(of_request, scope_request, sizeof(scope_request));
+        memcpy(of_request + sizeof(scope_request), close->request, GT_REQ_ID_SIZE);
+        gt_write_lp(w, gt_span(of_request, sizeof(of_request)));
+        return;
+    case GT_CLOSE_OWN: gt_write_lp(w, gt_span_text("own")); return;
+    case GT_CLOSE_ALL: gt_write_lp(w, gt_span_text("all")); return;
+    }
+}
+
+static void read_scope(struct gt_reader *r, uint16_t version, struct gt_close *close)
+{
+    struct gt_span scope = gt_read_lp(r);
+    struct gt_span prefix = gt_span(scope.data, GT_MIN(scope.n, sizeof(scope_request)));
+
+    if (gt_span_equals(scope, gt_span_text("all"))) {
+        close->scope = GT_CLOSE_ALL;
+    } else if (scope.n == GT_RID_SIZE) {
+        close->scope = GT_CLOSE_RID;
+        memcpy(close->rid, scope.data, GT_RID_SIZE);
+    } else if (version == CLOSE_2 && gt_span_equals(scope, gt_span_text("own"))) {
+        close->scope = GT_CLOSE_OWN;
+    } else if (version == CLOSE_2 && scope.n == sizeof(scope_request) + GT_REQ_ID_SIZE &&
+               gt_span_equals(prefix, gt_span(scope_request, sizeof(scope_request)))) {
+        close->scope = GT_CLOSE_REQUEST;
+        memcpy(close->request, scope.data + sizeof(scope_request), GT_REQ_ID_SIZE);
+    } else {
+        r->failed = true;
+    }
+}
+
 void gt_close_encode(const struct gt_close *close, struct gt_writer *w)
 {
+    uint16_t version = close_version(close);
+
+    gt_write_u16(w, version);
     gt_fields_write(w, close_fields, GT_ARRAY_SIZE(close_fields), close);
-    gt_write_lp(w, close->is_all ? gt_span_text("all") : gt_span(close->rid, sizeof(close->rid)));
+    write_scope(w, close);
+    if (version == CLOSE_2)
+        write_purpose(w, close->purpose);
 }
 
 int gt_close_decode(struct gt_span inner, struct gt_close *ret, struct gt_span *ret_body,
@@ -394,15 +481,15 @@ int gt_close_decode(struct gt_span inner, struct gt_close *ret, struct gt_span *
     struct gt_close close = {0};
     struct gt_proof proof;
 
+    uint16_t version = gt_read_u16(&r);
     gt_fields_read(&r, close_fields, GT_ARRAY_SIZE(close_fields), &close);
-    struct gt_span scope = gt_read_lp(&r);
+    read_scope(&r, version, &close);
+    if (version == CLOSE_2)
+        read_purpose(&r, close.purpose);
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    close.is_all = gt_span_equals(scope, gt_span_text("all"));
-    if (!gt_reader_is_done(&r) || (!close.is_all && scope.n != sizeof(close.rid)))
+    if (!gt_reader_is_done(&r) || version != close_version(&close))
         return GT_MESSAGE_E_BAD;
-    if (!close.is_all)
-        memcpy(close.rid, scope.data, sizeof(close.rid));
     *ret = close;
     *ret_body = body;
     *ret_proof = proof;

@@ -21,6 +21,7 @@
 #define GT_RELAY_NAME_MAX  64
 #define GT_SERVICES_MAX    64
 #define GT_HOST_KEYS_MAX   8
+#define GT_PURPOSE_MAX     200 /* bytes of an operator's --reason */
 
 enum gt_message_type {
     GT_MESSAGE_STATE = 0,
@@ -71,19 +72,28 @@ struct gt_req {
     uint8_t id[GT_REQ_ID_SIZE];
     uint8_t gx[GT_KEY_SIZE];
     char service[GT_SERVICE_MAX + 1];
-    uint16_t flags; /* must be 0 */
     uint32_t lifetime_s;
     char relay[GT_RELAY_NAME_MAX + 1]; /* "" is the device's first relay */
+    char purpose[GT_PURPOSE_MAX + 1];  /* for the device's log, printable; "": none */
 };
 
-/* Closes one session, or all sessions that this operator may close. */
+/* The sessions that a CLOSE is for, among those that this operator may close. */
+enum gt_close_scope {
+    GT_CLOSE_RID,     /* the session ->rid */
+    GT_CLOSE_REQUEST, /* the session that the REQ ->request has opened */
+    GT_CLOSE_OWN,     /* the operator's own */
+    GT_CLOSE_ALL,     /* all that it may close */
+};
+
 struct gt_close {
     char operator_[GT_NAME_MAX + 1];
     char device[GT_NAME_MAX + 1];
     uint8_t epoch[GT_EPOCH_SIZE];
     uint8_t id[GT_REQ_ID_SIZE];
-    bool is_all;
+    enum gt_close_scope scope;
     uint8_t rid[GT_RID_SIZE];
+    uint8_t request[GT_REQ_ID_SIZE];
+    char purpose[GT_PURPOSE_MAX + 1]; /* for logs and the other side, printable; "": none */
 };
 
 struct gt_ack {
@@ -127,7 +137,8 @@ struct gt_proof {
     struct gt_span signature;
 };
 
-/* Inner forms. Encoders append to @w and fail as it does. Decoders return 0, or E_BAD unless the
+/* Inner forms. Encoders append to @w and fail as it does; characters of a purpose that are not
+ * printable become '?'. Decoders return 0, or E_BAD unless the
  * whole of @inner is well-formed. */
 void gt_state_encode(const struct gt_state *state, struct gt_writer *w);
 int gt_state_decode(struct gt_span inner, struct gt_state *ret) GT_MUST_CHECK;
