@@ -108,7 +108,7 @@ static void request_fail_silence(struct request *request)
     if (!request->is_noted)
         diagnosis_of_silence(request->settings.device, request->device_state, request->last_seen,
                              request_answer_timeout_s(request), &request->failure);
-    if (request->settings.service)
+    if (request->settings.service && request->n_undelivered < UNDELIVERED_MAX)
         request_withdraw_unanswered(request);
     request_fail(request);
 }
