@@ -77,6 +77,17 @@ static const struct command commands[] = {
         .run = cmd_forget,
     },
     {
+        .name = "doctor",
+        .bit = COMMAND_DOCTOR,
+        .settings = COMMAND_DOCTOR,
+        .usage = "[DEVICE]",
+        .help = "Check each hop to the broker, the relay and a device, and name what to repair.",
+        .examples = "doctor\ndoctor GatewayOli",
+        .n_arguments_max = 1,
+        .run = cmd_doctor,
+        .on_misconfigured = cmd_doctor_misconfigured,
+    },
+    {
         .name = "keygen",
         .bit = COMMAND_KEYGEN,
         .settings = COMMAND_KEYGEN,

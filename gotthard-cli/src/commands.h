@@ -35,6 +35,8 @@ struct command {
     const char *examples; /* arguments of the program, one example a line */
     size_t n_arguments_min, n_arguments_max;
     int (*run)(struct context *context);
+    /* Reports settings that cannot be loaded, and returns the exit status; NULL: main.c does. */
+    int (*on_misconfigured)(struct context *context, const struct failure *failure);
 };
 
 /* A command of the original tool that executes a daemon; for `gotthard`. */
@@ -59,6 +61,9 @@ int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
 int cmd_version(struct context *context);
 int cmd_help(struct context *context);
+int cmd_doctor(struct context *context);
+/* The same if the settings cannot be loaded: the list ends with that. */
+int cmd_doctor_misconfigured(struct context *context, const struct failure *failure);
 
 /* Executes @daemon in place of this process; @argv[0] is replaced. Returns an exit status if it
  * cannot. */

@@ -121,6 +121,15 @@ static const struct failure_row rows[] = {
         .hint = "the log of the device has the reason: a pin, a service or a key was changed there",
     },
     {
+        .id = FAILURE_TARGET,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The device cannot connect to the target of a service.",
+        .cause = "The program does not run, or the service has another address or port in the "
+                 "settings of the device. Only gotthard-cli doctor reports this id.",
+        .hint = "start the program on the device, or correct services in its settings: "
+                "gotthard-agentd --doctor there shows both",
+    },
+    {
         .id = FAILURE_RELAY_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The relay cannot be reached.",

@@ -35,7 +35,9 @@ static int run_with_settings(struct context *context, const struct gt_config_arg
         if (r < 0)
             snprintf(error, sizeof(error), "%s", strerror(-r));
         failure_set(&failure, r < 0 ? FAILURE_INTERNAL : FAILURE_CONFIG, NULL, "%s", error);
-        return print_failure(&context->print, &failure);
+        return context->command->on_misconfigured
+                   ? context->command->on_misconfigured(context, &failure)
+                   : print_failure(&context->print, &failure);
     }
     context->settings = gt_config_settings(context->config);
     failure_use_settings(context->config);

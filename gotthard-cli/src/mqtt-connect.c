@@ -11,14 +11,12 @@
 
 #include "gotthard/tls/certificate-context.h"
 
-#define SYSTEM_CA      "/etc/ssl/certs/ca-certificates.crt"
-#define N_ID_BYTES     8 /* the id has at most 23 characters, which every broker accepts */
-#define CLIENT_ID_SIZE (sizeof("gtc-") + 2 * N_ID_BYTES)
-#define BACKLOG        (64u << 20) /* bytes: the states of 100,000 devices */
-#define FILE_PATH_MAX  4096
-#define CA_MAX         (1024 * 1024)
+#define SYSTEM_CA     "/etc/ssl/certs/ca-certificates.crt"
+#define N_ID_BYTES    8           /* the id has at most 23 characters, which every broker accepts */
+#define BACKLOG       (64u << 20) /* bytes: the states of 100,000 devices */
+#define FILE_PATH_MAX 4096
+#define CA_MAX        (1024 * 1024)
 
-/* Reads the authorities, from the folder or the system. */
 static int read_authorities(const char *folder, const char **ret_path, struct identity_file *ret,
                             struct failure *ret_failure)
 {
@@ -36,6 +34,14 @@ static int read_authorities(const char *folder, const char **ret_path, struct id
         return 0;
     return failure_set(ret_failure, FAILURE_CONFIG, "put the CA certificate of the broker there",
                        "mqtt.cert_path: %s: %s", path, why);
+}
+
+int mqtt_connect_authorities(const struct settings *settings, struct identity_file *ret,
+                             struct failure *ret_failure)
+{
+    const char *path;
+
+    return read_authorities(settings->mqtt_cert_path, &path, ret, ret_failure);
 }
 
 /* Parses the files that were read; the library reads none. */
@@ -71,7 +77,7 @@ static int make_tls(const struct settings *settings, const struct identity *iden
     return 0;
 }
 
-static int make_client_id(char ret[static CLIENT_ID_SIZE], struct failure *ret_failure)
+static int make_client_id(char ret[static MQTT_CONNECT_ID], struct failure *ret_failure)
 {
     uint8_t random[N_ID_BYTES];
 
@@ -101,25 +107,22 @@ static int find_endpoint(const struct settings *settings, struct print *print,
     return 0;
 }
 
-int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
-                 const struct identity *identity, struct print *print,
-                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret,
-                 struct failure *ret_failure)
+int mqtt_connect_prepare(const struct settings *settings, const struct identity *identity,
+                         struct print *print, struct mqtt_connect_setup *ret,
+                         struct failure *ret_failure)
 {
-    struct gt_mqtt_url endpoint;
-    char client_id[CLIENT_ID_SIZE];
-    struct ssl_ctx_st *tls = NULL;
-
-    if (find_endpoint(settings, print, &endpoint, ret_failure) != 0 ||
-        make_client_id(client_id, ret_failure) != 0)
+    ret->tls = NULL;
+    if (find_endpoint(settings, print, &ret->endpoint, ret_failure) != 0 ||
+        make_client_id(ret->client_id, ret_failure) != 0)
         return 1;
-    if (endpoint.is_tls && make_tls(settings, identity, &endpoint, print, &tls, ret_failure) != 0)
+    if (ret->endpoint.is_tls &&
+        make_tls(settings, identity, &ret->endpoint, print, &ret->tls, ret_failure) != 0)
         return 1;
-    struct gt_mqtt_settings mqtt = {
-        .host = endpoint.host,
-        .port = endpoint.port,
-        .tls = tls,
-        .client_id = client_id,
+    ret->mqtt = (struct gt_mqtt_settings){
+        .host = ret->endpoint.host,
+        .port = ret->endpoint.port,
+        .tls = ret->tls,
+        .client_id = ret->client_id,
         .username = settings->mqtt_username,
         .password = settings->mqtt_password,
         .keepalive_s = (unsigned)(settings->mqtt_keepalive_ms / 1000),
@@ -128,8 +131,25 @@ int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
         .version = gt_mqtt_version_of(settings->mqtt_version),
         .is_once = true,
     };
-    int r = gt_mqtt_new(loop, &mqtt, events, userdata, ret);
-    gt_certificate_context_free(tls);
+    return 0;
+}
+
+void mqtt_connect_setup_deinit(struct mqtt_connect_setup *setup)
+{
+    setup->tls = gt_certificate_context_free(setup->tls);
+}
+
+int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
+                 const struct identity *identity, struct print *print,
+                 const struct gt_mqtt_events *events, void *userdata, struct gt_mqtt **ret,
+                 struct failure *ret_failure)
+{
+    struct mqtt_connect_setup setup;
+
+    if (mqtt_connect_prepare(settings, identity, print, &setup, ret_failure) != 0)
+        return 1;
+    int r = gt_mqtt_new(loop, &setup.mqtt, events, userdata, ret);
+    mqtt_connect_setup_deinit(&setup);
     if (r != 0)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "MQTT: %s", strerror(abs(r)));
     return 0;

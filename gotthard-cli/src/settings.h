@@ -21,7 +21,8 @@ enum {
     COMMAND_HELP = 1 << 8,
     COMMAND_PROXY = 1 << 9,
     COMMAND_FORGET = 1 << 10,
-    COMMAND_END = 1 << 11, /* after the last command */
+    COMMAND_DOCTOR = 1 << 11,
+    COMMAND_END = 1 << 12, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 

@@ -72,6 +72,7 @@ static bool is_id(int number)
     case FAILURE_NO_RELAY:
     case FAILURE_DEVICE_INTERNAL:
     case FAILURE_WITHDRAWN:
+    case FAILURE_TARGET:
     case FAILURE_RELAY_UNREACHABLE:
     case FAILURE_RELAY_REFUSED:
     case FAILURE_RELAY_FULL:

@@ -93,7 +93,7 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "forget", "keygen", "fingerprint", "config", "version", "help")
+COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
@@ -104,7 +104,7 @@ ARGUMENTS = {"connect": ["dev"], "proxy": ["dev"], "disconnect": ["dev"], "forge
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
 def test_help_names_each_command(args):
     text = run(*args).stdout
-    for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "keygen", "fingerprint", "config show", "version", "help"):
+    for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config show", "version", "help"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
     assert set(re.findall(r"^  ([a-z-]+)", text, re.MULTILINE)) == set(COMMANDS)

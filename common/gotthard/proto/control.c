@@ -189,6 +189,17 @@ size_t gt_control_encode(const struct gt_control_frame *frame,
     return GT_CONTROL_HEADER + body.n;
 }
 
+size_t gt_control_encode_filler(uint8_t ret[static GT_CONTROL_FRAME_MAX])
+{
+    struct gt_writer header = gt_writer(ret, GT_CONTROL_HEADER);
+
+    gt_write_u8(&header, GT_CONTROL_FILLER);
+    gt_write_u8(&header, 0);
+    gt_write_u16(&header, GT_CONTROL_BODY_MAX);
+    memset(ret + GT_CONTROL_HEADER, 0, GT_CONTROL_BODY_MAX);
+    return GT_CONTROL_FRAME_MAX;
+}
+
 /* Decodes the body of a known type. Returns false if it is malformed. */
 static bool read_body(struct gt_reader r, struct gt_control_frame *frame)
 {

@@ -11,6 +11,7 @@
 #define GT_CONTROL_VERSION   1
 #define GT_CONTROL_HEADER    4
 #define GT_CONTROL_BODY_MAX  1024
+#define GT_CONTROL_FILLER    0xff /* a type that stays unknown: its frames are skipped */
 #define GT_CONTROL_FRAME_MAX (GT_CONTROL_HEADER + GT_CONTROL_BODY_MAX)
 #define GT_CONTROL_ALPN      "gotthard-r/1"
 #define GT_SOFTWARE_MAX      64
@@ -134,6 +135,9 @@ enum {
  * the number of bytes. */
 size_t gt_control_encode(const struct gt_control_frame *frame,
                          uint8_t ret[static GT_CONTROL_FRAME_MAX]);
+/* Writes a frame of an optional unknown type and of the maximum size, which a receiver skips.
+ * Returns the number of bytes. */
+size_t gt_control_encode_filler(uint8_t ret[static GT_CONTROL_FRAME_MAX]);
 /* Decodes the first frame of @in. *ret_used, its size in bytes, is set with 0 and E_UNKNOWN. The
  * frame may contain a ticket: wipe it. */
 int gt_control_decode(const uint8_t *in, size_t n, struct gt_control_frame *ret_frame,

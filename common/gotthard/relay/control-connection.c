@@ -17,6 +17,7 @@
 #define CONNECT_TIMEOUT_MS 15000
 #define READS_PER_TURN     32 /* 64 KiB */
 #define AT_ONCE_S          1e-6
+#define PROBE_FRAMES       4 /* of 1 KiB */
 
 /*
  * Everything that depends on the state alone. DIALING has the deadline of the TLS dial, UP the
@@ -267,6 +268,18 @@ void gt_control_connection_ping(struct gt_control_connection *control)
         gt_heartbeat_ping(&control->heartbeat);
 }
 
+bool gt_control_connection_probe(struct gt_control_connection *control)
+{
+    bool is_queued = control->state == CONTROL_UP;
+
+    for (unsigned i = 0; is_queued && i < PROBE_FRAMES; i++)
+        is_queued = gt_framed_connection_queue_filler(&control->framed,
+                                                      GT_CONTROL_CONNECTION_RESERVED) == 0;
+    if (is_queued)
+        gt_control_connection_ping(control);
+    return is_queued;
+}
+
 double gt_control_connection_received_at(const struct gt_control_connection *control)
 {
     return control->received_at;
@@ -326,8 +339,11 @@ static int control_dial(struct gt_control_connection *control,
     unsigned timeout_ms =
         settings->connect_timeout_ms ? settings->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 
-    return gt_tls_dial_init(&control->tls_dial, control->loop, settings->relay, control->identity,
-                            settings->client_key, timeout_ms, &events, control);
+    int r = gt_tls_dial_init(&control->tls_dial, control->loop, settings->relay, control->identity,
+                             settings->client_key, timeout_ms, &events, control);
+    if (r == 0 && settings->has_large_segments)
+        gt_tls_dial_permit_large_segments(&control->tls_dial);
+    return r;
 }
 
 int gt_control_connection_new(struct ev_loop *loop,

@@ -26,6 +26,7 @@ struct gt_control_connection_settings { /* strings, keys and the relay are copie
     uint16_t port_hint;          /* the session port to request; 0: any */
     uint32_t ttl_s;              /* lifetime to request; 0: the relay's maximum */
     unsigned connect_timeout_ms; /* from resolving to WELCOME; 0: 15 s */
+    bool has_large_segments;     /* for gt_control_connection_probe; others use small ones */
 };
 
 struct gt_control_connection_events {
@@ -58,6 +59,9 @@ struct gt_control_connection *gt_control_connection_free(struct gt_control_conne
 
 /* Sends a PING now, if it is registered; the answer changes what the next function returns. */
 void gt_control_connection_ping(struct gt_control_connection *control);
+/* The same behind more bytes than two packets take. The answer proves that the relay receives large
+ * packets, if the settings permit them. Returns true if it was queued. */
+bool gt_control_connection_probe(struct gt_control_connection *control);
 /* Returns the time of the last byte from the relay, in seconds of gt_clock(); 0: not yet. */
 double gt_control_connection_received_at(const struct gt_control_connection *control);
 /* Returns the round trip to the relay in seconds; 0: unknown. */

@@ -108,19 +108,32 @@ static bool framed_grow_out(struct gt_framed_connection *framed, size_t n)
     return true;
 }
 
+static int framed_append(struct gt_framed_connection *framed, const uint8_t *encoded, size_t n,
+                         size_t reserved)
+{
+    if (!framed_grow_out(framed, n + reserved))
+        return GT_FRAMED_CONNECTION_E_FULL;
+    memcpy(framed->out + framed->n_out, encoded, n);
+    framed->n_out += (uint32_t)n;
+    return 0;
+}
+
 int gt_framed_connection_queue(struct gt_framed_connection *framed,
                                const struct gt_control_frame *frame, size_t reserved)
 {
     uint8_t encoded[GT_CONTROL_FRAME_MAX];
     size_t n = gt_control_encode(frame, encoded);
-    bool has_room = framed_grow_out(framed, n + reserved);
+    int r = framed_append(framed, encoded, n, reserved);
 
-    if (has_room) {
-        memcpy(framed->out + framed->n_out, encoded, n);
-        framed->n_out += (uint32_t)n;
-    }
     gt_wipe(encoded, n);
-    return has_room ? 0 : GT_FRAMED_CONNECTION_E_FULL;
+    return r;
+}
+
+int gt_framed_connection_queue_filler(struct gt_framed_connection *framed, size_t reserved)
+{
+    uint8_t filler[GT_CONTROL_FRAME_MAX];
+
+    return framed_append(framed, filler, gt_control_encode_filler(filler), reserved);
 }
 
 bool gt_framed_connection_has_unsent(const struct gt_framed_connection *framed)

@@ -53,6 +53,10 @@ void gt_framed_connection_deinit(struct gt_framed_connection *framed);
  */
 int gt_framed_connection_queue(struct gt_framed_connection *framed,
                                const struct gt_control_frame *frame, size_t reserved) GT_MUST_CHECK;
+/* Appends a frame of the maximum size and of an optional unknown type, which the receiver skips.
+ * Its body is zeros. For probes. Returns as gt_framed_connection_queue. */
+int gt_framed_connection_queue_filler(struct gt_framed_connection *framed,
+                                      size_t reserved) GT_MUST_CHECK;
 /* Sends queued frames, as far as the socket takes them: see _has_unsent. Connected only. Returns 0
  * or E_BROKEN. */
 int gt_framed_connection_flush(struct gt_framed_connection *framed) GT_MUST_CHECK;

@@ -186,6 +186,11 @@ int gt_tls_dial_init(struct gt_tls_dial *tls_dial, struct ev_loop *loop,
     return r;
 }
 
+void gt_tls_dial_permit_large_segments(struct gt_tls_dial *tls_dial)
+{
+    gt_dial_set_segment(tls_dial->dial, 0);
+}
+
 void gt_tls_dial_deinit(struct gt_tls_dial *tls_dial)
 {
     if (!tls_dial->loop)

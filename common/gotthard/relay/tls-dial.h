@@ -54,6 +54,9 @@ int gt_tls_dial_init(struct gt_tls_dial *tls_dial, struct ev_loop *loop,
                      const struct gt_host_port *to, const char *identity, const uint8_t *psk,
                      unsigned timeout_ms, const struct gt_tls_dial_events *events,
                      void *userdata) GT_MUST_CHECK;
+/* TCP segments of any size instead of small ones, which pass any link; right after _init. For a
+ * probe of large packets. */
+void gt_tls_dial_permit_large_segments(struct gt_tls_dial *tls_dial);
 /* Cancels, and frees the TLS context: only after the connection that came from it is closed. */
 void gt_tls_dial_deinit(struct gt_tls_dial *tls_dial);
 /* Cancels: there will be no result. */

@@ -91,6 +91,11 @@ const char *gt_verification_day(time_t at, char *ret)
     return ret;
 }
 
+time_t gt_verification_not_before(const struct x509_st *certificate)
+{
+    return to_time(X509_get0_notBefore(certificate));
+}
+
 time_t gt_verification_not_after(const struct x509_st *certificate)
 {
     return to_time(X509_get0_notAfter(certificate));

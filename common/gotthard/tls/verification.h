@@ -29,5 +29,6 @@ void gt_verification_subject(const struct x509_st *certificate, char *ret, size_
 /* Writes the day of @at (UTC) as "2026-11-28" to @ret (GT_VERIFICATION_DAY). Returns @ret. */
 #define GT_VERIFICATION_DAY 16
 const char *gt_verification_day(time_t at, char *ret);
-/* The end of the certificate's validity; 0: unknown. */
+/* The begin and the end of the certificate's validity; 0: unknown. */
+time_t gt_verification_not_before(const struct x509_st *certificate);
 time_t gt_verification_not_after(const struct x509_st *certificate);

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: ISC
+"""`doctor [DEVICE]` and `gotthard-agentd --doctor`: each row of the failure table is provoked with the real programs. The row
+that fails, its id and its cause are checked, that the command that fails names the same cause, and that the remedy helps."""
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import subprocess
+import termios
+
+import harness
+
+
+def doctor(env, *args, expected=None, **more):
+    """Runs doctor. Returns its rows by name; "" is the end."""
+    result = env.cli("doctor", "--json", *args, **more)
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    rows = {event["check"]: event for event in events if event["event"] == "check"}
+    rows[""] = {"exit": result.returncode, "stderr": result.stderr, **events[-1]}
+    if expected is not None:
+        assert result.returncode == expected, (rows, result.stderr)
+    return rows
+
+
+def good(rows, *but):
+    """The names of all rows are ok, apart from @but and the warnings that every test has: certificates for two days, no pins."""
+    return {name: row for name, row in rows.items()
+            if name and name not in but and row["result"] != "ok" and name not in ("trust", "certificate")}
+
+
+def test_healthy_system(env):
+    env.broker()
+    env.relay()
+    target = env.target(lambda sock: sock.sendall(b"SSH-2.0-example\r\n"))
+    env.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
+    rows = doctor(env, "GatewayOli", expected=0)
+    assert not good(rows)
+    assert rows["service ssh"]["text"] == "SSH-2.0-example"
+    assert "online since" in rows["device"]["text"]
+    assert rows["certificate"]["result"] == rows["trust"]["result"] == "warning"
+    assert "expires on" in rows["certificate"]["text"] and "--renew alice" in rows["certificate"]["hint"]
+    assert rows[""]["failures"] == 0 and rows[""]["warnings"] == 2
+
+
+def test_lines_for_people(env):
+    """Without a terminal: a line for each hop, and the remedy below it. -q prints faults only."""
+    env.broker()
+    result = env.cli("doctor", LANG="C.UTF-8", TERM="xterm")
+    assert result.returncode == 69, result.stdout
+    lines = result.stdout.splitlines()
+    assert "✓ broker TLS: the certificate of localhost is accepted" in lines
+    at = lines.index(f"✗ relay TCP: 127.0.0.1:{env.relay_port}: Connection refused")
+    assert lines[at + 1].startswith("    start the relay on its machine: systemctl start gotthard-relayd")
+    assert lines[at + 1].endswith("[GTD-E50]")
+    assert lines[at + 2] == "- relay key: no connection to the relay"
+    assert lines[-1] == "1 failure, 2 warnings."
+    plain = env.cli("doctor", TERM="dumb").stdout
+    assert "ok: broker TLS: " in plain and "error: relay TCP: " in plain and "✓" not in plain and plain.isascii()
+    quiet = env.cli("doctor", "--quiet", TERM="dumb").stdout
+    assert "relay TCP" in quiet and "ok: " not in quiet and "skipped" not in quiet
+
+
+def test_narrow_terminal(env):
+    """No line of a terminal of 40 columns is longer, unless it is one word."""
+    output = run_in_terminal(env, 40, "doctor", "--no-color")
+    assert "broker" in output
+    for line in output.splitlines():
+        assert len(line.rstrip()) <= 40 or " " not in line.strip(), output
+    assert "\x1b" not in output and "\x1b[32m" in run_in_terminal(env, 80, "doctor")
+
+
+def run_in_terminal(env, columns, *args):
+    """Runs a command with standard output on a terminal of that width. Returns the output."""
+    here, there = os.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen([harness.PROGRAMS["cli"], *args], stdin=subprocess.DEVNULL, stdout=there, stderr=subprocess.DEVNULL,
+                             env=env.cli_environment(TERM="xterm", LANG="C.UTF-8"))
+    os.close(there)
+    output = b""
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while data := os.read(here, 4096):
+            output += data
+    os.close(here)
+    child.wait(harness.LIMIT)
+    return output.decode()
