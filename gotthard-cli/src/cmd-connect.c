@@ -93,6 +93,7 @@ static void session_on_agreed(void *userdata, const struct gt_extensions *extens
     struct connect *connect = userdata;
 
     connect_output_answered(&connect->output, extensions, identity);
+    connect_streams_answered(&connect->streams, extensions);
 }
 
 static void session_on_report(void *userdata, const struct gt_report *report)

@@ -85,6 +85,24 @@ static void describe_quota(const char *device, const struct gt_extensions *exten
                    limit);
 }
 
+bool diagnosis_is_target(const char *service)
+{
+    return strchr(service, ':') || service[strspn(service, "0123456789")] == 0;
+}
+
+static void describe_no_service(const char *device, const char *service, struct failure *ret)
+{
+    if (diagnosis_is_target(service))
+        failure_set_of(
+            ret, device, FAILURE_NO_SERVICE,
+            "permit it on the device: agent.permit in agentd.conf, and the word permit in "
+            "the services of the pin if it has a list",
+            "%s does not permit %s to this operator", device, service);
+    else
+        failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
+                       "%s offers this operator no service \"%s\"", device, service);
+}
+
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
                           const char *relay, struct failure *ret)
 {
@@ -98,10 +116,7 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
         failure_set_of(ret, device, FAILURE_DENIED, NULL,
                        "%s does not permit access to this operator", device);
         return;
-    case GT_ACK_SERVICE:
-        failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
-                       "%s offers this operator no service \"%s\"", device, service);
-        return;
+    case GT_ACK_SERVICE: describe_no_service(device, service, ret); return;
     case GT_ACK_QUOTA: describe_quota(device, &answer->ack.extensions, ret); return;
     case GT_ACK_RELAY:
         failure_set_of(ret, device, FAILURE_NO_RELAY, NULL,

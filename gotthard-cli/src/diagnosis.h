@@ -42,6 +42,8 @@ struct tunnel_end {
  * relay. @relay: this side's. */
 void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                          const struct gt_report *report, struct failure *ret);
+/* Returns true if @service, of a forward, is a port or HOST:PORT and no name. */
+bool diagnosis_is_target(const char *service);
 /* Writes @why for a use inside a sentence: "connection refused". Returns @ret. */
 const char *diagnosis_reason(const char *why, char *ret, size_t cap);
 /* A tunnel ended that neither side closed after it was up. */
