@@ -22,6 +22,7 @@ struct context {
     const char *bind, *socket, *purpose; /* --bind, --socket, --reason, or NULL */
     bool is_print_port, is_online_only;  /* --print-port, --online */
     bool is_confirmed, is_all;           /* --yes, --all */
+    bool is_watching, is_inventory;      /* --watch, --inventory */
     char **arguments;                    /* those after the command */
     size_t n_arguments;
 };

@@ -115,6 +115,8 @@ static void init_context(struct context *context, struct command_line *line)
     context->bind = line->given[OPTION_BIND];
     context->socket = line->given[OPTION_SOCKET];
     context->is_online_only = line->given[OPTION_ONLINE] != NULL;
+    context->is_watching = line->given[OPTION_WATCH] != NULL;
+    context->is_inventory = line->given[OPTION_INVENTORY] != NULL;
     context->is_confirmed = line->given[OPTION_YES] != NULL;
     context->purpose = line->given[OPTION_REASON];
     context->is_all = line->given[OPTION_ALL] != NULL;

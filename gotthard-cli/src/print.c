@@ -307,6 +307,19 @@ void print_page_end(struct print *print, int fd)
     gt_close(&fd);
 }
 
+void print_json_event(struct print *print, const char *event, json_t *takes)
+{
+    char time[40];
+
+    format_timestamp(time, sizeof(time));
+    json_t *line = print->is_json ? json_pack("{s:s, s:s}", "time", time, "event", event) : NULL;
+    if (line) {
+        json_object_update(line, takes);
+        print_json(print, line);
+    }
+    json_decref(takes);
+}
+
 void print_json(struct print *print, json_t *takes)
 {
     gt_cleanup(gt_free) char *text = json_dumps(takes, JSON_COMPACT | JSON_ENSURE_ASCII);

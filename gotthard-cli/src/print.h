@@ -55,6 +55,9 @@ void print_event(struct print *print, const char *event, const char *fmt, ...);
 void print_data(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_bytes(struct print *print, const char *text, size_t n); /* a secret: never copied */
 void print_json(struct print *print, json_t *takes);
+/* With --json: an event as of print_event() with the members of @takes, a flat object or one with
+ * objects, which is written whole. */
+void print_json_event(struct print *print, const char *event, json_t *takes);
 /* Returns a JSON string; with \xHH for each byte that is not printable ASCII, if @text is not
  * UTF-8. */
 json_t *print_json_text(struct gt_span text);
