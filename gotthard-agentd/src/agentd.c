@@ -234,9 +234,9 @@ int agentd_run(struct setup *setup, const struct gt_config_args *args)
     }
     setup_remember_policy(setup);
     setup_services_text(setup, services, sizeof(services));
-    gt_info("device=%s started version=%s services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
+    gt_info("device=%s started version=%s services=\"%s\" policy=%s pins=%zu",
             device_name(&agentd.device), GOTTHARD_VERSION, services, setup_policy_name(setup),
-            setup->trust.n_pins, setup_permit_text(setup));
+            setup->trust.n_pins);
     agentd_log_confinement(&agentd);
     gt_notify("READY=1");
     agentd_notify(&agentd);
