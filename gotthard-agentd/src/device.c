@@ -252,8 +252,9 @@ int device_reload(struct device *device)
     setup_warn(setup);
     setup_remember_policy(setup);
     setup_services_text(setup, services, sizeof(services));
-    gt_info("device=%s reloaded services=\"%s\" policy=%s pins=%zu", device_name(device), services,
-            setup_policy_name(setup), setup->trust.n_pins);
+    gt_info("device=%s reloaded services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
+            device_name(device), services, setup_policy_name(setup), setup->trust.n_pins,
+            setup_permit_text(setup));
     return 0;
 }
 

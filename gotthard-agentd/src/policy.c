@@ -11,6 +11,7 @@ void policy_deinit(struct policy *policy)
 {
     targets_deinit(&policy->services);
     targets_deinit(&policy->relays);
+    permit_deinit(&policy->permit);
 }
 
 void grant_deinit(struct grant *grant)
@@ -33,10 +34,32 @@ static int policy_list_services(const struct policy *policy, const struct gt_pin
     return 0;
 }
 
-/* A request may leave the service empty if there is at least one: each stream names its own. */
-static bool grant_has_service(const struct grant *grant, const char *service)
+/* The text of the permitted targets, or "" if this operator may use none. */
+static const char *policy_permit_text(const struct policy *policy, const struct gt_pin *pin)
 {
-    return service[0] ? targets_resolve(&grant->services, service) != NULL : grant->services.n > 0;
+    return policy->permit.n > 0 && gt_pin_allows_service(pin, PERMIT_NAME) ? policy->permit_text
+                                                                           : "";
+}
+
+/* A target that is no service; the word "permit" stands for any of them. */
+static bool grant_has_target(const struct policy *policy, const struct grant *grant,
+                             const char *service)
+{
+    struct gt_host_port to;
+
+    if (!grant->permit_text[0])
+        return false;
+    return strcmp(service, PERMIT_NAME) == 0 ||
+           (permit_split(service, &to) && permit_may_allow(&policy->permit, &to));
+}
+
+/* A request may leave the service empty if there is at least one: each stream names its own. */
+static bool grant_has_service(const struct policy *policy, const struct grant *grant,
+                              const char *service)
+{
+    if (!service[0])
+        return grant->services.n > 0 || grant->permit_text[0];
+    return targets_resolve(&grant->services, service) || grant_has_target(policy, grant, service);
 }
 
 static const struct target *policy_find_relay(const struct policy *policy, const char *name)
@@ -59,7 +82,7 @@ static enum gt_ack_status grant_refuse(struct grant *grant, enum gt_ack_status s
 static enum gt_ack_status policy_check(const struct policy *policy,
                                        const struct policy_request *request, struct grant *grant)
 {
-    if (!grant_has_service(grant, request->req->service))
+    if (!grant_has_service(policy, grant, request->req->service))
         return grant_refuse(grant, GT_ACK_SERVICE, "no such service for this operator", NULL, 0);
     if (request->n_sessions >= policy->sessions_max)
         return grant_refuse(grant, GT_ACK_QUOTA, "session limit of this device reached",
@@ -80,6 +103,7 @@ int policy_decide(const struct policy *policy, const struct policy_request *requ
     uint32_t requested_s = request->req->lifetime_s;
     struct grant grant = {
         .relay = policy_find_relay(policy, request->req->relay),
+        .permit_text = policy_permit_text(policy, request->pin),
         .lifetime_s =
             requested_s ? GT_MIN(requested_s, policy->lifetime_max_s) : policy->lifetime_max_s,
     };
@@ -94,8 +118,24 @@ int policy_decide(const struct policy *policy, const struct policy_request *requ
     return 0;
 }
 
+static bool policy_recheck_permit(const struct policy *policy, const struct gt_pin *pin,
+                                  const char *permit_text)
+{
+    struct permit granted;
+    char why[160];
+
+    if (!permit_text[0])
+        return true;
+    if (!gt_pin_allows_service(pin, PERMIT_NAME) ||
+        permit_parse(permit_text, &granted, why, sizeof(why)) != 0)
+        return false;
+    bool is_covered = permit_covers(&policy->permit, &granted);
+    permit_deinit(&granted);
+    return is_covered;
+}
+
 bool policy_recheck(const struct policy *policy, const struct gt_pin *pin,
-                    const struct targets *granted)
+                    const struct targets *granted, const char *permit_text)
 {
     for (size_t i = 0; i < granted->n; i++) {
         const struct target *service = targets_find(&policy->services, granted->all[i].name);
@@ -104,7 +144,7 @@ bool policy_recheck(const struct policy *policy, const struct gt_pin *pin,
             !gt_pin_allows_service(pin, service->name))
             return false;
     }
-    return true;
+    return policy_recheck_permit(policy, pin, permit_text);
 }
 
 static bool is_valid_pin(const struct gt_pin *pin, const char *name, const uint8_t *fingerprint,

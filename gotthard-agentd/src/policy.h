@@ -7,10 +7,13 @@
 #pragma once
 
 #include "gotthard/signaling/exchange.h"
+#include "permit.h"
 #include "target.h"
 
 struct policy {
     struct targets services; /* owned */
+    struct permit permit;    /* owned */
+    const char *permit_text; /* keeps; the same as the setting has it; NULL: none */
     struct targets relays;   /* owned; "" means the first */
     unsigned sessions_max, per_operator_max;
     uint16_t streams_max;
@@ -30,6 +33,7 @@ struct grant {
     char limit[48];             /* QUOTA: the setting and its value; otherwise "" */
     const struct target *relay; /* borrowed from the policy; NULL: none */
     struct targets services;    /* owned: all that this operator is authorized for */
+    const char *permit_text;    /* borrowed from the policy; "": no other target */
     uint32_t lifetime_s;
 };
 
@@ -39,9 +43,10 @@ int policy_decide(const struct policy *policy, const struct policy_request *requ
                   struct grant *ret) GT_MUST_CHECK;
 void grant_deinit(struct grant *grant);
 
-/* Returns true if every service in @granted would be granted now, with the same target. */
+/* Returns true if every service in @granted would be granted now, with the same target, and
+ * so would everything that @permit_text permits. */
 bool policy_recheck(const struct policy *policy, const struct gt_pin *pin,
-                    const struct targets *granted);
+                    const struct targets *granted, const char *permit_text);
 /* Returns the pin of an operator or admin with this name and this key that has not expired at @now
  * (wall clock), or NULL. */
 const struct gt_pin *policy_find_pin(const struct gt_trust *trust, const char *name,

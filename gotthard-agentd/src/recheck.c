@@ -10,7 +10,7 @@ const char *recheck_text(enum recheck recheck)
     case RECHECK_UNSIGNED: return "pins are required, and the operator gave no certificate";
     case RECHECK_PIN: return "the operator is no longer pinned";
     case RECHECK_EXPIRED: return "the operator's pin has expired";
-    case RECHECK_SERVICE: return "the granted services have changed";
+    case RECHECK_SERVICE: return "the permitted targets or services have changed";
     }
     return "";
 }
@@ -47,7 +47,8 @@ enum recheck recheck_session(const struct session_info *info, const struct reche
         return RECHECK_KEY;
     if (rules->trust->policy == GT_POLICY_PIN)
         recheck = recheck_pin(info, rules, &pin);
-    if (recheck == RECHECK_GRANTED && !policy_recheck(rules->policy, pin, &info->services))
+    if (recheck == RECHECK_GRANTED &&
+        !policy_recheck(rules->policy, pin, &info->services, info->permit))
         recheck = RECHECK_SERVICE;
     if (recheck == RECHECK_GRANTED)
         *ret_until = pin ? pin->until : 0;

@@ -18,7 +18,8 @@ enum recheck {
     RECHECK_UNSIGNED, /* pins are required, and the operator gave no certificate */
     RECHECK_PIN,      /* no pin for this name and certificate */
     RECHECK_EXPIRED,  /* the last day of the pin is over */
-    RECHECK_SERVICE,  /* a granted service was removed, moved, or is not for this operator */
+    RECHECK_SERVICE, /* a granted service or permitted target was removed, moved, or is not for this
+                         operator */
 };
 
 #define RECHECK_KEYS_MAX 2

@@ -7,7 +7,10 @@
 #include "gotthard/net/dial.h"
 
 struct service {
-    struct service_settings settings;
+    const struct permit *permit;
+    bool is_name_allowed; /* by @permit */
+    bool is_denied;       /* it was asked about addresses, and has permitted none */
+    unsigned n_permitted; /* addresses */
     service_fn on_done;
     void *userdata;
     struct gt_dial *dial; /* owned */
@@ -48,14 +51,26 @@ static void service_on_dial_done(void *userdata, int fd, const struct gt_addr *a
 {
     struct service *service = userdata;
 
+    enum gt_rst code = service_rst_code(GT_MIN(fd, 0));
+
     /* The owner may free @service inside: it must not be used after this call. */
     service->on_done(service->userdata, service,
                      &(struct service_result){
                          .fd = GT_MAX(fd, -1),
-                         .code = service_rst_code(GT_MIN(fd, 0)),
+                         .code = fd < 0 && service->is_denied ? GT_RST_DENIED : code,
                          .addr = addr,
                          .why = why,
                      });
+}
+
+static bool service_permits(void *userdata, const struct gt_addr *addr)
+{
+    struct service *service = userdata;
+    bool is_permitted = permit_allows_address(service->permit, addr, service->is_name_allowed);
+
+    service->is_denied = !is_permitted && service->n_permitted == 0;
+    service->n_permitted += is_permitted;
+    return is_permitted;
 }
 
 int service_new(struct ev_loop *loop, const struct service_settings *settings, service_fn on_done,
@@ -65,14 +80,18 @@ int service_new(struct ev_loop *loop, const struct service_settings *settings, s
 
     if (!service)
         return -ENOMEM;
-    service->settings = *settings;
+    service->permit = settings->permit;
     service->on_done = on_done;
     service->userdata = userdata;
-    int r = gt_dial_new(loop, &settings->target->address, settings->timeout_ms,
-                        service_on_dial_done, service, &service->dial);
+    int r = gt_dial_new(loop, settings->to, settings->timeout_ms, service_on_dial_done, service,
+                        &service->dial);
     if (r != 0) {
         service_free(service);
         return r;
+    }
+    if (settings->permit) {
+        service->is_name_allowed = permit_allows_name(settings->permit, settings->to);
+        gt_dial_set_filter(service->dial, service_permits);
     }
     *ret = service;
     return 0;

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Dials the target of one stream (net/dial.h), and passes the socket to the owner, or the RST code
- * of the failure. Targets come from the configuration only.
+ * of the failure. Targets are services of the configuration, or those that it permits: then each
+ * resolved address is checked, and no other one is dialed.
  */
 #pragma once
 
 #include <ev.h>
 
 #include "gotthard/proto/stream.h"
+#include "permit.h"
 #include "target.h"
 
 struct service;
 
 struct service_settings {
-    const struct target *target; /* keeps */
-    unsigned timeout_ms;         /* for resolving and all addresses */
+    const struct gt_host_port *to; /* borrowed during the call */
+    const struct permit *permit;   /* keeps; checks the addresses; NULL: a configured service */
+    unsigned timeout_ms;           /* for resolving and all addresses */
 };
 
 /* The pointers are valid until the service is freed. */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: ISC */
-/* The encoding: a magic, the fields of the table, the services, the relay. With the other magic the
- * purpose follows: an agent that does not know it would end the worker. */
+/* The encoding: a magic, the fields of the table, the services, the relay. With another magic the
+ * purpose follows, and with the third one the permitted targets as well: an agent that does not
+ * know them would end the worker. */
 #include "session-info.h"
 
 #include "gotthard/base/fields.h"
 
 #define MAGIC         0x47545733u /* "GTW3" */
 #define MAGIC_PURPOSE 0x47545734u /* "GTW4" */
+#define MAGIC_PERMIT  0x47545735u /* "GTW5" */
 
 static const struct gt_field fields[] = {
     GT_FIELD_U32(struct session_info, pid),
@@ -20,6 +22,7 @@ static const struct gt_field fields[] = {
 };
 
 static const struct gt_field purpose_field = GT_FIELD_STRING(struct session_info, purpose);
+static const struct gt_field permit_field = GT_FIELD_STRING(struct session_info, permit);
 
 void session_info_deinit(struct session_info *info)
 {
@@ -27,17 +30,27 @@ void session_info_deinit(struct session_info *info)
     *info = (struct session_info){0};
 }
 
+/* The least magic whose fields have all values of @info. */
+static uint32_t magic_of(const struct session_info *info)
+{
+    if (info->permit[0])
+        return MAGIC_PERMIT;
+    return info->purpose[0] ? MAGIC_PURPOSE : MAGIC;
+}
+
 int session_info_encode(const struct session_info *info, uint8_t ret[static WORKER_PARAMETERS_MAX],
                         size_t *ret_n)
 {
     struct gt_writer w = gt_writer(ret, WORKER_PARAMETERS_MAX);
 
-    gt_write_u32(&w, info->purpose[0] ? MAGIC_PURPOSE : MAGIC);
+    gt_write_u32(&w, magic_of(info));
     gt_fields_write(&w, fields, GT_ARRAY_SIZE(fields), info);
     targets_encode(&info->services, &w);
     target_encode(&info->relay, &w);
-    if (info->purpose[0])
+    if (magic_of(info) != MAGIC)
         gt_fields_write(&w, &purpose_field, 1, info);
+    if (magic_of(info) == MAGIC_PERMIT)
+        gt_fields_write(&w, &permit_field, 1, info);
     if (w.failed)
         return SESSION_INFO_E_BAD;
     *ret_n = w.n;
@@ -53,10 +66,12 @@ int session_info_decode(struct gt_span bytes, struct session_info *ret)
     gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &info);
     int r = targets_decode(&reader, &info.services);
     target_decode(&reader, &info.relay);
-    if (magic == MAGIC_PURPOSE)
+    if (magic == MAGIC_PURPOSE || magic == MAGIC_PERMIT)
         gt_fields_read(&reader, &purpose_field, 1, &info);
+    if (magic == MAGIC_PERMIT)
+        gt_fields_read(&reader, &permit_field, 1, &info);
     /* kill(2) with 0 or a negative number would signal groups of processes; 1 is init. */
-    bool has_magic = magic == (info.purpose[0] ? MAGIC_PURPOSE : MAGIC);
+    bool has_magic = magic == magic_of(&info);
     if (r == 0 && (!has_magic || !gt_reader_is_done(&reader) || info.pid < 2))
         r = SESSION_INFO_E_BAD;
     if (r)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "gotthard/crypto/key.h"
+#include "permit.h"
 #include "worker-parameters.h"
 
 struct session_info {
@@ -19,6 +20,7 @@ struct session_info {
     uint64_t ends_at_ms;              /* CLOCK_BOOTTIME */
     char purpose[GT_PURPOSE_MAX + 1]; /* in the operator's words; "": none */
     struct targets services;          /* owned: granted to the operator */
+    char permit[PERMIT_TEXT_MAX + 1]; /* likewise; as the setting had it; "": none */
     struct target relay;
 };
 

@@ -117,6 +117,7 @@ static int session_info_of_offer(const struct request_handler_offer *offer,
     snprintf(ret->device, sizeof(ret->device), "%s", offer->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
     snprintf(ret->purpose, sizeof(ret->purpose), "%s", offer->purpose);
+    snprintf(ret->permit, sizeof(ret->permit), "%s", offer->grant->permit_text);
     memcpy(ret->key_id, offer->key_id, sizeof(ret->key_id));
     if (offer->fingerprint)
         memcpy(ret->fingerprint, offer->fingerprint, sizeof(ret->fingerprint));
@@ -178,6 +179,7 @@ static int sessions_fill_worker_parameters(const struct sessions *sessions,
     ret->keys = *keys;
     snprintf(ret->device, sizeof(ret->device), "%s", offer->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
+    snprintf(ret->permit, sizeof(ret->permit), "%s", offer->grant->permit_text);
     ret->relay = *offer->grant->relay;
     ret->is_single_port = s->is_single_port;
     ret->log_level = (uint8_t)gt_log_level();

@@ -40,18 +40,31 @@ static const struct gt_config_item items[] = {
              "Example: alps = \"relay.example.org:7000\"; An operator can choose one of them by "
              "name, and no other relay."),
 
-    ITEM("services", MAP, services,
-         .help = "Services for operators by name, each with host and port.",
-         .details =
-             "Example: web = \"127.0.0.1:80\"; The agent connects to nothing else. If services is "
-             "not given, ssh is offered at agent.data_host and agent.data_port. If it is given, "
-             "ssh needs an entry, or one of those two settings must be given as well. An empty "
-             "group offers nothing."),
+    ITEM(
+        "services", MAP, services,
+        .help = "Services for operators by name, each with host and port.",
+        .details =
+            "Example: web = \"127.0.0.1:80\"; The agent connects to nothing else, except as "
+            "agent.permit states. If services is not given, ssh is offered at agent.data_host and agent.data_port. If it is given, "
+            "ssh needs an entry, or one of those two settings must be given as well. An empty "
+            "group offers nothing."),
 
     ITEM("agent.data_host", HOST, data_host, .flag = "data-host", .fallback = "127.0.0.1",
          .help = "Host of the service ssh; see services."),
     ITEM("agent.data_port", NUMBER, data_port, .flag = "data-port", .fallback = "22", .min = 1,
          .max = 65535, .help = "Port of the service ssh; see services."),
+    ITEM(
+        "agent.permit", STRING, permit,
+        .help = "Targets for operators beyond the services, HOST:PORTS each.",
+        .details =
+            "Example: permit = \"192.168.1.0/24:80,443 [fd00::/8]:22 plc.local:102\"; Entries are "
+            "separated by blanks. A host is a network, an address or a name (*.local: all names "
+            "below it), ports are numbers, ranges such as 8000-8010, or *. The default is none. "
+            "Names are resolved on this device, and the addresses must be permitted, or the name. "
+            "Loopback, link-local, multicast, reserved and cloud metadata addresses are not "
+            "included in wider networks, and no name leads there: they need an entry inside their "
+            "range, such as 127.0.0.1:8080 or localhost:*. An operator whose pin lists services needs "
+            "the word permit in that list."),
     ITEM("agent.host_keys", PATHS, host_keys, .fallback = "/etc/ssh/ssh_host_*_key.pub",
          .help = "Files of public ssh host keys, separated by blanks.",
          .details =
@@ -170,7 +183,7 @@ static const struct gt_config_item items[] = {
 static const struct gt_config_group groups[] = {
     {"device", "This device."},
     {"server", "The relay at which this device and its operators meet."},
-    {"agent", "The service ssh, and the end of the agent."},
+    {"agent", "The service ssh, further targets, and the end of the agent."},
     {"crypt", "Keys."},
     {"mqtt", "The MQTT broker."},
     {"trust", "Authentication of operators."},

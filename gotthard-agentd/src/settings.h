@@ -20,6 +20,7 @@ struct settings {
     char *device_name;
     struct gt_config_map tags;
     struct gt_config_map services, relays;
+    char *permit;
     char *data_host;
     uint64_t data_port;
     char *trust_policy, *trust_pins;

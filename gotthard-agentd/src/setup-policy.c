@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The part of a setup that decides what operators may do: services, relays, limits, trust; see
+ * The part of a setup that decides what operators may do: services, permitted targets, relays,
+ * limits, trust; see
  * setup-private.h.
  */
 #include "setup-private.h"
@@ -68,6 +69,16 @@ static bool setup_offers_ssh(const struct setup *setup)
            !gt_config_map_get(&setup->settings->services, "ssh");
 }
 
+static int setup_load_permit(struct setup *setup, char *ret_error)
+{
+    struct policy *policy = &setup->policy;
+    char why[320];
+
+    policy->permit_text = setup->settings->permit;
+    int r = permit_parse(policy->permit_text, &policy->permit, why, sizeof(why));
+    return r > 0 ? setup_fail(setup, ret_error, "agent.permit", "%s", why) : r;
+}
+
 int setup_load_policy(struct setup *setup, char *ret_error)
 {
     const struct settings *s = setup->settings;
@@ -82,7 +93,11 @@ int setup_load_policy(struct setup *setup, char *ret_error)
         r = add_target(&policy->services, "ssh", s->data_host, s->data_port);
     if (r == 0)
         r = setup_add_map(setup, "services", &s->services, &policy->services, ret_error);
-    return r;
+    if (r == 0 && targets_find(&policy->services, PERMIT_NAME))
+        return setup_fail(setup, ret_error, "services",
+                          "'" PERMIT_NAME
+                          "' is the word for permitted targets, choose another name");
+    return r ? r : setup_load_permit(setup, ret_error);
 }
 
 /* --- trust */

@@ -19,9 +19,25 @@ void setup_services_text(const struct setup *setup, char *ret, size_t cap)
         memcpy(ret + cap - sizeof("..."), "...", sizeof("..."));
 }
 
+const char *setup_permit_text(const struct setup *setup)
+{
+    return setup->policy.permit.n > 0 ? setup->policy.permit_text : "none";
+}
+
 const char *setup_policy_name(const struct setup *setup)
 {
     return setup->trust.policy == GT_POLICY_PIN ? "pin" : "psk";
+}
+
+/* A line for each entry. */
+static void show_permit(const struct setup *setup, int fd)
+{
+    const char *text = setup->policy.permit_text;
+
+    for (const char *at = text ? text : ""; *(at += strspn(at, " ")) != 0; at += strcspn(at, " "))
+        dprintf(fd, "#   permit %.*s\n", (int)strcspn(at, " "), at);
+    if (setup->policy.permit.n == 0)
+        dprintf(fd, "#   permit: no target beyond the services\n");
 }
 
 void setup_show(const struct setup *setup, int fd)
@@ -40,4 +56,5 @@ void setup_show(const struct setup *setup, int fd)
                 services->all[i].address.port);
     if (services->n == 0)
         dprintf(fd, "#   no service\n");
+    show_permit(setup, fd);
 }

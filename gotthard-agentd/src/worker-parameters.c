@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The encoding of worker parameters: a magic, the fields of the table, the services. Both ends are
+ * The encoding of worker parameters: a magic, the fields of the table, the services, the
+ * permitted targets. Both ends are
  * the same program (the worker is /proc/self/exe), so there is one version, and nothing is skipped.
  */
 #include "worker-parameters.h"
 
 #include "gotthard/base/fields.h"
 
-#define MAGIC 0x47544831u /* "GTH1" */
+#define MAGIC 0x47544832u /* "GTH2" */
 
 static const struct gt_field fields[] = {
     GT_FIELD_BYTES(struct worker_parameters, keys.session, GT_KEY_SIZE),
@@ -30,6 +31,8 @@ static const struct gt_field fields[] = {
     GT_FIELD_U16(struct worker_parameters, max_streams),
 };
 
+static const struct gt_field last_field[] = {GT_FIELD_STRING(struct worker_parameters, permit)};
+
 int worker_parameters_encode(const struct worker_parameters *worker_parameters,
                              uint8_t ret[static WORKER_PARAMETERS_MAX], size_t *ret_n)
 {
@@ -38,6 +41,7 @@ int worker_parameters_encode(const struct worker_parameters *worker_parameters,
     gt_write_u32(&w, MAGIC);
     gt_fields_write(&w, fields, GT_ARRAY_SIZE(fields), worker_parameters);
     targets_encode(&worker_parameters->services, &w);
+    gt_fields_write(&w, last_field, GT_ARRAY_SIZE(last_field), worker_parameters);
     if (w.failed)
         return WORKER_PARAMETERS_E_BAD;
     *ret_n = w.n;
@@ -52,6 +56,7 @@ int worker_parameters_decode(struct gt_span bytes, struct worker_parameters *ret
     bool has_magic = gt_read_u32(&reader) == MAGIC;
     gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &worker_parameters);
     int r = targets_decode(&reader, &worker_parameters.services);
+    gt_fields_read(&reader, last_field, GT_ARRAY_SIZE(last_field), &worker_parameters);
     if (r == 0 && (!has_magic || !gt_reader_is_done(&reader)))
         r = WORKER_PARAMETERS_E_BAD;
     if (r)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The parameters of one session's worker, sent by the listener over a pipe: the session's own keys,
- * the names, the relay, the services of this operator, and the limits. The worker learns nothing
- * else: no long-term key of the fleet, and nothing about MQTT. Both ends wipe the bytes after use.
+ * the names, the relay, the services and targets of this operator, and the limits. The worker
+ * learns nothing else: no long-term key of the fleet, and nothing about MQTT. Both ends wipe the
+ * bytes after use.
  */
 #pragma once
 
 #include "gotthard/signaling/exchange.h"
+#include "permit.h"
 #include "target.h"
 
 /* Bytes of encoded parameters, at most. A pipe holds 64 KiB (pipe(7)), so that a write of this size
@@ -24,7 +26,8 @@ struct worker_parameters {
     uint32_t lifetime_s, peer_timeout_ms, resume_window_ms, dial_timeout_ms, vanished_ms, linger_ms;
     uint32_t ring_size; /* bytes */
     uint16_t max_streams;
-    struct targets services; /* owned */
+    struct targets services;          /* owned */
+    char permit[PERMIT_TEXT_MAX + 1]; /* other targets, as the setting has them; "": none */
 };
 
 enum { WORKER_PARAMETERS_E_BAD = 1 };

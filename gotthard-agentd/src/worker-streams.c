@@ -66,11 +66,12 @@ void worker_streams_flush_log(struct worker_streams *streams)
 
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct targets *services,
-                         unsigned dial_timeout_ms)
+                         const struct permit *permit, unsigned dial_timeout_ms)
 {
     *streams = (struct worker_streams){.loop = loop,
                                        .log_prefix = log_prefix,
                                        .services = services,
+                                       .permit = permit,
                                        .dial_timeout_ms = dial_timeout_ms};
     gt_list_init(&streams->open);
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
@@ -134,10 +135,12 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
         gt_channel_reject(stream->channel, code);
 }
 
+/* @permit: NULL for a service of the configuration. */
 static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
-                               const struct target *target)
+                               const struct gt_host_port *to, const struct permit *permit)
 {
-    struct service_settings settings = {.target = target, .timeout_ms = streams->dial_timeout_ms};
+    struct service_settings settings = {
+        .to = to, .permit = permit, .timeout_ms = streams->dial_timeout_ms};
     struct worker_stream *stream = calloc(1, sizeof(*stream));
 
     if (!stream)
@@ -146,8 +149,7 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
     stream->channel = channel;
     stream->number = gt_channel_number(channel);
     stream->begun_at = gt_clock();
-    snprintf(stream->target, sizeof(stream->target), "%s:%u", target->address.host,
-             target->address.port);
+    snprintf(stream->target, sizeof(stream->target), "%s:%u", to->host, to->port);
     int r =
         service_new(streams->loop, &settings, worker_stream_on_dial_done, stream, &stream->service);
     if (r)
@@ -159,11 +161,19 @@ void worker_streams_open(struct worker_streams *streams, struct gt_channel *chan
                          const char *service)
 {
     const struct target *target = targets_resolve(streams->services, service);
+    struct gt_host_port to;
+    int r;
 
     streams->n_streams++;
-    if (!target)
+    if (target) {
+        r = worker_streams_dial(streams, channel, &target->address, NULL);
+    } else if (permit_split(service, &to) && permit_may_allow(streams->permit, &to)) {
+        r = worker_streams_dial(streams, channel, &to, streams->permit);
+    } else {
         gt_channel_reject(channel, GT_RST_DENIED);
-    else if (worker_streams_dial(streams, channel, target))
+        return;
+    }
+    if (r)
         gt_channel_reject(channel, GT_RST_INTERNAL);
 }
 

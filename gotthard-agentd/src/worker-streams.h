@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The streams of a worker: authorizes the service of each, dials its target, connects the two, and
- * logs and counts the streams that ended. Only services of the operator's grant are dialed.
+ * logs and counts the streams that ended. Only services and permitted targets of the operator's
+ * grant are dialed.
  *
  * A connection has one log line, at its end (tunnel/stream-log.h). It has the local source port:
  * the service sees only 127.0.0.1, so that this line alone connects a login to an operator.
@@ -13,12 +14,14 @@
 #include "gotthard/base/list.h"
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
+#include "permit.h"
 #include "target.h"
 
 struct worker_streams {
     struct ev_loop *loop;
     const char *log_prefix;         /* keeps */
     const struct targets *services; /* keeps */
+    const struct permit *permit;    /* keeps */
     unsigned dial_timeout_ms;
     struct gt_list open;              /* streams with a target, until their end */
     uint64_t n_streams, n_up, n_down; /* streams and bytes since the beginning */
@@ -28,7 +31,7 @@ struct worker_streams {
 /* @log_prefix: "session=7f3a9c21 operator=alice". */
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct targets *services,
-                         unsigned dial_timeout_ms);
+                         const struct permit *permit, unsigned dial_timeout_ms);
 /* Cancels all dials; before the tunnel is freed. */
 void worker_streams_deinit(struct worker_streams *streams);
 /* A stream was opened for @service: dials its target, or refuses @channel. */

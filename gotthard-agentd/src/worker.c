@@ -38,6 +38,7 @@ enum worker_state {
 struct worker {
     struct ev_loop *loop;
     struct worker_parameters parameters;
+    struct permit permit;
     char log_prefix[GT_NAME_MAX + 64]; /* "session=7f3a9c21 operator=alice" */
     enum worker_state state;
     int exit_code;
@@ -312,7 +313,7 @@ static void worker_init(struct worker *worker)
              parameters->operator_);
     worker->begun_at = gt_clock();
     worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &parameters->services,
-                        parameters->dial_timeout_ms);
+                        &worker->permit, parameters->dial_timeout_ms);
     worker_reports_init(&worker->reports, worker->loop, WORKER_REPORTS_FD,
                         &parameters->relay.address);
 }
@@ -323,13 +324,27 @@ static void worker_deinit(struct worker *worker)
     worker_reports_deinit(&worker->reports);
     gt_tunnel_free(worker->tunnel);
     worker_parameters_deinit(&worker->parameters);
+    permit_deinit(&worker->permit);
+}
+
+/* The text was checked when the agent loaded it. */
+static int worker_load_permit(struct worker *worker)
+{
+    char why[160];
+    int r = permit_parse(worker->parameters.permit, &worker->permit, why, sizeof(why));
+
+    if (r > 0)
+        gt_error("%-s permit is not valid reason=\"%s\"", worker->log_prefix, why);
+    return r;
 }
 
 static void worker_run(struct worker *worker)
 {
     worker_init(worker);
     worker_watch_signals(worker);
-    int r = worker_start_tunnel(worker);
+    int r = worker_load_permit(worker);
+    if (r == 0)
+        r = worker_start_tunnel(worker);
     if (r) {
         gt_error_errno(r, "%-s ended reason=\"cannot create the tunnel\"", worker->log_prefix);
         worker->exit_code = GT_EXIT_INTERNAL;

@@ -91,6 +91,62 @@ static void test_decide_returns_status_and_grant(void **state)
     policy_deinit(&policy);
 }
 
+static void test_decide_on_permitted_targets(void **state)
+{
+    static char *with_permit[] = {(char *)"permit"};
+    static const struct gt_pin permit_pin = {
+        .name = "alice", .services = with_permit, .n_services = 1};
+    static const struct {
+        const char *service;
+        const struct gt_pin *pin;
+        enum gt_ack_status status;
+        bool has_permit;
+    } cases[] = {
+        {"10.0.0.5:80", NULL, GT_ACK_OK, true},
+        {"10.0.0.5:80", &any_pin, GT_ACK_OK, true},
+        {"10.0.0.5:80", &permit_pin, GT_ACK_OK, true},
+        {"10.0.0.5:80", &web_pin, GT_ACK_SERVICE, false},
+        {"10.0.0.5:81", NULL, GT_ACK_SERVICE, true},
+        {"11.0.0.5:80", NULL, GT_ACK_SERVICE, true},
+        {"127.0.0.1:80", NULL, GT_ACK_OK, true}, /* the service web */
+        {"127.0.0.1:80", &permit_pin, GT_ACK_SERVICE, true},
+        {"plc.example:80", NULL, GT_ACK_OK, true}, /* its addresses decide */
+        {"plc.example:81", NULL, GT_ACK_SERVICE, true},
+        {"permit", NULL, GT_ACK_OK, true},
+        {"permit", &permit_pin, GT_ACK_OK, true},
+        {"permit", &web_pin, GT_ACK_SERVICE, false},
+        {"", &permit_pin, GT_ACK_OK, true},
+        {"ssh", &permit_pin, GT_ACK_SERVICE, true},
+        {"ssh", NULL, GT_ACK_OK, true},
+        {"telnet", NULL, GT_ACK_SERVICE, true},
+    };
+    struct policy policy = make_policy(), none = make_policy();
+    char why[160];
+
+    policy.permit_text = "10.0.0.0/8:80";
+    assert_int_equal(permit_parse(policy.permit_text, &policy.permit, why, sizeof(why)), 0);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_req req = {.operator_ = "alice", .device = "dev"};
+        struct policy_request request = {.req = &req, .pin = cases[i].pin};
+        struct grant grant;
+
+        snprintf(req.service, sizeof(req.service), "%s", cases[i].service);
+        assert_int_equal(policy_decide(&policy, &request, &grant), 0);
+        assert_int_equal(grant.status, cases[i].status);
+        assert_string_equal(grant.permit_text, cases[i].has_permit ? policy.permit_text : "");
+        grant_deinit(&grant);
+        if (strchr(cases[i].service, '0'))
+            continue;
+        assert_int_equal(policy_decide(&none, &request, &grant), 0);
+        assert_string_equal(grant.permit_text, "");
+        if (strcmp(cases[i].service, "permit") == 0)
+            assert_int_equal(grant.status, GT_ACK_SERVICE);
+        grant_deinit(&grant);
+    }
+    policy_deinit(&policy);
+    policy_deinit(&none);
+}
+
 static void test_decide_caps_lifetime(void **state)
 {
     static const uint32_t cases[][2] = {{0, 3600},    {1, 1},       {3599, 3599},
@@ -117,12 +173,12 @@ static void test_recheck_detects_removed_and_moved_services(void **state)
     assert_int_equal(targets_add(&less.services, &web), 0);
     assert_int_equal(targets_add(&moved.services, &elsewhere), 0);
     assert_int_equal(targets_add(&moved.services, &web), 0);
-    assert_true(policy_recheck(&same, NULL, &old.services));
-    assert_true(policy_recheck(&same, &any_pin, &old.services));
-    assert_false(policy_recheck(&same, &web_pin, &old.services));
-    assert_true(policy_recheck(&old, &web_pin, &less.services));
-    assert_false(policy_recheck(&less, NULL, &old.services));
-    assert_false(policy_recheck(&moved, NULL, &old.services));
+    assert_true(policy_recheck(&same, NULL, &old.services, ""));
+    assert_true(policy_recheck(&same, &any_pin, &old.services, ""));
+    assert_false(policy_recheck(&same, &web_pin, &old.services, ""));
+    assert_true(policy_recheck(&old, &web_pin, &less.services, ""));
+    assert_false(policy_recheck(&less, NULL, &old.services, ""));
+    assert_false(policy_recheck(&moved, NULL, &old.services, ""));
     policy_deinit(&old);
     policy_deinit(&same);
     policy_deinit(&less);
@@ -151,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decide_returns_status_and_grant),
+        cmocka_unit_test(test_decide_on_permitted_targets),
         cmocka_unit_test(test_decide_caps_lifetime),
         cmocka_unit_test(test_recheck_detects_removed_and_moved_services),
         cmocka_unit_test(test_find_pin_matches_name_key_role_and_time),

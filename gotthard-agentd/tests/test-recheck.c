@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -161,6 +162,36 @@ static void add_service(struct env *env)
     assert_int_equal(targets_add(&env->policy.services, &other), 0);
 }
 
+static void permit(struct env *env, const char *now)
+{
+    char why[160];
+
+    snprintf(env->info.permit, sizeof(env->info.permit), "10.0.0.0/8:80");
+    assert_int_equal(permit_parse(now, &env->policy.permit, why, sizeof(why)), 0);
+}
+
+static void permit_more(struct env *env)
+{
+    permit(env, "plc.local:102 10.0.0.0/7:80-90");
+}
+
+static void permit_less(struct env *env)
+{
+    permit(env, "10.0.0.0/9:80");
+}
+
+static void permit_none(struct env *env)
+{
+    permit(env, "");
+}
+
+static void permit_to_others(struct env *env)
+{
+    permit_more(env);
+    narrow_pin(env);
+    env->info.services.n = 1; /* ssh, which the pin has */
+}
+
 static void lower_limits(struct env *env)
 {
     env->policy.sessions_max = env->policy.per_operator_max = 0;
@@ -196,6 +227,10 @@ static void test_recheck_of_each_change(void **state)
         {remove_service_under_psk, RECHECK_SERVICE, 0},
         {move_service, RECHECK_SERVICE, 0},
         {add_service, RECHECK_GRANTED, 0},
+        {permit_more, RECHECK_GRANTED, 0},
+        {permit_less, RECHECK_SERVICE, 0},
+        {permit_none, RECHECK_SERVICE, 0},
+        {permit_to_others, RECHECK_SERVICE, 0},
         {lower_limits, RECHECK_GRANTED, 0},
     };
 
@@ -211,6 +246,7 @@ static void test_recheck_of_each_change(void **state)
         assert_int_equal(until, recheck == RECHECK_GRANTED ? cases[i].until : -1);
         session_info_deinit(&env.info);
         targets_deinit(&env.policy.services);
+        permit_deinit(&env.policy.permit);
     }
 }
 

@@ -38,7 +38,7 @@ static struct result dial(const char *host, uint16_t port, unsigned timeout_ms)
 {
     struct result result = {.loop = ev_loop_new(0), .fd = -1};
     struct target target = {.name = "test", .address.port = port};
-    struct service_settings settings = {&target, timeout_ms};
+    struct service_settings settings = {.to = &target.address, .timeout_ms = timeout_ms};
     struct service *service;
 
     memcpy(target.address.host, host, strlen(host) + 1);
@@ -134,7 +134,7 @@ static void test_free_cancels_dial_without_callback(void **state)
 {
     struct result result = {.loop = ev_loop_new(0)};
     struct target target = {"test", {"127.0.0.1", 9}};
-    struct service_settings settings = {&target, 100};
+    struct service_settings settings = {.to = &target.address, .timeout_ms = 100};
     struct service *service;
 
     assert_int_equal(service_new(result.loop, &settings, on_done, &result, &service), 0);

@@ -38,6 +38,7 @@ static void assert_same(const struct session_info *a, const struct session_info 
     assert_memory_equal(a->fingerprint, b->fingerprint, sizeof(a->fingerprint));
     assert_int_equal(a->ends_at_ms, b->ends_at_ms);
     assert_string_equal(a->purpose, b->purpose);
+    assert_string_equal(a->permit, b->permit);
     assert_true(target_equals(&a->relay, &b->relay));
     assert_int_equal(a->services.n, b->services.n);
     for (size_t i = 0; i < a->services.n; i++)
@@ -58,6 +59,26 @@ static void test_decode_restores_each_field(void **state)
         assert_same(&info, &got);
         session_info_deinit(&got);
         bytes[3] = has_purpose ? '3' : '4';
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
+    }
+    session_info_deinit(&info);
+}
+
+static void test_decode_restores_permitted_targets(void **state)
+{
+    static uint8_t bytes[WORKER_PARAMETERS_MAX];
+    struct session_info info = sample(), got;
+    size_t n;
+
+    strcpy(info.permit, "10.0.0.0/8:80 plc.local:*");
+    for (int has_purpose = 0; has_purpose < 2; has_purpose++) {
+        strcpy(info.purpose, has_purpose ? "disk full" : "");
+        assert_int_equal(session_info_encode(&info, bytes, &n), 0);
+        assert_int_equal(bytes[3], '5');
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
+        assert_same(&info, &got);
+        session_info_deinit(&got);
+        bytes[3] = '4';
         assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
     }
     session_info_deinit(&info);
@@ -143,6 +164,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_restores_each_field),
+        cmocka_unit_test(test_decode_restores_permitted_targets),
         cmocka_unit_test(test_decode_rejects_every_cut_and_trailing_byte),
         cmocka_unit_test(test_decode_rejects_other_versions),
         cmocka_unit_test(test_decode_rejects_ill_formed_names),

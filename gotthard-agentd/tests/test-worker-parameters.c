@@ -27,6 +27,7 @@ static struct worker_parameters make(size_t n_services)
         .linger_ms = 30000,
         .ring_size = 1 << 20,
         .max_streams = 64,
+        .permit = "10.0.0.0/8:80",
     };
 
     memset(worker_parameters.keys.session, 0xa1, GT_KEY_SIZE);
@@ -50,6 +51,7 @@ static void assert_same(const struct worker_parameters *a, const struct worker_p
     assert_memory_equal(a->client_key, b->client_key, GT_KEY_SIZE);
     assert_string_equal(a->device, b->device);
     assert_string_equal(a->operator_, b->operator_);
+    assert_string_equal(a->permit, b->permit);
     assert_true(target_equals(&a->relay, &b->relay));
     assert_int_equal(a->is_single_port, b->is_single_port);
     assert_int_equal(a->log_level, b->log_level);

@@ -23,6 +23,7 @@ struct gt_channel {
 static struct {
     struct ev_loop *loop;
     struct targets targets;
+    struct permit permit;
     struct worker_streams streams;
     int listener, saved; /* saved: standard error */
     uint16_t port;
@@ -73,7 +74,8 @@ static int set_up(void **state)
     f.saved = dup(STDERR_FILENO);
     dup2(fileno(f.captured), STDERR_FILENO);
     gt_log_open("gotthard-agentd", GT_LOG_INFO);
-    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.targets, 5000);
+    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.targets, &f.permit,
+                        5000);
     return 0;
 }
 
@@ -96,6 +98,7 @@ static unsigned captured(void)
 static int tear_down(void **state)
 {
     targets_deinit(&f.targets);
+    permit_deinit(&f.permit);
     gt_close(&f.listener);
     ev_loop_destroy(f.loop);
     return 0;
@@ -143,6 +146,61 @@ static void test_unknown_service_is_denied(void **state)
     assert_non_null(strstr(f.text, "stream=1 service=telnet not connected target=- "));
 }
 
+/* @host: permitted at the port of the listener; @more: further entries. */
+static void permit(const char *host, const char *more)
+{
+    char text[160], why[160];
+
+    snprintf(text, sizeof(text), "%s:%u %s", host, f.port, more);
+    assert_int_equal(permit_parse(text, &f.permit, why, sizeof(why)), 0);
+}
+
+static struct gt_channel open_target(uint32_t number, const char *host)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "%s:%u", host, f.port);
+    return open_stream(number, text);
+}
+
+static void test_permitted_target_is_dialed(void **state)
+{
+    permit("127.0.0.0/8", "");
+    struct gt_channel numeric = open_target(1, "127.0.0.2"), named = open_target(2, "localhost");
+
+    assert_int_equal(numeric.code, GT_RST_REFUSED); /* dialed: the listener is at 127.0.0.1 */
+    assert_true(named.fd >= 0);
+    gt_close(&named.fd);
+    worker_streams_end(&f.streams, "127.0.0.2", 1, numeric.code, 0, 0);
+    worker_streams_end(&f.streams, "localhost", 2, GT_RST_NONE, 0, 0);
+    assert_int_equal(captured(), 2);
+}
+
+static void test_name_whose_address_is_not_permitted_is_denied(void **state)
+{
+    permit("0.0.0.0/0", "[::/0]:* *.example:*");
+    struct gt_channel special = open_target(1, "localhost"), numeric = open_target(2, "127.0.0.2");
+
+    assert_int_equal(special.code, GT_RST_DENIED);
+    assert_int_equal(numeric.code, GT_RST_DENIED);
+    worker_streams_end(&f.streams, "localhost", 1, special.code, 0, 0);
+    worker_streams_end(&f.streams, "127.0.0.2", 2, numeric.code, 0, 0);
+    assert_int_equal(captured(), 2);
+    assert_non_null(strstr(f.text, "details=\"its address is not permitted\""));
+}
+
+/* The answer of a name server must not lead to this machine. */
+static void test_permitted_name_does_not_lead_to_a_special_address(void **state)
+{
+    permit("name.example", "");
+    snprintf(f.permit.entries[0].name, sizeof(f.permit.entries[0].name), "localhost");
+    struct gt_channel channel = open_target(1, "localhost");
+
+    assert_int_equal(channel.code, GT_RST_DENIED);
+    worker_streams_end(&f.streams, "localhost", 1, channel.code, 0, 0);
+    assert_int_equal(captured(), 1);
+}
+
 static void test_line_of_a_failure_has_its_cause(void **state)
 {
     gt_close(&f.listener);
@@ -187,6 +245,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_connection_has_one_line_at_its_end),
         TEST(test_unknown_service_is_denied),
+        TEST(test_permitted_target_is_dialed),
+        TEST(test_name_whose_address_is_not_permitted_is_denied),
+        TEST(test_permitted_name_does_not_lead_to_a_special_address),
         TEST(test_line_of_a_failure_has_its_cause),
         TEST(test_stream_that_ends_cancels_its_dial),
         TEST(test_spare_has_no_line_and_many_are_summed),

@@ -11,6 +11,8 @@
 #include "device-memory.h"
 #include "device-output.h"
 #include "device-question.h"
+#include "device-report.h"
+#include "devices-watch.h"
 #include "known-devices.h"
 
 struct status {
@@ -92,52 +94,12 @@ static void status_ask(struct status *status, const struct list_verdict *verdict
 /* --- a list -------------------------------------------------------------------------------------
  */
 
-static const char *plural(size_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
-/* The sum of the rows that are shown. */
-static void status_print_sum(struct status *status, const struct list_verdict *verdict)
-{
-    struct print *print = &status->context->print;
-    size_t n = 0, n_online = 0, n_unknown = 0, n_not_judged = 0;
-
-    for (const struct device_row *row = status->table.rows; row; row = row->hh.next) {
-        n_not_judged += row->knowledge != DEVICE_AUTHENTIC &&
-                        selection_accepts_name(&status->selection, row->name);
-        if (!selection_accepts(&status->selection, row))
-            continue;
-        n++;
-        n_online += row->knowledge == DEVICE_AUTHENTIC && row->is_online;
-        n_unknown += row->knowledge != DEVICE_AUTHENTIC;
-    }
-    print_note(print, "%zu device%s, %zu online, %zu unknown; %s", n, plural(n), n_online,
-               n_unknown,
-               !verdict->is_whole    ? "the list is not whole"
-               : verdict->is_by_name ? "the list is whole for the named devices"
-                                     : "the list is whole");
-    if (status->selection.n_tags > 0 && n_not_judged > 0)
-        print_note(print, "%zu device%s not shown: tags unknown, because the state is unknown",
-                   n_not_judged, plural(n_not_judged));
-    if (status->table.n_foreign_dropped > 0)
-        print_warning(print,
-                      "states that are encrypted with another key: only %d devices are shown",
-                      DEVICE_TABLE_FOREIGN_MAX);
-}
-
 static void status_report_list(struct status *status, const struct list_verdict *verdict)
 {
-    struct print *print = &status->context->print;
-    struct failure failure;
+    struct device_report report = {&status->context->print, &status->table, &status->selection,
+                                   verdict};
 
-    device_output_list(print, &status->table, &status->selection, verdict->is_whole);
-    status_print_sum(status, verdict);
-    if (!verdict->is_whole) {
-        failure_set(&failure, FAILURE_LIST_NOT_WHOLE, verdict->hint, "the list is not whole: %s",
-                    verdict->why);
-        status->code = print_failure(print, &failure);
-    }
+    status->code = device_report(&report, status->context->is_inventory);
     device_memory_save(status->context->settings, &status->identity, &status->table,
                        (uint64_t)time(NULL));
 }
@@ -173,15 +135,12 @@ static void status_on_signal(void *userdata, int number)
 
 static void status_load_names(struct status *status)
 {
-    const struct selection *selection = &status->selection;
     struct context *context = status->context;
 
     if (status->device)
         return;
     known_devices_load(context->config, &status->identity, &context->print, &status->table);
-    for (size_t i = 0; i < selection->n_patterns; i++)
-        if (gt_text_is_name(gt_span_text(selection->patterns[i])))
-            known_devices_declare(&status->table, selection->patterns[i]);
+    known_devices_declare_all(&status->table, &status->selection);
 }
 
 static int status_run(struct status *status)
@@ -247,5 +206,9 @@ int cmd_devices(struct context *context)
         if (why)
             return command_misused(context, "'%s': %s", context->arguments[i], why);
     }
+    if (context->is_watching && context->is_inventory)
+        return command_misused(context, "--inventory is printed once, without --watch");
+    if (context->is_watching)
+        return devices_watch(context, &status.selection);
     return status_run(&status);
 }

@@ -61,7 +61,8 @@ static const struct command commands[] = {
         .usage = "[TAG=VALUE | PATTERN]...",
         .help =
             "List the devices at the broker, and known ones without a state there, by tags and names.",
-        .examples = "devices --online\ndevices site=zurich role!=spare\ndevices 'plant-7-*' --json",
+        .examples =
+            "devices --watch\ndevices --online\ndevices site=zurich role!=spare\ndevices 'plant-7-*' --json",
         .n_arguments_max = SELECTION_MAX,
         .run = cmd_devices,
     },

@@ -12,39 +12,31 @@
 #include "gotthard/base/log.h"
 #include "gotthard/signaling/message.h"
 
-/* @command: "" or " NAME". */
-static int report_misuse(struct context *context, const char *command, const char *text)
+int command_misused(const struct context *context, const char *fmt, ...)
 {
-    char hint[96];
-
-    snprintf(hint, sizeof(hint), "'%s%s --help'", context->program, command);
-    dprintf(STDERR_FILENO, "%s%s: %s\nTry %s.\n", context->program, command, text, hint);
-    return print_failure_event(&context->print, FAILURE_USAGE, text, hint);
-}
-
-int command_misused(struct context *context, const char *fmt, ...)
-{
-    char text[GT_CONFIG_ERROR_MAX], command[32] = "";
+    char text[GT_CONFIG_ERROR_MAX];
+    const char *command = context->command ? context->command->name : "";
+    const char *blank = context->command ? " " : "";
     va_list args;
 
     va_start(args, fmt);
     gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     va_end(args);
-    if (context->command)
-        snprintf(command, sizeof(command), " %s", context->command->name);
-    return report_misuse(context, command, text);
+    dprintf(STDERR_FILENO, "%s%s%s: %s\nTry '%s%s%s --help'.\n", context->program, blank, command,
+            text, context->program, blank, command);
+    return GT_EXIT_USAGE;
 }
 
-int command_unknown(struct context *context, const char *word)
+int command_unknown(const struct context *context, const char *word)
 {
-    char shown[64], text[96];
+    char shown[64];
 
-    snprintf(text, sizeof(text), "unknown command '%s'",
-             gt_text_escape(gt_span_text(word), shown, sizeof(shown)));
-    return report_misuse(context, "", text);
+    dprintf(STDERR_FILENO, "%s: unknown command '%s'\nTry '%s --help'.\n", context->program,
+            gt_text_escape(gt_span_text(word), shown, sizeof(shown)), context->program);
+    return GT_EXIT_USAGE;
 }
 
-bool command_check_device(struct context *context, const char *word)
+bool command_check_device(const struct context *context, const char *word)
 {
     char shown[64];
 
@@ -58,7 +50,7 @@ bool command_check_device(struct context *context, const char *word)
     return false;
 }
 
-bool command_check_purpose(struct context *context)
+bool command_check_purpose(const struct context *context)
 {
     if (!context->purpose || strlen(context->purpose) <= GT_PURPOSE_MAX)
         return true;

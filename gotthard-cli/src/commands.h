@@ -22,6 +22,7 @@ struct context {
     const char *bind, *socket, *purpose; /* --bind, --socket, --reason, or NULL */
     bool is_print_port, is_online_only;  /* --print-port, --online */
     bool is_confirmed, is_all;           /* --yes, --all */
+    bool is_watching, is_inventory;      /* --watch, --inventory */
     char **arguments;                    /* those after the command */
     size_t n_arguments;
 };
@@ -74,15 +75,15 @@ int help_print(struct context *context, const struct command *command);
 /* Writes the list of commands to @fd. */
 void help_print_commands(const char *program, int fd);
 
-/* Prints a usage error "PROGRAM COMMAND: ...", with a pointer to the help, and the event "error".
- * Returns GT_EXIT_USAGE. */
-int command_misused(struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
+/* Prints a usage error "PROGRAM COMMAND: ...", with a pointer to the help. Returns GT_EXIT_USAGE.
+ */
+int command_misused(const struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
 /* Prints the usage error for the command word @word. Returns GT_EXIT_USAGE. */
-int command_unknown(struct context *context, const char *word);
+int command_unknown(const struct context *context, const char *word);
 /* Checks --reason: at most GT_PURPOSE_MAX bytes. Returns false after the usage error. */
-bool command_check_purpose(struct context *context);
+bool command_check_purpose(const struct context *context);
 /* Returns true if @word is a valid device name; otherwise prints the usage error. */
-bool command_check_device(struct context *context, const char *word);
+bool command_check_device(const struct context *context, const char *word);
 
 /* Asks the person at the terminal a question and returns true for "y" or "yes". */
 bool command_is_agreed(const char *fmt, ...) GT_PRINTF(1, 2);

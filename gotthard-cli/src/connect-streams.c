@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "diagnosis.h"
 #include "gotthard/base/clock.h"
 
 #define WARNINGS_A_SECOND 5
@@ -152,11 +153,42 @@ void connect_streams_refused(struct connect_streams *streams, const char *servic
     print_warning(streams->print, "connection to %s rejected: %s%s", service, why, more);
 }
 
+void connect_streams_answered(struct connect_streams *streams,
+                              const struct gt_extensions *extensions)
+{
+    char *ret = streams->services;
+    size_t n = 0, cap = sizeof(streams->services);
+
+    ret[0] = 0;
+    for (size_t i = 0; i < extensions->n_services; i++) {
+        const struct gt_span *name = &extensions->services[i];
+
+        if (n + name->n + 2 + sizeof(", ...") > cap) {
+            snprintf(ret + n, cap - n, ", ...");
+            return;
+        }
+        n += (size_t)snprintf(ret + n, cap - n, "%s%.*s", n > 0 ? ", " : "", (int)name->n,
+                              (const char *)name->data);
+    }
+}
+
+static void print_denied(struct connect_streams *streams, const char *service)
+{
+    bool is_target = diagnosis_is_target(service);
+
+    print_warning(streams->print, "%s %s %s; services: %s%s", streams->device,
+                  is_target ? "does not permit" : "has no service", service,
+                  streams->services[0] ? streams->services : "none",
+                  is_target ? "; agent.permit on the device permits further targets" : "");
+}
+
 static void print_end(struct connect_streams *streams, const struct open_stream *stream,
                       const char *service, uint32_t number, enum gt_rst code, uint64_t n_up,
                       uint64_t n_down)
 {
-    if (gt_stream_log_is_failure(code))
+    if (code == GT_RST_DENIED)
+        print_denied(streams, service);
+    else if (gt_stream_log_is_failure(code))
         print_warning(streams->print, "connection to %s failed: %s", service, gt_rst_text(code));
     else
         print_fact(streams->print,

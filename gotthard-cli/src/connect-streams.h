@@ -8,6 +8,7 @@
 
 #include "gotthard/base/list.h"
 #include "gotthard/base/log.h"
+#include "gotthard/signaling/exchange.h"
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
 #include "local-listener.h"
@@ -16,6 +17,7 @@
 struct connect_streams {
     struct print *print; /* keeps */
     const char *device;  /* keeps */
+    char services[160];  /* "ssh, web": that the device offers this operator; "": none known */
     struct gt_list open; /* with the local program's address */
     struct gt_stream_log log;
     struct gt_log_rate refused;
@@ -27,6 +29,9 @@ struct connect_streams {
 void connect_streams_init(struct connect_streams *streams, struct ev_loop *loop,
                           struct print *print, const char *device);
 void connect_streams_deinit(struct connect_streams *streams);
+/* The device has answered, with the services that it offers. */
+void connect_streams_answered(struct connect_streams *streams,
+                              const struct gt_extensions *extensions);
 /* Prints the sums of ended connections without a line of their own. */
 void connect_streams_flush(struct connect_streams *streams);
 

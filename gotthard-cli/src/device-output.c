@@ -26,8 +26,7 @@ static const char *services_text(const struct device_row *row)
     return "";
 }
 
-/* Writes an empty text if the time is unknown. */
-static void format_time(uint64_t unix_time, bool is_iso, char *ret, size_t cap)
+void device_output_time(uint64_t unix_time, bool is_iso, char *ret, size_t cap)
 {
     struct tm fields;
     time_t at = (time_t)unix_time;
@@ -76,7 +75,7 @@ json_t *device_output_json(const struct device_row *row)
 {
     char since[40];
 
-    format_time(row->since, true, since, sizeof(since));
+    device_output_time(row->since, true, since, sizeof(since));
     json_t *online =
         row->knowledge == DEVICE_AUTHENTIC ? json_boolean(row->is_online) : json_null();
     return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i, s:o}", "device", row->name, "online", online,
@@ -110,7 +109,7 @@ struct cells {
 
 static void cells_of_row(const struct device_row *row, struct cells *ret)
 {
-    format_time(row->since, false, ret->since, sizeof(ret->since));
+    device_output_time(row->since, false, ret->since, sizeof(ret->since));
     snprintf(ret->sessions, sizeof(ret->sessions), "%u", (unsigned)row->n_sessions);
     ret->texts[DEVICE] = row->name;
     ret->texts[STATE] = state_text(row);
@@ -214,12 +213,11 @@ void device_output_one(struct print *print, const struct device_row *row)
         print_json(print, device_output_json(row));
         return;
     }
-    format_time(row->since, false, since, sizeof(since));
+    device_output_time(row->since, false, since, sizeof(since));
     print_data(print, "%s is %s\n", row->name, state_text(row));
     if (row->knowledge != DEVICE_AUTHENTIC)
         return;
-    print_data(print, "  %-9s %s%s\n", "since",
-               row->is_will && *since ? "the device last came online " : "",
+    print_data(print, "  %-9s %s\n", row->is_online ? "since" : "last seen",
                *since ? since : "unknown");
     print_data(print, "  %-9s %s\n", "version", *row->version ? row->version : "unknown");
     print_data(print, "  %-9s %s\n", "services", *row->services ? row->services : "none");

@@ -10,6 +10,9 @@
  * the list. On a terminal the table is not wider than that. */
 void device_output_list(struct print *print, const struct device_table *table,
                         const struct selection *selection, bool is_whole);
+/* Writes the local time, or with @is_iso that of UTC in the form of ISO 8601; "" if it is unknown
+ * (0). */
+void device_output_time(uint64_t unix_time, bool is_iso, char *ret, size_t cap);
 /* Returns the object of a device. */
 json_t *device_output_json(const struct device_row *row);
 /* One device: a property a line, or an object. */

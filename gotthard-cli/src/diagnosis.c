@@ -13,23 +13,18 @@
 #include "gotthard/signaling/request-rate.h"
 #include "limit-diagnosis.h"
 
-static void describe_offline(const char *device, uint64_t since, bool is_will, struct failure *ret)
+static void describe_offline(const char *device, uint64_t last_seen, struct failure *ret)
 {
-    const char *what = is_will ? "last came online" : "since";
-    char when[24], text[64] = "";
-    time_t at = (time_t)since;
+    char when[40] = "";
+    time_t at = (time_t)last_seen;
     struct tm local;
 
     if (at > 0 && localtime_r(&at, &local))
-        strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &local);
-    else
-        *when = 0;
-    if (*when)
-        snprintf(text, sizeof(text), " (%s %s)", what, when);
-    failure_set_of(ret, device, FAILURE_OFFLINE, NULL, "%s is offline%s", device, text);
+        strftime(when, sizeof(when), " (last seen %Y-%m-%d %H:%M:%S)", &local);
+    failure_set_of(ret, device, FAILURE_OFFLINE, NULL, "%s is offline%s", device, when);
 }
 
-void diagnosis_of_silence(const char *device, enum device_state state, uint64_t since, bool is_will,
+void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
                           unsigned timeout_s, struct failure *ret)
 {
     switch (state) {
@@ -42,7 +37,7 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
                        "%s does not answer, and its state message is encrypted with another key",
                        device);
         return;
-    case DEVICE_OFFLINE: describe_offline(device, since, is_will, ret); return;
+    case DEVICE_OFFLINE: describe_offline(device, last_seen, ret); return;
     case DEVICE_ONLINE: break;
     }
     failure_set(
@@ -90,6 +85,24 @@ static void describe_quota(const char *device, const struct gt_extensions *exten
                    limit);
 }
 
+bool diagnosis_is_target(const char *service)
+{
+    return strchr(service, ':') || service[strspn(service, "0123456789")] == 0;
+}
+
+static void describe_no_service(const char *device, const char *service, struct failure *ret)
+{
+    if (diagnosis_is_target(service))
+        failure_set_of(
+            ret, device, FAILURE_NO_SERVICE,
+            "permit it on the device: agent.permit in agentd.conf, and the word permit in "
+            "the services of the pin if it has a list",
+            "%s does not permit %s to this operator", device, service);
+    else
+        failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
+                       "%s offers this operator no service \"%s\"", device, service);
+}
+
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
                           const char *relay, struct failure *ret)
 {
@@ -103,10 +116,7 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
         failure_set_of(ret, device, FAILURE_DENIED, NULL,
                        "%s does not permit access to this operator", device);
         return;
-    case GT_ACK_SERVICE:
-        failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
-                       "%s offers this operator no service \"%s\"", device, service);
-        return;
+    case GT_ACK_SERVICE: describe_no_service(device, service, ret); return;
     case GT_ACK_QUOTA: describe_quota(device, &answer->ack.extensions, ret); return;
     case GT_ACK_RELAY:
         failure_set_of(ret, device, FAILURE_NO_RELAY, NULL,
@@ -216,11 +226,6 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
         return;
     switch (end->cause) {
     case GT_END_CLOSED:
-        if (end->was_up) {
-            failure_set_of(ret, end->device, FAILURE_CLOSED, NULL, "%s has closed the tunnel",
-                           end->device);
-            return;
-        }
         failure_set_of(ret, end->device, FAILURE_DEVICE_LOST, NULL,
                        "%s closed the session before it was up", end->device);
         return;

@@ -19,9 +19,8 @@ enum device_state {
     DEVICE_ONLINE,
 };
 
-/* No answer came within @timeout_s seconds. @since: of the device's state, unix time, 0 if unknown.
- * @is_will: that is when the device came online, before it was lost. */
-void diagnosis_of_silence(const char *device, enum device_state state, uint64_t since, bool is_will,
+/* No answer came within @timeout_s seconds. @last_seen: unix time, 0 if unknown. */
+void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
                           unsigned timeout_s, struct failure *ret);
 
 /* An authentic answer refuses the request for @service at the relay named @relay. */
@@ -43,6 +42,8 @@ struct tunnel_end {
  * relay. @relay: this side's. */
 void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                          const struct gt_report *report, struct failure *ret);
+/* Returns true if @service, of a forward, is a port or HOST:PORT and no name. */
+bool diagnosis_is_target(const char *service);
 /* Writes @why for a use inside a sentence: "connection refused". Returns @ret. */
 const char *diagnosis_reason(const char *why, char *ret, size_t cap);
 /* A tunnel ended that neither side closed after it was up. */

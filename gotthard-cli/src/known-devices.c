@@ -59,6 +59,13 @@ void known_devices_load(const struct gt_config *config, struct identity *identit
     device_memory_load(settings, identity, print, table);
 }
 
+void known_devices_declare_all(struct device_table *table, const struct selection *selection)
+{
+    for (size_t i = 0; i < selection->n_patterns; i++)
+        if (gt_text_is_name(gt_span_text(selection->patterns[i])))
+            known_devices_declare(table, selection->patterns[i]);
+}
+
 const char *known_devices_check(const char *names, char *ret_name)
 {
     const char *at = names ? names : "";

@@ -83,11 +83,10 @@ static int run_command(struct context *context, const struct command_line *line)
     return command->settings ? run_with_settings(context, &line->settings) : command->run(context);
 }
 
-static int run_without_command(struct context *context)
+static int run_without_command(const char *program)
 {
-    help_print_commands(context->program, STDERR_FILENO);
-    return print_failure_event(&context->print, FAILURE_USAGE, "no command is given",
-                               "see the list of commands: --help");
+    help_print_commands(program, STDERR_FILENO);
+    return GT_EXIT_USAGE;
 }
 
 static int run(struct context *context, const struct command_line *line)
@@ -101,23 +100,14 @@ static int run(struct context *context, const struct command_line *line)
     if (line->given[OPTION_VERSION])
         return cmd_version(context);
     if (!name)
-        return run_without_command(context);
+        return run_without_command(context->program);
     return run_command(context, line);
 }
 
-/* Returns true if --json is among the arguments, wherever a usage error is. */
-static bool has_json(int argc, char **argv)
-{
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-        if (strcmp(argv[i], command_line_options[OPTION_JSON].name) == 0)
-            return true;
-    return false;
-}
-
-static void init_context(struct context *context, struct command_line *line, bool is_json)
+static void init_context(struct context *context, struct command_line *line)
 {
     struct print_options print = {
-        .is_json = is_json,
+        .is_json = line->given[OPTION_JSON] != NULL,
         .is_quiet = line->given[OPTION_QUIET] != NULL,
         .is_plain_color = line->given[OPTION_NO_COLOR] != NULL,
     };
@@ -125,6 +115,8 @@ static void init_context(struct context *context, struct command_line *line, boo
     context->bind = line->given[OPTION_BIND];
     context->socket = line->given[OPTION_SOCKET];
     context->is_online_only = line->given[OPTION_ONLINE] != NULL;
+    context->is_watching = line->given[OPTION_WATCH] != NULL;
+    context->is_inventory = line->given[OPTION_INVENTORY] != NULL;
     context->is_confirmed = line->given[OPTION_YES] != NULL;
     context->purpose = line->given[OPTION_REASON];
     context->is_all = line->given[OPTION_ALL] != NULL;
@@ -134,8 +126,6 @@ static void init_context(struct context *context, struct command_line *line, boo
         context->arguments = line->arguments + 1;
         context->n_arguments = line->n_arguments - 1;
     }
-    if (context->command && !(command_line_options[OPTION_JSON].commands & context->command->bit))
-        print.is_json = false; /* standard output is not for events */
     print_init(&context->print, &print);
 }
 
@@ -155,7 +145,7 @@ int main(int argc, char **argv)
     gt_loop_exit_on_out_of_memory();
     signal(SIGPIPE, SIG_IGN);
     int r = command_line_parse(argc, argv, &line, error);
-    init_context(&context, &line, r == 0 ? line.given[OPTION_JSON] != NULL : has_json(argc, argv));
+    init_context(&context, &line);
     if (r != 0) {
         command_misused(&context, "%s", r < 0 ? strerror(-r) : error);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;

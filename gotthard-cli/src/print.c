@@ -165,22 +165,16 @@ static void write_error(struct print *print, const char *fmt, ...)
 
 int print_failure(struct print *print, const struct failure *failure)
 {
+    int code = failure_exit(failure->id);
+
     if (print->style == PRINT_HUMAN)
         write_error(print, "%s\n  %s  [GTD-E%d]", failure->message, failure->hint, failure->id);
     else
         gt_error("[GTD-E%d] %s; %s", failure->id, failure->message, failure->hint);
-    return print_failure_event(print, failure->id, failure->message, failure->hint);
-}
-
-int print_failure_event(struct print *print, enum failure_id id, const char *message,
-                        const char *hint)
-{
-    int code = failure_exit(id);
-    char text[16];
-
-    snprintf(text, sizeof(text), "GTD-E%d", id);
-    print_event(print, "error", "{s:s, s:s, s:s, s:i}", "id", text, "message", message, "hint",
-                hint, "exit", code);
+    char id[16];
+    snprintf(id, sizeof(id), "GTD-E%d", failure->id);
+    print_event(print, "error", "{s:s, s:s, s:s, s:i}", "id", id, "message", failure->message,
+                "hint", failure->hint, "exit", code);
     return code;
 }
 
@@ -311,6 +305,19 @@ void print_page_end(struct print *print, int fd)
         while ((n = read(fd, buf, sizeof(buf))) > 0)
             print_bytes(print, buf, (size_t)n);
     gt_close(&fd);
+}
+
+void print_json_event(struct print *print, const char *event, json_t *takes)
+{
+    char time[40];
+
+    format_timestamp(time, sizeof(time));
+    json_t *line = print->is_json ? json_pack("{s:s, s:s}", "time", time, "event", event) : NULL;
+    if (line) {
+        json_object_update(line, takes);
+        print_json(print, line);
+    }
+    json_decref(takes);
 }
 
 void print_json(struct print *print, json_t *takes)

@@ -47,10 +47,6 @@ void print_warning(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 /* HUMAN and LINES, and the event "error". Returns the exit status of the failure. */
 int print_failure(struct print *print, const struct failure *failure);
 
-/* The event only. Returns the exit status of @id. */
-int print_failure_event(struct print *print, enum failure_id id, const char *message,
-                        const char *hint);
-
 /* With --json: writes {"time": ..., "event": @event, ...}. @fmt is a format of json_pack() for a
  * flat object, "{s:s, s:i}", of the types s, i, I, b, f, o, O and o*. The references of o and o*
  * are released in any case. */
@@ -59,6 +55,9 @@ void print_event(struct print *print, const char *event, const char *fmt, ...);
 void print_data(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_bytes(struct print *print, const char *text, size_t n); /* a secret: never copied */
 void print_json(struct print *print, json_t *takes);
+/* With --json: an event as of print_event() with the members of @takes, a flat object or one with
+ * objects, which is written whole. */
+void print_json_event(struct print *print, const char *event, json_t *takes);
 /* Returns a JSON string; with \xHH for each byte that is not printable ASCII, if @text is not
  * UTF-8. */
 json_t *print_json_text(struct gt_span text);

@@ -44,7 +44,7 @@ SAMPLES = {
     "agentd": {
         **ENDS, "device.name": "GatewayEli", "device.tags": "site=zurich,role=gateway", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
         "trust.pins": "@certificates/operators.pins", "agent.data_host": "10.0.0.1", "agent.data_port": "2222", "agent.host_keys": "/nonexistent/*.pub",
-        "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
+        "agent.permit": "10.0.0.0/8:80,443 plc.local:*", "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
         "limits.sessions": "3", "limits.sessions_per_operator": "3", "limits.streams": "3", "timeouts.lifetime": "7s",
         "timeouts.dial": "7s",
     },
@@ -96,7 +96,7 @@ def test_every_setting_and_option_has_an_effect_test(program):
 @pytest.mark.parametrize("program", NAMES)
 def test_every_protecting_setting_has_a_refusal_test(program):
     guards = {path for path in items_of(program)
-              if path.startswith(("crypt.", "trust.")) or path in ("mqtt.cert_path", "mqtt.username", "mqtt.password", "services")}
+              if path.startswith(("crypt.", "trust.")) or path in ("mqtt.cert_path", "mqtt.username", "mqtt.password", "services", "agent.permit")}
     tested = marked("refuses")[program]
     assert not guards - tested, "no test that a wrong value is rejected: mark one with @refuses"
     assert not tested - set(items_of(program)), "marks of unknown settings"

@@ -85,7 +85,7 @@ def check(program, *args, env=None, **more):
 
 def is_in_effect(line):
     """The comments below the settings: the effective policy and services."""
-    return line == "# In effect:" or line.startswith(("#   trust policy ", "#   service ", "#   no service", "#   clients "))
+    return line == "# In effect:" or line.startswith(("#   trust policy ", "#   service ", "#   no service", "#   permit", "#   clients "))
 
 
 def parse_shown(text):

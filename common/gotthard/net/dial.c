@@ -30,6 +30,7 @@ struct gt_dial {
     struct ev_loop *loop;
     enum dial_state state;
     gt_dial_fn on_done;
+    gt_dial_filter_fn filter; /* NULL: every address may be dialed */
     void *userdata;
     struct gt_host_port to;
     struct gt_resolve *resolve; /* owned, while RESOLVING */
@@ -144,6 +145,11 @@ void gt_dial_set_segment(struct gt_dial *dial, uint16_t segment)
     dial->segment = segment;
 }
 
+void gt_dial_set_filter(struct gt_dial *dial, gt_dial_filter_fn filter)
+{
+    dial->filter = filter;
+}
+
 void gt_dial_check(struct gt_dial *dial)
 {
     bool has_failed = false;
@@ -211,6 +217,13 @@ static void dial_on_unresolved(struct gt_dial *dial, int err)
     dial_fail(dial, is_absent ? ENXIO : EAGAIN, dial->unresolved);
 }
 
+static void dial_keep_addresses(struct gt_dial *dial, const struct gt_addr *addrs, size_t n_addrs)
+{
+    for (size_t i = 0; i < n_addrs && dial->n_addrs < GT_ARRAY_SIZE(dial->addrs); i++)
+        if (!dial->filter || dial->filter(dial->userdata, &addrs[i]))
+            dial->addrs[dial->n_addrs++] = addrs[i];
+}
+
 static void dial_on_resolved(void *userdata, int err, const struct gt_addr *addrs, size_t n_addrs)
 {
     struct gt_dial *dial = userdata;
@@ -219,9 +232,12 @@ static void dial_on_resolved(void *userdata, int err, const struct gt_addr *addr
         dial_on_unresolved(dial, err);
         return;
     }
-    dial->n_addrs = GT_MIN(n_addrs, GT_ARRAY_SIZE(dial->addrs));
-    memcpy(dial->addrs, addrs, dial->n_addrs * sizeof(*addrs));
+    dial_keep_addresses(dial, addrs, n_addrs);
     dial->resolve = gt_resolve_free(dial->resolve);
+    if (dial->n_addrs == 0) {
+        dial_fail(dial, EACCES, "its address is not permitted");
+        return;
+    }
     dial->state = DIAL_CONNECTING;
     dial->delay =
         GT_MIN(NEXT_S, ev_timer_remaining(dial->loop, &dial->deadline) / (double)dial->n_addrs);

@@ -38,6 +38,11 @@ void gt_dial_set_segment(struct gt_dial *dial, uint16_t segment);
 /* The network has changed: gives up an address whose route is gone. The callback may come from
  * inside. No effect after the result. */
 void gt_dial_check(struct gt_dial *dial);
+/* Returns true if @addr may be dialed; @userdata as of gt_dial_new. */
+typedef bool (*gt_dial_filter_fn)(void *userdata, const struct gt_addr *addr);
+/* Only addresses for which @filter returns true are dialed; right after gt_dial_new. There is one
+ * lookup, so that no address is dialed that was not checked. Without any the result is -EACCES. */
+void gt_dial_set_filter(struct gt_dial *dial, gt_dial_filter_fn filter);
 /* Frees the dial; without a result so far, the callback will not be called. Takes NULL; returns
  * NULL. */
 struct gt_dial *gt_dial_free(struct gt_dial *dial);

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The decisions about targets; the parser is permit-parse.c. All addresses have the form of IPv6,
+ * so that one comparison of prefixes serves both families. An IPv6 network never contains an IPv4
+ * address: ::/0 must not open the IPv4 networks of the device.
+ */
+#include "permit.h"
+
+#include <strings.h>
+
+#include "permit-private.h"
+
+/* 0.0.0.0/0 has this many bits. */
+#define IPV4_BITS 96
+
+static const uint8_t ipv4_prefix[12] = {[10] = 0xff, [11] = 0xff};
+static const uint8_t nat64_prefix[12] = {0x00, 0x64, 0xff, 0x9b}; /* RFC 6052 */
+
+struct special {
+    uint8_t network[16];
+    uint8_t n_bits;
+};
+
+#define SPECIAL_IPV4(a, b, c, d, bits)                           \
+    {                                                            \
+        {[10] = 0xff, [11] = 0xff, a, b, c, d}, IPV4_BITS + bits \
+    }
+
+/* RFC 6890; the last ones are metadata services: AWS, Azure and others, Alibaba, Google. */
+static const struct special specials[] = {
+    SPECIAL_IPV4(0, 0, 0, 0, 8),
+    SPECIAL_IPV4(127, 0, 0, 0, 8),
+    SPECIAL_IPV4(169, 254, 0, 0, 16),
+    SPECIAL_IPV4(224, 0, 0, 0, 4),
+    SPECIAL_IPV4(240, 0, 0, 0, 4),
+    SPECIAL_IPV4(255, 255, 255, 255, 32),
+    {{0}, 96}, /* unspecified, loopback, IPv4-compatible */
+    {{[15] = 1}, 128},
+    {{0xfe, 0x80}, 10},
+    {{0xff}, 8},
+    SPECIAL_IPV4(169, 254, 169, 254, 32),
+    SPECIAL_IPV4(168, 63, 129, 16, 32),
+    SPECIAL_IPV4(100, 100, 100, 200, 32),
+    {{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}, 128},
+    {{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}, 128},
+};
+
+bool permit_has_prefix(const uint8_t address[static 16], const uint8_t network[static 16],
+                       unsigned n_bits)
+{
+    unsigned n_bytes = n_bits / 8, n_left = n_bits % 8;
+
+    if (memcmp(address, network, n_bytes) != 0)
+        return false;
+    return n_left == 0 ||
+           ((address[n_bytes] ^ network[n_bytes]) & (0xff << (8 - n_left)) & 0xff) == 0;
+}
+
+static bool is_ipv4(const uint8_t address[static 16])
+{
+    return memcmp(address, ipv4_prefix, sizeof(ipv4_prefix)) == 0;
+}
+
+static bool is_ipv4_entry(const struct permit_entry *entry)
+{
+    return entry->n_bits >= IPV4_BITS && is_ipv4(entry->network);
+}
+
+/* Returns the bits that a network must have to permit @address: those of the narrowest special
+ * range that contains it, or 0. A NAT64 address leads to the IPv4 address in it. */
+static unsigned required_bits(const uint8_t address[static 16])
+{
+    uint8_t inner[16];
+    unsigned n_bits = 0;
+
+    memcpy(inner, address, sizeof(inner));
+    if (memcmp(address, nat64_prefix, sizeof(nat64_prefix)) == 0)
+        memcpy(inner, ipv4_prefix, sizeof(ipv4_prefix));
+    for (size_t i = 0; i < GT_ARRAY_SIZE(specials); i++)
+        if (permit_has_prefix(inner, specials[i].network, specials[i].n_bits))
+            n_bits = GT_MAX(n_bits, (unsigned)specials[i].n_bits);
+    return n_bits;
+}
+
+static bool has_port(const struct permit_entry *entry, uint16_t port)
+{
+    for (size_t i = 0; i < entry->n_ranges; i++)
+        if (port >= entry->ranges[i].first && port <= entry->ranges[i].last)
+            return true;
+    return false;
+}
+
+static bool has_name(const struct permit_entry *entry, const char *name)
+{
+    size_t n = strlen(name), n_entry = strlen(entry->name);
+
+    if (entry->name[0] != '.')
+        return strcasecmp(entry->name, name) == 0;
+    return n > n_entry && strcasecmp(name + n - n_entry, entry->name) == 0;
+}
+
+bool permit_normalize(const struct gt_addr *addr, uint8_t ret[static 16])
+{
+    if (addr->any.sa_family == AF_INET) {
+        memcpy(ret, ipv4_prefix, sizeof(ipv4_prefix));
+        memcpy(ret + sizeof(ipv4_prefix), &addr->v4.sin_addr, 4);
+        return true;
+    }
+    if (addr->any.sa_family != AF_INET6)
+        return false;
+    memcpy(ret, &addr->v6.sin6_addr, 16);
+    return true;
+}
+
+static bool has_address(const struct permit_entry *entry, const uint8_t address[static 16])
+{
+    return !entry->name[0] && is_ipv4_entry(entry) == is_ipv4(address) &&
+           permit_has_prefix(address, entry->network, entry->n_bits) &&
+           entry->n_bits >= required_bits(address);
+}
+
+bool permit_allows_name(const struct permit *permit, const struct gt_host_port *to)
+{
+    for (size_t i = 0; i < permit->n; i++) {
+        const struct permit_entry *entry = &permit->entries[i];
+
+        if (entry->name[0] && has_port(entry, to->port) && has_name(entry, to->host))
+            return true;
+    }
+    return false;
+}
+
+bool permit_allows_address(const struct permit *permit, const struct gt_addr *addr,
+                           bool is_name_allowed)
+{
+    uint8_t address[16];
+
+    if (!permit_normalize(addr, address))
+        return false;
+    if (is_name_allowed && required_bits(address) == 0)
+        return true;
+    for (size_t i = 0; i < permit->n; i++)
+        if (has_port(&permit->entries[i], gt_addr_port(addr)) &&
+            has_address(&permit->entries[i], address))
+            return true;
+    return false;
+}
+
+bool permit_split(const char *text, struct gt_host_port *ret)
+{
+    uint64_t port;
+
+    if (gt_text_number(text, 1, UINT16_MAX, &port) == 0) {
+        *ret = (struct gt_host_port){.host = "localhost", .port = (uint16_t)port};
+        return true;
+    }
+    return gt_text_host_port(text, 0, ret->host, &ret->port) == 0;
+}
+
+bool permit_may_allow(const struct permit *permit, const struct gt_host_port *to)
+{
+    struct gt_addr addr;
+
+    if (gt_addr_parse(to->host, to->port, &addr) == 0)
+        return permit_allows_address(permit, &addr, false);
+    for (size_t i = 0; i < permit->n; i++)
+        if (!permit->entries[i].name[0] && has_port(&permit->entries[i], to->port))
+            return true;
+    return permit_allows_name(permit, to);
+}
+
+/* --- one list inside another --------------------------------------------------------------------
+ */
+
+static bool entry_covers_host(const struct permit_entry *wide, const struct permit_entry *narrow)
+{
+    unsigned n_required;
+
+    if (wide->name[0] || narrow->name[0])
+        return wide->name[0] && narrow->name[0] &&
+               (strcmp(wide->name, narrow->name) == 0 || has_name(wide, narrow->name));
+    if (is_ipv4_entry(wide) != is_ipv4_entry(narrow) || wide->n_bits > narrow->n_bits ||
+        !permit_has_prefix(narrow->network, wide->network, wide->n_bits))
+        return false;
+    n_required = required_bits(narrow->network);
+    return narrow->n_bits < n_required || wide->n_bits >= n_required;
+}
+
+static bool entry_covers_range(const struct permit_entry *wide, const struct permit_range *range)
+{
+    for (size_t i = 0; i < wide->n_ranges; i++)
+        if (wide->ranges[i].first <= range->first && wide->ranges[i].last >= range->last)
+            return true;
+    return false;
+}
+
+static bool is_range_covered(const struct permit *wide, const struct permit_entry *narrow,
+                             const struct permit_range *range)
+{
+    for (size_t i = 0; i < wide->n; i++)
+        if (entry_covers_host(&wide->entries[i], narrow) &&
+            entry_covers_range(&wide->entries[i], range))
+            return true;
+    return false;
+}
+
+bool permit_covers(const struct permit *wide, const struct permit *narrow)
+{
+    for (size_t i = 0; i < narrow->n; i++)
+        for (size_t k = 0; k < narrow->entries[i].n_ranges; k++)
+            if (!is_range_covered(wide, &narrow->entries[i], &narrow->entries[i].ranges[k]))
+                return false;
+    return true;
+}
+
+void permit_deinit(struct permit *permit)
+{
+    free(permit->entries);
+    *permit = (struct permit){0};
+}
