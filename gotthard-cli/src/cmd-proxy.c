@@ -4,6 +4,10 @@
  * output, as the ProxyCommand of ssh needs it. There is no local port for other users of this
  * machine. Standard output carries the service's bytes and nothing else: messages go to standard
  * error, and there are none while all is well.
+ *
+ * The bytes do not pass this process: a holder (holder.h) gets the two descriptors, and shares its
+ * session with all commands for the same device. This process waits for the result. Its end ends
+ * the connection.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,150 +15,100 @@
 #include <sys/stat.h>
 
 #include "commands.h"
-#include "connect-output.h"
 #include "forward-spec.h"
 #include "gotthard/base/log.h"
-#include "session.h"
+#include "holder-path.h"
+#include "holder-reach.h"
+#include "holder-wire.h"
 
 #define DEFAULT_SERVICE "ssh"
+#define SSH_PORT        "22" /* of ssh's %p: the service ssh, whatever its port is on the device */
 
 struct proxy {
     struct context *context;
     struct command_signals signals;
+    struct holder_settings holder;
     struct forward_spec spec;
-    struct gt_endpoint_fds fds; /* until the connection is opened */
-    struct session *session;
-    struct connect_output output;
-    bool is_ended; /* the connection: ->code is its result */
-    int code;      /* exit status */
+    struct gt_endpoint_fds fds; /* until the holder has them */
+    int fd;                     /* of the holder */
+    ev_io io;
+    int code; /* exit status */
 };
 
 static void proxy_leave(struct proxy *proxy, int code)
 {
-    if (!proxy->is_ended)
-        proxy->code = code;
-    proxy->is_ended = true;
+    proxy->code = code;
     ev_break(proxy->context->loop, EVBREAK_ALL);
 }
 
-/* --- the session's events ------------------------------------------------------------------ */
-
-static void session_on_broker_connected(void *userdata)
-{
-}
-
-static void session_on_agreed(void *userdata, const struct gt_extensions *extensions,
-                              const struct identity *identity)
-{
-    const struct proxy *proxy = userdata;
-
-    identity_warn_unpinned(identity, proxy->context->arguments[0], &proxy->context->print);
-}
-
-static void session_on_report(void *userdata, const struct gt_report *report)
-{
-}
-
-static void session_on_offline(void *userdata)
-{
-}
-
-static void session_on_relay_retry(void *userdata, const struct gt_host_port *relay,
-                                   const char *why)
-{
-}
-
-static void session_on_up(void *userdata, const char *host, uint16_t port)
-{
-    struct proxy *proxy = userdata;
-    struct gt_endpoint_fds fds = proxy->fds;
-    uint32_t stream;
-
-    proxy->fds = gt_endpoint_fds(-1);
-    int r = session_open_stream(proxy->session, fds, proxy->spec.service, &stream);
-    if (r == 0)
-        return;
-    gt_error("cannot open a connection to %s: %s", proxy->spec.service,
-             r > 0 ? "too many connections" : strerror(-r));
-    proxy_leave(proxy, GT_EXIT_TRY_AGAIN);
-}
-
-static void session_on_notice(void *userdata, enum gt_path_notice notice, const char *text)
-{
-    struct proxy *proxy = userdata;
-
-    connect_output_notice(&proxy->output, notice, text);
-}
-
-static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
-{
-    struct proxy *proxy = userdata;
-
-    connect_output_peer(&proxy->output, is_up, reason);
-}
-
-static void session_on_relay(void *userdata, bool is_up, const char *why)
-{
-    struct proxy *proxy = userdata;
-
-    connect_output_relay(&proxy->output, is_up, why);
-}
-
-/* A reset of the service is an end of file on standard output: the exit status distinguishes it. */
-static void session_on_stream_end(void *userdata, const char *service, uint32_t stream,
-                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
-{
-    struct proxy *proxy = userdata;
-
-    if (proxy->is_ended)
-        return;
-    proxy->is_ended = true;
-    proxy->code = code == GT_RST_NONE ? 0 : GT_EXIT_UNAVAILABLE;
-    if (code != GT_RST_NONE)
-        print_warning(&proxy->context->print, "connection to %s failed: %s", service,
-                      gt_rst_text(code));
-    if (session_state(proxy->session) < SESSION_CLOSING)
-        session_close(proxy->session);
-}
-
-static void session_on_end(void *userdata, const struct session_end *end)
-{
-    struct proxy *proxy = userdata;
-
-    if (end->kind == SESSION_END_FAILED && !proxy->is_ended)
-        proxy_leave(proxy, print_failure(&proxy->context->print, end->failure));
-    else
-        proxy_leave(proxy, GT_EXIT_UNAVAILABLE);
-}
-
-static const struct session_events events = {
-    .on_broker_connected = session_on_broker_connected,
-    .on_agreed = session_on_agreed,
-    .on_report = session_on_report,
-    .on_offline = session_on_offline,
-    .on_relay_retry = session_on_relay_retry,
-    .on_up = session_on_up,
-    .on_notice = session_on_notice,
-    .on_peer = session_on_peer,
-    .on_relay = session_on_relay,
-    .on_stream_end = session_on_stream_end,
-    .on_end = session_on_end,
-};
-
-/* ssh sends SIGHUP when it ends. The first signal notifies the device, another one does not wait.
- */
+/* ssh sends SIGHUP when it ends. */
 static void proxy_on_signal(void *userdata, int number)
 {
-    struct proxy *proxy = userdata;
-    enum session_state state = session_state(proxy->session);
+    proxy_leave(userdata, GT_EXIT_INTERRUPTED);
+}
 
-    if (!proxy->is_ended)
-        proxy->code = GT_EXIT_INTERRUPTED;
-    proxy->is_ended = true;
-    if (state >= SESSION_JOINING && state < SESSION_CLOSING)
-        session_close(proxy->session);
+/* --- messages of the holder ---------------------------------------------------------------------
+ */
+
+static void on_notice(struct proxy *proxy, const struct holder_message *message)
+{
+    struct print *print = &proxy->context->print;
+
+    if (message->notice.kind == HOLDER_NOTICE_WARNING)
+        print_warning(print, "%s", message->notice.text);
     else
-        ev_break(proxy->context->loop, EVBREAK_ALL);
+        print_log_line(print, message->notice.text);
+}
+
+static void on_failure(struct proxy *proxy, const struct holder_message *message)
+{
+    struct failure failure = {.id = failure_known(message->failure.id)};
+
+    snprintf(failure.message, sizeof(failure.message), "%s", message->failure.message);
+    snprintf(failure.hint, sizeof(failure.hint), "%s", message->failure.hint);
+    proxy_leave(proxy, print_failure(&proxy->context->print, &failure));
+}
+
+static void on_end(struct proxy *proxy, const struct holder_message *message)
+{
+    if (message->end.text[0])
+        print_warning(&proxy->context->print, "%s", message->end.text);
+    proxy_leave(proxy, message->end.status);
+}
+
+static void proxy_on_message(struct proxy *proxy, const struct holder_message *message)
+{
+    switch (message->type) {
+    case HOLDER_NOTICE: on_notice(proxy, message); return;
+    case HOLDER_FAILURE: on_failure(proxy, message); return;
+    case HOLDER_END: on_end(proxy, message); return;
+    case HOLDER_HELLO:
+    case HOLDER_READY:
+    case HOLDER_STALE:
+    case HOLDER_OPEN:
+    case HOLDER_ACCEPTED:
+    case HOLDER_STATUS_QUERY:
+    case HOLDER_STATUS:
+    case HOLDER_HOST_KEYS_QUERY:
+    case HOLDER_HOST_KEYS: proxy_leave(proxy, GT_EXIT_INTERNAL); return;
+    }
+}
+
+static void proxy_on_readable(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct proxy *proxy = io->data;
+    struct gt_endpoint_fds fds = gt_endpoint_fds(-1);
+    struct holder_message message;
+    int r = holder_wire_receive(proxy->fd, &message, &fds);
+
+    gt_endpoint_fds_reset(fds);
+    if (r == 0) {
+        proxy_on_message(proxy, &message);
+    } else if (r == HOLDER_WIRE_E_END) {
+        print_warning(&proxy->context->print, "the process that held the session with %s has ended",
+                      proxy->holder.device);
+        proxy_leave(proxy, GT_EXIT_UNAVAILABLE);
+    }
 }
 
 /* --- start and end ------------------------------------------------------------------------- */
@@ -201,54 +155,78 @@ static int parse_service(struct context *context, struct forward_spec *ret)
     const char *why = "standard input and output take the place of the local port";
     char shown[80];
 
+    if (strcmp(text, SSH_PORT) == 0)
+        text = DEFAULT_SERVICE;
     if (forward_spec_parse(text, 0, ret, &why) == 0 && !ret->is_local_given)
         return 0;
     gt_text_shorten(text, shown, sizeof(shown));
     return command_misused(context, "invalid service '%s': %s", shown, why);
 }
 
-static int proxy_start(struct proxy *proxy, const char *device)
+/* Hands the descriptors to the holder. Returns 0, or 1 with @ret_failure. */
+static int proxy_open(struct proxy *proxy, struct failure *ret_failure)
 {
-    struct context *context = proxy->context;
-    struct session_settings session = {
-        .loop = context->loop,
-        .config = context->config,
-        .print = &context->print,
-        .device = device,
-        .service = proxy->spec.service,
-        .purpose = context->purpose,
-    };
-    struct failure failure;
+    int r = holder_reach(&proxy->holder, proxy->spec.service, &proxy->fds, &proxy->context->print,
+                         &proxy->fd, ret_failure);
 
-    if (session_new(&session, &events, proxy, &proxy->session, &failure) != 0 ||
-        session_start(proxy->session, &failure) != 0)
-        return print_failure(&context->print, &failure);
-    return 0;
+    gt_config_forget_secrets(proxy->context->config);
+    gt_close(&proxy->fds.in);
+    gt_close(&proxy->fds.out);
+    return r;
 }
 
-int cmd_proxy(struct context *context)
+static int proxy_start(struct proxy *proxy)
 {
-    struct proxy proxy = {.context = context, .fds = gt_endpoint_fds(-1)};
-    const char *device = context->arguments[0];
+    struct context *context = proxy->context;
+    struct failure failure;
+    int r = holder_check(context->settings, proxy->holder.check);
 
-    if (!command_check_device(context, device))
-        return GT_EXIT_USAGE;
-    int code = command_check_purpose(context) ? parse_service(context, &proxy.spec) : GT_EXIT_USAGE;
-    if (code != 0)
-        return code;
-    int r = take_standard_fds(&proxy.fds);
+    if (r == 0)
+        r = take_standard_fds(&proxy->fds);
     if (r < 0) {
         gt_error_errno(r, "standard input and output");
         return GT_EXIT_INTERNAL;
     }
+    if (proxy_open(proxy, &failure) != 0)
+        return print_failure(&context->print, &failure);
+    return 0;
+}
+
+static void proxy_wait(struct proxy *proxy)
+{
+    struct ev_loop *loop = proxy->context->loop;
+
+    command_signals_start(&proxy->signals, loop, proxy_on_signal, proxy);
+    ev_io_init(&proxy->io, proxy_on_readable, proxy->fd, EV_READ);
+    proxy->io.data = proxy;
+    ev_io_start(loop, &proxy->io);
+    ev_run(loop, 0);
+    ev_io_stop(loop, &proxy->io);
+    command_signals_stop(&proxy->signals);
+}
+
+int cmd_proxy(struct context *context)
+{
+    struct proxy proxy = {
+        .context = context,
+        .holder = {.config = context->config, .purpose = context->purpose},
+        .fds = gt_endpoint_fds(-1),
+        .fd = -1,
+    };
+    char device[GT_NAME_MAX + 1];
+
+    if (!command_take_device(context, context->arguments[0], device))
+        return GT_EXIT_USAGE;
+    int code = command_check_purpose(context) ? parse_service(context, &proxy.spec) : GT_EXIT_USAGE;
+    if (code != 0)
+        return code;
+    proxy.holder.device = device;
     context->print.is_terse = true;
-    connect_output_init(&proxy.output, &context->print, device, NULL, false);
-    command_signals_start(&proxy.signals, context->loop, proxy_on_signal, &proxy);
-    proxy.code = proxy_start(&proxy, device);
+    proxy.code = proxy_start(&proxy);
     if (proxy.code == 0)
-        ev_run(context->loop, 0);
-    command_signals_stop(&proxy.signals);
-    session_free(proxy.session);
-    gt_endpoint_fds_reset(proxy.fds);
+        proxy_wait(&proxy);
+    gt_close(&proxy.fd);
+    gt_close(&proxy.fds.in);
+    gt_close(&proxy.fds.out);
     return proxy.code;
 }

@@ -59,6 +59,21 @@ bool command_check_purpose(const struct context *context)
     return false;
 }
 
+bool command_take_device(const struct context *context, const char *word,
+                         char ret[static GT_NAME_MAX + 1])
+{
+    size_t n = strlen(word), n_suffix = strlen(COMMAND_HOST_SUFFIX);
+    char name[GT_NAME_MAX + sizeof(COMMAND_HOST_SUFFIX) + 1];
+
+    snprintf(name, sizeof(name), "%s", word);
+    if (n > n_suffix && n < sizeof(name) && strcmp(word + n - n_suffix, COMMAND_HOST_SUFFIX) == 0)
+        name[n - n_suffix] = 0;
+    if (!command_check_device(context, name))
+        return false;
+    strcpy(ret, name);
+    return true;
+}
+
 bool command_is_agreed(const char *fmt, ...)
 {
     char question[GT_CONFIG_ERROR_MAX], answer[16] = "";

@@ -84,6 +84,10 @@ int command_unknown(const struct context *context, const char *word);
 bool command_check_purpose(const struct context *context);
 /* Returns true if @word is a valid device name; otherwise prints the usage error. */
 bool command_check_device(const struct context *context, const char *word);
+/* The same for a word with or without COMMAND_HOST_SUFFIX: writes the device's name to @ret. */
+#define COMMAND_HOST_SUFFIX ".gotthard" /* of the hosts that ssh knows */
+bool command_take_device(const struct context *context, const char *word,
+                         char ret[static GT_NAME_MAX + 1]);
 
 /* Asks the person at the terminal a question and returns true for "y" or "yes". */
 bool command_is_agreed(const char *fmt, ...) GT_PRINTF(1, 2);

@@ -90,7 +90,7 @@ bool diagnosis_is_target(const char *service)
     return strchr(service, ':') || service[strspn(service, "0123456789")] == 0;
 }
 
-static void describe_no_service(const char *device, const char *service, struct failure *ret)
+void diagnosis_of_service(const char *device, const char *service, struct failure *ret)
 {
     if (diagnosis_is_target(service))
         failure_set_of(
@@ -116,7 +116,7 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
         failure_set_of(ret, device, FAILURE_DENIED, NULL,
                        "%s does not permit access to this operator", device);
         return;
-    case GT_ACK_SERVICE: describe_no_service(device, service, ret); return;
+    case GT_ACK_SERVICE: diagnosis_of_service(device, service, ret); return;
     case GT_ACK_QUOTA: describe_quota(device, &answer->ack.extensions, ret); return;
     case GT_ACK_RELAY:
         failure_set_of(ret, device, FAILURE_NO_RELAY, NULL,

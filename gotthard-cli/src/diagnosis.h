@@ -27,6 +27,9 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
                           const char *relay, struct failure *ret);
 
+/* The device offers this operator no such service. */
+void diagnosis_of_service(const char *device, const char *service, struct failure *ret);
+
 struct tunnel_end {
     const char *device;
     const struct gt_host_port *relay;

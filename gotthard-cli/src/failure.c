@@ -13,6 +13,17 @@
 
 static const struct gt_config *configuration;
 
+enum failure_id failure_known(unsigned id)
+{
+    size_t n;
+    const struct failure_row *rows = failure_table(&n);
+
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned)rows[i].id == id)
+            return rows[i].id;
+    return FAILURE_INTERNAL;
+}
+
 int failure_exit(enum failure_id id)
 {
     return failure_row(id)->exit;

@@ -69,5 +69,7 @@ void failure_hint(struct failure *failure, const char *fmt, ...) GT_PRINTF(2, 3)
  * NULL: hints name settings without origins. */
 struct gt_config;
 void failure_use_settings(const struct gt_config *config);
+/* Returns @id, or FAILURE_INTERNAL if it is no failure's: for a number from outside. */
+enum failure_id failure_known(unsigned id);
 /* Returns the exit status of @id. */
 int failure_exit(enum failure_id id);

@@ -239,7 +239,8 @@ int local_listener_new_at_path(const struct local_listener_settings *settings, c
 
     if (!listener)
         return -ENOMEM;
-    int r = local_socket_listen(path, settings->is_shared, &listener->file, &fd, ret_why);
+    int r =
+        local_socket_listen(path, SOCK_STREAM, settings->is_shared, &listener->file, &fd, ret_why);
     if (r != 0) {
         local_listener_free(listener);
         return r == LOCAL_SOCKET_E_BUSY ? LOCAL_LISTENER_E_BUSY : LOCAL_LISTENER_E_ADDRESS;

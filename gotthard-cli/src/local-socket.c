@@ -112,9 +112,9 @@ static int clear_path(const char *path, char *ret_why)
 
 /* fchmod(2) before bind(2) is the mode that the file gets, less the umask. chmod(2) completes it
  * before the socket listens. Returns a descriptor or a negative errno. */
-static int listen_at(const struct sockaddr_un *name, mode_t mode)
+static int listen_at(const struct sockaddr_un *name, int type, mode_t mode)
 {
-    gt_cleanup(gt_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    gt_cleanup(gt_close) int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     if (fd < 0 || fchmod(fd, mode) < 0 ||
         bind(fd, (const struct sockaddr *)name, sizeof(*name)) < 0)
@@ -145,8 +145,8 @@ static int publish(const char *temporary, const char *path, struct local_socket 
     return 0;
 }
 
-int local_socket_listen(const char *path, bool is_shared, struct local_socket *ret, int *ret_fd,
-                        char ret_why[static LOCAL_SOCKET_WHY])
+int local_socket_listen(const char *path, int type, bool is_shared, struct local_socket *ret,
+                        int *ret_fd, char ret_why[static LOCAL_SOCKET_WHY])
 {
     struct sockaddr_un temporary;
 
@@ -156,7 +156,7 @@ int local_socket_listen(const char *path, bool is_shared, struct local_socket *r
     if (r != 0)
         return r;
     temporary = name_beside(path);
-    gt_cleanup(gt_close) int fd = listen_at(&temporary, is_shared ? 0666 : 0600);
+    gt_cleanup(gt_close) int fd = listen_at(&temporary, type, is_shared ? 0666 : 0600);
     if (fd < 0)
         return unusable_errno(ret_why, path, -fd);
     r = publish(temporary.sun_path, path, ret, ret_why);

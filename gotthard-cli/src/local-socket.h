@@ -25,11 +25,11 @@ enum {
     LOCAL_SOCKET_E_UNUSABLE, /* the path, its folder or the file there; a reason was written */
 };
 
-/* Listens at @path; replaces the unused socket of a program that was killed. @is_shared: every user
- * can connect. Returns a descriptor in *ret_fd, which the caller closes, or a condition with a text
- * in @ret_why. */
-int local_socket_listen(const char *path, bool is_shared, struct local_socket *ret, int *ret_fd,
-                        char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
+/* Listens at @path with a socket of @type (SOCK_STREAM, SOCK_SEQPACKET); replaces the unused socket
+ * of a program that was killed. @is_shared: every user can connect. Returns a descriptor in
+ * *ret_fd, which the caller closes, or a condition with a text in @ret_why. */
+int local_socket_listen(const char *path, int type, bool is_shared, struct local_socket *ret,
+                        int *ret_fd, char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
 /* Removes the file, unless another one has taken its place. Takes a zeroed struct, and a removed
  * one. */
 void local_socket_remove(struct local_socket *socket);

@@ -140,17 +140,41 @@ void print_note(struct print *print, const char *fmt, ...)
     va_end(args);
 }
 
+GT_PRINTF(2, 0)
+static void pass_warning(const struct print *print, const char *fmt, va_list args)
+{
+    char text[LINE_MAX_SIZE / 2];
+
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
+    print->on_warning(print->userdata, text);
+}
+
 void print_warning(struct print *print, const char *fmt, ...)
 {
-    if (print->is_quiet && !print->is_json)
+    if (print->is_quiet && !print->is_json && !print->on_warning)
         return;
     va_list args;
     va_start(args, fmt);
-    if (print->style == PRINT_HUMAN)
+    if (print->on_warning)
+        pass_warning(print, fmt, args);
+    else if (print->style == PRINT_HUMAN)
         write_human(print, YELLOW, print->has_marks ? "! " : "warning: ", "\n", fmt, args);
     else
         gt_vlog(GT_LOG_WARN, 0, fmt, args);
     va_end(args);
+}
+
+void print_log_line(struct print *print, const char *line)
+{
+    char text[LINE_MAX_SIZE];
+
+    if (print->is_quiet)
+        return;
+    size_t n = gt_format(GT_FORMAT_TEXT, text, sizeof(text) - 1, "%s", line);
+    n = GT_MIN(n, sizeof(text) - 2);
+    text[n] = '\n';
+    print_clear_progress(print);
+    (void)write_now(STDERR_FILENO, text, n + 1);
 }
 
 GT_PRINTF(2, 3)

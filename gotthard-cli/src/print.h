@@ -16,8 +16,12 @@ enum print_style {
     PRINT_LINES, /* a file, a pipe, the journal: log lines with time and level */
 };
 
+typedef void (*print_warning_fn)(void *userdata, const char *text);
+
 struct print {
     enum print_style style;
+    print_warning_fn on_warning; /* takes the warnings instead; NULL: they are printed */
+    void *userdata;              /* of on_warning */
     bool is_json, is_quiet;
     bool is_terse; /* warnings and errors only, because another program owns the terminal */
     bool has_color, has_marks; /* HUMAN: escape sequences; UTF-8 symbols */
@@ -44,6 +48,8 @@ void print_fact(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 /* HUMAN and LINES. */
 void print_note(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_warning(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
+/* Unless quiet: a whole line of another process's log, without its end. */
+void print_log_line(struct print *print, const char *line);
 /* HUMAN and LINES, and the event "error". Returns the exit status of the failure. */
 int print_failure(struct print *print, const struct failure *failure);
 

@@ -25,8 +25,9 @@ struct session {
     bool is_offline;                /* the device's agent left the broker while JOINING */
     struct gt_tunnel *tunnel;       /* from JOINING on */
     unsigned n_streams, max_streams;
-    double joined_at;   /* seconds of gt_clock() */
-    uint32_t granted_s; /* the lifetime that the device grants */
+    uint64_t n_up, n_down; /* bytes of the streams that are over */
+    double joined_at;      /* seconds of gt_clock() */
+    uint32_t granted_s;    /* the lifetime that the device grants */
     bool was_up, is_withdrawn;
 };
 

@@ -146,6 +146,8 @@ static void tunnel_on_stream_end(void *userdata, const char *service, uint32_t s
     struct session *session = userdata;
 
     session->n_streams--;
+    session->n_up += n_up;
+    session->n_down += n_down;
     session->events.on_stream_end(session->userdata, service, stream, code, n_up, n_down);
 }
 
@@ -354,6 +356,12 @@ int session_open_stream(struct session *session, struct gt_endpoint_fds local, c
     return 0;
 }
 
+void session_reset_stream(struct session *session, uint32_t stream)
+{
+    if (session->tunnel)
+        gt_tunnel_reset_stream(session->tunnel, stream);
+}
+
 enum session_state session_state(const struct session *session)
 {
     return session->state;
@@ -372,4 +380,24 @@ bool session_has_room(const struct session *session)
 unsigned session_max_streams(const struct session *session)
 {
     return session->max_streams;
+}
+
+unsigned session_n_streams(const struct session *session)
+{
+    return session->n_streams;
+}
+
+void session_byte_counts(const struct session *session, uint64_t *ret_up, uint64_t *ret_down)
+{
+    uint64_t n_up = 0, n_down = 0;
+
+    if (session->tunnel)
+        gt_tunnel_byte_counts(session->tunnel, &n_up, &n_down);
+    *ret_up = session->n_up + n_up;
+    *ret_down = session->n_down + n_down;
+}
+
+const struct gt_host_port *session_relay(const struct session *session)
+{
+    return &session->relay;
 }

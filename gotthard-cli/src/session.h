@@ -94,6 +94,9 @@ void session_close(struct session *session);
 int session_open_stream(struct session *session, struct gt_endpoint_fds local, const char *service,
                         uint32_t *ret_stream) GT_MUST_CHECK;
 
+/* Resets a stream; on_stream_end follows. No effect if it is over. */
+void session_reset_stream(struct session *session, uint32_t stream);
+
 enum session_state session_state(const struct session *session);
 /* True once on_up was called. */
 bool session_was_up(const struct session *session);
@@ -101,3 +104,9 @@ bool session_was_up(const struct session *session);
 bool session_has_room(const struct session *session);
 /* The number of concurrent streams that the device permits; 0 before on_agreed. */
 unsigned session_max_streams(const struct session *session);
+/* The number of open streams. */
+unsigned session_n_streams(const struct session *session);
+/* The bytes of payload of all streams, open ones and ended ones. */
+void session_byte_counts(const struct session *session, uint64_t *ret_up, uint64_t *ret_down);
+/* The relay of the session. */
+const struct gt_host_port *session_relay(const struct session *session);

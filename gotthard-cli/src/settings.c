@@ -59,6 +59,11 @@ static const struct gt_config_item items[] = {
          .fallback = "false", .help = "Let every user of this machine use the local port.",
          .details = "Otherwise a connection of another user, except root, is reset. So is one "
                     "whose user the system does not report, as in some containers."),
+    ITEM("client.hold", DURATION, hold_ms, .fallback = "60s", .max = 24 * HOUR,
+         .help = "Time that a session of `proxy` stays open without a connection.",
+         .details =
+             "Commands for the same device share one session, which a process in the background "
+             "holds. With 0 it ends with its last connection."),
     ITEM("client.spares", NUMBER, n_spares, .flag = "spares", .commands = TUNNELS, .fallback = "1",
          .max = 8, .help = "Minimum number of streams kept open for new local connections.",
          .details =

@@ -42,12 +42,12 @@ static int tear_down(void **state)
 
 static int listen_here(bool is_shared)
 {
-    return local_socket_listen(f.path, is_shared, &f.file, &f.fd, f.why);
+    return local_socket_listen(f.path, SOCK_STREAM, is_shared, &f.file, &f.fd, f.why);
 }
 
 static void check_unusable(const char *path, const char *reason)
 {
-    assert_int_equal(local_socket_listen(path, false, &f.file, &f.fd, f.why),
+    assert_int_equal(local_socket_listen(path, SOCK_STREAM, false, &f.file, &f.fd, f.why),
                      LOCAL_SOCKET_E_UNUSABLE);
     assert_non_null(strstr(f.why, reason));
     assert_int_equal(f.fd, -1);
@@ -121,7 +121,8 @@ static void test_socket_in_use_is_left(void **state)
     int fd = -1;
 
     assert_int_equal(listen_here(false), 0);
-    assert_int_equal(local_socket_listen(f.path, false, &second, &fd, f.why), LOCAL_SOCKET_E_BUSY);
+    assert_int_equal(local_socket_listen(f.path, SOCK_STREAM, false, &second, &fd, f.why),
+                     LOCAL_SOCKET_E_BUSY);
     assert_int_equal(fd, -1);
     local_socket_remove(&second);
     int client = dial();
@@ -182,7 +183,7 @@ static void test_bad_paths(void **state)
     snprintf(longest, sizeof(longest), "%s/%0*d", f.folder,
              (int)(LOCAL_SOCKET_PATH_MAX - strlen(f.folder) - 1), 0);
     assert_int_equal(strlen(longest), LOCAL_SOCKET_PATH_MAX);
-    assert_int_equal(local_socket_listen(longest, false, &f.file, &f.fd, f.why), 0);
+    assert_int_equal(local_socket_listen(longest, SOCK_STREAM, false, &f.file, &f.fd, f.why), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

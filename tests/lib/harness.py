@@ -26,6 +26,8 @@ import tempfile
 import threading
 import time
 
+import holders
+
 os.umask(0o022)  # files of trust must not be writable by a group
 os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"  # mosquitto and sshd are there
 
@@ -207,6 +209,15 @@ def _state_home():
     return folder
 
 
+@functools.lru_cache(maxsize=None)
+def runtime_folder():
+    """In place of /run/user/UID, with a short path: the control sockets of sessions are there."""
+    folder = tempfile.mkdtemp(prefix="gt-run-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(holders.end_all, folder)
+    return folder
+
+
 def clean_environment(**more):
     """The environment of a service, without the caller's GOTTHARD_*."""
     env = {k: v for k, v in os.environ.items()
@@ -214,6 +225,7 @@ def clean_environment(**more):
                     "LSAN_OPTIONS", "LD_LIBRARY_PATH", "USER", "LOGNAME")}
     env["GOTTHARD_CONFIG_DIR"] = _no_configuration()
     env["XDG_STATE_HOME"] = _state_home()
+    env["XDG_RUNTIME_DIR"] = runtime_folder()
     if "address" in SANITIZER:  # a test may preload a library of its own, which then comes before the sanitizer's
         env["ASAN_OPTIONS"] = ":".join(filter(None, [env.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
     if SANITIZER == "thread":
@@ -478,6 +490,7 @@ set_tcp_nodelay true
     # the end
 
     def close(self):
+        holders.end_all(runtime_folder())
         for process in reversed(self.processes):
             if process.is_running():
                 process.send(signal.SIGTERM)

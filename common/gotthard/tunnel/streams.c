@@ -191,6 +191,14 @@ static enum gt_rst rst_of(enum gt_end_reason cause)
     return GT_RST_LOST;
 }
 
+void gt_streams_reset(struct gt_streams *streams, uint32_t number)
+{
+    struct streams_entry *entry = streams_find(streams, number);
+
+    if (entry)
+        gt_channel_abort(entry->channel, GT_RST_CLOSED);
+}
+
 void gt_streams_abort(struct gt_streams *streams, enum gt_end_reason cause)
 {
     struct streams_entry *entry, *next;
@@ -238,6 +246,18 @@ bool gt_streams_has_room(const struct gt_streams *streams, unsigned n)
 unsigned gt_streams_count(const struct gt_streams *streams)
 {
     return HASH_COUNT(streams->entries) - gt_streams_n_spares(streams);
+}
+
+void gt_streams_byte_counts(const struct gt_streams *streams, uint64_t *ret_up, uint64_t *ret_down)
+{
+    uint64_t n_up, n_down;
+
+    *ret_up = *ret_down = 0;
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next) {
+        gt_channel_byte_counts(entry->channel, &n_up, &n_down);
+        *ret_up += n_up;
+        *ret_down += n_down;
+    }
 }
 
 bool gt_streams_is_empty(const struct gt_streams *streams)

@@ -82,6 +82,9 @@ void gt_streams_on_peer_end(struct gt_streams *streams, uint32_t number, uint32_
 void gt_streams_check(struct gt_streams *streams, bool has_slept);
 /* The other side can be reached again: parked streams request their tickets now. */
 void gt_streams_resume(struct gt_streams *streams);
+/* Resets one stream, whose on_end comes from a later loop iteration. No effect if there is none of
+ * this number. */
+void gt_streams_reset(struct gt_streams *streams, uint32_t number);
 /* Resets all; each on_end comes from a later loop iteration. Spares are removed at once, silently.
  */
 void gt_streams_abort(struct gt_streams *streams, enum gt_end_reason cause);
@@ -90,6 +93,8 @@ void gt_streams_clear(struct gt_streams *streams);
 
 /* Streams with a service, that is without spares. */
 unsigned gt_streams_count(const struct gt_streams *streams);
+/* Adds up the bytes of payload that streams have carried which are not over yet. */
+void gt_streams_byte_counts(const struct gt_streams *streams, uint64_t *ret_up, uint64_t *ret_down);
 bool gt_streams_is_empty(const struct gt_streams *streams);
 /* Returns true if any stream has an established data connection. */
 bool gt_streams_is_connected(const struct gt_streams *streams);

@@ -254,6 +254,11 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local, const
     return r == GT_STREAMS_E_FULL ? GT_TUNNEL_E_FULL : r;
 }
 
+void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream)
+{
+    gt_streams_reset(&tunnel->streams, stream);
+}
+
 void gt_tunnel_close(struct gt_tunnel *tunnel)
 {
     tunnel_end(tunnel, GT_END_CLOSED, GT_CODE_NONE, "closed");
@@ -272,6 +277,11 @@ uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel)
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel)
 {
     return gt_streams_count(&tunnel->streams);
+}
+
+void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uint64_t *ret_down)
+{
+    gt_streams_byte_counts(&tunnel->streams, ret_up, ret_down);
 }
 
 unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel)

@@ -88,6 +88,9 @@ enum {
  * E_FULL, E_OVER, -ENOMEM. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local,
                    const char *service) GT_MUST_CHECK;
+/* Operator: resets one stream; its on_stream_end comes from a later loop iteration. No effect if
+ * it is over. */
+void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream);
 /* Resets the streams and sends BYE, over one more control connection if there is none now.
  * on_down(GT_END_CLOSED) follows within 2 s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
@@ -98,6 +101,8 @@ void gt_tunnel_withdraw(struct gt_tunnel *tunnel);
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel);
 /* Without spares. */
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
+/* Adds up the bytes of payload of the streams that are not over yet. */
+void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uint64_t *ret_down);
 /* The number of spares that are up: each serves a local connection at once. */
 unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
