@@ -5,9 +5,12 @@
  * kept, but nothing is accepted before the tunnel is up. While the device or the relay is lost, new
  * connections wait in the kernel's queue. All output is in connect-output.c.
  */
+#include <time.h>
+
 #include "commands.h"
 #include "connect-output.h"
 #include "connect-streams.h"
+#include "device-memory.h"
 #include "forward-arguments.h"
 #include "session.h"
 
@@ -94,6 +97,8 @@ static void session_on_agreed(void *userdata, const struct gt_extensions *extens
 
     connect_output_answered(&connect->output, extensions, identity);
     connect_streams_answered(&connect->streams, extensions);
+    device_memory_note_answer(connect->context->settings, identity, connect->context->arguments[0],
+                              extensions, (uint64_t)time(NULL));
 }
 
 static void session_on_report(void *userdata, const struct gt_report *report)

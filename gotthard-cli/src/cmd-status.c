@@ -55,6 +55,9 @@ static void status_report_one(struct status *status, const struct list_verdict *
 
     if (row)
         device_output_one(&status->context->print, row);
+    if (row && row->knowledge == DEVICE_AUTHENTIC)
+        device_memory_note(status->context->settings, &status->identity, row->name, row->services,
+                           (uint64_t)time(NULL));
     status_set_code(status, row, verdict);
 }
 

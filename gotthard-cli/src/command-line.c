@@ -35,7 +35,7 @@ const struct option command_line_options[N_OPTIONS] = {
                        "Write this into the device's log, and show it to the other side.",
                        COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
-                       COMMAND_ANY & ~(COMMAND_VERSION | COMMAND_HELP)},
+                       COMMAND_ANY & ~(COMMAND_COMPLETION | COMMAND_VERSION | COMMAND_HELP)},
     [OPTION_QUIET] = {"--quiet", "-q", NULL, "Print errors only.", COMMAND_ANY},
     [OPTION_NO_COLOR] = {"--no-color", NULL, NULL,
                          "Print without colors; the variable NO_COLOR does the same.", COMMAND_ANY},

@@ -119,6 +119,16 @@ static const struct command commands[] = {
         .run = cmd_config,
     },
     {
+        .name = "completion",
+        .bit = COMMAND_COMPLETION,
+        .usage = "bash|zsh|fish",
+        .help = "Print the completion script of a shell.",
+        .examples = "completion bash",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .run = cmd_completion,
+    },
+    {
         .name = "version",
         .bit = COMMAND_VERSION,
         .usage = "",

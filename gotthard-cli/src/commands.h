@@ -60,6 +60,7 @@ int cmd_forget(struct context *context);
 int cmd_keygen(struct context *context);
 int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
+int cmd_completion(struct context *context);
 int cmd_version(struct context *context);
 int cmd_help(struct context *context);
 int cmd_doctor(struct context *context);

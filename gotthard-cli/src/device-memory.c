@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A text file with a line "NAME UNIXTIME" for each device. The time has the precision of a day, so
- * that a list which shows the same devices again writes nothing.
+ * A text file with a line "NAME UNIXTIME SERVICE..." for each device. The time has the precision of
+ * a day, so that a list which shows the same devices again writes nothing.
  */
 #include "device-memory.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/protected-file.h"
+#include "remembered.h"
 
 #define FILE_MAX (32u << 20) /* bytes: more than DEVICE_TABLE_MAX lines */
 #define DAY_S    86400u
@@ -115,20 +117,18 @@ static bool write_file(const char *path, const char *text, size_t n)
 /* --- its text -----------------------------------------------------------------------------------
  */
 
-/* A malformed line is skipped: the file is a convenience. */
-static void load_line(struct device_table *table, char *line)
+static void load_line(struct device_table *table, char *text)
 {
-    char *blank = strchr(line, ' ');
-    uint64_t seen;
+    struct remembered line;
 
-    if (!blank)
+    if (!remembered_parse(text, &line))
         return;
-    *blank = 0;
-    if (!gt_text_is_name(gt_span_text(line)) || gt_text_number(blank + 1, 1, INT64_MAX, &seen) != 0)
+    struct device_row *row = device_table_expect(table, line.name);
+    if (!row)
         return;
-    struct device_row *row = device_table_expect(table, line);
-    if (row)
-        row->seen = seen;
+    row->seen = line.seen;
+    free(row->remembered);
+    row->remembered = strdup(line.services);
 }
 
 void device_memory_load(const struct settings *settings, const struct identity *identity,
@@ -157,6 +157,14 @@ static uint64_t seen_time(const struct device_row *row, uint64_t now)
     return row->seen + KEEP_S >= now ? row->seen : 0;
 }
 
+/* An offline device's state may have no services: those that were seen before are kept. */
+static const char *services_of(const struct device_row *row)
+{
+    if (row->knowledge == DEVICE_AUTHENTIC && *row->services)
+        return row->services;
+    return row->remembered ? row->remembered : "";
+}
+
 /* Returns the whole text, or NULL without memory. */
 static char *format(const struct device_table *table, uint64_t now, size_t *ret_n)
 {
@@ -165,9 +173,13 @@ static char *format(const struct device_table *table, uint64_t now, size_t *ret_
 
     if (!file)
         return NULL;
-    for (const struct device_row *row = table->rows; row; row = row->hh.next)
+    for (const struct device_row *row = table->rows; row; row = row->hh.next) {
+        const char *services = services_of(row);
+
         if (seen_time(row, now) > 0)
-            fprintf(file, "%s %llu\n", row->name, (unsigned long long)seen_time(row, now));
+            fprintf(file, "%s %llu%s%s\n", row->name, (unsigned long long)seen_time(row, now),
+                    *services ? " " : "", services);
+    }
     if (fclose(file) == 0)
         return text;
     free(text);
@@ -205,4 +217,94 @@ void device_memory_forget(const struct settings *settings, const struct identity
         device_memory_save(settings, identity, &table, now);
     }
     device_table_deinit(&table);
+}
+
+/* --- one device ---------------------------------------------------------------------------------
+ */
+
+void device_memory_note(const struct settings *settings, const struct identity *identity,
+                        const char *device, const char *services, uint64_t now)
+{
+    char path[PATH_MAX], added[GT_NAME_MAX + GT_SERVICES_MAX * (GT_SERVICE_MAX + 1) + 32];
+    gt_cleanup(gt_free) char *before = NULL, *text = NULL;
+    const char *why;
+    size_t n_before = 0;
+
+    if (!find_path(settings, identity, path, sizeof(path)))
+        return;
+    if (!gt_protectedfile_is_absent(path) &&
+        gt_config_read_file(path, FILE_MAX, false, &before, &n_before, &why) != 0)
+        return;
+    const char *line = before ? remembered_find(before, device) : NULL;
+    if (line && (!*services || remembered_has_services(line, services)))
+        return;
+    snprintf(added, sizeof(added), "%s %llu%s%s\n", device, (unsigned long long)(now - now % DAY_S),
+             *services ? " " : "", services);
+    const char *rest = line ? line + strcspn(line, "\n") : NULL;
+    int n = asprintf(&text, "%.*s%s%s", line ? (int)(line - before) : (int)n_before,
+                     before ? before : "", added, rest && *rest ? rest + 1 : "");
+    if (n < 0)
+        text = NULL;
+    else if (!write_file(path, text, (size_t)n))
+        gt_debug("%s cannot be written: %s", path, strerror(errno));
+}
+
+void device_memory_note_answer(const struct settings *settings, const struct identity *identity,
+                               const char *device, const struct gt_extensions *extensions,
+                               uint64_t now)
+{
+    char services[GT_SERVICES_MAX * (GT_SERVICE_MAX + 1)] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < extensions->n_services; i++) {
+        struct gt_span name = extensions->services[i];
+
+        if (name.n <= GT_SERVICE_MAX && gt_text_is_name(name))
+            n += (size_t)snprintf(services + n, sizeof(services) - n, "%s%.*s", n ? " " : "",
+                                  (int)name.n, (const char *)name.data);
+    }
+    device_memory_note(settings, identity, device, services, now);
+}
+
+/* --- all files ----------------------------------------------------------------------------------
+ */
+
+static void each_line(const char *path, device_memory_fn on_device, void *userdata)
+{
+    gt_cleanup(gt_free) char *text = NULL;
+    char *at = NULL;
+    const char *why;
+    struct remembered line;
+    size_t n;
+
+    if (gt_config_read_file(path, FILE_MAX, false, &text, &n, &why) != 0)
+        return;
+    for (char *row = strtok_r(text, "\n", &at); row; row = strtok_r(NULL, "\n", &at))
+        if (remembered_parse(row, &line))
+            on_device(userdata, line.name, line.services);
+}
+
+/* Only the names that find_name() makes: no temporary file. */
+static bool is_memory(const char *name)
+{
+    const char *hex = name + strlen("devices-");
+
+    return strncmp(name, "devices-", strlen("devices-")) == 0 && strlen(hex) == 2 * N_ID &&
+           strspn(hex, "0123456789abcdef") == 2 * N_ID;
+}
+
+void device_memory_each(device_memory_fn on_device, void *userdata)
+{
+    char folder[PATH_MAX], path[PATH_MAX];
+    DIR *files = find_folder(folder, sizeof(folder)) ? opendir(folder) : NULL;
+
+    if (!files)
+        return;
+    for (struct dirent *entry; (entry = readdir(files));) {
+        int n = snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+
+        if (is_memory(entry->d_name) && n > 0 && (size_t)n < sizeof(path))
+            each_line(path, on_device, userdata);
+    }
+    closedir(files);
 }

@@ -191,6 +191,7 @@ void device_table_deinit(struct device_table *table)
     HASH_ITER (hh, table->rows, row, next) {
         HASH_DEL(table->rows, row);
         free(row->text);
+        free(row->remembered);
         free(row);
     }
     *table = (struct device_table){0};

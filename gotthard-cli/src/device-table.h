@@ -33,7 +33,8 @@ struct device_row {
     const char *services; /* "ssh web", printable */
     const char *tags;     /* "role=gateway site=zurich", well-formed, sorted */
     struct gt_state_order order;
-    char *text; /* owned: ->version, ->services and ->tags */
+    char *text;       /* owned: ->version, ->services and ->tags */
+    char *remembered; /* owned: services of an earlier state, or NULL */
     UT_hash_handle hh;
 };
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "command-line.h"
+#include "complete-words.h"
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/loop.h"
@@ -139,6 +140,10 @@ int main(int argc, char **argv)
     if (gt_standard_fds_open() < 0)
         return GT_EXIT_INTERNAL;
     gt_log_open(context.program, GT_LOG_INFO);
+    if (argc > 1 && strcmp(argv[1], COMPLETE_WORDS) == 0) {
+        complete_words(argc - 2, argv + 2, STDOUT_FILENO);
+        return 0;
+    }
     if (daemon)
         return cmd_exec_daemon(daemon->daemon, argv + 1);
     gt_hardening_hide_memory();

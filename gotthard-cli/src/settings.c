@@ -259,7 +259,7 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
     return check_relays(settings, ret_why, cap);
 }
 
-const struct gt_config_program *settings_program(void)
+const struct gt_config_program *settings_table(void)
 {
     static const struct gt_config_program program = {
         .name = "cli",
@@ -274,10 +274,15 @@ const struct gt_config_program *settings_program(void)
         .usage = "`gotthard-cli config show` prints each value with its origin.",
     };
 
+    return &program;
+}
+
+const struct gt_config_program *settings_program(void)
+{
     if (!*login_name) {
         const struct passwd *user = getpwuid(getuid());
 
         settings_name_of_login(user ? user->pw_name : "", login_name);
     }
-    return &program;
+    return settings_table();
 }

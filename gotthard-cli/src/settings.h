@@ -22,7 +22,8 @@ enum {
     COMMAND_PROXY = 1 << 9,
     COMMAND_FORGET = 1 << 10,
     COMMAND_DOCTOR = 1 << 11,
-    COMMAND_END = 1 << 12, /* after the last command */
+    COMMAND_COMPLETION = 1 << 12,
+    COMMAND_END = 1 << 13, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 
@@ -52,6 +53,8 @@ struct settings {
 
 /* Returns the table. The default of client.name is settings_name_of_login(). */
 const struct gt_config_program *settings_program(void);
+/* The same without the default of client.name, which needs the user database. */
+const struct gt_config_program *settings_table(void);
 /* Writes @login as a valid name into @ret (GT_NAME_MAX + 1): other characters become '-'. The
  * result is "operator" if nothing valid remains. */
 void settings_name_of_login(const char *login, char *ret);

@@ -65,7 +65,7 @@ def test_no_arguments():
 
 @pytest.mark.parametrize("args", [
     ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
-    ["disconnect"], ["disconnect", "a", "b"], ["devices", "1x=y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"],
+    ["disconnect"], ["disconnect", "a", "b"], ["devices", "1x=y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"], ["completion"], ["completion", "tcsh"],
     ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
     ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
     ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],
@@ -93,18 +93,18 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "version", "help")
+COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
               "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": []}
-ARGUMENTS = {"connect": ["dev"], "proxy": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
 def test_help_names_each_command(args):
     text = run(*args).stdout
-    for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config show", "version", "help"):
+    for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config show", "completion", "version", "help"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
     assert set(re.findall(r"^  ([a-z-]+)", text, re.MULTILINE)) == set(COMMANDS)

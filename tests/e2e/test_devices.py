@@ -535,7 +535,7 @@ def test_memory_is_private_and_written_once(env):
     assert broker.cli("devices", XDG_STATE_HOME=home).returncode == WHOLE
     file, = memory_of(home)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert re.fullmatch(r"(dev-0000[012] \d+\n){3}", file.read_text())
+    assert re.fullmatch(r"(dev-0000[012] \d+ ssh\n){3}", file.read_text())
     before = file.stat().st_ino
     assert broker.cli("devices", XDG_STATE_HOME=home).returncode == WHOLE
     assert file.stat().st_ino == before, "the same devices again are not written"
