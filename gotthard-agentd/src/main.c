@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agentd.h"
+#include "doctor.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/format.h"
 #include "gotthard/base/hardening.h"
@@ -21,16 +22,29 @@
  * hostile broker can announce 256 MiB. */
 #define MEMORY_MAX (128u << 20)
 
-enum command { COMMAND_SERVE, COMMAND_CHECK, COMMAND_HELP, COMMAND_VERSION };
+enum command { COMMAND_SERVE, COMMAND_CHECK, COMMAND_DOCTOR, COMMAND_HELP, COMMAND_VERSION };
+
+struct options {
+    enum command command;
+    struct doctor_options doctor;
+    bool has_doctor_option;
+};
 
 static int main_on_option(void *userdata, const char *option, const char *value,
                           bool *ret_takes_value)
 {
-    enum command *command = userdata;
+    struct options *options = userdata;
+    enum command *command = &options->command;
 
     *ret_takes_value = false;
     if (strcmp(option, "--check-config") == 0)
         *command = COMMAND_CHECK;
+    else if (strcmp(option, "--doctor") == 0)
+        *command = COMMAND_DOCTOR;
+    else if (strcmp(option, "--json") == 0)
+        options->has_doctor_option = options->doctor.is_json = true;
+    else if (strcmp(option, "--no-color") == 0)
+        options->has_doctor_option = options->doctor.is_plain_color = true;
     else if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0)
         *command = COMMAND_HELP;
     else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
@@ -47,6 +61,9 @@ static void print_help(void)
             "Makes this device reachable for its operators through an MQTT broker and a relay.\n\n"
             "  --config FILE                  read FILE instead of the files in /etc/gotthard\n"
             "  --check-config                 print each setting with its source, and exit\n"
+            "  --doctor                       check each hop to the operators, and exit\n"
+            "  --json                         print JSON, one row a line, with --doctor\n"
+            "  --no-color                     print without colors, with --doctor\n"
             "  --help                         print this help, and exit\n"
             "  --version                      print the version, and exit\n\n");
     gt_config_help(settings_program(), 0, STDOUT_FILENO);
@@ -98,11 +115,11 @@ static void main_print_error(const char *error)
 
 int main(int argc, char **argv)
 {
-    enum command command = COMMAND_SERVE;
+    struct options options = {.command = COMMAND_SERVE};
     struct gt_config_parse parse = {
         .program = settings_program(),
         .other = main_on_option,
-        .userdata = &command,
+        .userdata = &options,
     };
     char error[GT_CONFIG_ERROR_MAX];
     struct gt_config_args args;
@@ -122,12 +139,17 @@ int main(int argc, char **argv)
         main_print_error(r < 0 ? strerror(-r) : error);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;
     }
+    if (options.has_doctor_option && options.command != COMMAND_DOCTOR) {
+        main_print_error("--json and --no-color need --doctor");
+        return GT_EXIT_USAGE;
+    }
     int status = GT_EXIT_SUCCESS;
-    switch (command) {
+    switch (options.command) {
     case COMMAND_HELP: print_help(); break;
     case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
+    case COMMAND_DOCTOR: status = doctor_run(&args, &options.doctor); break;
     case COMMAND_CHECK:
-    case COMMAND_SERVE: status = serve(&args, command == COMMAND_CHECK); break;
+    case COMMAND_SERVE: status = serve(&args, options.command == COMMAND_CHECK); break;
     }
     free((void *)args.sets);
     return status;

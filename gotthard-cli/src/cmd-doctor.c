@@ -4,14 +4,28 @@
  * which a connection needs them. It reads and connects, and changes nothing. The exit status is
  * that of the first failure.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "doctor.h"
 #include "gotthard/config/config-mention.h"
+#include "gotthard/doctor/fault-id.h"
 #include "gotthard/doctor/wait.h"
 
 #define ROW_MAX (4 * GT_CHECK_TEXT)
+
+#define IS_SAME(name) static_assert((int)GT_FAULT_##name == (int)FAILURE_##name, #name)
+IS_SAME(CONFIG);
+IS_SAME(BROKER_UNREACHABLE);
+IS_SAME(BROKER_REFUSED);
+IS_SAME(TARGET);
+IS_SAME(RELAY_UNREACHABLE);
+IS_SAME(RELAY_REFUSED);
+IS_SAME(RELAY_FULL);
+IS_SAME(RELAY_ERROR);
+IS_SAME(RELAY_LIMIT);
+IS_SAME(INTERNAL);
 
 /* Settings in a remedy are named with their origins, as in every hint. */
 static void doctor_on_row(void *userdata, const struct gt_check_row *found)

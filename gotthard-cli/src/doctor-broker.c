@@ -8,31 +8,14 @@
 
 #include "device-state.h"
 #include "doctor.h"
-#include "gotthard/doctor/broker-check.h"
+#include "gotthard/doctor/broker-rows.h"
 #include "gotthard/doctor/network-check.h"
 #include "mqtt-connect.h"
-
-#define TLS     "broker TLS"
-#define LOGIN   "broker login"
-#define PUBLISH "publish"
-#define RECEIVE "receive"
 
 struct topics {
     char req[GT_TOPIC_MAX + 1], rsp[GT_TOPIC_MAX + 1], state[GT_TOPIC_MAX + 1];
     char echo[2 * GT_TOPIC_MAX];
 };
-
-static void skip_from(struct doctor *doctor, const char *first, const char *why)
-{
-    static const char *const names[] = {TLS, LOGIN, PUBLISH, RECEIVE};
-    bool is_due = false;
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
-        is_due |= strcmp(names[i], first) == 0;
-        if (is_due)
-            gt_checkup_skip(&doctor->checkup, names[i], why);
-    }
-}
 
 /* --- name and TCP ----------------------------------------------------------------------------- */
 
@@ -95,46 +78,6 @@ static bool make_topics(const struct doctor *doctor, const struct gt_mqtt_url *e
     return true;
 }
 
-/* --- the connection --------------------------------------------------------------------------- */
-
-static bool has_prefix(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-/* Words of mqtt-error.c for failures before CONNECT is sent. */
-static bool is_of_tls(const char *why)
-{
-    return has_prefix(why, "TLS:") || strstr(why, "TLS handshake");
-}
-
-static void report_down(struct doctor *doctor, const struct gt_broker_facts *facts, bool is_tls)
-{
-    bool is_at_tls = is_tls && is_of_tls(facts->why);
-    struct failure failure;
-
-    mqtt_connect_failure(doctor->context->settings, facts->why, &failure);
-    if (!is_at_tls)
-        gt_checkup_ok(&doctor->checkup, TLS, is_tls ? "the handshake is complete" : "not used");
-    doctor_fail(doctor, is_at_tls ? TLS : LOGIN, &failure);
-    skip_from(doctor, is_at_tls ? LOGIN : PUBLISH, "no connection to the broker");
-}
-
-static void report_up(struct doctor *doctor, const struct gt_mqtt_url *endpoint,
-                      const struct gt_broker_facts *facts)
-{
-    if (endpoint->is_tls)
-        gt_checkup_ok(&doctor->checkup, TLS, "the certificate of %s is accepted", endpoint->host);
-    else if (gt_mqtt_url_is_loopback(endpoint))
-        gt_checkup_ok(&doctor->checkup, TLS, "not used on this machine");
-    else
-        gt_checkup_warn(&doctor->checkup, TLS, "use mqtts:// in {mqtt.endpoint}",
-                        "mqtt://%s is not encrypted: the network can see which operator connects "
-                        "to which device",
-                        endpoint->host);
-    gt_checkup_ok(&doctor->checkup, LOGIN, "accepted in %.1f s", facts->took_s);
-}
-
 /* --- rights ----------------------------------------------------------------------------------- */
 
 /* A broker that takes names from certificates knows this operator by another one. */
@@ -147,89 +90,16 @@ static bool has_other_name(const struct doctor *doctor)
            gt_certificate_has_other_name(&doctor->certificate, &words);
 }
 
-/* Adds a failed row: the broker does not do something for this operator, for the reason @why. */
-static void fail_refused(struct doctor *doctor, const char *name, const char *why, const char *fmt,
-                         const char *topic)
+/* Writes the access rules of mosquitto-example.acl for this operator. */
+static void write_rules(const struct doctor *doctor, char *ret, size_t cap)
 {
     const struct settings *settings = doctor->context->settings;
-    const char *known_as = name_at_broker(doctor), *prefix = settings->mqtt_prefix;
-    char remedy[GT_CHECK_REMEDY], text[GT_CHECK_TEXT];
-    struct failure failure;
-    struct gt_check_fault fault = doctor_fault(FAILURE_BROKER_REFUSED, &failure);
+    const char *prefix = settings->mqtt_prefix;
 
-    fault.remedy = remedy;
-    snprintf(text, sizeof(text), "%s %s", fmt, topic);
-    if (has_other_name(doctor)) {
-        snprintf(
-            remedy, sizeof(remedy),
-            "use a certificate for %s in {mqtt.cert_path}, or set {client.name} to the name in the "
-            "certificate",
-            settings->client_name);
-        gt_checkup_fail(&doctor->checkup, name, &fault,
-                        "the broker %s (%s): the certificate is for \"%s\", and client.name is %s",
-                        text, why, known_as, settings->client_name);
-        return;
-    }
-    snprintf(remedy, sizeof(remedy),
+    snprintf(ret, cap,
              "add to the ACL of the broker: \"user %s\", \"topic write %s/d/+/req\", \"topic read "
              "%s/d/+/rsp/%s\", \"topic read %s/d/+/state\"",
-             known_as, prefix, prefix, settings->client_name, prefix);
-    gt_checkup_fail(&doctor->checkup, name, &fault, "the broker %s (%s)", text, why);
-}
-
-static void report_publish(struct doctor *doctor, const struct topics *topics,
-                           const struct gt_broker_facts *facts)
-{
-    switch (facts->publish) {
-    case GT_BROKER_GRANTED: gt_checkup_ok(&doctor->checkup, PUBLISH, "%s", topics->req); return;
-    case GT_BROKER_REFUSED:
-        fail_refused(doctor, PUBLISH, facts->publish_why, "refuses messages to", topics->req);
-        return;
-    case GT_BROKER_UNKNOWN:
-        fail_refused(doctor, PUBLISH, facts->is_lost ? facts->why : "no answer",
-                     "does not acknowledge messages to", topics->req);
-        return;
-    }
-}
-
-static void report_granted(struct doctor *doctor, const struct topics *topics,
-                           const struct gt_broker_facts *facts)
-{
-    switch (facts->echo) {
-    case GT_BROKER_ECHO_RECEIVED:
-        gt_checkup_ok(&doctor->checkup, RECEIVE, "%s", topics->rsp);
-        return;
-    case GT_BROKER_ECHO_WITHHELD:
-        fail_refused(doctor, RECEIVE, "its access rules", "does not deliver messages on",
-                     topics->rsp);
-        return;
-    case GT_BROKER_ECHO_LOST:
-        gt_checkup_warn(&doctor->checkup, RECEIVE,
-                        "lower the MTU of this machine, for example: ip link set dev eth0 mtu 1280",
-                        "the broker received small messages and none of 4,000 bytes: a link (VPN, "
-                        "LTE, PPPoE) loses large packets");
-        return;
-    case GT_BROKER_ECHO_UNKNOWN:
-        gt_checkup_ok(&doctor->checkup, RECEIVE, "%s is granted; the delivery is not proven",
-                      topics->rsp);
-        return;
-    }
-}
-
-static void report_receive(struct doctor *doctor, const struct topics *topics,
-                           const struct gt_broker_facts *facts)
-{
-    switch (facts->subscribe) {
-    case GT_BROKER_GRANTED: report_granted(doctor, topics, facts); return;
-    case GT_BROKER_REFUSED:
-        fail_refused(doctor, RECEIVE, facts->subscribe_why, "refuses the subscription to",
-                     topics->rsp);
-        return;
-    case GT_BROKER_UNKNOWN:
-        fail_refused(doctor, RECEIVE, facts->is_lost ? facts->why : "no answer",
-                     "does not answer the subscription to", topics->rsp);
-        return;
-    }
+             name_at_broker(doctor), prefix, prefix, settings->client_name, prefix);
 }
 
 /* The device's retained state. */
@@ -250,16 +120,46 @@ static void doctor_on_message(void *userdata, const char *topic, struct gt_span 
                  (int)state.extensions.services[0].n, state.extensions.services[0].data);
 }
 
+static void report(struct doctor *doctor, const struct gt_mqtt_url *endpoint,
+                   const struct topics *topics, const struct gt_broker_facts *facts)
+{
+    const struct settings *settings = doctor->context->settings;
+    char rules[GT_CHECK_REMEDY];
+    struct failure failure;
+    struct gt_broker_words words = {
+        .host = endpoint->host,
+        .is_tls = endpoint->is_tls,
+        .is_loopback = gt_mqtt_url_is_loopback(endpoint),
+        .publish = topics->req,
+        .receive = topics->rsp,
+        .refused = doctor_fault(FAILURE_BROKER_REFUSED, &failure),
+        .known_as = has_other_name(doctor) ? name_at_broker(doctor) : NULL,
+        .own_name = settings->client_name,
+        .own_setting = "client.name",
+    };
+
+    write_rules(doctor, rules, sizeof(rules));
+    words.refused.remedy = rules;
+    doctor->is_broker_usable = facts->is_up;
+    if (facts->is_up) {
+        gt_broker_add_rows(facts, &words, &doctor->checkup);
+        return;
+    }
+    mqtt_connect_failure(settings, facts->why, &failure);
+    struct gt_check_fault fault = {
+        .id = failure.id, .exit = failure_exit(failure.id), .remedy = failure.hint};
+    gt_broker_add_failure(facts, &words, &fault, failure.message, &doctor->checkup);
+}
+
 static void check_mqtt(struct doctor *doctor, const struct mqtt_connect_setup *setup)
 {
     struct gt_broker_facts facts;
+    struct failure failure;
     struct topics topics;
 
     if (!make_topics(doctor, &setup->endpoint, &topics)) {
-        struct failure failure;
-
         failure_set(&failure, FAILURE_CONFIG,
-                    "shorten mqtt.prefix or client.name: a topic has at most 256 bytes",
+                    "shorten {mqtt.prefix} or {client.name}: a topic has at most 256 bytes",
                     "cannot form the topics of %s", doctor->context->settings->client_name);
         doctor_fail(doctor, "configuration", &failure);
         return;
@@ -273,14 +173,7 @@ static void check_mqtt(struct doctor *doctor, const struct mqtt_connect_setup *s
         .userdata = doctor,
     };
     gt_broker_check(doctor->context->loop, &check, &facts);
-    if (!facts.is_up) {
-        report_down(doctor, &facts, setup->endpoint.is_tls);
-        return;
-    }
-    doctor->is_broker_usable = true;
-    report_up(doctor, &setup->endpoint, &facts);
-    report_publish(doctor, &topics, &facts);
-    report_receive(doctor, &topics, &facts);
+    report(doctor, &setup->endpoint, &topics, &facts);
 }
 
 void doctor_check_broker(struct doctor *doctor)
@@ -294,12 +187,13 @@ void doctor_check_broker(struct doctor *doctor)
     }
     if (mqtt_connect_prepare(doctor->context->settings, &doctor->identity, &doctor->silence, &setup,
                              &failure) != 0) {
-        doctor_fail(doctor, TLS, &failure);
+        doctor_fail(doctor, GT_BROKER_ROW_TLS, &failure);
+        gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_LOGIN, "no connection to the broker");
         return;
     }
     if (check_network(doctor, &setup.endpoint))
         check_mqtt(doctor, &setup);
     else
-        skip_from(doctor, TLS, "no connection to the broker");
+        gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_TLS, "no connection to the broker");
     mqtt_connect_setup_deinit(&setup);
 }

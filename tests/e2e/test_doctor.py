@@ -6,11 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import struct
 import subprocess
 import termios
 
 import harness
+from setting_markers import effect
 
 
 def doctor(env, *args, expected=None, **more):
@@ -19,6 +21,17 @@ def doctor(env, *args, expected=None, **more):
     events = [json.loads(line) for line in result.stdout.splitlines()]
     rows = {event["check"]: event for event in events if event["event"] == "check"}
     rows[""] = {"exit": result.returncode, "stderr": result.stderr, **events[-1]}
+    if expected is not None:
+        assert result.returncode == expected, (rows, result.stderr)
+    return rows
+
+
+def agent_doctor(env, name="GatewayOli", expected=None, **more):
+    """The same for `gotthard-agentd --doctor`."""
+    result = subprocess.run([harness.PROGRAMS["agentd"], "--doctor", "--json"], env=env.agent_environment(name, **more), text=True,
+                            capture_output=True, timeout=harness.LIMIT * 2, stdin=subprocess.DEVNULL)
+    rows = {row["check"]: row for row in map(json.loads, result.stdout.splitlines())}
+    rows[""] = {"exit": result.returncode, "stderr": result.stderr}
     if expected is not None:
         assert result.returncode == expected, (rows, result.stderr)
     return rows
@@ -42,6 +55,31 @@ def test_healthy_system(env):
     assert rows["certificate"]["result"] == rows["trust"]["result"] == "warning"
     assert "expires on" in rows["certificate"]["text"] and "--renew alice" in rows["certificate"]["hint"]
     assert rows[""]["failures"] == 0 and rows[""]["warnings"] == 2
+
+
+def test_healthy_device(env):
+    """From the device's side, beside the running agent, whose connection to the broker stays."""
+    broker = env.broker()
+    env.relay()
+    target = env.target(lambda sock: sock.sendall(b"SSH-2.0-example\r\n"))
+    key = env.cli("keygen", "device", "GatewayOli").stdout.split()[-1].split("=", 1)[-1]
+    settings = {"GOTTHARD_CRYPT_KEY": key, "GOTTHARD_CRYPT_IV": None, "GOTTHARD_AGENT_DATA_PORT": target.port}
+    agent = env.agent(**settings)
+    rows = agent_doctor(env, expected=0, **settings)
+    assert not good(rows), rows
+    assert str(target.port) in rows["service ssh"]["text"] and "GatewayOli" in rows["key"]["text"]
+    assert rows["trust"]["result"] == "warning" and "any holder of the key" in rows["trust"]["text"]
+    assert "not reachable" not in agent.log() and len(re.findall("online broker", agent.log())) == 1
+    assert "already connected" not in broker.log()
+
+
+@effect("agentd", "--doctor", "--json", "--no-color")
+def test_options_of_the_agent(env):
+    done = subprocess.run([harness.PROGRAMS["agentd"], "--json"], env=env.agent_environment("GatewayOli"), capture_output=True)
+    assert done.returncode == 64 and b"need --doctor" in done.stderr
+    lines = subprocess.run([harness.PROGRAMS["agentd"], "--doctor", "--no-color"], capture_output=True, text=True,
+                           env=env.agent_environment("GatewayOli", TERM="xterm", LANG="C.UTF-8")).stdout
+    assert f"✗ broker TCP: 127.0.0.1:{env.broker_port}: Connection refused\n" in lines
 
 
 def test_lines_for_people(env):

@@ -178,6 +178,39 @@ const char *gt_check_format(const struct gt_check_row *row, const struct gt_chec
     return ret;
 }
 
+/* Appends a member, after the first one with a comma. Text from outside becomes ASCII first. */
+static size_t append_json(char *ret, size_t cap, size_t n, const char *key, const char *text)
+{
+    char escaped[2 * GT_CHECK_TEXT];
+
+    gt_text_escape(gt_span_text(text), escaped, sizeof(escaped));
+    n += (size_t)snprintf(ret + n, cap - n, "%s\"%s\":\"", n > 1 ? "," : "", key);
+    for (const char *c = escaped; *c && n + 3 < cap; c++) {
+        if (*c == '"' || *c == '\\')
+            ret[n++] = '\\';
+        ret[n++] = *c;
+    }
+    return n + (size_t)snprintf(ret + n, cap - n, "\"");
+}
+
+const char *gt_check_format_json(const struct gt_check_row *row, char *ret, size_t cap)
+{
+    char id[24];
+    size_t n = (size_t)snprintf(ret, cap, "{");
+
+    n = append_json(ret, cap, n, "event", "check");
+    n = append_json(ret, cap, n, "check", row->name);
+    n = append_json(ret, cap, n, "result", gt_check_result_text(row->result));
+    n = append_json(ret, cap, n, "text", row->text);
+    if (*row->remedy)
+        n = append_json(ret, cap, n, "hint", row->remedy);
+    snprintf(id, sizeof(id), "GTD-E%d", row->id);
+    if (row->id > 0)
+        n = append_json(ret, cap, n, "id", id);
+    snprintf(ret + n, cap - n, "}\n");
+    return ret;
+}
+
 static const char *plural(unsigned n)
 {
     return n == 1 ? "" : "s";

@@ -19,9 +19,10 @@ enum gt_check_result {
 
 #define GT_CHECK_TEXT   640 /* bytes of a text of a row, with its NUL */
 #define GT_CHECK_REMEDY 640
+#define GT_CHECK_LINES  8192 /* enough for each form of a row */
 
 struct gt_check_row {
-    const char *name; /* of the hop: static, the same in each run */
+    const char *name; /* of the hop, the same in each run */
     enum gt_check_result result;
     char text[GT_CHECK_TEXT];     /* OK: the finding; else the cause */
     char remedy[GT_CHECK_REMEDY]; /* WARNING and FAILURE; else empty */
@@ -41,7 +42,7 @@ struct gt_check_fault { /* what a failed row has besides its cause */
     const char *remedy;
 };
 
-/* Each adds a row. @name: static. */
+/* Each adds a row. @name: static, or valid until @on_row returns. */
 void gt_checkup_ok(struct gt_checkup *checkup, const char *name, const char *fmt, ...)
     GT_PRINTF(3, 4);
 void gt_checkup_warn(struct gt_checkup *checkup, const char *name, const char *remedy,
@@ -57,6 +58,9 @@ struct gt_check_style {
 /* Writes the row as lines for people; text from outside is escaped. Returns @ret. */
 const char *gt_check_format(const struct gt_check_row *row, const struct gt_check_style *style,
                             char *ret, size_t cap);
+/* Writes the row as one line of JSON, with the members event ("check"), check, result, text, and
+ * where there is one hint and id. Text from outside is escaped. Returns @ret. */
+const char *gt_check_format_json(const struct gt_check_row *row, char *ret, size_t cap);
 /* The last line: how many failures and warnings there were. */
 const char *gt_checkup_format(const struct gt_checkup *checkup, char *ret, size_t cap);
 /* Returns "ok", "warning", "failure" or "skipped", for JSON. */
