@@ -32,8 +32,8 @@ static void connect_leave(struct connect *connect, const char *reason, int code)
     connect->is_over = true;
     connect->code = code;
     connect_streams_flush(&connect->streams);
-    if (session_was_up(connect->session))
-        connect_output_closed(&connect->output, reason, code);
+    if (session_was_up(connect->session) || code == GT_EXIT_INTERRUPTED)
+        connect_output_closed(&connect->output, reason, code); /* otherwise there was a failure */
     ev_break(connect->context->loop, EVBREAK_ALL);
 }
 
@@ -175,10 +175,6 @@ static void session_on_end(void *userdata, const struct session_end *end)
             connect_output_bye_unsent(&connect->output);
         connect_leave_interrupted(connect);
         return;
-    case SESSION_END_CLOSED_BY_DEVICE:
-        connect_output_closed_by_device(&connect->output);
-        connect_leave(connect, end->reason, 0);
-        return;
     case SESSION_END_FAILED:
         connect_leave(connect, end->reason, print_failure(&connect->context->print, end->failure));
         return;
@@ -192,10 +188,7 @@ static void connect_on_signal(void *userdata, int number)
 
     switch (session_state(connect->session)) {
     case SESSION_NEW:
-    case SESSION_REQUESTING:
-        connect_output_interrupted(&connect->output);
-        connect_leave_interrupted(connect);
-        return;
+    case SESSION_REQUESTING: connect_leave_interrupted(connect); return;
     case SESSION_JOINING:
     case SESSION_UP:
     case SESSION_AWAY:

@@ -12,31 +12,39 @@
 #include "gotthard/base/log.h"
 #include "gotthard/signaling/message.h"
 
-int command_misused(const struct context *context, const char *fmt, ...)
+/* @command: "" or " NAME". */
+static int report_misuse(struct context *context, const char *command, const char *text)
 {
-    char text[GT_CONFIG_ERROR_MAX];
-    const char *command = context->command ? context->command->name : "";
-    const char *blank = context->command ? " " : "";
+    char hint[96];
+
+    snprintf(hint, sizeof(hint), "'%s%s --help'", context->program, command);
+    dprintf(STDERR_FILENO, "%s%s: %s\nTry %s.\n", context->program, command, text, hint);
+    return print_failure_event(&context->print, FAILURE_USAGE, text, hint);
+}
+
+int command_misused(struct context *context, const char *fmt, ...)
+{
+    char text[GT_CONFIG_ERROR_MAX], command[32] = "";
     va_list args;
 
     va_start(args, fmt);
     gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "%s%s%s: %s\nTry '%s%s%s --help'.\n", context->program, blank, command,
-            text, context->program, blank, command);
-    return GT_EXIT_USAGE;
+    if (context->command)
+        snprintf(command, sizeof(command), " %s", context->command->name);
+    return report_misuse(context, command, text);
 }
 
-int command_unknown(const struct context *context, const char *word)
+int command_unknown(struct context *context, const char *word)
 {
-    char shown[64];
+    char shown[64], text[96];
 
-    dprintf(STDERR_FILENO, "%s: unknown command '%s'\nTry '%s --help'.\n", context->program,
-            gt_text_escape(gt_span_text(word), shown, sizeof(shown)), context->program);
-    return GT_EXIT_USAGE;
+    snprintf(text, sizeof(text), "unknown command '%s'",
+             gt_text_escape(gt_span_text(word), shown, sizeof(shown)));
+    return report_misuse(context, "", text);
 }
 
-bool command_check_device(const struct context *context, const char *word)
+bool command_check_device(struct context *context, const char *word)
 {
     char shown[64];
 
@@ -50,7 +58,7 @@ bool command_check_device(const struct context *context, const char *word)
     return false;
 }
 
-bool command_check_purpose(const struct context *context)
+bool command_check_purpose(struct context *context)
 {
     if (!context->purpose || strlen(context->purpose) <= GT_PURPOSE_MAX)
         return true;
@@ -59,7 +67,7 @@ bool command_check_purpose(const struct context *context)
     return false;
 }
 
-bool command_take_device(const struct context *context, const char *word,
+bool command_take_device(struct context *context, const char *word,
                          char ret[static GT_NAME_MAX + 1])
 {
     size_t n = strlen(word), n_suffix = strlen(COMMAND_HOST_SUFFIX);

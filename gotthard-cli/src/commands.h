@@ -76,18 +76,18 @@ int help_print(struct context *context, const struct command *command);
 /* Writes the list of commands to @fd. */
 void help_print_commands(const char *program, int fd);
 
-/* Prints a usage error "PROGRAM COMMAND: ...", with a pointer to the help. Returns GT_EXIT_USAGE.
- */
-int command_misused(const struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
+/* Prints a usage error "PROGRAM COMMAND: ...", with a pointer to the help, and the event "error".
+ * Returns GT_EXIT_USAGE. */
+int command_misused(struct context *context, const char *fmt, ...) GT_PRINTF(2, 3);
 /* Prints the usage error for the command word @word. Returns GT_EXIT_USAGE. */
-int command_unknown(const struct context *context, const char *word);
+int command_unknown(struct context *context, const char *word);
 /* Checks --reason: at most GT_PURPOSE_MAX bytes. Returns false after the usage error. */
-bool command_check_purpose(const struct context *context);
+bool command_check_purpose(struct context *context);
 /* Returns true if @word is a valid device name; otherwise prints the usage error. */
-bool command_check_device(const struct context *context, const char *word);
+bool command_check_device(struct context *context, const char *word);
 /* The same for a word with or without COMMAND_HOST_SUFFIX: writes the device's name to @ret. */
 #define COMMAND_HOST_SUFFIX ".gotthard" /* of the hosts that ssh knows */
-bool command_take_device(const struct context *context, const char *word,
+bool command_take_device(struct context *context, const char *word,
                          char ret[static GT_NAME_MAX + 1]);
 
 /* Asks the person at the terminal a question and returns true for "y" or "yes". */

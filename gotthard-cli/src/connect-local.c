@@ -103,13 +103,40 @@ static void print_ssh_hint(struct connect_output *output, const struct forward *
     host_key_alias(output->device, alias);
     if (path)
         snprintf(command, sizeof(command),
-                 "ssh -o ProxyCommand=\"nc -U %s\" -o HostKeyAlias=%s <user>@localhost",
+                 "ssh -o ProxyCommand=\"nc -U %s\" -o HostKeyAlias=%s localhost",
                  gt_text_shorten(path, shown, sizeof(shown)), alias);
     else
-        snprintf(command, sizeof(command), "ssh -p %u -o HostKeyAlias=%s <user>@%s",
+        snprintf(command, sizeof(command), "ssh -p %u -o HostKeyAlias=%s %s",
                  local_listener_port(forward->listener), alias, host_of(output));
     print_plain(output->print, "  %s", command);
     print_fact(output->print, "to log in: %-s", command);
+}
+
+static bool is_forwarded(const struct forwards *forwards, const char *name, size_t n)
+{
+    for (size_t i = 0; i < forwards->n_items; i++)
+        if (gt_span_equals(gt_span_text(forwards->items[i].spec.service), gt_span(name, n)))
+            return true;
+    return false;
+}
+
+/* The services of the device that the command line does not name. */
+static void print_others(struct connect_output *output, const struct forwards *forwards)
+{
+    char others[sizeof(output->services)] = "";
+    size_t n = 0;
+
+    for (const char *at = output->services; *at; at += strspn(at, " ")) {
+        size_t n_name = strcspn(at, " ");
+
+        if (!is_forwarded(forwards, at, n_name))
+            n += (size_t)snprintf(others + n, sizeof(others) - n, "%s%.*s", n > 0 ? ", " : "",
+                                  (int)n_name, at);
+        n = GT_MIN(n, sizeof(others) - 1);
+        at += n_name;
+    }
+    if (n > 0)
+        print_plain(output->print, "  also here: %s", others);
 }
 
 void connect_local_usage(struct connect_output *output, const struct forwards *forwards)
@@ -119,9 +146,7 @@ void connect_local_usage(struct connect_output *output, const struct forwards *f
     for (size_t i = 0; i < forwards->n_items; i++)
         if (is_ssh(&forwards->items[i]))
             print_ssh_hint(output, &forwards->items[i]);
-    if (forwards->n_items == 1 && is_ssh(&forwards->items[0]))
-        print_plain(output->print, "  another port of the device: gotthard-cli connect %s 1880",
-                    output->device);
+    print_others(output, forwards);
 }
 
 /* Returns a new reference, or NULL for a Unix socket. */

@@ -51,6 +51,21 @@ static json_t *json_of_texts(const struct gt_span *texts, size_t n)
     return list;
 }
 
+/* Names that do not fit are left out. */
+static void keep_services(struct connect_output *output, const struct gt_extensions *extensions)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < extensions->n_services; i++) {
+        struct gt_span name = extensions->services[i];
+
+        if (n + name.n + 2 > sizeof(output->services))
+            return;
+        n += (size_t)snprintf(output->services + n, sizeof(output->services) - n, "%s%.*s",
+                              n > 0 ? " " : "", (int)name.n, (const char *)name.data);
+    }
+}
+
 static const char *proof_of(const struct connect_output *output)
 {
     return output->identity->trust.policy == GT_POLICY_PIN ? "its pinned certificate"
@@ -65,6 +80,7 @@ void connect_output_answered(struct connect_output *output, const struct gt_exte
     char took[32];
 
     output->identity = identity;
+    keep_services(output, extensions);
     print_fact(output->print, "%s answered within %s, authenticated by %s", output->device,
                gt_text_ago(ms, took, sizeof(took)), proof_of(output));
     print_event(output->print, "answered", "{s:s, s:I, s:s, s:O}", "device", output->device, "ms",
@@ -208,11 +224,6 @@ void connect_output_relay(struct connect_output *output, bool is_up, const char 
         relay_lost(output, why);
 }
 
-void connect_output_interrupted(struct connect_output *output)
-{
-    print_note(output->print, "Interrupted.");
-}
-
 void connect_output_closing(struct connect_output *output)
 {
     print_plain(output->print, "\nClosing. Press Ctrl+C again to exit at once.");
@@ -228,14 +239,11 @@ void connect_output_bye_unsent(struct connect_output *output)
                   output->device, output->device);
 }
 
-void connect_output_closed_by_device(struct connect_output *output)
-{
-    print_note(output->print, "Closed by %s.", output->device);
-}
-
 void connect_output_closed(struct connect_output *output, const char *reason, int code)
 {
     if (code == 0)
         print_note(output->print, "Tunnel to %s closed.", output->device);
+    else if (code == GT_EXIT_INTERRUPTED)
+        print_note(output->print, "Interrupted: the request to %s is withdrawn.", output->device);
     print_event(output->print, "closed", "{s:s, s:i}", "reason", reason, "exit", code);
 }

@@ -20,6 +20,7 @@ struct connect_output {
     uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
     const struct identity *identity; /* borrowed, from connect_output_answered() on */
     char waiting[2][256];            /* the latest line while it waits: for this side, the device */
+    char services[512];              /* that the device offers, separated by blanks */
 };
 
 void connect_output_init(struct connect_output *output, struct print *print, const char *device,
@@ -42,7 +43,6 @@ void connect_output_relay_retry(struct connect_output *output, const struct gt_h
 /* Also while the tunnel is up. @text: about the way to the device. */
 void connect_output_notice(struct connect_output *output, enum gt_path_notice notice,
                            const char *text);
-void connect_output_interrupted(struct connect_output *output);
 
 /* The tunnel is up. */
 void connect_output_up(struct connect_output *output, const struct forwards *forwards,
@@ -55,6 +55,5 @@ void connect_output_relay(struct connect_output *output, bool is_up, const char 
 void connect_output_closing(struct connect_output *output);
 /* BYE could not be sent: there was no connection to the relay. */
 void connect_output_bye_unsent(struct connect_output *output);
-void connect_output_closed_by_device(struct connect_output *output);
 /* @code: exit status. */
 void connect_output_closed(struct connect_output *output, const char *reason, int code);

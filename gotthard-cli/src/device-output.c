@@ -217,7 +217,8 @@ void device_output_one(struct print *print, const struct device_row *row)
     print_data(print, "%s is %s\n", row->name, state_text(row));
     if (row->knowledge != DEVICE_AUTHENTIC)
         return;
-    print_data(print, "  %-9s %s\n", row->is_online ? "since" : "last seen",
+    print_data(print, "  %-9s %s%s\n", "since",
+               row->is_will && *since ? "the device last came online " : "",
                *since ? since : "unknown");
     print_data(print, "  %-9s %s\n", "version", *row->version ? row->version : "unknown");
     print_data(print, "  %-9s %s\n", "services", *row->services ? row->services : "none");

@@ -78,6 +78,7 @@ static bool row_set(struct device_row *row, const struct gt_state *state)
     row->is_online = state->is_online;
     row->n_sessions = extensions->n_sessions;
     row->since = extensions->since;
+    row->is_will = gt_state_is_will(state);
     return true;
 }
 

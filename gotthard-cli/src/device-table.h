@@ -28,6 +28,7 @@ struct device_row {
     bool is_online;
     uint16_t n_sessions;
     uint64_t since;       /* unix time, 0: unknown */
+    bool is_will;         /* ->since is when the device came online, before it was lost */
     uint64_t seen;        /* unix time of the last state before this list, 0: never */
     const char *version;  /* printable, "" if unknown */
     const char *services; /* "ssh web", printable */

@@ -13,18 +13,23 @@
 #include "gotthard/signaling/request-rate.h"
 #include "limit-diagnosis.h"
 
-static void describe_offline(const char *device, uint64_t last_seen, struct failure *ret)
+static void describe_offline(const char *device, uint64_t since, bool is_will, struct failure *ret)
 {
-    char when[40] = "";
-    time_t at = (time_t)last_seen;
+    const char *what = is_will ? "last came online" : "since";
+    char when[24], text[64] = "";
+    time_t at = (time_t)since;
     struct tm local;
 
     if (at > 0 && localtime_r(&at, &local))
-        strftime(when, sizeof(when), " (last seen %Y-%m-%d %H:%M:%S)", &local);
-    failure_set_of(ret, device, FAILURE_OFFLINE, NULL, "%s is offline%s", device, when);
+        strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &local);
+    else
+        *when = 0;
+    if (*when)
+        snprintf(text, sizeof(text), " (%s %s)", what, when);
+    failure_set_of(ret, device, FAILURE_OFFLINE, NULL, "%s is offline%s", device, text);
 }
 
-void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
+void diagnosis_of_silence(const char *device, enum device_state state, uint64_t since, bool is_will,
                           unsigned timeout_s, struct failure *ret)
 {
     switch (state) {
@@ -37,7 +42,7 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
                        "%s does not answer, and its state message is encrypted with another key",
                        device);
         return;
-    case DEVICE_OFFLINE: describe_offline(device, last_seen, ret); return;
+    case DEVICE_OFFLINE: describe_offline(device, since, is_will, ret); return;
     case DEVICE_ONLINE: break;
     }
     failure_set(
@@ -226,6 +231,11 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
         return;
     switch (end->cause) {
     case GT_END_CLOSED:
+        if (end->was_up) {
+            failure_set_of(ret, end->device, FAILURE_CLOSED, NULL, "%s has closed the tunnel",
+                           end->device);
+            return;
+        }
         failure_set_of(ret, end->device, FAILURE_DEVICE_LOST, NULL,
                        "%s closed the session before it was up", end->device);
         return;

@@ -19,8 +19,9 @@ enum device_state {
     DEVICE_ONLINE,
 };
 
-/* No answer came within @timeout_s seconds. @last_seen: unix time, 0 if unknown. */
-void diagnosis_of_silence(const char *device, enum device_state state, uint64_t last_seen,
+/* No answer came within @timeout_s seconds. @since: of the device's state, unix time, 0 if unknown.
+ * @is_will: that is when the device came online, before it was lost. */
+void diagnosis_of_silence(const char *device, enum device_state state, uint64_t since, bool is_will,
                           unsigned timeout_s, struct failure *ret);
 
 /* An authentic answer refuses the request for @service at the relay named @relay. */

@@ -21,6 +21,14 @@ static const struct failure_row rows[] = {
         .hint = "check {crypt.key} and {crypt.iv}",
     },
     {
+        .id = FAILURE_USAGE,
+        .exit = GT_EXIT_USAGE,
+        .title = "The command line is not valid.",
+        .cause = "A command, an option or an argument is unknown, missing or malformed. The id is "
+                 "in the event of --json only.",
+        .hint = "see the help of the command: gotthard-cli help COMMAND",
+    },
+    {
         .id = FAILURE_BROKER_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The broker cannot be reached.",
@@ -128,6 +136,14 @@ static const struct failure_row rows[] = {
                  "settings of the device. Only gotthard-cli doctor reports this id.",
         .hint = "start the program on the device, or correct services in its settings: "
                 "gotthard-agentd --doctor there shows both",
+    },
+    {
+        .id = FAILURE_CLOSED,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The other side has closed the tunnel.",
+        .cause = "An operator has closed it by gotthard-cli disconnect, or the agent of the device "
+                 "was stopped.",
+        .hint = "connect again, or see the log of the device",
     },
     {
         .id = FAILURE_RELAY_UNREACHABLE,

@@ -9,7 +9,7 @@
 #define DEFAULT_SERVICE "ssh"
 
 /* --socket is PATH of the only forward. */
-static int use_socket(const struct context *context, struct forward_spec *spec, size_t n_specs)
+static int use_socket(struct context *context, struct forward_spec *spec, size_t n_specs)
 {
     size_t n = strlen(context->socket);
 
@@ -24,8 +24,8 @@ static int use_socket(const struct context *context, struct forward_spec *spec, 
     return 0;
 }
 
-int forward_arguments_parse(const struct context *context,
-                            struct forward_spec ret[static FORWARDS_MAX], size_t *ret_n)
+int forward_arguments_parse(struct context *context, struct forward_spec ret[static FORWARDS_MAX],
+                            size_t *ret_n)
 {
     uint16_t port = (uint16_t)context->settings->client_port;
     const char *why = "";

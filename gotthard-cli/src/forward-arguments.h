@@ -9,6 +9,5 @@
 
 /* Parses the arguments after the device. Returns 0 with *ret_n of at least 1, or an exit status
  * after a usage error was printed. */
-int forward_arguments_parse(const struct context *context,
-                            struct forward_spec ret[static FORWARDS_MAX],
+int forward_arguments_parse(struct context *context, struct forward_spec ret[static FORWARDS_MAX],
                             size_t *ret_n) GT_MUST_CHECK;

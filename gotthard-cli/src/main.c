@@ -84,10 +84,11 @@ static int run_command(struct context *context, const struct command_line *line)
     return command->settings ? run_with_settings(context, &line->settings) : command->run(context);
 }
 
-static int run_without_command(const char *program)
+static int run_without_command(struct context *context)
 {
-    help_print_commands(program, STDERR_FILENO);
-    return GT_EXIT_USAGE;
+    help_print_commands(context->program, STDERR_FILENO);
+    return print_failure_event(&context->print, FAILURE_USAGE, "no command is given",
+                               "see the list of commands: --help");
 }
 
 static int run(struct context *context, const struct command_line *line)
@@ -101,14 +102,23 @@ static int run(struct context *context, const struct command_line *line)
     if (line->given[OPTION_VERSION])
         return cmd_version(context);
     if (!name)
-        return run_without_command(context->program);
+        return run_without_command(context);
     return run_command(context, line);
 }
 
-static void init_context(struct context *context, struct command_line *line)
+/* Returns true if --json is among the arguments, wherever a usage error is. */
+static bool has_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], command_line_options[OPTION_JSON].name) == 0)
+            return true;
+    return false;
+}
+
+static void init_context(struct context *context, struct command_line *line, bool is_json)
 {
     struct print_options print = {
-        .is_json = line->given[OPTION_JSON] != NULL,
+        .is_json = is_json,
         .is_quiet = line->given[OPTION_QUIET] != NULL,
         .is_plain_color = line->given[OPTION_NO_COLOR] != NULL,
     };
@@ -127,6 +137,8 @@ static void init_context(struct context *context, struct command_line *line)
         context->arguments = line->arguments + 1;
         context->n_arguments = line->n_arguments - 1;
     }
+    if (context->command && !(command_line_options[OPTION_JSON].commands & context->command->bit))
+        print.is_json = false; /* standard output is not for events */
     print_init(&context->print, &print);
 }
 
@@ -150,7 +162,7 @@ int main(int argc, char **argv)
     gt_loop_exit_on_out_of_memory();
     signal(SIGPIPE, SIG_IGN);
     int r = command_line_parse(argc, argv, &line, error);
-    init_context(&context, &line);
+    init_context(&context, &line, r == 0 ? line.given[OPTION_JSON] != NULL : has_json(argc, argv));
     if (r != 0) {
         command_misused(&context, "%s", r < 0 ? strerror(-r) : error);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;

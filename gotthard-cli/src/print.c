@@ -189,16 +189,22 @@ static void write_error(struct print *print, const char *fmt, ...)
 
 int print_failure(struct print *print, const struct failure *failure)
 {
-    int code = failure_exit(failure->id);
-
     if (print->style == PRINT_HUMAN)
         write_error(print, "%s\n  %s  [GTD-E%d]", failure->message, failure->hint, failure->id);
     else
         gt_error("[GTD-E%d] %s; %s", failure->id, failure->message, failure->hint);
-    char id[16];
-    snprintf(id, sizeof(id), "GTD-E%d", failure->id);
-    print_event(print, "error", "{s:s, s:s, s:s, s:i}", "id", id, "message", failure->message,
-                "hint", failure->hint, "exit", code);
+    return print_failure_event(print, failure->id, failure->message, failure->hint);
+}
+
+int print_failure_event(struct print *print, enum failure_id id, const char *message,
+                        const char *hint)
+{
+    int code = failure_exit(id);
+    char text[16];
+
+    snprintf(text, sizeof(text), "GTD-E%d", id);
+    print_event(print, "error", "{s:s, s:s, s:s, s:i}", "id", text, "message", message, "hint",
+                hint, "exit", code);
     return code;
 }
 

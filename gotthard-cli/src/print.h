@@ -53,6 +53,10 @@ void print_log_line(struct print *print, const char *line);
 /* HUMAN and LINES, and the event "error". Returns the exit status of the failure. */
 int print_failure(struct print *print, const struct failure *failure);
 
+/* The event only. Returns the exit status of @id. */
+int print_failure_event(struct print *print, enum failure_id id, const char *message,
+                        const char *hint);
+
 /* With --json: writes {"time": ..., "event": @event, ...}. @fmt is a format of json_pack() for a
  * flat object, "{s:s, s:i}", of the types s, i, I, b, f, o, O and o*. The references of o and o*
  * are released in any case. */

@@ -32,7 +32,8 @@ struct request {
     struct gt_state_order order; /* of the device's states */
     enum device_state device_state;
     uint8_t epoch[GT_EPOCH_SIZE];    /* the device's latest; zeros: unknown */
-    uint64_t last_seen;              /* unix time, 0: unknown */
+    uint64_t since;                  /* of the state, unix time; 0: unknown */
+    bool is_will;                    /* ->since is when the device came online */
     uint8_t message[GT_MESSAGE_MAX]; /* the request, published again as it is */
     size_t n_message;
     uint8_t sent_epoch[GT_EPOCH_SIZE]; /* in ->message */

@@ -106,8 +106,9 @@ static void request_fail_broker_timeout(struct request *request)
 static void request_fail_silence(struct request *request)
 {
     if (!request->is_noted)
-        diagnosis_of_silence(request->settings.device, request->device_state, request->last_seen,
-                             request_answer_timeout_s(request), &request->failure);
+        diagnosis_of_silence(request->settings.device, request->device_state, request->since,
+                             request->is_will, request_answer_timeout_s(request),
+                             &request->failure);
     if (request->settings.service && request->n_undelivered < UNDELIVERED_MAX)
         request_withdraw_unanswered(request);
     request_fail(request);
@@ -201,7 +202,8 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
     if (!gt_state_order_accept(&request->order, &state, is_retained))
         return false;
     request->device_state = state.is_online ? DEVICE_ONLINE : DEVICE_OFFLINE;
-    request->last_seen = state.extensions.since;
+    request->since = state.extensions.since;
+    request->is_will = gt_state_is_will(&state);
     memcpy(request->epoch, state.epoch, GT_EPOCH_SIZE);
     return true;
 }

@@ -158,9 +158,6 @@ static void tunnel_on_down(void *userdata, enum gt_end_reason cause, enum gt_cod
 
     if (session->state == SESSION_CLOSING) {
         session_end_closed(session, code == GT_CODE_LOST);
-    } else if (cause == GT_END_CLOSED && session->was_up) {
-        session_end(session, &(struct session_end){.kind = SESSION_END_CLOSED_BY_DEVICE,
-                                                   .reason = "device"});
     } else {
         struct tunnel_end end = {
             .device = session->settings.device,
@@ -178,7 +175,8 @@ static void tunnel_on_down(void *userdata, enum gt_end_reason cause, enum gt_cod
         struct failure failure;
 
         diagnosis_of_tunnel_end(&end, &failure);
-        session_fail(session, gt_end_reason_text(cause), &failure);
+        session_fail(session, cause == GT_END_CLOSED ? "device" : gt_end_reason_text(cause),
+                     &failure);
     }
 }
 

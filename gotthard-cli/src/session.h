@@ -35,9 +35,8 @@ struct session_settings { /* kept until session_free */
 };
 
 enum session_end_kind {
-    SESSION_END_CLOSED,           /* session_close() was called, and is done */
-    SESSION_END_CLOSED_BY_DEVICE, /* a tunnel that was up was closed by the device */
-    SESSION_END_FAILED,           /* by ->failure */
+    SESSION_END_CLOSED, /* session_close() was called, and is done */
+    SESSION_END_FAILED, /* by ->failure; also if the device has closed the tunnel */
 };
 
 struct session_end {

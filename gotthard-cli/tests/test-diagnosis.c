@@ -33,12 +33,14 @@ static void test_diagnosis_silence_by_device_state(void **state)
     struct failure failure;
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
-        diagnosis_of_silence(DEVICE, rows[i].state, 0, 20, &failure);
+        diagnosis_of_silence(DEVICE, rows[i].state, 0, true, 20, &failure);
         assert_failure(&failure, rows[i].id, DEVICE);
-        assert_null(strstr(failure.message, "last seen"));
+        assert_null(strstr(failure.message, "since"));
     }
-    diagnosis_of_silence(DEVICE, DEVICE_OFFLINE, 1700000000, 20, &failure);
-    assert_failure(&failure, FAILURE_OFFLINE, "last seen 2023-11-");
+    diagnosis_of_silence(DEVICE, DEVICE_OFFLINE, 1700000000, true, 20, &failure);
+    assert_failure(&failure, FAILURE_OFFLINE, "last came online 2023-11-");
+    diagnosis_of_silence(DEVICE, DEVICE_OFFLINE, 1700000000, false, 20, &failure);
+    assert_failure(&failure, FAILURE_OFFLINE, "is offline (since 2023-11-");
 }
 
 static void test_diagnosis_refusal_by_status_or_nak(void **state)

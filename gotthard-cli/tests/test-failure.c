@@ -59,6 +59,7 @@ static bool is_id(int number)
     switch ((enum failure_id)number) {
     case FAILURE_CONFIG:
     case FAILURE_KEY:
+    case FAILURE_USAGE:
     case FAILURE_BROKER_UNREACHABLE:
     case FAILURE_BROKER_REFUSED:
     case FAILURE_UNKNOWN_DEVICE:
@@ -72,6 +73,7 @@ static bool is_id(int number)
     case FAILURE_NO_RELAY:
     case FAILURE_DEVICE_INTERNAL:
     case FAILURE_WITHDRAWN:
+    case FAILURE_CLOSED:
     case FAILURE_TARGET:
     case FAILURE_RELAY_UNREACHABLE:
     case FAILURE_RELAY_REFUSED:

@@ -143,7 +143,7 @@ def test_sigint_closes_sessions(env):
     worker, = harness.children_of(agent.pid)
     assert agent.stop(signal.SIGINT) == 0
     assert not is_process_alive(worker)
-    assert tunnel.wait() == 0 and tunnel.event("closed")
+    assert tunnel.wait() == 69 and tunnel.event("closed")
 
 
 @effect("agentd", "RUNTIME_DIRECTORY")
@@ -175,7 +175,7 @@ def test_restarted_agent_restores_live_sessions(env):
 
     wait_until(one_session, "STATE shows the session")
     assert env.cli("disconnect", "dev-aaaa", "--all", name="bob").returncode == 0
-    assert tunnel.wait() == 0
+    assert tunnel.wait() == 69
     wait_until(lambda: not is_process_alive(worker), "the worker has exited")
     wait_until(lambda: not list(run.iterdir()), "its session file is removed")
     assert can_connect_again(env)

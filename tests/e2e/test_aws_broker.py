@@ -324,7 +324,7 @@ def test_whole_job_on_aws(env, version):
     agent.wait_for(harness.AGENT_READY, count=2)
     transfer(tunnel, 100000)
     assert env.cli("disconnect", DEVICE).returncode == 0
-    assert tunnel.wait() == 0
+    assert tunnel.wait() == 69
 
     agent.kill()
     wait_until(lambda: f"{DEVICE} is offline" in status(env), "the last will is published")

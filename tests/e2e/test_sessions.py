@@ -140,9 +140,9 @@ def test_disconnect_by_another_operator(env):
     assert read_tag(tunnel) == "<aaaa>"
     done = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert done.returncode == 0 and "closed 1 session" in done.stderr, done.stderr
-    assert tunnel.wait() == 0
-    closed = tunnel.event("closed")
-    assert closed["exit"] == 0
+    assert tunnel.wait() == 69
+    assert tunnel.event("error")["id"] == "GTD-E47"
+    assert tunnel.event("closed")["exit"] == 69
     # nothing to close is not an error
     again = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert again.returncode == 0, again.stderr
@@ -161,7 +161,7 @@ def test_disconnect_under_pins_closes_own_sessions_only(env):
     env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert read_tag(tunnel) == "<aaaa>"
     assert env.cli("disconnect", "dev-aaaa", "--all", name="operator").returncode == 0
-    assert tunnel.wait() == 0
+    assert tunnel.wait() == 69
 
 
 def test_pins_refuse_unpinned_operator(env):
@@ -282,7 +282,7 @@ def test_original_commands(env):
     assert read_tag_on(port) == "<aaaa>"
     done = subprocess.run([gotthard, "disconnect", "dev-aaaa"], env=env.cli_environment(), timeout=LIMIT, check=False)
     assert done.returncode == 0
-    assert operator.wait() == 0
+    assert operator.wait() == 69
 
 
 def test_print_port(env):

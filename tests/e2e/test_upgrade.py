@@ -195,7 +195,7 @@ def test_upgrade_keeps_sessions_usable(env):
     assert_alive(other)
     done = env.cli("disconnect", "GatewayOli")
     assert done.returncode == 0, done.stderr
-    assert tunnel.wait() == 0 and other.wait() == 0
+    assert tunnel.wait() == 69 and other.wait() == 69
 
 
 # --- the state ----------------------------------------------------------------------------------------

@@ -22,3 +22,8 @@ bool gt_state_order_accept(struct gt_state_order *order, const struct gt_state *
     order->seq = state->seq;
     return true;
 }
+
+bool gt_state_is_will(const struct gt_state *state)
+{
+    return !state->is_online && (uint32_t)state->seq == UINT32_MAX;
+}

@@ -8,6 +8,10 @@
 
 #include "gotthard/signaling/message.h"
 
+/* Returns true if @state is a last will: its since is when the device came online, not when it was
+ * lost. */
+bool gt_state_is_will(const struct gt_state *state);
+
 struct gt_state_order { /* of the accepted state; zeroed: none yet */
     bool is_set, is_live;
     uint8_t epoch[GT_EPOCH_SIZE];
