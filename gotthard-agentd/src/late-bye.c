@@ -98,6 +98,7 @@ static int late_bye_send(struct late_bye *late_bye)
     };
     const struct gt_control_connection_settings settings = {
         .relay = &late_bye->relay.address,
+        .proxy = late_bye->proxy.kind == GT_PROXY_NONE ? NULL : &late_bye->proxy,
         .role = GT_ROLE_DEVICE,
         .name = late_bye->device,
         .client_key = late_bye->client_key,
@@ -136,6 +137,8 @@ int late_bye_new(struct ev_loop *loop, const struct late_bye_settings *settings,
     late_bye->on_end = on_end;
     late_bye->userdata = userdata;
     late_bye->relay = *settings->relay;
+    if (settings->proxy)
+        late_bye->proxy = *settings->proxy;
     snprintf(late_bye->device, sizeof(late_bye->device), "%s", settings->device);
     memcpy(late_bye->client_key, settings->client_key, GT_KEY_SIZE);
     memcpy(late_bye->rid, settings->rid, GT_RID_SIZE);

@@ -9,6 +9,7 @@
 #include <ev.h>
 
 #include "gotthard/base/list.h"
+#include "gotthard/base/proxy.h"
 #include "gotthard/crypto/key.h"
 #include "gotthard/net/backoff.h"
 #include "gotthard/proto/control.h"
@@ -31,6 +32,7 @@ struct late_bye {
     void *userdata;
     enum late_bye_state state;
     struct target relay;
+    struct gt_proxy proxy; /* on the way to it */
     char device[GT_NAME_MAX + 1];
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
     char *session_file_path; /* owned; NULL: none */
@@ -43,6 +45,7 @@ struct late_bye {
 
 struct late_bye_settings { /* copied */
     const struct target *relay;
+    const struct gt_proxy *proxy; /* on the way to it; NULL: none */
     const char *device;
     const uint8_t *client_key;     /* K_rc, GT_KEY_SIZE */
     const uint8_t *rid;            /* GT_RID_SIZE */

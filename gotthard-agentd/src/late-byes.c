@@ -3,6 +3,7 @@
 #include "late-byes.h"
 
 #include "gotthard/base/log.h"
+#include "gotthard/config/config-proxy.h"
 
 void late_byes_init(struct late_byes *late_byes, struct ev_loop *loop,
                     void (*on_change)(void *userdata), void *userdata)
@@ -40,12 +41,16 @@ static int late_byes_add(struct late_byes *late_byes, const struct setup *setup,
     struct late_bye_settings complete = *settings;
     uint8_t client_key[GT_KEY_SIZE];
     struct late_bye *late_bye;
+    struct gt_proxy proxy;
 
+    if (gt_config_proxy(setup->config, "server.proxy", settings->relay->address.host, &proxy))
+        complete.proxy = &proxy;
     int r = setup_client_key(setup, settings->device, client_key);
     complete.client_key = client_key;
     if (r == 0)
         r = late_bye_new(late_byes->loop, &complete, late_byes_on_end, late_byes, &late_bye);
     gt_wipe(client_key, sizeof(client_key));
+    gt_wipe(&proxy, sizeof(proxy));
     if (r == 0)
         gt_list_append(&late_byes->list, &late_bye->link);
     return r;

@@ -10,6 +10,7 @@
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "gotthard/config/config-proxy.h"
 #include "recheck.h"
 #include "sessions-private.h"
 #include "status.h"
@@ -181,6 +182,8 @@ static int sessions_fill_worker_parameters(const struct sessions *sessions,
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
     snprintf(ret->permit, sizeof(ret->permit), "%s", offer->grant->permit_text);
     ret->relay = *offer->grant->relay;
+    (void)gt_config_proxy(sessions->setup->config, "server.proxy", ret->relay.address.host,
+                          &ret->proxy);
     ret->is_single_port = s->is_single_port;
     ret->log_level = (uint8_t)gt_log_level();
     ret->lifetime_s = offer->grant->lifetime_s;

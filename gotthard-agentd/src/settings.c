@@ -35,6 +35,19 @@ static const struct gt_config_item items[] = {
              "Where a firewall blocks the relay's range of ports this is found out within two "
              "seconds; the setting saves them."),
 
+    ITEM("server.proxy", PROXY, server_proxy,
+         .standard = "https_proxy HTTPS_PROXY all_proxy ALL_PROXY",
+         .fallback_help = "https_proxy or all_proxy",
+         .help = "Proxy to the relay: http://[USER@]HOST:PORT, socks5://... or none.",
+         .details =
+             "Set it where the network lets connections out only through a proxy. The proxy "
+             "resolves the relay's name, and must permit CONNECT to server.port; the relay's other "
+             "ports are not needed. A user may have a password in the URL, in a file that others "
+             "cannot read. Without this setting the variables https_proxy and all_proxy count, "
+             "except for a relay that no_proxy lists; none is a direct connection."),
+    ITEM("server.proxy_password", SECRET, server_proxy_password,
+         .help = "Password of the user of server.proxy."),
+
     ITEM("relays", MAP, relays, .help = "Further relays by name, each with host and port.",
          .details =
              "Example: alps = \"relay.example.org:7000\"; An operator can choose one of them by "

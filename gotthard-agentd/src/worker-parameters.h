@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The parameters of one session's worker, sent by the listener over a pipe: the session's own keys,
- * the names, the relay, the services and targets of this operator, and the limits. The worker
- * learns nothing else: no long-term key of the fleet, and nothing about MQTT. Both ends wipe the
- * bytes after use.
+ * the names, the relay and the proxy to it, the services and targets of this operator, and the
+ * limits. The worker learns nothing else: no long-term key of the fleet, and nothing about MQTT.
+ * Both ends wipe the bytes after use.
  */
 #pragma once
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/signaling/exchange.h"
 #include "permit.h"
 #include "target.h"
@@ -21,6 +22,7 @@ struct worker_parameters {
     uint8_t client_key[GT_KEY_SIZE]; /* K_rc of the device */
     char device[GT_NAME_MAX + 1], operator_[GT_NAME_MAX + 1];
     struct target relay;
+    struct gt_proxy proxy; /* on the way to it */
     bool is_single_port;
     uint8_t log_level; /* enum gt_log_level */
     uint32_t lifetime_s, peer_timeout_ms, resume_window_ms, dial_timeout_ms, vanished_ms, linger_ms;

@@ -57,6 +57,7 @@ static enum gt_report_kind kind_of(enum gt_end_reason cause)
 {
     switch (cause) {
     case GT_END_UNREACHABLE:
+    case GT_END_PROXY:
     case GT_END_LOST: return GT_REPORT_UNREACHABLE;
     case GT_END_REFUSED: return GT_REPORT_REJECTED;
     case GT_END_LIMIT:

@@ -156,6 +156,7 @@ static int exit_code_of(enum gt_end_reason reason)
     case GT_END_PEER: return GT_EXIT_SUCCESS;
     case GT_END_UNREACHABLE: return GT_EXIT_UNAVAILABLE;
     case GT_END_WITHDRAWN: return GT_EXIT_SUCCESS;
+    case GT_END_PROXY:
     case GT_END_REFUSED: return GT_EXIT_REFUSED;
     case GT_END_RELAY: return GT_EXIT_PROTOCOL;
     case GT_END_LIMIT:
@@ -201,6 +202,7 @@ static int worker_start_tunnel(struct worker *worker)
         .role = GT_ROLE_DEVICE,
         .relays = &parameters->relay.address,
         .n_relays = 1,
+        .proxy = parameters->proxy.kind == GT_PROXY_NONE ? NULL : &parameters->proxy,
         .is_single_port = parameters->is_single_port,
         .name = parameters->device,
         .client_key = parameters->client_key,

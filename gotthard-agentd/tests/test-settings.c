@@ -77,6 +77,7 @@ static void assert_same_value(const struct gt_config_item *item, const char *a, 
     case GT_CONFIG_PATH:
     case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET:
+    case GT_CONFIG_PROXY:
     case GT_CONFIG_CHOICE:
         x = *(char *const *)(const void *)(a + item->offset);
         y = *(char *const *)(const void *)(b + item->offset);

@@ -240,10 +240,13 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
                        "%s closed the session before it was up", end->device);
         return;
     case GT_END_UNREACHABLE:
-        failure_set_of(ret, end->device, FAILURE_RELAY_UNREACHABLE, NULL, "relay %s:%u: %s", host,
-                       port, end->why);
+        failure_set_of(ret, end->device, FAILURE_RELAY_UNREACHABLE,
+                       end->has_proxy ? "check {server.proxy}, {server.host} and {server.port}"
+                                      : NULL,
+                       "relay %s:%u: %s", host, port, end->why);
         add_report(end, ret);
         return;
+    case GT_END_PROXY: failure_set(ret, FAILURE_PROXY, NULL, "%s", end->why); return;
     case GT_END_REFUSED:
         failure_set(ret, FAILURE_RELAY_REFUSED, NULL, "relay %s:%u: %s", host, port, end->why);
         return;

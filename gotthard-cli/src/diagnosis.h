@@ -41,6 +41,7 @@ struct tunnel_end {
     enum gt_end_reason cause;             /* these three as in on_down of gt_tunnel_events */
     enum gt_code code;
     const char *why;
+    bool has_proxy; /* on this side's way to the relay */
 };
 /* The device has reported the end of its side before the tunnel was up, or it waits at another
  * relay. @relay: this side's. */

@@ -192,6 +192,14 @@ static const struct failure_row rows[] = {
         .hint = "see the log of the relay",
     },
     {
+        .id = FAILURE_PROXY,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The proxy denies a connection to the relay.",
+        .cause = "It requires a user and a password, rejects them, or does not permit CONNECT to "
+                 "the relay's port. The message has its answer.",
+        .hint = "check {server.proxy} and {server.proxy_password}; none is a direct connection",
+    },
+    {
         .id = FAILURE_PORT_BUSY,
         .exit = GT_EXIT_TRY_AGAIN,
         .title = "Another program uses the requested local port or socket.",

@@ -17,13 +17,14 @@ struct session {
     ev_timer deadline;
     struct identity identity; /* until the tunnel is up; its keys until the session is agreed */
     struct gt_host_port relay;
-    struct request *request;        /* REQUESTING, JOINING */
-    struct gt_report report;        /* the device's latest; seq 0: none */
-    bool is_waiting;                /* JOINING: this side is at the relay */
-    enum gt_end_reason retry_cause; /* JOINING: the last failure of this side, */
-    char retry_why[160];            /* and its text; "": none */
-    bool is_offline;                /* the device's agent left the broker while JOINING */
-    struct gt_tunnel *tunnel;       /* from JOINING on */
+    struct gt_proxy proxy;                     /* on the way to it */
+    struct request *request;                   /* REQUESTING, JOINING */
+    struct gt_report report;                   /* the device's latest; seq 0: none */
+    bool is_waiting;                           /* JOINING: this side is at the relay */
+    enum gt_end_reason retry_cause;            /* JOINING: the last failure of this side, */
+    char retry_why[GT_CONTROL_CONNECTION_WHY]; /* and its text; "": none */
+    bool is_offline;          /* the device's agent left the broker while JOINING */
+    struct gt_tunnel *tunnel; /* from JOINING on */
     unsigned n_streams, max_streams;
     uint64_t n_up, n_down; /* bytes of the streams that are over */
     double joined_at;      /* seconds of gt_clock() */

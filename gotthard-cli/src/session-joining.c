@@ -40,6 +40,7 @@ void session_fail_by_report(struct session *session)
         .report = &session->report,
         .cause = is_retrying ? session->retry_cause : GT_END_PEER,
         .why = session->retry_why,
+        .has_proxy = session->proxy.kind != GT_PROXY_NONE,
     };
     struct failure failure;
 

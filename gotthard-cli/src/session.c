@@ -16,6 +16,7 @@
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "gotthard/config/config-proxy.h"
 
 static const struct settings *session_settings(const struct session *session)
 {
@@ -171,6 +172,7 @@ static void tunnel_on_down(void *userdata, enum gt_end_reason cause, enum gt_cod
             .cause = cause,
             .code = code,
             .why = why,
+            .has_proxy = session->proxy.kind != GT_PROXY_NONE,
         };
         struct failure failure;
 
@@ -202,6 +204,7 @@ static struct gt_tunnel_settings tunnel_settings(const struct session *session,
         .role = GT_ROLE_OPERATOR,
         .relays = &session->relay,
         .n_relays = 1,
+        .proxy = session->proxy.kind == GT_PROXY_NONE ? NULL : &session->proxy,
         .is_single_port = settings->is_single_port,
         .name = settings->client_name,
         .client_key = client_key,
@@ -295,6 +298,7 @@ int session_new(const struct session_settings *settings, const struct session_ev
         session_free(session);
         return 1;
     }
+    (void)gt_config_proxy(settings->config, "server.proxy", session->relay.host, &session->proxy);
     *ret = session;
     return 0;
 }
@@ -307,6 +311,7 @@ struct session *session_free(struct session *session)
     request_free(session->request);
     gt_tunnel_free(session->tunnel);
     identity_deinit(&session->identity);
+    gt_wipe(&session->proxy, sizeof(session->proxy));
     free(session);
     return NULL;
 }

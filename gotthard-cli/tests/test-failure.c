@@ -81,6 +81,7 @@ static bool is_id(int number)
     case FAILURE_RELAY_ERROR:
     case FAILURE_DEVICE_RELAY:
     case FAILURE_RELAY_LIMIT:
+    case FAILURE_PROXY:
     case FAILURE_PORT_BUSY:
     case FAILURE_BIND:
     case FAILURE_TUNNEL_LOST:

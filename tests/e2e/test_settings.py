@@ -23,7 +23,8 @@ COMMON = {
     "log.level": "warn",
 }
 ENDS = {
-    **COMMON, "server.host": "relay.example.org", "server.single_port": "true", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
+    **COMMON, "server.host": "relay.example.org", "server.single_port": "true",
+    "server.proxy": "http://oli@proxy.example.org:3128", "server.proxy_password": "open sesame", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
     "mqtt.endpoint": "mqtts://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
     "mqtt.username": "zoe", "mqtt.password": "open sesame", "mqtt.prefix": "fleet/one", "mqtt.keepalive": "45s",
     "mqtt.alpn": "fleet-mqtt", "mqtt.version": "3.1.1",
@@ -96,7 +97,8 @@ def test_every_setting_and_option_has_an_effect_test(program):
 @pytest.mark.parametrize("program", NAMES)
 def test_every_protecting_setting_has_a_refusal_test(program):
     guards = {path for path in items_of(program)
-              if path.startswith(("crypt.", "trust.")) or path in ("mqtt.cert_path", "mqtt.username", "mqtt.password", "services", "agent.permit")}
+              if path.startswith(("crypt.", "trust.")) or path in ("mqtt.cert_path", "mqtt.username", "mqtt.password", "services", "agent.permit",
+                                                                       "server.proxy_password")}
     tested = marked("refuses")[program]
     assert not guards - tested, "no test that a wrong value is rejected: mark one with @refuses"
     assert not tested - set(items_of(program)), "marks of unknown settings"
@@ -143,6 +145,7 @@ BAD_KINDS = {
     "N": ["2000000000"], "": ["2"], "TIME": ["1", "-1s", "1.5s", "99999d", "soon"], "SIZE": ["1", "1MB", "999GiB"],
     "WORD": ["nonsense", "Auto"], "NAME": ["a/b", "a b", "-x"], "HOST": ["https://x", "a b", "x:7000", "x/y", "-x", "1.2.3"],
     "PATH": ["~oli/x"], "PATHS": ["~oli/x /y"], "TEXT": ["bell\x07"],
+    "URL": ["https://proxy:1", "proxy:0", "http://:pw@proxy:1", "http://a%zz@proxy:1", "proxy:1/path"],
     "GROUP": ["x=a b"],
 }
 BAD_VALUES = {
@@ -159,7 +162,7 @@ PAIRS_OF_RANGE = {"relayd": ["server = { ports_from = 9000; ports_to = 8000; };"
                                                       'mqtt = { endpoint = "mqtt://x"; alpn = "fleet-mqtt"; };'])}
 
 
-@pytest.mark.parametrize("program, path", [each for each in ALL if not each[1].startswith("crypt.") and each[1] != "mqtt.password"])
+@pytest.mark.parametrize("program, path", [each for each in ALL if not each[1].startswith("crypt.") and each[1] not in ("mqtt.password", "server.proxy_password")])
 def test_value_without_use_is_refused_with_its_place(program, path, tmp_path):
     """For each setting: the message names the setting, the file and line or the variable, and the value."""
     item = items_of(program)[path]
@@ -167,6 +170,8 @@ def test_value_without_use_is_refused_with_its_place(program, path, tmp_path):
     assert values, "a setting without a value that is refused"
     for value in values:
         shown_as = value.partition("=")[2] if item.kind == "GROUP" else value.replace("\x07", "\\x07")
+        if item.kind == "URL":
+            shown_as = "expected http://HOST:PORT, socks5://HOST:PORT or none"  # the value may contain a password
         conf = private_file(tmp_path / "my.conf", "\n\n" + item.in_file(value))
         done = check(program, "--config", conf, env={item.variable: None} if item.variable else None)
         assert done.returncode == 78, f"{value} is accepted"

@@ -18,6 +18,7 @@ const char *gt_configfacts_value_word(enum gt_config_type type)
     case GT_CONFIG_PATH: return "PATH";
     case GT_CONFIG_PATHS: return "PATHS";
     case GT_CONFIG_SECRET: return "SECRET";
+    case GT_CONFIG_PROXY: return "URL";
     case GT_CONFIG_NUMBER: return "N";
     case GT_CONFIG_BOOL: return "";
     case GT_CONFIG_DURATION: return "TIME";

@@ -5,6 +5,7 @@
  * itself (protected-file.c does), never follow @include, and never guess.
  */
 #include "gotthard/config/config-file.h"
+#include "gotthard/base/proxy.h"
 
 #include <libconfig.h>
 #include <stdio.h>
@@ -283,7 +284,12 @@ static int take_setting(const struct gt_config_file *file, const struct gt_confi
 
     if (r != 0)
         return r;
-    if (item->type == GT_CONFIG_SECRET && !is_file && *text && file->is_public)
+    if (item->type == GT_CONFIG_PROXY && file->is_public && gt_proxy_has_password(text))
+        r = gt_configvalue_bad(ret_error,
+                               "%s: %s: the file must not be readable by others (chmod o-rwx), or "
+                               "use %s_password_file",
+                               origin, item->path, item->path);
+    else if (item->type == GT_CONFIG_SECRET && !is_file && *text && file->is_public)
         r = gt_configvalue_bad(
             ret_error,
             "%s: %s: the file must not be readable by others (chmod o-rwx), or use %s_file", origin,

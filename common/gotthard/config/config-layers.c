@@ -51,7 +51,7 @@ static int assign(struct layers *layers, const struct gt_config_item *item, cons
 
     if (*text && (item->type == GT_CONFIG_PATH || item->type == GT_CONFIG_PATHS))
         r = resolve(layers, item, text, origin, &path, ret_error);
-    struct gt_config_given given = {path ? path : text, origin, NULL};
+    struct gt_config_given given = {.text = path ? path : text, .origin = origin};
     return r ? r : gt_config_assign(layers->config, item, &given, ret_error);
 }
 
@@ -70,7 +70,7 @@ static int assign_secret(struct layers *layers, const struct gt_config_item *ite
     if (r != 0)
         return r > 0 ? GT_CONFIG_E_FILE : r;
     why = gt_configsecret_find(text, variable, &secret);
-    struct gt_config_given given = {secret, origin, path};
+    struct gt_config_given given = {.text = secret, .origin = origin, .file = path};
     if (why) {
         (void)gt_configvalue_bad(ret_error, "%s: %s: %.256s: %s", origin, item->path, path, why);
         r = GT_CONFIG_E_FILE;
@@ -340,6 +340,40 @@ static int add_flags(struct layers *layers, const struct gt_config_args *args, c
     return r;
 }
 
+/* Returns the first of @names (separated by blanks) with a value. Writes it to @ret_name. */
+static const char *find_standard(const char *names, char ret_name[static GT_CONFIG_VARIABLE_MAX])
+{
+    for (; *names; names += strspn(names, " ")) {
+        size_t n = strcspn(names, " ");
+
+        snprintf(ret_name, GT_CONFIG_VARIABLE_MAX, "%.*s", (int)n, names);
+        const char *text = getenv(ret_name);
+        if (text && *text)
+            return text;
+        names += n;
+    }
+    return NULL;
+}
+
+/* The variables that other programs share are the lowest layer. A value that Gotthard cannot use
+ * is an error only where nothing overrides it: the user may need it for the other programs. */
+static int add_standard_variables(struct layers *layers, char *ret_error)
+{
+    char name[GT_CONFIG_VARIABLE_MAX];
+    int r = 0;
+
+    gt_config_begin_layer(layers->config);
+    for (size_t i = 0; i < layers->program->n_items && r == 0; i++) {
+        const struct gt_config_item *item = &layers->program->items[i];
+        const char *text = item->standard ? find_standard(item->standard, name) : NULL;
+        const struct gt_config_given given = {.text = text, .origin = name, .is_standard = true};
+
+        if (text && !gt_config_is_set(layers->config, item->path))
+            r = gt_config_assign(layers->config, item, &given, ret_error);
+    }
+    return r;
+}
+
 int gt_configlayers_add(struct gt_config *config, const struct gt_config_program *program,
                         const struct gt_config_args *args, char *ret_error)
 {
@@ -352,5 +386,5 @@ int gt_configlayers_add(struct gt_config *config, const struct gt_config_program
         r = add_all_files(&layers, args ? args->file : NULL, ret_error);
     if (r == 0 && args)
         r = add_flags(&layers, args, ret_error);
-    return r;
+    return r == 0 ? add_standard_variables(&layers, ret_error) : r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The layers of a configuration, weakest first: variables, credentials, files, flags. Each layer
+ * The layers of a configuration, weakest first: variables that other programs
+ * share, our own, credentials, files, flags. Each layer
  * gives texts to a configuration; config.c checks and applies them.
  */
 #pragma once
@@ -17,6 +18,7 @@ struct gt_config_given {
     const char *text;
     const char *origin; /* for people: "/etc/gotthard/relayd.conf:12" */
     const char *file;   /* of a secret: the file that contains it, or NULL */
+    bool is_standard;   /* of a variable that other programs share */
 };
 
 /* Implemented by config.c. Adds a copy of @given to the current layer. An empty text of an item

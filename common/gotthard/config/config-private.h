@@ -9,6 +9,7 @@ struct gt_config_assignment {
     char *text, *origin;
     char *file; /* of a secret: the file that contains it, or NULL */
     unsigned layer;
+    bool is_standard; /* of a variable that other programs share */
 };
 
 struct gt_config_assignments {

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/config/config-private.h"
 #include "gotthard/config/config-value.h"
 
@@ -61,6 +62,24 @@ static const char *indent_of(const struct gt_config_item *item)
     return strchr(item->path, '.') ? INDENT : "";
 }
 
+/* A URL without a password can be copied. */
+static void show_proxy(const struct gt_config_item *item, const struct gt_config_assignment *winner,
+                       int fd)
+{
+    char shown[GT_CONFIGVALUE_MAX + 1];
+    const char *text = winner ? winner->text : item->fallback ? item->fallback : "";
+    bool has_password = gt_proxy_has_password(text);
+
+    dprintf(fd, INDENT "%s%s %s ",
+            winner && !has_password ? ""
+            : has_password          ? "# "
+                                    : "#",
+            name_of(item), has_password ? "is" : "=");
+    show_quoted(gt_proxy_without_password(text, shown), fd);
+    dprintf(fd, "%s   # %s\n", has_password ? " with a password" : ";",
+            winner ? winner->origin : "default");
+}
+
 /* @text: "name=value,name=value", which was checked. */
 static void show_map(const struct gt_config_item *item, const struct gt_config_assignment *winner,
                      int fd)
@@ -86,7 +105,7 @@ static void show_overridden(const struct gt_config_item *item,
 {
     for (size_t i = given->n; i-- > 1;) {
         dprintf(fd, "%s#   overrides ", indent_of(item));
-        if (item->type == GT_CONFIG_SECRET)
+        if (item->type == GT_CONFIG_SECRET || item->type == GT_CONFIG_PROXY)
             dprintf(fd, "another one");
         else
             show_value(item, given->all[i - 1].text, fd);
@@ -105,6 +124,8 @@ static void show_item(const struct gt_config *config, size_t at, int fd)
         show_map(item, winner, fd);
     } else if (item->type == GT_CONFIG_SECRET) {
         show_secret(item, winner, fd);
+    } else if (item->type == GT_CONFIG_PROXY) {
+        show_proxy(item, winner, fd);
     } else {
         dprintf(fd, INDENT "%s%s = ", winner ? "" : "#", name_of(item));
         show_value(item, text, fd);

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/crypto/crypto.h"
 
 #define MAP_MAX 256
@@ -43,6 +44,7 @@ bool gt_configvalue_is_string(enum gt_config_type type)
     case GT_CONFIG_HOST:
     case GT_CONFIG_PATH:
     case GT_CONFIG_PATHS:
+    case GT_CONFIG_PROXY:
     case GT_CONFIG_SECRET: return true;
     case GT_CONFIG_NUMBER:
     case GT_CONFIG_BOOL:
@@ -111,6 +113,7 @@ const char *gt_configvalue_form(const struct gt_config_item *item, char *ret, si
     case GT_CONFIG_PATH: form = "path"; break;
     case GT_CONFIG_PATHS: form = "paths"; break;
     case GT_CONFIG_SECRET: form = "secret"; break;
+    case GT_CONFIG_PROXY: form = "URL of a proxy"; break;
     case GT_CONFIG_BOOL: form = "true or false"; break;
     case GT_CONFIG_MAP: form = "group of texts"; break;
     }
@@ -143,6 +146,7 @@ const char *gt_configvalue_wanted(const struct gt_config_item *item, char *ret, 
     case GT_CONFIG_PATH: form = "a path"; break;
     case GT_CONFIG_PATHS: form = "paths, separated by blanks"; break;
     case GT_CONFIG_SECRET: form = "a secret"; break;
+    case GT_CONFIG_PROXY: form = GT_PROXY_WANTED; break;
     case GT_CONFIG_BOOL: form = "true or false"; break;
     case GT_CONFIG_MAP: form = "a group of texts: { name = \"value\"; }"; break;
     }
@@ -213,6 +217,7 @@ void gt_configvalue_unset(const struct gt_config_item *item, void *settings)
     case GT_CONFIG_PATH:
     case GT_CONFIG_PATHS:
     case GT_CONFIG_SECRET:
+    case GT_CONFIG_PROXY:
     case GT_CONFIG_CHOICE:
         gt_configvalue_forget(*(char **)member);
         *(char **)member = NULL;
@@ -305,6 +310,16 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
+/* Returns true if @text is a proxy, or "none". */
+static bool is_proxy(const char *text)
+{
+    struct gt_proxy proxy;
+    bool is_valid = gt_proxy_parse(text, &proxy) == 0;
+
+    gt_wipe(&proxy, sizeof(proxy));
+    return is_valid;
+}
+
 static int in_range(const struct gt_config_item *item, int r, uint64_t value, void *member)
 {
     if (r == 0 && (value < item->min || value > item->max))
@@ -334,6 +349,7 @@ static int item_parse(const struct gt_config_item *item, void *settings, const c
     case GT_CONFIG_MAP: return map_set(member, text);
     case GT_CONFIG_NAME: is_valid = gt_text_is_name(gt_span_text(text)); break;
     case GT_CONFIG_HOST: is_valid = gt_text_is_host(text); break;
+    case GT_CONFIG_PROXY: is_valid = is_proxy(text); break;
     case GT_CONFIG_CHOICE: is_valid = is_choice(item->choices, text); break;
     case GT_CONFIG_STRING:
     case GT_CONFIG_PATH:
@@ -362,6 +378,10 @@ int gt_configvalue_set(const struct gt_config_item *item, void *settings, const 
         wrong = "is out of range";
     if (item->type == GT_CONFIG_SECRET)
         return gt_configvalue_bad(ret_error, "%s: %s %s", origin, item->path, wrong);
+    if (item->type == GT_CONFIG_PROXY) /* it may have a password in any place */
+        return gt_configvalue_bad(ret_error, "%s: %s: the value %s, expected %s", origin,
+                                  item->path, wrong,
+                                  gt_configvalue_wanted(item, wanted, sizeof(wanted)));
     gt_text_shorten(text, shown, sizeof(shown));
     return gt_configvalue_bad(ret_error, "%s: %s: \"%s\" %s, expected %s", origin, item->path,
                               shown, wrong, gt_configvalue_wanted(item, wanted, sizeof(wanted)));

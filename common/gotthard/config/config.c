@@ -40,7 +40,7 @@ int gt_config_assign(struct gt_config *config, const struct gt_config_item *item
     assignments->all = all;
     struct gt_config_assignment assignment = {strdup(given->text), strdup(given->origin),
                                               given->file ? strdup(given->file) : NULL,
-                                              config->layer};
+                                              config->layer, given->is_standard};
     if (!assignment.text || !assignment.origin || (given->file && !assignment.file)) {
         assignment_deinit(&assignment);
         return -ENOMEM;
@@ -153,7 +153,7 @@ void gt_config_forget_secrets(struct gt_config *config)
     for (size_t i = 0; i < config->program->n_items; i++) {
         const struct gt_config_item *item = &config->program->items[i];
 
-        if (item->type != GT_CONFIG_SECRET)
+        if (item->type != GT_CONFIG_SECRET && item->type != GT_CONFIG_PROXY)
             continue;
         wipe_text(*(char **)(void *)((char *)config->settings + item->offset));
         for (size_t j = 0; j < config->assignments[i].n; j++)

@@ -4,7 +4,8 @@
  * line, `--check-config`, `config show`, `--help`, etc/<program>.conf, the manual page and the
  * tests.
  *
- * Layers, the later one wins: the table's defaults, environment variables, systemd credentials,
+ * Layers, the later one wins: the table's defaults, variables that other programs share
+ * (https_proxy), GOTTHARD_ variables, systemd credentials,
  * /etc/gotthard/<program>.conf, <program>.conf.d/ *.conf in name order, (for the CLI)
  * ~/.config/gotthard/cli.conf, the command line. Each value keeps its origin. Nothing is guessed:
  * an unknown key, a wrong type, a number out of range or a duplicate is an error with file:line and
@@ -28,6 +29,7 @@ enum gt_config_type {
     GT_CONFIG_DURATION, /* uint64_t milliseconds within min..max */
     GT_CONFIG_SIZE,     /* uint64_t bytes within min..max */
     GT_CONFIG_CHOICE,   /* char *, one of the words in ->choices */
+    GT_CONFIG_PROXY,    /* char *, gt_proxy_parse (base/proxy.h); its password is never shown */
     GT_CONFIG_MAP,      /* struct gt_config_map: a group of texts, services = { ssh = "..."; } */
 };
 
@@ -51,11 +53,14 @@ struct gt_config_item {
     const char
         *path; /* "server.port", at most GT_CONFIG_PATH_MAX bytes; a MAP also without group */
     enum gt_config_type type;
-    size_t offset;             /* in the program's settings struct */
-    const char *env;           /* a variable of the original tool; NULL: see gt_config_variable() */
-    const char *flag;          /* "server-port" without dashes, or NULL. Never for a SECRET */
-    uint32_t commands;         /* bits of the commands that accept the flag; 0: every command */
-    const char *fallback;      /* the default as text, NULL: none; MAP: "name=value,name=value" */
+    size_t offset;        /* in the program's settings struct */
+    const char *env;      /* a variable of the original tool; NULL: see gt_config_variable() */
+    const char *standard; /* "https_proxy HTTPS_PROXY": variables that all programs of a machine
+                             share, the first that is not empty counts if no layer gives the
+                             setting; NULL: none */
+    const char *flag;     /* "server-port" without dashes, or NULL. Never for a SECRET or PROXY */
+    uint32_t commands;    /* bits of the commands that accept the flag; 0: every command */
+    const char *fallback; /* the default as text, NULL: none; MAP: "name=value,name=value" */
     const char *fallback_help; /* describes a default that depends on the machine, or NULL */
     uint64_t min, max;         /* NUMBER, DURATION (ms), SIZE; max UINT64_MAX: no upper limit */
     const char *choices;       /* CHOICE: "psk pin" */
@@ -75,6 +80,7 @@ struct gt_config_item {
 #define GT_CONFIG_MEMBER_PATHS    char *
 #define GT_CONFIG_MEMBER_SECRET   char *
 #define GT_CONFIG_MEMBER_CHOICE   char *
+#define GT_CONFIG_MEMBER_PROXY    char *
 #define GT_CONFIG_MEMBER_NUMBER   uint64_t
 #define GT_CONFIG_MEMBER_DURATION uint64_t
 #define GT_CONFIG_MEMBER_SIZE     uint64_t

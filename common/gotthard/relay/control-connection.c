@@ -336,11 +336,16 @@ static int control_dial(struct gt_control_connection *control,
         .on_connected = control_on_connected,
         .on_failed = control_on_dial_failed,
     };
-    unsigned timeout_ms =
-        settings->connect_timeout_ms ? settings->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    const struct gt_tls_dial_settings dial = {
+        .to = settings->relay,
+        .proxy = settings->proxy,
+        .identity = control->identity,
+        .psk = settings->client_key,
+        .timeout_ms =
+            settings->connect_timeout_ms ? settings->connect_timeout_ms : CONNECT_TIMEOUT_MS,
+    };
 
-    int r = gt_tls_dial_init(&control->tls_dial, control->loop, settings->relay, control->identity,
-                             settings->client_key, timeout_ms, &events, control);
+    int r = gt_tls_dial_init(&control->tls_dial, control->loop, &dial, &events, control);
     if (r == 0 && settings->has_large_segments)
         gt_tls_dial_permit_large_segments(&control->tls_dial);
     return r;

@@ -9,15 +9,20 @@
 
 #include <ev.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/net/host-port.h"
+#include "gotthard/net/proxy-handshake.h"
 #include "gotthard/net/sock.h"
 #include "gotthard/proto/control.h"
 #include "gotthard/relay/end-reason.h"
+
+#define GT_CONTROL_CONNECTION_WHY GT_PROXY_HANDSHAKE_WHY /* bytes of an end reason with its NUL */
 
 struct gt_control_connection;
 
 struct gt_control_connection_settings { /* strings, keys and the relay are copied */
     const struct gt_host_port *relay;   /* its address */
+    const struct gt_proxy *proxy;       /* kept; NULL: the relay is connected directly */
     enum gt_role role;
     const char *name;            /* operator or device */
     const uint8_t *client_key;   /* K_rc, GT_KEY_SIZE */
@@ -30,7 +35,8 @@ struct gt_control_connection_settings { /* strings, keys and the relay are copie
 };
 
 struct gt_control_connection_events {
-    /* SESSION: registered. @addr is the relay's address that accepted, @port the session port.
+    /* SESSION: registered. @addr is the address that accepted: the relay's,
+     * or the proxy's with the relay's main port. @port is the session port.
      * Called again if the port changes. */
     void (*on_session)(void *userdata, const struct gt_addr *addr, uint16_t port, bool is_peer_up);
     /* The other side registered or left; @reason is the relay's. */

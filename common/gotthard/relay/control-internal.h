@@ -37,10 +37,10 @@ struct gt_control_connection {
     struct gt_heartbeat heartbeat;      /* active in UP */
     double received_at;                 /* the last byte; seconds of gt_clock() */
     ev_io io;
-    ev_timer deadline;    /* of the state */
-    char why[160];        /* the end reason as text */
-    enum gt_code limit;   /* of the relay's last LIMIT, */
-    uint32_t limit_value; /* and its value */
+    ev_timer deadline;                   /* of the state */
+    char why[GT_CONTROL_CONNECTION_WHY]; /* the end reason as text */
+    enum gt_code limit;                  /* of the relay's last LIMIT, */
+    uint32_t limit_value;                /* and its value */
 };
 
 /* Enters @state: sets the watchers and the deadline. */

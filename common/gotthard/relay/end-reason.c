@@ -7,6 +7,7 @@ const char *gt_end_reason_text(enum gt_end_reason reason)
     switch (reason) {
     case GT_END_CLOSED: return "closed";
     case GT_END_UNREACHABLE: return "unreachable";
+    case GT_END_PROXY: return "proxy";
     case GT_END_REFUSED: return "refused";
     case GT_END_RELAY: return "relay";
     case GT_END_LOST: return "lost";

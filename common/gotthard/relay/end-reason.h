@@ -8,6 +8,7 @@
 enum gt_end_reason {
     GT_END_CLOSED,      /* in order: by this side, or by the other side's BYE */
     GT_END_UNREACHABLE, /* no address for the host, no connection, or no answer in time */
+    GT_END_PROXY,       /* the proxy does not permit a connection to the relay */
     GT_END_REFUSED,     /* the handshake failed: a wrong key on either side, or another relay */
     GT_END_RELAY,       /* an ERROR of the relay (code: NO_PORT, IN_USE...), or a protocol violation
                          */

@@ -30,6 +30,7 @@ void gt_reconnect_init(struct gt_reconnect *reconnect, const struct gt_host_port
     *reconnect = (struct gt_reconnect){
         .relays = relays,
         .n_relays = n_relays,
+        .proxy = control->proxy,
         .role = control->role,
         .lifetime_s = control->ttl_s,
         .attempt_ms = TIMEOUT_MS,
@@ -58,6 +59,7 @@ int gt_reconnect_connect(struct gt_reconnect *reconnect, struct ev_loop *loop,
 {
     const struct gt_control_connection_settings control = {
         .relay = &reconnect->relays[reconnect->generation % reconnect->n_relays],
+        .proxy = reconnect->proxy,
         .role = reconnect->role,
         .name = reconnect->name,
         .client_key = reconnect->client_key,
@@ -71,6 +73,11 @@ int gt_reconnect_connect(struct gt_reconnect *reconnect, struct ev_loop *loop,
     reconnect->generation++;
     reconnect->dialed_at = gt_clock();
     return gt_control_connection_new(loop, &control, events, userdata, ret);
+}
+
+const struct gt_host_port *gt_reconnect_relay(const struct gt_reconnect *reconnect)
+{
+    return &reconnect->relays[(reconnect->generation - 1) % reconnect->n_relays];
 }
 
 void gt_reconnect_on_registered(struct gt_reconnect *reconnect, uint16_t port)
@@ -180,6 +187,7 @@ bool gt_reconnect_is_worthwhile(enum gt_end_reason reason, enum gt_code code, bo
 {
     switch (reason) {
     case GT_END_UNREACHABLE:
+    case GT_END_PROXY:
     case GT_END_REFUSED:
     case GT_END_LIMIT:
     case GT_END_LOST: return true;
@@ -201,6 +209,7 @@ bool gt_reconnect_is_worthwhile_at_first(enum gt_end_reason reason, enum gt_code
     case GT_END_PEER: /* PAIRING: the relay waits for a shorter time than this side */
     case GT_END_LOST: return true;
     case GT_END_RELAY: return code == GT_CODE_NONE || code == GT_CODE_SHUTDOWN;
+    case GT_END_PROXY:
     case GT_END_REFUSED:
     case GT_END_EXPIRED:
     case GT_END_IDLE:

@@ -13,6 +13,7 @@
 struct gt_reconnect {
     const struct gt_host_port *relays; /* borrowed */
     size_t n_relays;
+    const struct gt_proxy *proxy; /* borrowed; NULL: none */
     char name[GT_NAME_MAX + 1];
     enum gt_role role;
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
@@ -34,8 +35,8 @@ struct gt_reconnect {
 
 /*
  * The addresses @relays[] belong to one relay and are dialed in turn; keeps the array, which has at
- * least one. Copies what @control points to; its ->relay is ignored, its ttl_s is the whole
- * lifetime. @window_ms 0: 120 s.
+ * least one, and @control's ->proxy. Copies what @control points to besides; its ->relay is
+ * ignored, its ttl_s is the whole lifetime. @window_ms 0: 120 s.
  */
 void gt_reconnect_init(struct gt_reconnect *reconnect, const struct gt_host_port *relays,
                        size_t n_relays, const struct gt_control_connection_settings *control,
@@ -47,6 +48,8 @@ void gt_reconnect_deinit(struct gt_reconnect *reconnect);
 int gt_reconnect_connect(struct gt_reconnect *reconnect, struct ev_loop *loop,
                          const struct gt_control_connection_events *events, void *userdata,
                          struct gt_control_connection **ret) GT_MUST_CHECK;
+/* Returns the address of the newest connection. */
+const struct gt_host_port *gt_reconnect_relay(const struct gt_reconnect *reconnect);
 /* A connection was registered with the session port @port: the next one requests that port. The
  * lifetime starts with the first. */
 void gt_reconnect_on_registered(struct gt_reconnect *reconnect, uint16_t port);

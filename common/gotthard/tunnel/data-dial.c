@@ -142,7 +142,14 @@ static void dial_start_leg(struct gt_data_dial *dial, enum dial_leg n)
 
     if (n == LEG_MAIN_PORT)
         gt_addr_set_port(&relay, dial->path->main_port);
-    gt_data_leg_start(&dial->legs[n], &relay, dial->segment, dial->timeout_s, &dial->join);
+    const struct gt_data_leg_to to = {
+        .relay = &relay,
+        .proxy = dial->path->proxy,
+        .host = dial->path->relay ? dial->path->relay->host : "",
+        .segment = dial->segment,
+        .timeout_s = dial->timeout_s,
+    };
+    gt_data_leg_start(&dial->legs[n], &to, &dial->join);
 }
 
 /* Returns true if the main port is another way that was not tried yet. A port that led to the
@@ -207,13 +214,14 @@ static bool are_legs_idle(const struct gt_data_dial *dial)
            dial->legs[LEG_MAIN_PORT].state == GT_DATA_LEG_IDLE;
 }
 
-/* The end of a relay also ends the control connection, which is noticed within SETTLE_S. */
+/* The end of a relay also ends the control connection, which is noticed within SETTLE_S. An answer
+ * of a proxy is only about the port. */
 static void dial_on_leg_failed(struct gt_data_leg *leg)
 {
     struct gt_data_dial *dial = dial_of_leg(leg);
 
     if (leg == &dial->legs[LEG_SESSION_PORT] && may_use_main_port(dial))
-        dial_arm(dial, SETTLE_S);
+        dial_arm(dial, leg->is_denied ? 0 : SETTLE_S);
     else if (are_legs_idle(dial))
         dial_fail_legs(dial);
 }

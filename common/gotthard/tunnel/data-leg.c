@@ -6,6 +6,8 @@
  */
 #include "gotthard/tunnel/data-leg.h"
 
+#include <stdio.h>
+
 #include "gotthard/base/log.h"
 
 static const struct leg_state_row {
@@ -46,6 +48,7 @@ static void leg_unwatch(struct gt_data_leg *leg)
     ev_io_stop(leg->loop, &leg->writer);
     ev_timer_stop(leg->loop, &leg->deadline);
     gt_wipe(leg->join, sizeof(leg->join));
+    gt_wipe(leg->proxy_handshake.out, sizeof(leg->proxy_handshake.out));
     leg->state = GT_DATA_LEG_IDLE;
 }
 
@@ -70,9 +73,32 @@ static void leg_fail_errno(struct gt_data_leg *leg)
         leg_fail(leg, strerrordesc_np(errno));
 }
 
+/* --- the proxy -------------------------------------------------------------------------------- */
+
+static void leg_continue_proxy(struct gt_data_leg *leg)
+{
+    int r = gt_proxy_handshake_run(&leg->proxy_handshake, leg->fd);
+
+    watch(leg->loop, &leg->reader, r == GT_PROXY_HANDSHAKE_E_READ);
+    watch(leg->loop, &leg->writer, r == 0 || r == GT_PROXY_HANDSHAKE_E_WRITE);
+    if (r == 0) {
+        leg->proxy = NULL;
+        leg_enter(leg, GT_DATA_LEG_CONNECTING);
+    } else if (r == GT_PROXY_HANDSHAKE_E_FAILED) {
+        leg->is_denied = leg->proxy_handshake.is_answered;
+        leg_fail(leg, leg->proxy_handshake.why);
+    }
+}
+
+/* --- JOIN ------------------------------------------------------------------------------------- */
+
 /* The first send() also reports the outcome of connect(). */
 static void leg_send_join(struct gt_data_leg *leg)
 {
+    if (leg->proxy) {
+        leg_enter(leg, GT_DATA_LEG_PROXY);
+        return;
+    }
     ssize_t n =
         send(leg->fd, leg->join + leg->n_done, sizeof(leg->join) - leg->n_done, MSG_NOSIGNAL);
 
@@ -126,6 +152,8 @@ static void leg_receive_reply(struct gt_data_leg *leg)
 /* WAITING includes the time that the other side needs for its ticket and its own connection. */
 static const struct leg_state_row states[GT_DATA_LEG_WAITING + 1] = {
     [GT_DATA_LEG_CONNECTING] = {"connecting", 8, "no answer", NULL, leg_send_join},
+    [GT_DATA_LEG_PROXY] = {"at the proxy", 8, "no answer of the proxy", leg_continue_proxy,
+                           leg_continue_proxy},
     [GT_DATA_LEG_JOINING] = {"joining", 5, "no answer to JOIN", leg_receive_reply, NULL},
     [GT_DATA_LEG_WAITING] = {"waiting", 20, "the other side did not connect", leg_receive_reply,
                              NULL},
@@ -175,12 +203,21 @@ void gt_data_leg_init(struct gt_data_leg *leg, struct ev_loop *loop,
  * its own, and has no such timeout on its sockets. So only an end that is stopped or unreachable
  * for longer than the timeout keeps our TCP window closed.
  */
-void gt_data_leg_start(struct gt_data_leg *leg, const struct gt_addr *relay, uint16_t segment,
-                       double timeout_s, const struct gt_join *join)
+void gt_data_leg_start(struct gt_data_leg *leg, const struct gt_data_leg_to *to,
+                       const struct gt_join *join)
 {
+    struct gt_addr addr = *to->relay;
+    struct gt_host_port target = {.port = gt_addr_port(to->relay)};
+
     gt_join_encode(join, leg->join);
-    leg->port = gt_addr_port(relay);
-    leg->fd = gt_sock_connect_segmented(relay, segment);
+    leg->port = target.port;
+    leg->proxy = to->proxy;
+    if (to->proxy) {
+        snprintf(target.host, sizeof(target.host), "%s", to->host);
+        gt_proxy_handshake_init(&leg->proxy_handshake, to->proxy, &target);
+        gt_addr_set_port(&addr, to->proxy->port);
+    }
+    leg->fd = gt_sock_connect_segmented(&addr, to->segment);
     if (leg->fd < 0) {
         leg->why = strerrordesc_np(-leg->fd);
         leg->fd = -1;
@@ -188,7 +225,7 @@ void gt_data_leg_start(struct gt_data_leg *leg, const struct gt_addr *relay, uin
         leg_arm(leg, 0); /* no callback from inside */
         return;
     }
-    gt_sock_set_timeout(leg->fd, timeout_s);
+    gt_sock_set_timeout(leg->fd, to->timeout_s);
     ev_io_set(&leg->reader, leg->fd, EV_READ);
     ev_io_set(&leg->writer, leg->fd, EV_WRITE);
     leg_enter(leg, GT_DATA_LEG_CONNECTING);

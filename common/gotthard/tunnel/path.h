@@ -13,7 +13,8 @@
  */
 #pragma once
 
-#include "gotthard/base/base.h"
+#include "gotthard/base/proxy.h"
+#include "gotthard/net/host-port.h"
 
 /* Bytes of a TCP segment. The first passes a link with the smallest MTU of IPv6 (1,280, RFC 8200),
  * also inside a tunnel; the second one with the smallest of IPv4 (576, RFC 879). */
@@ -36,9 +37,11 @@ enum gt_path_stage {
     GT_PATH_JOINED,     /* the handshake with the other side failed */
 };
 
-struct gt_path {            /* zero-initialize; the callbacks may be NULL */
+struct gt_path {                      /* zero-initialize; the callbacks may be NULL */
+    const struct gt_proxy *proxy;     /* borrowed; NULL: the relay is connected directly */
+    const struct gt_host_port *relay; /* borrowed; with a proxy: the name that it connects to */
     uint16_t main_port;     /* of the relay; 0: unknown, and the session's port is used alone */
-    double rtt_s;           /* round trip to the relay; 0: unknown */
+    double rtt_s;           /* round trip to the relay, or to the proxy; 0: unknown */
     bool is_relay_lost;     /* the control connection is lost: the relay may be another process */
     bool is_main_only;      /* the session's port is not used */
     unsigned n_unanswered;  /* handshakes in a row at the session's port without an answer */

@@ -200,6 +200,7 @@ static void registration_on_session(void *userdata, const struct gt_addr *addr, 
     }
     registration->relay = *addr;
     registration->streams->path.main_port = gt_addr_port(addr);
+    registration->streams->path.relay = gt_reconnect_relay(&registration->reconnect);
     registration->streams->path.is_relay_lost = false;
     registration->streams->path.rtt_s = gt_control_connection_rtt(registration->control);
     gt_reconnect_on_registered(&registration->reconnect, port);

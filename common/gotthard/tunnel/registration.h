@@ -78,7 +78,8 @@ struct gt_registration { /* embedded in its tunnel */
     struct gt_addr relay; /* address of data connections */
     struct gt_netwatch netwatch;
     ev_timer deadline, lifetime;
-    char why[160]; /* reason of the last failure or loss of the control connection */
+    char why[GT_CONTROL_CONNECTION_WHY]; /* reason of the last failure or loss of the control
+                                            connection */
 };
 
 /* Dials nothing yet. @streams must be initialized by gt_registration_start. */

@@ -181,6 +181,7 @@ static enum gt_rst rst_of(enum gt_end_reason cause)
     case GT_END_EXPIRED: return GT_RST_EXPIRED;
     case GT_END_INTERNAL: return GT_RST_INTERNAL;
     case GT_END_UNREACHABLE:
+    case GT_END_PROXY:
     case GT_END_REFUSED:
     case GT_END_RELAY:
     case GT_END_IDLE:

@@ -321,6 +321,7 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
     if (settings->role == GT_ROLE_OPERATOR)
         gt_spares_require_proof(&tunnel->spares);
     int r = gt_streams_init(&tunnel->streams, &channels, settings->max_streams, &events, tunnel);
+    tunnel->streams.path.proxy = settings->proxy;
     tunnel->streams.path.is_main_only = settings->is_single_port;
     tunnel->streams.path.on_proven = tunnel_on_proven;
     tunnel->streams.path.on_notice = tunnel_on_notice;
@@ -348,6 +349,7 @@ static void tunnel_init_registration(struct gt_tunnel *tunnel,
                     .name = settings->name,
                     .client_key = settings->client_key,
                     .rid = settings->rid,
+                    .proxy = settings->proxy,
                     .ttl_s = settings->lifetime_s},
         .peer_timeout_ms = settings->peer_timeout_ms,
         .resume_window_ms = settings->resume_window_ms,

@@ -22,6 +22,7 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     const struct gt_host_port *relays; /* borrowed until gt_tunnel_free: the addresses of one relay,
                                           dialed in turn */
     size_t n_relays;                   /* at least 1 */
+    const struct gt_proxy *proxy;      /* on the way to it; borrowed likewise; NULL: none */
     bool is_single_port;        /* data connections use the relay's main port from the start */
     const char *name;           /* this side's: operator or device */
     const uint8_t *client_key;  /* K_rc */
