@@ -33,7 +33,8 @@ const struct option command_line_options[N_OPTIONS] = {
                     COMMAND_DISCONNECT},
     [OPTION_REASON] = {"--reason", NULL, "TEXT",
                        "Write this into the device's log, and show it to the other side.",
-                       COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT},
+                       COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT | COMMAND_SSH |
+                           COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
                        COMMAND_ANY & ~(COMMAND_COMPLETION | COMMAND_VERSION | COMMAND_HELP)},
     [OPTION_QUIET] = {"--quiet", "-q", NULL, "Print errors only.", COMMAND_ANY},
@@ -43,13 +44,42 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_VERSION] = {"--version", "-V", NULL, "Print the version and exit.", COMMAND_ANY},
 };
 
+/* The command of this line, if it was seen. */
+static const struct command *line_command(const struct command_line *line)
+{
+    return line->n_arguments > 0 ? command_find(line->arguments[0]) : NULL;
+}
+
+bool command_line_takes_value(const char *letters, const char *option)
+{
+    for (const char *at = option + 1; *at; at++)
+        if (strchr(letters, *at))
+            return at[1] == 0;
+    return false;
+}
+
+/* An option of the program that the command executes, or its value. */
+static int pass(struct command_line *line, const char *letters, const char *name, const char *value,
+                bool *ret_takes_value)
+{
+    if (!letters || name[1] == '-')
+        return 1;
+    line->passed[line->n_passed++] = (char *)(value ? value : name);
+    if (!value)
+        *ret_takes_value = command_line_takes_value(letters, name);
+    return 0;
+}
+
 static int on_option(void *userdata, const char *name, const char *value, bool *ret_takes_value)
 {
     struct command_line *line = userdata;
+    const struct command *command = line_command(line);
+    const char *letters = command ? command->passed_letters : NULL;
 
     for (size_t i = 0; i < N_OPTIONS; i++) {
         const struct option *option = &command_line_options[i];
-        bool is_letter = option->letter && strcmp(name, option->letter) == 0;
+        bool is_letter = option->letter && strcmp(name, option->letter) == 0 &&
+                         (!letters || (option->commands & command->bit));
 
         if (!is_letter && strcmp(name, option->name) != 0)
             continue;
@@ -59,17 +89,18 @@ static int on_option(void *userdata, const char *name, const char *value, bool *
             line->given[i] = value ? value : "";
         return 0;
     }
-    return 1;
+    return pass(line, letters, name, value, ret_takes_value);
 }
 
+/* The arguments of another program begin after the first one of the command. */
 static int on_argument(void *userdata, const char *argument)
 {
     struct command_line *line = userdata;
 
-    if (line->n_arguments == ARGUMENTS_MAX)
-        return 1;
     line->arguments[line->n_arguments++] = (char *)argument;
-    return 0;
+    const struct command *command = line_command(line);
+    bool is_last = command && command->passed_letters && line->n_arguments > 1;
+    return is_last ? GT_CONFIG_WORDS_ONLY : 0;
 }
 
 int command_line_parse(int argc, char **argv, struct command_line *ret,
@@ -82,7 +113,12 @@ int command_line_parse(int argc, char **argv, struct command_line *ret,
         .userdata = ret,
     };
 
-    *ret = (struct command_line){0};
+    *ret = (struct command_line){
+        .arguments = calloc((size_t)argc + 1, sizeof(*ret->arguments)),
+        .passed = calloc((size_t)argc + 1, sizeof(*ret->passed)),
+    };
+    if (!ret->arguments || !ret->passed)
+        return -ENOMEM;
     int r = gt_config_parse_args(&parse, argc, argv, &ret->settings, ret_error);
     if (r == 0)
         ret->given[OPTION_CONFIG] = ret->settings.file;
@@ -92,6 +128,9 @@ int command_line_parse(int argc, char **argv, struct command_line *ret,
 void command_line_deinit(struct command_line *line)
 {
     free((void *)line->settings.sets);
+    free(line->arguments);
+    free(line->passed);
+    line->arguments = line->passed = NULL;
     line->settings.sets = NULL;
 }
 

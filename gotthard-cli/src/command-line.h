@@ -8,8 +8,6 @@
 
 #include "commands.h"
 
-#define ARGUMENTS_MAX 66 /* a command, its arguments, and one too many */
-
 enum option_id {
     OPTION_JSON,
     OPTION_PRINT_PORT,
@@ -40,7 +38,9 @@ extern const struct option command_line_options[N_OPTIONS];
 
 struct command_line {
     const char *given[N_OPTIONS]; /* the argument, "" for an option without one, NULL: not given */
-    char *arguments[ARGUMENTS_MAX + 1];
+    char **arguments;             /* owned; texts of argv */
+    char **passed;                /* owned: options for another program, before its arguments */
+    size_t n_passed;
     size_t n_arguments;             /* the command is the first */
     struct gt_config_args settings; /* options that stand for a setting, and --config */
 };
@@ -50,6 +50,10 @@ struct command_line {
 int command_line_parse(int argc, char **argv, struct command_line *ret,
                        char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 void command_line_deinit(struct command_line *line);
+
+/* Returns true if the value of the short options @option ("-p", "-vp") is the next argument.
+ * @letters: those of options with a value. */
+bool command_line_takes_value(const char *letters, const char *option);
 
 /* Returns the name of an option that was given and that @command does not accept, without its
  * dashes; or NULL. */

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "forwards.h"
 #include "selection.h"
+#include "ssh-options.h"
 
 static const struct command commands[] = {
     {
@@ -32,6 +33,41 @@ static const struct command commands[] = {
         .n_arguments_min = 1,
         .n_arguments_max = 2,
         .run = cmd_proxy,
+    },
+    {
+        .name = "ssh",
+        .bit = COMMAND_SSH,
+        .settings = COMMAND_PROXY,
+        .passes_settings = true,
+        .passed_letters = SSH_LETTERS,
+        .usage = "[USER@]DEVICE [SSH-ARGUMENT]...",
+        .help = "Run ssh to a device, through `proxy`; the options of ssh are accepted.",
+        .examples = "ssh pi@GatewayOli uptime",
+        .n_arguments_min = 1,
+        .n_arguments_max = SIZE_MAX,
+        .run = cmd_ssh,
+    },
+    {
+        .name = "ssh-config",
+        .bit = COMMAND_SSH_CONFIG,
+        .settings = COMMAND_PROXY,
+        .passes_settings = true,
+        .usage = "",
+        .help =
+            "Print the lines of ~/.ssh/config for `ssh USER@DEVICE.gotthard`, scp, git and others.",
+        .examples = "ssh-config",
+        .run = cmd_ssh_config,
+    },
+    {
+        .name = "known-hosts",
+        .bit = COMMAND_KNOWN_HOSTS,
+        .settings = COMMAND_PROXY,
+        .usage = "DEVICE [HOSTNAME]",
+        .help = "Print the host keys of a device for ssh's KnownHostsCommand.",
+        .examples = "known-hosts GatewayOli",
+        .n_arguments_min = 1,
+        .n_arguments_max = 2,
+        .run = cmd_known_hosts,
     },
     {
         .name = "disconnect",

@@ -12,6 +12,8 @@
 #include "print.h"
 #include "settings.h"
 
+struct command_line;
+
 struct context {
     const char *program; /* "gotthard-cli", or "gotthard" with the commands of the original tool */
     const struct command *command;
@@ -23,6 +25,7 @@ struct context {
     bool is_print_port, is_online_only;  /* --print-port, --online */
     bool is_confirmed, is_all;           /* --yes, --all */
     bool is_watching, is_inventory;      /* --watch, --inventory */
+    const struct command_line *line;     /* all options that were given */
     char **arguments;                    /* those after the command */
     size_t n_arguments;
 };
@@ -31,8 +34,12 @@ struct command {
     const char *name;
     uint32_t bit;      /* its own COMMAND_... of settings.h; command-line.c lists its options */
     uint32_t settings; /* bits: it accepts the options of these commands' settings; 0: reads none */
-    const char *usage; /* its arguments */
-    const char *help;  /* one sentence */
+    bool passes_settings; /* to another process, and reads none itself */
+    /* The letters of short options with a value of the program that it executes: all short options
+     * of that program are accepted before the first argument, and anything after it. NULL: none. */
+    const char *passed_letters;
+    const char *usage;    /* its arguments */
+    const char *help;     /* one sentence */
     const char *examples; /* arguments of the program, one example a line */
     size_t n_arguments_min, n_arguments_max;
     int (*run)(struct context *context);
@@ -61,6 +68,9 @@ int cmd_keygen(struct context *context);
 int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
 int cmd_completion(struct context *context);
+int cmd_ssh(struct context *context);
+int cmd_ssh_config(struct context *context);
+int cmd_known_hosts(struct context *context);
 int cmd_version(struct context *context);
 int cmd_help(struct context *context);
 int cmd_doctor(struct context *context);

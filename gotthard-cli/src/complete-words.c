@@ -13,6 +13,8 @@
 #include "gotthard/config/config-facts.h"
 #include "usage-slots.h"
 
+#define ARGUMENTS_MAX 66 /* further arguments are not remembered */
+
 /* An option of either table. */
 struct choice {
     const struct option *option;

@@ -81,7 +81,9 @@ static int run_command(struct context *context, const struct command_line *line)
                                gt_text_shorten(extra, shown, sizeof(shown)));
     }
     context->loop = ev_default_loop(0);
-    return command->settings ? run_with_settings(context, &line->settings) : command->run(context);
+    if (!command->settings || command->passes_settings)
+        return command->run(context);
+    return run_with_settings(context, &line->settings);
 }
 
 static int run_without_command(struct context *context)
@@ -123,6 +125,7 @@ static void init_context(struct context *context, struct command_line *line, boo
         .is_plain_color = line->given[OPTION_NO_COLOR] != NULL,
     };
 
+    context->line = line;
     context->bind = line->given[OPTION_BIND];
     context->socket = line->given[OPTION_SOCKET];
     context->is_online_only = line->given[OPTION_ONLINE] != NULL;

@@ -23,7 +23,10 @@ enum {
     COMMAND_FORGET = 1 << 10,
     COMMAND_DOCTOR = 1 << 11,
     COMMAND_COMPLETION = 1 << 12,
-    COMMAND_END = 1 << 13, /* after the last command */
+    COMMAND_SSH = 1 << 13,
+    COMMAND_SSH_CONFIG = 1 << 14,
+    COMMAND_KNOWN_HOSTS = 1 << 15,
+    COMMAND_END = 1 << 16, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 

@@ -94,18 +94,18 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
+COMMANDS = ("connect", "proxy", "ssh", "ssh-config", "known-hosts", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
               "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": []}
-ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
 def test_help_names_each_command(args):
     text = run(*args).stdout
-    for command in ("connect", "proxy", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config show", "completion", "version", "help"):
+    for command in ("connect", "proxy", "ssh", "ssh-config", "known-hosts", "disconnect", "config show"):
         assert f"\n  {command}" in text
     assert "server\n" not in text
     assert set(re.findall(r"^  ([a-z-]+)", text, re.MULTILINE)) == set(COMMANDS)
@@ -139,7 +139,10 @@ def test_command_accepts_the_options_of_its_help_only(command):
     """Each option of any command is either in the help of this one, or a usage error here."""
     text = run("help", command).stdout
     for option, values in ANY_OPTION.items():
-        result = run(command, *ARGUMENTS.get(command, []), option, *values, **GOOD)
+        args = [*ARGUMENTS.get(command, []), option, *values]
+        if command == "ssh":  # the arguments after the device are ssh's
+            args = [option, *values, "dev"]
+        result = run(command, *args, **GOOD)
         if re.search(rf"^  (-., )?{option.replace('--no-', '--')}\b", text, re.M):
             assert result.returncode != 64, result.stderr
         else:

@@ -76,19 +76,19 @@ static int take_other(struct args *args, const char *option, size_t n)
 {
     const struct gt_config_parse *parse = args->parse;
     char name[64];
-    bool takes_value = false;
+    bool is_whole = option[n] == 0, takes_value = false;
     const char *value = NULL;
 
     snprintf(name, sizeof(name), "%.*s", (int)GT_MIN(n, sizeof(name) - 1), option);
-    if (n >= sizeof(name) || !parse->other ||
-        parse->other(parse->userdata, name, NULL, &takes_value) != 0)
+    if ((n >= sizeof(name) && !is_whole) || !parse->other ||
+        parse->other(parse->userdata, is_whole ? option : name, NULL, &takes_value) != 0)
         return gt_configvalue_bad(args->ret_error, "unrecognized option '%s'", name);
     if (!takes_value)
-        return option[n] == 0 ? 0
-                              : gt_configvalue_bad(args->ret_error,
-                                                   "option '%s' doesn't allow an argument", name);
+        return is_whole ? 0
+                        : gt_configvalue_bad(args->ret_error,
+                                             "option '%s' doesn't allow an argument", name);
     int r = args_value(args, option, &value);
-    if (r == 0 && parse->other(parse->userdata, name, value, &takes_value) != 0)
+    if (r == 0 && parse->other(parse->userdata, is_whole ? option : name, value, &takes_value) != 0)
         r = gt_configvalue_bad(args->ret_error, "invalid argument for option '%s'", name);
     return r;
 }

@@ -211,9 +211,9 @@ enum { GT_CONFIG_WORDS_ONLY = 2 }; /* of gt_config_parse's ->word */
  */
 struct gt_config_parse {
     const struct gt_config_program *program;
-    /* @option: with its dashes. Returns 0 if known, 1 if not. Called once with @value NULL, which
-     * is the only call for an option without a value. If that call sets *ret_takes_value, a second
-     * one passes the value. --config FILE is handled here. */
+    /* @option: with its dashes; a text of argv unless "=" follows. Returns 0 if known, 1 if not.
+     * Called once with @value NULL, which is the only call for an option without a value. If that
+     * call sets *ret_takes_value, a second one passes the value. --config FILE is handled here. */
     int (*other)(void *userdata, const char *option, const char *value, bool *ret_takes_value);
     /* Returns 0, 1 if it is one argument too many, or GT_CONFIG_WORDS_ONLY: accepted, and every
      * following argument is a word, with dashes or without (for a command that passes its
