@@ -95,6 +95,8 @@ static enum usage_slot meaning(const char *usage, struct word word)
         return USAGE_SERVICE;
     if (contains(word, "DEVICE") || contains(word, "PATTERN"))
         return USAGE_DEVICE;
+    if (contains(word, "ARGUMENT"))
+        return USAGE_REST;
     if (contains(word, "COMMAND"))
         return strcmp(usage, "[COMMAND]") == 0 ? USAGE_COMMAND : USAGE_REST;
     return USAGE_FREE;

@@ -138,12 +138,12 @@ def test_options_of_a_daemon_are_the_same_everywhere(program):
 def test_arguments_of_options_are_the_same_everywhere():
     """The name of an option's argument in the help, in the list of each command and in its paragraph."""
     cli = page("gotthard-cli")
-    of_help, of_lists = {}, {}
+    option = r"(--[\w-]+)(?: ([^a-z\s,]+))?"
+    of_help = {}
     for command in usages():
-        of_help |= dict(re.findall(r"^  (?:-\w, )?(--[\w-]+)(?:[ =]\[?=?([A-Z]+)\]?)?(?= )", output("cli", "help", command), re.M))
-    of_lists = dict(re.findall(r"\*(--[\w-]+)\*(?:[ \[=]+_([A-Z]+)_)?", part(cli, "Options of each command")))
-    of_terms = dict(re.findall(r"\*(--[\w-]+)\*(?:[ \[=]+_([A-Z]+)_)?",
-                               "\n".join(terms(part(cli, "OPTIONS")) + terms(part(cli, "Options for settings")))))
+        of_help |= dict(re.findall(rf"^  (?:-\w, )?{option}(?= )", output("cli", "help", command), re.M))
+    of_lists = dict(re.findall(option, plain(part(cli, "Options of each command"))))
+    of_terms = dict(re.findall(option, plain("\n".join(terms(part(cli, "OPTIONS")) + terms(part(cli, "Options for settings"))))))
     agree(**{"help": of_help.items(), "gotthard-cli(1), Options of each command": of_lists.items(),
              "gotthard-cli(1), OPTIONS and Options for settings": of_terms.items()})
 

@@ -117,9 +117,9 @@ static int print_failures(void)
 
 /* --- the synopsis --------------------------------------------------------------------------- */
 
-/* Writes the usage of a command: names of arguments (DEVICE) are underlined, literal words and
- * options are bold. */
-static void print_usage(const char *usage)
+/* Writes the usage of a command, or the argument of an option: names (DEVICE) are underlined,
+ * literal words and options are bold. */
+static void mark_usage(FILE *out, const char *usage)
 {
     char escaped[TEXT_MAX], word[TEXT_MAX];
 
@@ -130,8 +130,7 @@ static void print_usage(const char *usage)
         const char *markup = n_name ? "_" : n_word ? "*" : "";
 
         snprintf(word, sizeof(word), "%.*s", (int)n, usage);
-        dprintf(STDOUT_FILENO, "%s%s%s", markup, gt_wrap_escape(word, escaped, sizeof(escaped)),
-                markup);
+        fprintf(out, "%s%s%s", markup, gt_wrap_escape(word, escaped, sizeof(escaped)), markup);
         usage += n;
     }
 }
@@ -141,13 +140,14 @@ static int print_synopsis(void)
     size_t n;
     const struct command *commands = command_table(&n);
 
-    dprintf(STDOUT_FILENO, "\n");
+    printf("\n");
     for (size_t i = 0; i < n; i++) {
-        dprintf(STDOUT_FILENO, "*gotthard-cli* *%s* [_OPTION_...]%s", commands[i].name,
-                *commands[i].usage ? " " : "");
-        print_usage(commands[i].usage);
-        dprintf(STDOUT_FILENO, "%s\n", i + 1 < n ? "++" : "");
+        printf("*gotthard-cli* *%s* [_OPTION_...]%s", commands[i].name,
+               *commands[i].usage ? " " : "");
+        mark_usage(stdout, commands[i].usage);
+        printf("%s\n", i + 1 < n ? "++" : "");
     }
+    fflush(stdout);
     return 0;
 }
 
@@ -155,8 +155,8 @@ static int print_synopsis(void)
 
 static void add_option(FILE *list, bool *is_first, const char *name, const char *value)
 {
-    fprintf(list, "%s*%s*%s%s%s", *is_first ? "" : ", ", name, value && *value ? " _" : "",
-            value ? value : "", value && *value ? "_" : "");
+    fprintf(list, "%s*%s*%s", *is_first ? "" : ", ", name, value && *value ? " " : "");
+    mark_usage(list, value ? value : "");
     *is_first = false;
 }
 
