@@ -189,10 +189,11 @@ def test_other_variables_are_in_the_manual(program):
     if program == "cli":
         read -= {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"}
     if program == "relayd":
-        read -= {"LISTEN_PID", "LISTEN_FDS", "NO_COLOR", "TERM"}
+        read -= {"LISTEN_PID", "LISTEN_FDS", "NO_COLOR", "TERM", "NO_PROXY"}
     if program != "cli":
         read -= {"HOME", "XDG_CONFIG_HOME"}
-    described = set(re.findall(r"[A-Z]+(?:_[A-Z]+)*", part(page(f"gotthard-{program}"), "ENVIRONMENT").replace("\\", "")))
+    text = part(page(f"gotthard-{program}"), "ENVIRONMENT").replace("\\", "")
+    described = {name.upper() for term in terms(text) for name in re.findall(r"\w+", term)}
     assert read <= described, f"missing in gotthard-{program}({SECTION[program]}), ENVIRONMENT: {sorted(read - described)}"
 
 
