@@ -248,7 +248,7 @@ static int connect_start(struct connect *connect, const char *device,
                       ret_failure) != 0 ||
         session_start(connect->session, ret_failure) != 0)
         return 1;
-    connect_output_requesting(&connect->output, &connect->forwards);
+    connect_output_requesting(&connect->output, connect->session, &connect->forwards);
     return 0;
 }
 
@@ -265,7 +265,7 @@ int cmd_connect(struct context *context)
     int code = forward_arguments_parse(context, specs, &n_specs);
     if (code != 0)
         return code;
-    connect_output_init(&connect.output, &context->print, device, context->bind,
+    connect_output_init(&connect.output, context->loop, &context->print, device, context->bind,
                         context->is_print_port);
     connect_streams_init(&connect.streams, context->loop, &context->print, device);
     command_signals_start(&connect.signals, context->loop, connect_on_signal, &connect);
@@ -274,6 +274,7 @@ int cmd_connect(struct context *context)
     else
         ev_run(context->loop, 0);
     command_signals_stop(&connect.signals);
+    connect_output_deinit(&connect.output);
     session_free(connect.session);
     connect_streams_deinit(&connect.streams);
     forwards_close(&connect.forwards);

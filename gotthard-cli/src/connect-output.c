@@ -8,14 +8,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "connect-local.h"
 #include "diagnosis.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/base/text.h"
 
-void connect_output_init(struct connect_output *output, struct print *print, const char *device,
-                         const char *bind, bool is_print_port)
+void connect_output_init(struct connect_output *output, struct ev_loop *loop, struct print *print,
+                         const char *device, const char *bind, bool is_print_port)
 {
     *output = (struct connect_output){
         .print = print,
@@ -24,22 +25,30 @@ void connect_output_init(struct connect_output *output, struct print *print, con
         .is_print_port = is_print_port,
         .started_ms = gt_clock_ms(),
     };
+    connect_progress_init(&output->progress, loop, print);
 }
 
-void connect_output_requesting(struct connect_output *output, const struct forwards *forwards)
+void connect_output_deinit(struct connect_output *output)
 {
+    connect_progress_stop(&output->progress);
+}
+
+void connect_output_requesting(struct connect_output *output, const struct session *session,
+                               const struct forwards *forwards)
+{
+    output->session = session;
     connect_local_sharing(output, forwards);
     print_event(output->print, "requesting", "{s:s}", "device", output->device);
     print_fact(output->print, "sending the MQTT message to %s", output->device);
     connect_local_listening(output, forwards);
-    print_progress(output->print, "sending the request to %s", output->device);
+    connect_progress_step(&output->progress, "sending the request to %s", output->device);
 }
 
 void connect_output_broker(struct connect_output *output, const char *endpoint)
 {
     print_fact(output->print, "connected to MQTT at %s", endpoint);
     print_event(output->print, "broker", "{s:s}", "endpoint", endpoint);
-    print_progress(output->print, "waiting for %s to answer", output->device);
+    connect_progress_step(&output->progress, "waiting for %s to answer", output->device);
 }
 
 static json_t *json_of_texts(const struct gt_span *texts, size_t n)
@@ -87,7 +96,8 @@ void connect_output_answered(struct connect_output *output, const struct gt_exte
                 (json_int_t)ms, "authenticated_by",
                 identity->trust.policy == GT_POLICY_PIN ? "pin" : "psk", "host_keys", host_keys);
     json_decref(host_keys);
-    print_progress(output->print, "%s answered, connecting through the relay", output->device);
+    connect_progress_step(&output->progress, "%s answered, connecting through the relay",
+                          output->device);
 }
 
 enum waiting_for { THIS_SIDE, THE_DEVICE };
@@ -101,7 +111,7 @@ static void report_waiting(struct connect_output *output, enum waiting_for who, 
         return;
     snprintf(latest, sizeof(output->waiting[who]), "%s", text);
     print_fact(output->print, "%s", text);
-    print_progress(output->print, "%s", text);
+    connect_progress_step(&output->progress, "%s", text);
     if (!output->print->has_color)
         print_plain(output->print, "%s", text);
 }
@@ -167,6 +177,8 @@ void connect_output_up(struct connect_output *output, const struct forwards *for
     connect_local_usage(output, forwards);
     report_proof(output);
     print_plain(output->print, "\nPress Ctrl+C to close.");
+    connect_progress_stop(&output->progress);
+    output->print->has_clock = true; /* from now on lines come at any time */
     connect_local_ports(output, forwards, ms);
 }
 
@@ -186,6 +198,78 @@ void connect_output_notice(struct connect_output *output, enum gt_path_notice no
     print_warning(output->print, "%s%s", intro, text);
 }
 
+/* --- a tunnel that waits */
+
+static void format_time_of_day(double in_s, char *ret, size_t cap)
+{
+    time_t at = time(NULL) + (time_t)(in_s + .5);
+    struct tm local;
+
+    *ret = 0;
+    if (localtime_r(&at, &local))
+        strftime(ret, cap, "%H:%M:%S", &local);
+}
+
+/* A new attempt is a fact of its own. */
+static void report_attempt(struct connect_output *output, const struct gt_tunnel_wait *wait)
+{
+    if (!wait->is_relay_lost || wait->n_attempts == output->n_attempts)
+        return;
+    output->n_attempts = wait->n_attempts;
+    print_fact(output->print, "attempt %u to reach the relay, giving up in %.0f s",
+               wait->n_attempts, wait->left_s);
+    print_event(output->print, "relay-attempt", "{s:i, s:f}", "attempt", (int)wait->n_attempts,
+                "seconds_left", wait->left_s);
+}
+
+#define WIDE 75 /* columns of the longest text */
+
+/* The attempt, the next one, and the deadline. */
+static void describe_wait(void *userdata, unsigned width, char *ret, size_t cap)
+{
+    struct connect_output *output = userdata;
+    struct gt_tunnel_wait wait;
+    char until[16], next[24];
+
+    if (!session_waits(output->session, &wait)) {
+        snprintf(ret, cap, "waiting for a data connection");
+        return;
+    }
+    report_attempt(output, &wait);
+    format_time_of_day(wait.left_s, until, sizeof(until));
+    bool is_wide = width == 0 || width >= WIDE;
+    if (wait.next_s > 0)
+        snprintf(next, sizeof(next), " in %.0f s", wait.next_s);
+    else
+        snprintf(next, sizeof(next), "%s", is_wide ? " in progress" : "");
+    unsigned attempt = wait.n_attempts + (wait.next_s > 0);
+    if (!wait.is_relay_lost)
+        snprintf(ret, cap, is_wide ? "waiting for %s, until %s" : "%.16s away, until %s",
+                 output->device, until);
+    else if (is_wide)
+        snprintf(ret, cap, "relay lost: attempt %u%s, giving up at %s, in %.0f s", attempt, next,
+                 until, wait.left_s);
+    else
+        snprintf(ret, cap, "relay: try %u%s, until %s", attempt, next, until);
+}
+
+static void report_wait(struct connect_output *output)
+{
+    struct gt_tunnel_wait wait;
+
+    if (session_waits(output->session, &wait))
+        connect_progress_describe(&output->progress, describe_wait, output);
+    else
+        connect_progress_stop(&output->progress);
+}
+
+static double seconds_left(const struct connect_output *output)
+{
+    struct gt_tunnel_wait wait;
+
+    return session_waits(output->session, &wait) ? wait.left_s : 0;
+}
+
 void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code reason)
 {
     const char *why = gt_code_text(reason);
@@ -194,16 +278,24 @@ void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code
         print_event(output->print, "peer-back", "{s:s}", "device", output->device);
         print_note(output->print, "%s is connected again.", output->device);
     } else {
-        print_event(output->print, "peer-lost", "{s:s}", "reason", why);
-        print_warning(output->print, "%s disconnected (%s), waiting for it", output->device, why);
+        double left = seconds_left(output);
+
+        print_event(output->print, "peer-lost", "{s:s, s:f}", "reason", why, "seconds_left", left);
+        print_warning(output->print, "%s disconnected (%s), waiting for it for %.0f s",
+                      output->device, why, left);
     }
+    report_wait(output);
 }
 
 static void relay_lost(struct connect_output *output, const char *why)
 {
+    double left = seconds_left(output);
+
     output->lost_ms = gt_clock_ms();
-    print_event(output->print, "relay-lost", "{s:s}", "reason", why);
-    print_warning(output->print, "connection to the relay lost (%s), reconnecting", why);
+    output->n_attempts = 0;
+    print_event(output->print, "relay-lost", "{s:s, s:f}", "reason", why, "seconds_left", left);
+    print_warning(output->print, "connection to the relay lost (%s), reconnecting for %.0f s", why,
+                  left);
 }
 
 static void relay_back(struct connect_output *output)
@@ -222,10 +314,12 @@ void connect_output_relay(struct connect_output *output, bool is_up, const char 
         relay_back(output);
     else
         relay_lost(output, why);
+    report_wait(output);
 }
 
 void connect_output_closing(struct connect_output *output)
 {
+    connect_progress_stop(&output->progress);
     print_plain(output->print, "\nClosing. Press Ctrl+C again to exit at once.");
     print_fact(output->print, "closing");
     print_event(output->print, "closing", "{}");

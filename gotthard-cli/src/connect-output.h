@@ -6,28 +6,35 @@
  */
 #pragma once
 
+#include "connect-progress.h"
 #include "forwards.h"
 #include "gotthard/signaling/report.h"
 #include "gotthard/tunnel/tunnel.h"
 #include "identity.h"
 #include "print.h"
+#include "session.h"
 
 struct connect_output {
-    struct print *print;             /* keeps */
-    const char *device;              /* keeps */
-    const char *bind;                /* keeps; NULL: loopback */
-    bool is_print_port;              /* the local ports go to standard output */
+    struct print *print; /* keeps */
+    const char *device;  /* keeps */
+    const char *bind;    /* keeps; NULL: loopback */
+    bool is_print_port;  /* the local ports go to standard output */
+    struct connect_progress progress;
+    const struct session *session;   /* keeps, from connect_output_requesting() on */
+    unsigned n_attempts;             /* the latest that was reported */
     uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
     const struct identity *identity; /* borrowed, from connect_output_answered() on */
     char waiting[2][256];            /* the latest line while it waits: for this side, the device */
     char services[512];              /* that the device offers, separated by blanks */
 };
 
-void connect_output_init(struct connect_output *output, struct print *print, const char *device,
-                         const char *bind, bool is_print_port);
+void connect_output_init(struct connect_output *output, struct ev_loop *loop, struct print *print,
+                         const char *device, const char *bind, bool is_print_port);
+void connect_output_deinit(struct connect_output *output);
 
 /* Before the tunnel is up. */
-void connect_output_requesting(struct connect_output *output, const struct forwards *forwards);
+void connect_output_requesting(struct connect_output *output, const struct session *session,
+                               const struct forwards *forwards);
 void connect_output_broker(struct connect_output *output, const char *endpoint);
 /* @extensions: of the answer; the event has the ssh host keys that the device vouches for.
  * @identity: determines how the device was authenticated. */

@@ -176,6 +176,7 @@ static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct holder *holder = userdata;
 
+    holder->output.session = holder->session;
     connect_output_peer(&holder->output, is_up, reason);
     open_waiting(holder);
 }
@@ -184,6 +185,7 @@ static void session_on_relay(void *userdata, bool is_up, const char *why)
 {
     struct holder *holder = userdata;
 
+    holder->output.session = holder->session;
     connect_output_relay(&holder->output, is_up, why);
     open_waiting(holder);
 }
@@ -278,6 +280,8 @@ static void holder_on_restart(struct ev_loop *loop, ev_timer *timer, int revents
 {
     struct holder *holder = timer->data;
 
+    connect_output_deinit(&holder->output);
+    holder->output.session = NULL;
     holder->session = session_free(holder->session);
     gt_list_for_each_safe (at, next, &holder->server.clients) {
         struct holder_client *client = gt_list_entry(at, struct holder_client, link);
@@ -406,7 +410,8 @@ static void holder_init(struct holder *holder, const struct holder_settings *set
         .print = {.style = PRINT_LINES, .is_terse = true, .on_warning = print_on_warning},
     };
     holder->print.userdata = holder;
-    connect_output_init(&holder->output, &holder->print, settings->device, NULL, false);
+    connect_output_init(&holder->output, holder->loop, &holder->print, settings->device, NULL,
+                        false);
     ev_timer_init(&holder->hold, holder_on_idle, 0, 0);
     ev_timer_init(&holder->restart, holder_on_restart, 0, 0);
     holder->hold.data = holder->restart.data = holder->log.data = holder;
@@ -432,6 +437,7 @@ void holder_run(const struct holder_settings *settings, struct holder_sockets *s
     ev_timer_stop(holder.loop, &holder.restart);
     ev_io_stop(holder.loop, &holder.log);
     gt_close(&sockets->log);
+    connect_output_deinit(&holder.output);
     session_free(holder.session);
     holder_server_deinit(&holder.server);
     command_signals_stop(&holder.signals);

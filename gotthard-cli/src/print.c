@@ -19,6 +19,7 @@
 #include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/text.h"
+#include "print-width.h"
 
 #define LINE_MAX_SIZE 4096 /* at most PIPE_BUF: one write to a writable pipe is complete */
 
@@ -60,19 +61,35 @@ static bool write_now(int fd, const char *text, size_t n)
     return (writable.revents & POLLOUT) && write(fd, text, n) == (ssize_t)n;
 }
 
-GT_PRINTF(5, 0)
-static void write_human(struct print *print, const char *color, const char *mark, const char *end,
-                        const char *fmt, va_list args)
+/* Writes nothing unless lines have the time of day. */
+static void format_clock(const struct print *print, char *ret, size_t cap)
 {
-    char text[LINE_MAX_SIZE / 2], line[LINE_MAX_SIZE];
+    time_t now = time(NULL);
+    struct tm local;
 
+    *ret = 0;
+    if (print->has_clock && localtime_r(&now, &local))
+        strftime(ret, cap, "%H:%M:%S ", &local);
+}
+
+/* A line for people: clock, mark and text, wrapped to the terminal. The mark has the color, and a
+ * blank at its end. */
+GT_PRINTF(4, 0)
+static void write_line(struct print *print, const char *color, const char *mark, const char *fmt,
+                       va_list args)
+{
+    char text[LINE_MAX_SIZE / 2], whole[LINE_MAX_SIZE * 3 / 4], line[LINE_MAX_SIZE], clock[16];
+    size_t n_mark = *mark && print->has_color ? strlen(mark) - 1 : 0;
+
+    format_clock(print, clock, sizeof(clock));
     gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
-    if (!print->has_color)
-        color = "";
-    int n = snprintf(line, sizeof(line), "%s%s%s%s%s%s", print->has_progress ? RESTART : "", color,
-                     mark, *color ? RESET : "", text, end);
+    snprintf(whole, sizeof(whole), "%s%s%s", clock, mark, text);
+    print_wrap(whole, print_terminal_width(STDERR_FILENO), text, sizeof(text));
+    const char *at = text + strlen(clock);
+    int n = snprintf(line, sizeof(line), "%s%s%s%.*s%s%s\n", print->has_progress ? RESTART : "",
+                     clock, n_mark ? color : "", (int)n_mark, at, n_mark ? RESET : "", at + n_mark);
     write_now(STDERR_FILENO, line, GT_MIN((size_t)n, sizeof(line) - 1));
-    print->has_progress = *end == 0;
+    print->has_progress = false;
 }
 
 static bool has_no_notes(const struct print *print)
@@ -86,7 +103,7 @@ void print_done(struct print *print, const char *fmt, ...)
         return;
     va_list args;
     va_start(args, fmt);
-    write_human(print, GREEN, print->has_marks ? "✓ " : "ok: ", "\n", fmt, args);
+    write_line(print, GREEN, print->has_marks ? "✓ " : "ok: ", fmt, args);
     va_end(args);
 }
 
@@ -94,20 +111,31 @@ void print_plain(struct print *print, const char *fmt, ...)
 {
     if (print->style != PRINT_HUMAN || has_no_notes(print))
         return;
+    char text[LINE_MAX_SIZE / 2], line[LINE_MAX_SIZE];
     va_list args;
     va_start(args, fmt);
-    write_human(print, "", "", "\n", fmt, args);
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     va_end(args);
+    int n = snprintf(line, sizeof(line), "%s%s\n", print->has_progress ? RESTART : "", text);
+    write_now(STDERR_FILENO, line, GT_MIN((size_t)n, sizeof(line) - 1));
+    print->has_progress = false;
 }
 
 void print_progress(struct print *print, const char *fmt, ...)
 {
     if (print->style != PRINT_HUMAN || has_no_notes(print) || !print->has_color)
         return; /* it cannot be overwritten without escape sequences */
+    unsigned width = print_terminal_width(STDERR_FILENO);
+    char text[LINE_MAX_SIZE / 2], row[LINE_MAX_SIZE / 2 + 8], line[LINE_MAX_SIZE];
     va_list args;
     va_start(args, fmt);
-    write_human(print, "", print->has_marks ? "… " : "... ", "", fmt, args);
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
     va_end(args);
+    snprintf(row, sizeof(row), "%s%s", print->has_marks ? "… " : "... ", text);
+    print_shorten(row, width > 0 ? width - 1 : 0); /* the last column may wrap the cursor */
+    int n = snprintf(line, sizeof(line), "%s%s", print->has_progress ? RESTART : "", row);
+    write_now(STDERR_FILENO, line, GT_MIN((size_t)n, sizeof(line) - 1));
+    print->has_progress = true;
 }
 
 void print_clear_progress(struct print *print)
@@ -134,7 +162,7 @@ void print_note(struct print *print, const char *fmt, ...)
     va_list args;
     va_start(args, fmt);
     if (print->style == PRINT_HUMAN)
-        write_human(print, "", "", "\n", fmt, args);
+        write_line(print, "", "", fmt, args);
     else
         gt_vlog(GT_LOG_INFO, 0, fmt, args);
     va_end(args);
@@ -158,7 +186,7 @@ void print_warning(struct print *print, const char *fmt, ...)
     if (print->on_warning)
         pass_warning(print, fmt, args);
     else if (print->style == PRINT_HUMAN)
-        write_human(print, YELLOW, print->has_marks ? "! " : "warning: ", "\n", fmt, args);
+        write_line(print, YELLOW, print->has_marks ? "! " : "warning: ", fmt, args);
     else
         gt_vlog(GT_LOG_WARN, 0, fmt, args);
     va_end(args);
@@ -183,7 +211,7 @@ static void write_error(struct print *print, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    write_human(print, RED, print->has_marks ? "✗ " : "error: ", "\n", fmt, args);
+    write_line(print, RED, print->has_marks ? "✗ " : "error: ", fmt, args);
     va_end(args);
 }
 

@@ -26,6 +26,7 @@ struct print {
     bool is_terse; /* warnings and errors only, because another program owns the terminal */
     bool has_color, has_marks; /* HUMAN: escape sequences; UTF-8 symbols */
     bool has_progress;         /* the terminal shows a transient line */
+    bool has_clock;            /* HUMAN: notes, warnings and errors begin with the time of day */
     int stdout_errno;          /* of the first failed write to standard output */
     unsigned n_events_lost;
 };
@@ -37,7 +38,8 @@ struct print_options {
 /* Chooses the style by standard error, NO_COLOR, TERM and the locale. */
 void print_init(struct print *print, const struct print_options *options);
 
-/* HUMAN only: a line with a check mark; a plain line; a line that the next one overwrites. */
+/* HUMAN only: a line with a check mark; a plain line, which is not wrapped, so that a command in it
+ * can be copied; a line that the next one overwrites. */
 void print_done(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_plain(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);
 void print_progress(struct print *print, const char *fmt, ...) GT_PRINTF(2, 3);

@@ -365,6 +365,11 @@ void session_reset_stream(struct session *session, uint32_t stream)
         gt_tunnel_reset_stream(session->tunnel, stream);
 }
 
+bool session_waits(const struct session *session, struct gt_tunnel_wait *ret)
+{
+    return session && session->tunnel && gt_tunnel_waits(session->tunnel, ret);
+}
+
 enum session_state session_state(const struct session *session)
 {
     return session->state;

@@ -96,6 +96,8 @@ int session_open_stream(struct session *session, struct gt_endpoint_fds local, c
 /* Resets a stream; on_stream_end follows. No effect if it is over. */
 void session_reset_stream(struct session *session, uint32_t stream);
 
+/* As gt_tunnel_waits. Takes NULL: returns false. */
+bool session_waits(const struct session *session, struct gt_tunnel_wait *ret);
 enum session_state session_state(const struct session *session);
 /* True once on_up was called. */
 bool session_was_up(const struct session *session);

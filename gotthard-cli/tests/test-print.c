@@ -61,9 +61,9 @@ static void test_print_terminal(void **state)
     char text[2048];
 
     say_all(&print, text, sizeof(text));
-    assert_string_equal(text, "… progress\r\033[K\033[32m✓ \033[0mdone\nplain\nnote\n"
-                              "\033[33m! \033[0mwarning\n"
-                              "\033[31m✗ \033[0mwhat\n  hint  [GTD-E31]\n");
+    assert_string_equal(text, "… progress\r\033[K\033[32m✓\033[0m done\nplain\nnote\n"
+                              "\033[33m!\033[0m warning\n"
+                              "\033[31m✗\033[0m what\n  hint  [GTD-E31]\n");
 }
 
 static void test_print_terminal_without_color(void **state)

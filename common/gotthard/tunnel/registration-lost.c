@@ -31,6 +31,7 @@ void registration_on_control_lost(struct gt_registration *registration, enum gt_
     if (registration->is_control_lost)
         return;
     registration->is_control_lost = true;
+    registration->n_attempts = 0;
     registration->events.on_relay_connection(registration->userdata, false, registration->why);
 }
 
@@ -38,6 +39,7 @@ void registration_reconnect(struct gt_registration *registration)
 {
     int r = gt_registration_start(registration);
 
+    registration->n_attempts++;
     if (r)
         registration_on_control_lost(registration, GT_END_INTERNAL, strerror(-r));
     else

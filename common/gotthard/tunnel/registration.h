@@ -72,6 +72,7 @@ struct gt_registration { /* embedded in its tunnel */
     enum gt_end_reason cause;           /* its end reason, */
     enum gt_code code;                  /* and the relay's code */
     bool is_control_lost, is_peer_lost; /* the loss was reported, and the return is not yet */
+    unsigned n_attempts;                /* to replace the control connection, since its loss */
     enum gt_code bye;                   /* of the BYE, while closing */
     bool is_bye_due; /* ended without a control connection: the next one is for BYE */
     struct gt_control_connection *control;

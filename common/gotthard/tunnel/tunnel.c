@@ -295,6 +295,24 @@ bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
            tunnel->registration.state == GT_REGISTRATION_ESTABLISHED;
 }
 
+bool gt_tunnel_waits(struct gt_tunnel *tunnel, struct gt_tunnel_wait *ret)
+{
+    const struct gt_registration *registration = &tunnel->registration;
+    bool is_scheduled = registration->state == GT_REGISTRATION_DISCONNECTED;
+
+    if (!is_scheduled && registration->state != GT_REGISTRATION_RECONNECTING &&
+        registration->state != GT_REGISTRATION_PEER_LOST)
+        return false;
+    *ret = (struct gt_tunnel_wait){
+        .is_relay_lost = registration->state != GT_REGISTRATION_PEER_LOST,
+        .n_attempts = registration->n_attempts,
+        .next_s =
+            is_scheduled ? ev_timer_remaining(tunnel->loop, &tunnel->registration.deadline) : 0,
+        .left_s = GT_MAX(gt_reconnect_time_left(&registration->reconnect), 0.),
+    };
+    return true;
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)

@@ -107,3 +107,13 @@ void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uin
 /* The number of spares that are up: each serves a local connection at once. */
 unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
+
+/* How a tunnel that was up waits for what it has lost. */
+struct gt_tunnel_wait {
+    bool is_relay_lost;  /* the connection to the relay; otherwise the other side */
+    unsigned n_attempts; /* relay: to reach it, since the loss, with one that is in progress */
+    double next_s;       /* relay: seconds to the next attempt; 0: one is in progress */
+    double left_s;       /* seconds until the tunnel gives up */
+};
+/* Returns false if the tunnel does not wait. */
+bool gt_tunnel_waits(struct gt_tunnel *tunnel, struct gt_tunnel_wait *ret);
