@@ -4,6 +4,7 @@
  * had opened, and also an outer form that must not open. A decoded message must encode to the same
  * bytes, or, where the encoding is not unique, to bytes that decode to the same message.
  */
+#include "gotthard/signaling/device-status.h"
 #include "gotthard/signaling/report.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -114,6 +115,20 @@ static void fuzz_report(struct gt_span inner)
     must_equal(inner, &w);
 }
 
+/* The encoding is unique if everything has room. */
+static void fuzz_status(struct gt_span bytes)
+{
+    static struct gt_device_status status;
+    static uint8_t encoded[GT_STATUS_SIZE];
+
+    if (gt_device_status_decode(bytes, &status))
+        return;
+    size_t n = gt_device_status_encode(&status, encoded);
+    must(n <= sizeof(encoded));
+    if (bytes.n <= sizeof(encoded))
+        must(gt_span_equals(bytes, gt_span(encoded, n)));
+}
+
 static void fuzz_topic(struct gt_span text)
 {
     char topic[512], device[GT_NAME_MAX + 1], same[GT_TOPIC_MAX + 1];
@@ -146,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n > GT_MESSAGE_MAX)
         return 0;
     fuzz_outer(gt_span(data, n));
-    switch (n ? data[0] % 7 : 7) {
+    switch (n ? data[0] % 8 : 8) {
     case GT_MESSAGE_STATE: fuzz_state(inner); break;
     case GT_MESSAGE_REQ: fuzz_req(inner); break;
     case GT_MESSAGE_ACK: fuzz_ack(inner); break;
@@ -154,6 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     case GT_MESSAGE_CLOSE: fuzz_close(inner); break;
     case GT_MESSAGE_REPORT: fuzz_report(inner); break;
     case 6: fuzz_topic(inner); break;
+    case 7: fuzz_status(inner); break;
     }
     return 0;
 }

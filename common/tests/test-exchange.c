@@ -128,6 +128,32 @@ static int answer(struct pair *p)
                                 NOW, &p->answer);
 }
 
+/* A query gets an authentic answer, and there are no keys of a session on either side. A repetition
+ * gets the same answer. */
+static void test_query_is_answered_without_a_session(void **state)
+{
+    static const uint8_t zeros[GT_KEY_SIZE];
+    struct pair *p = *state;
+    struct gt_extensions extensions = {.version = gt_span_text("1.2.3"),
+                                       .status = gt_span("a\0status", 8)};
+
+    p->alice.settings.is_query = true;
+    initiator(p);
+    assert_int_equal(deliver(p), GT_VERDICT_REQUEST);
+    assert_true(p->in.req.is_query);
+    assert_int_equal(gt_responder_inform(p->device, &p->in, &extensions), 0);
+    size_t n = p->in.n_reply;
+    assert_int_equal(answer(p), 0);
+    assert_int_equal(p->answer.ack.status, GT_ACK_OK);
+    assert_true(gt_span_equals(p->answer.ack.extensions.status, extensions.status));
+    assert_memory_equal(p->answer.keys.session, zeros, sizeof(p->answer.keys.session));
+    assert_int_equal(answer(p), GT_INITIATOR_E_IGNORE); /* no longer outstanding */
+    p->now_ms += 1000;
+    assert_int_equal(deliver(p), GT_VERDICT_REPLY);
+    assert_int_equal(p->in.n_reply, n);
+    p->alice.settings.is_query = false;
+}
+
 static void test_request_and_answer_agree_on_keys(void **state)
 {
     struct pair *p = *state;
@@ -1229,6 +1255,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(test_query_is_answered_without_a_session),
         TEST(test_request_and_answer_agree_on_keys),
         TEST(test_known_answers),
         TEST(test_responder_drops_other_messages),

@@ -42,6 +42,7 @@ static struct gt_extensions sample_extensions(void)
         .limit = gt_span_text("limits.sessions (3)"),
         .tags = {gt_span_text("site=zurich"), gt_span_text("role=gateway")},
         .n_tags = 2,
+        .status = gt_span("\0\1\2", 3),
     };
 }
 
@@ -188,11 +189,13 @@ static void test_req_flags_are_strict(void **state)
     req.purpose[0] = 0;
     assert_int_equal(decode_with_flags(&req, 0), 0);
     for (uint8_t flags = 1; flags; flags = (uint8_t)(flags << 1))
-        assert_int_equal(decode_with_flags(&req, flags), GT_MESSAGE_E_BAD);
+        assert_int_equal(decode_with_flags(&req, flags), flags == 2 ? 0 : GT_MESSAGE_E_BAD);
     strcpy(req.purpose, "disk full");
     assert_int_equal(decode_with_flags(&req, 1), 0);
     assert_int_equal(decode_with_flags(&req, 0), GT_MESSAGE_E_BAD);
-    assert_int_equal(decode_with_flags(&req, 3), GT_MESSAGE_E_BAD);
+    assert_int_equal(decode_with_flags(&req, 2), GT_MESSAGE_E_BAD);
+    assert_int_equal(decode_with_flags(&req, 3), 0);
+    assert_int_equal(decode_with_flags(&req, 7), GT_MESSAGE_E_BAD);
 }
 
 /* It reaches logs and terminals. */
@@ -228,6 +231,7 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_int_equal(got->since, 1700000000);
     assert_int_equal(got->n_tags, 2);
     assert_true(gt_span_equals(got->tags[1], want.tags[1]));
+    assert_true(gt_span_equals(got->status, want.status));
     assert_true(gt_span_equals(got->limit, gt_span_text("limits.sessions (3)")));
 }
 

@@ -46,6 +46,14 @@ static int device_close_sessions(void *userdata, const struct gt_close *close, b
     return sessions_close(&device->sessions, close, is_admin);
 }
 
+static void device_fill_status(void *userdata, const char *operator_, bool sees_all,
+                               struct gt_device_status *ret)
+{
+    const struct device *device = userdata;
+
+    sessions_fill_status(&device->sessions, operator_, sees_all, ret);
+}
+
 static void device_publish(void *userdata, const char *topic, struct gt_span payload)
 {
     struct device *device = userdata;
@@ -106,6 +114,7 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
         .start_session = device_start_session,
         .cancel_session = device_cancel_session,
         .close_sessions = device_close_sessions,
+        .fill_status = device_fill_status,
         .publish = device_publish,
         .on_state_due = device_on_state_due,
     };

@@ -271,6 +271,27 @@ static int request_handler_handle_request(struct request_handler *request_handle
     return r;
 }
 
+/* Under `psk` any holder of the key is the operator, and sees all sessions. */
+static int request_handler_handle_query(struct request_handler *request_handler)
+{
+    const struct gt_incoming *in = &request_handler->in;
+    struct gt_extensions extensions = {0};
+    struct gt_device_status status;
+    uint8_t bytes[GT_STATUS_SIZE];
+
+    request_handler_fill_extensions(request_handler, &extensions);
+    request_handler->events->fill_status(request_handler->userdata, in->req.operator_,
+                                         gt_pin_is_admin(in->pin), &status);
+    extensions.status = gt_span(bytes, gt_device_status_encode(&status, bytes));
+    int r = gt_responder_inform(request_handler->responder, &request_handler->in, &extensions);
+    if (r)
+        return r;
+    gt_debug("device=%s operator=%s query answered", in->req.device, in->req.operator_);
+    request_handler_log_reply_fit(request_handler, true);
+    request_handler_publish_reply(request_handler);
+    return 0;
+}
+
 static int request_handler_handle_close(struct request_handler *request_handler)
 {
     const struct gt_close *close = &request_handler->in.close;
@@ -317,7 +338,9 @@ static int request_handler_apply_verdict(struct request_handler *request_handler
                             request_handler->in.is_denied ? "refused" : "answered");
         request_handler_publish_reply(request_handler);
         return 0;
-    case GT_VERDICT_REQUEST: return request_handler_handle_request(request_handler);
+    case GT_VERDICT_REQUEST:
+        return request_handler->in.req.is_query ? request_handler_handle_query(request_handler)
+                                                : request_handler_handle_request(request_handler);
     case GT_VERDICT_CLOSE: return request_handler_handle_close(request_handler);
     }
     return 0;

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "gotthard/signaling/device-status.h"
 #include "policy.h"
 #include "tags.h"
 
@@ -40,6 +41,9 @@ struct request_handler_events {
     /* Closes the sessions of @close that its operator may close: its own, or every session if
      * @is_admin. Returns the number closed, or -EPERM if it names another operator's session. */
     int (*close_sessions)(void *userdata, const struct gt_close *close, bool is_admin);
+    /* Fills the answer to a query: the sessions of @operator_, with @sees_all those of all. */
+    void (*fill_status)(void *userdata, const char *operator_, bool sees_all,
+                        struct gt_device_status *ret);
     void (*publish)(void *userdata, const char *topic, struct gt_span payload);
     /* Publish STATE again: the epoch was rotated, or an operator does not have it. */
     void (*on_state_due)(void *userdata);

@@ -131,12 +131,13 @@ static void session_receive_reports(struct session *session)
     int r = session->reports < 0 ? WORKER_REPORT_E_NONE : 0;
 
     while (r == 0) {
-        r = session->n_reports < SESSION_REPORTS_MAX
-                ? worker_report_receive(session->reports, &report)
-                : WORKER_REPORT_E_END;
-        session->n_reports += r == 0;
+        r = worker_report_receive(session->reports, &report);
+        if (r == 0 && !gt_token_bucket_take(&session->report_rate, 1, gt_clock_ms()))
+            r = WORKER_REPORT_E_END;
         if (r == 0) {
             session->is_up = report.presence == WORKER_UP;
+            session->has_usage |= report.presence != WORKER_JOINING;
+            session->usage = report.usage;
             session->on_report(session->userdata, session, &report);
         }
     }
@@ -219,6 +220,8 @@ static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, vo
     session->on_end = on_end;
     session->userdata = userdata;
     session->begun_at = gt_clock();
+    gt_token_bucket_init(&session->report_rate, SESSION_REPORTS_PER_S, SESSION_REPORTS_BURST,
+                         gt_clock_ms());
     session->pidfd = session->parameters = session->reports = session->session_file = -1;
     snprintf(session->id, sizeof(session->id), "-");
     ev_child_init(&session->child, session_on_child, 0, 0);
@@ -292,6 +295,7 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     }
     session->info = *settings->info;
     memcpy(session->request_id, settings->request_id, GT_REQ_ID_SIZE);
+    snprintf(session->service, sizeof(session->service), "%s", settings->service);
     if (settings->folder)
         session_open_file(session, settings->folder);
     int r = session_spawn(session, settings->lifelines);

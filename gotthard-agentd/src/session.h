@@ -12,6 +12,7 @@
 #include <ev.h>
 
 #include "gotthard/base/list.h"
+#include "gotthard/base/token-bucket.h"
 #include "lifeline.h"
 #include "session-file.h"
 #include "worker-reports.h"
@@ -41,7 +42,8 @@ typedef void (*session_report_fn)(void *userdata, struct session *session,
                                   const struct worker_report *report);
 
 /* A worker that reports more often is not a worker any more: nothing else is received from it. */
-#define SESSION_REPORTS_MAX 512
+#define SESSION_REPORTS_BURST 512
+#define SESSION_REPORTS_PER_S 1
 
 struct session {
     struct gt_list link; /* the owner's list */
@@ -60,7 +62,10 @@ struct session {
     int pidfd;                          /* of a restored worker, which is not our child; else -1 */
     int parameters;                     /* write end of the parameters' pipe; -1 after READY */
     int reports;                        /* read end of the reports' pipe; -1: there will be none */
-    unsigned n_reports;
+    struct gt_token_bucket report_rate;
+    bool has_usage;                   /* it has been up, as far as this listener knows */
+    struct worker_usage_counts usage; /* of the latest report */
+    char service[GT_SERVICE_MAX + 1]; /* the one requested first; "": unknown */
     session_report_fn on_report;
     struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
     int session_file;                    /* descriptor, until the file is written; else -1 */
@@ -75,6 +80,7 @@ struct session {
 struct session_settings {
     struct session_info *info;         /* takes, also on failure; pid and rid follow later */
     const uint8_t *request_id;         /* GT_REQ_ID_SIZE */
+    const char *service;               /* the one requested first */
     const char *folder;                /* of session files; NULL: none is written */
     const struct lifelines *lifelines; /* a session without a file ends with this process */
     session_report_fn on_report;       /* with the userdata of session_new */

@@ -36,6 +36,7 @@ void sessions_init(struct sessions *sessions, struct ev_loop *loop, const struct
         .setup = setup,
         .on_change = on_change,
         .userdata = userdata,
+        .begun_at = gt_clock(),
         .lifelines = {{-1, -1}, {-1, -1}},
     };
     gt_list_init(&sessions->sessions);
@@ -55,11 +56,27 @@ void sessions_deinit(struct sessions *sessions)
 
 /* --- reports to the operators */
 
+/* The end of a session that was not up says nothing about its relay. */
+static void sessions_note_relay(struct sessions *sessions, const struct session *session,
+                                const struct worker_report *report)
+{
+    const struct gt_report *details = &report->report;
+    bool is_joining = report->presence == WORKER_JOINING;
+    bool is_failed = is_joining ? details->kind != GT_REPORT_AT_RELAY : report->is_relay_lost;
+
+    if (is_joining && details->kind == GT_REPORT_ENDED)
+        return;
+    const char *why = *details->why ? details->why : gt_code_text((enum gt_code)details->code);
+    relay_views_note(&sessions->relay_views, session->info.relay.name, is_failed ? why : NULL,
+                     gt_clock());
+}
+
 static void sessions_on_report(void *userdata, struct session *session,
                                const struct worker_report *report)
 {
     struct sessions *sessions = userdata;
 
+    sessions_note_relay(sessions, session, report);
     if (!session->of_operator)
         return;
     if (report->presence != WORKER_JOINING)
@@ -149,6 +166,7 @@ int sessions_prepare(struct sessions *sessions, const struct request_handler_off
     struct session_settings settings = {
         .info = &info,
         .request_id = offer->request_id,
+        .service = offer->service,
         .folder = sessions->folder,
         .lifelines = &sessions->lifelines,
         .on_report = sessions_on_report,

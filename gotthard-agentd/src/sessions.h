@@ -8,6 +8,7 @@
 
 #include "expiry-clock.h"
 #include "late-byes.h"
+#include "relay-views.h"
 #include "reports.h"
 #include "request-handler.h"
 #include "session.h"
@@ -26,6 +27,8 @@ struct sessions {
     struct lifelines lifelines;
     char *folder; /* owned; of session files, NULL: none are written */
     struct expiry_clock clock;
+    struct relay_views relay_views;
+    double begun_at; /* seconds of gt_clock() */
 };
 
 /* @setup: keeps. @on_change: a session was started or ended, or a late BYE ended. @publish: for
@@ -73,5 +76,9 @@ void sessions_close_all(struct sessions *sessions, const char *why);
 /* Withdraws sessions that the current setup would not grant. @now: of sessions_now(), for
  * pins that expire. Returns the time at which the next pin of a session expires; 0: none. */
 time_t sessions_recheck(struct sessions *sessions, time_t now);
+/* Fills the status for a query of @operator_: its own sessions, with @sees_all those of all; of the
+ * others their number only. */
+void sessions_fill_status(const struct sessions *sessions, const char *operator_, bool sees_all,
+                          struct gt_device_status *ret);
 /* Logs the status of each session. */
 void sessions_log(const struct sessions *sessions);

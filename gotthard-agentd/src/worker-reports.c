@@ -20,6 +20,10 @@ _Static_assert(sizeof(struct worker_report) <= WORKER_REPORT_SIZE, "each report 
 
 static const struct gt_field fields[] = {
     GT_FIELD_U8(struct worker_report, presence),
+    GT_FIELD_FLAG(struct worker_report, is_relay_lost),
+    GT_FIELD_U16(struct worker_report, usage.n_streams),
+    GT_FIELD_U64(struct worker_report, usage.n_up),
+    GT_FIELD_U64(struct worker_report, usage.n_down),
     GT_FIELD_U8(struct worker_report, report.kind),
     GT_FIELD_FLAG(struct worker_report, report.is_last),
     GT_FIELD_U16(struct worker_report, report.code),
@@ -131,19 +135,40 @@ void worker_reports_waiting(struct worker_reports *reports)
     ev_timer_start(reports->loop, &reports->waiting);
 }
 
+static bool reports_write_present(struct worker_reports *reports)
+{
+    if (reports->was_up)
+        reports_write(reports, &reports->present);
+    return reports->was_up;
+}
+
 void worker_reports_up(struct worker_reports *reports)
 {
     reports->was_up = true;
+    reports->present.presence = WORKER_UP;
     ev_timer_stop(reports->loop, &reports->waiting);
-    reports_write(reports, &(struct worker_report){.presence = WORKER_UP});
+    (void)reports_write_present(reports);
 }
 
 void worker_reports_peer(struct worker_reports *reports, bool is_up)
 {
-    uint8_t presence = is_up ? WORKER_UP : WORKER_ALONE;
+    reports->present.presence = is_up ? WORKER_UP : WORKER_ALONE;
+    (void)reports_write_present(reports);
+}
 
-    if (reports->was_up)
-        reports_write(reports, &(struct worker_report){.presence = presence});
+void worker_reports_relay(struct worker_reports *reports, bool is_up, const char *why)
+{
+    struct worker_report *present = &reports->present;
+
+    present->is_relay_lost = !is_up;
+    snprintf(present->report.why, sizeof(present->report.why), "%s", is_up ? "" : why);
+    (void)reports_write_present(reports);
+}
+
+bool worker_reports_usage(struct worker_reports *reports, const struct worker_usage_counts *usage)
+{
+    reports->present.usage = *usage;
+    return reports_write_present(reports);
 }
 
 void worker_reports_down(struct worker_reports *reports, enum gt_end_reason cause,

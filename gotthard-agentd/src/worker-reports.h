@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The reports of a worker: about its way to the relay, before the session is up, and afterwards
- * whether its operator is there. They go to the listener over a pipe, because the worker has no
- * MQTT; the listener seals and publishes those of the first kind (reports.h). A worker handles the
- * bytes of its operator, and the listener has the keys: it checks everything that a worker sends. A
- * worker whose listener has exited reports to nowhere.
+ * whether its operator and its relay are there, and its streams and bytes. They go to the listener
+ * over a pipe, because the worker has no MQTT; the listener seals and publishes those of the first
+ * kind (reports.h). A worker handles the bytes of its operator, and the listener has the keys: it
+ * checks everything that a worker sends. A worker whose listener has exited reports to nowhere.
  */
 #pragma once
 
@@ -22,8 +22,15 @@ enum worker_presence {
     WORKER_ALONE,   /* was up, and the operator is lost */
 };
 
+struct worker_usage_counts {
+    uint16_t n_streams;
+    uint64_t n_up, n_down; /* bytes since the beginning */
+};
+
 struct worker_report {
-    uint8_t presence;        /* enum worker_presence */
+    uint8_t presence;   /* enum worker_presence */
+    bool is_relay_lost; /* not JOINING: connecting to the relay again, because of report.why */
+    struct worker_usage_counts usage;
     struct gt_report report; /* JOINING; its seq is 0 */
 };
 
@@ -39,6 +46,7 @@ struct worker_reports {
     struct ev_loop *loop;
     int fd; /* owned; -1: no listener */
     bool was_up;
+    struct worker_report present; /* UP or ALONE, and the latest usage; from was_up on */
     const struct gt_host_port *relay;
     ev_timer waiting; /* delays the report AT_RELAY: most operators are there within a moment */
 };
@@ -53,6 +61,10 @@ void worker_reports_retry(struct worker_reports *reports, enum gt_end_reason cau
 void worker_reports_waiting(struct worker_reports *reports);
 void worker_reports_up(struct worker_reports *reports);
 void worker_reports_peer(struct worker_reports *reports, bool is_up);
+/* The connection to the relay was lost, because of @why, or has returned. */
+void worker_reports_relay(struct worker_reports *reports, bool is_up, const char *why);
+/* Returns false if the session is not up, so that nothing was written. */
+bool worker_reports_usage(struct worker_reports *reports, const struct worker_usage_counts *usage);
 void worker_reports_down(struct worker_reports *reports, enum gt_end_reason cause,
                          enum gt_code code, const char *why);
 

@@ -26,6 +26,7 @@
 #include "worker-resolver.h"
 #include "worker-spawn.h"
 #include "worker-streams.h"
+#include "worker-usage.h"
 
 #define REPEATED_S 1. /* SIGTERM within this time of the first one is not a second one */
 
@@ -45,6 +46,7 @@ struct worker {
     struct gt_tunnel *tunnel;
     struct worker_streams streams;
     struct worker_reports reports;
+    struct worker_usage usage;
     bool has_session_file, has_lifeline;
     double begun_at, closing_since; /* seconds of gt_clock() */
     ev_signal on_terminate, on_withdraw, on_status;
@@ -141,6 +143,7 @@ static void worker_on_relay_connection(void *userdata, bool is_up, const char *w
 {
     struct worker *worker = userdata;
 
+    worker_reports_relay(&worker->reports, is_up, why);
     if (is_up)
         gt_info("%-s relay reconnected, operator connected", worker->log_prefix);
     else
@@ -322,6 +325,7 @@ static void worker_init(struct worker *worker)
 
 static void worker_deinit(struct worker *worker)
 {
+    worker_usage_stop(&worker->usage);
     worker_streams_deinit(&worker->streams);
     worker_reports_deinit(&worker->reports);
     gt_tunnel_free(worker->tunnel);
@@ -351,6 +355,8 @@ static void worker_run(struct worker *worker)
         gt_error_errno(r, "%-s ended reason=\"cannot create the tunnel\"", worker->log_prefix);
         worker->exit_code = GT_EXIT_INTERNAL;
     } else {
+        worker_usage_start(&worker->usage, worker->loop, worker->tunnel, &worker->streams,
+                           &worker->reports);
         ev_run(worker->loop, 0);
     }
     worker_deinit(worker);

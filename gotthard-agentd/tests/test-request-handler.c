@@ -28,7 +28,7 @@ struct env {
     unsigned n_sessions;
     int prepare_result, start_result, close_result;
     /* recorded callbacks */
-    unsigned n_prepared, n_started, n_cancelled, n_closes, n_published, n_states_due;
+    unsigned n_queries, n_prepared, n_started, n_cancelled, n_closes, n_published, n_states_due;
     struct gt_session_keys keys;
     unsigned n_replaced;
     bool is_admin, can_replace;
@@ -101,6 +101,16 @@ static int on_close(void *userdata, const struct gt_close *close, bool is_admin)
     return env->close_result;
 }
 
+static void on_fill_status(void *userdata, const char *operator_, bool sees_all,
+                           struct gt_device_status *ret)
+{
+    struct env *env = userdata;
+
+    assert_string_equal(operator_, "alice");
+    env->n_queries++;
+    *ret = (struct gt_device_status){.n_sessions = 2, .n_others = sees_all ? 0 : 2};
+}
+
 static void on_publish(void *userdata, const char *topic, struct gt_span payload)
 {
     struct env *env = userdata;
@@ -125,6 +135,7 @@ static const struct request_handler_events events = {
     .start_session = on_start,
     .cancel_session = on_cancel,
     .close_sessions = on_close,
+    .fill_status = on_fill_status,
     .publish = on_publish,
     .on_state_due = on_state_due,
 };
@@ -224,6 +235,26 @@ static int request_once(struct env *env, struct gt_initiator *initiator, struct 
 }
 
 /* --- the tests */
+
+/* Under psk the operator is any holder of the key. Limits of sessions do not apply. */
+static void test_query_is_answered_without_a_session(void **state)
+{
+    struct env *env = *state;
+    struct gt_answer answer;
+    struct gt_initiator initiator;
+    struct gt_device_status status;
+
+    env->n_sessions = 2;
+    operator_init(&initiator, &env->trust, "");
+    initiator.settings.is_query = true;
+    assert_int_equal(request_once(env, &initiator, &answer), 0);
+    assert_int_equal(env->n_prepared + env->n_started, 0);
+    assert_int_equal(env->n_queries, 1);
+    assert_int_equal(gt_device_status_decode(answer.ack.extensions.status, &status), 0);
+    assert_int_equal(status.n_sessions, 2);
+    assert_int_equal(status.n_others, 0);
+    gt_initiator_deinit(&initiator);
+}
 
 static void test_request_starts_session_and_gets_reply(void **state)
 {
@@ -700,6 +731,7 @@ static void test_state_fits_with_many_services(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_query_is_answered_without_a_session, setup, teardown),
         cmocka_unit_test_setup_teardown(test_request_starts_session_and_gets_reply, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_reply_fits_into_one_packet, setup, teardown),

@@ -127,6 +127,29 @@ static void test_report_of_a_session_that_is_up(void **state)
     stop(&env);
 }
 
+/* Each report of a session that is up has all that is known of it. */
+static void test_report_of_usage_and_of_the_relay(void **state)
+{
+    static const struct worker_usage_counts usage = {.n_streams = 3, .n_up = 1, .n_down = 2};
+    struct env env;
+
+    start(&env, &relay);
+    assert_false(worker_reports_usage(&env.reports, &usage));
+    worker_reports_up(&env.reports);
+    assert_int_equal(receive(&env), 0);
+    assert_true(worker_reports_usage(&env.reports, &usage));
+    worker_reports_relay(&env.reports, false, "timed out");
+    worker_reports_relay(&env.reports, true, "");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(receive(&env), 0);
+        assert_int_equal(env.record.presence, WORKER_UP);
+        assert_memory_equal(&env.record.usage, &usage, sizeof(usage));
+        assert_int_equal(env.record.is_relay_lost, i == 1);
+        assert_string_equal(env.record.report.why, i == 1 ? "timed out" : "");
+    }
+    stop(&env);
+}
+
 static void test_report_after_the_operators_bye_is_left_out(void **state)
 {
     struct env env;
@@ -166,8 +189,8 @@ static void test_decode_accepts_only_what_encode_writes(void **state)
     static const struct {
         size_t at;
         uint8_t value;
-    } faults[] = {
-        {0, 3}, {1, GT_REPORT_ENDED + 1}, {2, 255}, {5, 255}, {WORKER_REPORT_SIZE - 1, 1}};
+    } faults[] = {{0, 3},    {1, 2},    {20, GT_REPORT_ENDED + 1},
+                  {21, 255}, {24, 255}, {WORKER_REPORT_SIZE - 1, 1}};
     for (size_t i = 0; i < GT_ARRAY_SIZE(faults); i++) {
         worker_report_encode(&report, bytes);
         bytes[faults[i].at] = faults[i].value;
@@ -198,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_malformed_report_ends_the_reports),
         cmocka_unit_test(test_report_has_brackets_around_ipv6),
         cmocka_unit_test(test_report_of_waiting_is_delayed),
+        cmocka_unit_test(test_report_of_usage_and_of_the_relay),
         cmocka_unit_test(test_report_of_a_session_that_is_up),
         cmocka_unit_test(test_report_after_the_operators_bye_is_left_out),
         cmocka_unit_test(test_report_to_a_listener_that_does_not_read_or_is_gone),

@@ -14,6 +14,8 @@
 #include "device-report.h"
 #include "devices-watch.h"
 #include "known-devices.h"
+#include "request.h"
+#include "status-output.h"
 
 struct status {
     struct context *context;
@@ -21,6 +23,7 @@ struct status {
     struct selection selection;
     struct identity identity;
     struct device_table table;
+    struct request *query;            /* owned; the question to a device that is online */
     struct device_question *question; /* owned; to a device of which the broker has no state */
     struct list_verdict verdict;      /* of the list before the question */
     int code;
@@ -49,16 +52,90 @@ static void status_set_code(struct status *status, const struct device_row *row,
     status->code = print_failure(&status->context->print, &failure);
 }
 
-static void status_report_one(struct status *status, const struct list_verdict *verdict)
+static void status_report_one(struct status *status, const struct list_verdict *verdict,
+                              const struct gt_device_status *answer, double round_trip_s)
 {
     const struct device_row *row = status->table.rows;
 
+    print_clear_progress(&status->context->print);
     if (row)
-        device_output_one(&status->context->print, row);
+        status_output(&status->context->print, row, answer, round_trip_s);
     if (row && row->knowledge == DEVICE_AUTHENTIC)
         device_memory_note(status->context->settings, &status->identity, row->name, row->services,
                            (uint64_t)time(NULL));
     status_set_code(status, row, verdict);
+    ev_break(status->context->loop, EVBREAK_ALL);
+}
+
+/* --- the query of a device that is online by its state ------------------------------------------
+ */
+
+static void status_on_nothing(void *userdata)
+{
+}
+
+static void status_on_no_report(void *userdata, const struct gt_report *report)
+{
+}
+
+static void status_on_no_session(void *userdata, const struct gt_answer *answer)
+{
+}
+
+/* A device that is online without an answer stays online: its agent may be of an earlier version.
+ */
+static void status_on_query_end(void *userdata, const struct gt_answer *answer,
+                                const struct failure *failure)
+{
+    struct status *status = userdata;
+    struct gt_device_status decoded;
+    bool is_decoded =
+        answer && gt_device_status_decode(answer->ack.extensions.status, &decoded) == 0;
+
+    if (failure)
+        print_warning(&status->context->print, "no answer to the query: %s", failure->message);
+    else if (!is_decoded)
+        print_warning(&status->context->print, "the answer of %s has no status", status->device);
+    status_report_one(status, &status->verdict, is_decoded ? &decoded : NULL,
+                      is_decoded ? request_round_trip_s(status->query) : 0.);
+}
+
+static void status_query(struct status *status)
+{
+    static const struct request_events events = {
+        .on_broker = status_on_nothing,
+        .on_agreed = status_on_no_session,
+        .on_report = status_on_no_report,
+        .on_offline = status_on_nothing,
+        .on_end = status_on_query_end,
+    };
+    struct context *context = status->context;
+    struct failure failure;
+    struct request_settings settings = {
+        .loop = context->loop,
+        .settings = context->settings,
+        .identity = &status->identity,
+        .print = &context->print,
+        .device = status->device,
+        .service = "",
+        .is_query = true,
+    };
+
+    print_progress(&context->print, "asking %s", status->device);
+    if (request_new(&settings, &events, status, &status->query, &failure) != 0)
+        status_on_query_end(status, NULL, &failure);
+}
+
+/* The state of the device is known, if there is any. */
+static void status_on_state(struct status *status, const struct list_verdict *verdict)
+{
+    const struct device_row *row = status->table.rows;
+
+    status->verdict = *verdict;
+    if (row && row->knowledge == DEVICE_AUTHENTIC && row->is_online)
+        status_query(status);
+    else
+        status_report_one(status, verdict, NULL, 0.);
 }
 
 static void status_on_answer(void *userdata, const struct gt_state *state,
@@ -68,10 +145,11 @@ static void status_on_answer(void *userdata, const struct gt_state *state,
 
     if (state)
         device_table_add(&status->table, status->device, state, false);
-    if (failure)
-        status->code = print_failure(&status->context->print, failure);
-    else
-        status_report_one(status, &status->verdict);
+    if (!failure) {
+        status_on_state(status, &status->verdict);
+        return;
+    }
+    status->code = print_failure(&status->context->print, failure);
     ev_break(status->context->loop, EVBREAK_ALL);
 }
 
@@ -112,14 +190,15 @@ static void status_on_end(void *userdata, const struct list_verdict *verdict,
 {
     struct status *status = userdata;
 
-    if (!failure && status->device && !status->table.rows) {
-        status_ask(status, verdict);
+    if (!failure && status->device) {
+        if (status->table.rows)
+            status_on_state(status, verdict);
+        else
+            status_ask(status, verdict);
         return;
     }
     if (failure)
         status->code = print_failure(&status->context->print, failure);
-    else if (status->device)
-        status_report_one(status, verdict);
     else
         status_report_list(status, verdict);
     ev_break(status->context->loop, EVBREAK_ALL);
@@ -179,6 +258,7 @@ static int status_run(struct status *status)
         command_signals_stop(&signals);
     }
     device_list_free(list);
+    request_free(status->query);
     device_question_free(status->question);
     device_table_deinit(&status->table);
     identity_deinit(&status->identity);

@@ -40,6 +40,7 @@ struct request {
     ev_timer repeat;                   /* AWAITING_ANSWER: the next repetition */
     double repeat_wait;                /* seconds to the one after it */
     int publish_id;                    /* of the last publication */
+    double sent_at, answered_at;       /* seconds of gt_clock() */
     unsigned n_undelivered;         /* publications for which the broker has found no subscriber */
     bool is_failed;                 /* DONE: by ->failure, else ->answer */
     bool is_noted;                  /* ->failure is set, unless a better answer follows */
@@ -51,6 +52,8 @@ struct request {
     struct gt_report report; /* the device's latest; seq 0: none yet */
 };
 
+/* Returns true unless the request closes sessions or is a query. */
+bool request_opens_session(const struct request *request);
 /* Publishes a message on the req topic. Returns as gt_mqtt_publish. */
 int request_publish(struct request *request, const uint8_t *message, size_t n, int *ret_id);
 /* Writes and publishes a new request. It is repeated until request_stop_repeating. Returns as

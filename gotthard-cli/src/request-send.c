@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "request-internal.h"
 
@@ -49,6 +50,7 @@ int request_send_first(struct request *request)
     if (r == 0)
         r = request_publish(request, request->message, request->n_message, &request->publish_id);
     request->n_undelivered = 0;
+    request->sent_at = gt_clock();
     request->repeat_wait = REPEAT_S;
     if (r == 0)
         request_repeat_in(request, REPEAT_S);

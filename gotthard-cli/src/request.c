@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "diagnosis.h"
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "mqtt-connect.h"
 #include "operator-initiator.h"
@@ -47,9 +48,21 @@ static const struct {
     [REQUEST_DONE] = {"done", 0, request_notify_owner},
 };
 
+bool request_opens_session(const struct request *request)
+{
+    return request->settings.service && !request->settings.is_query;
+}
+
+double request_round_trip_s(const struct request *request)
+{
+    return request->answered_at - request->sent_at;
+}
+
 static unsigned request_answer_timeout_s(const struct request *request)
 {
-    return (unsigned)((request->settings.settings->answer_timeout_ms + 999) / 1000);
+    unsigned timeout_s = (unsigned)((request->settings.settings->answer_timeout_ms + 999) / 1000);
+
+    return request->settings.is_query ? GT_MIN(timeout_s, (unsigned)SHORT_TIMEOUT_S) : timeout_s;
 }
 
 static void request_set_deadline(struct request *request, double seconds)
@@ -109,7 +122,7 @@ static void request_fail_silence(struct request *request)
         diagnosis_of_silence(request->settings.device, request->device_state, request->since,
                              request->is_will, request_answer_timeout_s(request),
                              &request->failure);
-    if (request->settings.service && request->n_undelivered < UNDELIVERED_MAX)
+    if (request_opens_session(request) && request->n_undelivered < UNDELIVERED_MAX)
         request_withdraw_unanswered(request);
     request_fail(request);
 }
@@ -163,8 +176,8 @@ static void request_withdraw_untrusted(struct request *request)
 {
     const uint8_t *rid = request->answer.keys.rid;
 
-    if (request->answer.ack.status != GT_ACK_OK || request->n_withdrawn >= WITHDRAWN_MAX ||
-        memcmp(request->withdrawn, rid, GT_RID_SIZE) == 0)
+    if (!request_opens_session(request) || request->answer.ack.status != GT_ACK_OK ||
+        request->n_withdrawn >= WITHDRAWN_MAX || memcmp(request->withdrawn, rid, GT_RID_SIZE) == 0)
         return;
     memcpy(request->withdrawn, rid, GT_RID_SIZE);
     request->n_withdrawn += request_withdraw(request);
@@ -273,7 +286,8 @@ static void request_receive_answer(struct request *request, const char *topic,
     }
     switch (r) {
     case 0:
-        request_enter(request, request->settings.service ? REQUEST_ATTENDING : REQUEST_DONE);
+        request->answered_at = gt_clock();
+        request_enter(request, request_opens_session(request) ? REQUEST_ATTENDING : REQUEST_DONE);
         return;
     case GT_INITIATOR_E_RETRY: request_retry(request); return;
     case GT_INITIATOR_E_REFUSED: request_refuse(request); return;
@@ -374,6 +388,7 @@ static int request_init_initiator(struct request *request, struct failure *ret_f
         .service = settings->service ? settings->service : SERVICE_OF_CLOSE,
         .relay = settings->settings->relay,
         .purpose = settings->purpose,
+        .is_query = settings->is_query,
         .lifetime_s = (uint32_t)(settings->settings->lifetime_ms / 1000),
     };
 
@@ -418,7 +433,7 @@ struct request *request_free(struct request *request)
 {
     if (!request)
         return NULL;
-    if (request->state == REQUEST_AWAITING_ANSWER && request->settings.service)
+    if (request->state == REQUEST_AWAITING_ANSWER && request_opens_session(request))
         request_withdraw_unanswered(request);
     else if (request->state == REQUEST_ATTENDING && !request->is_agreed)
         (void)request_withdraw(request);

@@ -27,6 +27,7 @@ struct request_settings { /* all kept until request_free */
     const char *device;
     const char *service;       /* the first one requested; NULL: request to close sessions */
     enum gt_close_scope scope; /* without ->service: OWN or ALL */
+    bool is_query;             /* with ->service "": asks for the status, and opens no session */
     const char *purpose;       /* for the device's log; NULL: none */
 };
 
@@ -41,11 +42,14 @@ struct request_events {
     /* After on_agreed: the agent has left the broker. Its session may continue without it. Do not
      * free the request inside. */
     void (*on_offline)(void *userdata);
-    /* The end: @answer if answer->n_closed sessions were closed, otherwise @failure; the other one
-     * is NULL. Both are borrowed. Last callback: free the request inside it or later. */
+    /* The end: @answer if answer->n_closed sessions were closed or the query is answered, otherwise
+     * @failure; the other one is NULL. Both are borrowed. Last callback: free the request inside it
+     * or later. */
     void (*on_end)(void *userdata, const struct gt_answer *answer, const struct failure *failure);
 };
 
+/* Of a query: the seconds from the first publication of the request that was answered. */
+double request_round_trip_s(const struct request *request);
 /* Starts to connect. Returns 0, or 1 with @ret_failure. Callbacks come from the loop. */
 int request_new(const struct request_settings *settings, const struct request_events *events,
                 void *userdata, struct request **ret, struct failure *ret_failure) GT_MUST_CHECK;

@@ -90,7 +90,7 @@ int gt_initiator_request(struct gt_initiator *initiator, const uint8_t *epoch, u
     const struct gt_initiator_settings *settings = &initiator->settings;
     uint8_t inner[GT_MESSAGE_MAX];
     struct gt_writer w = gt_writer(inner, sizeof(inner));
-    struct gt_req req = {.lifetime_s = settings->lifetime_s};
+    struct gt_req req = {.lifetime_s = settings->lifetime_s, .is_query = settings->is_query};
 
     if (strlen(settings->service) >= sizeof(req.service) ||
         strlen(settings->relay) >= sizeof(req.relay))
@@ -192,7 +192,7 @@ static int check_ack(struct gt_initiator *initiator, struct gt_span payload, tim
     int condition = r                              ? GT_INITIATOR_E_UNTRUSTED
                     : ret->ack.status == GT_ACK_OK ? 0
                                                    : GT_INITIATOR_E_REFUSED;
-    if (ret->ack.status == GT_ACK_OK)
+    if (ret->ack.status == GT_ACK_OK && !initiator->settings.is_query)
         r = gt_key_agreement_session(agreement, payload, &ret->keys);
     if (condition)
         gt_wipe(ret->keys.session, sizeof(ret->keys.session));

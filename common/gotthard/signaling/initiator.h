@@ -12,6 +12,7 @@ struct gt_initiator_settings {
     const char *prefix, *operator_, *device, *service; /* keeps */
     const char *relay;                                 /* keeps; "" is the device's first relay */
     const char *purpose;                               /* keeps; NULL or "": none */
+    bool is_query;                  /* REQs ask for the device's status and open no session */
     uint32_t lifetime_s;            /* of the session; the device may shorten it */
     const struct gt_signer *signer; /* keeps; NULL: requests are not signed */
     const struct gt_trust *trust;   /* keeps; the policy about the device */
@@ -68,8 +69,9 @@ struct gt_answer {
 
 /*
  * Handles a message on the rsp topic. @now: wall clock, for the expiry of pins only. Returns 0 if
- * the session is agreed (answer->keys) or the CLOSE is done (answer->n_closed), one of
- * GT_INITIATOR_E_*, or a negative errno. A message that is not authentic is E_IGNORE.
+ * the session is agreed (answer->keys), a query is answered (answer->ack), or the CLOSE is done
+ * (answer->n_closed), one of GT_INITIATOR_E_*, or a negative errno. A message that is not authentic
+ * is E_IGNORE.
  */
 int gt_initiator_receive(struct gt_initiator *initiator, const char *topic, struct gt_span payload,
                          time_t now, struct gt_answer *ret) GT_MUST_CHECK;

@@ -12,6 +12,7 @@
 #define VERSION      1
 #define CLOSE_2      2 /* the version of a CLOSE with a purpose, or a scope that version 1 lacks */
 #define FLAG_PURPOSE 1 /* of a REQ: a purpose follows */
+#define FLAG_QUERY   2 /* of a REQ: it opens no session */
 #define SUITE        1 /* X25519, HKDF-SHA256, AES-256-GCM */
 #define SLASH_MAX    7 /* of a topic: AWS IoT's limit */
 
@@ -103,6 +104,7 @@ int gt_topic_device(const char *prefix, const char *topic, char *ret_device)
 
 enum extension_kind {
     EXTENSION_TEXT,    /* one printable text; absent: empty */
+    EXTENSION_BYTES,   /* an encoding of its own, which its reader checks; absent: empty */
     EXTENSION_LIST,    /* lp of each printable text; absent: no items */
     EXTENSION_INTEGER, /* absent: 0 */
 };
@@ -111,7 +113,7 @@ enum extension_kind {
 struct extension {
     uint8_t type; /* on the wire */
     enum extension_kind kind;
-    size_t offset;         /* TEXT: of the span; LIST: of the array of spans */
+    size_t offset;         /* TEXT, BYTES: of the span; LIST: of the array of spans */
     size_t n_offset, max;  /* LIST: of the number of items; the largest number */
     struct gt_field field; /* INTEGER */
 };
@@ -119,6 +121,10 @@ struct extension {
 #define TEXT(type_, member_)                                                                     \
     {                                                                                            \
         .type = type_, .kind = EXTENSION_TEXT, .offset = offsetof(struct gt_extensions, member_) \
+    }
+#define BYTES(type_, member_)                                                                     \
+    {                                                                                             \
+        .type = type_, .kind = EXTENSION_BYTES, .offset = offsetof(struct gt_extensions, member_) \
     }
 #define LIST(type_, member_)                                                                      \
     {                                                                                             \
@@ -139,6 +145,7 @@ static const struct extension extensions[] = {
     INTEGER(5, GT_FIELD_U64(struct gt_extensions, since)),
     TEXT(6, limit),
     LIST(7, tags),
+    BYTES(8, status),
 };
 
 static bool is_printable(struct gt_span text)
@@ -166,6 +173,7 @@ static bool extension_is_present(const struct extension *extension, const struct
 {
     switch (extension->kind) {
     case EXTENSION_TEXT:
+    case EXTENSION_BYTES:
         return ((const struct gt_span *)extension_member(x, extension->offset))->n > 0;
     case EXTENSION_LIST: return *(const size_t *)extension_member(x, extension->n_offset) > 0;
     case EXTENSION_INTEGER:
@@ -195,7 +203,8 @@ static void extension_write(const struct extension *extension, const struct gt_e
 
     gt_write_u8(w, extension->type);
     switch (extension->kind) {
-    case EXTENSION_TEXT: gt_write_lp(w, *spans); break;
+    case EXTENSION_TEXT:
+    case EXTENSION_BYTES: gt_write_lp(w, *spans); break;
     case EXTENSION_LIST:
         write_list(w, spans, *(const size_t *)extension_member(x, extension->n_offset));
         break;
@@ -240,6 +249,7 @@ static bool extension_read(const struct extension *extension, struct gt_span val
 
     switch (extension->kind) {
     case EXTENSION_TEXT: *spans = value; return value.n > 0 && is_printable(value);
+    case EXTENSION_BYTES: *spans = value; return value.n > 0;
     case EXTENSION_LIST:
         return read_list(value, spans, extension->max, (void *)((char *)x + extension->n_offset));
     case EXTENSION_INTEGER:
@@ -383,10 +393,15 @@ static void read_purpose(struct gt_reader *r, char ret[static GT_PURPOSE_MAX + 1
     ret[text.n] = 0;
 }
 
+static uint16_t req_flags(const struct gt_req *req)
+{
+    return (uint16_t)((req->purpose[0] ? FLAG_PURPOSE : 0) | (req->is_query ? FLAG_QUERY : 0));
+}
+
 void gt_req_encode(const struct gt_req *req, struct gt_writer *w)
 {
     gt_fields_write(w, req_fields, GT_ARRAY_SIZE(req_fields), req);
-    gt_write_u16(w, req->purpose[0] ? FLAG_PURPOSE : 0);
+    gt_write_u16(w, req_flags(req));
     gt_fields_write(w, req_tail_fields, GT_ARRAY_SIZE(req_tail_fields), req);
     if (req->purpose[0])
         write_purpose(w, req->purpose);
@@ -404,7 +419,8 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
     gt_fields_read(&r, req_tail_fields, GT_ARRAY_SIZE(req_tail_fields), &req);
     if (flags & FLAG_PURPOSE)
         read_purpose(&r, req.purpose);
-    if (flags != (req.purpose[0] ? FLAG_PURPOSE : 0)) /* an unknown flag must not be ignored */
+    req.is_query = (flags & FLAG_QUERY) != 0;
+    if (flags != req_flags(&req)) /* an unknown flag must not be ignored */
         r.failed = true;
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);

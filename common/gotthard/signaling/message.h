@@ -56,6 +56,7 @@ struct gt_extensions {
     struct gt_span limit; /* 6: the limit that refuses a session; for display only */
     struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
     size_t n_tags;
+    struct gt_span status; /* 8: device-status.h; the answer to a query */
 };
 
 struct gt_state {
@@ -75,6 +76,7 @@ struct gt_req {
     uint32_t lifetime_s;
     char relay[GT_RELAY_NAME_MAX + 1]; /* "" is the device's first relay */
     char purpose[GT_PURPOSE_MAX + 1];  /* for the device's log, printable; "": none */
+    bool is_query;                     /* asks for the status of the device, and opens no session */
 };
 
 /* The sessions that a CLOSE is for, among those that this operator may close. */

@@ -27,7 +27,10 @@ static void omit(struct gt_extensions *extensions, enum gt_omitted omitted)
 {
     switch (omitted) {
     case GT_OMITTED_TAGS: extensions->n_tags = 0; break;
-    case GT_OMITTED_SERVICES: extensions->n_services = 0; break;
+    case GT_OMITTED_SERVICES:
+        extensions->n_services = 0;
+        extensions->status = gt_span(NULL, 0);
+        break;
     case GT_OMITTED_HOST_KEYS: extensions->n_host_keys = 0; break;
     case GT_OMITTED_NONE: break;
     }
@@ -202,7 +205,7 @@ int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
     return r;
 }
 
-static int responder_refuse(struct gt_responder *responder, struct gt_incoming *in,
+static int responder_answer(struct gt_responder *responder, struct gt_incoming *in,
                             const struct gt_ack *ack)
 {
     int r = reply_ack(responder, in, *ack);
@@ -211,16 +214,23 @@ static int responder_refuse(struct gt_responder *responder, struct gt_incoming *
     return r == GT_RESPONDER_E_SIZE ? 0 : r;
 }
 
+int gt_responder_inform(struct gt_responder *responder, struct gt_incoming *in,
+                        const struct gt_extensions *extensions)
+{
+    return responder_answer(responder, in,
+                            &(struct gt_ack){.status = GT_ACK_OK, .extensions = *extensions});
+}
+
 int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
                       enum gt_ack_status status)
 {
-    return responder_refuse(responder, in, &(struct gt_ack){.status = (uint8_t)status});
+    return responder_answer(responder, in, &(struct gt_ack){.status = (uint8_t)status});
 }
 
 int gt_responder_deny_limit(struct gt_responder *responder, struct gt_incoming *in,
                             const char *limit)
 {
-    return responder_refuse(
+    return responder_answer(
         responder, in,
         &(struct gt_ack){.status = GT_ACK_QUOTA, .extensions.limit = gt_span_text(limit)});
 }

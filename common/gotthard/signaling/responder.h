@@ -44,7 +44,7 @@ void gt_responder_set_message_max(struct gt_responder *responder, size_t n);
 enum gt_omitted {
     GT_OMITTED_NONE,
     GT_OMITTED_HOST_KEYS,
-    GT_OMITTED_SERVICES, /* and the host keys */
+    GT_OMITTED_SERVICES, /* and the host keys, and the status of a query's answer */
     GT_OMITTED_TAGS,     /* and the services and host keys; only STATE has tags */
 };
 
@@ -76,7 +76,8 @@ enum gt_verdict {
     GT_VERDICT_DROP,    /* no answer; ->why is for a rate-limited log line */
     GT_VERDICT_REPLY,   /* publish ->reply on ->rsp_topic: a NAK, the stored answer to a duplicate,
                            or the denial by the policy (is_denied) */
-    GT_VERDICT_REQUEST, /* a new, authentic, trusted REQ: the caller grants or denies it */
+    GT_VERDICT_REQUEST, /* a new, authentic, trusted REQ: the caller grants or denies it,
+                           or informs if it is a query */
     GT_VERDICT_CLOSE,   /* an authentic, trusted CLOSE: the caller acts and calls _closed */
 };
 
@@ -116,6 +117,10 @@ enum { GT_RESPONDER_E_SIZE = 1 };
  * ACK: in->reply is a NAK and there is no session, or a negative errno. */
 int gt_responder_grant(struct gt_responder *responder, struct gt_incoming *in,
                        const struct gt_ack *ack, struct gt_session_keys *ret) GT_MUST_CHECK;
+/* Answers a query (in->req.is_query): an ACK with status OK, @extensions and no session. Returns as
+ * gt_responder_deny(). */
+int gt_responder_inform(struct gt_responder *responder, struct gt_incoming *in,
+                        const struct gt_extensions *extensions) GT_MUST_CHECK;
 /* Writes an ACK with @status into in->reply, or the NAK of E_SIZE, and stores it. Returns 0 or a
  * negative errno. */
 int gt_responder_deny(struct gt_responder *responder, struct gt_incoming *in,
