@@ -13,6 +13,8 @@
 #include "gotthard/base/notify.h"
 #include "setup-summary.h"
 
+#define DAY_MS (24 * 3600 * 1000)
+
 const char *device_name(const struct device *device)
 {
     return device->setup->settings->device_name;
@@ -157,10 +159,23 @@ static void device_tick_presence(struct device *device)
         gt_warn_errno(r, "device=%s cannot connect again", device_name(device));
 }
 
+/* Once a day; at the start, and at a reload, setup_warn() does it. */
+static void device_warn_expiry(struct device *device)
+{
+    uint64_t now = gt_clock_ms();
+
+    if (now < device->expiry_due_ms)
+        return;
+    if (device->expiry_due_ms > 0)
+        setup_warn_expiry(device->setup);
+    device->expiry_due_ms = now + DAY_MS;
+}
+
 void device_tick(struct device *device)
 {
     request_handler_tick(device->request_handler, gt_clock_ms());
     device_renew_credentials(device);
+    device_warn_expiry(device);
     device_tick_presence(device);
     expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
                          expiry_clock_is_synchronized());

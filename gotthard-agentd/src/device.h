@@ -25,6 +25,7 @@ struct device {
     struct setup *setup;                     /* owned */
     struct request_handler *request_handler; /* owned; of the connection in use */
     struct request_handler *renamed;         /* owned; of its replacement, for other topics */
+    uint64_t expiry_due_ms; /* the next warning about the certificate's end; 0: not started */
     char renewal_error[GT_CONFIG_ERROR_MAX]; /* why the renewed certificates are not used */
     struct presence presence;
     struct sessions sessions;

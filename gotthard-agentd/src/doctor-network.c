@@ -63,18 +63,9 @@ static void report_down(struct doctor *doctor, const struct gt_broker_facts *fac
                         const struct gt_broker_words *words)
 {
     bool is_refusal = strncmp(facts->why, "refused", strlen("refused")) == 0;
-    bool is_refused = is_refusal || strncmp(facts->why, "TLS:", 4) == 0;
     const char *endpoint = doctor->setup->settings->mqtt_endpoint;
     char text[GT_CHECK_TEXT];
-    struct gt_check_fault fault = {
-        .id = is_refused ? GT_FAULT_BROKER_REFUSED : GT_FAULT_BROKER_UNREACHABLE,
-        .exit = is_refused ? GT_EXIT_REFUSED : GT_EXIT_UNAVAILABLE,
-        .remedy =
-            is_refused
-                ? "check the certificate in {mqtt.cert_path} and its permissions at the broker"
-                : "check {mqtt.endpoint}, and the route and the firewalls between this "
-                  "machine and it",
-    };
+    struct gt_check_fault fault = gt_broker_fault(facts->outcome);
 
     if (is_refusal && doctor->pid > 0) { /* a policy may permit the agent's client id only */
         gt_checkup_warn(&doctor->checkup, GT_BROKER_ROW_LOGIN,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/config/config-mention.h"
 #include "gotthard/config/config-sources.h"
 #include "gotthard/doctor/fault-id.h"
@@ -185,7 +186,7 @@ struct gt_certificate_words doctor_certificate_words(const struct doctor *doctor
         .owner = s->device_name,
         .owner_setting = "device.name",
         .renewal = renewal,
-        .refused = {.id = GT_FAULT_BROKER_REFUSED, .exit = GT_EXIT_REFUSED},
+        .refused = {.id = GT_FAULT_CERTIFICATE, .exit = GT_EXIT_CONFIGURATION},
         .configuration = {.id = GT_FAULT_CONFIG, .exit = GT_EXIT_CONFIGURATION},
     };
 }
@@ -228,16 +229,17 @@ static void check_certificate(struct doctor *doctor)
 
     read_certificate(doctor);
     words = doctor_certificate_words(doctor);
+    struct gt_check_fault clock = {.id = GT_FAULT_CLOCK, .exit = GT_EXIT_CONFIGURATION};
     bool is_wrong = gt_clock_is_wrong(now);
     if (is_wrong)
-        (void)gt_clock_add_row(now, NULL, &words.refused, &doctor->checkup);
+        (void)gt_clock_add_row(now, NULL, &clock, &doctor->checkup);
     if (doctor->has_certificate)
         (void)gt_certificate_add_row(now, &doctor->certificate, &words, &doctor->checkup);
     else
         gt_checkup_ok(&doctor->checkup, "certificate", "none is configured (mqtt.cert_path)");
     if (!is_wrong)
-        (void)gt_clock_add_row(now, doctor->has_certificate ? &doctor->certificate : NULL,
-                               &words.refused, &doctor->checkup);
+        (void)gt_clock_add_row(now, doctor->has_certificate ? &doctor->certificate : NULL, &clock,
+                               &doctor->checkup);
 }
 
 /* --- the list --------------------------------------------------------------------------------- */

@@ -15,8 +15,9 @@ struct presence_link {
 
     ev_timer resubscribe; /* after a refusal */
     bool is_awaiting_suback, is_subscribed;
-    unsigned n_refused_subscriptions; /* in a row */
-    bool is_without_retained;         /* the warning is logged */
+    unsigned n_refused_subscriptions;      /* in a row */
+    bool is_without_retained;              /* the warning is logged */
+    const struct gt_mqtt_outcome *outcome; /* of the last end; its hint is logged */
 };
 
 /* Returns the wait after @n earlier refusals in a row. */

@@ -9,11 +9,15 @@
 #include <time.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
+#include "gotthard/config/config-mention.h"
+#include "gotthard/mqtt/mqtt-error.h"
 
 #define REPLACED_MS    1000 /* to deliver the last STATE of a connection that was replaced */
 #define CLOSE_MS       3000 /* to deliver the last STATE, and DISCONNECT */
-#define REPLY_EXPIRY_S 20   /* no operator waits for a reply that long */
+#define HINT_MAX       480
+#define REPLY_EXPIRY_S 20 /* no operator waits for a reply that long */
 
 const char *presence_device(const struct presence *presence)
 {
@@ -202,6 +206,7 @@ static void link_on_up(void *userdata)
     if (link == presence->next && is_same_place(presence->link, link))
         presence_switch(presence);
     link->is_subscribed = false;
+    link->outcome = NULL;
     link_subscribe(link);
 }
 
@@ -232,18 +237,35 @@ static bool link_is_being_replaced(const struct presence_link *link)
            is_same_place(link, presence->next);
 }
 
-static void link_log_down(const struct presence_link *link, const char *why, unsigned retry_ms)
+/* Writes the end of a log line with what to do, once for equal outcomes in a row. */
+static const char *link_hint(struct presence_link *link, char *ret, size_t cap)
+{
+    const struct gt_mqtt_outcome *outcome = gt_mqtt_last_outcome(link->mqtt);
+    char text[HINT_MAX];
+
+    *ret = 0;
+    if (outcome && outcome != link->outcome)
+        gt_format(GT_FORMAT_LOG, ret, cap, " hint=\"%s\"",
+                  gt_config_mention_all(link->presence->setup->config, outcome->hint, text,
+                                        sizeof(text)));
+    link->outcome = outcome;
+    return ret;
+}
+
+static void link_log_down(struct presence_link *link, const char *why, unsigned retry_ms)
 {
     const char *device = presence_device(link->presence);
     const struct gt_mqtt_url *broker = &link->broker;
+    char hint[HINT_MAX + 16];
 
+    link_hint(link, hint, sizeof(hint));
     if (link_is_being_replaced(link))
         gt_info("device=%s connection closed, probably in favor of its replacement broker=%s:%u "
                 "retry=%ums reason=\"%s\"",
                 device, broker->host, broker->port, retry_ms, why);
     else
-        gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s", device,
-                broker->host, broker->port, retry_ms, why, link_effect(link));
+        gt_warn("device=%s broker not reachable broker=%s:%u retry=%ums reason=\"%s\"%-s%-s",
+                device, broker->host, broker->port, retry_ms, why, hint, link_effect(link));
 }
 
 static void link_on_down(void *userdata, const char *why, unsigned retry_ms)

@@ -236,6 +236,17 @@ static void warn_other_name(const struct setup *setup)
             setup->settings->mqtt_cert_path, name, device);
 }
 
+void setup_warn_expiry(const struct setup *setup)
+{
+    struct gt_own_certificate own;
+    char why[GT_VERIFICATION_NAME + 96];
+
+    gt_certificate_context_own(setup->credentials->tls, &own);
+    if (gt_verification_expiry(&own, time(NULL), why, sizeof(why)))
+        gt_warn("device=%s %s/cert.pem: %s", setup->settings->device_name,
+                setup->settings->mqtt_cert_path, why);
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
@@ -267,6 +278,7 @@ void setup_warn(const struct setup *setup)
         gt_warn("%s/cert.pem: %s; operators with trust.policy pin refuse this device",
                 s->mqtt_cert_path, setup->credentials->unsigned_why);
     warn_other_name(setup);
+    setup_warn_expiry(setup);
     if (*setup->credentials->warning)
         gt_warn("%s/ca.crt: %s", s->mqtt_cert_path, setup->credentials->warning);
     if (!setup->broker.is_tls && !gt_mqtt_url_is_loopback(&setup->broker))

@@ -41,6 +41,8 @@ struct setup *setup_free(struct setup *setup);
 void setup_apply_log_level(const struct setup *setup);
 /* Logs a warning for each valid setting that weakens security. */
 void setup_warn(const struct setup *setup);
+/* Logs a warning if the device's certificate has expired or will within 30 days. */
+void setup_warn_expiry(const struct setup *setup);
 /* Loads the certificates again if their files have changed. *ret_is_renewed: their contents have.
  * Returns as setup_new(); on failure the certificates in use stay. */
 int setup_renew_credentials(struct setup *setup, bool *ret_is_renewed,

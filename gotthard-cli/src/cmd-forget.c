@@ -41,7 +41,8 @@ static void forget_fail_mqtt(struct forget *forget, const char *why)
 {
     struct failure failure;
 
-    mqtt_connect_failure(forget->context->settings, why, &failure);
+    mqtt_connect_failure(forget->context->settings, gt_mqtt_last_outcome(forget->mqtt), why,
+                         &failure);
     forget_end(forget, &failure);
 }
 

@@ -75,7 +75,8 @@ void device_list_lose(struct device_list *list, const char *why)
         device_list_finish(list);
         return;
     }
-    mqtt_connect_failure(list->settings.settings, why, &list->failure);
+    mqtt_connect_failure(list->settings.settings, gt_mqtt_last_outcome(list->mqtt), why,
+                         &list->failure);
     device_list_fail(list);
 }
 
@@ -310,8 +311,7 @@ static void device_list_on_suback(void *userdata, int id, unsigned n_refused, co
     if (list->state == DEVICE_LIST_DONE || list->n_outstanding == 0)
         return;
     if (is_all && n_refused && list->settings.table->n_unknown == 0) {
-        mqtt_connect_failure(list->settings.settings, "the broker refuses a subscription",
-                             &list->failure);
+        mqtt_connect_failure_of_states(list->settings.settings, why, &list->failure);
         device_list_fail(list);
         return;
     }

@@ -52,7 +52,8 @@ static void question_fail(struct device_question *question, const char *why)
 {
     if (question->state == QUESTION_DONE)
         return;
-    mqtt_connect_failure(question->settings.settings, why, &question->failure);
+    mqtt_connect_failure(question->settings.settings, gt_mqtt_last_outcome(question->mqtt), why,
+                         &question->failure);
     question->is_failed = true;
     question_enter(question, QUESTION_DONE);
 }

@@ -145,7 +145,7 @@ static void report(struct doctor *doctor, const struct gt_mqtt_url *endpoint,
         gt_broker_add_rows(facts, &words, &doctor->checkup);
         return;
     }
-    mqtt_connect_failure(settings, facts->why, &failure);
+    mqtt_connect_failure(settings, facts->outcome, facts->why, &failure);
     struct gt_check_fault fault = {
         .id = failure.id, .exit = failure_exit(failure.id), .remedy = failure.hint};
     gt_broker_add_failure(facts, &words, &fault, failure.message, &doctor->checkup);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "doctor.h"
+#include "gotthard/base/clock.h"
 #include "gotthard/config/config-sources.h"
 #include "mqtt-connect.h"
 
@@ -93,7 +94,7 @@ struct gt_certificate_words doctor_certificate_words(const struct doctor *doctor
         .owner_setting = "client.name",
         .prefix = OPERATOR_PREFIX,
         .renewal = renewal,
-        .refused = doctor_fault(FAILURE_BROKER_REFUSED, &failures[0]),
+        .refused = doctor_fault(FAILURE_CERTIFICATE, &failures[0]),
         .configuration = doctor_fault(FAILURE_CONFIG, &failures[1]),
     };
 }
@@ -146,7 +147,7 @@ static void check_certificate(struct doctor *doctor, time_t now)
 void doctor_check_local(struct doctor *doctor)
 {
     struct failure failure;
-    struct gt_check_fault fault = doctor_fault(FAILURE_BROKER_REFUSED, &failure);
+    struct gt_check_fault fault = doctor_fault(FAILURE_CLOCK, &failure);
     time_t now = time(NULL);
     bool is_wrong = gt_clock_is_wrong(now);
 

@@ -29,6 +29,21 @@ static const struct failure_row rows[] = {
         .hint = "see the help of the command: gotthard-cli help COMMAND",
     },
     {
+        .id = FAILURE_CLOCK,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The clock of this machine is wrong.",
+        .cause = "It shows a time before the release of this program, and certificates are not "
+                 "valid yet at that time.",
+        .hint = "set the clock of this machine",
+    },
+    {
+        .id = FAILURE_CERTIFICATE,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The certificate of this operator has expired, or is not valid yet.",
+        .cause = "The broker does not accept it. The message has its name and its dates.",
+        .hint = "renew cert.pem in {mqtt.cert_path}",
+    },
+    {
         .id = FAILURE_BROKER_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The broker cannot be reached.",
@@ -40,9 +55,27 @@ static const struct failure_row rows[] = {
         .id = FAILURE_BROKER_REFUSED,
         .exit = GT_EXIT_REFUSED,
         .title = "The broker rejects the connection or the request.",
-        .cause = "A certificate on either side is not accepted, or this operator lacks the access "
-                 "rights. Or a message is larger than the broker permits.",
+        .cause = "It does not accept the certificate, the user name or the client id of this "
+                 "operator, or the access rights are missing. Or a message is larger than the "
+                 "broker permits.",
         .hint = "check the certificate in {mqtt.cert_path} and its permissions at the broker",
+    },
+    {
+        .id = FAILURE_BROKER_UNTRUSTED,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The certificate of the broker is not accepted.",
+        .cause = "It has expired, is for another name, or is from an unknown authority. Or another "
+                 "server answers in place of the broker.",
+        .hint = "check {mqtt.endpoint} and ca.crt in {mqtt.cert_path}",
+    },
+    {
+        .id = FAILURE_BROKER_FOREIGN,
+        .exit = GT_EXIT_PROTOCOL,
+        .title = "The server at the address of the broker is no MQTT broker, or violates the "
+                 "protocol.",
+        .cause = "The port is for something else, or a login page of the network answers. Or one "
+                 "side uses TLS and the other does not.",
+        .hint = "check {mqtt.endpoint}",
     },
     {
         .id = FAILURE_UNKNOWN_DEVICE,

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gotthard/config/protected-file.h"
+#include "gotthard/tls/certificate-context.h"
 
 #define PEM_MAX  (64 * 1024)
 #define PINS_MAX (1024 * 1024)
@@ -99,8 +100,10 @@ int identity_load_signer(const struct settings *settings, struct identity *ret,
     if (r == 0 && !ret->certificate.text != !ret->private_key.text)
         r = failure_set(ret_failure, FAILURE_CONFIG, NULL, "%s: missing %s", folder,
                         ret->private_key.text ? "cert.pem" : "private.key");
-    if (r == 0 && ret->certificate.text)
+    if (r == 0 && ret->certificate.text) {
+        gt_own_certificate_read(gt_span(ret->certificate.text, ret->certificate.n), &ret->own);
         r = make_signer(folder, ret, ret_failure);
+    }
     return r;
 }
 
@@ -154,6 +157,18 @@ int identity_load_trust(const struct gt_config *config, struct identity *ret,
         return load_pins(ret->pins_path, &ret->trust, ret_failure);
     gt_trust_init_psk(&ret->trust);
     return 0;
+}
+
+bool identity_has_other_name(const struct identity *identity, const struct settings *settings)
+{
+    static const char prefix[] = "operator ";
+    const char *name = identity->own.name;
+
+    if (!*name || settings->mqtt_username || strcmp(name, "AWS IoT Certificate") == 0)
+        return false;
+    if (strncmp(name, prefix, sizeof(prefix) - 1) == 0)
+        name += sizeof(prefix) - 1;
+    return strcmp(name, settings->client_name) != 0;
 }
 
 int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,

@@ -7,6 +7,7 @@
 
 #include "failure.h"
 #include "gotthard/signaling/trust.h"
+#include "gotthard/tls/verification.h"
 #include "print.h"
 #include "settings.h"
 
@@ -20,6 +21,7 @@ struct identity {
     struct gt_key key, previous;
     bool has_previous;
     struct identity_file certificate, private_key; /* PEM */
+    struct gt_own_certificate own;                 /* of the certificate */
     struct gt_signer *signer;                      /* owned; of the same pair, or NULL */
     char unsigned_why[GT_TRUST_WHY];               /* why its key cannot sign, or empty */
     struct gt_trust trust;
@@ -39,6 +41,10 @@ int identity_load_trust(const struct gt_config *config, struct identity *ret,
                         struct failure *ret_failure) GT_MUST_CHECK;
 int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,
                   struct failure *ret_failure) GT_MUST_CHECK;
+/* Returns true if the certificate is for another name than client.name: neither NAME nor "operator
+ * NAME". Brokers that take names from certificates refuse the messages then. False without a
+ * certificate, with a user name, and for the certificates that AWS IoT Core makes. */
+bool identity_has_other_name(const struct identity *identity, const struct settings *settings);
 /* Warns if only the key authenticates @device, and trust.policy does not demand that. */
 void identity_warn_unpinned(const struct identity *identity, const char *device,
                             struct print *print);

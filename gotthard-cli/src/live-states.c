@@ -26,13 +26,35 @@ struct live_states {
     size_t n_outstanding, n_refused, n_names, n_not_watched;
 };
 
-static void live_states_fail(struct live_states *live, const char *why)
+static void live_states_fail(struct live_states *live, const struct failure *failure)
+{
+    live->is_over = true;
+    live->events->on_failed(live->userdata, failure);
+}
+
+static void live_states_fail_refused(struct live_states *live, const char *why)
 {
     struct failure failure;
 
-    live->is_over = true;
-    mqtt_connect_failure(live->settings.settings, why, &failure);
-    live->events->on_failed(live->userdata, &failure);
+    mqtt_connect_failure_of_states(live->settings.settings, why, &failure);
+    live_states_fail(live, &failure);
+}
+
+static void live_states_fail_down(struct live_states *live, const char *why)
+{
+    struct failure failure;
+
+    mqtt_connect_failure(live->settings.settings, gt_mqtt_last_outcome(live->mqtt), why, &failure);
+    live_states_fail(live, &failure);
+}
+
+static void live_states_fail_topic(struct live_states *live)
+{
+    struct failure failure;
+
+    failure_set(&failure, FAILURE_CONFIG, "shorten {mqtt.prefix}",
+                "cannot form the topic of all devices");
+    live_states_fail(live, &failure);
 }
 
 /* -ENOTCONN: on_down follows. */
@@ -52,7 +74,7 @@ static void live_states_ask_all(struct live_states *live)
 
     live->all_id = -1;
     if (gt_topic_state(live->settings.settings->mqtt_prefix, "+", topic) != 0)
-        live_states_fail(live, "cannot form the topic of all devices");
+        live_states_fail_topic(live);
     else
         (void)live_states_subscribe(live, &filter, 1, &live->all_id);
 }
@@ -123,12 +145,13 @@ static void live_states_on_down(void *userdata, const char *why, unsigned retry_
         live->mode = LIVE_STATES_NAMES;
     live->all_id = -1;
     if (retry_ms == 0)
-        live_states_fail(live, why);
+        live_states_fail_down(live, why);
     else
         live->events->on_lost(live->userdata, why, retry_ms);
 }
 
-static void live_states_on_all_answered(struct live_states *live, unsigned n_refused)
+static void live_states_on_all_answered(struct live_states *live, unsigned n_refused,
+                                        const char *why)
 {
     live->all_id = -1;
     if (n_refused == 0) {
@@ -140,7 +163,7 @@ static void live_states_on_all_answered(struct live_states *live, unsigned n_ref
     if (live->events->names(live->userdata)->rows)
         live_states_ask_names(live);
     else
-        live_states_fail(live, "the broker refuses a subscription");
+        live_states_fail_refused(live, why);
 }
 
 static void live_states_on_suback(void *userdata, int id, unsigned n_refused, const char *why)
@@ -152,14 +175,14 @@ static void live_states_on_suback(void *userdata, int id, unsigned n_refused, co
     live->n_outstanding--;
     if (live->mode == LIVE_STATES_ALL) {
         if (id == live->all_id)
-            live_states_on_all_answered(live, n_refused);
+            live_states_on_all_answered(live, n_refused, why);
         return;
     }
     live->n_refused += n_refused;
     if (live->n_outstanding > 0)
         return;
     if (live->n_refused >= live->n_names)
-        live_states_fail(live, "the broker refuses a subscription");
+        live_states_fail_refused(live, why);
     else
         live->events->on_ready(live->userdata, live->n_not_watched + live->n_refused);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/mqtt/mqtt-error.h"
 #include "gotthard/tls/certificate-context.h"
 
 #define SYSTEM_CA     "/etc/ssl/certs/ca-certificates.crt"
@@ -25,8 +26,8 @@ static int read_authorities(const char *folder, const char **ret_path, struct id
 
     snprintf(path, sizeof(path), "%s", SYSTEM_CA);
     if (folder && access(folder, X_OK) != 0)
-        return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.cert_path: %s: %s", folder,
-                           strerror(errno));
+        return failure_set(ret_failure, FAILURE_CONFIG, "check {mqtt.cert_path}",
+                           "mqtt.cert_path: %s: %s", folder, strerror(errno));
     if (folder && snprintf(path, sizeof(path), "%s/ca.crt", folder) >= FILE_PATH_MAX)
         return failure_set(ret_failure, FAILURE_CONFIG, NULL, "mqtt.cert_path is too long");
     *ret_path = path;
@@ -107,6 +108,25 @@ static int find_endpoint(const struct settings *settings, struct print *print,
     return 0;
 }
 
+/* The broker may accept either, so these are warnings. */
+static void warn_of_certificate(const struct settings *settings, const struct identity *identity,
+                                struct print *print)
+{
+    static bool is_warned; /* a command may connect several times */
+    char why[GT_VERIFICATION_NAME + 96];
+
+    if (is_warned)
+        return;
+    is_warned = true;
+    if (gt_verification_expiry(&identity->own, time(NULL), why, sizeof(why)))
+        print_warning(print, "%s/cert.pem: %s", settings->mqtt_cert_path, why);
+    if (identity_has_other_name(identity, settings))
+        print_warning(print,
+                      "%s/cert.pem is for the name \"%s\", and client.name is %s: a broker that "
+                      "takes names from certificates refuses this operator",
+                      settings->mqtt_cert_path, identity->own.name, settings->client_name);
+}
+
 int mqtt_connect_prepare(const struct settings *settings, const struct identity *identity,
                          struct print *print, struct mqtt_connect_setup *ret,
                          struct failure *ret_failure)
@@ -118,6 +138,7 @@ int mqtt_connect_prepare(const struct settings *settings, const struct identity 
     if (ret->endpoint.is_tls &&
         make_tls(settings, identity, &ret->endpoint, print, &ret->tls, ret_failure) != 0)
         return 1;
+    warn_of_certificate(settings, identity, print);
     ret->mqtt = (struct gt_mqtt_settings){
         .host = ret->endpoint.host,
         .port = ret->endpoint.port,
@@ -155,19 +176,36 @@ int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
     return 0;
 }
 
-static bool has_prefix(const char *text, const char *prefix)
+static enum failure_id failure_of(enum gt_mqtt_kind kind)
 {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
+    switch (kind) {
+    case GT_MQTT_KIND_UNREACHABLE: return FAILURE_BROKER_UNREACHABLE;
+    case GT_MQTT_KIND_REFUSED: return FAILURE_BROKER_REFUSED;
+    case GT_MQTT_KIND_UNTRUSTED: return FAILURE_BROKER_UNTRUSTED;
+    case GT_MQTT_KIND_FOREIGN: return FAILURE_BROKER_FOREIGN;
+    case GT_MQTT_KIND_CERTIFICATE: return FAILURE_CERTIFICATE;
+    case GT_MQTT_KIND_CLOCK: return FAILURE_CLOCK;
+    case GT_MQTT_KIND_SETTINGS: return FAILURE_CONFIG;
+    case GT_MQTT_KIND_INTERNAL: break;
+    }
+    return FAILURE_INTERNAL;
 }
 
-void mqtt_connect_failure(const struct settings *settings, const char *why,
-                          struct failure *ret_failure)
+void mqtt_connect_failure(const struct settings *settings, const struct gt_mqtt_outcome *outcome,
+                          const char *why, struct failure *ret_failure)
 {
-    enum failure_id id = FAILURE_BROKER_UNREACHABLE;
+    failure_set(ret_failure, outcome ? failure_of(outcome->kind) : FAILURE_BROKER_UNREACHABLE,
+                outcome ? outcome->hint : NULL, "broker %s: %s", settings->mqtt_endpoint, why);
+}
 
-    if (has_prefix(why, "refused") || has_prefix(why, "TLS:") || strstr(why, "refuses"))
-        id = FAILURE_BROKER_REFUSED;
-    else if (has_prefix(why, "invalid certificate, key"))
-        id = FAILURE_CONFIG;
-    failure_set(ret_failure, id, NULL, "broker %s: %s", settings->mqtt_endpoint, why);
+void mqtt_connect_failure_of_states(const struct settings *settings, const char *why,
+                                    struct failure *ret_failure)
+{
+    failure_set(ret_failure, FAILURE_BROKER_REFUSED, NULL,
+                "broker %s: it refuses the subscription to the states of devices (%s)",
+                settings->mqtt_endpoint, why);
+    failure_hint(ret_failure,
+                 "permit this operator to read %s/d/+/state in the access rules of the broker "
+                 "(mosquitto: acl_file)",
+                 settings->mqtt_prefix);
 }

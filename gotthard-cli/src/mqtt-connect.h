@@ -34,7 +34,10 @@ void mqtt_connect_setup_deinit(struct mqtt_connect_setup *setup);
 /* Reads the file of authorities, which the caller frees. Returns 0, or 1 with @ret_failure. */
 int mqtt_connect_authorities(const struct settings *settings, struct identity_file *ret,
                              struct failure *ret_failure) GT_MUST_CHECK;
-/* Turns @why of on_down (gt_mqtt_events) into a failure. It depends on the texts of mqtt-error.c
- * and mqtt.c; test-request.c has them. */
-void mqtt_connect_failure(const struct settings *settings, const char *why,
-                          struct failure *ret_failure);
+/* Turns @why of on_down (gt_mqtt_events) into a failure. @outcome: gt_mqtt_last_outcome(), which
+ * has the hint; NULL: the broker does not answer, or has closed the connection. */
+void mqtt_connect_failure(const struct settings *settings, const struct gt_mqtt_outcome *outcome,
+                          const char *why, struct failure *ret_failure);
+/* A subscription to the states of devices was refused for the reason @why. */
+void mqtt_connect_failure_of_states(const struct settings *settings, const char *why,
+                                    struct failure *ret_failure);

@@ -112,7 +112,7 @@ static void request_fail(struct request *request)
 
 static void request_fail_broker_timeout(struct request *request)
 {
-    mqtt_connect_failure(request->settings.settings, "no answer in time", &request->failure);
+    mqtt_connect_failure(request->settings.settings, NULL, "no answer in time", &request->failure);
     request_fail(request);
 }
 
@@ -132,7 +132,7 @@ static void request_fail_silence(struct request *request)
 static void request_fail_with(struct request *request, int err)
 {
     if (err == -ENOTCONN)
-        mqtt_connect_failure(request->settings.settings, "the connection was lost",
+        mqtt_connect_failure(request->settings.settings, NULL, "the connection was lost",
                              &request->failure);
     else if (err == -EOPNOTSUPP)
         failure_set(&request->failure, FAILURE_BROKER_REFUSED,
@@ -324,7 +324,8 @@ static void request_on_down(void *userdata, const char *why, unsigned retry_ms)
     if (request->state == REQUEST_ATTENDING)
         return; /* it reconnects */
     if (request->state != REQUEST_DONE)
-        mqtt_connect_failure(request->settings.settings, why, &request->failure);
+        mqtt_connect_failure(request->settings.settings, gt_mqtt_last_outcome(request->mqtt), why,
+                             &request->failure);
     request_fail(request);
 }
 

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "gotthard/mqtt/mqtt-error.h"
 #include "gotthard/mqtt/mqtt.h"
 #include "gotthard/signaling/request-rate.h"
 #include "gotthard/signaling/responder.h"
@@ -44,7 +45,7 @@ static struct {
     unsigned n_lost;      /* so many requests do not reach the device, */
     unsigned n_unheard;   /* and so many answers not the operator */
     uint64_t time_passed; /* milliseconds for the device between two publications */
-    const char *down;     /* the connection fails with this */
+    const char *down;     /* the connection fails with this row of mqtt-error.h */
     enum gt_ack_status status;
     enum gt_nak_code close_code;
     uint16_t n_closed;
@@ -161,6 +162,17 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt)
     ev_timer_stop(mqtt->loop, &mqtt->published);
     free(mqtt);
     fakes.n_mqtts--;
+    return NULL;
+}
+
+const struct gt_mqtt_outcome *gt_mqtt_last_outcome(const struct gt_mqtt *mqtt)
+{
+    const struct gt_mqtt_outcome *outcome = NULL;
+
+    for (size_t i = 0; fakes.down && (outcome = gt_mqtt_outcome_at(i)); i++)
+        if (strcmp(outcome->name, fakes.down) == 0)
+            return outcome;
+    assert_null(fakes.down);
     return NULL;
 }
 
@@ -751,19 +763,24 @@ static void test_request_close_all(void **state)
 static void test_request_broker_failures(void **state)
 {
     static const struct {
-        const char *why;
+        const char *outcome;
         enum failure_id id;
     } rows[] = {
-        {"Connection refused", FAILURE_BROKER_UNREACHABLE},
-        {"no answer from the broker in time", FAILURE_BROKER_UNREACHABLE},
-        {"refused by the broker: Not authorized", FAILURE_BROKER_REFUSED},
-        {"TLS: certificate verify failed", FAILURE_BROKER_REFUSED},
-        {"the broker refuses a subscription", FAILURE_BROKER_REFUSED},
-        {"invalid certificate, key or other setting", FAILURE_CONFIG},
+        {"errno", FAILURE_BROKER_UNREACHABLE},
+        {"answer-late", FAILURE_BROKER_UNREACHABLE},
+        {"not-authorized", FAILURE_BROKER_REFUSED},
+        {"filter-refused", FAILURE_BROKER_REFUSED},
+        {"own-rejected", FAILURE_BROKER_REFUSED},
+        {"own-expired", FAILURE_CERTIFICATE},
+        {"certificate-name", FAILURE_BROKER_UNTRUSTED},
+        {"no-tls", FAILURE_BROKER_FOREIGN},
+        {"clock", FAILURE_CLOCK},
+        {"setting", FAILURE_CONFIG},
+        {"memory", FAILURE_INTERNAL},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
-        fakes.down = rows[i].why;
+        fakes.down = rows[i].outcome;
         expect_failure("ssh", rows[i].id);
     }
     fakes.down = NULL;

@@ -7,11 +7,19 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
 /* A deadline in milliseconds that never expires. */
 #define GT_CLOCK_NEVER UINT64_MAX
+
+/* Returns true if the wall clock @now is before this program was made (2026-11-27), so that it is
+ * wrong: it was not set since a boot without a battery. */
+static inline bool gt_clock_is_wrong(time_t now)
+{
+    return now < 1795737600;
+}
 
 /* Returns the time since boot in seconds. */
 static inline double gt_clock(void)

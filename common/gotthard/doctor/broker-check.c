@@ -48,6 +48,7 @@ static void on_down(void *userdata, const char *why, unsigned retry_ms)
     struct run *run = userdata;
 
     run->facts->is_lost = run->facts->is_up;
+    run->facts->outcome = run->mqtt ? gt_mqtt_last_outcome(run->mqtt) : NULL;
     snprintf(run->facts->why, sizeof(run->facts->why), "%s", why);
     gt_check_wake(run->loop);
 }

@@ -35,6 +35,7 @@ struct gt_broker_facts {
     double took_s;            /* until it was up */
     char why[GT_BROKER_TEXT]; /* the reason of the end: not up, or the connection was lost later */
     bool is_lost;             /* after it was up */
+    const struct gt_mqtt_outcome *outcome; /* of the end, with its hint; NULL: no answer in time */
     enum gt_broker_right publish, subscribe;
     char publish_why[GT_BROKER_TEXT], subscribe_why[GT_BROKER_TEXT];
     unsigned n_messages; /* received through ->filters */

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/doctor/fault-id.h"
+#include "gotthard/mqtt/mqtt-error.h"
+
 void gt_broker_skip_rows(struct gt_checkup *checkup, const char *first, const char *why)
 {
     static const char *const names[] = {GT_BROKER_ROW_TLS, GT_BROKER_ROW_LOGIN,
@@ -33,17 +36,46 @@ static void add_tls_row(const struct gt_broker_words *words, struct gt_checkup *
                         words->host);
 }
 
-/* Words of mqtt-error.c for failures before CONNECT is sent. */
-static bool is_of_tls(const char *why)
+struct gt_check_fault gt_broker_fault(const struct gt_mqtt_outcome *outcome)
 {
-    return strncmp(why, "TLS:", 4) == 0 || strstr(why, "TLS handshake");
+    static const struct {
+        enum gt_mqtt_kind kind;
+        int id, exit;
+    } rows[] = {
+        {GT_MQTT_KIND_UNREACHABLE, GT_FAULT_BROKER_UNREACHABLE, GT_EXIT_UNAVAILABLE},
+        {GT_MQTT_KIND_REFUSED, GT_FAULT_BROKER_REFUSED, GT_EXIT_REFUSED},
+        {GT_MQTT_KIND_UNTRUSTED, GT_FAULT_BROKER_UNTRUSTED, GT_EXIT_REFUSED},
+        {GT_MQTT_KIND_FOREIGN, GT_FAULT_BROKER_FOREIGN, GT_EXIT_PROTOCOL},
+        {GT_MQTT_KIND_CERTIFICATE, GT_FAULT_CERTIFICATE, GT_EXIT_CONFIGURATION},
+        {GT_MQTT_KIND_CLOCK, GT_FAULT_CLOCK, GT_EXIT_CONFIGURATION},
+        {GT_MQTT_KIND_SETTINGS, GT_FAULT_CONFIG, GT_EXIT_CONFIGURATION},
+        {GT_MQTT_KIND_INTERNAL, GT_FAULT_INTERNAL, GT_EXIT_INTERNAL},
+    };
+    size_t i = 0;
+
+    while (outcome && rows[i].kind != outcome->kind)
+        i++;
+    return (struct gt_check_fault){
+        .id = rows[i].id,
+        .exit = rows[i].exit,
+        .remedy = outcome ? outcome->hint
+                          : "check {mqtt.endpoint}, and the route and the firewalls between this "
+                            "machine and it",
+    };
+}
+
+/* Returns true for failures before CONNECT is sent. */
+static bool is_of_tls(const struct gt_broker_facts *facts)
+{
+    return facts->outcome &&
+           (gt_mqtt_outcome_is_of_tls(facts->outcome) || strstr(facts->why, "TLS handshake"));
 }
 
 void gt_broker_add_failure(const struct gt_broker_facts *facts, const struct gt_broker_words *words,
                            const struct gt_check_fault *fault, const char *text,
                            struct gt_checkup *checkup)
 {
-    bool is_at_tls = words->is_tls && is_of_tls(facts->why);
+    bool is_at_tls = words->is_tls && is_of_tls(facts);
 
     if (!is_at_tls)
         add_tls_row(words, checkup);

@@ -21,6 +21,8 @@ struct gt_broker_words {
     const char *own_name, *own_setting;
 };
 
+/* Returns id, exit status and hint of a failure to connect. @outcome: NULL: no answer in time. */
+struct gt_check_fault gt_broker_fault(const struct gt_mqtt_outcome *outcome);
 /* Adds the rows of a connection that is up or was up. */
 void gt_broker_add_rows(const struct gt_broker_facts *facts, const struct gt_broker_words *words,
                         struct gt_checkup *checkup);

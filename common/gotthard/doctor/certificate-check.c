@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/crypto/pem.h"
 
 #define DAY_S        86400
 #define RENEW_S      (30 * DAY_S)
-#define MADE_AT      1795737600 /* 2026-11-27: no clock that is right is before this program */
 #define AWS_NAME     "AWS IoT Certificate" /* of all certificates that AWS IoT issues */
 #define CLOCK_REMEDY "set the clock: timedatectl set-ntp true; or date -s 'YYYY-MM-DD HH:MM:SS'"
 
@@ -84,11 +84,6 @@ int gt_certificate_facts_read(const struct gt_certificate_files *files,
     if (r == 0)
         *ret = facts;
     return r;
-}
-
-bool gt_clock_is_wrong(time_t now)
-{
-    return now < MADE_AT;
 }
 
 bool gt_certificate_has_other_name(const struct gt_certificate_facts *facts,

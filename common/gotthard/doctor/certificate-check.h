@@ -25,9 +25,6 @@ int gt_certificate_facts_read(const struct gt_certificate_files *files,
                               struct gt_certificate_facts *ret,
                               char ret_why[static GT_CERTIFICATE_WHY]) GT_MUST_CHECK;
 
-/* The wall clock is before this program was made, so that it is wrong. */
-bool gt_clock_is_wrong(time_t now);
-
 struct gt_certificate_words { /* what the rows of one side have in common */
     const char *path;         /* of the folder */
     const char *owner;        /* the name that the certificate must have */

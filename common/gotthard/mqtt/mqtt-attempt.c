@@ -88,6 +88,7 @@ void gt_mqtt_attempt_fail(struct gt_mqtt *mqtt, struct gt_mqtt_error end)
 
     end.was_up = mqtt->state == MQTT_UP;
     gt_mqtt_error_describe(&end, why, sizeof(why));
+    mqtt->outcome = gt_mqtt_error_outcome(&end);
     mqtt_fail(mqtt, gt_mqtt_error_effect(&end), why);
 }
 

@@ -82,6 +82,7 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
     connection->how.is_tls = settings->tls;
     snprintf(connection->how.client_id, sizeof(connection->how.client_id), "%s",
              settings->client_id);
+    gt_certificate_context_own(settings->tls, &connection->how.own);
     connection->race.tls = gt_certificate_context_ref(settings->tls);
     connection->has_will = will;
     connection->keepalive_s = (int)settings->keepalive_s;

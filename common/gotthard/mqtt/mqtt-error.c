@@ -6,17 +6,23 @@
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <netdb.h>
-#include <openssl/x509_vfy.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "gotthard/mqtt/mqtt-connection.h"
+#include "gotthard/mqtt/mqtt-tls-error.h"
+#include "gotthard/net/resolve.h"
 
 /* --- conditions ------------------------------------------------------------------------------- */
 
 static bool could_not_begin(const struct gt_mqtt_error *end)
 {
     return end->start_err != 0;
+}
+
+static bool is_setting_invalid(const struct gt_mqtt_error *end)
+{
+    return end->start_err == -EINVAL;
 }
 
 static bool is_aborted(const struct gt_mqtt_error *end)
@@ -27,6 +33,16 @@ static bool is_aborted(const struct gt_mqtt_error *end)
 static bool has_no_route(const struct gt_mqtt_error *end)
 {
     return end->reason == GT_MQTT_REASON_NO_ROUTE;
+}
+
+static bool is_name_late(const struct gt_mqtt_error *end)
+{
+    return end->late == GT_MQTT_LATE_NAME;
+}
+
+static bool is_connection_late(const struct gt_mqtt_error *end)
+{
+    return end->late == GT_MQTT_LATE_CONNECTION;
 }
 
 static bool is_late(const struct gt_mqtt_error *end)
@@ -49,46 +65,15 @@ static bool has_reason(const struct gt_mqtt_error *end)
     return end->reason != 0;
 }
 
-static bool is_certificate_rejected(const struct gt_mqtt_error *end)
-{
-    return end->verification.error != 0;
-}
-
-static bool is_reset(const struct gt_mqtt_error *end)
-{
-    return end->rc == MOSQ_ERR_ERRNO && (end->err == ECONNRESET || end->err == EPIPE);
-}
-
-/*
- * In TLS 1.3 a broker rejects this side's certificate after the handshake (RFC 8446, section
- * 4.4.2.4): the library receives the alert when it reads or writes, and reports a lost connection
- * or EPROTO. If the broker's reset overtakes its alert, EPROTO is the only sign, or the error of
- * the library's close, which comes after it.
- */
-static bool failed_in_tls(const struct gt_mqtt_error *end)
-{
-    if (end->rc == MOSQ_ERR_TLS)
-        return true;
-    if (end->rc == MOSQ_ERR_SUCCESS || end->was_up)
-        return false;
-    return (end->rc == MOSQ_ERR_ERRNO && end->err == EPROTO) || (end->is_tls && is_reset(end)) ||
-           strstr(end->last_error, " alert ") || strstr(end->last_error, "certificate verify");
-}
-
-static bool is_peer_without_tls(const struct gt_mqtt_error *end)
-{
-    return failed_in_tls(end) && (strstr(end->last_error, "wrong version number") ||
-                                  strstr(end->last_error, "packet length too long"));
-}
-
-static bool is_alpn_refused(const struct gt_mqtt_error *end)
-{
-    return failed_in_tls(end) && strstr(end->last_error, "no application protocol");
-}
-
 static bool has_no_name(const struct gt_mqtt_error *end)
 {
     return end->rc == MOSQ_ERR_EAI || end->name_err != 0;
+}
+
+/* The name servers have answered: the name does not exist, or has no address. */
+static bool is_name_unknown(const struct gt_mqtt_error *end)
+{
+    return has_no_name(end) && gt_resolve_is_unknown(end->name_err);
 }
 
 static bool has_no_memory(const struct gt_mqtt_error *end)
@@ -126,7 +111,7 @@ static bool is_closed_early(const struct gt_mqtt_error *end)
 
 static bool is_lost(const struct gt_mqtt_error *end)
 {
-    return end->was_up && (is_closed(end) || is_reset(end));
+    return end->was_up && (is_closed(end) || gt_mqtt_tls_is_reset(end));
 }
 
 static bool is_errno(const struct gt_mqtt_error *end)
@@ -154,11 +139,8 @@ static bool is_any(const struct gt_mqtt_error *end)
 
 static void describe_start(const struct gt_mqtt_error *end, char *ret, size_t cap)
 {
-    const char *words = end->start_err == -EINVAL   ? "invalid certificate, key or other setting"
-                        : end->start_err == -EAGAIN ? "too many threads are blocked"
-                                                    : "out of memory";
-
-    snprintf(ret, cap, "%s", words);
+    snprintf(ret, cap, "%s",
+             end->start_err == -EAGAIN ? "too many threads are blocked" : "out of memory");
 }
 
 static void describe_late(const struct gt_mqtt_error *end, char *ret, size_t cap)
@@ -209,52 +191,12 @@ static void describe_other_reason(const struct gt_mqtt_error *end, char *ret, si
                     ret, cap);
 }
 
-/* The reason why this side rejected the broker's certificate. */
-static void describe_certificate(const struct gt_mqtt_error *end, char *ret, size_t cap)
-{
-    char day[GT_VERIFICATION_DAY], today[GT_VERIFICATION_DAY];
-    const struct gt_verification *v = &end->verification;
-
-    gt_verification_day(time(NULL), today);
-    switch (v->error) {
-    case X509_V_ERR_CERT_HAS_EXPIRED:
-        snprintf(ret, cap, "TLS: the certificate %s expired on %s (today is %s here)", v->names,
-                 gt_verification_day(v->not_after, day), today);
-        return;
-    case X509_V_ERR_CERT_NOT_YET_VALID:
-        snprintf(ret, cap, "TLS: the certificate %s is valid from %s (today is %s here)", v->names,
-                 gt_verification_day(v->not_before, day), today);
-        return;
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        snprintf(ret, cap, "TLS: the broker's certificate is for %s, not for %s", v->names,
-                 v->host);
-        return;
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-        snprintf(ret, cap, "TLS: the certificate %s is from %s, which is not a trusted authority",
-                 v->names, v->issuer);
-        return;
-    }
-    snprintf(ret, cap, "TLS: the certificate %s is rejected: %s", v->names,
-             X509_verify_cert_error_string(v->error));
-}
-
-static void describe_tls(const struct gt_mqtt_error *end, char *ret, size_t cap)
-{
-    snprintf(ret, cap, "TLS: %s",
-             *end->last_error ? end->last_error
-                              : "aborted by the broker; it may have rejected our certificate");
-}
-
 static void describe_name(const struct gt_mqtt_error *end, char *ret, size_t cap)
 {
+    char why[GT_RESOLVE_WHY];
+
     snprintf(ret, cap, "the host name cannot be resolved (%s)",
-             gai_strerror(end->name_err ? end->name_err : EAI_NONAME));
+             gt_resolve_describe(end->name_err ? end->name_err : EAI_AGAIN, why, sizeof(why)));
 }
 
 static void describe_keepalive(const struct gt_mqtt_error *end, char *ret, size_t cap)
@@ -280,71 +222,112 @@ static void describe_other(const struct gt_mqtt_error *end, char *ret, size_t ca
 #define BOTH(effect)    .attempt = GT_MQTT_EFFECT_##effect, .was_up = GT_MQTT_EFFECT_##effect
 #define ATTEMPT(effect) .attempt = GT_MQTT_EFFECT_##effect
 #define WAS_UP(effect)  .was_up = GT_MQTT_EFFECT_##effect
+#define KIND(kind_)     .kind = GT_MQTT_KIND_##kind_
 
-/* The first row that matches applies. A row without an effect has RETRY. */
+#define HINT_BUSY "the broker is overloaded or restarts; try again later, and see its log"
+#define HINT_NETWORK \
+    "check the network of this machine, and the firewalls between it and {mqtt.endpoint}"
+#define HINT_PORT \
+    "check host and port of {mqtt.endpoint}: 8883 is usual with TLS, and 1883 with mqtt://"
+#define HINT_LIMITS "raise this limit in the settings of the broker (docs/brokers.md)"
+
+/* The first row that matches applies. A row without an effect has RETRY, and one without a kind is
+ * UNREACHABLE. */
 static const struct gt_mqtt_outcome outcomes[] = {
-    {"start-failed", .is = could_not_begin, .describe = describe_start},
+    {"setting", .is = is_setting_invalid, .words = "invalid certificate, key or other setting",
+     KIND(SETTINGS), .hint = "check {mqtt.cert_path}, {mqtt.username} and {mqtt.password}"},
+    {"start-failed", .is = could_not_begin, .describe = describe_start, KIND(INTERNAL),
+     .hint = "close other programs of this machine"},
     {"library-failed", .is = is_aborted,
-     .words = "the MQTT library failed on a packet from the broker"},
-    {"no-route", .is = has_no_route, .words = "the route to the broker is gone", BOTH(QUICK)},
-    {"connack-late", .is = is_broker_late, .describe = describe_late, ATTEMPT(SPREAD)},
-    {"answer-late", .is = is_late, .describe = describe_late, ATTEMPT(NETWORK), WAS_UP(SPREAD)},
-    {"filter-refused", .is = is_filter_refused, .words = "the broker refuses a subscription"},
+     .words = "the MQTT library failed on a packet from the broker", KIND(FOREIGN),
+     .hint = "report it with the name and the version of the broker"},
+    {"no-route", .is = has_no_route, .words = "the route to the broker is gone", BOTH(QUICK),
+     .hint = "check the network of this machine"},
+    {"connack-late", .is = is_broker_late, .describe = describe_late, ATTEMPT(SPREAD),
+     .hint = "the broker is overloaded, or another kind of server answers: " HINT_PORT},
+    {"name-late", .is = is_name_late, .describe = describe_late, ATTEMPT(NETWORK),
+     .hint = "check the name server of this machine (/etc/resolv.conf) and its network"},
+    {"connection-late", .is = is_connection_late, .describe = describe_late, ATTEMPT(NETWORK),
+     .hint = "a firewall drops the packets, or the machine is off: " HINT_PORT
+             "; guest networks often let only port 443 out"},
+    {"answer-late", .is = is_late, .describe = describe_late, ATTEMPT(NETWORK), WAS_UP(SPREAD),
+     .hint = HINT_BUSY},
+    {"filter-refused", .is = is_filter_refused, .words = "the broker refuses a subscription",
+     KIND(REFUSED),
+     .hint = "permit this client to subscribe in the access rules of the broker (mosquitto: "
+             "acl_file), below {mqtt.prefix}"},
 
     {"version", .words = "it does not support this version of MQTT",
      .reason = MQTT_RC_UNSUPPORTED_PROTOCOL_VERSION, .reason_v3 = CONNACK_REFUSED_PROTOCOL_VERSION,
-     ATTEMPT(V3)},
+     ATTEMPT(V3), KIND(REFUSED), .hint = "check {mqtt.version}: auto tries both versions"},
     {"client-id", .describe = describe_client_id, .reason = MQTT_RC_CLIENTID_NOT_VALID,
-     .reason_v3 = CONNACK_REFUSED_IDENTIFIER_REJECTED},
+     .reason_v3 = CONNACK_REFUSED_IDENTIFIER_REJECTED, KIND(REFUSED),
+     .hint = "permit this client id at the broker (AWS IoT Core: iot:Connect of the policy; "
+             "mosquitto: clientid_prefixes). A device uses its name, a command gtc- and random "
+             "digits"},
     {"password", .words = "Bad user name or password", .reason = MQTT_RC_BAD_USERNAME_OR_PASSWORD,
-     .reason_v3 = CONNACK_REFUSED_BAD_USERNAME_PASSWORD},
+     .reason_v3 = CONNACK_REFUSED_BAD_USERNAME_PASSWORD, KIND(REFUSED),
+     .hint = "check {mqtt.username} and {mqtt.password}"},
     {"not-authorized", .words = "Not authorized", .reason = MQTT_RC_NOT_AUTHORIZED,
-     .reason_v3 = CONNACK_REFUSED_NOT_AUTHORIZED, WAS_UP(SPREAD)},
+     .reason_v3 = CONNACK_REFUSED_NOT_AUTHORIZED, WAS_UP(SPREAD), KIND(REFUSED),
+     .hint = "permit this client in the access rules of the broker; it identifies itself by "
+             "{mqtt.username}, {mqtt.password} and the certificate in {mqtt.cert_path}"},
     {"unavailable", .words = "Server unavailable", .reason = MQTT_RC_SERVER_UNAVAILABLE,
-     .reason_v3 = CONNACK_REFUSED_SERVER_UNAVAILABLE, BOTH(SPREAD)},
-    {"busy", .words = "Server busy", .reason = MQTT_RC_SERVER_BUSY, BOTH(SPREAD)},
+     .reason_v3 = CONNACK_REFUSED_SERVER_UNAVAILABLE, BOTH(SPREAD), .hint = HINT_BUSY},
+    {"busy", .words = "Server busy", .reason = MQTT_RC_SERVER_BUSY, BOTH(SPREAD),
+     .hint = HINT_BUSY},
     {"shutting-down", .words = "Server shutting down", .reason = MQTT_RC_SERVER_SHUTTING_DOWN,
-     BOTH(SPREAD)},
-    {"quota", .words = "Quota exceeded", .reason = MQTT_RC_QUOTA_EXCEEDED, BOTH(SPREAD)},
+     BOTH(SPREAD), .hint = HINT_BUSY},
+    {"quota", .words = "Quota exceeded", .reason = MQTT_RC_QUOTA_EXCEEDED, BOTH(SPREAD),
+     KIND(REFUSED), .hint = HINT_LIMITS},
     {"connection-rate", .words = "too many clients connect at the same time",
-     .reason = MQTT_RC_CONNECTION_RATE_EXCEEDED, BOTH(SPREAD)},
-    {"taken-over", .describe = describe_rival, .reason = MQTT_RC_SESSION_TAKEN_OVER, BOTH(RIVAL)},
+     .reason = MQTT_RC_CONNECTION_RATE_EXCEEDED, BOTH(SPREAD), .hint = HINT_BUSY},
+    {"taken-over", .describe = describe_rival, .reason = MQTT_RC_SESSION_TAKEN_OVER, BOTH(RIVAL),
+     KIND(REFUSED), .hint = "give each device a name of its own"},
     {"no-retained", .words = "it keeps no retained messages",
-     .reason = MQTT_RC_RETAIN_NOT_SUPPORTED, ATTEMPT(UNRETAINED)},
+     .reason = MQTT_RC_RETAIN_NOT_SUPPORTED, ATTEMPT(UNRETAINED), KIND(REFUSED),
+     .hint = "permit retained messages at the broker"},
     {"qos", .words = "it accepts only QoS 0, and Gotthard needs QoS 1",
-     .reason = MQTT_RC_QOS_NOT_SUPPORTED},
+     .reason = MQTT_RC_QOS_NOT_SUPPORTED, KIND(REFUSED), .hint = HINT_LIMITS},
     {"receive-maximum", .words = "more unacknowledged messages than its Receive Maximum",
-     .reason = MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED},
+     .reason = MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED, KIND(REFUSED), .hint = HINT_LIMITS},
     {"packet-size", .words = "a packet was larger than its limit",
-     .reason = MQTT_RC_PACKET_TOO_LARGE},
+     .reason = MQTT_RC_PACKET_TOO_LARGE, KIND(REFUSED),
+     .hint = "let the broker accept messages of 8192 bytes (mosquitto: max_packet_size)"},
     {"other-server", .words = "use another server; change mqtt.endpoint if this lasts",
-     .reason = MQTT_RC_USE_ANOTHER_SERVER, WAS_UP(SPREAD)},
+     .reason = MQTT_RC_USE_ANOTHER_SERVER, WAS_UP(SPREAD), KIND(REFUSED),
+     .hint = "change {mqtt.endpoint}"},
     {"moved", .words = "the server has moved; change mqtt.endpoint", .reason = MQTT_RC_SERVER_MOVED,
-     WAS_UP(SPREAD)},
-    {"other-reason", .is = has_reason, .describe = describe_other_reason, WAS_UP(SPREAD)},
+     WAS_UP(SPREAD), KIND(REFUSED), .hint = "change {mqtt.endpoint}"},
+    {"other-reason", .is = has_reason, .describe = describe_other_reason, WAS_UP(SPREAD),
+     KIND(REFUSED), .hint = "see the log of the broker"},
+};
 
-    {"certificate", .is = is_certificate_rejected, .describe = describe_certificate},
-    {"no-tls", .is = is_peer_without_tls,
-     .words = "TLS: the port does not use TLS; mqtt:// connects without it"},
-    {"alpn", .is = is_alpn_refused,
-     .words = "TLS: the broker does not accept the ALPN protocol (mqtt.alpn)"},
-    {"tls", .is = failed_in_tls, .describe = describe_tls},
-    {"name", .is = has_no_name, .describe = describe_name, ATTEMPT(NETWORK)},
-    {"memory", .is = has_no_memory, .words = "out of memory"},
-    {"keepalive", .is = is_keepalive, .describe = describe_keepalive, WAS_UP(SILENT)},
-    {"network", .is = is_network_error, .describe = describe_errno, ATTEMPT(NETWORK),
-     WAS_UP(QUICK)},
+/* Behind the rows of mqtt-tls-error.c. */
+static const struct gt_mqtt_outcome later_outcomes[] = {
+    {"name-unknown", .is = is_name_unknown, .describe = describe_name, ATTEMPT(NETWORK),
+     .hint = "check the spelling in {mqtt.endpoint}"},
+    {"name", .is = has_no_name, .describe = describe_name, ATTEMPT(NETWORK),
+     .hint = "check the name server of this machine (/etc/resolv.conf) and its network"},
+    {"memory", .is = has_no_memory, .words = "out of memory", KIND(INTERNAL),
+     .hint = "close other programs of this machine"},
+    {"keepalive", .is = is_keepalive, .describe = describe_keepalive, WAS_UP(SILENT),
+     .hint = HINT_NETWORK},
+    {"network", .is = is_network_error, .describe = describe_errno, ATTEMPT(NETWORK), WAS_UP(QUICK),
+     .hint = HINT_NETWORK},
     {"lost", .is = is_lost, .words = "the broker or the network closed the connection",
-     WAS_UP(SPREAD)},
+     WAS_UP(SPREAD), .hint = "try again; if it lasts, see the log of the broker"},
     {"closed-early", .is = is_closed_early,
      .words = "the connection was closed without an answer to CONNECT; is this the broker's port?",
-     ATTEMPT(V3_GUESS)},
-    {"errno", .is = is_errno, .describe = describe_errno},
+     ATTEMPT(V3_GUESS), KIND(FOREIGN), .hint = HINT_PORT "; or see the log of the broker"},
+    {"errno", .is = is_errno, .describe = describe_errno,
+     .hint = "no broker accepts connections there: check that it runs. " HINT_PORT},
     {"not-mqtt", .is = is_answer_without_mqtt,
      .words = "the answer is not MQTT; is this the broker's port, and does it need TLS?",
-     ATTEMPT(V3_GUESS)},
-    {"bad-packet", .is = is_bad_packet, .words = "the broker sent an invalid packet"},
-    {"other", .is = is_any, .describe = describe_other},
+     ATTEMPT(V3_GUESS), KIND(FOREIGN), .hint = HINT_PORT},
+    {"bad-packet", .is = is_bad_packet, .words = "the broker sent an invalid packet", KIND(FOREIGN),
+     .hint = "report it with the name and the version of the broker"},
+    {"other", .is = is_any, .describe = describe_other, .hint = "see the log of the broker"},
 };
 
 static bool row_matches(const struct gt_mqtt_outcome *row, const struct gt_mqtt_error *end)
@@ -357,13 +340,38 @@ static bool row_matches(const struct gt_mqtt_outcome *row, const struct gt_mqtt_
     return row->reason_v3 && end->reason == row->reason_v3;
 }
 
+const struct gt_mqtt_outcome *gt_mqtt_outcome_at(size_t i)
+{
+    size_t n_tls;
+    const struct gt_mqtt_outcome *tls = gt_mqtt_tls_outcomes(&n_tls);
+
+    if (i < GT_ARRAY_SIZE(outcomes))
+        return &outcomes[i];
+    i -= GT_ARRAY_SIZE(outcomes);
+    if (i < n_tls)
+        return &tls[i];
+    i -= n_tls;
+    return i < GT_ARRAY_SIZE(later_outcomes) ? &later_outcomes[i] : NULL;
+}
+
+bool gt_mqtt_outcome_is_of_tls(const struct gt_mqtt_outcome *outcome)
+{
+    size_t n_tls;
+    const struct gt_mqtt_outcome *tls = gt_mqtt_tls_outcomes(&n_tls);
+
+    for (size_t i = 0; i < n_tls; i++)
+        if (outcome == &tls[i])
+            return true;
+    return false;
+}
+
 const struct gt_mqtt_outcome *gt_mqtt_error_outcome(const struct gt_mqtt_error *end)
 {
-    const struct gt_mqtt_outcome *row = outcomes;
+    size_t i = 0;
 
-    while (!row_matches(row, end))
-        row++;
-    return row;
+    while (!row_matches(gt_mqtt_outcome_at(i), end))
+        i++;
+    return gt_mqtt_outcome_at(i);
 }
 
 void gt_mqtt_error_describe(const struct gt_mqtt_error *end, char *ret, size_t cap)
@@ -386,10 +394,4 @@ enum gt_mqtt_effect gt_mqtt_error_effect(const struct gt_mqtt_error *end)
     bool is_v3 = effect == GT_MQTT_EFFECT_V3 || effect == GT_MQTT_EFFECT_V3_GUESS;
 
     return is_v3 && !end->is_v5 ? GT_MQTT_EFFECT_RETRY : effect;
-}
-
-const struct gt_mqtt_outcome *gt_mqtt_outcomes(size_t *ret_n)
-{
-    *ret_n = GT_ARRAY_SIZE(outcomes);
-    return outcomes;
 }

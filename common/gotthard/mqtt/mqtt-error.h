@@ -39,6 +39,7 @@ struct gt_mqtt_error {
     char server[64], remark[96];         /* Server Reference and Reason String of the CONNACK */
     char last_error[160];                /* the last error that the library logged, or empty */
     struct gt_verification verification; /* of the broker's certificate */
+    struct gt_own_certificate own;       /* this side's certificate */
 };
 
 enum gt_mqtt_effect {
@@ -53,6 +54,18 @@ enum gt_mqtt_effect {
     GT_MQTT_EFFECT_UNRETAINED, /* at once with a will that is not retained, else RETRY */
 };
 
+enum gt_mqtt_kind {                           /* of the cause, for the ids of errors */
+                    GT_MQTT_KIND_UNREACHABLE, /* the broker, its name, or the network */
+                    GT_MQTT_KIND_REFUSED,     /* the broker refuses this client */
+                    GT_MQTT_KIND_UNTRUSTED, /* this side does not trust the server's certificate */
+                    GT_MQTT_KIND_FOREIGN,   /* another kind of server answers, or with another
+                                               protocol */
+                    GT_MQTT_KIND_CERTIFICATE, /* this side's own certificate */
+                    GT_MQTT_KIND_CLOCK,       /* of this machine */
+                    GT_MQTT_KIND_SETTINGS,
+                    GT_MQTT_KIND_INTERNAL,
+};
+
 struct gt_mqtt_outcome {
     const char *name; /* of the row in docs/broker-outcomes.md */
     bool (*is)(const struct gt_mqtt_error *end);
@@ -61,6 +74,10 @@ struct gt_mqtt_outcome {
     const char *words;
     int reason, reason_v3;               /* a row for these reasons of the broker; 0: none */
     enum gt_mqtt_effect attempt, was_up; /* the effect on an attempt, and on a connection */
+    enum gt_mqtt_kind kind;
+    /* What to do, in clauses; "{mqtt.endpoint}" stands for a setting (config-mention.h). Each
+     * setting that is named exists in both programs. */
+    const char *hint;
 };
 
 /* Returns the row for @end: the first that matches. The last row matches all. */
@@ -68,5 +85,7 @@ const struct gt_mqtt_outcome *gt_mqtt_error_outcome(const struct gt_mqtt_error *
 /* Writes the reason for a log line, truncated to @cap bytes with its NUL. */
 void gt_mqtt_error_describe(const struct gt_mqtt_error *end, char *ret, size_t cap);
 enum gt_mqtt_effect gt_mqtt_error_effect(const struct gt_mqtt_error *end);
-/* For tests: the table. */
-const struct gt_mqtt_outcome *gt_mqtt_outcomes(size_t *ret_n);
+/* Returns true for a row of TLS, including certificates and the clock. */
+bool gt_mqtt_outcome_is_of_tls(const struct gt_mqtt_outcome *outcome);
+/* Returns row @i of the table, or NULL behind the last one. */
+const struct gt_mqtt_outcome *gt_mqtt_outcome_at(size_t i);

@@ -44,8 +44,9 @@ struct gt_mqtt {
     double up_since; /* by gt_clock() */
     double tried_at; /* start of the last attempt */
     struct gt_mqtt_retry retry;
-    unsigned limit_s;     /* of this attempt */
-    unsigned n_ungranted; /* subscriptions without a SUBACK */
+    unsigned limit_s;                      /* of this attempt */
+    unsigned n_ungranted;                  /* subscriptions without a SUBACK */
+    const struct gt_mqtt_outcome *outcome; /* of the last end */
 };
 
 /* Restarts the timer. Negative: stops it. */

@@ -32,7 +32,8 @@ struct gt_mqtt_event {
     unsigned n_refused;           /* SUBSCRIBED: filters */
     struct gt_mqtt_limits limits; /* UP */
     bool is_retained;
-    enum gt_mqtt_effect effect; /* ENDED */
+    enum gt_mqtt_effect effect; /* ENDED, as the next one */
+    const struct gt_mqtt_outcome *outcome;
     char text[GT_MQTT_WHY];
     size_t n;
     uint8_t payload[];

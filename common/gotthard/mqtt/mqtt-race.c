@@ -126,6 +126,8 @@ static bool run_check(struct run *run, size_t i)
     int r = gt_sock_error(fd->fd);
     if (r == 0 && gt_sock_peer(fd->fd, &peer) == 0)
         return true;
+    if (r == -ECONNRESET) /* after the TLS handshake, which the library begins at once */
+        run->race->reached = run->race->candidates[i].addr;
     run->n_pending--;
     run_fail(run, i, MOSQ_ERR_ERRNO, r < 0 ? -r : ECONNREFUSED); /* TLS may have taken the error */
     return false;
@@ -171,8 +173,10 @@ static bool run_wait(struct run *run)
 static struct mosquitto *run_find_winner(struct run *run)
 {
     for (size_t i = 0; i < run->n_started; i++)
-        if (run_check(run, i))
+        if (run_check(run, i)) {
+            run->race->reached = run->race->candidates[i].addr;
             return gt_steal(&run->race->candidates[i].mosquitto);
+        }
     return NULL;
 }
 

@@ -24,6 +24,7 @@ struct gt_mqtt_race {
     /* Called after each wake-up. Returns true if the race is to end without a winner. */
     bool (*is_over)(void *userdata);
     void *userdata;
+    struct gt_addr reached; /* the last address that accepted TCP; ->n 0: none */
 };
 
 /*

@@ -20,6 +20,7 @@
 #include "gotthard/base/assertion-guard.h"
 #include "gotthard/base/log.h"
 #include "gotthard/crypto/crypto-start.h"
+#include "gotthard/mqtt/mqtt-probe.h"
 #include "gotthard/net/route.h"
 #include "gotthard/tls/certificate-context.h"
 
@@ -124,6 +125,7 @@ static void connection_end(struct gt_mqtt_connection *connection)
     connection->how.limit_s = (unsigned)connection->keepalive_s;
     gt_mqtt_error_describe(&connection->how, end->text, sizeof(end->text));
     end->effect = gt_mqtt_error_effect(&connection->how);
+    end->outcome = gt_mqtt_error_outcome(&connection->how);
     pthread_mutex_lock(&connection->lock);
     bool is_abandoned = connection->state == GT_MQTT_CONNECTION_ABANDONED;
     if (!is_abandoned) {
@@ -384,6 +386,8 @@ static void *connection_thread(void *arg)
 
     gt_certificate_context_watch(&connection->how.verification);
     connection->how.is_aborted = !gt_assertion_guard_run(connection_run, connection);
+    gt_mqtt_probe_alert(&connection->race, &connection->how);
+    gt_mqtt_probe_alert(&connection->race, &connection->how);
     gt_certificate_context_watch(NULL);
     connection_end(connection);
     return NULL;

@@ -71,7 +71,10 @@ static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *even
     case GT_MQTT_EVENT_SUBSCRIBED: mqtt_on_granted(mqtt, event); return;
     case GT_MQTT_EVENT_MESSAGE: mqtt_on_message(mqtt, event); return;
     case GT_MQTT_EVENT_PUBLISHED: mqtt_on_puback(mqtt, event); return;
-    case GT_MQTT_EVENT_ENDED: gt_mqtt_attempt_end(mqtt, event->effect, event->text); return;
+    case GT_MQTT_EVENT_ENDED:
+        mqtt->outcome = event->outcome;
+        gt_mqtt_attempt_end(mqtt, event->effect, event->text);
+        return;
     }
 }
 
@@ -192,6 +195,11 @@ struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms)
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt)
 {
     return mqtt->state == MQTT_UP;
+}
+
+const struct gt_mqtt_outcome *gt_mqtt_last_outcome(const struct gt_mqtt *mqtt)
+{
+    return mqtt->outcome;
 }
 
 uint32_t gt_mqtt_max_packet(const struct gt_mqtt *mqtt)

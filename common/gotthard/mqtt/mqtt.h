@@ -20,6 +20,7 @@
 #define GT_MQTT_OVERHEAD    15 /* of a PUBLISH: headers, lengths and properties */
 
 struct gt_mqtt;
+struct gt_mqtt_outcome;
 
 struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
 
@@ -92,6 +93,8 @@ struct gt_mqtt *gt_mqtt_free(struct gt_mqtt *mqtt);
 struct gt_mqtt *gt_mqtt_free_within(struct gt_mqtt *mqtt, unsigned timeout_ms);
 
 bool gt_mqtt_is_up(const struct gt_mqtt *mqtt);
+/* Returns the row of the last end (mqtt-error.h), for on_down and later; NULL before the first. */
+const struct gt_mqtt_outcome *gt_mqtt_last_outcome(const struct gt_mqtt *mqtt);
 /* Publishes with QoS 1. @expiry_s: Message Expiry Interval, 0: none. *ret_id: for on_published.
  * A broker without retained messages gets an ordinary one. Returns 0, -ENOTCONN (the message is
  * dropped; publish again in on_up), -EAGAIN while the broker leaves 256

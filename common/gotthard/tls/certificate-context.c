@@ -67,12 +67,23 @@ static struct server *server_new(const char *host)
     return server;
 }
 
+/* Called for the head of a record, also if the bytes are not TLS. */
+static void on_record(int is_sent, int version, int type, const void *bytes, size_t n, SSL *ssl,
+                      void *userdata)
+{
+    if (watched && !is_sent && type == SSL3_RT_HEADER && n >= 5 && memcmp(bytes, "HTTP/", 5) == 0)
+        watched->is_http = true;
+}
+
 /* Before the ClientHello is made: replaces the address that libmosquitto has set. RFC 6066, section
- * 3, permits names only. */
+ * 3, permits names only. Keeps the server's fatal alert, which TLS 1.3 may send after the
+ * handshake. */
 static void on_info(const SSL *ssl, int where, int result)
 {
     struct server *server = server_of(ssl);
 
+    if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && watched && result >> 8 == SSL3_AL_FATAL)
+        watched->alert = result & 0xff;
     if (where & SSL_CB_HANDSHAKE_START)
         (void)SSL_set_tlsext_host_name((SSL *)ssl, server->is_address ? NULL : server->host);
 }
@@ -95,6 +106,7 @@ static bool set_server(SSL_CTX *context, const char *host)
         return false;
     }
     SSL_CTX_set_info_callback(context, on_info);
+    SSL_CTX_set_msg_callback(context, on_record);
     return expect_server(context, server);
 }
 
@@ -292,6 +304,37 @@ void gt_certificate_context_own_name(const struct ssl_ctx_st *context, char *ret
     *ret = 0;
     if (own)
         (void)X509_NAME_get_text_by_NID(X509_get_subject_name(own), NID_commonName, ret, (int)cap);
+}
+
+void gt_certificate_context_own(const struct ssl_ctx_st *context, struct gt_own_certificate *ret)
+{
+    X509 *own = context ? SSL_CTX_get0_certificate(context) : NULL;
+
+    *ret = (struct gt_own_certificate){0};
+    if (own)
+        gt_verification_read(own, ret);
+}
+
+void gt_own_certificate_read(struct gt_span pem, struct gt_own_certificate *ret)
+{
+    struct stack_st_X509 *chain = NULL;
+    char why[GT_PEM_WHY];
+
+    *ret = (struct gt_own_certificate){0};
+    if (pem.n > 0 && gt_pem_certificates(pem, &chain, why) == 0)
+        gt_verification_read(sk_X509_value(chain, 0), ret);
+    gt_pem_certificates_free(chain);
+}
+
+void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd)
+{
+    SSL *connection = SSL_new(context);
+    char byte;
+
+    if (connection && SSL_set_fd(connection, fd) == 1 && SSL_connect(connection) == 1)
+        (void)SSL_read(connection, &byte, sizeof(byte));
+    SSL_free(connection);
+    ERR_clear_error();
 }
 
 bool gt_certificate_context_is_in_handshake(const struct ssl_st *connection)

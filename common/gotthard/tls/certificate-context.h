@@ -38,8 +38,20 @@ struct ssl_ctx_st *gt_certificate_context_free(struct ssl_ctx_st *context);
 /* Writes the common name of this side's certificate, or "" if there is none. Takes NULL: "". */
 void gt_certificate_context_own_name(const struct ssl_ctx_st *context, char *ret, size_t cap);
 
+/* Reads this side's certificate. The name is empty if there is none. Takes NULL. The second form
+ * reads the first certificate of @pem, and leaves the name empty if there is none. */
+void gt_certificate_context_own(const struct ssl_ctx_st *context, struct gt_own_certificate *ret);
+void gt_own_certificate_read(struct gt_span pem, struct gt_own_certificate *ret);
+
 /* From now on handshakes in this thread write their first failure to @verification (kept). NULL
  * ends that. */
 void gt_certificate_context_watch(struct gt_verification *verification);
+/*
+ * Completes a handshake on @fd, a connected socket with timeouts, sends nothing more, and reads
+ * until the server ends the connection. So the server's alert about this side's certificate, which
+ * TLS 1.3 sends after the handshake, is not lost in a reset. Blocks. The result is in the watched
+ * verification.
+ */
+void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd);
 /* Returns true while the handshake of @connection is incomplete. Takes NULL: false. */
 bool gt_certificate_context_is_in_handshake(const struct ssl_st *connection);

@@ -5,8 +5,18 @@
 #include <arpa/inet.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "gotthard/base/text.h"
+
+#define DAY_S  86400
+#define WARN_S (30 * DAY_S) /* before the end of a certificate of this side */
+
+/* Certificates of a few days are renewed late in their lifetime. */
+static time_t warning_time(const struct gt_own_certificate *facts)
+{
+    return GT_MIN((time_t)WARN_S, (facts->not_after - facts->not_before) / 3);
+}
 
 static time_t to_time(const ASN1_TIME *at)
 {
@@ -67,7 +77,7 @@ static void write_names(X509 *certificate, char *ret, size_t cap)
 void gt_verification_set(struct gt_verification *ret, int error, const char *host,
                          struct x509_st *certificate)
 {
-    *ret = (struct gt_verification){.error = error};
+    *ret = (struct gt_verification){.error = error, .alert = ret->alert, .is_http = ret->is_http};
     snprintf(ret->host, sizeof(ret->host), "%.*s", GT_VERIFICATION_NAME - 1, host);
     if (!certificate)
         return;
@@ -80,6 +90,77 @@ void gt_verification_set(struct gt_verification *ret, int error, const char *hos
 void gt_verification_subject(const struct x509_st *certificate, char *ret, size_t cap)
 {
     write_name(X509_get_subject_name(certificate), ret, cap);
+}
+
+void gt_verification_read(struct x509_st *certificate, struct gt_own_certificate *ret)
+{
+    write_name(X509_get_subject_name(certificate), ret->name, sizeof(ret->name));
+    write_name(X509_get_issuer_name(certificate), ret->issuer, sizeof(ret->issuer));
+    ret->not_before = to_time(X509_get0_notBefore(certificate));
+    ret->not_after = to_time(X509_get0_notAfter(certificate));
+}
+
+bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, char *ret,
+                            size_t cap)
+{
+    char day[GT_VERIFICATION_DAY], today[GT_VERIFICATION_DAY];
+    time_t left = facts->not_after - now;
+
+    *ret = 0;
+    gt_verification_day(now, today);
+    if (!*facts->name || facts->not_after == 0)
+        return false;
+    gt_verification_day(facts->not_after, day);
+    if (left < 0)
+        snprintf(ret, cap, "the certificate %s expired on %s (today is %s here)", facts->name, day,
+                 today);
+    else if (facts->not_before > now)
+        snprintf(ret, cap, "the certificate %s is valid from %s (today is %s here)", facts->name,
+                 gt_verification_day(facts->not_before, day), today);
+    else if (left < warning_time(facts))
+        snprintf(ret, cap, "the certificate %s expires on %s, in %d days", facts->name, day,
+                 (int)(left / DAY_S));
+    return *ret != 0;
+}
+
+const char *gt_verification_alert(int alert, char *ret, size_t cap)
+{
+    static const struct {
+        int alert;
+        const char *words;
+    } names[] = {
+        {10, "unexpected message"},
+        {20, "bad record MAC"},
+        {22, "record overflow"},
+        {40, "handshake failure"},
+        {42, "bad certificate"},
+        {43, "unsupported certificate"},
+        {44, "certificate revoked"},
+        {45, "certificate expired"},
+        {46, "certificate unknown"},
+        {47, "illegal parameter"},
+        {48, "unknown authority"},
+        {49, "access denied"},
+        {50, "decode error"},
+        {51, "decrypt error"},
+        {70, "protocol version"},
+        {71, "insufficient security"},
+        {80, "internal error"},
+        {86, "inappropriate fallback"},
+        {109, "missing extension"},
+        {110, "unsupported extension"},
+        {112, "unrecognized name"},
+        {113, "bad certificate status response"},
+        {115, "unknown PSK identity"},
+        {116, "certificate required"},
+        {120, "no application protocol"},
+    };
+
+    snprintf(ret, cap, "alert %d", alert);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++)
+        if (names[i].alert == alert)
+            snprintf(ret, cap, "%s", names[i].words);
+    return ret;
 }
 
 const char *gt_verification_day(time_t at, char *ret)

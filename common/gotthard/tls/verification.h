@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Why a server's certificate was rejected: the facts for a sentence that people can act on.
+ * Why a handshake with a server failed, and what this side's certificate is: the facts for a
+ * sentence that people can act on.
  */
 #pragma once
 
@@ -19,6 +20,15 @@ struct gt_verification {
     char names[GT_VERIFICATION_NAME];  /* of the certificate: alternative names, or the subject */
     char issuer[GT_VERIFICATION_NAME]; /* of the certificate */
     time_t not_before, not_after;      /* of the certificate; 0: unknown */
+    int alert;    /* the fatal alert of the server (RFC 8446, section 6), or 0 */
+    bool is_http; /* the server answered with HTTP in place of TLS */
+};
+
+/* A certificate of this side. The texts are escaped. */
+struct gt_own_certificate {
+    char name[GT_VERIFICATION_NAME]; /* of the subject; empty: there is no certificate */
+    char issuer[GT_VERIFICATION_NAME];
+    time_t not_before, not_after; /* 0: unknown */
 };
 
 /* @certificate: the rejected one, or NULL. */
@@ -29,6 +39,18 @@ void gt_verification_subject(const struct x509_st *certificate, char *ret, size_
 /* Writes the day of @at (UTC) as "2026-11-28" to @ret (GT_VERIFICATION_DAY). Returns @ret. */
 #define GT_VERIFICATION_DAY 16
 const char *gt_verification_day(time_t at, char *ret);
+/* Reads the facts of @certificate. */
+void gt_verification_read(struct x509_st *certificate, struct gt_own_certificate *ret);
+/*
+ * Writes a warning if the certificate is not valid at @now, or ends within 30 days, but not before
+ * the last third of its lifetime: "the certificate alice expires on 2026-12-20, in 21 days".
+ * Returns false, and writes an empty text, if all is well or there is no certificate.
+ */
+bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, char *ret,
+                            size_t cap);
+/* Writes the name of an alert in the words of RFC 8446, section 6: "certificate expired", or "alert
+ * 200". Returns @ret. */
+const char *gt_verification_alert(int alert, char *ret, size_t cap);
 /* The begin and the end of the certificate's validity; 0: unknown. */
 time_t gt_verification_not_before(const struct x509_st *certificate);
 time_t gt_verification_not_after(const struct x509_st *certificate);
