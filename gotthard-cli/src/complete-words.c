@@ -11,6 +11,7 @@
 #include "command-line.h"
 #include "device-memory.h"
 #include "gotthard/config/config-facts.h"
+#include "remembered.h"
 #include "usage-slots.h"
 
 #define ARGUMENTS_MAX 66 /* further arguments are not remembered */
@@ -104,7 +105,7 @@ static void add_options(struct completion *completion)
 
 /* --- devices and services ------------------------------------------------------------------- */
 
-static void add_device(void *userdata, const char *device, const char *services)
+static void add_device(void *userdata, const char *device, const char *words)
 {
     struct completion *completion = userdata;
 
@@ -123,18 +124,23 @@ static bool is_argument(const struct completion *completion, const char *word)
 }
 
 /* The services of the device that is an argument before the cursor. */
-static void add_services_of(void *userdata, const char *device, const char *services)
+static void add_services_of(void *userdata, const char *device, const char *words)
 {
     struct completion *completion = userdata;
 
     if (!is_argument(completion, device))
         return;
-    for (const char *at = services; *(at += strspn(at, " "));) {
-        size_t n = strcspn(at, " ");
+    for (size_t n; (n = remembered_next(&words, REMEMBERED_SERVICES)) > 0; words += n)
+        candidates_add(&completion->candidates, words, n, "service of the device");
+}
 
-        candidates_add(&completion->candidates, at, n, "service of the device");
-        at += n;
-    }
+/* "site=zurich" */
+static void add_tags(void *userdata, const char *device, const char *words)
+{
+    struct completion *completion = userdata;
+
+    for (size_t n; (n = remembered_next(&words, REMEMBERED_TAGS)) > 0; words += n)
+        candidates_add(&completion->candidates, words, n, "tag");
 }
 
 /* "ssh", "8080:web". With a slash it may be the path of a socket. */
@@ -195,6 +201,7 @@ static void add_slot(void *userdata, enum usage_slot slot, const char *word, siz
     case USAGE_REST: return;
     case USAGE_DEVICE: add_devices(completion); return;
     case USAGE_SERVICE: add_services(completion); return;
+    case USAGE_TAG: device_memory_each(add_tags, completion); return;
     case USAGE_COMMAND: add_commands(completion); return;
     }
 }
@@ -249,6 +256,8 @@ static void add_values(struct completion *completion, struct choice choice)
         completion->candidates.is_file = true;
     else if (value && strcmp(value, "DEVICE") == 0)
         device_memory_each(add_device, completion);
+    else if (value && strstr(value, "TAG=VALUE"))
+        device_memory_each(add_tags, completion);
 }
 
 /* "--log-level=de" */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A text file with a line "NAME UNIXTIME SERVICE..." for each device. The time has the precision of
- * a day, so that a list which shows the same devices again writes nothing.
+ * A text file with a line "NAME UNIXTIME SERVICE... KEY=VALUE..." for each device. The time has the
+ * precision of a day, so that a list which shows the same devices again writes nothing.
  */
 #include "device-memory.h"
 
@@ -128,7 +128,7 @@ static void load_line(struct device_table *table, char *text)
         return;
     row->seen = line.seen;
     free(row->remembered);
-    row->remembered = strdup(line.services);
+    row->remembered = strdup(line.words);
 }
 
 void device_memory_load(const struct settings *settings, const struct identity *identity,
@@ -158,11 +158,16 @@ static uint64_t seen_time(const struct device_row *row, uint64_t now)
 }
 
 /* An offline device's state may have no services: those that were seen before are kept. */
-static const char *services_of(const struct device_row *row)
+static void format_row(FILE *file, const struct device_row *row, uint64_t seen)
 {
-    if (row->knowledge == DEVICE_AUTHENTIC && *row->services)
-        return row->services;
-    return row->remembered ? row->remembered : "";
+    bool is_authentic = row->knowledge == DEVICE_AUTHENTIC;
+    const char *remembered = row->remembered ? row->remembered : "";
+
+    fprintf(file, "%s %llu", row->name, (unsigned long long)seen);
+    remembered_write(file, is_authentic && *row->services ? row->services : remembered,
+                     REMEMBERED_SERVICES);
+    remembered_write(file, is_authentic ? row->tags : remembered, REMEMBERED_TAGS);
+    fprintf(file, "\n");
 }
 
 /* Returns the whole text, or NULL without memory. */
@@ -173,13 +178,9 @@ static char *format(const struct device_table *table, uint64_t now, size_t *ret_
 
     if (!file)
         return NULL;
-    for (const struct device_row *row = table->rows; row; row = row->hh.next) {
-        const char *services = services_of(row);
-
+    for (const struct device_row *row = table->rows; row; row = row->hh.next)
         if (seen_time(row, now) > 0)
-            fprintf(file, "%s %llu%s%s\n", row->name, (unsigned long long)seen_time(row, now),
-                    *services ? " " : "", services);
-    }
+            format_row(file, row, seen_time(row, now));
     if (fclose(file) == 0)
         return text;
     free(text);
@@ -222,30 +223,47 @@ void device_memory_forget(const struct settings *settings, const struct identity
 /* --- one device ---------------------------------------------------------------------------------
  */
 
+/* Returns the file's text with @line, which may be NULL, replaced by a new one; NULL without
+ * memory. The tags stay. */
+static char *replace_line(const char *text, const char *line, const char *device,
+                          const char *services, uint64_t now, size_t *ret_n)
+{
+    const char *end = line ? line + strcspn(line, "\n") : NULL;
+    char *made = NULL;
+    FILE *file = open_memstream(&made, ret_n);
+
+    if (!file)
+        return NULL;
+    fprintf(file, "%.*s", line ? (int)(line - text) : (int)strlen(text), text);
+    fprintf(file, "%s %llu", device, (unsigned long long)(now - now % DAY_S));
+    remembered_write(file, services, REMEMBERED_SERVICES);
+    remembered_write(file, line ? remembered_words(line) : "", REMEMBERED_TAGS);
+    fprintf(file, "\n%s", end && *end ? end + 1 : "");
+    if (fclose(file) == 0)
+        return made;
+    free(made);
+    return NULL;
+}
+
 void device_memory_note(const struct settings *settings, const struct identity *identity,
                         const char *device, const char *services, uint64_t now)
 {
-    char path[PATH_MAX], added[GT_NAME_MAX + GT_SERVICES_MAX * (GT_SERVICE_MAX + 1) + 32];
+    char path[PATH_MAX];
     gt_cleanup(gt_free) char *before = NULL, *text = NULL;
     const char *why;
-    size_t n_before = 0;
+    size_t n = 0;
 
     if (!find_path(settings, identity, path, sizeof(path)))
         return;
     if (!gt_protectedfile_is_absent(path) &&
-        gt_config_read_file(path, FILE_MAX, false, &before, &n_before, &why) != 0)
+        gt_config_read_file(path, FILE_MAX, false, &before, &n, &why) != 0)
         return;
     const char *line = before ? remembered_find(before, device) : NULL;
-    if (line && (!*services || remembered_has_services(line, services)))
+    if (line &&
+        (!*services || remembered_equal(remembered_words(line), services, REMEMBERED_SERVICES)))
         return;
-    snprintf(added, sizeof(added), "%s %llu%s%s\n", device, (unsigned long long)(now - now % DAY_S),
-             *services ? " " : "", services);
-    const char *rest = line ? line + strcspn(line, "\n") : NULL;
-    int n = asprintf(&text, "%.*s%s%s", line ? (int)(line - before) : (int)n_before,
-                     before ? before : "", added, rest && *rest ? rest + 1 : "");
-    if (n < 0)
-        text = NULL;
-    else if (!write_file(path, text, (size_t)n))
+    text = replace_line(before ? before : "", line, device, services, now, &n);
+    if (text && !write_file(path, text, n))
         gt_debug("%s cannot be written: %s", path, strerror(errno));
 }
 
@@ -281,7 +299,7 @@ static void each_line(const char *path, device_memory_fn on_device, void *userda
         return;
     for (char *row = strtok_r(text, "\n", &at); row; row = strtok_r(NULL, "\n", &at))
         if (remembered_parse(row, &line))
-            on_device(userdata, line.name, line.services);
+            on_device(userdata, line.name, line.words);
 }
 
 /* Only the names that find_name() makes: no temporary file. */

@@ -35,7 +35,7 @@ struct device_row {
     const char *tags;     /* "role=gateway site=zurich", well-formed, sorted */
     struct gt_state_order order;
     char *text;       /* owned: ->version, ->services and ->tags */
-    char *remembered; /* owned: services of an earlier state, or NULL */
+    char *remembered; /* owned: services and tags of an earlier state (remembered.h), or NULL */
     UT_hash_handle hh;
 };
 

@@ -93,6 +93,8 @@ static enum usage_slot meaning(const char *usage, struct word word)
         return USAGE_REST; /* "[ssh arguments]" */
     if (contains(word, "SERVICE"))
         return USAGE_SERVICE;
+    if (contains(word, "TAG="))
+        return USAGE_TAG;
     if (contains(word, "DEVICE") || contains(word, "PATTERN"))
         return USAGE_DEVICE;
     if (contains(word, "ARGUMENT"))

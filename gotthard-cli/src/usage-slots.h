@@ -13,6 +13,7 @@ enum usage_slot {
     USAGE_REST, /* arguments of another program from here on, options included */
     USAGE_DEVICE,
     USAGE_SERVICE, /* of the device in another argument; also LOCAL:SERVICE, and a path */
+    USAGE_TAG,     /* KEY=VALUE of devices */
     USAGE_COMMAND, /* of gotthard-cli */
 };
 

@@ -14,7 +14,7 @@
 #include "gotthard/base/text.h"
 
 static const struct {
-    const char *line, *name, *services; /* ->name NULL: malformed */
+    const char *line, *name, *words; /* ->name NULL: malformed */
 } rows[] = {
     {"a 1", "a", ""},
     {"a 1 ", "a", ""},
@@ -23,6 +23,7 @@ static const struct {
     {"a 1  ssh   web ", "a", "ssh web"},
     {"a 1 $(id) ssh `id` x;y web -rf", "a", "ssh web"},
     {"a 1 $(id)", "a", ""},
+    {"a 1 ssh site=zurich role=$(id) =x y= 1z=x", "a", "ssh site=zurich"},
     {"a 9223372036854775807 ssh", "a", "ssh"},
     {"", NULL, NULL},
     {"a", NULL, NULL},
@@ -49,7 +50,7 @@ static void test_remembered_lines(void **state)
         if (!is_valid)
             continue;
         assert_string_equal(got.name, rows[i].name);
-        assert_string_equal(got.services, rows[i].services);
+        assert_string_equal(got.words, rows[i].words);
     }
 }
 
@@ -63,7 +64,7 @@ static void test_remembered_service_of_any_length(void **state)
         memset(line + 4, 's', n);
         line[4 + n] = 0;
         assert_true(remembered_parse(line, &got));
-        assert_int_equal(strlen(got.services), n <= GT_SERVICE_MAX ? n : 0);
+        assert_int_equal(strlen(got.words), n <= GT_SERVICE_MAX ? n : 0);
     }
 }
 
@@ -80,17 +81,38 @@ static void test_remembered_device_is_found_by_its_whole_name(void **state)
     assert_null(remembered_find("a", "a"));
 }
 
+static bool has_services(const char *device, const char *services)
+{
+    static const char text[] = "a 1\nb 2 ssh\nc 3 ssh k=v web\nd ";
+
+    return remembered_equal(remembered_words(remembered_find(text, device)), services,
+                            REMEMBERED_SERVICES);
+}
+
 static void test_remembered_services_are_compared_exactly(void **state)
 {
-    static const char text[] = "a 1\nb 2 ssh\nc 3 ssh web\nd ";
+    assert_true(has_services("a", ""));
+    assert_false(has_services("a", "ssh"));
+    assert_true(has_services("b", "ssh"));
+    assert_false(has_services("b", "ss"));
+    assert_false(has_services("b", "ssh web"));
+    assert_true(has_services("c", "ssh web"));
+    assert_true(has_services("c", "ssh web other=tag"));
+    assert_false(has_services("c", "ssh"));
+    assert_false(has_services("d", "ssh"));
+}
 
-    assert_true(remembered_has_services(remembered_find(text, "a"), ""));
-    assert_false(remembered_has_services(remembered_find(text, "a"), "ssh"));
-    assert_true(remembered_has_services(remembered_find(text, "b"), "ssh"));
-    assert_false(remembered_has_services(remembered_find(text, "b"), "ss"));
-    assert_false(remembered_has_services(remembered_find(text, "b"), "ssh web"));
-    assert_true(remembered_has_services(remembered_find(text, "c"), "ssh web"));
-    assert_false(remembered_has_services(remembered_find(text, "d"), "ssh"));
+static void test_remembered_words_are_written_by_kind(void **state)
+{
+    static const char words[] = "ssh site=zurich web role=gateway\nnext 1 sftp";
+    char got[128] = "";
+    FILE *file = fmemopen(got, sizeof(got), "w");
+
+    assert_non_null(file);
+    remembered_write(file, words, REMEMBERED_SERVICES);
+    remembered_write(file, words, REMEMBERED_TAGS);
+    fclose(file);
+    assert_string_equal(got, " ssh web site=zurich role=gateway");
 }
 
 /* Whatever the file has, the results are inside it. */
@@ -112,10 +134,10 @@ static void test_remembered_random_text(void **state)
         line[n < sizeof(line) ? n : sizeof(line) - 1] = 0;
         const char *at = remembered_find(line, "a");
         if (at)
-            (void)remembered_has_services(at, "b");
+            (void)remembered_equal(remembered_words(at), "b", REMEMBERED_SERVICES);
         if (remembered_parse(line, &got)) {
             assert_true(gt_text_is_name(gt_span_text(got.name)));
-            assert_true(got.services >= line && got.services <= line + n);
+            assert_true(got.words >= line && got.words <= line + n);
         }
     }
 }
@@ -127,6 +149,7 @@ int main(void)
         cmocka_unit_test(test_remembered_service_of_any_length),
         cmocka_unit_test(test_remembered_device_is_found_by_its_whole_name),
         cmocka_unit_test(test_remembered_services_are_compared_exactly),
+        cmocka_unit_test(test_remembered_words_are_written_by_kind),
         cmocka_unit_test(test_remembered_random_text),
     };
 

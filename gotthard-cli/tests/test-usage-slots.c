@@ -16,7 +16,8 @@ static char found[256];
 
 static void on_slot(void *userdata, enum usage_slot slot, const char *word, size_t n)
 {
-    static const char *const names[] = {"none", "free", "rest", "DEVICE", "SERVICE", "COMMAND"};
+    static const char *const names[] = {"none",    "free", "rest",   "DEVICE",
+                                        "SERVICE", "TAG",  "COMMAND"};
     size_t at = strlen(found);
 
     snprintf(found + at, sizeof(found) - at, "%s%.*s", at > 0 ? " " : "",
@@ -61,8 +62,8 @@ static const struct {
     {"[device NAME | relay]", "relay", ""},
     {"[device NAME | relay]", "device x", ""},
     {"[device NAME | relay]", "nonsense", ""},
-    {"[TAG=VALUE | PATTERN]...", "", "free DEVICE"},
-    {"[TAG=VALUE | PATTERN]...", "a=b c", "free DEVICE"},
+    {"[TAG=VALUE | PATTERN]...", "", "TAG DEVICE"},
+    {"[TAG=VALUE | PATTERN]...", "a=b c", "TAG DEVICE"},
     {"[USER@]DEVICE [ssh arguments]", "", "DEVICE"},
     {"[USER@]DEVICE [ssh arguments]", "x", "rest"},
     {"[USER@]DEVICE [ssh arguments]", "x y z", "rest"},

@@ -14,10 +14,10 @@ from harness import LIMIT, PROGRAMS, ROOT, clean_environment
 
 CLI = PROGRAMS["cli"]
 SCRIPTS = ROOT / "gotthard-cli" / "completions"
-MEMORY = """GatewayOli 1790000000 ssh web
+MEMORY = """GatewayOli 1790000000 ssh web site=zurich role=gateway
 gw:2@site.example 1790000000 ssh x-y.z
 without 1790000000
-older 1790000000
+older 1790000000 site=bern
 """
 HOSTILE = "$(touch${IFS}hacked)", "`touch${IFS}hacked`", "a;touch${IFS}hacked", "a'b", 'a"b', "-rf", "a\\b", "a*", "~root", "a|b", "a>b", "é"
 
@@ -28,6 +28,7 @@ def state(tmp_path):
     folder = tmp_path / "state" / "gotthard"
     folder.mkdir(parents=True, mode=0o700)
     hostile = "".join(f"{text} 1790000000 ssh\nhostile 1790000000 {text}\n" for text in HOSTILE)
+    hostile += "".join(f"hostile 1790000000 key={text}\n" for text in HOSTILE if "=" not in text)
     (folder / "devices-0123456789abcdef").write_text(MEMORY + hostile)
     (folder / "devices-fedcba9876543210").write_text("GatewayOli 1790000000 ssh\nother 1790000000 ssh\n")
     (folder / "devices-0123456789abcdef.77").write_text("temporary 1790000000 ssh\n")
@@ -54,6 +55,8 @@ DEVICES = ["GatewayOli", "gw:2@site.example", "hostile", "older", "other", "with
     (["connect", "gw:2@"], ["gw:2@site.example"]),
     (["--quiet", "--config", "status", "status", "o"], ["older", "other"]),
     (["devices", "o"], ["older", "other"]),
+    (["devices", "site="], ["site=bern", "site=zurich"]),
+    (["devices", "site=zurich", "r"], ["role=gateway"]),
     (["forget", "--yes", "with"], ["without"]),
     (["proxy", "GatewayOli", ""], ["ssh", "web"]),
     (["proxy", "GatewayOli", "ssh", ""], []),
@@ -175,6 +178,21 @@ def test_services_are_kept_while_other_commands_run(env):
     assert sorted(line.split()[::2] for line in file.read_text().splitlines()) == [["GatewayOli", "ssh"], ["first", "ssh"]]
 
 
+def test_tags_of_a_device_are_offered_and_kept(env):
+    """devices remembers tags. connect replaces the services of its device and keeps the tags."""
+    state = env.folder / "state"
+    env.broker()
+    env.relay()
+    env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port, GOTTHARD_DEVICE_TAGS="site=zurich,role=gateway")
+    assert env.cli("devices", XDG_STATE_HOME=state).returncode == 0
+    assert list(words(state, "devices", "")) == ["GatewayOli", "role=gateway", "site=zurich"]
+    file, = (state / "gotthard").glob("devices-*")
+    file.write_text(file.read_text().replace(" ssh ", " old other "))
+    assert list(words(state, "connect", "GatewayOli", "")) == ["old", "other"]
+    env.connect(XDG_STATE_HOME=state).stop()
+    assert file.read_text().split()[2:] == ["ssh", "role=gateway", "site=zurich"]
+
+
 # --- scripts --------------------------------------------------------------------------------------
 
 
@@ -237,6 +255,8 @@ def test_shell_completes_each_kind_of_word(shell):
         ("gotthard-cli connect GatewayOli 8080:w", ["connect", "GatewayOli", "8080:web"]),
         ("gotthard-cli connect GatewayOli :w", ["connect", "GatewayOli", ":web"]),
         ("gotthard-cli connect gw:2@site.example x", ["connect", "gw:2@site.example", "x-y.z"]),
+        ("gotthard-cli devices site=z", ["devices", "site=zurich"]),
+        ("gotthard-cli devices rol", ["devices", "role=gateway"]),
         ("gotthard-cli connect --config sit", ["connect", "--config", "site file.conf"]),
         ("gotthard-cli connect --config=sit", ["connect", "--config=site file.conf"]),
     ]:
