@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "connect-output.h"
+#include "connect-status.h"
 #include "connect-streams.h"
 #include "device-memory.h"
 #include "forward-arguments.h"
@@ -21,6 +22,7 @@ struct connect {
     struct session *session;
     struct connect_output output;
     struct connect_streams streams;
+    struct connect_status status;
     bool is_over; /* the loop is left with ->code */
     int code;     /* exit status */
 };
@@ -248,6 +250,8 @@ static int connect_start(struct connect *connect, const char *device,
                       ret_failure) != 0 ||
         session_start(connect->session, ret_failure) != 0)
         return 1;
+    connect_status_start(&connect->status, context->loop, connect->session, &connect->forwards,
+                         device, context->settings->client_name);
     connect_output_requesting(&connect->output, connect->session, &connect->forwards);
     return 0;
 }
@@ -274,6 +278,7 @@ int cmd_connect(struct context *context)
     else
         ev_run(context->loop, 0);
     command_signals_stop(&connect.signals);
+    connect_status_stop(&connect.status);
     connect_output_deinit(&connect.output);
     session_free(connect.session);
     connect_streams_deinit(&connect.streams);

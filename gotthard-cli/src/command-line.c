@@ -9,7 +9,7 @@
 
 #define PRINTS_JSON                                                                             \
     (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
-     COMMAND_VERSION | COMMAND_DOCTOR)
+     COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -36,7 +36,8 @@ const struct option command_line_options[N_OPTIONS] = {
                        COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT | COMMAND_SSH |
                            COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
-                       COMMAND_ANY & ~(COMMAND_COMPLETION | COMMAND_VERSION | COMMAND_HELP)},
+                       COMMAND_ANY & ~(COMMAND_COMPLETION | COMMAND_VERSION | COMMAND_HELP |
+                                       COMMAND_SESSIONS)},
     [OPTION_QUIET] = {"--quiet", "-q", NULL, "Print errors only.", COMMAND_ANY},
     [OPTION_NO_COLOR] = {"--no-color", NULL, NULL,
                          "Print without colors; the variable NO_COLOR does the same.", COMMAND_ANY},

@@ -70,6 +70,14 @@ static const struct command commands[] = {
         .run = cmd_known_hosts,
     },
     {
+        .name = "sessions",
+        .bit = COMMAND_SESSIONS,
+        .usage = "",
+        .help = "List your open tunnels of this machine.",
+        .examples = "sessions --json",
+        .run = cmd_sessions,
+    },
+    {
         .name = "disconnect",
         .bit = COMMAND_DISCONNECT,
         .settings = COMMAND_DISCONNECT,

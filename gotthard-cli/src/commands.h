@@ -70,6 +70,7 @@ int cmd_config(struct context *context);
 int cmd_completion(struct context *context);
 int cmd_ssh(struct context *context);
 int cmd_ssh_config(struct context *context);
+int cmd_sessions(struct context *context);
 int cmd_known_hosts(struct context *context);
 int cmd_version(struct context *context);
 int cmd_help(struct context *context);

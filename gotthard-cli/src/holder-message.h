@@ -60,7 +60,7 @@ struct holder_status {
     uint32_t pid;
     char device[GT_NAME_MAX + 1], operator_[GT_NAME_MAX + 1];
     char relay[GT_HOST_MAX + 10]; /* "HOST:PORT" */
-    char forwards[2048];          /* "localhost:4444=ssh ..."; "": none */
+    char forwards[2048];          /* "4444:ssh 8080:web"; "": none */
     uint64_t age_ms;              /* since the start */
     uint64_t n_up, n_down;        /* bytes of payload */
     uint16_t n_streams;

@@ -15,6 +15,7 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "holder-server.h"
+#include "holder-status.h"
 #include "host-keys.h"
 #include "session.h"
 
@@ -328,36 +329,13 @@ static void server_on_gone(void *userdata, struct holder_client *client)
     holder_check_idle(holder);
 }
 
-static uint8_t state_of(const struct holder *holder)
-{
-    switch (holder->session ? session_state(holder->session) : SESSION_NEW) {
-    case SESSION_NEW:
-    case SESSION_REQUESTING:
-    case SESSION_JOINING: return HOLDER_STATE_CONNECTING;
-    case SESSION_UP: return HOLDER_STATE_UP;
-    case SESSION_AWAY: return HOLDER_STATE_AWAY;
-    case SESSION_CLOSING:
-    case SESSION_ENDED: return HOLDER_STATE_CLOSING;
-    }
-    return HOLDER_STATE_CLOSING;
-}
-
 static void server_get_status(void *userdata, struct holder_status *ret)
 {
     const struct holder *holder = userdata;
 
+    holder_status_fill(holder->session, holder->settings->device, holder->values->client_name,
+                       holder->started_ms, ret);
     ret->kind = HOLDER_KIND_SHARED;
-    ret->state = state_of(holder);
-    ret->pid = (uint32_t)getpid();
-    ret->age_ms = gt_clock_ms() - holder->started_ms;
-    snprintf(ret->device, sizeof(ret->device), "%s", holder->settings->device);
-    snprintf(ret->operator_, sizeof(ret->operator_), "%s", holder->values->client_name);
-    if (!holder->session)
-        return;
-    const struct gt_host_port *relay = session_relay(holder->session);
-    snprintf(ret->relay, sizeof(ret->relay), "%s:%u", relay->host, relay->port);
-    ret->n_streams = (uint16_t)session_n_streams(holder->session);
-    session_byte_counts(holder->session, &ret->n_up, &ret->n_down);
 }
 
 static const char *server_host_keys(void *userdata)

@@ -26,7 +26,8 @@ enum {
     COMMAND_SSH = 1 << 13,
     COMMAND_SSH_CONFIG = 1 << 14,
     COMMAND_KNOWN_HOSTS = 1 << 15,
-    COMMAND_END = 1 << 16, /* after the last command */
+    COMMAND_SESSIONS = 1 << 16,
+    COMMAND_END = 1 << 17, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 

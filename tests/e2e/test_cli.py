@@ -94,7 +94,7 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "ssh", "ssh-config", "known-hosts", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
+COMMANDS = ("connect", "proxy", "ssh", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
