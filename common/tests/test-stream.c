@@ -516,6 +516,7 @@ static const struct invalid_input invalid_inputs[] = {
     {"data after FIN", GT_RST_PROTOCOL, false, {FIN_(0), DATA_("abc")}},
     {"two FINs", GT_RST_PROTOCOL, false, {FIN_(0), FIN_(0)}},
     {"second HELLO", GT_RST_PROTOCOL, false, {HELLO_(SERVICE_("ssh"))}},
+    {"CONNECTED to a device", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_CONNECTED}}},
     {"BIND of a bound one", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_BIND, SERVICE_("web")}}},
     {"PONG without a PING", GT_RST_NONE, false, {{.type = GT_FRAME_PONG, .value = 9}}},
     {"RST", GT_RST_LOCAL, false, {{.type = GT_FRAME_RST, .code = GT_RST_LOCAL}}},
@@ -586,6 +587,53 @@ static void test_invalid_frames_reset_the_stream(void **state)
             gt_stream_deinit(&d);
         }
     }
+}
+
+static void test_connected_reaches_the_operator(void **state)
+{
+    struct pair p;
+
+    pair_init(&p, "ssh");
+    transfer_all(&p);
+    assert_false(p.o.is_target_connected);
+    gt_stream_target_connected(&p.d);
+    transfer_all(&p);
+    assert_true(p.o.is_target_connected);
+    assert_int_equal(p.o.state, GT_STREAM_OPEN);
+    pair_deinit(&p);
+}
+
+/* It may be lost with its data connection. */
+static void test_connected_is_repeated_on_the_next_data_connection(void **state)
+{
+    uint8_t buf[2 * GT_FRAME_MAX];
+    struct pair p;
+
+    pair_init(&p, "ssh");
+    transfer_all(&p);
+    gt_stream_target_connected(&p.d);
+    assert_true(gt_stream_produce(&p.d, buf, sizeof(buf)) > 0);
+    gt_stream_park(&p.o);
+    gt_stream_park(&p.d);
+    gt_stream_attach(&p.o, p.o.attempt + 1);
+    gt_stream_attach(&p.d, p.d.attempt + 1);
+    transfer_all(&p);
+    assert_true(p.o.is_target_connected);
+    pair_deinit(&p);
+}
+
+static void test_connected_with_a_code_resets_the_stream(void **state)
+{
+    uint8_t buf[64];
+    struct gt_writer w = gt_writer(buf, sizeof(buf));
+    struct pair p;
+
+    pair_init(&p, "ssh");
+    transfer_all(&p);
+    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_CONNECTED, .code = 1});
+    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
+    assert_int_equal(p.o.code, GT_RST_PROTOCOL);
+    pair_deinit(&p);
 }
 
 static void test_unknown_optional_frames_are_skipped(void **state)
@@ -686,6 +734,9 @@ int main(void)
         cmocka_unit_test(test_rings_share_limited_memory),
         cmocka_unit_test(test_many_pings_get_one_pong),
         cmocka_unit_test(test_invalid_frames_reset_the_stream),
+        cmocka_unit_test(test_connected_reaches_the_operator),
+        cmocka_unit_test(test_connected_is_repeated_on_the_next_data_connection),
+        cmocka_unit_test(test_connected_with_a_code_resets_the_stream),
         cmocka_unit_test(test_unknown_optional_frames_are_skipped),
         cmocka_unit_test(test_data_beyond_the_window_resets_the_stream),
         cmocka_unit_test(test_bind_to_an_operator_resets_the_stream),

@@ -14,6 +14,10 @@
 #include "device-memory.h"
 #include "forward-arguments.h"
 #include "session.h"
+#include "socks-clients.h"
+
+/* As the service of a request: all that the device permits beyond its services. */
+#define PERMITTED_TARGETS "permit"
 
 struct connect {
     struct context *context;
@@ -23,6 +27,7 @@ struct connect {
     struct connect_output output;
     struct connect_streams streams;
     struct connect_status status;
+    struct socks_clients socks_clients;
     bool is_over; /* the loop is left with ->code */
     int code;     /* exit status */
 };
@@ -56,24 +61,63 @@ static void connect_update_forwards(struct connect *connect)
         forwards_stop(&connect->forwards);
 }
 
+/* @local: as session_open_stream() has it. */
+static int connect_open_stream(struct connect *connect, struct gt_endpoint_fds local,
+                               const char *service, const struct local_peer *peer,
+                               uint32_t *ret_stream)
+{
+    int r = session_open_stream(connect->session, local, service, ret_stream);
+
+    if (r != 0) {
+        connect_streams_refused(&connect->streams, service, r);
+        return r;
+    }
+    connect_streams_opened(&connect->streams, service, *ret_stream, peer);
+    if (session_has_room(connect->session))
+        return 0;
+    forwards_stop(&connect->forwards);
+    connect_streams_full(&connect->streams, session_max_streams(connect->session));
+    return 0;
+}
+
 static void connect_on_connection(void *userdata, const struct forward *forward, int fd,
                                   const struct local_peer *peer)
 {
     struct connect *connect = userdata;
-    const char *service = forward->spec.service;
     uint32_t stream;
-    int r = session_open_stream(connect->session, gt_endpoint_fds(fd), service, &stream);
 
-    if (r != 0) {
-        connect_streams_refused(&connect->streams, service, r);
-        return;
-    }
-    connect_streams_opened(&connect->streams, service, stream, peer);
-    if (session_has_room(connect->session))
-        return;
-    forwards_stop(&connect->forwards);
-    connect_streams_full(&connect->streams, session_max_streams(connect->session));
+    if (forward->spec.is_socks)
+        socks_clients_add(&connect->socks_clients, fd, peer);
+    else
+        (void)connect_open_stream(connect, gt_endpoint_fds(fd), forward->spec.service, peer,
+                                  &stream);
 }
+
+static int socks_on_open(void *userdata, const char *target, const struct local_peer *peer,
+                         uint32_t *ret_stream)
+{
+    return connect_open_stream(userdata, gt_endpoint_fds(-1), target, peer, ret_stream);
+}
+
+static void socks_on_serve(void *userdata, uint32_t stream, int fd)
+{
+    struct connect *connect = userdata;
+
+    session_serve_stream(connect->session, stream, fd);
+}
+
+static void socks_on_cancel(void *userdata, uint32_t stream)
+{
+    struct connect *connect = userdata;
+
+    session_reset_stream(connect->session, stream);
+}
+
+static const struct socks_clients_events socks_events = {
+    .open = socks_on_open,
+    .serve = socks_on_serve,
+    .cancel = socks_on_cancel,
+};
 
 static void connect_on_refused(void *userdata, const struct forward *forward,
                                const struct local_peer *peer, enum local_refusal why)
@@ -156,11 +200,19 @@ static void session_on_relay(void *userdata, bool is_up, const char *why)
     connect_output_relay(&connect->output, is_up, why);
 }
 
+static void session_on_stream_connected(void *userdata, uint32_t stream)
+{
+    struct connect *connect = userdata;
+
+    socks_clients_connected(&connect->socks_clients, stream);
+}
+
 static void session_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                   enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
     struct connect *connect = userdata;
 
+    socks_clients_ended(&connect->socks_clients, stream, code);
     connect_streams_ended(&connect->streams, service, stream, code, n_up, n_down);
     connect_update_forwards(connect);
 }
@@ -215,6 +267,7 @@ static const struct session_events events = {
     .on_notice = session_on_notice,
     .on_peer = session_on_peer,
     .on_relay = session_on_relay,
+    .on_stream_connected = session_on_stream_connected,
     .on_stream_end = session_on_stream_end,
     .on_end = session_on_end,
 };
@@ -234,7 +287,7 @@ static int connect_start(struct connect *connect, const char *device,
         .config = context->config,
         .print = &context->print,
         .device = device,
-        .service = specs[0].service,
+        .service = specs[0].is_socks ? PERMITTED_TARGETS : specs[0].service,
         .purpose = context->purpose,
     };
     struct forwards_settings forwards = {
@@ -272,6 +325,7 @@ int cmd_connect(struct context *context)
     connect_output_init(&connect.output, context->loop, &context->print, device, context->bind,
                         context->is_print_port);
     connect_streams_init(&connect.streams, context->loop, &context->print, device);
+    socks_clients_init(&connect.socks_clients, context->loop, &socks_events, &connect);
     command_signals_start(&connect.signals, context->loop, connect_on_signal, &connect);
     if (connect_start(&connect, device, specs, n_specs, &failure) != 0)
         connect.code = print_failure(&context->print, &failure);
@@ -280,6 +334,7 @@ int cmd_connect(struct context *context)
     command_signals_stop(&connect.signals);
     connect_status_stop(&connect.status);
     connect_output_deinit(&connect.output);
+    socks_clients_deinit(&connect.socks_clients);
     session_free(connect.session);
     connect_streams_deinit(&connect.streams);
     forwards_close(&connect.forwards);

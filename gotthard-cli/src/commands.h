@@ -21,6 +21,7 @@ struct context {
     const struct settings *settings; /* of ->config */
     struct print print;
     struct ev_loop *loop;
+    const char *socks;                   /* -D, or NULL */
     const char *bind, *socket, *purpose; /* --bind, --socket, --reason, or NULL */
     bool is_print_port, is_online_only;  /* --print-port, --online */
     bool is_confirmed, is_all;           /* --yes, --all */

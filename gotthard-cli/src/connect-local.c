@@ -13,9 +13,17 @@
 
 #define LOCAL_TEXT 128 /* bytes of a path, or of an address with a port */
 
-static const char *host_of(const struct connect_output *output)
+/* Returns the address as it was given, or NULL. */
+static const char *bind_of(const struct connect_output *output, const struct forward *forward)
 {
-    return output->bind && strcmp(output->bind, "*") != 0 ? output->bind : "localhost";
+    return forward->spec.bind[0] ? forward->spec.bind : output->bind;
+}
+
+static const char *host_of(const struct connect_output *output, const struct forward *forward)
+{
+    const char *bind = bind_of(output, forward);
+
+    return bind && strcmp(bind, "*") != 0 ? bind : "localhost";
 }
 
 /* Writes the local end: a path, or the address and the port with @separator between them. Returns
@@ -28,7 +36,7 @@ static const char *local_text(const struct connect_output *output, const struct 
     if (path)
         snprintf(ret, LOCAL_TEXT, "%s", path);
     else
-        snprintf(ret, LOCAL_TEXT, "%s%s%u", host_of(output), separator,
+        snprintf(ret, LOCAL_TEXT, "%s%s%u", host_of(output, forward), separator,
                  local_listener_port(forward->listener));
     return ret;
 }
@@ -49,8 +57,9 @@ static void report_listening(struct connect_output *output, const struct forward
         print_event(output->print, "listening", "{s:s, s:s, s:b}", "socket", path, "service",
                     service, "shared", is_shared);
     else
-        print_event(output->print, "listening", "{s:s, s:i, s:s, s:b}", "address", host_of(output),
-                    "port", (int)number, "service", service, "shared", is_shared);
+        print_event(output->print, "listening", "{s:s, s:i, s:s, s:b}", "address",
+                    host_of(output, forward), "port", (int)number, "service", service, "shared",
+                    is_shared);
 }
 
 void connect_local_listening(struct connect_output *output, const struct forwards *forwards)
@@ -71,7 +80,7 @@ void connect_local_sharing(struct connect_output *output, const struct forwards 
             continue;
         print_warning(output->print,
                       "listening on %s: any host that can reach this address can reach %s",
-                      output->bind, output->device);
+                      bind_of(output, &forwards->items[i]), output->device);
         return;
     }
     if (is_shared)
@@ -107,7 +116,7 @@ static void print_ssh_hint(struct connect_output *output, const struct forward *
                  gt_text_shorten(path, shown, sizeof(shown)), alias);
     else
         snprintf(command, sizeof(command), "ssh -p %u -o HostKeyAlias=%s %s",
-                 local_listener_port(forward->listener), alias, host_of(output));
+                 local_listener_port(forward->listener), alias, host_of(output, forward));
     print_plain(output->print, "  %s", command);
     print_fact(output->print, "to log in: %-s", command);
 }

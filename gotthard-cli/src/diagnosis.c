@@ -103,6 +103,11 @@ void diagnosis_of_service(const char *device, const char *service, struct failur
             "permit it on the device: agent.permit in agentd.conf, and the word permit in "
             "the services of the pin if it has a list",
             "%s does not permit %s to this operator", device, service);
+    else if (strcmp(service, "permit") == 0)
+        failure_set_of(ret, device, FAILURE_NO_SERVICE,
+                       "permit targets on the device: agent.permit in agentd.conf, and the word "
+                       "permit in the services of the pin if it has a list",
+                       "%s permits no hosts behind it to this operator, for SOCKS clients", device);
     else
         failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
                        "%s offers this operator no service \"%s\"", device, service);

@@ -24,6 +24,20 @@ static int use_socket(struct context *context, struct forward_spec *spec, size_t
     return 0;
 }
 
+/* -D is one more forward. */
+static int add_socks(struct context *context, struct forward_spec *ret, size_t *n)
+{
+    const char *why = "";
+
+    if (!context->socks)
+        return 0;
+    if (*n == FORWARDS_MAX)
+        return command_misused(context, "more than %d forwards", FORWARDS_MAX);
+    if (forward_spec_parse_socks(context->socks, &ret[(*n)++], &why) != 0)
+        return command_misused(context, "option '-D': %s", why);
+    return 0;
+}
+
 int forward_arguments_parse(struct context *context, struct forward_spec ret[static FORWARDS_MAX],
                             size_t *ret_n)
 {
@@ -38,6 +52,8 @@ int forward_arguments_parse(struct context *context, struct forward_spec ret[sta
             gt_text_shorten(context->arguments[i + 1], shown, sizeof(shown));
             return command_misused(context, "invalid forward '%s': %s", shown, why);
         }
+    if (add_socks(context, ret, &n) != 0)
+        return GT_EXIT_USAGE;
     if (n == 0 && forward_spec_parse(DEFAULT_SERVICE, port, &ret[n++], &why) != 0)
         return GT_EXIT_INTERNAL;
     *ret_n = n;

@@ -8,7 +8,11 @@
 
 #include <stdio.h>
 
+#include "gotthard/net/sock.h"
+
 #define UNPRIVILEGED_PORT 1024
+#define SOCKS             "socks"
+#define SOCKS_PORT        1080 /* RFC 1928 */
 
 static bool is_digits(const char *text, size_t n)
 {
@@ -123,9 +127,48 @@ int forward_spec_parse(const char *text, uint16_t default_local, struct forward_
     uint16_t port;
     if (parse_remote(remote, &port, ret_why) != 0)
         return FORWARD_SPEC_E_BAD;
-    if (!spec.is_local_given)
+    spec.is_socks = strcmp(remote, SOCKS) == 0;
+    if (!spec.is_local_given && spec.is_socks)
+        spec.local = SOCKS_PORT;
+    else if (!spec.is_local_given)
         spec.local = port >= UNPRIVILEGED_PORT ? port : default_local;
     snprintf(spec.service, sizeof(spec.service), "%s", remote);
+    *ret = spec;
+    return 0;
+}
+
+/* Copies BIND. localhost and nothing are loopback. */
+static bool parse_bind(const char *text, size_t n, char ret[static FORWARD_BIND_MAX + 1])
+{
+    bool is_bracketed = n > 2 && text[0] == '[' && text[n - 1] == ']';
+    const char *host = text + is_bracketed;
+    size_t n_host = n - 2 * is_bracketed;
+    struct gt_addr ignored;
+
+    if (n_host == 0 || n_host > FORWARD_BIND_MAX || memchr(host, '[', n_host) ||
+        (memchr(host, ':', n_host) != NULL) != is_bracketed)
+        return false;
+    memcpy(ret, host, n_host);
+    ret[n_host] = 0;
+    if (strcmp(ret, "localhost") == 0)
+        ret[0] = 0;
+    return !ret[0] || strcmp(ret, "*") == 0 || gt_addr_parse(ret, 0, &ignored) == 0;
+}
+
+int forward_spec_parse_socks(const char *text, struct forward_spec *ret, const char **ret_why)
+{
+    struct forward_spec spec = {.is_socks = true, .is_local_given = true, .service = SOCKS};
+    const char *colon = strrchr(text, ':');
+    const char *port = colon ? colon + 1 : text;
+
+    if (colon && !parse_bind(text, (size_t)(colon - text), spec.bind)) {
+        *ret_why = "before the port comes a numeric address of this machine, *, or localhost";
+        return FORWARD_SPEC_E_BAD;
+    }
+    if (parse_local(port, strlen(port), &spec.local, ret_why) != 0 || !*port) {
+        *ret_why = "a local port must be a number from 0 (any free one) to 65535";
+        return FORWARD_SPEC_E_BAD;
+    }
     *ret = spec;
     return 0;
 }

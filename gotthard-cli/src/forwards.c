@@ -47,10 +47,17 @@ static bool is_port_required(const struct forwards_settings *settings,
            !forwards_has_port(forwards, spec->local);
 }
 
+static const char *bind_of(const struct forwards_settings *settings,
+                           const struct forward_spec *spec)
+{
+    return spec->bind[0] ? spec->bind : settings->bind;
+}
+
 static int describe_failure(int err, const struct forwards_settings *settings,
                             const struct forward_spec *spec, struct failure *ret_failure)
 {
-    const char *address = settings->bind ? settings->bind : "localhost";
+    const char *bind = bind_of(settings, spec);
+    const char *address = bind ? bind : "localhost";
 
     switch (err) {
     case LOCAL_LISTENER_E_BUSY:
@@ -105,7 +112,7 @@ static int forwards_add(struct forwards *forwards, const struct forwards_setting
 {
     struct local_listener_settings listener = {
         .loop = settings->loop,
-        .bind = settings->bind,
+        .bind = bind_of(settings, spec),
         .port = spec->local,
         .is_shared = settings->is_shared,
     };

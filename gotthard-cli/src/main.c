@@ -128,6 +128,7 @@ static void init_context(struct context *context, struct command_line *line, boo
     context->line = line;
     context->bind = line->given[OPTION_BIND];
     context->socket = line->given[OPTION_SOCKET];
+    context->socks = line->given[OPTION_SOCKS];
     context->is_online_only = line->given[OPTION_ONLINE] != NULL;
     context->is_watching = line->given[OPTION_WATCH] != NULL;
     context->is_inventory = line->given[OPTION_INVENTORY] != NULL;

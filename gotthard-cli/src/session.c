@@ -141,6 +141,14 @@ static void tunnel_on_relay_connection(void *userdata, bool is_up, const char *w
     session->events.on_relay(session->userdata, is_up, why);
 }
 
+static void tunnel_on_connected(void *userdata, uint32_t stream)
+{
+    struct session *session = userdata;
+
+    if (session->events.on_stream_connected)
+        session->events.on_stream_connected(session->userdata, stream);
+}
+
 static void tunnel_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
@@ -189,6 +197,7 @@ static const struct gt_tunnel_events tunnel_events = {
     .on_notice = tunnel_on_notice,
     .on_peer = tunnel_on_peer,
     .on_relay_connection = tunnel_on_relay_connection,
+    .on_connected = tunnel_on_connected,
     .on_stream_end = tunnel_on_stream_end,
     .on_down = tunnel_on_down,
 };
@@ -357,6 +366,11 @@ int session_open_stream(struct session *session, struct gt_endpoint_fds local, c
     session->n_streams++;
     *ret_stream = gt_tunnel_last_stream(session->tunnel);
     return 0;
+}
+
+void session_serve_stream(struct session *session, uint32_t stream, int fd)
+{
+    gt_tunnel_serve(session->tunnel, stream, fd);
 }
 
 void session_reset_stream(struct session *session, uint32_t stream)

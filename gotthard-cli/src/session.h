@@ -67,6 +67,8 @@ struct session_events {
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     /* Perhaps before on_up: the connection to the relay is lost (for @why), or is there again. */
     void (*on_relay)(void *userdata, bool is_up, const char *why);
+    /* The device has connected the target of @stream. NULL: not wanted. */
+    void (*on_stream_connected)(void *userdata, uint32_t stream);
     /* As on_stream_end of gt_tunnel_events. */
     void (*on_stream_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                           uint64_t n_up, uint64_t n_down);
@@ -88,11 +90,13 @@ int session_start(struct session *session, struct failure *ret_failure) GT_MUST_
  * on_end follows within 2.5 s. */
 void session_close(struct session *session);
 
-/* Carries @local (takes it, also on failure) to @service of the device. Returns 0 with the
- * stream's number in @ret_stream, or as gt_tunnel_open. */
+/* Carries @local (takes it, also on failure; -1: session_serve_stream gives it later) to @service
+ * of the device. Returns 0 with the stream's number in @ret_stream, or as gt_tunnel_open. */
 int session_open_stream(struct session *session, struct gt_endpoint_fds local, const char *service,
                         uint32_t *ret_stream) GT_MUST_CHECK;
 
+/* Gives a stream its local socket (takes @fd), once. */
+void session_serve_stream(struct session *session, uint32_t stream, int fd);
 /* Resets a stream; on_stream_end follows. No effect if it is over. */
 void session_reset_stream(struct session *session, uint32_t stream);
 

@@ -63,6 +63,66 @@ static void test_path_of_a_socket(void **state)
     assert_int_equal(forward_spec_parse(text, DEFAULT_LOCAL, &spec, &why), FORWARD_SPEC_E_BAD);
 }
 
+static void test_socks_is_a_forward_without_a_target(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_local_given;
+        uint16_t local;
+    } rows[] = {{"socks", false, 1080}, {"0:socks", true, 0}, {"1081:socks", true, 1081}};
+    struct forward_spec spec;
+    const char *why = "";
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        assert_int_equal(forward_spec_parse(rows[i].text, DEFAULT_LOCAL, &spec, &why), 0);
+        assert_true(spec.is_socks);
+        assert_string_equal(spec.service, "socks");
+        assert_int_equal(spec.is_local_given, rows[i].is_local_given);
+        assert_int_equal(spec.local, rows[i].local);
+    }
+    assert_int_equal(forward_spec_parse("./s:socks", DEFAULT_LOCAL, &spec, &why), 0);
+    assert_true(spec.is_socks);
+    assert_string_equal(spec.path, "./s");
+    assert_int_equal(forward_spec_parse("socks:80", DEFAULT_LOCAL, &spec, &why), 0);
+    assert_false(spec.is_socks); /* a host of that name */
+}
+
+static void test_option_of_socks(void **state)
+{
+    static const struct {
+        const char *text, *bind;
+        uint16_t local;
+    } good[] = {
+        {"1080", "", 1080},
+        {"0", "", 0},
+        {"127.0.0.2:1080", "127.0.0.2", 1080},
+        {"*:1080", "*", 1080},
+        {"[::1]:1080", "::1", 1080},
+        {"localhost:1080", "", 1080},
+    };
+    static const char *const bad[] = {
+        "",          ":",         ":1080",      "1080:", "host:1080",       "::1:1080",
+        "[::1]",     "[::1]1080", "65536",      "01080", "[]:1080",         "[*]:1080",
+        "127.0.0.2", "-1",        "127.1:1080", "1080 ", "[127.0.0.1]:1080"};
+    struct forward_spec spec;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++) {
+        const char *why = "";
+
+        assert_int_equal(forward_spec_parse_socks(good[i].text, &spec, &why), 0);
+        assert_true(spec.is_socks && spec.is_local_given);
+        assert_string_equal(spec.bind, good[i].bind);
+        assert_int_equal(spec.local, good[i].local);
+    }
+    for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++) {
+        const char *why = NULL;
+
+        if (forward_spec_parse_socks(bad[i], &spec, &why) != FORWARD_SPEC_E_BAD)
+            fail_msg("'%s' was accepted", bad[i]);
+        assert_non_null(why);
+    }
+}
+
 static const char *const invalid_texts[] = {
     "",           ":",
     "::",         ":::1",
@@ -166,6 +226,8 @@ int main(void)
         cmocka_unit_test(test_forward_spec_service_length),
         cmocka_unit_test(test_forward_spec_random_text_round_trip),
         cmocka_unit_test(test_path_of_a_socket),
+        cmocka_unit_test(test_socks_is_a_forward_without_a_target),
+        cmocka_unit_test(test_option_of_socks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,10 +55,11 @@ const char *gt_rst_text(unsigned code)
 #define BODY_END(ROW) \
     ROW(U64, offset)  \
     ROW(U16, code)
-#define BODY_RST(ROW)  ROW(U16, code)
-#define BODY_PING(ROW) ROW(U64, value)
-#define BODY_PONG(ROW) ROW(U64, value)
-#define BODY_BIND(ROW) ROW(SPAN, service)
+#define BODY_RST(ROW)       ROW(U16, code)
+#define BODY_PING(ROW)      ROW(U64, value)
+#define BODY_PONG(ROW)      ROW(U64, value)
+#define BODY_BIND(ROW)      ROW(SPAN, service)
+#define BODY_CONNECTED(ROW) ROW(U16, code)
 
 #define FIELD(kind, ...)        GT_FIELD_##kind(struct gt_frame, __VA_ARGS__),
 #define SIZE(kind, member, ...) +GT_FIELD_WIRE_##kind(__VA_ARGS__)
@@ -74,35 +75,46 @@ BODY(RST, 2);
 BODY(PING, 8);
 BODY(PONG, 8);
 BODY(BIND, 2); /* plus the service */
+BODY(CONNECTED, 2);
 static_assert(GT_FRAME_BODY_MAX == HELLO_SIZE + GT_SERVICE_MAX,
               "HELLO is the longest buffered frame");
 
-#define FRAME(type, min, max) \
-    [GT_FRAME_##type] = {type##_fields, GT_ARRAY_SIZE(type##_fields), min, max}
+#define FRAME(type, min, max)                                            \
+    [GT_FRAME_INDEX(GT_FRAME_##type)] = {GT_FRAME_##type, type##_fields, \
+                                         GT_ARRAY_SIZE(type##_fields), min, max}
 #define FIXED_FRAME(type) FRAME(type, type##_SIZE, type##_SIZE)
 
 /* The fields of each known type, and the limits of its body's length in bytes. A spare's HELLO has
  * an empty service, a BIND has not. */
 static const struct {
+    uint8_t type; /* 0: none */
     const struct gt_field *fields;
     size_t n_fields, n_min, n_max;
-} bodies[] = {
+} bodies[GT_FRAME_INDEX(-1) + 1] = {
     FRAME(HELLO, HELLO_SIZE, HELLO_SIZE + GT_SERVICE_MAX),
-    [GT_FRAME_DATA] = {NULL, 0, 1, GT_DATA_MAX}, /* payload, in pieces: framer_piece() */
+    [GT_FRAME_DATA] = {GT_FRAME_DATA, NULL, 0, 1,
+                       GT_DATA_MAX}, /* payload, in pieces: framer_piece() */
     FIXED_FRAME(ACK),
     FIXED_FRAME(END),
     FIXED_FRAME(RST),
     FIXED_FRAME(PING),
     FIXED_FRAME(PONG),
     FRAME(BIND, BIND_SIZE + 1, BIND_SIZE + GT_SERVICE_MAX),
+    FIXED_FRAME(CONNECTED),
 };
+
+static bool is_known(uint8_t type)
+{
+    return type != 0 && bodies[GT_FRAME_INDEX(type)].type == type;
+}
 
 /* Returns true if @type is known and a body of @n bytes is within its limits. No known type has an
  * empty body. */
 static bool is_length_valid(uint8_t type, size_t n)
 {
-    return type < GT_ARRAY_SIZE(bodies) && n > 0 && n >= bodies[type].n_min &&
-           n <= bodies[type].n_max;
+    unsigned i = GT_FRAME_INDEX(type);
+
+    return is_known(type) && n > 0 && n >= bodies[i].n_min && n <= bodies[i].n_max;
 }
 
 /* Decodes a whole body of a known type other than DATA. */
@@ -110,7 +122,8 @@ static int frame_decode(enum gt_frame_type type, struct gt_reader in, struct gt_
 {
     struct gt_frame frame = {.type = type};
 
-    gt_fields_read(&in, bodies[type].fields, bodies[type].n_fields, &frame);
+    gt_fields_read(&in, bodies[GT_FRAME_INDEX(type)].fields, bodies[GT_FRAME_INDEX(type)].n_fields,
+                   &frame);
     if (!gt_reader_is_done(&in))
         return GT_FRAME_E_BAD;
     *ret = frame;
@@ -152,7 +165,7 @@ int gt_framer_next(struct gt_framer *framer, struct gt_reader *in, struct gt_fra
             break;
         uint8_t type = framer->partial[0], flags = framer->partial[1];
         size_t n = (size_t)framer->partial[2] << 8 | framer->partial[3];
-        framer->is_skipping = type >= GT_FRAME_MAY_SKIP;
+        framer->is_skipping = type >= GT_FRAME_MAY_SKIP && !is_known(type);
         if (!framer->is_skipping && (flags || !is_length_valid(type, n)))
             return GT_FRAME_E_BAD;
         if (framer->is_skipping || type == GT_FRAME_DATA) {
@@ -174,7 +187,8 @@ void gt_frame_write(struct gt_writer *w, const struct gt_frame *frame)
     gt_write_u8(w, 0);
     uint8_t *length = gt_write_room(w, 2);
     size_t start = w->n;
-    gt_fields_write(w, bodies[frame->type].fields, bodies[frame->type].n_fields, frame);
+    gt_fields_write(w, bodies[GT_FRAME_INDEX(frame->type)].fields,
+                    bodies[GT_FRAME_INDEX(frame->type)].n_fields, frame);
     size_t n = frame->type == GT_FRAME_DATA ? frame->data.n : w->n - start;
     if (length) {
         length[0] = (uint8_t)(n >> 8);

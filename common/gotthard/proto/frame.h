@@ -22,8 +22,11 @@ enum gt_frame_type {
     GT_FRAME_PING = 0x06,
     GT_FRAME_PONG = 0x07,
     GT_FRAME_BIND = 0x08,
+    GT_FRAME_CONNECTED = 0x89, /* skipped by an older side */
 };
 #define GT_FRAME_MAY_SKIP 0x80 /* unknown types from here on are skipped, below it is an error */
+/* A number below 16 for each type. */
+#define GT_FRAME_INDEX(type) ((unsigned)(type)&0x0f)
 
 /* Why a stream, or one direction of it, was reset: a code of END, of RST, or a stop. */
 enum gt_rst {
@@ -59,7 +62,7 @@ struct gt_frame {
     struct gt_span service; /* HELLO, BIND: borrows from the framer until its next call */
     struct gt_span data;    /* DATA: the available part of the payload; borrows from the input */
     uint16_t stop;          /* HELLO, ACK */
-    uint16_t code;          /* END, RST */
+    uint16_t code;          /* END, RST; CONNECTED: 0 */
     uint64_t value;         /* PING, PONG */
 };
 

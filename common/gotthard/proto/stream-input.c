@@ -89,6 +89,15 @@ static enum gt_rst handle_bind(struct gt_stream *s, const struct gt_frame *bind)
     return !s->service[0] && accept_service(s, bind->service) ? GT_RST_NONE : GT_RST_PROTOCOL;
 }
 
+/* Operator: may be repeated, because the one before may be lost with its data connection. */
+static enum gt_rst handle_connected(struct gt_stream *s, const struct gt_frame *connected)
+{
+    if (s->role != GT_ROLE_OPERATOR || connected->code != GT_RST_NONE || !s->service[0])
+        return GT_RST_PROTOCOL;
+    s->is_target_connected = true;
+    return GT_RST_NONE;
+}
+
 static enum gt_rst handle_ack(struct gt_stream *s, const struct gt_frame *ack)
 {
     uint64_t send_from;
@@ -223,6 +232,7 @@ static enum gt_rst handle_frame(struct gt_stream *s, const struct gt_frame *fram
     case GT_FRAME_PING: return handle_ping(s, frame);
     case GT_FRAME_PONG: return handle_pong(s);
     case GT_FRAME_BIND: return handle_bind(s, frame);
+    case GT_FRAME_CONNECTED: return handle_connected(s, frame);
     }
     return GT_RST_PROTOCOL;
 }

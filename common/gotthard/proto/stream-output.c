@@ -55,7 +55,9 @@ static void compose_frame(struct gt_stream *s, struct gt_writer *w, enum gt_fram
         .window = (uint32_t)(gt_window_limit(&s->window, s->rx.head) - s->rx.tail),
         .stop = (uint16_t)s->rx_stop,
         .service = gt_span_text(s->service),
-        .code = (uint16_t)(type == GT_FRAME_END ? s->tx_end : s->code),
+        .code = (uint16_t)(type == GT_FRAME_END   ? s->tx_end
+                           : type == GT_FRAME_RST ? s->code
+                                                  : GT_RST_NONE),
         .value = type == GT_FRAME_PING ? s->connection.ping : s->connection.pong,
     };
 
@@ -95,7 +97,8 @@ static size_t compose_data(struct gt_stream *s, struct gt_writer *w, size_t cap,
 size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_record *ret)
 {
     static const enum gt_frame_type order[] = {
-        GT_FRAME_HELLO, GT_FRAME_RST, GT_FRAME_ACK, GT_FRAME_PONG, GT_FRAME_PING, GT_FRAME_BIND,
+        GT_FRAME_HELLO, GT_FRAME_RST,  GT_FRAME_ACK,       GT_FRAME_PONG,
+        GT_FRAME_PING,  GT_FRAME_BIND, GT_FRAME_CONNECTED,
     };
     struct gt_writer w = gt_writer(ret->frames, sizeof(ret->frames));
 

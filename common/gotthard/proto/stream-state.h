@@ -7,7 +7,7 @@
 #include "gotthard/proto/stream.h"
 
 #define STREAM_READ_MIN  (128 * 1024) /* bytes of room in the tx ring that are worth a read */
-#define STREAM_DUE(type) (1u << (type))
+#define STREAM_DUE(type) (1u << GT_FRAME_INDEX(type))
 
 static inline bool stream_has_connection(const struct gt_stream *s)
 {

@@ -95,6 +95,8 @@ void gt_stream_attach(struct gt_stream *s, uint32_t attempt)
         .due = STREAM_DUE(GT_FRAME_HELLO),
         .is_resumed = gt_resume_must_wait(&sent),
     };
+    if (s->role == GT_ROLE_DEVICE && s->is_target_connected)
+        stream_schedule(s, GT_FRAME_CONNECTED);
 }
 
 void gt_stream_park(struct gt_stream *s)
@@ -112,6 +114,12 @@ void gt_stream_bind(struct gt_stream *s, const char *service)
     strcpy(s->service, service);
     if (!(s->connection.due & STREAM_DUE(GT_FRAME_HELLO)))
         stream_schedule(s, GT_FRAME_BIND);
+}
+
+void gt_stream_target_connected(struct gt_stream *s)
+{
+    s->is_target_connected = true;
+    stream_schedule(s, GT_FRAME_CONNECTED);
 }
 
 void gt_stream_reset(struct gt_stream *s, enum gt_rst code)

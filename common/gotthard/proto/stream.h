@@ -46,7 +46,7 @@ enum gt_stream_state {
 /* The state of one data connection. */
 struct gt_stream_connection {
     struct gt_framer framer;
-    unsigned due;     /* the frames to be sent, except DATA and END: bits 1 << type */
+    unsigned due;     /* the frames to be sent, except DATA and END: bits 1 << their index */
     bool is_resumed;  /* something was sent before: HELLO determines the offset */
     bool is_end_sent; /* an END is sent, and accepted, once per data connection */
     bool is_end_received;
@@ -62,6 +62,7 @@ struct gt_stream {
     enum gt_rst code;
     bool is_reset_by_peer;            /* aborted by the peer's RST */
     char service[GT_SERVICE_MAX + 1]; /* operator: requested; device: received. "": a spare */
+    bool is_target_connected;         /* operator: as far as it knows */
 
     struct gt_ring tx;   /* head: acknowledged; tail: read from the local socket */
     uint64_t tx_sent;    /* offset of the next byte to send: head <= tx_sent <= tx.tail */
@@ -107,6 +108,8 @@ void gt_stream_attach(struct gt_stream *s, uint32_t attempt);
 void gt_stream_park(struct gt_stream *s);
 /* Operator: gives a spare its service (1 to GT_SERVICE_MAX bytes, copied) and schedules BIND. */
 void gt_stream_bind(struct gt_stream *s, const char *service);
+/* Device: its target is connected. Schedules CONNECTED, now and on each later data connection. */
+void gt_stream_target_connected(struct gt_stream *s);
 /* Aborts the stream from this side and schedules RST if there is a data connection. Has no effect
  * on a stream that is over. */
 void gt_stream_reset(struct gt_stream *s, enum gt_rst code);

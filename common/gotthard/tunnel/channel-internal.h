@@ -40,6 +40,7 @@ struct gt_channel {
     bool is_black_hole; /* device: large packets were lost on it */
 
     bool is_service_requested; /* device: on_service was called */
+    bool is_connect_reported;  /* operator: on_connected was called */
     struct gt_endpoint endpoint;
     struct gt_pump pump;
     struct gt_linger linger;

@@ -46,6 +46,16 @@ static void channel_on_stream_over(struct gt_channel *channel)
         gt_data_connection_close(channel->connection);
 }
 
+static void channel_report_connected(struct gt_channel *channel)
+{
+    if (channel->settings.role != GT_ROLE_OPERATOR || channel->is_connect_reported ||
+        !channel->stream.is_target_connected)
+        return;
+    channel->is_connect_reported = true;
+    if (channel->events->on_connected)
+        channel->events->on_connected(channel, channel->userdata);
+}
+
 static void channel_on_stream_open(struct gt_channel *channel)
 {
     if (channel->state == CHANNEL_HELLO) {
@@ -54,6 +64,7 @@ static void channel_on_stream_open(struct gt_channel *channel)
         channel->events->on_up(channel, channel->userdata);
     }
     channel_request_service(channel);
+    channel_report_connected(channel);
 }
 
 void gt_channel_update(struct gt_channel *channel)
@@ -161,6 +172,8 @@ void gt_channel_serve(struct gt_channel *channel, int fd)
     }
     assert(!gt_endpoint_is_open(&channel->endpoint));
     gt_endpoint_open(&channel->endpoint, gt_endpoint_fds(fd));
+    if (channel->settings.role == GT_ROLE_DEVICE)
+        gt_stream_target_connected(&channel->stream);
     gt_channel_schedule_update(channel);
 }
 
@@ -173,8 +186,9 @@ void gt_channel_bind(struct gt_channel *channel, struct gt_endpoint_fds local, c
         return;
     }
     gt_stream_bind(&channel->stream, service);
-    gt_endpoint_open(&channel->endpoint, local);
-    if (gt_stream_has_tx_room(&channel->stream))
+    if (local.in >= 0)
+        gt_endpoint_open(&channel->endpoint, local);
+    if (local.in >= 0 && gt_stream_has_tx_room(&channel->stream))
         gt_pump_read_once(&channel->pump);
     if (channel->state == CHANNEL_UP)
         gt_data_connection_probe(channel->connection);

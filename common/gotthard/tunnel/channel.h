@@ -58,6 +58,8 @@ struct gt_channel_events {
     /* Device: the operator named the service (HELLO or BIND). Answer with gt_channel_serve or
      * gt_channel_reject, now or later. */
     void (*on_service)(struct gt_channel *channel, void *userdata, const char *service);
+    /* Operator: the device has connected the target; once. NULL: not wanted. */
+    void (*on_connected)(struct gt_channel *channel, void *userdata);
     /* Both HELLOs are exchanged; once for each data connection. */
     void (*on_up)(struct gt_channel *channel, void *userdata);
     /* Over: GT_RST_NONE if it ended well. Everything is closed. The last callback: free the channel
@@ -69,8 +71,9 @@ struct gt_channel_events {
 enum { GT_CHANNEL_E_STALE = 1 };
 
 /*
- * @local: operator: takes, also on failure; -1 with @service "" for a spare. Device: -1 and
- * NULL. Call gt_channel_resume next: it requests the first ticket. -ENOMEM.
+ * @local: operator: takes, also on failure; -1 with @service "" for a spare, or for
+ * gt_channel_serve later. Device: -1 and NULL. Call gt_channel_resume next: it requests the first
+ * ticket. -ENOMEM.
  */
 int gt_channel_new(const struct gt_channel_settings *settings, uint32_t number,
                    struct gt_endpoint_fds local, const char *service,
@@ -84,10 +87,11 @@ struct gt_channel *gt_channel_free(struct gt_channel *channel);
  * connection. E_STALE, -ENOMEM. */
 int gt_channel_connect(struct gt_channel *channel, const struct gt_addr *relay,
                        const struct gt_ticket *ticket) GT_MUST_CHECK;
-/* Operator: gives a spare its endpoint (takes @local) and its service. Bytes that are already
- * readable go out in the same write. */
+/* Operator: gives a spare its endpoint (takes @local; -1: gt_channel_serve later) and its service.
+ * Bytes that are already readable go out in the same write. */
 void gt_channel_bind(struct gt_channel *channel, struct gt_endpoint_fds local, const char *service);
-/* Device: the service is connected (takes @fd), or could not be. */
+/* Device: the service is connected (takes @fd), or could not be. Operator: gives a stream without
+ * an endpoint its local socket, once. */
 void gt_channel_serve(struct gt_channel *channel, int fd);
 void gt_channel_reject(struct gt_channel *channel, enum gt_rst code);
 /* The channel is new, or the relay is reachable again: requests a ticket now, if one is needed

@@ -97,6 +97,14 @@ static void entry_on_service(struct gt_channel *channel, void *userdata, const c
     entry->streams->events.on_service(entry->streams->userdata, channel, service);
 }
 
+static void entry_on_connected(struct gt_channel *channel, void *userdata)
+{
+    const struct streams_entry *entry = userdata;
+
+    if (entry->streams->events.on_connected)
+        entry->streams->events.on_connected(entry->streams->userdata, entry->number);
+}
+
 /* Device: returns true if the stream is up and waits for its service. */
 static bool is_unbound(const struct streams_entry *entry)
 {
@@ -140,6 +148,7 @@ int gt_streams_entry_new(struct gt_streams *streams, uint32_t number, struct gt_
         .on_ask = entry_on_ask,
         .relay_at = entry_relay_at,
         .on_service = entry_on_service,
+        .on_connected = entry_on_connected,
         .on_up = entry_on_up,
         .on_end = entry_on_end,
     };

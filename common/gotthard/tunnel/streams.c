@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "gotthard/base/log.h"
+#include "gotthard/net/sock.h"
 #include "gotthard/tunnel/streams-internal.h"
 
 #define RINGS_MAX 16 /* rings of full size that all streams together may have */
@@ -29,6 +30,16 @@ int gt_streams_open(struct gt_streams *streams, struct gt_endpoint_fds local, co
     }
     streams->opened = ++streams->last;
     return gt_streams_entry_new(streams, streams->last, local, service, &entry);
+}
+
+void gt_streams_serve(struct gt_streams *streams, uint32_t number, int fd)
+{
+    struct streams_entry *entry = streams_find(streams, number);
+
+    if (entry)
+        gt_channel_serve(entry->channel, fd);
+    else
+        gt_sock_reset(fd);
 }
 
 int gt_streams_open_spare(struct gt_streams *streams)

@@ -15,6 +15,8 @@ struct gt_streams;
 struct gt_streams_events {
     /* Device: answer with gt_channel_serve or gt_channel_reject. */
     void (*on_service)(void *userdata, struct gt_channel *channel, const char *service);
+    /* Operator: the device has connected the target of @stream. NULL: not wanted. */
+    void (*on_connected)(void *userdata, uint32_t stream);
     /* A stream is over; it is removed after this returns. The relay is informed. Not for spares. */
     void (*on_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                    uint64_t n_up, uint64_t n_down);
@@ -54,9 +56,12 @@ void gt_streams_pause(struct gt_streams *streams, bool is_paused);
 
 enum { GT_STREAMS_E_FULL = 1 };
 
-/* Operator: a new stream for @local (takes, also on failure). E_FULL, -ENOMEM. */
+/* Operator: a new stream for @local (takes, also on failure; -1: gt_streams_serve later). E_FULL,
+ * -ENOMEM. */
 int gt_streams_open(struct gt_streams *streams, struct gt_endpoint_fds local,
                     const char *service) GT_MUST_CHECK;
+/* Operator: gives stream @number, which was opened without one, its local socket (takes @fd). */
+void gt_streams_serve(struct gt_streams *streams, uint32_t number, int fd);
 /* Operator: a spare for a later local connection. E_FULL, -ENOMEM. */
 int gt_streams_open_spare(struct gt_streams *streams) GT_MUST_CHECK;
 /* Operator: ends an unused spare, if there is one. It counts until on_spare_end. */

@@ -126,6 +126,14 @@ static void tunnel_on_service(void *userdata, struct gt_channel *channel, const 
     tunnel->events.on_service(tunnel->userdata, channel, service);
 }
 
+static void tunnel_on_connected(void *userdata, uint32_t stream)
+{
+    struct gt_tunnel *tunnel = userdata;
+
+    if (tunnel->events.on_connected)
+        tunnel->events.on_connected(tunnel->userdata, stream);
+}
+
 static void tunnel_on_empty(struct gt_streams *streams)
 {
     struct gt_tunnel *tunnel = gt_container_of(streams, struct gt_tunnel, streams);
@@ -259,6 +267,11 @@ void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream)
     gt_streams_reset(&tunnel->streams, stream);
 }
 
+void gt_tunnel_serve(struct gt_tunnel *tunnel, uint32_t stream, int fd)
+{
+    gt_streams_serve(&tunnel->streams, stream, fd);
+}
+
 void gt_tunnel_close(struct gt_tunnel *tunnel)
 {
     tunnel_end(tunnel, GT_END_CLOSED, GT_CODE_NONE, "closed");
@@ -319,6 +332,7 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
 {
     const struct gt_streams_events events = {
         .on_service = tunnel_on_service,
+        .on_connected = tunnel_on_connected,
         .on_end = tunnel_on_stream_end,
         .on_spare_end = tunnel_on_spare_end,
         .on_empty = tunnel_on_empty,

@@ -65,6 +65,8 @@ struct gt_tunnel_events {
     void (*on_relay_connection)(void *userdata, bool is_up, const char *why);
     /* Device: a stream requests @service. Answer with gt_channel_serve or gt_channel_reject. */
     void (*on_service)(void *userdata, struct gt_channel *channel, const char *service);
+    /* Operator: the device has connected the target of @stream. NULL: not wanted. */
+    void (*on_connected)(void *userdata, uint32_t stream);
     /* A stream is over, and is freed after this returns. @code: GT_RST_NONE if it ended well. */
     void (*on_stream_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                           uint64_t n_up, uint64_t n_down);
@@ -85,13 +87,16 @@ enum {
     GT_TUNNEL_E_OVER,     /* closing, or down */
 };
 
-/* Operator: connects @local (takes, also on failure) to @service, as soon as the tunnel is up.
- * E_FULL, E_OVER, -ENOMEM. */
+/* Operator: connects @local (takes, also on failure) to @service, as soon as the tunnel is up. With
+ * -1, gt_tunnel_serve gives it its local socket later. E_FULL, E_OVER, -ENOMEM. */
 int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local,
                    const char *service) GT_MUST_CHECK;
 /* Operator: resets one stream; its on_stream_end comes from a later loop iteration. No effect if
  * it is over. */
 void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream);
+/* Operator: the local socket (takes @fd) of a stream that was opened without one. It is reset if
+ * the stream is over. */
+void gt_tunnel_serve(struct gt_tunnel *tunnel, uint32_t stream, int fd);
 /* Resets the streams and sends BYE, over one more control connection if there is none now.
  * on_down(GT_END_CLOSED) follows within 2 s. */
 void gt_tunnel_close(struct gt_tunnel *tunnel);
