@@ -190,9 +190,10 @@ static const struct failure_row rows[] = {
         .id = FAILURE_RELAY_REFUSED,
         .exit = GT_EXIT_REFUSED,
         .title = "The relay rejects a side.",
-        .cause = "It has another key, no longer accepts the key of a side, or refuses the operator "
-                 "or the device (relay.refused of gotthard-relayd(8)). Or another kind of server "
-                 "answers at its address.",
+        .cause =
+            "It has another key, no longer accepts the key of a side, or refuses the operator "
+            "or the device (relay.refused of gotthard-relayd.conf(5)). Or another kind of server "
+            "answers at its address.",
         .hint = "check that it is a gotthard-relayd with the same fleet key",
     },
     {
