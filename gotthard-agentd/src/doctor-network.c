@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "doctor.h"
+#include "gotthard/config/config-proxy.h"
 #include "gotthard/doctor/broker-rows.h"
 #include "gotthard/doctor/fault-id.h"
 #include "gotthard/doctor/network-check.h"
@@ -21,6 +22,8 @@ static bool check_broker_network(struct doctor *doctor)
         .fault = {GT_FAULT_BROKER_UNREACHABLE, GT_EXIT_UNAVAILABLE,
                   "check {mqtt.endpoint}, and the route and the firewalls between this machine and "
                   "it"},
+        .blocked = "open the port in the firewall, or let the broker listen on port 443 (AWS IoT "
+                   "Core does) and set that port in {mqtt.endpoint}",
         .refused = "start the broker, for example: systemctl start mosquitto; or correct "
                    "{mqtt.endpoint}",
         .setting = "{mqtt.endpoint}",
@@ -157,6 +160,8 @@ static bool check_relay_network(struct doctor *doctor, const struct gt_host_port
         .fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
                   "check {server.host} and {server.port}, and the firewalls between this machine "
                   "and it"},
+        .blocked = "open the port in the firewall, or let the relay listen on port 443 and set "
+                   "{server.port} to 443 on all sides",
         .refused = "start the relay on its machine: systemctl start gotthard-relayd; or correct "
                    "{server.port}",
         .setting = "{server.host}",
@@ -165,6 +170,26 @@ static bool check_relay_network(struct doctor *doctor, const struct gt_host_port
 
     gt_network_check(doctor->loop, relay, &network);
     return gt_network_add_rows(&network, relay, &words, &doctor->checkup);
+}
+
+/* The relay's name and address are the proxy's business. */
+static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
+{
+    static const struct gt_network_words words = {
+        .name = "proxy name",
+        .tcp = "proxy TCP",
+        .fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
+                  "check {server.proxy}, and the way to it"},
+        .blocked = "open the port in the firewall, or correct {server.proxy}",
+        .refused = "start the proxy, or correct {server.proxy}",
+        .setting = "{server.proxy}",
+    };
+    struct gt_host_port to = {.port = proxy->port};
+    struct gt_network network;
+
+    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
+    gt_network_check(doctor->loop, &to, &network);
+    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
 }
 
 static struct gt_check_fault fault_of_relay(const struct gt_relay_facts *facts)
@@ -178,6 +203,10 @@ static struct gt_check_fault fault_of_relay(const struct gt_relay_facts *facts)
             GT_FAULT_RELAY_REFUSED, GT_EXIT_REFUSED,
             "check that it is a gotthard-relayd, and that its key and {crypt.key} are of the same "
             "fleet"};
+    if (facts->reason == GT_END_PROXY)
+        return (struct gt_check_fault){GT_FAULT_PROXY, GT_EXIT_REFUSED,
+                                       "correct {server.proxy}, or let the proxy permit CONNECT "
+                                       "to the relay"};
     if (facts->reason == GT_END_LIMIT)
         return (struct gt_check_fault){GT_FAULT_RELAY_LIMIT, GT_EXIT_TRY_AGAIN,
                                        "see the log of the relay"};
@@ -193,17 +222,24 @@ static void check_relay(struct doctor *doctor, const struct gt_host_port *relay)
     const char *name = doctor->setup->settings->device_name;
     uint8_t client_key[GT_KEY_SIZE];
     struct gt_relay_facts facts;
+    struct gt_proxy proxy;
+    bool has_proxy = gt_config_proxy(doctor->setup->config, "server.proxy", relay->host, &proxy);
 
-    if (!check_relay_network(doctor, relay)) {
+    if (!(has_proxy ? check_proxy(doctor, &proxy) : check_relay_network(doctor, relay))) {
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "no connection to the relay");
         return;
     }
     if (setup_client_key(doctor->setup, name, client_key) != 0)
         return; /* setup_new() has derived it before */
-    struct gt_relay_check check = {
-        .relay = relay, .role = GT_ROLE_DEVICE, .name = name, .client_key = client_key};
+    struct gt_relay_check check = {.relay = relay,
+                                   .proxy = has_proxy ? &proxy : NULL,
+                                   .role = GT_ROLE_DEVICE,
+                                   .name = name,
+                                   .client_key = client_key};
     gt_relay_check(doctor->loop, &check, &facts);
     gt_wipe(client_key, sizeof(client_key));
+    if (has_proxy)
+        gt_wipe(&proxy, sizeof(proxy));
     if (facts.is_registered) {
         gt_relay_add_rows(&facts, relay, doctor->setup->settings->is_single_port, &doctor->checkup);
         return;

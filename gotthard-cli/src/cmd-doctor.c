@@ -29,6 +29,7 @@ IS_SAME(RELAY_REFUSED);
 IS_SAME(RELAY_FULL);
 IS_SAME(RELAY_ERROR);
 IS_SAME(RELAY_LIMIT);
+IS_SAME(PROXY);
 IS_SAME(INTERNAL);
 
 /* Settings in a remedy are named with their origins, as in every hint. */

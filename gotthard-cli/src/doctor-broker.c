@@ -28,6 +28,8 @@ static bool check_network(struct doctor *doctor, const struct gt_mqtt_url *endpo
         .name = "broker name",
         .tcp = "broker TCP",
         .fault = doctor_fault(FAILURE_BROKER_UNREACHABLE, &failure),
+        .blocked = "open the port in the firewall, or let the broker listen on port 443 (AWS IoT "
+                   "Core does) and set that port in {mqtt.endpoint}",
         .refused = "start the broker, for example: systemctl start mosquitto; or correct "
                    "{mqtt.endpoint}",
         .setting = "{mqtt.endpoint}",

@@ -8,6 +8,7 @@
 
 #include "diagnosis.h"
 #include "doctor.h"
+#include "gotthard/config/config-proxy.h"
 #include "gotthard/doctor/network-check.h"
 #include "gotthard/doctor/relay-check.h"
 #include "gotthard/doctor/relay-rows.h"
@@ -20,6 +21,8 @@ static bool check_network(struct doctor *doctor, const struct gt_host_port *rela
         .name = "relay name",
         .tcp = "relay TCP",
         .fault = doctor_fault(FAILURE_RELAY_UNREACHABLE, &failure),
+        .blocked = "open the port in the firewall, or let the relay listen on port 443 and set "
+                   "{server.port} to 443 on all sides",
         .refused = "start the relay on its machine: systemctl start gotthard-relayd; or correct "
                    "{server.port}",
         .setting = "{server.host}",
@@ -27,6 +30,27 @@ static bool check_network(struct doctor *doctor, const struct gt_host_port *rela
 
     gt_network_check(doctor->context->loop, relay, &network);
     return gt_network_add_rows(&network, relay, &words, &doctor->checkup);
+}
+
+/* The relay's name and address are the proxy's business. */
+static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
+{
+    struct gt_host_port to = {.port = proxy->port};
+    struct gt_network network;
+    struct failure failure;
+    struct gt_network_words words = {
+        .name = "proxy name",
+        .tcp = "proxy TCP",
+        .fault = doctor_fault(FAILURE_RELAY_UNREACHABLE, &failure),
+        .blocked = "open the port in the firewall, or correct {server.proxy}",
+        .refused = "start the proxy, or correct {server.proxy}",
+        .setting = "{server.proxy}",
+    };
+
+    words.fault.remedy = "check {server.proxy}, and the way to it";
+    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
+    gt_network_check(doctor->context->loop, &to, &network);
+    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
 }
 
 static void report_unregistered(struct doctor *doctor, const struct gt_host_port *relay,
@@ -46,7 +70,8 @@ static void report_unregistered(struct doctor *doctor, const struct gt_host_port
     gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_PORTS, "not registered at the relay");
 }
 
-static void check_relay(struct doctor *doctor, const struct gt_host_port *relay)
+static void check_relay(struct doctor *doctor, const struct gt_host_port *relay,
+                        const struct gt_proxy *proxy)
 {
     const struct settings *settings = doctor->context->settings;
     uint8_t client_key[GT_KEY_SIZE];
@@ -59,6 +84,7 @@ static void check_relay(struct doctor *doctor, const struct gt_host_port *relay)
     }
     struct gt_relay_check check = {
         .relay = relay,
+        .proxy = proxy,
         .role = GT_ROLE_OPERATOR,
         .name = settings->client_name,
         .client_key = client_key,
@@ -77,6 +103,7 @@ void doctor_check_relay(struct doctor *doctor)
 {
     const struct settings *settings = doctor->context->settings;
     struct gt_host_port relay;
+    struct gt_proxy proxy;
     struct failure failure;
 
     if (!settings_relay(settings, settings->relay, &relay)) {
@@ -86,10 +113,13 @@ void doctor_check_relay(struct doctor *doctor)
         doctor_fail(doctor, "relay name", &failure);
         return;
     }
-    if (!check_network(doctor, &relay))
+    bool has_proxy = gt_config_proxy(doctor->context->config, "server.proxy", relay.host, &proxy);
+    if (!(has_proxy ? check_proxy(doctor, &proxy) : check_network(doctor, &relay)))
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "no connection to the relay");
     else if (!doctor->has_key)
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "there is no key");
     else
-        check_relay(doctor, &relay);
+        check_relay(doctor, &relay, has_proxy ? &proxy : NULL);
+    if (has_proxy)
+        gt_wipe(&proxy, sizeof(proxy));
 }

@@ -4,7 +4,6 @@ that fails, its id and its cause are checked, that the command that fails names 
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import struct
@@ -12,35 +11,8 @@ import subprocess
 import termios
 
 import harness
+from doctor import agent_doctor, doctor, faults
 from setting_markers import effect
-
-
-def doctor(env, *args, expected=None, **more):
-    """Runs doctor. Returns its rows by name; "" is the end."""
-    result = env.cli("doctor", "--json", *args, **more)
-    events = [json.loads(line) for line in result.stdout.splitlines()]
-    rows = {event["check"]: event for event in events if event["event"] == "check"}
-    rows[""] = {"exit": result.returncode, "stderr": result.stderr, **events[-1]}
-    if expected is not None:
-        assert result.returncode == expected, (rows, result.stderr)
-    return rows
-
-
-def agent_doctor(env, name="GatewayOli", expected=None, **more):
-    """The same for `gotthard-agentd --doctor`."""
-    result = subprocess.run([harness.PROGRAMS["agentd"], "--doctor", "--json"], env=env.agent_environment(name, **more), text=True,
-                            capture_output=True, timeout=harness.LIMIT * 2, stdin=subprocess.DEVNULL)
-    rows = {row["check"]: row for row in map(json.loads, result.stdout.splitlines())}
-    rows[""] = {"exit": result.returncode, "stderr": result.stderr}
-    if expected is not None:
-        assert result.returncode == expected, (rows, result.stderr)
-    return rows
-
-
-def good(rows, *but):
-    """The names of all rows are ok, apart from @but and the warnings that every test has: certificates for two days, no pins."""
-    return {name: row for name, row in rows.items()
-            if name and name not in but and row["result"] != "ok" and name not in ("trust", "certificate")}
 
 
 def test_healthy_system(env):
@@ -49,7 +21,7 @@ def test_healthy_system(env):
     target = env.target(lambda sock: sock.sendall(b"SSH-2.0-example\r\n"))
     env.agent(GOTTHARD_AGENT_DATA_PORT=target.port)
     rows = doctor(env, "GatewayOli", expected=0)
-    assert not good(rows)
+    assert not faults(rows)
     assert rows["service ssh"]["text"] == "SSH-2.0-example"
     assert "online since" in rows["device"]["text"]
     assert rows["certificate"]["result"] == rows["trust"]["result"] == "warning"
@@ -66,7 +38,7 @@ def test_healthy_device(env):
     settings = {"GOTTHARD_CRYPT_KEY": key, "GOTTHARD_CRYPT_IV": None, "GOTTHARD_AGENT_DATA_PORT": target.port}
     agent = env.agent(**settings)
     rows = agent_doctor(env, expected=0, **settings)
-    assert not good(rows), rows
+    assert not faults(rows)
     assert str(target.port) in rows["service ssh"]["text"] and "GatewayOli" in rows["key"]["text"]
     assert rows["trust"]["result"] == "warning" and "any holder of the key" in rows["trust"]["text"]
     assert "not reachable" not in agent.log() and len(re.findall("online broker", agent.log())) == 1

@@ -20,5 +20,6 @@ enum gt_fault_id {
     GT_FAULT_RELAY_FULL = 52,
     GT_FAULT_RELAY_ERROR = 53,
     GT_FAULT_RELAY_LIMIT = 55,
+    GT_FAULT_PROXY = 56,
     GT_FAULT_INTERNAL = 99,
 };

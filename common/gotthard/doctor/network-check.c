@@ -9,9 +9,11 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/doctor/wait.h"
 
-#define NAME_S   8.
-#define TCP_S    5.
-#define SILENT_S 4. /* the resolver's own time limit is 5 s for a server */
+#define NAME_S     8.
+#define TCP_S      5.
+#define ALIVE_S    3.
+#define OTHER_PORT 443 /* the one that nearly every network lets out */
+#define SILENT_S   4.  /* the resolver's own time limit is 5 s for a server */
 
 /* --- the name --------------------------------------------------------------------------------- */
 
@@ -125,6 +127,31 @@ static void check_addresses(struct ev_loop *loop, struct gt_network_attempt *att
             connection_end(&race.connections[i], ETIMEDOUT);
 }
 
+int gt_network_check_address(struct ev_loop *loop, const struct gt_addr *addr, double limit_s)
+{
+    struct gt_network_attempt attempt = {.addr = *addr};
+
+    check_addresses(loop, &attempt, 1, limit_s);
+    return attempt.err;
+}
+
+static bool is_blocked(int err)
+{
+    return err == ETIMEDOUT || err == EHOSTUNREACH || err == EACCES || err == EPERM;
+}
+
+/* Another port distinguishes a firewall, which blocks one port, from a machine that is off. */
+static bool is_alive(struct ev_loop *loop, const struct gt_network_attempt *attempt)
+{
+    struct gt_addr addr = attempt->addr;
+
+    if (!is_blocked(attempt->err) || gt_addr_port(&addr) == OTHER_PORT)
+        return false;
+    gt_addr_set_port(&addr, OTHER_PORT);
+    int err = gt_network_check_address(loop, &addr, ALIVE_S);
+    return err == 0 || err == ECONNREFUSED;
+}
+
 void gt_network_check(struct ev_loop *loop, const struct gt_host_port *to, struct gt_network *ret)
 {
     struct gt_addr numeric;
@@ -134,14 +161,8 @@ void gt_network_check(struct ev_loop *loop, const struct gt_host_port *to, struc
     check_addresses(loop, ret->attempts, ret->n_attempts, TCP_S);
     for (size_t i = 0; i < ret->n_attempts; i++)
         ret->n_connected += ret->attempts[i].err == 0;
-}
-
-int gt_network_check_address(struct ev_loop *loop, const struct gt_addr *addr, double limit_s)
-{
-    struct gt_network_attempt attempt = {.addr = *addr};
-
-    check_addresses(loop, &attempt, 1, limit_s);
-    return attempt.err;
+    if (ret->n_attempts > 0 && ret->n_connected == 0)
+        ret->is_alive = is_alive(loop, &ret->attempts[0]);
 }
 
 /* --- rows ------------------------------------------------------------------------------------- */
@@ -244,7 +265,7 @@ static void add_tcp_warning(const struct gt_network *network, const char *name,
                     network->n_attempts);
 }
 
-static void add_tcp_failure(const struct gt_network_words *words,
+static void add_tcp_failure(const struct gt_network *network, const struct gt_network_words *words,
                             const struct gt_network_attempt *failed, struct gt_checkup *checkup)
 {
     struct gt_check_fault fault = words->fault;
@@ -254,8 +275,15 @@ static void add_tcp_failure(const struct gt_network_words *words,
         fault.remedy = words->refused;
     else if (is_family_absent(failed->err))
         fault.remedy = "connect this machine to the network: ip route";
-    gt_checkup_fail(checkup, words->tcp, &fault, "%s: %s", gt_addr_text(&failed->addr, text),
-                    words_of(failed->err));
+    gt_addr_text(&failed->addr, text);
+    if (network->is_alive) {
+        fault.remedy = words->blocked;
+        gt_checkup_fail(checkup, words->tcp, &fault,
+                        "%s: %s, and the machine answers at port %d: a firewall blocks port %u",
+                        text, words_of(failed->err), OTHER_PORT, gt_addr_port(&failed->addr));
+        return;
+    }
+    gt_checkup_fail(checkup, words->tcp, &fault, "%s: %s", text, words_of(failed->err));
 }
 
 bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_port *to,
@@ -270,7 +298,7 @@ bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_
         return false;
     }
     if (network->n_connected == 0) {
-        add_tcp_failure(words, failed, checkup);
+        add_tcp_failure(network, words, failed, checkup);
         return false;
     }
     if (failed && !is_family_absent(failed->err)) {

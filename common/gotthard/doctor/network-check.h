@@ -28,11 +28,12 @@ struct gt_network {
     enum gt_network_name name;
     bool is_numeric; /* no name server was asked */
     size_t n_attempts, n_connected;
+    bool is_alive; /* none is connected, and the first machine answers at another port, 443 */
     struct gt_network_attempt attempts[GT_RESOLVE_MAX];
 };
 
-/* Takes at most 8 s for the name and 5 s for all addresses. Without memory or threads, the result
- * is NAME_FAILED. */
+/* Takes at most 8 s for the name and 5 s for all addresses, and 3 s for port 443. Without memory or
+ * threads, the result is NAME_FAILED. */
 void gt_network_check(struct ev_loop *loop, const struct gt_host_port *to, struct gt_network *ret);
 /* Connects to one address, within @limit_s. Returns 0 or a positive errno. */
 int gt_network_check_address(struct ev_loop *loop, const struct gt_addr *addr, double limit_s);
@@ -40,6 +41,7 @@ int gt_network_check_address(struct ev_loop *loop, const struct gt_addr *addr, d
 struct gt_network_words {        /* all static */
     const char *name, *tcp;      /* names of the two rows */
     struct gt_check_fault fault; /* of both; its remedy is for an address that does not answer */
+    const char *blocked;         /* remedy if only the port is blocked; */
     const char *refused;         /* remedy if the machine answers, but no program */
     const char *setting;         /* that contains the host */
 };

@@ -14,6 +14,7 @@
 #define CONNECT_S      15.
 #define SESSION_PORT_S 4.
 #define PROBE_S        5. /* TCP repeats a lost packet three times in this time */
+#define POLL_S         0.05
 #define TTL_S          60
 
 struct run {
@@ -71,21 +72,18 @@ static const struct gt_control_connection_events events = {
     .on_down = on_down,
 };
 
-/* Any byte from the relay behind the probe is its answer: it reads in order. */
 static void run_probe(struct run *run)
 {
-    double began = gt_clock();
+    double end = gt_clock() + PROBE_S;
 
     if (run->is_over || !gt_control_connection_probe(run->control))
         return;
-    while (!run->is_over && gt_control_connection_received_at(run->control) < began &&
-           gt_clock() < began + PROBE_S)
-        gt_check_wait(run->loop, 0.05);
-    if (run->is_over)
-        return;
-    run->facts->large = gt_control_connection_received_at(run->control) >= began
-                            ? GT_RELAY_LARGE_OK
-                            : GT_RELAY_LARGE_LOST;
+    do
+        gt_check_wait(run->loop, POLL_S);
+    while (!run->is_over && gt_control_connection_is_in_flight(run->control) && gt_clock() < end);
+    if (!run->is_over)
+        run->facts->large = gt_control_connection_is_in_flight(run->control) ? GT_RELAY_LARGE_LOST
+                                                                             : GT_RELAY_LARGE_OK;
 }
 
 static void run_check_session_port(struct run *run)
@@ -101,6 +99,7 @@ static int run_connect(struct run *run, const struct gt_relay_check *check)
     uint8_t rid[GT_RID_SIZE];
     struct gt_control_connection_settings settings = {
         .relay = check->relay,
+        .proxy = check->proxy,
         .role = check->role,
         .name = check->name,
         .client_key = check->client_key,
@@ -122,6 +121,7 @@ void gt_relay_check(struct ev_loop *loop, const struct gt_relay_check *check,
     double began = gt_clock();
 
     *ret = (struct gt_relay_facts){.reason = GT_END_INTERNAL, .large = GT_RELAY_LARGE_UNKNOWN};
+    ret->has_proxy = check->proxy != NULL;
     snprintf(ret->why, sizeof(ret->why), "no answer in time");
     int r = run_connect(&run, check);
     if (r != 0) {
@@ -131,7 +131,8 @@ void gt_relay_check(struct ev_loop *loop, const struct gt_relay_check *check,
     gt_check_wait(loop, CONNECT_S + 1);
     ret->took_s = gt_clock() - began;
     if (ret->is_registered) {
-        run_check_session_port(&run);
+        if (!check->proxy)
+            run_check_session_port(&run);
         run_probe(&run);
     }
     gt_control_connection_free(run.control);

@@ -8,6 +8,7 @@
 
 #include <ev.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/net/host-port.h"
 #include "gotthard/net/sock.h"
 #include "gotthard/proto/control.h"
@@ -15,6 +16,7 @@
 
 struct gt_relay_check {
     const struct gt_host_port *relay;
+    const struct gt_proxy *proxy; /* on the way to it; NULL: none */
     enum gt_role role;
     const char *name;          /* operator or device */
     const uint8_t *client_key; /* GT_KEY_SIZE */
@@ -29,6 +31,7 @@ struct gt_relay_facts {
     double took_s;         /* until it was registered */
     struct gt_addr addr;   /* of the relay */
     uint16_t session_port; /* that it has allocated */
+    bool has_proxy;        /* that port is not tried: a proxy need not permit it */
     int session_err;       /* of a connection to that port: 0, or a positive errno */
     enum { GT_RELAY_LARGE_OK, GT_RELAY_LARGE_LOST, GT_RELAY_LARGE_UNKNOWN } large;
 };

@@ -73,6 +73,9 @@ static void add_ports_row(const struct gt_relay_facts *facts, const struct gt_ho
     if (is_single_port)
         gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS,
                       "data uses the main port %u (server.single_port)", relay->port);
+    else if (facts->has_proxy)
+        gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS, "data uses the main port %u, through the proxy",
+                      relay->port);
     else if (facts->session_err == 0)
         gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS, "port %u of the range answers",
                       facts->session_port);

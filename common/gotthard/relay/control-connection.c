@@ -280,6 +280,15 @@ bool gt_control_connection_probe(struct gt_control_connection *control)
     return is_queued;
 }
 
+bool gt_control_connection_is_in_flight(const struct gt_control_connection *control)
+{
+    struct gt_sock_answers answers;
+
+    return control->framed.fd >= 0 &&
+           (gt_framed_connection_has_unsent(&control->framed) ||
+            (gt_sock_get_answers(control->framed.fd, &answers) == 0 && answers.is_in_flight));
+}
+
 double gt_control_connection_received_at(const struct gt_control_connection *control)
 {
     return control->received_at;

@@ -65,9 +65,11 @@ struct gt_control_connection *gt_control_connection_free(struct gt_control_conne
 
 /* Sends a PING now, if it is registered; the answer changes what the next function returns. */
 void gt_control_connection_ping(struct gt_control_connection *control);
-/* The same behind more bytes than two packets take. The answer proves that the relay receives large
- * packets, if the settings permit them. Returns true if it was queued. */
+/* The same behind more bytes than two packets take. The relay receives large packets if nothing is
+ * in flight afterwards, and the settings permit them. Returns true if it was queued. */
 bool gt_control_connection_probe(struct gt_control_connection *control);
+/* Returns true if the relay's kernel has not acknowledged everything that was sent or queued. */
+bool gt_control_connection_is_in_flight(const struct gt_control_connection *control);
 /* Returns the time of the last byte from the relay, in seconds of gt_clock(); 0: not yet. */
 double gt_control_connection_received_at(const struct gt_control_connection *control);
 /* Returns the round trip to the relay in seconds; 0: unknown. */
