@@ -19,7 +19,7 @@ static void print_options(const struct command *command, int fd)
         if (!(option->commands & command->bit))
             continue;
         snprintf(head, sizeof(head), "%s%s%s%s%s", letter ? letter : "", letter ? ", " : "",
-                 option->name, value ? " " : "", value ? value : "");
+                 option->name, value && !option_is_optional(option) ? " " : "", value ? value : "");
         dprintf(fd, "  %-30s %s\n", head, option->help);
     }
 }

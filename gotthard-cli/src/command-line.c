@@ -49,6 +49,11 @@ const struct option command_line_options[N_OPTIONS] = {
 };
 
 /* The command of this line, if it was seen. */
+bool option_is_optional(const struct option *option)
+{
+    return option->value && strncmp(option->value, "[=", 2) == 0;
+}
+
 static const struct command *line_command(const struct command_line *line)
 {
     return line->n_arguments > 0 ? command_find(line->arguments[0]) : NULL;

@@ -30,12 +30,15 @@ enum option_id {
 
 struct option {
     const char *name, *letter; /* "--quiet", "-q"; ->letter may be NULL */
-    const char *value;         /* the name of its argument, or NULL */
+    const char *value;         /* the name of its argument; "[=TIME]": may be left out; or NULL */
     const char *help;
     uint32_t commands; /* bits of those that accept it */
 };
 
 extern const struct option command_line_options[N_OPTIONS];
+
+/* Returns true if the argument may be left out ("[=TIME]"); it is never a word of its own. */
+bool option_is_optional(const struct option *option);
 
 struct command_line {
     const char *given[N_OPTIONS]; /* the argument, "" for an option without one, NULL: not given */

@@ -60,7 +60,7 @@ static struct choice find_option(const char *name, size_t n)
 /* True if the next word is the option's argument. */
 static bool takes_word(struct choice choice)
 {
-    return choice.option ? choice.option->value != NULL
+    return choice.option ? choice.option->value && !option_is_optional(choice.option)
                          : choice.item && choice.item->type != GT_CONFIG_BOOL;
 }
 
@@ -187,6 +187,13 @@ static void add_devices(struct completion *completion)
     completion->candidates.lead = "";
 }
 
+/* Tags, names and patterns. */
+static void add_selection(struct completion *completion)
+{
+    device_memory_each(add_tags, completion);
+    device_memory_each(add_device, completion);
+}
+
 static void add_slot(void *userdata, enum usage_slot slot, const char *word, size_t n)
 {
     struct completion *completion = userdata;
@@ -256,8 +263,8 @@ static void add_values(struct completion *completion, struct choice choice)
         completion->candidates.is_file = true;
     else if (value && strcmp(value, "DEVICE") == 0)
         device_memory_each(add_device, completion);
-    else if (value && strstr(value, "TAG=VALUE"))
-        device_memory_each(add_tags, completion);
+    else if (value && strcmp(value, "SELECTION") == 0)
+        add_selection(completion);
 }
 
 /* "--log-level=de" */

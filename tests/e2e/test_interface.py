@@ -138,7 +138,7 @@ def test_options_of_a_daemon_are_the_same_everywhere(program):
 def test_arguments_of_options_are_the_same_everywhere():
     """The name of an option's argument in the help, in the list of each command and in its paragraph."""
     cli = page("gotthard-cli")
-    option = r"(--[\w-]+)(?: ([^a-z\s,]+))?"
+    option = r"(--[\w-]+)(?: ?(\[=[^a-z\s,]+|(?<= )[^a-z\s,]+))?"
     of_help = {}
     for command in usages():
         of_help |= dict(re.findall(rf"^  (?:-\w, )?{option}(?= )", output("cli", "help", command), re.M))

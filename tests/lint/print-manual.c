@@ -155,7 +155,9 @@ static int print_synopsis(void)
 
 static void add_option(FILE *list, bool *is_first, const char *name, const char *value)
 {
-    fprintf(list, "%s*%s*%s", *is_first ? "" : ", ", name, value && *value ? " " : "");
+    bool is_joined = !value || !*value || strncmp(value, "[=", 2) == 0;
+
+    fprintf(list, "%s*%s*%s", *is_first ? "" : ", ", name, is_joined ? "" : " ");
     mark_usage(list, value ? value : "");
     *is_first = false;
 }
