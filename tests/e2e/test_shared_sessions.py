@@ -15,6 +15,7 @@ import pytest
 
 import harness
 import holders
+from faultproxy import Proxy
 from harness import LIMIT, PROGRAMS, wait_until
 from resets import receive_to_end
 from setting_markers import effect, refuses
@@ -376,3 +377,28 @@ def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
         assert n_sessions(fleet) == 2
     finally:
         fallback.unlink()
+
+
+def test_further_command_waits_for_one_round_trip(env):
+    """From the start of the command to the first byte back: nothing but the way to the service and back."""
+    env.broker()
+    env.relay("--bind", "127.0.0.1")
+    leg = Proxy.before_relay(env)
+    env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port)
+    more = {"GOTTHARD_SERVER_HOST": leg.host}
+    rtt = 0.4
+    times = []
+    try:
+        first = Connection(env, **more).echo(b"first")
+        leg.command("delay", 1000 * rtt / 2)
+        for _ in range(4):  # the best one: a busy machine adds to the others
+            time.sleep(4 * rtt)  # for the next stream in reserve
+            began = time.monotonic()
+            connection = Connection(env, **more).echo(b"hello")
+            times.append(time.monotonic() - began)
+            assert connection.finish()[0] == 0
+        print(f"RTT {rtt} s: {times}")
+        assert rtt <= min(times) < 1.5 * rtt, times
+        first.finish()
+    finally:
+        leg.close()
