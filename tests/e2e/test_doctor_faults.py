@@ -55,9 +55,9 @@ def test_own_certificate_expired(system):
     subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", ca / "ca.crt", "-CAkey", ca / "ca.key", "-set_serial", "77",
                     "-days", "0", "-out", folder / "cert.pem"], check=True, capture_output=True)
     harness.wait_until(lambda: "expired" in str(doctor(system)["certificate"]), "the certificate has expired")
-    row = assert_fails(doctor(system, DEVICE, expected=77), "certificate", "GTD-E21", "cert.pem expired on",
+    row = assert_fails(doctor(system, DEVICE, expected=78), "certificate", "GTD-E14", "cert.pem expired on",
                        "make-certificate-example --renew alice; then copy alice/cert.pem to")
-    assert connect_failure(system)["id"] == "GTD-E21"
+    assert connect_failure(system)["id"] == row["id"]
     shutil.copy(ca / "names" / "alice" / "cert.pem", row["hint"].split(" to ")[-1])
     assert_healthy(system)
 
@@ -66,10 +66,10 @@ def test_clock_of_1970(system):
     shift = system.folder / "shift"
     shift.write_bytes(struct.pack("=q", -1_795_000_000))
     clock = {"LD_PRELOAD": SHIM_CLOCK, "CLOCK_SHIFT": shift}
-    assert_fails(doctor(system, DEVICE, expected=77, **clock), "clock", "GTD-E21", "today is 197", "timedatectl set-ntp true")
+    assert_fails(doctor(system, DEVICE, expected=78, **clock), "clock", "GTD-E13", "today is 197", "timedatectl set-ntp true")
     error = connect_failure(system, **clock)
-    assert error["id"] == "GTD-E21" and "197" in error["message"]
-    assert_fails(agent_doctor(system, expected=77, **clock), "clock", "GTD-E21", "today is 197")
+    assert error["id"] == "GTD-E13" and "197" in error["message"]
+    assert_fails(agent_doctor(system, expected=78, **clock), "clock", "GTD-E13", "today is 197")
     assert_healthy(system)  # the same command with the clock set
 
 
@@ -78,7 +78,7 @@ def test_broker_of_another_authority(system, tmp_path):
                     "/CN=other authority", "-keyout", tmp_path / "key", "-out", tmp_path / "ca.crt"], check=True, capture_output=True)
     folder = system.certificates("alice")
     shutil.copy(tmp_path / "ca.crt", folder / "ca.crt")
-    row = assert_fails(doctor(system, DEVICE, expected=77), "broker TLS", "GTD-E21", "not a trusted authority")
+    row = assert_fails(doctor(system, DEVICE, expected=77), "broker TLS", "GTD-E22", "not a trusted authority", "ca.crt")
     same(row, connect_failure(system))
     shutil.copy(harness.Authority.shared().folder / "ca.crt", folder / "ca.crt")
     assert_healthy(system)
@@ -88,7 +88,7 @@ def test_broker_of_another_authority(system, tmp_path):
 def test_broker_certificate_for_another_name(system):
     prefix = private_files(system, hosts="127.0.0.1 localhost\n127.0.0.1 broker.test\n")
     other = {"prefix": prefix, "GOTTHARD_MQTT_ENDPOINT": f"broker.test:{system.broker_port}"}
-    row = assert_fails(doctor(system, DEVICE, expected=77, **other), "broker TLS", "GTD-E21", "is for localhost, 127.0.0.1, not for broker.test")
+    row = assert_fails(doctor(system, DEVICE, expected=77, **other), "broker TLS", "GTD-E22", "is for localhost, 127.0.0.1, not for broker.test")
     same(row, connect_failure(system, **other))
     assert_healthy(system, prefix=prefix, GOTTHARD_MQTT_ENDPOINT=f"localhost:{system.broker_port}")
 
