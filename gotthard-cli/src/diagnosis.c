@@ -45,12 +45,11 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
     case DEVICE_OFFLINE: describe_offline(device, since, is_will, ret); return;
     case DEVICE_ONLINE: break;
     }
-    failure_set(
-        ret, FAILURE_NO_ANSWER,
-        "the device may have lost its network a moment ago; or the broker does not permit "
-        "this side to read the answers (.../rsp/...); a link that drops large packets (VPN, "
-        "LTE, PPPoE) loses the answer too",
-        "%s is online, but did not answer within %u s", device, timeout_s);
+    failure_set_of(ret, device, FAILURE_NO_ANSWER,
+                   "its network may have been lost less than a minute ago (try again then), its "
+                   "agent may hang, or the broker withholds its answers: gotthard-cli doctor "
+                   "{device} finds out",
+                   "%s is online, but did not answer within %u s", device, timeout_s);
 }
 
 static void describe_nak(const char *device, uint16_t code, struct failure *ret)

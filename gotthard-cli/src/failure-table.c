@@ -201,7 +201,7 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_TRY_AGAIN,
         .title = "The relay has no free port.",
         .cause = "",
-        .hint = "try again later, or widen the relay's range of ports",
+        .hint = "try again later, or widen server.ports_from and server.ports_to of the relay",
     },
     {
         .id = FAILURE_RELAY_ERROR,

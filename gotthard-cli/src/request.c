@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker-rights.h"
 #include "diagnosis.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
@@ -116,12 +117,23 @@ static void request_fail_broker_timeout(struct request *request)
     request_fail(request);
 }
 
+/* Under another name than the one in the certificate a broker delivers neither state nor answer. */
+static void request_diagnose_silence(struct request *request)
+{
+    const struct request_settings *settings = &request->settings;
+    enum device_state state = request->device_state;
+
+    diagnosis_of_silence(settings->device, state, request->since, request->is_will,
+                         request_answer_timeout_s(request), &request->failure);
+    if (identity_has_other_name(settings->identity, settings->settings) &&
+        (state == DEVICE_UNKNOWN || state == DEVICE_ONLINE))
+        broker_rights_hint(settings->settings, settings->identity, &request->failure);
+}
+
 static void request_fail_silence(struct request *request)
 {
     if (!request->is_noted)
-        diagnosis_of_silence(request->settings.device, request->device_state, request->since,
-                             request->is_will, request_answer_timeout_s(request),
-                             &request->failure);
+        request_diagnose_silence(request);
     if (request_opens_session(request) && request->n_undelivered < UNDELIVERED_MAX)
         request_withdraw_unanswered(request);
     request_fail(request);
@@ -366,6 +378,15 @@ static void request_on_published(void *userdata, int id, bool is_undelivered)
     request_adjust_deadline(request);
 }
 
+static void request_note_refused(struct request *request, const char *why)
+{
+    const struct request_settings *settings = &request->settings;
+
+    failure_set(&request->failure, FAILURE_BROKER_REFUSED, NULL,
+                "the broker refused the request to %s: %s", settings->device, why);
+    broker_rights_hint(settings->settings, settings->identity, &request->failure);
+}
+
 static void request_on_refused(void *userdata, int id, const char *why)
 {
     struct request *request = userdata;
@@ -373,10 +394,7 @@ static void request_on_refused(void *userdata, int id, const char *why)
     if (id != request->publish_id || request->state == REQUEST_ATTENDING)
         return;
     if (request->state != REQUEST_DONE)
-        failure_set(&request->failure, FAILURE_BROKER_REFUSED,
-                    "permit this operator to publish to .../d/+/req and to subscribe to .../rsp/ "
-                    "and .../state",
-                    "the broker refused the request: %s", why);
+        request_note_refused(request, why);
     request_fail(request);
 }
 

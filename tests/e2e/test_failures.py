@@ -3,11 +3,14 @@
 sentence, its hint and its exit status. The operator has files, so no hint names a variable."""
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
 import re
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -16,12 +19,22 @@ import time
 import pytest
 
 import harness
+import netns
 from harness import LIMIT, PROGRAMS, ROOT, clean_environment
 
 Failure = collections.namedtuple("Failure", "id exit message hint text")
 
 # The ids whose sentence is read by a test of another file.
 ELSEWHERE = {
+    "GTD-E45": "e2e/test_revocation.py::assert_withdrawn",
+    "GTD-E47": "e2e/test_scripts.py::test_tunnel_closed_by_the_other_side",
+    "GTD-E53": "faults/test_hostile_operator.py::hostile_operator",
+    "GTD-E55": "e2e/test_first_connection.py::test_full_relay_is_final",
+    "GTD-E56": "e2e/test_proxies.py::test_wrong_password",
+    "GTD-E70": "e2e/test_resume.py::test_after_the_window_both_ends_are_broken",
+    "GTD-E71": "e2e/test_limits.py::test_grace_limit_of_the_relay",
+    "GTD-E72": "e2e/test_limits.py::test_idle_limit_of_the_relay",
+    "GTD-E73": "e2e/test_limits.py::test_lifetime_names_the_program_whose_limit_it_was",
 }
 
 
@@ -357,3 +370,326 @@ def test_broker_rejects_client_id(env):
     operator = Operator(env)
     expect(operator.fails("connect", "GatewayOli"), "GTD-E21", 77, "refused by the broker: ",
            "permit this client")
+
+
+# --- the resolver ----------------------------------------------------------------------------------
+
+
+class NameServer:
+    """A private network with a name server of any manner: packets to 127.0.0.1:53 get `rcode`, or no answer (None)."""
+
+    def __init__(self, rcode):
+        if os.getuid() != 0:
+            pytest.skip("only root makes network namespaces")
+        self.name = f"gotthard-{os.urandom(4).hex()}-dns"
+        self.folder = pathlib.Path("/etc/netns") / self.name
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        self.folder.mkdir(parents=True)
+        (self.folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:5 attempts:1\n")
+        with netns.inside(self.name):
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.sock.bind(("127.0.0.1", 53))
+        self.rcode = rcode
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                packet, peer = self.sock.recvfrom(4096)
+            except OSError:
+                return
+            if self.rcode is not None:
+                end = packet.index(b"\0", 12) + 5
+                self.sock.sendto(packet[:2] + bytes([0x81, 0x80 | self.rcode]) + packet[4:6] + b"\0" * 6 + packet[12:end], peer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
+
+
+@pytest.mark.parametrize("rcode, why, hint", [
+    (3, "there is no such name", "check the spelling in "),
+    (0, "the name exists, but has no address", "check the spelling in "),
+    (2, r"the name server fails \(SERVFAIL\), or cannot be reached", "check the name server of this machine"),
+    (None, r"no name server has answered within \d+ s", "check the name server of this machine"),
+])
+def test_resolver(env, rcode, why, hint):
+    operator = Operator(env, mqtt__endpoint="broker.example.org")
+    with NameServer(rcode) as server:
+        done = subprocess.run(["ip", "netns", "exec", server.name, str(PROGRAMS["cli"]), "connect", "GatewayOli", "--json"],
+                              capture_output=True, text=True, timeout=LIMIT, env=operator.environment(), stdin=subprocess.DEVNULL,
+                              check=False)
+    failure = checked(done)
+    expect(failure, "GTD-E20", 69, rf"^broker broker.example.org: the host name cannot be resolved \({why}\)$", hint)
+    if "spelling" in hint:
+        assert operator.at("mqtt.endpoint") in failure.hint
+
+
+# --- the operator's settings -----------------------------------------------------------------------
+
+
+def test_no_broker(env):
+    operator = Operator(env, mqtt__endpoint=None)
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E10", 78, "^no broker: mqtt.endpoint is not set$",
+           r"^set mqtt.endpoint in \S+/cli.conf: the broker's host$")
+
+
+def test_no_relay(env):
+    operator = Operator(env, server__host=None)
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E10", 78, 'no address is configured for the relay "main"$',
+           r"^set server.host in \S+/cli.conf$")
+
+
+def test_no_key(env):
+    operator = Operator(env, crypt__key_file=None)
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E11", 78, "^no fleet key: crypt.key is not set$",
+           r"^set crypt.key in \S+/cli.conf, or crypt.key_file .*gotthard-cli keygen > fleet.key generates one for a new fleet$")
+
+
+def test_key_of_zeros(env):
+    operator = Operator(env)
+    operator.write("fleet.key", f"GOTTHARD_CRYPT_KEY={'0' * 64}\nGOTTHARD_CRYPT_IV={env.iv}\n")
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E11", 78, "^crypt.key: ", rf"check crypt.key \({operator.folder}/fleet.key\)")
+
+
+def test_variables_are_named_to_their_users(env):
+    """Hints name variables to an operator who has no files."""
+    done = env.cli("connect", "GatewayOli", "--json")
+    event = [json.loads(line) for line in done.stdout.splitlines()][-1]
+    assert event["id"] == "GTD-E20" and "check host and port of GOTTHARD_MQTT_ENDPOINT:" in event["hint"], event
+
+
+def test_command_line(env):
+    done = env.cli("connect", "--json")
+    assert done.returncode == 64 and "GTD-E12" in done.stdout and "missing argument" in done.stdout, done.stdout + done.stderr
+
+
+# --- rights at the broker --------------------------------------------------------------------------
+
+
+def test_operator_without_rights(env):
+    """No line of the access rules names this operator."""
+    env.broker()
+    env.agent()
+    operator = Operator(env, "carol", timeouts__answer="3s")
+    prefix = env.PREFIX
+    rights = (f"must permit carol to write {prefix}/d/\\+/req and to read {prefix}/d/\\+/rsp/carol and "
+              f"{prefix}/d/\\+/state")
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E21", 77, "^the broker refused the request to GatewayOli: Not authorized$", rights)
+
+
+def test_operator_with_the_name_of_another(env):
+    """The certificate is alice's, and the settings say bob."""
+    env.broker()
+    env.agent()
+    operator = Operator(env, client__name="bob", timeouts__answer="3s")
+    failure = operator.fails("connect", "GatewayOli")
+    assert (failure.id, failure.exit) == ("GTD-E32", 69) or (failure.id, failure.exit) == ("GTD-E21", 77), failure
+    assert f"correct {operator.at('client.name')}, or cert.pem in {operator.at('mqtt.cert_path')}" in failure.hint, failure
+    assert 'cert.pem is for the name "alice", and client.name is bob' in failure.text, failure
+
+
+# --- the device ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="system")
+def system_fixture(env):
+    env.broker()
+    env.relay()
+    return env
+
+
+def test_device_unknown(system):
+    expect(Operator(system).fails("connect", "NoSuch"), "GTD-E30", 69, "^nothing is known of NoSuch at this broker$",
+           r"gotthard-cli devices \(names are case-sensitive\)")
+
+
+def test_device_off(system):
+    system.agent().stop()
+    expect(Operator(system).fails("connect", "GatewayOli"), "GTD-E31", 69, r"^GatewayOli is offline \(", "power and the network of the device")
+
+
+def test_agent_hangs(system):
+    agent = system.agent()
+    agent.send(signal.SIGSTOP)
+    try:
+        failure = Operator(system, timeouts__answer="3s").fails("connect", "GatewayOli")
+    finally:
+        agent.send(signal.SIGCONT)
+    expect(failure, "GTD-E32", 69, "^GatewayOli is online, but did not answer within 3 s$",
+           "its agent may hang, .*: gotthard-cli doctor GatewayOli finds out$")
+    assert "key" not in failure.hint
+
+
+def test_device_with_another_key(system):
+    system.agent(GOTTHARD_CRYPT_KEY=secrets.token_hex(32))
+    operator = Operator(system, timeouts__answer="3s")
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E32", 69, "its state message is encrypted with another key$",
+           rf"check crypt.key \({operator.folder}/fleet.key\); .*gotthard-cli keygen device GatewayOli$")
+
+
+def test_device_with_an_untrusted_answer(system):
+    system.agent()
+    operator = Operator(system, timeouts__answer="3s")
+    operator.set(trust__pins=str(operator.write("devices.pins", f"GatewayOli {'0' * 64}\n")), trust__policy="pin")
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E33", 77, "the key of GatewayOli is not pinned in ",
+           re.escape(operator.at("trust.pins")))
+
+
+def test_list_is_empty(system):
+    expect(Operator(system).fails("devices"), "GTD-E34", 69, "^the list is not whole: no state of a device came from the broker",
+           "name the devices in client.devices")
+
+
+def test_device_denies_the_operator(system):
+    pins = system.folder / "operators.pins"
+    pins.write_text("")
+    os.chmod(pins, 0o600)
+    system.agent(GOTTHARD_TRUST_PINS=pins, GOTTHARD_TRUST_POLICY="pin")
+    expect(Operator(system).fails("connect", "GatewayOli"), "GTD-E40", 77, "^GatewayOli does not permit access to this operator$",
+           "add a pin for this operator to the pin file of the device")
+
+
+def test_service_unknown(system):
+    system.agent()
+    expect(Operator(system).fails("connect", "GatewayOli", "printer"), "GTD-E41", 77, '^GatewayOli offers this operator no service "printer"$',
+           "gotthard-cli status GatewayOli")
+
+
+def test_device_has_too_many_sessions(system):
+    system.agent(GOTTHARD_LIMITS_SESSIONS=1)
+    system.connect(name="bob")
+    failure = Operator(system).fails("connect", "GatewayOli")
+    expect(failure, "GTD-E42", 75, "^GatewayOli has reached its maximum number of sessions: limits.sessions", "GatewayOli")
+
+
+def test_relay_name_unknown_to_the_device(system):
+    system.agent()
+    operator = Operator(system)
+    operator.set(client__relay="alps")
+    operator.write("cli.conf", operator.lines + f'relays = {{ alps = "localhost:{system.relay_port}"; }};\n')
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E43", 77, '^GatewayOli has no relay named "alps" in its settings$',
+           "configure the relay under the same name on both sides")
+
+
+def test_device_cannot_start_a_session(system):
+    agent = system.agent()
+    n = max(int(fd) for fd in os.listdir(f"/proc/{agent.pid}/fd")) + 1
+    subprocess.run(["prlimit", "--pid", str(agent.pid), f"--nofile={n - 3}"], check=True)  # no descriptor for a worker
+    failure = Operator(system).fails("connect", "GatewayOli")
+    expect(failure, "GTD-E44", 75, "^GatewayOli could not open a session$", "log of the device")
+    assert 'refused service=ssh relay=main reason="Too many open files"' in agent.log()
+
+
+# --- the relay -------------------------------------------------------------------------------------
+
+
+def test_relay_down(env):
+    env.broker()
+    env.agent()
+    operator = Operator(env, timeouts__peer="1s")
+    expect(operator.fails("connect", "GatewayOli"), "GTD-E50", 69, rf"^relay localhost:{env.relay_port}: [Cc]onnection refused",
+           rf"check {re.escape(operator.at('server.host'))} and {re.escape(operator.at('server.port'))}")
+
+
+def test_relay_of_another_fleet(env):
+    env.broker()
+    env.relay(env=env.relay_environment(GOTTHARD_CRYPT_KEY=secrets.token_hex(32)))
+    env.agent()
+    failure = Operator(env, timeouts__peer="2s").fails("connect", "GatewayOli")
+    expect(failure, "GTD-E51" if failure.id == "GTD-E51" else "GTD-E54", failure.exit, f"localhost:{env.relay_port}", "key")
+    assert failure.exit in (69, 77)
+
+
+def test_relay_has_no_free_port(env):
+    env.broker()
+    env.relay(env=env.relay_environment(GOTTHARD_SERVER_PORTS_FROM=env.relay_ports, GOTTHARD_SERVER_PORTS_TO=env.relay_ports))
+    env.agent()
+    env.connect(name="bob")
+    expect(Operator(env).fails("connect", "GatewayOli"), "GTD-E52", 75, "port",
+           "server.ports_from and server.ports_to of the relay")
+
+
+def test_device_does_not_reach_the_relay(env):
+    env.broker()
+    env.relay()
+    closed = harness.free_ports(1)
+    env.agent(GOTTHARD_SERVER_PORT=closed)
+    failure = Operator(env, timeouts__peer="3s").fails("connect", "GatewayOli")
+    expect(failure, "GTD-E54", 69, rf"^GatewayOli cannot reach localhost:{closed} \(connection refused\)$", "settings of the device")
+
+
+def test_relay_may_not_use_its_port(env):
+    """The relay's own message at its start; the port is free, and needs a privilege."""
+    if os.getuid() != 0:
+        pytest.skip("needs a process without capabilities")
+    done = subprocess.run(["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service", "--", PROGRAMS["relayd"]],
+                          capture_output=True, text=True, timeout=LIMIT, stdin=subprocess.DEVNULL, check=False,
+                          env=env.relay_environment(GOTTHARD_SERVER_PORT=443))
+    if "cannot listen" not in done.stderr:
+        pytest.skip("this machine lets everybody use low ports")
+    assert done.returncode != 0
+    assert re.search(r'cannot listen on \* port 443 reason="Permission denied" hint="a port below 1024 needs CAP_NET_BIND_SERVICE, '
+                     r'which the shipped unit has', done.stderr), done.stderr
+
+
+# --- this machine ----------------------------------------------------------------------------------
+
+
+def test_local_port_in_use(system):
+    system.agent()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        expect(Operator(system).fails("connect", "GatewayOli", f"{port}:ssh"), "GTD-E60", 75, rf"{port}", "another local port, or 0")
+
+
+def test_local_address_of_another_machine(system):
+    system.agent()
+    expect(Operator(system).fails("connect", "GatewayOli", "--bind", "192.0.2.1"), "GTD-E61", 77, "192.0.2.1", "--bind takes a numeric address of this machine")
+
+
+def test_target_of_a_service_is_down(system):
+    """`connect` does not try the target before a program does; `doctor` does."""
+    closed = harness.free_ports(1)
+    system.agent(GOTTHARD_AGENT_DATA_PORT=closed)
+    done = Operator(system).run("doctor", "GatewayOli")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 69 and re.search(r"ssh on GatewayOli: the target refused the connection .*start the program on the device.*\[GTD-E46\]", text), done.stdout
+
+
+def test_no_descriptor_for_a_socket(system):
+    """An error that nothing expects."""
+    shim = {"LD_PRELOAD": harness.BUILD / "tests/preload/shim-fail.so", "FAIL_CALL": "socket", "FAIL_AT": 1,
+            "FAIL_DONE": system.folder / "done", "FAIL_TALLY": system.folder / "tally"}
+    if harness.SANITIZER != "none":
+        pytest.skip("the sanitizer must be the first library")
+    expect(Operator(system).fails("connect", "GatewayOli", **shim), "GTD-E99", 70, "^cannot listen on localhost port 0: Too many open files$",
+           "report this as a bug")
+
+
+# --- all of them -----------------------------------------------------------------------------------
+
+
+def test_every_id_has_a_test():
+    """A new id needs a test that reads its sentence: here, or in a file that ELSEWHERE names."""
+    here = pathlib.Path(__file__).read_text()
+    provoked = here[:here.index("# --- all of them")].partition("ELSEWHERE")[2].partition("}")[2]
+    numbers = re.findall(r"FAILURE_\w+ = (\d+),", (ROOT / "gotthard-cli/src/failure.h").read_text())
+    assert len(numbers) > 25
+    for number in numbers:
+        id_ = f"GTD-E{number}"
+        if id_ in ELSEWHERE:
+            assert id_ not in provoked, f"{id_} has a test here"
+            name, function = ELSEWHERE[id_].split("::")
+            text = (ROOT / "tests" / name).read_text()
+            body = re.search(rf"def {function}\(.*?(?=\n(?:def|class|@|# ---)|\Z)", text, re.S)
+            assert body and id_ in body[0], ELSEWHERE[id_]
+        else:
+            assert id_ in provoked, f"no test for {id_}"

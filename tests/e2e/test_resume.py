@@ -121,7 +121,7 @@ def test_after_the_window_both_ends_are_broken(env):
     assert tunnel.wait() in (69, 75)
     took = time.monotonic() - started
     assert 2.5 < took < 8, took
-    assert "GTD-E70" in tunnel.log()
+    assert "GTD-E70" in tunnel.log() and "connection to the relay lost: " in tunnel.log()
     wait_until(lambda: "end" in seen, "the device let its connection go")
     assert seen["end"] == "reset"
     wait_until(lambda: not harness.children_of(agent.pid), "the worker ended", limit=10)

@@ -72,7 +72,7 @@ def test_tunnel_closed_by_the_other_side(env):
     assert agent.stop(signal.SIGINT) == 0
     assert tunnel.wait() == 69 and plain.wait() == 69
     assert tunnel.event("error")["id"] == "GTD-E47" and tunnel.event("closed")["exit"] == 69
-    assert "[GTD-E47]" in plain.log()
+    assert "[GTD-E47]" in plain.log() and "closed" in plain.log().partition("[GTD-E47]")[2]
 
 
 def test_interrupted_before_the_tunnel_is_up(env):

@@ -168,11 +168,12 @@ def test_cert_path(env):
     unknown = env.certificates("unknown")
     harness._openssl("req", "-x509", "-key", unknown / "private.key", "-days", "2", "-subj", "/CN=alice", "-out",
                      unknown / "self.pem")
-    for name in ("cert.pem", "ca.crt"):  # the broker rejects the command; the command rejects the broker
+    # the broker rejects the command; the command rejects the broker
+    for name, id_ in (("cert.pem", "GTD-E21"), ("ca.crt", "GTD-E22")):
         before = (unknown / name).read_bytes()
         (unknown / name).write_bytes((unknown / "self.pem").read_bytes())
         result = env.cli("devices", GOTTHARD_AWS_CERT_PATH=unknown)
-        assert (result.returncode, error_id(result)) == (77, "GTD-E21"), result.stderr
+        assert (result.returncode, error_id(result)) == (77, id_), result.stderr
         (unknown / name).write_bytes(before)
 
 

@@ -61,7 +61,8 @@ def hostile_operator(env):
         worker, = set(run.workers()) - before
         bob = Bob(env, wait_until(lambda: rid_of(state, b"bob"), "the session file of bob"))
         bob.client()
-        assert tunnel.wait() == 76, "replaced"
+        assert tunnel.wait() == 76 and tunnel.event("error")["id"] == "GTD-E53", "replaced"
+        assert "replaced" in tunnel.event("error")["message"] and "log of the relay" in tunnel.event("error")["hint"]
         pids = worker, run.relay.pid
         rss = [harness.rss_kib(pid) for pid in pids]
         yield run, bob

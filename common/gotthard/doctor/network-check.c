@@ -8,12 +8,12 @@
 
 #include "gotthard/base/clock.h"
 #include "gotthard/doctor/wait.h"
+#include "gotthard/net/resolve-error.h"
 
 #define NAME_S     8.
 #define TCP_S      5.
 #define ALIVE_S    3.
 #define OTHER_PORT 443 /* the one that nearly every network lets out */
-#define SILENT_S   4.  /* the resolver's own time limit is 5 s for a server */
 
 /* --- the name --------------------------------------------------------------------------------- */
 
@@ -44,11 +44,9 @@ static enum gt_network_name judge_name(const struct lookup *lookup, double took_
     if (lookup->network->n_attempts > 0)
         return GT_NETWORK_NAME_FOUND;
     if (lookup->err == EAI_AGAIN)
-        return took_s >= SILENT_S ? GT_NETWORK_NAME_SILENT : GT_NETWORK_NAME_FAILED;
-    return lookup->err == 0 || lookup->err == EAI_NONAME || lookup->err == EAI_NODATA ||
-                   lookup->err == EAI_ADDRFAMILY
-               ? GT_NETWORK_NAME_ABSENT
-               : GT_NETWORK_NAME_FAILED;
+        return took_s >= GT_RESOLVE_SILENT_S ? GT_NETWORK_NAME_SILENT : GT_NETWORK_NAME_FAILED;
+    return lookup->err == 0 || gt_resolve_is_unknown(lookup->err) ? GT_NETWORK_NAME_ABSENT
+                                                                  : GT_NETWORK_NAME_FAILED;
 }
 
 static void check_name(struct ev_loop *loop, const struct gt_host_port *to,

@@ -122,7 +122,8 @@ static void mqtt_handle_resolved(struct gt_mqtt *mqtt)
     if (mqtt->resolve_err == 0)
         mqtt_begin(mqtt);
     else
-        gt_mqtt_attempt_fail(mqtt, (struct gt_mqtt_error){.name_err = mqtt->resolve_err});
+        gt_mqtt_attempt_fail(mqtt, (struct gt_mqtt_error){.name_err = mqtt->resolve_err,
+                                                          .name_s = gt_clock() - mqtt->tried_at});
 }
 
 static bool mqtt_can_use_v3(const struct gt_mqtt *mqtt)

@@ -11,7 +11,7 @@
 
 #include "gotthard/mqtt/mqtt-connection.h"
 #include "gotthard/mqtt/mqtt-tls-error.h"
-#include "gotthard/net/resolve.h"
+#include "gotthard/net/resolve-error.h"
 
 /* --- conditions ------------------------------------------------------------------------------- */
 
@@ -196,7 +196,8 @@ static void describe_name(const struct gt_mqtt_error *end, char *ret, size_t cap
     char why[GT_RESOLVE_WHY];
 
     snprintf(ret, cap, "the host name cannot be resolved (%s)",
-             gt_resolve_describe(end->name_err ? end->name_err : EAI_AGAIN, why, sizeof(why)));
+             gt_resolve_describe(end->name_err ? end->name_err : EAI_AGAIN, end->name_s, why,
+                                 sizeof(why)));
 }
 
 static void describe_keepalive(const struct gt_mqtt_error *end, char *ret, size_t cap)

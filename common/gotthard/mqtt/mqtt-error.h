@@ -28,6 +28,7 @@ struct gt_mqtt_error {
     int reason;    /* of a rejecting CONNACK or of a DISCONNECT, NO_ROUTE, or 0 */
     int start_err; /* a negative errno: the attempt could not begin */
     int name_err;  /* EAI_x of the resolver, or 0 */
+    double name_s; /* until its answer */
     enum gt_mqtt_late late;
     unsigned limit_s; /* of late, or of the keep-alive */
     bool is_filter_refused;

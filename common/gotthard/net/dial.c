@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "gotthard/net/resolve-error.h"
 #include "gotthard/net/resolve.h"
 #include "gotthard/net/route.h"
 
@@ -27,6 +29,7 @@ struct attempt {
 };
 
 struct gt_dial {
+    double began; /* by gt_clock() */
     struct ev_loop *loop;
     enum dial_state state;
     gt_dial_fn on_done;
@@ -209,11 +212,13 @@ static void dial_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
 /* A name without an address needs another configuration, a resolver that fails only time. */
 static void dial_on_unresolved(struct gt_dial *dial, int err)
 {
-    bool is_absent = err == 0 || err == EAI_NONAME || err == EAI_NODATA || err == EAI_ADDRFAMILY;
+    bool is_absent = err == 0 || gt_resolve_is_unknown(err);
+    char why[GT_RESOLVE_WHY];
 
     snprintf(dial->unresolved, sizeof(dial->unresolved), "%s %.80s (%s)",
              is_absent ? "no address for" : "the resolver failed for", dial->to.host,
-             gai_strerror(err != 0 ? err : EAI_NONAME));
+             gt_resolve_describe(err != 0 ? err : EAI_NODATA, gt_clock() - dial->began, why,
+                                 sizeof(why)));
     dial_fail(dial, is_absent ? ENXIO : EAGAIN, dial->unresolved);
 }
 
@@ -271,6 +276,7 @@ int gt_dial_new(struct ev_loop *loop, const struct gt_host_port *to, unsigned ti
     dial->on_done = on_done;
     dial->userdata = userdata;
     dial->to = *to;
+    dial->began = gt_clock();
     int r = gt_resolve_new(loop, to->host, to->port, dial_on_resolved, dial, &dial->resolve);
     if (r != 0) {
         gt_dial_free(dial);

@@ -7,7 +7,6 @@
 #include "gotthard/net/resolve.h"
 
 #include <netdb.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -159,30 +158,4 @@ struct gt_resolve *gt_resolve_free(struct gt_resolve *resolve)
     gt_close(&resolve->answered.fd);
     free(resolve);
     return NULL;
-}
-
-bool gt_resolve_is_unknown(int err)
-{
-    return err == EAI_NONAME || err == EAI_NODATA || err == EAI_ADDRFAMILY;
-}
-
-const char *gt_resolve_describe(int err, char *ret, size_t cap)
-{
-    static const struct {
-        int err;
-        const char *words;
-    } rows[] = {
-        {EAI_NONAME, "there is no such name"},
-        {EAI_NODATA, "the name exists, but has no address"},
-        {EAI_ADDRFAMILY, "the name exists, but has no address of this family"},
-        {EAI_AGAIN, "the name server fails or does not answer"},
-        {EAI_FAIL, "the name server refuses to answer"},
-        {EAI_MEMORY, "out of memory"},
-    };
-
-    snprintf(ret, cap, "%s", gai_strerror(err));
-    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++)
-        if (rows[i].err == err)
-            snprintf(ret, cap, "%s", rows[i].words);
-    return ret;
 }

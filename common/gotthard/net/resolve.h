@@ -33,11 +33,5 @@ int gt_resolve_new(struct ev_loop *loop, const char *host, uint16_t port, gt_res
  * NULL. */
 struct gt_resolve *gt_resolve_free(struct gt_resolve *resolve);
 
-/* Writes @err, an EAI_* code, in words: "no such name". Returns @ret. */
-#define GT_RESOLVE_WHY 96
-const char *gt_resolve_describe(int err, char *ret, size_t cap);
-/* Returns true if the name servers have answered that there is no such name, or no address. */
-bool gt_resolve_is_unknown(int err);
-
 /* From now on lookups run in the process behind @fd (takes), which calls gt_resolver_serve. */
 void gt_resolve_use_process(int fd);

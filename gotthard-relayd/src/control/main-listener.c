@@ -60,6 +60,18 @@ static int main_listener_inherit(struct main_listener *main_listener, struct ev_
     return 0;
 }
 
+static const char *hint_of(int err)
+{
+    if (err == -EACCES || err == -EPERM)
+        return "a port below 1024 needs CAP_NET_BIND_SERVICE, which the shipped unit has "
+               "(AmbientCapabilities=); or set another server.port";
+    if (err == -EADDRINUSE)
+        return "another program uses this port, and `ss -ltnp` shows it; or set another server.port";
+    if (err == -EADDRNOTAVAIL)
+        return "server.bind must be an address of this machine, or *";
+    return "check server.bind and server.port";
+}
+
 int main_listener_open(struct main_listener *main_listener, struct ev_loop *loop, const char *bind,
                        uint16_t port, gt_acceptor_fn on_accept, void *userdata,
                        struct gt_addr *ret_bind)
@@ -72,7 +84,8 @@ int main_listener_open(struct main_listener *main_listener, struct ev_loop *loop
                                      ret_bind);
     int r = main_listener_bind(bind, port, ret_bind, &fd);
     if (r) {
-        gt_error_errno(r, "cannot listen on %s port %u", bind, port);
+        gt_error("cannot listen on %s port %u reason=\"%s\" hint=\"%s\"", bind, port,
+                 strerror(abs(r)), hint_of(r));
         return MAIN_LISTENER_E_LISTEN;
     }
     main_listener_add(main_listener, loop, fd, on_accept, userdata);
