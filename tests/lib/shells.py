@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: ISC
 """Interactive shells on a pseudo-terminal, for tests of completions."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import subprocess
+import termios
 import time
 
 from harness import LIMIT
@@ -51,8 +53,6 @@ class Shell:
 
     @staticmethod
     def _control():
-        import fcntl
-        import termios
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     def send(self, text):
