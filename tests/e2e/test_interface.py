@@ -6,12 +6,13 @@ seen through `help`, and each command is asked which options it accepts (test_cl
 """
 
 import functools
+import json
 import re
 import subprocess
 
 import pytest
 
-from harness import LIMIT, PROGRAMS, ROOT, clean_environment
+from harness import BUILD, LIMIT, PROGRAMS, ROOT, clean_environment
 from setting_markers import items_of
 
 ORIGINAL = {"server", "edge-device"}  # commands of the original tool, for the name `gotthard`
@@ -195,6 +196,22 @@ def test_other_variables_are_in_the_manual(program):
     text = part(page(f"gotthard-{program}"), "ENVIRONMENT").replace("\\", "")
     described = {name.upper() for term in terms(text) for name in re.findall(r"\w+", term)}
     assert read <= described, f"missing in gotthard-{program}({SECTION[program]}), ENVIRONMENT: {sorted(read - described)}"
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", SECTION)
+def test_installed_files_are_in_the_manual(program):
+    """Each file that the package of a program has in /etc, and each example, is named in FILES."""
+    plan = json.loads(subprocess.run(["meson", "introspect", "--installed", BUILD], capture_output=True, text=True, check=True).stdout)
+    selected = [line for line in (ROOT / "debian" / f"gotthard-{program}.install").read_text().split()
+                if line.startswith(("etc/", "usr/share/doc"))]
+    installed = {path[path.index(line):] for path in plan.values() for line in selected if f"/{line}" in path and line.startswith("etc/")}
+    installed |= {path[path.index(line[4:]):] for path in plan.values() for line in selected if line.startswith("usr/") and line[4:] in path}
+    files = part(page(f"gotthard-{program}"), "FILES").replace("\\", "")
+    missing = {path for path in installed if path.rpartition("/")[2] not in files}
+    assert installed and not missing, f"missing in gotthard-{program}({SECTION[program]}), FILES: {sorted(missing)}"
 
 
 # --- examples -------------------------------------------------------------------------------------
