@@ -71,7 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (char *line; argc <= ARGS_MAX && (line = strsep(&remaining, "\n"));)
         argv[argc++] = line;
 
-    struct gt_config_parse parse = {&program, on_other, on_word, &n_words};
+    struct gt_config_parse parse = {
+        .program = &program, .other = on_other, .word = on_word, .userdata = &n_words};
     struct gt_config_args args = {0};
     int r = gt_config_parse_args(&parse, argc, argv, &args, error);
     check(r == 0 || (r == GT_CONFIG_E_BAD && error[0] && !args.sets));

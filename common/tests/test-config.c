@@ -887,7 +887,8 @@ static void assert_args(size_t i)
 {
     const char *argv[ARGV_MAX + 2] = {"test"};
     struct own own = {0};
-    struct gt_config_parse parse = {&program, own_other, own_word, &own};
+    struct gt_config_parse parse = {
+        .program = &program, .other = own_other, .word = own_word, .userdata = &own};
     struct gt_config_args args = {0};
     int argc = 1;
 

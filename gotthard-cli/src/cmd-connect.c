@@ -5,12 +5,16 @@
  * kept, but nothing is accepted before the tunnel is up. While the device or the relay is lost, new
  * connections wait in the kernel's queue. All output is in connect-output.c.
  */
+#include <signal.h>
+#include <string.h>
 #include <time.h>
 
+#include "background.h"
 #include "commands.h"
 #include "connect-output.h"
 #include "connect-status.h"
 #include "connect-streams.h"
+#include "connect-totals.h"
 #include "device-memory.h"
 #include "forward-arguments.h"
 #include "session.h"
@@ -28,8 +32,12 @@ struct connect {
     struct connect_streams streams;
     struct connect_status status;
     struct socks_clients socks_clients;
-    bool is_over; /* the loop is left with ->code */
-    int code;     /* exit status */
+    struct connect_totals totals;
+    ev_signal on_totals;
+    struct background background;
+    double wait_s; /* --wait; 0: not */
+    bool is_over;  /* the loop is left with ->code */
+    int code;      /* exit status */
 };
 
 static void connect_leave(struct connect *connect, const char *reason, int code)
@@ -39,6 +47,7 @@ static void connect_leave(struct connect *connect, const char *reason, int code)
     connect->is_over = true;
     connect->code = code;
     connect_streams_flush(&connect->streams);
+    connect_totals_close(&connect->totals, connect->session);
     if (session_was_up(connect->session) || code == GT_EXIT_INTERRUPTED)
         connect_output_closed(&connect->output, reason, code); /* otherwise there was a failure */
     ev_break(connect->context->loop, EVBREAK_ALL);
@@ -136,6 +145,13 @@ static void session_on_broker_connected(void *userdata)
     connect_output_broker(&connect->output, connect->context->settings->mqtt_endpoint);
 }
 
+static void session_on_wait(void *userdata, const struct failure *why)
+{
+    struct connect *connect = userdata;
+
+    connect_output_device_wait(&connect->output, why);
+}
+
 static void session_on_agreed(void *userdata, const struct gt_extensions *extensions,
                               const struct identity *identity)
 {
@@ -173,8 +189,12 @@ static void session_on_up(void *userdata, const char *host, uint16_t port)
 {
     struct connect *connect = userdata;
 
-    connect_output_up(&connect->output, &connect->forwards, host, port);
+    connect_totals_up(&connect->totals);
+    connect_output_up(&connect->output, &connect->forwards, host, port,
+                      connect->context->is_background);
     connect_update_forwards(connect);
+    if (connect->context->is_background)
+        background_detach(&connect->background);
 }
 
 static void session_on_notice(void *userdata, enum gt_path_notice notice, const char *text)
@@ -188,6 +208,8 @@ static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
     struct connect *connect = userdata;
 
+    if (!is_up)
+        connect_totals_lost(&connect->totals);
     connect_update_forwards(connect);
     connect_output_peer(&connect->output, is_up, reason);
 }
@@ -196,6 +218,8 @@ static void session_on_relay(void *userdata, bool is_up, const char *why)
 {
     struct connect *connect = userdata;
 
+    if (!is_up)
+        connect_totals_lost(&connect->totals);
     connect_update_forwards(connect);
     connect_output_relay(&connect->output, is_up, why);
 }
@@ -214,6 +238,7 @@ static void session_on_stream_end(void *userdata, const char *service, uint32_t 
 
     socks_clients_ended(&connect->socks_clients, stream, code);
     connect_streams_ended(&connect->streams, service, stream, code, n_up, n_down);
+    connect_totals_ended(&connect->totals, service, n_up, n_down);
     connect_update_forwards(connect);
 }
 
@@ -255,10 +280,18 @@ static void connect_on_signal(void *userdata, int number)
     }
 }
 
+static void connect_on_totals(struct ev_loop *loop, ev_signal *watcher, int revents)
+{
+    struct connect *connect = watcher->data;
+
+    connect_totals_report(&connect->totals, connect->session);
+}
+
 /* --- start and end ------------------------------------------------------------------------- */
 
 static const struct session_events events = {
     .on_broker_connected = session_on_broker_connected,
+    .on_wait = session_on_wait,
     .on_agreed = session_on_agreed,
     .on_report = session_on_report,
     .on_offline = session_on_offline,
@@ -289,6 +322,7 @@ static int connect_start(struct connect *connect, const char *device,
         .device = device,
         .service = specs[0].is_socks ? PERMITTED_TARGETS : specs[0].service,
         .purpose = context->purpose,
+        .wait_s = connect->wait_s,
     };
     struct forwards_settings forwards = {
         .loop = context->loop,
@@ -309,6 +343,40 @@ static int connect_start(struct connect *connect, const char *device,
     return 0;
 }
 
+#define WAIT_FOREVER_S (100. * 365 * 24 * 3600)
+
+static int connect_parse_wait(struct context *context, double *ret)
+{
+    uint64_t ms = 0;
+    char shown[64];
+
+    if (!context->wait)
+        return 0;
+    if (*context->wait && (gt_text_duration(context->wait, &ms) != 0 || ms == 0))
+        return command_misused(context, "--wait=%s: must be a time, as 90s, 10min or 2h",
+                               gt_text_shorten(context->wait, shown, sizeof(shown)));
+    *ret = *context->wait ? (double)ms / 1000. : WAIT_FOREVER_S;
+    return 0;
+}
+
+/* Returns true in the process that holds the tunnel. */
+static bool connect_go_to_background(struct connect *connect, int *ret_code)
+{
+    struct context *context = connect->context;
+    struct failure failure;
+
+    if (!context->is_background)
+        return true;
+    int r = background_start(&connect->background, ret_code);
+    if (r < 0) {
+        failure_set(&failure, FAILURE_INTERNAL, NULL, "cannot start a process: %s", strerror(-r));
+        *ret_code = print_failure(&context->print, &failure);
+    }
+    if (r == 0)
+        ev_loop_fork(context->loop);
+    return r == 0;
+}
+
 int cmd_connect(struct context *context)
 {
     struct connect connect = {.context = context};
@@ -320,19 +388,26 @@ int cmd_connect(struct context *context)
     if (!command_check_device(context, device) || !command_check_purpose(context))
         return GT_EXIT_USAGE;
     int code = forward_arguments_parse(context, specs, &n_specs);
-    if (code != 0)
+    if (code == 0)
+        code = connect_parse_wait(context, &connect.wait_s);
+    if (code != 0 || !connect_go_to_background(&connect, &code))
         return code;
     connect_output_init(&connect.output, context->loop, &context->print, device, context->bind,
                         context->is_print_port);
     connect_streams_init(&connect.streams, context->loop, &context->print, device);
     socks_clients_init(&connect.socks_clients, context->loop, &socks_events, &connect);
+    connect_totals_init(&connect.totals, &context->print, device);
     command_signals_start(&connect.signals, context->loop, connect_on_signal, &connect);
+    ev_signal_init(&connect.on_totals, connect_on_totals, SIGUSR1);
+    connect.on_totals.data = &connect;
+    ev_signal_start(context->loop, &connect.on_totals);
     if (connect_start(&connect, device, specs, n_specs, &failure) != 0)
         connect.code = print_failure(&context->print, &failure);
     else
         ev_run(context->loop, 0);
     command_signals_stop(&connect.signals);
     connect_status_stop(&connect.status);
+    ev_signal_stop(context->loop, &connect.on_totals);
     connect_output_deinit(&connect.output);
     socks_clients_deinit(&connect.socks_clients);
     session_free(connect.session);

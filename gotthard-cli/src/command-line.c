@@ -38,6 +38,11 @@ const struct option command_line_options[N_OPTIONS] = {
                        "Write this into the device's log, and show it to the other side.",
                        COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT | COMMAND_SSH |
                            COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
+    [OPTION_WAIT] = {"--wait", NULL, "[=TIME]",
+                     "Wait until the device is online and not busy, at most TIME (1h).",
+                     COMMAND_CONNECT},
+    [OPTION_BACKGROUND] = {"--background", NULL, NULL,
+                           "Continue in the background once the tunnel is up.", COMMAND_CONNECT},
     [OPTION_CONFIG] = {"--config", NULL, "FILE", "Read this file instead of the default ones.",
                        COMMAND_ANY & ~(COMMAND_COMPLETION | COMMAND_VERSION | COMMAND_HELP |
                                        COMMAND_SESSIONS)},
@@ -93,8 +98,8 @@ static int on_option(void *userdata, const char *name, const char *value, bool *
         if (!is_letter && strcmp(name, option->name) != 0)
             continue;
         if (ret_takes_value)
-            *ret_takes_value = option->value != NULL;
-        if (!option->value || value)
+            *ret_takes_value = option->value && !option_is_optional(option);
+        if (!option->value || value || option_is_optional(option))
             line->given[i] = value ? value : "";
         return 0;
     }
@@ -120,6 +125,7 @@ int command_line_parse(int argc, char **argv, struct command_line *ret,
         .other = on_option,
         .word = on_argument,
         .userdata = ret,
+        .optional = command_line_options[OPTION_WAIT].name,
     };
 
     *ret = (struct command_line){

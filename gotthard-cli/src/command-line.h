@@ -20,6 +20,8 @@ enum option_id {
     OPTION_YES,
     OPTION_ALL,
     OPTION_REASON,
+    OPTION_WAIT, /* its argument may be missing: "" */
+    OPTION_BACKGROUND,
     OPTION_CONFIG, /* the parser in config-args.c takes it */
     OPTION_QUIET,
     OPTION_NO_COLOR,

@@ -23,6 +23,8 @@ struct context {
     struct ev_loop *loop;
     const char *socks;                   /* -D, or NULL */
     const char *bind, *socket, *purpose; /* --bind, --socket, --reason, or NULL */
+    const char *wait;                    /* --wait: "" or its time; or NULL */
+    bool is_background;                  /* --background */
     bool is_print_port, is_online_only;  /* --print-port, --online */
     bool is_confirmed, is_all;           /* --yes, --all */
     bool is_watching, is_inventory;      /* --watch, --inventory */

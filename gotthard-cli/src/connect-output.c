@@ -51,6 +51,21 @@ void connect_output_broker(struct connect_output *output, const char *endpoint)
     connect_progress_step(&output->progress, "waiting for %s to answer", output->device);
 }
 
+/* The device is asked again now and then: the same reason is printed once. */
+void connect_output_device_wait(struct connect_output *output, const struct failure *why)
+{
+    char id[16];
+
+    if (strcmp(output->wait_message, why->message) != 0) {
+        snprintf(output->wait_message, sizeof(output->wait_message), "%s", why->message);
+        snprintf(id, sizeof(id), "GTD-E%d", why->id);
+        print_event(output->print, "waiting", "{s:s, s:s, s:s}", "device", output->device, "id", id,
+                    "reason", why->message);
+        print_note(output->print, "%s; waiting for it.", why->message);
+    }
+    connect_progress_step(&output->progress, "waiting for %s to be available", output->device);
+}
+
 static json_t *json_of_texts(const struct gt_span *texts, size_t n)
 {
     json_t *list = json_array();
@@ -164,7 +179,7 @@ static void report_proof(struct connect_output *output)
 }
 
 void connect_output_up(struct connect_output *output, const struct forwards *forwards,
-                       const char *relay_host, uint16_t relay_port)
+                       const char *relay_host, uint16_t relay_port, bool is_background)
 {
     uint64_t ms = gt_clock_ms() - output->started_ms;
     char took[32];
@@ -176,10 +191,18 @@ void connect_output_up(struct connect_output *output, const struct forwards *for
                gt_text_ago(ms, took, sizeof(took)));
     connect_local_usage(output, forwards);
     report_proof(output);
-    print_plain(output->print, "\nPress Ctrl+C to close.");
+    if (is_background)
+        print_note(
+            output->print,
+            "In the background, process %d; to close: gotthard-cli disconnect %s, or kill %d.",
+            (int)getpid(), output->device, (int)getpid());
+    else
+        print_plain(output->print, "\nPress Ctrl+C to close.");
     connect_progress_stop(&output->progress);
     output->print->has_clock = true; /* from now on lines come at any time */
     connect_local_ports(output, forwards, ms);
+    if (is_background)
+        print_event(output->print, "background", "{s:i}", "pid", (int)getpid());
 }
 
 void connect_output_notice(struct connect_output *output, enum gt_path_notice notice,

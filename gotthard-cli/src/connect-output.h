@@ -25,6 +25,7 @@ struct connect_output {
     uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
     const struct identity *identity; /* borrowed, from connect_output_answered() on */
     char waiting[2][256];            /* the latest line while it waits: for this side, the device */
+    char wait_message[640];          /* the latest reason to wait for the device */
     char services[512];              /* that the device offers, separated by blanks */
 };
 
@@ -36,6 +37,8 @@ void connect_output_deinit(struct connect_output *output);
 void connect_output_requesting(struct connect_output *output, const struct session *session,
                                const struct forwards *forwards);
 void connect_output_broker(struct connect_output *output, const char *endpoint);
+/* The device is waited for, because of @why. */
+void connect_output_device_wait(struct connect_output *output, const struct failure *why);
 /* @extensions: of the answer; the event has the ssh host keys that the device vouches for.
  * @identity: determines how the device was authenticated. */
 void connect_output_answered(struct connect_output *output, const struct gt_extensions *extensions,
@@ -51,9 +54,9 @@ void connect_output_relay_retry(struct connect_output *output, const struct gt_h
 void connect_output_notice(struct connect_output *output, enum gt_path_notice notice,
                            const char *text);
 
-/* The tunnel is up. */
+/* The tunnel is up. @is_background: this process leaves the terminal. */
 void connect_output_up(struct connect_output *output, const struct forwards *forwards,
-                       const char *relay_host, uint16_t relay_port);
+                       const char *relay_host, uint16_t relay_port, bool is_background);
 /* @reason, @why: of a loss. */
 void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code reason);
 void connect_output_relay(struct connect_output *output, bool is_up, const char *why);

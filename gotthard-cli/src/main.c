@@ -134,6 +134,8 @@ static void init_context(struct context *context, struct command_line *line, boo
     context->is_inventory = line->given[OPTION_INVENTORY] != NULL;
     context->is_confirmed = line->given[OPTION_YES] != NULL;
     context->purpose = line->given[OPTION_REASON];
+    context->wait = line->given[OPTION_WAIT];
+    context->is_background = line->given[OPTION_BACKGROUND] != NULL;
     context->is_all = line->given[OPTION_ALL] != NULL;
     context->is_print_port = line->given[OPTION_PRINT_PORT] != NULL;
     if (line->n_arguments > 0) {

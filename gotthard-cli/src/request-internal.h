@@ -16,6 +16,7 @@ enum request_state {
     REQUEST_SUBSCRIBING,
     REQUEST_AWAITING_STATE,  /* the device's retained state message */
     REQUEST_AWAITING_ANSWER, /* the request is sent */
+    REQUEST_WAITING,         /* for a device that could not answer: it is asked again */
     REQUEST_ATTENDING,       /* the session is agreed: the device may report */
     REQUEST_DONE,
 };
@@ -49,6 +50,7 @@ struct request {
     struct failure failure;
     struct gt_answer answer;
     bool is_agreed;          /* on_agreed was called */
+    double wait_until;       /* seconds of gt_clock(); 0: fail at once */
     struct gt_report report; /* the device's latest; seq 0: none yet */
 };
 
@@ -73,6 +75,14 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
 /* Requests the device to close the sessions that the request may have opened, although no answer
  * has come. */
 void request_withdraw_unanswered(struct request *request);
+
+/* Waits for the device if ->failure is temporary and there is time left. Returns false if the
+ * request fails. */
+bool request_wait(struct request *request);
+/* Returns the seconds until the device is asked again, at most those that are left. */
+double request_wait_s(const struct request *request);
+/* Before the device is asked again. */
+void request_wait_over(struct request *request);
 
 /* ATTENDING: notifies the owner of the agreed session. */
 void request_notify_agreed(struct request *request);

@@ -35,6 +35,7 @@ static void request_fail_broker_timeout(struct request *request);
 static void request_fail_silence(struct request *request);
 static void request_send(struct request *request);
 static void request_notify_owner(struct request *request);
+static void request_ask_again(struct request *request);
 
 static const struct {
     const char *name;
@@ -45,6 +46,7 @@ static const struct {
     [REQUEST_SUBSCRIBING] = {"subscribing", 10, request_fail_broker_timeout},
     [REQUEST_AWAITING_STATE] = {"awaiting-state", 1, request_send},
     [REQUEST_AWAITING_ANSWER] = {"awaiting-answer", 0 /* timeouts.answer */, request_fail_silence},
+    [REQUEST_WAITING] = {"waiting", 0 /* request_wait_s() */, request_ask_again},
     [REQUEST_ATTENDING] = {"attending", 0, request_notify_agreed},
     [REQUEST_DONE] = {"done", 0, request_notify_owner},
 };
@@ -107,6 +109,11 @@ static void request_fail(struct request *request)
 {
     if (request->state == REQUEST_DONE)
         return;
+    if (request_wait(request)) {
+        request_enter(request, REQUEST_WAITING);
+        request_set_deadline(request, request_wait_s(request));
+        return;
+    }
     request->is_failed = true;
     request_enter(request, REQUEST_DONE);
 }
@@ -182,6 +189,17 @@ static void request_send(struct request *request)
     request_adjust_deadline(request);
 }
 
+/* WAITING: the deadline, or the device is online. */
+static void request_ask_again(struct request *request)
+{
+    if (!gt_mqtt_is_up(request->mqtt)) {
+        request_fail(request); /* which waits on, while there is time */
+        return;
+    }
+    request_wait_over(request);
+    request_send(request);
+}
+
 /* Closes the session that the sender of an untrusted answer has opened, because it would wait for
  * this operator at the relay. */
 static void request_withdraw_untrusted(struct request *request)
@@ -240,6 +258,9 @@ static void request_receive_state(struct request *request, const char *topic, bo
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
         request_send(request);
+    } else if (request->state == REQUEST_WAITING) {
+        if (request->device_state == DEVICE_ONLINE)
+            request_ask_again(request);
     } else if (request->n_undelivered > 0 && request->device_state == DEVICE_ONLINE) {
         request->n_undelivered = 0; /* the device has just reconnected */
         request_repeat(request);
@@ -314,13 +335,14 @@ static void request_on_up(void *userdata)
 {
     struct request *request = userdata;
 
-    if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING)
+    if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING &&
+        request->state != REQUEST_WAITING)
         return;
     int r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
     if (r == 0)
         r = gt_mqtt_subscribe(request->mqtt, request->initiator.state_topic);
-    if (request->state == REQUEST_ATTENDING)
-        return; /* without a subscription: there are no reports */
+    if (request->state != REQUEST_CONNECTING)
+        return; /* without a subscription: there are no reports, and the device is asked again */
     if (r != 0) {
         request_fail_with(request, r);
         return;
@@ -333,7 +355,7 @@ static void request_on_down(void *userdata, const char *why, unsigned retry_ms)
 {
     struct request *request = userdata;
 
-    if (request->state == REQUEST_ATTENDING)
+    if (request->state == REQUEST_ATTENDING || request->state == REQUEST_WAITING)
         return; /* it reconnects */
     if (request->state != REQUEST_DONE)
         mqtt_connect_failure(request->settings.settings, gt_mqtt_last_outcome(request->mqtt), why,
@@ -434,6 +456,7 @@ int request_new(const struct request_settings *settings, const struct request_ev
     request->events = *events;
     request->userdata = userdata;
     request->publish_id = -1;
+    request->wait_until = settings->wait_s > 0 ? gt_clock() + settings->wait_s : 0;
     ev_init(&request->deadline, request_on_deadline);
     ev_init(&request->repeat, request_on_repeat);
     request->deadline.data = request->repeat.data = request;

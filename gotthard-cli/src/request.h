@@ -29,6 +29,7 @@ struct request_settings { /* all kept until request_free */
     enum gt_close_scope scope; /* without ->service: OWN or ALL */
     bool is_query;             /* with ->service "": asks for the status, and opens no session */
     const char *purpose;       /* for the device's log; NULL: none */
+    double wait_s; /* how long to wait for a device that is offline, silent or full; 0: not */
 };
 
 struct request_events {
@@ -42,6 +43,9 @@ struct request_events {
     /* After on_agreed: the agent has left the broker. Its session may continue without it. Do not
      * free the request inside. */
     void (*on_offline)(void *userdata);
+    /* The device cannot answer for @why, and is waited for; perhaps NULL. Repeated. Do not free the
+     * request inside. */
+    void (*on_wait)(void *userdata, const struct failure *why);
     /* The end: @answer if answer->n_closed sessions were closed or the query is answered, otherwise
      * @failure; the other one is NULL. Both are borrowed. Last callback: free the request inside it
      * or later. */

@@ -257,6 +257,14 @@ static void request_on_broker(void *userdata)
     session->events.on_broker_connected(session->userdata);
 }
 
+static void request_on_wait(void *userdata, const struct failure *why)
+{
+    struct session *session = userdata;
+
+    if (session->events.on_wait)
+        session->events.on_wait(session->userdata, why);
+}
+
 static void request_on_agreed(void *userdata, const struct gt_answer *answer)
 {
     struct session *session = userdata;
@@ -329,6 +337,7 @@ int session_start(struct session *session, struct failure *ret_failure)
 {
     static const struct request_events events = {
         .on_broker = request_on_broker,
+        .on_wait = request_on_wait,
         .on_agreed = request_on_agreed,
         .on_report = session_on_report,
         .on_offline = session_on_offline,
@@ -342,6 +351,7 @@ int session_start(struct session *session, struct failure *ret_failure)
         .device = session->settings.device,
         .service = session->settings.service,
         .purpose = session->settings.purpose,
+        .wait_s = session->settings.wait_s,
     };
 
     if (request_new(&request, &events, session, &session->request, ret_failure) != 0)
@@ -377,6 +387,12 @@ void session_reset_stream(struct session *session, uint32_t stream)
 {
     if (session->tunnel)
         gt_tunnel_reset_stream(session->tunnel, stream);
+}
+
+void session_each_stream(const struct session *session, gt_streams_each_fn fn, void *userdata)
+{
+    if (session && session->tunnel)
+        gt_tunnel_each_stream(session->tunnel, fn, userdata);
 }
 
 bool session_waits(const struct session *session, struct gt_tunnel_wait *ret)

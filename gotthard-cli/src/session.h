@@ -32,6 +32,7 @@ struct session_settings { /* kept until session_free */
     const char *device;
     const char *service; /* the first one that will be opened */
     const char *purpose; /* of the session, for the device's log; NULL: none */
+    double wait_s;       /* as in request_settings */
 };
 
 enum session_end_kind {
@@ -49,6 +50,8 @@ struct session_end {
 struct session_events {
     /* The connection to the MQTT broker is up. */
     void (*on_broker_connected)(void *userdata);
+    /* As on_wait of request_events; perhaps NULL. */
+    void (*on_wait)(void *userdata, const struct failure *why);
     /* The device agreed; @extensions of its answer, and @identity by whose rules the answer was
      * authenticated, borrowed. */
     void (*on_agreed)(void *userdata, const struct gt_extensions *extensions,
@@ -100,6 +103,8 @@ void session_serve_stream(struct session *session, uint32_t stream, int fd);
 /* Resets a stream; on_stream_end follows. No effect if it is over. */
 void session_reset_stream(struct session *session, uint32_t stream);
 
+/* As gt_streams_each. Takes NULL, and a session without a tunnel. */
+void session_each_stream(const struct session *session, gt_streams_each_fn fn, void *userdata);
 /* As gt_tunnel_waits. Takes NULL: returns false. */
 bool session_waits(const struct session *session, struct gt_tunnel_wait *ret);
 enum session_state session_state(const struct session *session);

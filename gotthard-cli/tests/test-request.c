@@ -176,6 +176,11 @@ const struct gt_mqtt_outcome *gt_mqtt_last_outcome(const struct gt_mqtt *mqtt)
     return NULL;
 }
 
+bool gt_mqtt_is_up(const struct gt_mqtt *mqtt)
+{
+    return true;
+}
+
 int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
 {
     fakes.n_subscriptions++;
@@ -254,7 +259,8 @@ struct result {
     struct failure failure;
     struct gt_session_keys keys;
     uint16_t n_closed;
-    unsigned n_reports, n_offline;
+    unsigned n_reports, n_offline, n_waits;
+    enum failure_id wait_reason;
     struct gt_report report;
 };
 
@@ -306,7 +312,23 @@ static void on_offline(void *userdata)
     result->n_offline++;
 }
 
-static const struct request_events events = {on_broker, on_agreed, on_report, on_offline, on_end};
+static void on_wait(void *userdata, const struct failure *why)
+{
+    struct result *result = userdata;
+
+    result->n_waits++;
+    result->wait_reason = why->id;
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static const struct request_events events = {
+    .on_wait = on_wait,
+    .on_broker = on_broker,
+    .on_agreed = on_agreed,
+    .on_report = on_report,
+    .on_offline = on_offline,
+    .on_end = on_end,
+};
 static struct settings settings = {
     .mqtt_endpoint = (char *)"mqtt://localhost:1",
     .mqtt_prefix = (char *)PREFIX,
@@ -320,6 +342,8 @@ static struct settings settings = {
 static struct identity identity;
 static struct print print = {.style = PRINT_LINES, .is_quiet = true};
 
+static double wait_s; /* of the requests that start */
+
 static void start_request(const char *service, struct result *ret)
 {
     struct failure failure;
@@ -331,6 +355,7 @@ static void start_request(const char *service, struct result *ret)
         .device = DEVICE,
         .service = service,
         .scope = GT_CLOSE_OWN,
+        .wait_s = wait_s,
     };
 
     *ret = (struct result){0};
@@ -479,6 +504,48 @@ static void test_request_withdraws_a_session(void **state)
     assert_true(request_withdraw(result.request));
     assert_int_equal(fakes.n_closes, 1); /* the fake device compares the rid */
     request_free(result.request);
+}
+
+static void test_request_waits_for_a_device_that_is_offline(void **state)
+{
+    struct result result;
+
+    wait_s = 60;
+    fakes.retained = OFFLINE;
+    fakes.is_unsubscribed = true;
+    start_request("ssh", &result);
+    ev_run(loop, 0);
+    assert_int_equal(result.n_waits, 1);
+    assert_int_equal(result.wait_reason, FAILURE_OFFLINE);
+    assert_int_equal(result.n_failures, 0);
+    fakes.is_unsubscribed = false;
+    fakes.retained = ONLINE;
+    mqtt_send_state(fakes.mqtt);
+    ev_run(loop, 0);
+    wait_s = 0;
+    assert_int_equal(result.n_answers, 1);
+    assert_int_equal(fakes.n_sessions, 1);
+    request_free(result.request);
+}
+
+/* The failure is the last reason to wait. What waiting cannot change fails at once. */
+static void test_request_waits_no_longer_than_its_time(void **state)
+{
+    struct result result;
+
+    wait_s = .05;
+    fakes.retained = OFFLINE;
+    fakes.is_unsubscribed = true;
+    start_request("ssh", &result);
+    while (result.n_failures == 0)
+        ev_run(loop, 0);
+    assert_int_equal(result.failure.id, FAILURE_OFFLINE);
+    wait_s = 60;
+    fakes.is_unsubscribed = false;
+    fakes.retained = ONLINE;
+    fakes.status = GT_ACK_DENIED;
+    expect_failure("ssh", FAILURE_DENIED);
+    wait_s = 0;
 }
 
 /* The device's answers are lost. */
@@ -816,6 +883,8 @@ int main(void)
         TEST(request_receives_reports_after_the_broker_returned),
         TEST(request_notices_that_the_agent_left),
         TEST(request_withdraws_a_session),
+        TEST(request_waits_for_a_device_that_is_offline),
+        TEST(request_waits_no_longer_than_its_time),
         TEST(request_without_an_answer_is_withdrawn),
         TEST(request_agreed_state_before_suback),
         TEST(request_agreed_other_messages_ignored),

@@ -83,6 +83,8 @@ static int take_other(struct args *args, const char *option, size_t n)
     if ((n >= sizeof(name) && !is_whole) || !parse->other ||
         parse->other(parse->userdata, is_whole ? option : name, NULL, &takes_value) != 0)
         return gt_configvalue_bad(args->ret_error, "unrecognized option '%s'", name);
+    if (!takes_value && !is_whole && parse->optional && strcmp(name, parse->optional) == 0)
+        return parse->other(parse->userdata, name, option + n + 1, &takes_value);
     if (!takes_value)
         return is_whole ? 0
                         : gt_configvalue_bad(args->ret_error,

@@ -220,6 +220,7 @@ struct gt_config_parse {
      * arguments to another program). */
     int (*word)(void *userdata, const char *word);
     void *userdata;
+    const char *optional; /* an option of ->other whose value, after '=', may be missing; or NULL */
 };
 /* Returns 0 and @ret_args, whose ->sets the caller frees and whose texts belong to @argv;
  * GT_CONFIG_E_BAD with a sentence in @ret_error (a usage error, exit status 64); or -ENOMEM. */

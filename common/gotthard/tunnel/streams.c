@@ -272,6 +272,18 @@ void gt_streams_byte_counts(const struct gt_streams *streams, uint64_t *ret_up, 
     }
 }
 
+void gt_streams_each(const struct gt_streams *streams, gt_streams_each_fn fn, void *userdata)
+{
+    uint64_t n_up, n_down;
+
+    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next) {
+        if (gt_channel_is_spare(entry->channel))
+            continue;
+        gt_channel_byte_counts(entry->channel, &n_up, &n_down);
+        fn(userdata, gt_channel_service(entry->channel), n_up, n_down);
+    }
+}
+
 bool gt_streams_is_empty(const struct gt_streams *streams)
 {
     return !streams->entries;

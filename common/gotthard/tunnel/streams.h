@@ -100,6 +100,10 @@ void gt_streams_clear(struct gt_streams *streams);
 unsigned gt_streams_count(const struct gt_streams *streams);
 /* Adds up the bytes of payload that streams have carried which are not over yet. */
 void gt_streams_byte_counts(const struct gt_streams *streams, uint64_t *ret_up, uint64_t *ret_down);
+/* Calls @fn for each stream with a service. */
+typedef void (*gt_streams_each_fn)(void *userdata, const char *service, uint64_t n_up,
+                                   uint64_t n_down);
+void gt_streams_each(const struct gt_streams *streams, gt_streams_each_fn fn, void *userdata);
 bool gt_streams_is_empty(const struct gt_streams *streams);
 /* Returns true if any stream has an established data connection. */
 bool gt_streams_is_connected(const struct gt_streams *streams);

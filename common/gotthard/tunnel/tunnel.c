@@ -302,6 +302,11 @@ unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel)
     return gt_streams_n_ready(&tunnel->streams);
 }
 
+void gt_tunnel_each_stream(const struct gt_tunnel *tunnel, gt_streams_each_fn fn, void *userdata)
+{
+    gt_streams_each(&tunnel->streams, fn, userdata);
+}
+
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel)
 {
     return tunnel->streams.path.is_proven &&

@@ -14,6 +14,7 @@
 
 #include "gotthard/relay/control-connection.h"
 #include "gotthard/tunnel/channel.h"
+#include "gotthard/tunnel/streams.h"
 
 struct gt_tunnel;
 
@@ -111,6 +112,8 @@ unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
 void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uint64_t *ret_down);
 /* The number of spares that are up: each serves a local connection at once. */
 unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel);
+/* As gt_streams_each. */
+void gt_tunnel_each_stream(const struct gt_tunnel *tunnel, gt_streams_each_fn fn, void *userdata);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);
 
 /* How a tunnel that was up waits for what it has lost. */

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Waiting for a device that cannot answer now (`connect --wait`). Its state message ends the wait.
+ * The device is also asked again from time to time, because a retained state may be stale and a
+ * busy device sends none when it has room.
+ */
+#include "gotthard/base/clock.h"
+#include "request-internal.h"
+
+#define ASK_AGAIN_S  30. /* a device that does not seem to be online */
+#define FULL_AGAIN_S 5.  /* a device that has no room */
+
+static bool is_temporary(enum failure_id id)
+{
+    return id == FAILURE_UNKNOWN_DEVICE || id == FAILURE_OFFLINE || id == FAILURE_NO_ANSWER ||
+           id == FAILURE_QUOTA;
+}
+
+bool request_wait(struct request *request)
+{
+    if (request->wait_until <= gt_clock() || !request->settings.service ||
+        !is_temporary(request->failure.id))
+        return false;
+    if (request->events.on_wait)
+        request->events.on_wait(request->userdata, &request->failure);
+    return true;
+}
+
+double request_wait_s(const struct request *request)
+{
+    double again_s = request->failure.id == FAILURE_QUOTA ? FULL_AGAIN_S : ASK_AGAIN_S;
+    double left_s = request->wait_until - gt_clock();
+
+    return GT_MAX(GT_MIN(again_s, left_s), 1e-3);
+}
+
+void request_wait_over(struct request *request)
+{
+    request->is_noted = false;
+    request->initiator.n_naks = 0;
+    gt_initiator_deinit(&request->earlier);
+    request->earlier = (struct gt_initiator){0};
+}
