@@ -26,6 +26,7 @@ struct holder {
     ev_io log;        /* lines of this process */
     uint64_t started_ms;
     bool is_stale;   /* another holder takes the place of this one */
+    bool is_agreed;  /* ->host_keys are known */
     bool is_closing; /* no more clients */
     char host_keys[HOLDER_HOST_KEYS_MAX];
 };

@@ -7,7 +7,7 @@
  *
  *     client                          holder
  *     HELLO, the hash of its secrets
- *                                     READY, or STALE: held with other secrets
+ *                                     READY, or STALE: other secrets, or too old
  *     OPEN, service, two descriptors
  *                                     ACCEPTED: the descriptors are taken
  *                                     NOTICE ..., and at the end FAILURE or END

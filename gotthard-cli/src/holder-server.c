@@ -102,16 +102,37 @@ static bool on_status_query(struct holder_client *client, const struct holder_me
     return false;
 }
 
+static void send_host_keys(struct holder_client *client, const char *lines)
+{
+    struct holder_message answer = {.type = HOLDER_HOST_KEYS};
+
+    snprintf(answer.host_keys, sizeof(answer.host_keys), "%s", lines);
+    client_send(client, &answer);
+}
+
 static bool on_host_keys_query(struct holder_client *client, const struct holder_message *message)
 {
     const struct holder_server *server = client->server;
-    struct holder_message answer = {.type = HOLDER_HOST_KEYS};
+    const char *lines =
+        server->events->host_keys ? server->events->host_keys(server->userdata) : "";
 
-    if (server->events->host_keys)
-        snprintf(answer.host_keys, sizeof(answer.host_keys), "%s",
-                 server->events->host_keys(server->userdata));
-    client_send(client, &answer);
-    return false;
+    if (lines)
+        send_host_keys(client, lines);
+    else
+        client_enter(client, HOLDER_CLIENT_ASKING);
+    return !lines;
+}
+
+void holder_server_answer(struct holder_server *server)
+{
+    gt_list_for_each_safe (at, next, &server->clients) {
+        struct holder_client *client = gt_list_entry(at, struct holder_client, link);
+
+        if (client->state != HOLDER_CLIENT_ASKING)
+            continue;
+        send_host_keys(client, server->events->host_keys(server->userdata));
+        client_free(client);
+    }
 }
 
 static const struct {

@@ -24,6 +24,7 @@
 enum holder_client_state {
     HOLDER_CLIENT_NEW,     /* nothing received */
     HOLDER_CLIENT_READY,   /* HELLO was accepted */
+    HOLDER_CLIENT_ASKING,  /* for host keys that are not known yet */
     HOLDER_CLIENT_OPENING, /* OPEN was accepted: its owner has it, until its end */
     HOLDER_CLIENT_GONE,    /* it has closed its end, and is freed next */
 };
@@ -41,14 +42,15 @@ struct holder_client {
 };
 
 struct holder_server_events {
-    /* Returns true if HELLO has the owner's own hash. NULL: no streams here. */
+    /* Returns true if HELLO has the owner's own hash, and the owner takes new clients. NULL: no
+     * streams here. */
     bool (*is_current)(void *userdata, const uint8_t check[static GT_KEY_SIZE]);
     /* A client requests a stream: from now on the owner's, until holder_server_end(). */
     void (*on_open)(void *userdata, struct holder_client *client);
     /* A client that on_open was called for is gone; it is freed after this returns. */
     void (*on_gone)(void *userdata, struct holder_client *client);
     void (*get_status)(void *userdata, struct holder_status *ret);
-    /* Returns the lines for HOST_KEYS. NULL: none. */
+    /* Returns the lines for HOST_KEYS, or NULL: not known yet, holder_server_answer() follows. */
     const char *(*host_keys)(void *userdata);
 };
 
@@ -79,6 +81,8 @@ void holder_server_deinit(struct holder_server *server);
 /* Sends a notice to each client that has OPENed. */
 void holder_server_notice(struct holder_server *server, enum holder_notice_kind kind,
                           const char *text);
+/* Answers the clients that have asked for host keys before they were known. */
+void holder_server_answer(struct holder_server *server);
 /* Send the result to a client and free it, without on_gone. */
 void holder_server_end(struct holder_client *client, int status, const char *text);
 void holder_server_fail(struct holder_client *client, const struct failure *failure);

@@ -68,6 +68,8 @@ static void session_on_agreed(void *userdata, const struct gt_extensions *extens
     struct holder *holder = userdata;
 
     host_keys_format(extensions, holder->host_keys, sizeof(holder->host_keys));
+    holder->is_agreed = true;
+    holder_server_answer(&holder->server);
     identity_warn_unpinned(identity, holder->settings->device, &holder->print);
 }
 

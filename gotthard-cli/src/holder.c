@@ -69,7 +69,9 @@ static bool server_is_current(void *userdata, const uint8_t check[static GT_KEY_
 {
     struct holder *holder = userdata;
 
-    if (gt_is_equal(check, holder->settings->check, GT_KEY_SIZE))
+    bool is_aging = holder->session && session_is_aging(holder->session);
+
+    if (gt_is_equal(check, holder->settings->check, GT_KEY_SIZE) && !is_aging)
         return true;
     holder->is_stale = true;
     holder_check_idle(holder);
@@ -107,7 +109,9 @@ static void server_get_status(void *userdata, struct holder_status *ret)
 
 static const char *server_host_keys(void *userdata)
 {
-    return ((const struct holder *)userdata)->host_keys;
+    const struct holder *holder = userdata;
+
+    return holder->is_agreed ? holder->host_keys : NULL;
 }
 
 static const struct holder_server_events server_events = {

@@ -435,6 +435,11 @@ void session_byte_counts(const struct session *session, uint64_t *ret_up, uint64
     *ret_down = session->n_down + n_down;
 }
 
+bool session_is_aging(const struct session *session)
+{
+    return session->granted_s > 0 && gt_clock() - session->joined_at > session->granted_s / 2.;
+}
+
 const struct gt_host_port *session_relay(const struct session *session)
 {
     return &session->relay;

@@ -118,5 +118,7 @@ unsigned session_max_streams(const struct session *session);
 unsigned session_n_streams(const struct session *session);
 /* The bytes of payload of all streams, open ones and ended ones. */
 void session_byte_counts(const struct session *session, uint64_t *ret_up, uint64_t *ret_down);
+/* Returns true when more than half of the lifetime that the device granted has passed. */
+bool session_is_aging(const struct session *session);
 /* The relay of the session. */
 const struct gt_host_port *session_relay(const struct session *session);

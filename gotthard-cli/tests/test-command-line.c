@@ -81,10 +81,45 @@ static void test_command_table_rows_are_complete(void **state)
     assert_null(command_find(""));
 }
 
+/* Options of ssh before the device, with their values; from the device on all is for ssh. */
+static void test_command_line_passes_options_of_another_program(void **state)
+{
+    char *argv[] = {"x",   "ssh", "-vl", "pi",     "--spares=0", "-oUser=x", "-y", "-q",
+                    "oli", "-p",  "1",   "--json", "--",         "-h",       NULL};
+    static const char *const passed[] = {"-vl", "pi", "-oUser=x", "-y"};
+    static const char *const arguments[] = {"ssh", "oli", "-p", "1", "--json", "--", "-h"};
+    char error[GT_CONFIG_ERROR_MAX];
+    struct command_line line;
+
+    assert_int_equal(command_line_parse(GT_ARRAY_SIZE(argv) - 1, argv, &line, error), 0);
+    assert_int_equal(line.n_passed, GT_ARRAY_SIZE(passed));
+    for (size_t i = 0; i < line.n_passed; i++)
+        assert_string_equal(line.passed[i], passed[i]);
+    assert_int_equal(line.n_arguments, GT_ARRAY_SIZE(arguments));
+    for (size_t i = 0; i < line.n_arguments; i++)
+        assert_string_equal(line.arguments[i], arguments[i]);
+    assert_non_null(line.given[OPTION_QUIET]);
+    assert_null(line.given[OPTION_JSON]);
+    assert_null(line.given[OPTION_YES]);
+    assert_int_equal(line.settings.n_sets, 1);
+    command_line_deinit(&line);
+}
+
+static void test_command_line_value_of_a_short_option(void **state)
+{
+    assert_true(command_line_takes_value("lp", "-l"));
+    assert_true(command_line_takes_value("lp", "-vp"));
+    assert_false(command_line_takes_value("lp", "-p22"));
+    assert_false(command_line_takes_value("lp", "-v"));
+    assert_false(command_line_takes_value("lp", "-"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_command_line_options_belong_to_commands),
+        cmocka_unit_test(test_command_line_passes_options_of_another_program),
+        cmocka_unit_test(test_command_line_value_of_a_short_option),
         cmocka_unit_test(test_command_table_rows_are_complete),
     };
 

@@ -19,7 +19,8 @@ static struct {
     struct holder_server server;
     struct holder_client *open; /* the client of the last on_open */
     unsigned n_open, n_gone;
-    int fd; /* the client's end */
+    bool is_unknown; /* the host keys */
+    int fd;          /* the client's end */
     struct holder_message message;
     struct gt_endpoint_fds fds;
 } f;
@@ -51,7 +52,7 @@ static void get_status(void *userdata, struct holder_status *ret)
 
 static const char *host_keys(void *userdata)
 {
-    return "ssh-ed25519 AAAA\n";
+    return f.is_unknown ? NULL : "ssh-ed25519 AAAA\n";
 }
 
 static const struct holder_server_events events = {
@@ -204,6 +205,18 @@ static void test_server_answers_with_host_keys(void **state)
     expect_end();
 }
 
+static void test_server_answers_when_the_host_keys_are_known(void **state)
+{
+    f.is_unknown = true;
+    send_message((struct holder_message){.type = HOLDER_HOST_KEYS_QUERY}, NULL);
+    assert_int_equal(receive_message(), HOLDER_WIRE_E_AGAIN);
+    f.is_unknown = false;
+    holder_server_answer(&f.server);
+    expect(HOLDER_HOST_KEYS);
+    assert_string_equal(f.message.host_keys, "ssh-ed25519 AAAA\n");
+    expect_end();
+}
+
 static void test_server_closes_a_client_out_of_order(void **state)
 {
     int others[2];
@@ -299,6 +312,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_server_rejects_other_secrets, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_answers_queries, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_answers_with_host_keys, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_server_answers_when_the_host_keys_are_known, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_server_closes_a_client_out_of_order, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_server_closes_a_client_that_opens_twice, set_up,

@@ -208,6 +208,19 @@ def test_stopped_holder_is_replaced_and_never_takes_the_terminal(fleet):
         os.kill(pid, signal.SIGKILL)  # its socket has gone: nothing else finds it
 
 
+def test_session_of_half_its_lifetime_takes_no_more_connections(fleet):
+    """A connection has at least half of the lifetime, also one that shares a session."""
+    more = {"GOTTHARD_TIMEOUTS_LIFETIME": "8s"}
+    first = Connection(fleet, **more).echo(b"hello")
+    old = only_holder()
+    time.sleep(4.5)
+    second = Connection(fleet, **more).echo(b"hello")
+    assert n_sessions(fleet) == 2 and only_holder() != old
+    assert first.echo(b"undisturbed").finish() == (0, b"", "")
+    wait_until(lambda: not holders.is_running(old), "the old holder ends with its last connection")
+    assert second.finish() == (0, b"", "")
+
+
 def test_end_of_a_command_ends_its_connection_only(env):
     ends = queue.Queue()
 
