@@ -9,6 +9,8 @@
 #include "gotthard/doctor/fault-id.h"
 #include "gotthard/doctor/network-check.h"
 #include "gotthard/doctor/relay-rows.h"
+#include "gotthard/mqtt/mqtt-error.h"
+#include "setup-summary.h"
 
 #define ID_BYTES 8 /* the client id has at most 23 characters, which every broker accepts */
 
@@ -62,15 +64,25 @@ static bool make_client_id(const struct doctor *doctor, char *ret, size_t cap)
     return true;
 }
 
+/* Returns true if the cause may be the client id of this check: a policy may permit the agent's
+ * alone. Brokers answer that with a refusal, or close the connection (AWS IoT Core). */
+static bool may_be_of_client_id(const struct doctor *doctor, const struct gt_broker_facts *facts)
+{
+    const struct gt_mqtt_outcome *outcome = facts->outcome;
+
+    return doctor->pid > 0 && outcome &&
+           (strncmp(facts->why, "refused", strlen("refused")) == 0 ||
+            strcmp(outcome->name, "closed-early") == 0);
+}
+
 static void report_down(struct doctor *doctor, const struct gt_broker_facts *facts,
                         const struct gt_broker_words *words)
 {
-    bool is_refusal = strncmp(facts->why, "refused", strlen("refused")) == 0;
     const char *endpoint = doctor->setup->settings->mqtt_endpoint;
     char text[GT_CHECK_TEXT];
     struct gt_check_fault fault = gt_broker_fault(facts->outcome);
 
-    if (is_refusal && doctor->pid > 0) { /* a policy may permit the agent's client id only */
+    if (may_be_of_client_id(doctor, facts)) {
         gt_checkup_warn(&doctor->checkup, GT_BROKER_ROW_LOGIN,
                         "to check with the agent's client id: systemctl stop gotthard-agentd; "
                         "gotthard-agentd --doctor; systemctl start gotthard-agentd",
@@ -308,7 +320,10 @@ void doctor_check_services(struct doctor *doctor)
 
     for (size_t i = 0; i < services->n; i++)
         check_service(doctor, &services->all[i]);
-    if (services->n == 0)
+    if (doctor->setup->policy.permit.n > 0)
+        gt_checkup_ok(&doctor->checkup, "permit", "further targets: %s",
+                      setup_permit_text(doctor->setup));
+    else if (services->n == 0)
         gt_checkup_warn(&doctor->checkup, "services", "add one to {+services}",
                         "no service is offered: no operator can open a tunnel");
 }

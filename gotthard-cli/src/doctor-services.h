@@ -8,9 +8,10 @@
 #pragma once
 
 #include "doctor.h"
+#include "gotthard/signaling/message.h"
 #include "session.h"
 
-#define DOCTOR_SERVICES_MAX 16
+#define DOCTOR_SERVICES_MAX GT_SERVICES_MAX
 #define DOCTOR_SERVICES_S   12. /* longer than the device's default limit for a target */
 #define DOCTOR_BANNER_MAX   80
 

@@ -120,6 +120,26 @@ def test_operator_without_reading_rights(system):
     assert_healthy(system, name="bob")
 
 
+def test_no_access_rules_with_an_old_protocol(system):
+    """MQTT 3.1.1 cannot refuse a message: it is acknowledged and dropped. The message to oneself finds that."""
+    assert_fails(doctor(system, name="carol", expected=77, GOTTHARD_MQTT_VERSION="3.1.1"), "receive", "GTD-E21",
+                 "does not deliver messages on", '"user carol"')
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_broker_of_aws(env, version):
+    """Its policy permits exactly the necessary actions, and it closes the connection at anything else: no false alarm."""
+    broker = env.aws_broker()
+    env.relay()
+    target = env.target(banner)
+    env.agent(GOTTHARD_AGENT_DATA_PORT=target.port, GOTTHARD_MQTT_VERSION=version)
+    for args in ([], [DEVICE]):
+        rows = doctor(env, *args, expected=0, GOTTHARD_MQTT_VERSION=version)
+        assert not faults(rows), broker.log()
+    rows = agent_doctor(env, expected=0, GOTTHARD_AGENT_DATA_PORT=target.port, GOTTHARD_MQTT_VERSION=version)
+    assert rows["broker login"]["result"] in ("ok", "warning")
+
+
 def test_name_is_not_that_of_the_certificate(system):
     other = {"GOTTHARD_CLIENT_NAME": "bob"}
     rows = doctor(system, DEVICE, expected=77, **other)
@@ -348,11 +368,39 @@ def test_target_refuses(system):
     assert rows["service ssh"]["result"] == "ok"
 
 
+def test_interrupt_closes_the_session(system):
+    """Ctrl+C while the services are checked: exit 130, and the device's session ends at once."""
+    system.device.stop()
+    silent = system.target(lambda sock: sock.recv(1))
+    device = system.agent(GOTTHARD_AGENT_DATA_PORT=silent.port)
+    process = harness.Process(system, system.unique("doctor"), [harness.PROGRAMS["cli"], "doctor", "--json", DEVICE],
+                              env=system.cli_environment())
+    process.wait_for('"tunnel"', where=process.out)
+    process.send(signal.SIGINT)
+    assert process.wait(5) == 130
+    device.wait_for("session=.* ended cause=closed", limit=5)
+    assert '"checked"' not in process.out()
+
+
+def test_ssh_server_that_says_nothing(system):
+    system.device.stop()
+    silent = system.target(lambda sock: sock.recv(1))
+    system.agent(GOTTHARD_AGENT_DATA_PORT=silent.port)
+    rows = doctor(system, DEVICE, expected=0)
+    assert rows["service ssh"]["result"] == "warning" and "no ssh banner" in rows["service ssh"]["text"]
+
+
 def test_configuration_is_faulty(env):
     folder = env.config_folder(cli='mqtt = { endpoint = "localhost"; keepalive = "nonsense"; };',
                                agentd='mqtt = { endpoint = "localhost"; keepalive = "nonsense"; };')
     for rows in (doctor(env, expected=78, GOTTHARD_CONFIG_DIR=folder), agent_doctor(env, expected=78, GOTTHARD_CONFIG_DIR=folder)):
         assert_fails(rows, "configuration", "GTD-E10", ".conf:1", "mqtt.keepalive")
+
+
+def test_further_targets_are_listed(env):
+    rows = agent_doctor(env, GOTTHARD_AGENT_PERMIT="192.0.2.0/24:80,443")
+    assert rows["permit"]["result"] == "ok" and "192.0.2.0/24:80,443" in rows["permit"]["text"]
+    assert "permit" not in agent_doctor(env)
 
 
 def test_agent_does_not_run(env):
