@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     char text[PERMIT_TEXT_MAX + 1], why[256] = "";
     struct permit permit = {0};
-    struct gt_host_port to;
+    struct permit_target to;
     struct gt_addr metadata;
 
     if (n > PERMIT_TEXT_MAX)
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     memcpy(text, data, n);
     text[n] = 0;
     if (permit_split(text, &to))
-        must(to.port > 0 && to.host[0]);
+        must(to.to.port > 0 && to.to.host[0]);
     int r = permit_parse(text, &permit, why, sizeof(why));
     must(r == 0 || (r == PERMIT_E_BAD && why[0]));
     if (r)
@@ -49,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     must(permit_covers(&permit, &permit));
     must(gt_addr_parse("169.254.169.254", 80, &metadata) == 0);
     if (!strstr(text, "169.254.169.254") && !strchr(text, '['))
-        must(!permit_allows_address(&permit, &metadata, true));
+        must(!permit_allows_address(&permit, &metadata, false, true) &&
+             !permit_allows_address(&permit, &metadata, true, true));
     permit_deinit(&permit);
     return 0;
 }

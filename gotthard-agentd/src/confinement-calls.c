@@ -161,7 +161,8 @@ static int refuse_writing(scmp_filter_ctx filter)
     return r;
 }
 
-/* The worker connects over IP, asks the kernel for routes, and gets answers of the resolver. */
+/* The worker connects over IP, asks the kernel for routes, and gets answers of the resolver. A
+ * target of UDP has a pair of stream sockets. */
 static int refuse_sockets(scmp_filter_ctx filter)
 {
     const struct scmp_arg_cmp other_netlink[] = {LOW(0, AF_NETLINK),
@@ -178,7 +179,8 @@ static int refuse_sockets(scmp_filter_ctx filter)
     for (int type = 0; r == 0 && type < 16; type++) {
         const struct scmp_arg_cmp is_type = SCMP_A1(SCMP_CMP_MASKED_EQ, 15, (scmp_datum_t)type);
 
-        if (type != SOCK_SEQPACKET) /* a pair of datagram sockets can send to others */
+        if (type != SOCK_SEQPACKET &&
+            type != SOCK_STREAM) /* a pair of datagram sockets can send to others */
             r = refuse(filter, "socketpair", &is_type);
     }
     return r;

@@ -244,6 +244,9 @@ static int parse_entry(const struct parser *parser, char *word, struct permit *p
     char *host = NULL, *ports = NULL;
     bool is_bracketed = false;
 
+    entry.is_udp = target_udp(word) != NULL;
+    if (entry.is_udp)
+        word += strlen(TARGET_UDP);
     int r = split_entry(parser, word, &host, &ports, &is_bracketed);
     if (r == 0)
         r = parse_host(parser, host, is_bracketed, &entry);

@@ -82,8 +82,10 @@ static unsigned required_bits(const uint8_t address[static 16])
     return n_bits;
 }
 
-static bool has_port(const struct permit_entry *entry, uint16_t port)
+static bool has_port(const struct permit_entry *entry, bool is_udp, uint16_t port)
 {
+    if (entry->is_udp != is_udp)
+        return false;
     for (size_t i = 0; i < entry->n_ranges; i++)
         if (port >= entry->ranges[i].first && port <= entry->ranges[i].last)
             return true;
@@ -119,18 +121,21 @@ static bool has_address(const struct permit_entry *entry, const uint8_t address[
            entry->n_bits >= required_bits(address);
 }
 
-bool permit_allows_name(const struct permit *permit, const struct gt_host_port *to)
+bool permit_allows_name(const struct permit *permit, const struct permit_target *target)
 {
+    const struct gt_host_port *to = &target->to;
+
     for (size_t i = 0; i < permit->n; i++) {
         const struct permit_entry *entry = &permit->entries[i];
 
-        if (entry->name[0] && has_port(entry, to->port) && has_name(entry, to->host))
+        if (entry->name[0] && has_port(entry, target->is_udp, to->port) &&
+            has_name(entry, to->host))
             return true;
     }
     return false;
 }
 
-bool permit_allows_address(const struct permit *permit, const struct gt_addr *addr,
+bool permit_allows_address(const struct permit *permit, const struct gt_addr *addr, bool is_udp,
                            bool is_name_allowed)
 {
     uint8_t address[16];
@@ -140,33 +145,37 @@ bool permit_allows_address(const struct permit *permit, const struct gt_addr *ad
     if (is_name_allowed && required_bits(address) == 0)
         return true;
     for (size_t i = 0; i < permit->n; i++)
-        if (has_port(&permit->entries[i], gt_addr_port(addr)) &&
+        if (has_port(&permit->entries[i], is_udp, gt_addr_port(addr)) &&
             has_address(&permit->entries[i], address))
             return true;
     return false;
 }
 
-bool permit_split(const char *text, struct gt_host_port *ret)
+bool permit_split(const char *text, struct permit_target *ret)
 {
+    const char *udp = target_udp(text);
     uint64_t port;
 
+    ret->is_udp = udp != NULL;
+    text = udp ? udp : text;
     if (gt_text_number(text, 1, UINT16_MAX, &port) == 0) {
-        *ret = (struct gt_host_port){.host = "localhost", .port = (uint16_t)port};
+        ret->to = (struct gt_host_port){.host = "localhost", .port = (uint16_t)port};
         return true;
     }
-    return gt_text_host_port(text, 0, ret->host, &ret->port) == 0;
+    return gt_text_host_port(text, 0, ret->to.host, &ret->to.port) == 0;
 }
 
-bool permit_may_allow(const struct permit *permit, const struct gt_host_port *to)
+bool permit_may_allow(const struct permit *permit, const struct permit_target *target)
 {
+    const struct gt_host_port *to = &target->to;
     struct gt_addr addr;
 
     if (gt_addr_parse(to->host, to->port, &addr) == 0)
-        return permit_allows_address(permit, &addr, false);
+        return permit_allows_address(permit, &addr, target->is_udp, false);
     for (size_t i = 0; i < permit->n; i++)
-        if (!permit->entries[i].name[0] && has_port(&permit->entries[i], to->port))
+        if (!permit->entries[i].name[0] && has_port(&permit->entries[i], target->is_udp, to->port))
             return true;
-    return permit_allows_name(permit, to);
+    return permit_allows_name(permit, target);
 }
 
 /* --- one list inside another --------------------------------------------------------------------
@@ -198,7 +207,8 @@ static bool is_range_covered(const struct permit *wide, const struct permit_entr
                              const struct permit_range *range)
 {
     for (size_t i = 0; i < wide->n; i++)
-        if (entry_covers_host(&wide->entries[i], narrow) &&
+        if (wide->entries[i].is_udp == narrow->is_udp &&
+            entry_covers_host(&wide->entries[i], narrow) &&
             entry_covers_range(&wide->entries[i], range))
             return true;
     return false;

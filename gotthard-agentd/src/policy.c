@@ -45,12 +45,12 @@ static const char *policy_permit_text(const struct policy *policy, const struct 
 static bool grant_has_target(const struct policy *policy, const struct grant *grant,
                              const char *service)
 {
-    struct gt_host_port to;
+    struct permit_target target;
 
     if (!grant->permit_text[0])
         return false;
     return strcmp(service, PERMIT_NAME) == 0 ||
-           (permit_split(service, &to) && permit_may_allow(&policy->permit, &to));
+           (permit_split(service, &target) && permit_may_allow(&policy->permit, &target));
 }
 
 /* A request may leave the service empty if there is at least one: each stream names its own. */

@@ -8,6 +8,7 @@
 
 struct service {
     const struct permit *permit;
+    bool is_udp;
     bool is_name_allowed; /* by @permit */
     bool is_denied;       /* it was asked about addresses, and has permitted none */
     unsigned n_permitted; /* addresses */
@@ -66,7 +67,8 @@ static void service_on_dial_done(void *userdata, int fd, const struct gt_addr *a
 static bool service_permits(void *userdata, const struct gt_addr *addr)
 {
     struct service *service = userdata;
-    bool is_permitted = permit_allows_address(service->permit, addr, service->is_name_allowed);
+    bool is_permitted =
+        permit_allows_address(service->permit, addr, service->is_udp, service->is_name_allowed);
 
     service->is_denied = !is_permitted && service->n_permitted == 0;
     service->n_permitted += is_permitted;
@@ -81,16 +83,19 @@ int service_new(struct ev_loop *loop, const struct service_settings *settings, s
     if (!service)
         return -ENOMEM;
     service->permit = settings->permit;
+    service->is_udp = settings->target->is_udp;
     service->on_done = on_done;
     service->userdata = userdata;
-    int r = gt_dial_new(loop, settings->to, settings->timeout_ms, service_on_dial_done, service,
-                        &service->dial);
+    int r = gt_dial_new(loop, &settings->target->to, settings->timeout_ms, service_on_dial_done,
+                        service, &service->dial);
     if (r != 0) {
         service_free(service);
         return r;
     }
+    if (service->is_udp)
+        gt_dial_set_udp(service->dial);
     if (settings->permit) {
-        service->is_name_allowed = permit_allows_name(settings->permit, settings->to);
+        service->is_name_allowed = permit_allows_name(settings->permit, settings->target);
         gt_dial_set_filter(service->dial, service_permits);
     }
     *ret = service;

@@ -15,9 +15,9 @@
 struct service;
 
 struct service_settings {
-    const struct gt_host_port *to; /* borrowed during the call */
-    const struct permit *permit;   /* keeps; checks the addresses; NULL: a configured service */
-    unsigned timeout_ms;           /* for resolving and all addresses */
+    const struct permit_target *target; /* borrowed during the call */
+    const struct permit *permit; /* keeps; checks the addresses; NULL: a configured service */
+    unsigned timeout_ms;         /* for resolving and all addresses */
 };
 
 /* The pointers are valid until the service is freed. */

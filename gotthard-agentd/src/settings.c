@@ -57,7 +57,7 @@ static const struct gt_config_item items[] = {
         "services", MAP, services,
         .help = "Services for operators by name, each with host and port.",
         .details =
-            "Example: web = \"127.0.0.1:80\"; The agent connects to nothing else, except as "
+            "Example: web = \"127.0.0.1:80\"; dns = \"udp:127.0.0.1:53\"; The agent connects to nothing else, except as "
             "agent.permit states. If services is not given, ssh is offered at agent.data_host and agent.data_port. If it is given, "
             "ssh needs an entry, or one of those two settings must be given as well. An empty "
             "group offers nothing."),
@@ -72,7 +72,7 @@ static const struct gt_config_item items[] = {
         .details =
             "Example: permit = \"192.168.1.0/24:80,443 [fd00::/8]:22 plc.local:102\"; Entries are "
             "separated by blanks. A host is a network, an address or a name (*.local: all names "
-            "below it), ports are numbers, ranges such as 8000-8010, or *. The default is none. "
+            "below it), ports are numbers, ranges such as 8000-8010, or *. udp: before a host means UDP. The default is none. "
             "Names are resolved on this device, and the addresses must be permitted, or the name. "
             "Loopback, link-local, multicast, reserved and cloud metadata addresses are not "
             "included in wider networks, and no name leads there: they need an entry inside their "

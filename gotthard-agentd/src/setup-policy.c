@@ -45,7 +45,10 @@ static int setup_load_relays(struct setup *setup, char *ret_error)
     if (r == 0)
         r = setup_add_map(setup, "relays", &s->relays, relays, ret_error);
     for (size_t i = 0; r == 0 && i < relays->n; i++)
-        if (strlen(relays->all[i].name) > GT_RELAY_NAME_MAX)
+        if (target_udp(relays->all[i].name))
+            r = setup_fail(setup, ret_error, "relays", "%s: a relay is not reached over UDP",
+                           target_udp(relays->all[i].name));
+        else if (strlen(relays->all[i].name) > GT_RELAY_NAME_MAX)
             r = setup_fail(setup, ret_error, "relays", "%s: a name has at most %d characters",
                            relays->all[i].name, GT_RELAY_NAME_MAX);
     return r;

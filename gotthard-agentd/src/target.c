@@ -50,9 +50,17 @@ int targets_add_all(struct targets *targets, const struct targets *from)
     return 0;
 }
 
+const char *target_udp(const char *text)
+{
+    size_t n = strlen(TARGET_UDP);
+
+    return strncmp(text, TARGET_UDP, n) == 0 ? text + n : NULL;
+}
+
 static bool is_usable_name(const char *name)
 {
-    return gt_text_is_name(gt_span_text(name)) && name[strspn(name, "0123456789")] != 0;
+    return !target_udp(name) && gt_text_is_name(gt_span_text(name)) &&
+           name[strspn(name, "0123456789")] != 0;
 }
 
 int targets_add_map(struct targets *targets, const struct gt_config_map *map, char *ret_why,
@@ -68,12 +76,20 @@ int targets_add_map(struct targets *targets, const struct gt_config_map *map, ch
                      pair->name);
             return TARGET_E_BAD;
         }
-        if (gt_text_host_port(pair->value, 0, target.address.host, &target.address.port) != 0) {
+        const char *udp = target_udp(pair->value);
+        if (gt_text_host_port(udp ? udp : pair->value, 0, target.address.host,
+                              &target.address.port) != 0) {
             snprintf(ret_why, cap, "%s = \"%s\": not of the form host:port", pair->name,
                      pair->value);
             return TARGET_E_BAD;
         }
-        memcpy(target.name, pair->name, strlen(pair->name) + 1);
+        int n =
+            snprintf(target.name, sizeof(target.name), "%s%s", udp ? TARGET_UDP : "", pair->name);
+        if (n < 0 || (size_t)n >= sizeof(target.name)) {
+            snprintf(ret_why, cap, "'%s': a name of UDP has at most %d bytes", pair->name,
+                     GT_SERVICE_MAX - (int)strlen(TARGET_UDP));
+            return TARGET_E_BAD;
+        }
         int r = targets_add(targets, &target);
         if (r)
             return r;
@@ -89,19 +105,25 @@ const struct target *targets_find(const struct targets *targets, const char *nam
     return NULL;
 }
 
-static const struct target *targets_find_port(const struct targets *targets, uint64_t port)
+static bool is_kind(const struct target *target, bool is_udp)
+{
+    return (target_udp(target->name) != NULL) == is_udp;
+}
+
+static const struct target *targets_find_port(const struct targets *targets, uint64_t port,
+                                              bool is_udp)
 {
     for (size_t i = 0; i < targets->n; i++)
-        if (targets->all[i].address.port == port)
+        if (targets->all[i].address.port == port && is_kind(&targets->all[i], is_udp))
             return &targets->all[i];
     return NULL;
 }
 
 static const struct target *targets_find_address(const struct targets *targets, const char *host,
-                                                 uint16_t port)
+                                                 uint16_t port, bool is_udp)
 {
     for (size_t i = 0; i < targets->n; i++)
-        if (targets->all[i].address.port == port &&
+        if (targets->all[i].address.port == port && is_kind(&targets->all[i], is_udp) &&
             strcasecmp(targets->all[i].address.host, host) == 0)
             return &targets->all[i];
     return NULL;
@@ -112,14 +134,16 @@ const struct target *targets_resolve(const struct targets *targets, const char *
     const struct target *named = targets_find(targets, text);
     char host[GT_HOST_MAX + 1];
     uint64_t number;
+    const char *udp = target_udp(text);
     uint16_t port;
 
     if (named)
         return named;
+    text = udp ? udp : text;
     if (gt_text_number(text, 1, UINT16_MAX, &number) == 0)
-        return targets_find_port(targets, number);
+        return targets_find_port(targets, number, udp != NULL);
     if (gt_text_host_port(text, 0, host, &port) == 0)
-        return targets_find_address(targets, host, port);
+        return targets_find_address(targets, host, port, udp != NULL);
     return NULL;
 }
 

@@ -9,12 +9,16 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "service.h"
+#include "udp-target.h"
 
 /* A stream with a target, from its request to its end. */
 struct worker_stream {
     struct gt_list link;        /* worker_streams.open */
     struct gt_channel *channel; /* the tunnel's */
-    struct service *service;    /* owned, until it is connected or refused */
+    struct ev_loop *loop;
+    struct service *service; /* owned, until it is connected or refused */
+    struct udp_target *udp;  /* owned: once it is connected, of UDP */
+    bool is_udp;
     uint32_t number;
     double begun_at;              /* seconds of gt_clock() */
     char target[GT_HOST_MAX + 8]; /* "host:port" of the settings, then the numeric address */
@@ -81,6 +85,7 @@ static void worker_stream_free(struct worker_stream *stream)
 {
     gt_list_unlink(&stream->link);
     service_free(stream->service);
+    udp_target_free(stream->udp);
     free(stream);
 }
 
@@ -120,6 +125,27 @@ static void worker_stream_note_result(struct worker_stream *stream,
         gt_addr_text(&local, stream->source);
 }
 
+/* The stream ends by itself when its socket is closed; a refusal resets it. */
+static void worker_stream_on_udp_end(void *userdata, bool is_refused)
+{
+    struct worker_stream *stream = userdata;
+
+    stream->udp = udp_target_free(stream->udp);
+    if (is_refused)
+        gt_channel_reject(stream->channel, GT_RST_REFUSED);
+}
+
+/* Takes @fd. */
+static void worker_stream_serve_udp(struct worker_stream *stream, int fd)
+{
+    int end;
+
+    if (udp_target_new(stream->loop, fd, worker_stream_on_udp_end, stream, &stream->udp, &end) != 0)
+        gt_channel_reject(stream->channel, GT_RST_INTERNAL);
+    else
+        gt_channel_serve(stream->channel, end);
+}
+
 static void worker_stream_on_dial_done(void *userdata, struct service *service,
                                        const struct service_result *result)
 {
@@ -129,7 +155,9 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
 
     worker_stream_note_result(stream, result);
     stream->service = service_free(service);
-    if (fd >= 0)
+    if (fd >= 0 && stream->is_udp)
+        worker_stream_serve_udp(stream, fd);
+    else if (fd >= 0)
         gt_channel_serve(stream->channel, fd);
     else
         gt_channel_reject(stream->channel, code);
@@ -137,19 +165,21 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
 
 /* @permit: NULL for a service of the configuration. */
 static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
-                               const struct gt_host_port *to, const struct permit *permit)
+                               const struct permit_target *target, const struct permit *permit)
 {
     struct service_settings settings = {
-        .to = to, .permit = permit, .timeout_ms = streams->dial_timeout_ms};
+        .target = target, .permit = permit, .timeout_ms = streams->dial_timeout_ms};
     struct worker_stream *stream = calloc(1, sizeof(*stream));
 
     if (!stream)
         return -ENOMEM;
     gt_list_append(&streams->open, &stream->link);
     stream->channel = channel;
+    stream->loop = streams->loop;
+    stream->is_udp = target->is_udp;
     stream->number = gt_channel_number(channel);
     stream->begun_at = gt_clock();
-    snprintf(stream->target, sizeof(stream->target), "%s:%u", to->host, to->port);
+    snprintf(stream->target, sizeof(stream->target), "%s:%u", target->to.host, target->to.port);
     int r =
         service_new(streams->loop, &settings, worker_stream_on_dial_done, stream, &stream->service);
     if (r)
@@ -158,17 +188,18 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
 }
 
 void worker_streams_open(struct worker_streams *streams, struct gt_channel *channel,
-                         const char *service)
+                         const char *text)
 {
-    const struct target *target = targets_resolve(streams->services, service);
-    struct gt_host_port to;
+    const struct target *service = targets_resolve(streams->services, text);
+    struct permit_target target;
     int r;
 
     streams->n_streams++;
-    if (target) {
-        r = worker_streams_dial(streams, channel, &target->address, NULL);
-    } else if (permit_split(service, &to) && permit_may_allow(streams->permit, &to)) {
-        r = worker_streams_dial(streams, channel, &to, streams->permit);
+    if (service) {
+        target = (struct permit_target){service->address, target_udp(service->name) != NULL};
+        r = worker_streams_dial(streams, channel, &target, NULL);
+    } else if (permit_split(text, &target) && permit_may_allow(streams->permit, &target)) {
+        r = worker_streams_dial(streams, channel, &target, streams->permit);
     } else {
         gt_channel_reject(channel, GT_RST_DENIED);
         return;

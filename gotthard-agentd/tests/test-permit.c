@@ -28,7 +28,7 @@ static bool allows(const char *text, const char *host, uint16_t port, bool is_na
     struct gt_addr addr;
 
     assert_int_equal(gt_addr_parse(host, port, &addr), 0);
-    bool is_allowed = permit_allows_address(&permit, &addr, is_name_allowed);
+    bool is_allowed = permit_allows_address(&permit, &addr, false, is_name_allowed);
     permit_deinit(&permit);
     return is_allowed;
 }
@@ -158,7 +158,7 @@ static void test_name_is_permitted_by_its_entry(void **state)
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct permit permit = parse(cases[i].text);
-        struct gt_host_port to;
+        struct permit_target to;
 
         assert_true(permit_split(cases[i].target, &to));
         assert_int_equal(permit_allows_name(&permit, &to), cases[i].is_name_allowed);
@@ -167,21 +167,53 @@ static void test_name_is_permitted_by_its_entry(void **state)
     }
 }
 
+static void test_udp_and_tcp_are_apart(void **state)
+{
+    static const struct {
+        const char *text, *target;
+        bool is_allowed;
+    } cases[] = {
+        {"udp:10.0.0.0/8:161", "udp:10.0.0.5:161", true},
+        {"udp:10.0.0.0/8:161", "10.0.0.5:161", false},
+        {"10.0.0.0/8:161", "udp:10.0.0.5:161", false},
+        {"udp:plc.local:161", "udp:plc.local:161", true},
+        {"udp:plc.local:161", "plc.local:161", false},
+        {"udp:[fd00::/8]:161", "udp:[fd00::1]:161", true},
+        {"udp:localhost:53", "udp:53", true},
+        {"udp:localhost:53", "53", false},
+    };
+    struct permit tcp = parse("10.0.0.0/8:161"), udp = parse("udp:10.0.0.0/8:161");
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct permit permit = parse(cases[i].text);
+        struct permit_target target;
+
+        assert_true(permit_split(cases[i].target, &target));
+        assert_int_equal(permit_may_allow(&permit, &target), cases[i].is_allowed);
+        permit_deinit(&permit);
+    }
+    assert_false(permit_covers(&tcp, &udp));
+    assert_false(permit_covers(&udp, &tcp));
+    assert_true(permit_covers(&udp, &udp));
+    permit_deinit(&tcp);
+    permit_deinit(&udp);
+}
+
 static void test_split_takes_host_and_port_or_port(void **state)
 {
     static const char *const bad[] = {
         "",    "ssh", "permit", "10.0.0.5",     "10.0.0.5:0", "10.0.0.5:65536", "0", "65536",
         "022", ":80", "[::1]",  "10.0.0.5:80 ", "-1",         "[10.0.0.5]:80"};
-    struct gt_host_port to;
+    struct permit_target to;
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
         assert_false(permit_split(bad[i], &to));
     assert_true(permit_split("[fd00::1]:22", &to));
-    assert_string_equal(to.host, "fd00::1");
-    assert_int_equal(to.port, 22);
+    assert_string_equal(to.to.host, "fd00::1");
+    assert_int_equal(to.to.port, 22);
     assert_true(permit_split("1880", &to));
-    assert_string_equal(to.host, "localhost");
-    assert_int_equal(to.port, 1880);
+    assert_string_equal(to.to.host, "localhost");
+    assert_int_equal(to.to.port, 1880);
 }
 
 static void test_senseless_text_is_rejected_with_what_would_be_right(void **state)
@@ -189,6 +221,9 @@ static void test_senseless_text_is_rejected_with_what_would_be_right(void **stat
     static const struct {
         const char *text, *why;
     } cases[] = {
+        {"udp:", "ports are missing"},
+        {"udp:10.0.0.5", "ports are missing"},
+        {"tcp:10.0.0.5:80", "IPv6 must be in brackets"},
         {"10.0.0.5", "ports are missing"},
         {"10.0.0.0/8", "ports are missing"},
         {"plc.local", "ports are missing"},
@@ -325,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_address_is_permitted_by_a_network_that_contains_it),
         cmocka_unit_test(test_special_address_must_be_named),
         cmocka_unit_test(test_name_is_permitted_by_its_entry),
+        cmocka_unit_test(test_udp_and_tcp_are_apart),
         cmocka_unit_test(test_split_takes_host_and_port_or_port),
         cmocka_unit_test(test_senseless_text_is_rejected_with_what_would_be_right),
         cmocka_unit_test(test_list_has_a_limit),

@@ -37,11 +37,11 @@ static void on_done(void *userdata, struct service *service, const struct servic
 static struct result dial(const char *host, uint16_t port, unsigned timeout_ms)
 {
     struct result result = {.loop = ev_loop_new(0), .fd = -1};
-    struct target target = {.name = "test", .address.port = port};
-    struct service_settings settings = {.to = &target.address, .timeout_ms = timeout_ms};
+    struct permit_target target = {.to.port = port};
+    struct service_settings settings = {.target = &target, .timeout_ms = timeout_ms};
     struct service *service;
 
-    memcpy(target.address.host, host, strlen(host) + 1);
+    memcpy(target.to.host, host, strlen(host) + 1);
     assert_int_equal(service_new(result.loop, &settings, on_done, &result, &service), 0);
     assert_int_equal(result.n_calls, 0);
     ev_run(result.loop, 0);
@@ -133,8 +133,8 @@ static void test_dial_silent_target_times_out(void **state)
 static void test_free_cancels_dial_without_callback(void **state)
 {
     struct result result = {.loop = ev_loop_new(0)};
-    struct target target = {"test", {"127.0.0.1", 9}};
-    struct service_settings settings = {.to = &target.address, .timeout_ms = 100};
+    struct permit_target target = {.to = {"127.0.0.1", 9}};
+    struct service_settings settings = {.target = &target, .timeout_ms = 100};
     struct service *service;
 
     assert_int_equal(service_new(result.loop, &settings, on_done, &result, &service), 0);

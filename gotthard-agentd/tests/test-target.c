@@ -24,6 +24,38 @@ static struct targets make(const char *const (*pairs)[2], size_t n)
     return targets;
 }
 
+static void test_resolve_keeps_udp_and_tcp_apart(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"ssh", "127.0.0.1:53"}, {"dns", "udp:127.0.0.1:53"}, {"six", "udp:[::1]:54"}};
+    static const struct {
+        const char *text, *name;
+    } cases[] = {
+        {"udp:dns", "udp:dns"},
+        {"udp:53", "udp:dns"},
+        {"udp:127.0.0.1:53", "udp:dns"},
+        {"udp:[::1]:54", "udp:six"},
+        {"dns", NULL},
+        {"54", NULL},
+        {"udp:ssh", NULL},
+        {"53", "ssh"},
+        {"127.0.0.1:53", "ssh"},
+        {"udp:", NULL},
+        {"udp:udp:dns", NULL},
+    };
+    struct targets targets = make(pairs, GT_ARRAY_SIZE(pairs));
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        const struct target *target = targets_resolve(&targets, cases[i].text);
+
+        if (cases[i].name)
+            assert_string_equal(target->name, cases[i].name);
+        else
+            assert_null(target);
+    }
+    targets_deinit(&targets);
+}
+
 static void test_resolve_finds_configured_targets_only(void **state)
 {
     static const char *const pairs[][2] = {
@@ -100,6 +132,7 @@ static void test_add_map_rejects_invalid_pairs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_resolve_keeps_udp_and_tcp_apart),
         cmocka_unit_test(test_resolve_finds_configured_targets_only),
         cmocka_unit_test(test_add_map_rejects_invalid_pairs),
     };

@@ -102,6 +102,14 @@ static void connect_on_connection(void *userdata, const struct forward *forward,
                                   &stream);
 }
 
+static int connect_on_udp(void *userdata, const struct forward *forward, int fd,
+                          const struct local_peer *peer)
+{
+    uint32_t stream;
+
+    return connect_open_stream(userdata, gt_endpoint_fds(fd), forward->spec.service, peer, &stream);
+}
+
 static int socks_on_open(void *userdata, const char *target, const struct local_peer *peer,
                          uint32_t *ret_stream)
 {
@@ -307,6 +315,7 @@ static const struct session_events events = {
 
 static const struct forwards_events forwards_events = {
     .on_connection = connect_on_connection,
+    .on_udp = connect_on_udp,
     .on_refused = connect_on_refused,
 };
 

@@ -38,6 +38,16 @@ static int add_socks(struct context *context, struct forward_spec *ret, size_t *
     return 0;
 }
 
+/* The kernel does not report the user of a sender of UDP. */
+static int check_udp(struct context *context, const struct forward_spec *specs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (specs[i].is_udp && !context->settings->is_shared)
+            return command_misused(context, "the local port of a forward of UDP serves every user "
+                                            "of this machine: add --share");
+    return 0;
+}
+
 int forward_arguments_parse(struct context *context, struct forward_spec ret[static FORWARDS_MAX],
                             size_t *ret_n)
 {
@@ -56,6 +66,8 @@ int forward_arguments_parse(struct context *context, struct forward_spec ret[sta
         return GT_EXIT_USAGE;
     if (n == 0 && forward_spec_parse(DEFAULT_SERVICE, port, &ret[n++], &why) != 0)
         return GT_EXIT_INTERNAL;
+    if (check_udp(context, ret, n) != 0)
+        return GT_EXIT_USAGE;
     *ret_n = n;
     return context->socket ? use_socket(context, ret, n) : 0;
 }

@@ -11,6 +11,7 @@
 #include "gotthard/net/sock.h"
 
 #define UNPRIVILEGED_PORT 1024
+#define UDP               "udp:"
 #define SOCKS             "socks"
 #define SOCKS_PORT        1080 /* RFC 1928 */
 
@@ -104,8 +105,8 @@ static int parse_remote(const char *text, uint16_t *ret_port, const char **ret_w
     return FORWARD_SPEC_E_BAD;
 }
 
-int forward_spec_parse(const char *text, uint16_t default_local, struct forward_spec *ret,
-                       const char **ret_why)
+static int parse_stream(const char *text, uint16_t default_local, struct forward_spec *ret,
+                        const char **ret_why)
 {
     struct forward_spec spec = {0};
     const char *colon = strchr(text, ':');
@@ -135,6 +136,37 @@ int forward_spec_parse(const char *text, uint16_t default_local, struct forward_
     snprintf(spec.service, sizeof(spec.service), "%s", remote);
     *ret = spec;
     return 0;
+}
+
+/* udp:LOCAL:REMOTE; @text is the part after "udp:". */
+static int parse_udp(const char *text, struct forward_spec *ret, const char **ret_why)
+{
+    struct forward_spec spec;
+
+    if (parse_stream(text, 0, &spec, ret_why) != 0)
+        return FORWARD_SPEC_E_BAD;
+    if (!spec.is_local_given || spec.path[0] || spec.is_socks) {
+        *ret_why = "a forward of UDP is udp:LOCAL:[SERVICE|[HOST:]PORT]";
+        return FORWARD_SPEC_E_BAD;
+    }
+    char service[sizeof(spec.service)];
+    int n = snprintf(service, sizeof(service), UDP "%s", spec.service);
+    if (n < 0 || (size_t)n >= sizeof(service)) {
+        *ret_why = "too long";
+        return FORWARD_SPEC_E_BAD;
+    }
+    memcpy(spec.service, service, sizeof(service));
+    spec.is_udp = true;
+    *ret = spec;
+    return 0;
+}
+
+int forward_spec_parse(const char *text, uint16_t default_local, struct forward_spec *ret,
+                       const char **ret_why)
+{
+    if (strncmp(text, UDP, strlen(UDP)) == 0)
+        return parse_udp(text + strlen(UDP), ret, ret_why);
+    return parse_stream(text, default_local, ret, ret_why);
 }
 
 /* Copies BIND. localhost and nothing are loopback. */

@@ -8,6 +8,7 @@
  *     1880       the device's port 1880       2222:ssh          a service, on 2222
  *     :22, 0:22  on any free local port       8080:10.0.0.5:80  a host behind the device
  *     ./oli:ssh  on the Unix socket ./oli
+ *     udp:5353:dns, udp:161:10.0.0.5:161  datagrams; LOCAL is required
  *     socks, 1081:socks  a SOCKS5 proxy, whose clients name hosts behind the device
  *
  * IPv6 addresses are written in brackets. The device's own settings decide what SERVICE, PORT and
@@ -26,6 +27,7 @@ struct forward_spec {
     char path[LOCAL_SOCKET_PATH_MAX + 1]; /* of a Unix socket instead of a port; "": none */
     char bind[FORWARD_BIND_MAX + 1];      /* a numeric address, or "*"; "": --bind, or loopback */
     char service[GT_SERVICE_MAX + 1];     /* as requested from the device: "ssh", "10.0.0.5:80" */
+    bool is_udp;                          /* ->service begins with "udp:" */
     bool is_socks;                        /* ->service is "socks", and clients name theirs */
 };
 

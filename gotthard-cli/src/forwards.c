@@ -107,6 +107,23 @@ static int forward_open_port(struct forward *forward, struct local_listener_sett
     return r;
 }
 
+static int forward_on_udp(void *userdata, int fd, const struct gt_addr *addr)
+{
+    struct forward *forward = userdata;
+    struct forwards *forwards = forward->forwards;
+
+    return forwards->events->on_udp(forwards->userdata, forward, fd,
+                                    &(struct local_peer){.addr = *addr});
+}
+
+static void forward_init_udp(struct forward *forward, struct ev_loop *loop)
+{
+    const int *fds;
+    size_t n = local_listener_udp(forward->listener, &fds);
+
+    udp_clients_init(&forward->udp, loop, fds, n, forward_on_udp, forward);
+}
+
 static int forwards_add(struct forwards *forwards, const struct forwards_settings *settings,
                         const struct forward_spec *spec, struct failure *ret_failure)
 {
@@ -115,6 +132,7 @@ static int forwards_add(struct forwards *forwards, const struct forwards_setting
         .bind = bind_of(settings, spec),
         .port = spec->local,
         .is_shared = settings->is_shared,
+        .is_udp = spec->is_udp,
     };
     struct forward *forward = &forwards->items[forwards->n_items];
     bool can_move = !is_port_required(settings, forwards, spec) && spec->local != 0;
@@ -129,6 +147,8 @@ static int forwards_add(struct forwards *forwards, const struct forwards_setting
         if (r != 0)
             return describe_failure(r, settings, spec, ret_failure);
     }
+    if (spec->is_udp)
+        forward_init_udp(forward, settings->loop);
     forwards->n_items++;
     return 0;
 }
@@ -151,7 +171,10 @@ int forwards_open(const struct forwards_settings *settings, const struct forward
 void forwards_start(struct forwards *forwards)
 {
     for (size_t i = 0; i < forwards->n_items; i++)
-        local_listener_start(forwards->items[i].listener);
+        if (forwards->items[i].spec.is_udp)
+            udp_clients_start(&forwards->items[i].udp);
+        else
+            local_listener_start(forwards->items[i].listener);
 }
 
 void forwards_stop(struct forwards *forwards)
@@ -162,7 +185,10 @@ void forwards_stop(struct forwards *forwards)
 
 void forwards_close(struct forwards *forwards)
 {
-    for (size_t i = 0; i < forwards->n_items; i++)
+    for (size_t i = 0; i < forwards->n_items; i++) {
+        if (forwards->items[i].spec.is_udp)
+            udp_clients_deinit(&forwards->items[i].udp);
         forwards->items[i].listener = local_listener_free(forwards->items[i].listener);
+    }
     forwards->n_items = 0;
 }

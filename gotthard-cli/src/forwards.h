@@ -8,6 +8,7 @@
 #include "failure.h"
 #include "forward-spec.h"
 #include "local-listener.h"
+#include "udp-clients.h"
 
 #define FORWARDS_MAX 63 /* the command line is rejected if it has more */
 
@@ -17,6 +18,7 @@ struct forward {
     struct forwards *forwards; /* the set that it belongs to */
     struct forward_spec spec;
     struct local_listener *listener; /* owned */
+    struct udp_clients udp;          /* of a forward of UDP */
     bool is_moved; /* the preferred port was in use or needs a privilege; it got another one */
 };
 
@@ -25,6 +27,9 @@ struct forwards_events {
     /* A local connection. */
     void (*on_connection)(void *userdata, const struct forward *forward, int fd,
                           const struct local_peer *peer);
+    /* A new sender of UDP; takes @fd. Returns 0, or the reason why there is no stream. */
+    int (*on_udp)(void *userdata, const struct forward *forward, int fd,
+                  const struct local_peer *peer);
     /* A local connection was reset. */
     void (*on_refused)(void *userdata, const struct forward *forward, const struct local_peer *peer,
                        enum local_refusal why);

@@ -27,6 +27,9 @@ struct local_listener {
     struct local_socket file;
     struct gt_acceptor acceptors[N_SOCKETS];
     size_t n_acceptors;
+    bool is_udp;
+    int udp[N_SOCKETS]; /* owned */
+    size_t n_udp;
     bool is_started;
     struct local_queue queue; /* of connections since it was stopped */
     ev_timer queue_due;       /* hands them on in a turn of their own, as if they were new */
@@ -125,11 +128,14 @@ static void local_listener_take(struct local_listener *listener, int fd)
 /* Returns 0 or a negative errno, as the functions below do. */
 static int local_listener_add(struct local_listener *listener, const struct gt_addr *addr)
 {
-    int fd = gt_sock_listen(addr, GT_SOCK_BACKLOG);
+    int fd = listener->is_udp ? gt_sock_bind_udp(addr) : gt_sock_listen(addr, GT_SOCK_BACKLOG);
 
     if (fd < 0)
         return fd;
-    local_listener_take(listener, fd);
+    if (listener->is_udp)
+        listener->udp[listener->n_udp++] = fd;
+    else
+        local_listener_take(listener, fd);
     return 0;
 }
 
@@ -138,6 +144,13 @@ static void local_listener_close(struct local_listener *listener)
     for (size_t i = 0; i < listener->n_acceptors; i++)
         gt_acceptor_deinit(&listener->acceptors[i]);
     listener->n_acceptors = 0;
+    while (listener->n_udp > 0)
+        gt_close(&listener->udp[--listener->n_udp]);
+}
+
+static int first_fd(const struct local_listener *listener)
+{
+    return listener->is_udp ? listener->udp[0] : listener->acceptors[0].fd;
 }
 
 static int bind_one(struct local_listener *listener, const char *host, uint16_t port)
@@ -147,7 +160,7 @@ static int bind_one(struct local_listener *listener, const char *host, uint16_t 
     if (gt_addr_parse(host, port, &addr) != 0)
         return -EADDRNOTAVAIL;
     int r = local_listener_add(listener, &addr);
-    return r != 0 ? r : gt_sock_local(listener->acceptors[0].fd, &listener->addr);
+    return r != 0 ? r : gt_sock_local(first_fd(listener), &listener->addr);
 }
 
 /* "::" accepts IPv4 as well, if there is any IPv6. */
@@ -205,6 +218,7 @@ static struct local_listener *listener_new(const struct local_listener_settings 
     listener->events = events;
     listener->userdata = userdata;
     listener->is_shared = settings->is_shared;
+    listener->is_udp = settings->is_udp;
     ev_timer_init(&listener->queue_due, local_listener_on_queue_due, 0., 0.);
     listener->queue_due.data = listener;
     return listener;
@@ -274,6 +288,12 @@ void local_listener_start(struct local_listener *listener)
 void local_listener_stop(struct local_listener *listener)
 {
     listener->is_started = false;
+}
+
+size_t local_listener_udp(const struct local_listener *listener, const int **ret)
+{
+    *ret = listener->udp;
+    return listener->n_udp;
 }
 
 bool local_listener_is_shared(const struct local_listener *listener)

@@ -23,6 +23,7 @@ struct local_listener_settings {
     const char *bind;     /* a numeric address, "*" for all; NULL: loopback */
     uint16_t port;        /* 0: a free one */
     bool is_shared;       /* every user of this machine is admitted */
+    bool is_udp;          /* sockets of UDP, which the owner reads: local_listener_udp() */
 };
 
 enum local_refusal {
@@ -63,6 +64,8 @@ struct local_listener *local_listener_free(struct local_listener *listener);
 void local_listener_start(struct local_listener *listener);
 void local_listener_stop(struct local_listener *listener);
 
+/* Returns the sockets of UDP, borrowed, and their number. */
+size_t local_listener_udp(const struct local_listener *listener, const int **ret);
 /* Returns true if it admits every user, also as it is not on loopback. */
 bool local_listener_is_shared(const struct local_listener *listener);
 uint16_t local_listener_port(const struct local_listener *listener);

@@ -123,6 +123,34 @@ static void test_option_of_socks(void **state)
     }
 }
 
+static void test_forward_of_udp(void **state)
+{
+    static const struct {
+        const char *text, *service;
+        uint16_t local;
+    } good[] = {
+        {"udp:5353:dns", "udp:dns", 5353},
+        {"udp:0:53", "udp:53", 0},
+        {"udp::53", "udp:53", 0},
+        {"udp:161:10.0.0.5:161", "udp:10.0.0.5:161", 161},
+        {"udp:161:[fd00::1]:161", "udp:[fd00::1]:161", 161},
+    };
+    static const char *const bad[] = {"udp:",        "udp:dns",     "udp:53",  "udp:0:",
+                                      "udp:0:socks", "udp:./s:dns", "udp:0:0", "udp:65536:53"};
+    struct forward_spec spec;
+    const char *why = "";
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++) {
+        assert_int_equal(forward_spec_parse(good[i].text, DEFAULT_LOCAL, &spec, &why), 0);
+        assert_true(spec.is_udp && spec.is_local_given && !spec.is_socks);
+        assert_string_equal(spec.service, good[i].service);
+        assert_int_equal(spec.local, good[i].local);
+    }
+    for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
+        if (forward_spec_parse(bad[i], DEFAULT_LOCAL, &spec, &why) != FORWARD_SPEC_E_BAD)
+            fail_msg("'%s' was accepted", bad[i]);
+}
+
 static const char *const invalid_texts[] = {
     "",           ":",
     "::",         ":::1",
@@ -228,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_path_of_a_socket),
         cmocka_unit_test(test_socks_is_a_forward_without_a_target),
         cmocka_unit_test(test_option_of_socks),
+        cmocka_unit_test(test_forward_of_udp),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

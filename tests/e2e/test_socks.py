@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from harness import LIMIT, echo, wait_until
+from setting_markers import effect
 from test_permit import Device, ports, system  # noqa: F401 (a fixture)
 from test_tunnel import assert_broken
 
@@ -167,6 +168,7 @@ def test_curl(system, proxy):  # noqa: F811
         server.server_close()
 
 
+@effect("cli", "--socks")
 def test_option_as_of_ssh(system):  # noqa: F811
     """-D is one more forward beside others. BIND is a numeric address."""
     Device(system, "127.0.0.0/8:*")

@@ -40,6 +40,7 @@ struct gt_dial {
     struct gt_addr addrs[GT_RESOLVE_MAX];
     struct attempt attempts[GT_RESOLVE_MAX]; /* one for each address */
     size_t n_addrs, n_started, n_pending;
+    bool is_udp;
     uint16_t segment;     /* of TCP; 0: the kernel decides */
     ev_tstamp delay;      /* before the next address, seconds */
     ev_timer next;        /* the next address is due */
@@ -115,7 +116,8 @@ static void attempt_start(struct attempt *attempt)
     char text[GT_ADDR_TEXT];
 
     gt_debug("dial=%s address=%s", dial->to.host, gt_addr_text(attempt->addr, text));
-    int r = gt_sock_connect_segmented(attempt->addr, dial->segment);
+    int r = dial->is_udp ? gt_sock_connect_udp(attempt->addr)
+                         : gt_sock_connect_segmented(attempt->addr, dial->segment);
     if (r < 0) {
         attempt_fail(attempt, -r, strerrordesc_np(-r));
         return;
@@ -146,6 +148,11 @@ static void dial_proceed(struct gt_dial *dial)
 void gt_dial_set_segment(struct gt_dial *dial, uint16_t segment)
 {
     dial->segment = segment;
+}
+
+void gt_dial_set_udp(struct gt_dial *dial)
+{
+    dial->is_udp = true;
 }
 
 void gt_dial_set_filter(struct gt_dial *dial, gt_dial_filter_fn filter)

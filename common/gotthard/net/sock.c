@@ -176,6 +176,35 @@ int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment)
     return gt_steal_fd(&fd);
 }
 
+static int udp_new(const struct gt_addr *addr)
+{
+    int fd = socket(addr->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int gt_sock_connect_udp(const struct gt_addr *addr)
+{
+    gt_cleanup(gt_close) int fd = udp_new(addr);
+
+    if (fd < 0)
+        return fd;
+    return connect(fd, &addr->any, addr->n) < 0 ? -errno : gt_steal_fd(&fd);
+}
+
+int gt_sock_bind_udp(const struct gt_addr *addr)
+{
+    gt_cleanup(gt_close) int fd = udp_new(addr);
+    bool is_any = addr->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&addr->v6.sin6_addr);
+
+    if (fd < 0)
+        return fd;
+    if (addr->any.sa_family == AF_INET6 &&
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){!is_any}, sizeof(int)) < 0)
+        return -errno;
+    return bind(fd, &addr->any, addr->n) < 0 ? -errno : gt_steal_fd(&fd);
+}
+
 int gt_sock_accept(int listener, struct gt_addr *ret)
 {
     struct gt_addr addr = {.n = sizeof(addr.storage)};

@@ -52,6 +52,10 @@ int gt_sock_connect(const struct gt_addr *addr) GT_MUST_CHECK;
 /* The same with TCP segments of at most @segment bytes in both directions (TCP_MAXSEG in tcp(7)):
  * SYN announces the limit to the peer. 0: the kernel decides. */
 int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment) GT_MUST_CHECK;
+/* A socket of UDP that sends to @addr, and receives from it only. */
+int gt_sock_connect_udp(const struct gt_addr *addr) GT_MUST_CHECK;
+/* A socket of UDP that receives at @addr. "::" as in gt_sock_listen. */
+int gt_sock_bind_udp(const struct gt_addr *addr) GT_MUST_CHECK;
 /* *ret is the peer's address. */
 int gt_sock_accept(int listener, struct gt_addr *ret) GT_MUST_CHECK;
 /* SO_ERROR: 0 or a negative errno. */
