@@ -298,6 +298,41 @@ static void test_context_sends_its_certificate_and_protocol(void **state)
     gt_certificate_context_free(context);
 }
 
+/* Nothing is sent while it is held, the socket is not written, and then the handshake completes. */
+static void test_held_handshake_sends_nothing(void **state)
+{
+    struct ssl_ctx_st *context = context_for("localhost", NULL, authority.certificate_pem);
+    struct pair server;
+    struct seen seen;
+    BIO *bios[2];
+    int done[2] = {0, 0};
+
+    make(&server, "x", "DNS:localhost", -1, 10, &authority);
+    SSL_CTX *of_server = server_context(&server, &seen, TLS1_3_VERSION);
+    SSL *ends[2] = {SSL_new(context), SSL_new(of_server)};
+    BIO_new_bio_pair(&bios[0], 0, &bios[1], 0);
+    for (int i = 0; i < 2; i++)
+        SSL_set_bio(ends[i], bios[i], bios[i]);
+    SSL_set_accept_state(ends[1]);
+    gt_certificate_context_hold(true);
+    for (int turn = 0; turn < 3; turn++) {
+        int r = SSL_connect(ends[0]);
+
+        assert_int_equal(SSL_get_error(ends[0], r), SSL_ERROR_WANT_WRITE);
+        assert_int_equal(BIO_pending(bios[1]), 0);
+    }
+    gt_certificate_context_hold(false);
+    for (int turn = 0; turn < 10; turn++)
+        for (int i = 0; i < 2; i++)
+            done[i] = SSL_do_handshake(ends[i]) == 1;
+    assert_true(done[0] && done[1]);
+    for (int i = 0; i < 2; i++)
+        SSL_free(ends[i]);
+    SSL_CTX_free(of_server);
+    pair_deinit(&server);
+    gt_certificate_context_free(context);
+}
+
 static void test_context_takes_several_authorities(void **state)
 {
     char both[sizeof(authority.certificate_pem) * 2];
@@ -366,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_rejection_keeps_the_facts),
         cmocka_unit_test(test_own_name_is_that_of_the_certificate),
         cmocka_unit_test(test_context_sends_its_certificate_and_protocol),
+        cmocka_unit_test(test_held_handshake_sends_nothing),
         cmocka_unit_test(test_context_takes_several_authorities),
         cmocka_unit_test(test_context_rejects_bad_files),
         cmocka_unit_test(test_expired_authority_is_a_warning),

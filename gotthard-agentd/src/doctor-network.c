@@ -14,6 +14,40 @@
 
 #define ID_BYTES 8 /* the client id has at most 23 characters, which every broker accepts */
 
+/* --- proxies ---------------------------------------------------------------------------------- */
+
+/* The name and the address of the server behind it are the proxy's business. */
+static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy,
+                        const struct gt_network_words *words)
+{
+    struct gt_host_port to = {.port = proxy->port};
+    struct gt_network network;
+
+    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
+    gt_network_check(doctor->loop, &to, &network);
+    return gt_network_add_rows(&network, &to, words, &doctor->checkup);
+}
+
+static const struct gt_network_words broker_proxy_words = {
+    .name = "proxy name",
+    .tcp = "proxy TCP",
+    .fault = {GT_FAULT_BROKER_UNREACHABLE, GT_EXIT_UNAVAILABLE,
+              "check {mqtt.proxy}, and the way to it"},
+    .blocked = "open the port in the firewall, or correct {mqtt.proxy}",
+    .refused = "start the proxy, or correct {mqtt.proxy}",
+    .setting = "{mqtt.proxy}",
+};
+
+static const struct gt_network_words relay_proxy_words = {
+    .name = "proxy name",
+    .tcp = "proxy TCP",
+    .fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
+              "check {server.proxy}, and the way to it"},
+    .blocked = "open the port in the firewall, or correct {server.proxy}",
+    .refused = "start the proxy, or correct {server.proxy}",
+    .setting = "{server.proxy}",
+};
+
 /* --- the broker ------------------------------------------------------------------------------- */
 
 static bool check_broker_network(struct doctor *doctor)
@@ -139,8 +173,13 @@ void doctor_check_broker(struct doctor *doctor)
     struct gt_broker_facts facts;
     struct topics topics;
     char client_id[GT_NAME_MAX + 32];
+    struct gt_proxy proxy;
+    bool has_proxy =
+        gt_config_proxy(&s->mqtt_proxy, s->mqtt_proxy_password, setup->broker.host, &proxy);
+    bool is_reachable =
+        has_proxy ? check_proxy(doctor, &proxy, &broker_proxy_words) : check_broker_network(doctor);
 
-    if (!check_broker_network(doctor) || !make_topics(s, &topics) ||
+    if (!is_reachable || !make_topics(s, &topics) ||
         !make_client_id(doctor, client_id, sizeof(client_id))) {
         gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_TLS, "no connection to the broker");
         return;
@@ -148,6 +187,7 @@ void doctor_check_broker(struct doctor *doctor)
     struct gt_broker_check check = {
         .mqtt = {.host = setup->broker.host,
                  .port = setup->broker.port,
+                 .proxy = has_proxy ? &proxy : NULL,
                  .tls = setup->credentials->tls,
                  .client_id = client_id,
                  .username = s->mqtt_username,
@@ -159,6 +199,7 @@ void doctor_check_broker(struct doctor *doctor)
         .filters = {topics.req},
     };
     gt_broker_check(doctor->loop, &check, &facts);
+    gt_wipe(&proxy, sizeof(proxy));
     report_broker(doctor, &facts, &topics);
 }
 
@@ -182,26 +223,6 @@ static bool check_relay_network(struct doctor *doctor, const struct gt_host_port
 
     gt_network_check(doctor->loop, relay, &network);
     return gt_network_add_rows(&network, relay, &words, &doctor->checkup);
-}
-
-/* The relay's name and address are the proxy's business. */
-static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
-{
-    static const struct gt_network_words words = {
-        .name = "proxy name",
-        .tcp = "proxy TCP",
-        .fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
-                  "check {server.proxy}, and the way to it"},
-        .blocked = "open the port in the firewall, or correct {server.proxy}",
-        .refused = "start the proxy, or correct {server.proxy}",
-        .setting = "{server.proxy}",
-    };
-    struct gt_host_port to = {.port = proxy->port};
-    struct gt_network network;
-
-    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
-    gt_network_check(doctor->loop, &to, &network);
-    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
 }
 
 static struct gt_check_fault fault_of_relay(const struct gt_relay_facts *facts)
@@ -235,9 +256,12 @@ static void check_relay(struct doctor *doctor, const struct gt_host_port *relay)
     uint8_t client_key[GT_KEY_SIZE];
     struct gt_relay_facts facts;
     struct gt_proxy proxy;
-    bool has_proxy = gt_config_proxy(doctor->setup->config, "server.proxy", relay->host, &proxy);
+    const struct settings *s = doctor->setup->settings;
+    bool has_proxy =
+        gt_config_proxy(&s->server_proxy, s->server_proxy_password, relay->host, &proxy);
 
-    if (!(has_proxy ? check_proxy(doctor, &proxy) : check_relay_network(doctor, relay))) {
+    if (!(has_proxy ? check_proxy(doctor, &proxy, &relay_proxy_words)
+                    : check_relay_network(doctor, relay))) {
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "no connection to the relay");
         return;
     }

@@ -43,7 +43,8 @@ static int late_byes_add(struct late_byes *late_byes, const struct setup *setup,
     struct late_bye *late_bye;
     struct gt_proxy proxy;
 
-    if (gt_config_proxy(setup->config, "server.proxy", settings->relay->address.host, &proxy))
+    if (gt_config_proxy(&setup->settings->server_proxy, setup->settings->server_proxy_password,
+                        settings->relay->address.host, &proxy))
         complete.proxy = &proxy;
     int r = setup_client_key(setup, settings->device, client_key);
     complete.client_key = client_key;

@@ -12,6 +12,7 @@
 #include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-mention.h"
+#include "gotthard/config/config-proxy.h"
 #include "gotthard/mqtt/mqtt-error.h"
 
 #define REPLACED_MS    1000 /* to deliver the last STATE of a connection that was replaced */
@@ -373,9 +374,12 @@ static int link_new(struct presence *presence, struct request_handler *request_h
         .reconnect_spread_ms = (unsigned)s->reconnect_spread_ms,
     };
     struct presence_link *link = calloc(1, sizeof(*link));
+    struct gt_proxy proxy;
 
     if (!link)
         return -ENOMEM;
+    if (gt_config_proxy(&s->mqtt_proxy, s->mqtt_proxy_password, setup->broker.host, &proxy))
+        settings.proxy = &proxy;
     link->presence = presence;
     ev_timer_init(&link->resubscribe, link_on_resubscribe, 0., 0.);
     link->resubscribe.data = link;
@@ -383,6 +387,7 @@ static int link_new(struct presence *presence, struct request_handler *request_h
     link->broker = setup->broker;
     link->credentials = credentials_ref(setup->credentials);
     int r = gt_mqtt_new(presence->loop, &settings, &events, link, &link->mqtt);
+    gt_wipe(&proxy, sizeof(proxy));
     if (r)
         link_free(link, 0);
     else

@@ -200,7 +200,7 @@ static int sessions_fill_worker_parameters(const struct sessions *sessions,
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", offer->operator_);
     snprintf(ret->permit, sizeof(ret->permit), "%s", offer->grant->permit_text);
     ret->relay = *offer->grant->relay;
-    (void)gt_config_proxy(sessions->setup->config, "server.proxy", ret->relay.address.host,
+    (void)gt_config_proxy(&s->server_proxy, s->server_proxy_password, ret->relay.address.host,
                           &ret->proxy);
     ret->is_single_port = s->is_single_port;
     ret->log_level = (uint8_t)gt_log_level();

@@ -115,6 +115,14 @@ static const struct gt_config_item items[] = {
     ITEM("mqtt.username", STRING, mqtt_username,
          .help = "User name at the broker, if it needs one."),
     ITEM("mqtt.password", SECRET, mqtt_password, .help = "Password at the broker."),
+    ITEM("mqtt.proxy", PROXY, mqtt_proxy, .standard = "all_proxy ALL_PROXY",
+         .fallback_help = "all_proxy", .help = "Proxy to the broker: as server.proxy.",
+         .details =
+             "It resolves the broker's name, and must permit CONNECT to the broker's port. Without "
+             "this setting the variable all_proxy counts, except for a broker that no_proxy "
+             "lists; none is a direct connection."),
+    ITEM("mqtt.proxy_password", SECRET, mqtt_proxy_password,
+         .help = "Password of the user of mqtt.proxy."),
     ITEM("mqtt.alpn", STRING, mqtt_alpn,
          .help = "ALPN protocol of the TLS connection to the broker.",
          .details = "Set it if the broker shares a port with another protocol. For AWS IoT Core on "

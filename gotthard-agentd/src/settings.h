@@ -12,7 +12,8 @@ struct settings {
     char *server_host;
     uint64_t server_port;
     bool is_single_port;
-    char *server_proxy, *server_proxy_password;
+    struct gt_config_proxy server_proxy, mqtt_proxy;
+    char *server_proxy_password, *mqtt_proxy_password;
     char *crypt_key, *crypt_iv, *crypt_key_previous;
     char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
     char *mqtt_alpn, *mqtt_version;

@@ -299,6 +299,8 @@ bool setup_has_same_broker(const struct setup *a, const struct setup *b)
     return is_same_text(x->mqtt_endpoint, y->mqtt_endpoint) &&
            is_same_text(x->mqtt_username, y->mqtt_username) &&
            is_same_text(x->mqtt_password, y->mqtt_password) &&
+           is_same_text(x->mqtt_proxy.text, y->mqtt_proxy.text) &&
+           is_same_text(x->mqtt_proxy_password, y->mqtt_proxy_password) &&
            is_same_text(x->device_name, y->device_name) &&
            is_same_text(x->mqtt_cert_path, y->mqtt_cert_path) &&
            is_same_text(x->mqtt_alpn, y->mqtt_alpn) &&

@@ -40,6 +40,27 @@ static bool check_network(struct doctor *doctor, const struct gt_mqtt_url *endpo
     return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
 }
 
+/* The broker's name and address are the proxy's business. */
+static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
+{
+    struct gt_host_port to = {.port = proxy->port};
+    struct gt_network network;
+    struct failure failure;
+    struct gt_network_words words = {
+        .name = "proxy name",
+        .tcp = "proxy TCP",
+        .fault = doctor_fault(FAILURE_BROKER_UNREACHABLE, &failure),
+        .blocked = "open the port in the firewall, or correct {mqtt.proxy}",
+        .refused = "start the proxy, or correct {mqtt.proxy}",
+        .setting = "{mqtt.proxy}",
+    };
+
+    words.fault.remedy = "check {mqtt.proxy}, and the way to it";
+    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
+    gt_network_check(doctor->context->loop, &to, &network);
+    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
+}
+
 /* --- topics ----------------------------------------------------------------------------------- */
 
 /* The name by which the broker knows this operator. */
@@ -193,7 +214,9 @@ void doctor_check_broker(struct doctor *doctor)
         gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_LOGIN, "no connection to the broker");
         return;
     }
-    if (check_network(doctor, &setup.endpoint))
+    bool is_reachable = setup.mqtt.proxy ? check_proxy(doctor, &setup.proxy)
+                                         : check_network(doctor, &setup.endpoint);
+    if (is_reachable)
         check_mqtt(doctor, &setup);
     else
         gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_TLS, "no connection to the broker");

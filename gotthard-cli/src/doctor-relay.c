@@ -113,7 +113,8 @@ void doctor_check_relay(struct doctor *doctor)
         doctor_fail(doctor, "relay name", &failure);
         return;
     }
-    bool has_proxy = gt_config_proxy(doctor->context->config, "server.proxy", relay.host, &proxy);
+    bool has_proxy = gt_config_proxy(&settings->server_proxy, settings->server_proxy_password,
+                                     relay.host, &proxy);
     if (!(has_proxy ? check_proxy(doctor, &proxy) : check_network(doctor, &relay)))
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "no connection to the relay");
     else if (!doctor->has_key)

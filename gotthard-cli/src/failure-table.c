@@ -228,9 +228,9 @@ static const struct failure_row rows[] = {
     {
         .id = FAILURE_PROXY,
         .exit = GT_EXIT_REFUSED,
-        .title = "The proxy denies a connection to the relay.",
+        .title = "The proxy denies a connection to the relay or the broker.",
         .cause = "It requires a user and a password, rejects them, or does not permit CONNECT to "
-                 "the relay's port. The message has its answer.",
+                 "the port. The message has its answer.",
         .hint = "check {server.proxy} and {server.proxy_password}; none is a direct connection",
     },
     {

@@ -65,8 +65,10 @@ int holder_check(const struct settings *settings, uint8_t ret[static GT_KEY_SIZE
         part(settings->crypt_iv),
         part(settings->crypt_key_previous),
         part(settings->mqtt_password),
-        part(settings->server_proxy), /* perhaps with a password */
+        part(settings->server_proxy.text), /* perhaps with a password */
         part(settings->server_proxy_password),
+        part(settings->mqtt_proxy.text),
+        part(settings->mqtt_proxy_password),
     };
 
     return hash(parts, GT_ARRAY_SIZE(parts), ret);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gotthard/config/config-proxy.h"
 #include "gotthard/mqtt/mqtt-error.h"
 #include "gotthard/tls/certificate-context.h"
 
@@ -139,9 +140,13 @@ int mqtt_connect_prepare(const struct settings *settings, const struct identity 
         make_tls(settings, identity, &ret->endpoint, print, &ret->tls, ret_failure) != 0)
         return 1;
     warn_of_certificate(settings, identity, print);
+    ret->proxy.kind = GT_PROXY_NONE;
+    (void)gt_config_proxy(&settings->mqtt_proxy, settings->mqtt_proxy_password, ret->endpoint.host,
+                          &ret->proxy);
     ret->mqtt = (struct gt_mqtt_settings){
         .host = ret->endpoint.host,
         .port = ret->endpoint.port,
+        .proxy = ret->proxy.kind == GT_PROXY_NONE ? NULL : &ret->proxy,
         .tls = ret->tls,
         .client_id = ret->client_id,
         .username = settings->mqtt_username,
@@ -158,6 +163,7 @@ int mqtt_connect_prepare(const struct settings *settings, const struct identity 
 void mqtt_connect_setup_deinit(struct mqtt_connect_setup *setup)
 {
     setup->tls = gt_certificate_context_free(setup->tls);
+    gt_wipe(&setup->proxy, sizeof(setup->proxy));
 }
 
 int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
@@ -180,6 +186,7 @@ static enum failure_id failure_of(enum gt_mqtt_kind kind)
 {
     switch (kind) {
     case GT_MQTT_KIND_UNREACHABLE: return FAILURE_BROKER_UNREACHABLE;
+    case GT_MQTT_KIND_PROXY: return FAILURE_PROXY;
     case GT_MQTT_KIND_REFUSED: return FAILURE_BROKER_REFUSED;
     case GT_MQTT_KIND_UNTRUSTED: return FAILURE_BROKER_UNTRUSTED;
     case GT_MQTT_KIND_FOREIGN: return FAILURE_BROKER_FOREIGN;

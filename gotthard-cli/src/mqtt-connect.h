@@ -6,6 +6,7 @@
 #pragma once
 
 #include "failure.h"
+#include "gotthard/base/proxy.h"
 #include "gotthard/config/mqtt-url.h"
 #include "gotthard/mqtt/mqtt.h"
 #include "identity.h"
@@ -23,6 +24,7 @@ int mqtt_connect(struct ev_loop *loop, const struct settings *settings,
 struct mqtt_connect_setup {
     struct gt_mqtt_url endpoint;
     char client_id[MQTT_CONNECT_ID];
+    struct gt_proxy proxy;        /* kind NONE: none */
     struct ssl_ctx_st *tls;       /* owned; NULL: without TLS */
     struct gt_mqtt_settings mqtt; /* borrows the others, and the settings */
 };

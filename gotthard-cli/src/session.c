@@ -315,7 +315,8 @@ int session_new(const struct session_settings *settings, const struct session_ev
         session_free(session);
         return 1;
     }
-    (void)gt_config_proxy(settings->config, "server.proxy", session->relay.host, &session->proxy);
+    (void)gt_config_proxy(&values->server_proxy, values->server_proxy_password, session->relay.host,
+                          &session->proxy);
     *ret = session;
     return 0;
 }

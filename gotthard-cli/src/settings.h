@@ -35,7 +35,8 @@ struct settings {
     char *server_host;
     uint64_t server_port;
     bool is_single_port;
-    char *server_proxy, *server_proxy_password;
+    struct gt_config_proxy server_proxy, mqtt_proxy;
+    char *server_proxy_password, *mqtt_proxy_password;
     struct gt_config_map relays; /* in addition to "main", which is server_host:server_port */
     char *relay;                 /* the name of the relay to use */
 

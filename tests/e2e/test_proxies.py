@@ -2,9 +2,11 @@
 """Proxies on the way to the relay. Device and operator are in a network without DNS and without a route to the relay: whatever
 does not go through the proxy fails."""
 
+import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import connect_proxy
@@ -17,6 +19,7 @@ from setting_markers import check, effect, private_file, refuses, shown
 
 SLOW = 1 if harness.SANITIZER == "none" else 4
 RELAY_NAME = "relay.test"  # only the proxy knows it
+BROKER_NAME = "broker.test"
 PROXY = "198.18.0.1"       # the middle, as the edge sees it
 KINDS = {"http": connect_proxy.HttpProxy, "socks5": connect_proxy.SocksProxy}
 
@@ -24,14 +27,15 @@ KINDS = {"http": connect_proxy.HttpProxy, "socks5": connect_proxy.SocksProxy}
 class System:
     """A relay and a broker in the middle, device and operator at the edge, and a proxy between them."""
 
-    def __init__(self, env, network, kind="http", **more):
+    def __init__(self, env, network, kind="http", has_broker=True, **more):
         self.env, self.network = env, network
-        env.broker()
+        env.broker(tls=has_broker != "plain")
         self.relay = env.relay()
-        network.forward(env.broker_port)
+        if has_broker is True:  # at the edge as well
+            network.forward(env.broker_port)
         for n in (0, 1):
             network.unroute(n, 100 * (n + 1))
-        self.proxy = KINDS[kind](PROXY, hosts={RELAY_NAME: netns.RELAY}, **more)
+        self.proxy = KINDS[kind](PROXY, hosts={RELAY_NAME: netns.RELAY, BROKER_NAME: "127.0.0.1"}, **more)
         self.url = f"{kind}://{PROXY}:{self.proxy.port}"
         self.there = {"GOTTHARD_SERVER_HOST": RELAY_NAME, "GOTTHARD_SERVER_PROXY": self.url}
         self.load = self.agent = self.tunnel = None
@@ -148,6 +152,105 @@ def test_late_bye_goes_through_the_proxy(env, network):
     assert system.tunnel.wait() == 69
     assert time.monotonic() - started < 20 * SLOW
     assert len(system.proxy.requests) > n_before
+
+
+# --- the broker -----------------------------------------------------------------------------------
+
+
+@effect("agentd", "mqtt.proxy", "mqtt.proxy_password")
+@effect("cli", "mqtt.proxy", "mqtt.proxy_password")
+@pytest.mark.parametrize("tls", ["tls", "plain"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_broker_is_reached_through_the_proxy(env, network, kind, tls):
+    """Nothing listens at the edge, and the name of the broker without TLS is known to the proxy only."""
+    system = System(env, network, kind, has_broker=tls, user="oli", password="p@ss")
+    system.proxy.piecewise = True
+    url = system.url.replace("//", "//oli:p%40ss@")
+    host = "localhost" if tls == "tls" else BROKER_NAME
+    system.there.update(GOTTHARD_SERVER_PROXY=url, GOTTHARD_MQTT_PROXY=system.url.replace("//", "//oli@"),
+                        GOTTHARD_MQTT_PROXY_PASSWORD="p@ss",
+                        GOTTHARD_MQTT_ENDPOINT=f"{'mqtts' if tls == 'tls' else 'mqtt'}://{host}:{env.broker_port}")
+    if tls == "plain":
+        system.there["GOTTHARD_AWS_CERT_PATH"] = None
+    system.start_agent()
+    system.connect()
+    system.start_load()
+    system.load.wait_for_progress(1 << 20)
+    assert [h for h, port in system.proxy.requests if port == env.broker_port] == [host, host]
+    system.proxy.cut()
+    system.agent.wait_for("online", count=2)
+    system.load.wait_for_progress(1 << 20)
+    system.finish()
+
+
+def test_variable_of_the_machine_counts_for_the_broker(env, network):
+    system = System(env, network, "socks5", has_broker="tls")
+    system.start_agent(ALL_PROXY=system.url)
+    assert system.connect(all_proxy=f"socks5h://{PROXY}:{system.proxy.port}").disconnect() == 0
+    n = len(system.proxy.requests)
+    status, error = system.fail(all_proxy=system.url, no_proxy="localhost")
+    assert status == 69 and error["id"] == "GTD-E20" and "proxy" not in error["message"], error
+    assert len(system.proxy.requests) == n
+
+
+@refuses("agentd", "mqtt.proxy_password")
+@refuses("cli", "mqtt.proxy_password")
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_password_on_the_way_to_the_broker(env, network, kind):
+    system = System(env, network, kind, has_broker="tls", user="oli", password="right")
+    system.there["GOTTHARD_MQTT_PROXY"] = system.url.replace("//", "//oli:hidden@")
+    with netns.inside(network.edge):
+        agent = env.agent(wait=False, **system.there)
+    name = f"proxy {PROXY}:{system.proxy.port}"
+    reason = {"http": f"{name} denied a connection to localhost:{env.broker_port}: 407 Proxy Authentication Required",
+              "socks5": f"{name} rejected the user name or the password \\(localhost:{env.broker_port}\\)"}[kind]
+    agent.wait_for(f'broker not reachable .*reason="{reason}"')
+    status, error = system.fail()
+    assert status == 77 and error["id"] == "GTD-E56" and "GOTTHARD_MQTT_PROXY" in error["hint"], error
+    assert re.fullmatch(f"broker localhost:{env.broker_port}: {reason}", error["message"])
+    assert "hidden" not in agent.log() + system.tunnel.log() + system.tunnel.out()
+
+
+def test_failures_on_the_way_to_the_broker(env, network):
+    """Down, without a name, silent, and not a proxy. A silent one does not delay the end of the command."""
+    system = System(env, network, "socks5", has_broker="tls")
+    system.there["GOTTHARD_MQTT_PROXY"] = system.url
+    name = f"proxy {PROXY}:{system.proxy.port}"
+    system.proxy.answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    status, error = system.fail()
+    assert (status, error["id"]) == (69, "GTD-E20") and f"{name} does not speak SOCKS5" in error["message"], error
+    system.proxy.answer, system.proxy.hosts = None, {"localhost": "127.0.0.2"}
+    status, error = system.fail()
+    assert status == 69 and f"{name} cannot reach it: connection refused" in error["message"], error
+    status, error = system.fail(GOTTHARD_MQTT_PROXY="http://proxy.test:3128")
+    assert status == 69 and "proxy proxy.test:3128: the host name cannot be resolved" in error["message"], error
+    system.proxy.hangs = True
+    tunnel = system.connect(wait=False)
+    wait_until(lambda: len(system.proxy.sockets) > 2, "the proxy has the connection")
+    started = time.monotonic()
+    tunnel.stop(signal.SIGINT)
+    assert time.monotonic() - started < 4 * SLOW
+    system.proxy.hangs = False
+    system.proxy.stop()
+    status, error = system.fail()
+    assert status == 69 and f"{name}: Connection refused" in error["message"] and "GOTTHARD_MQTT_PROXY" in error["hint"], error
+
+
+def test_doctor_goes_through_the_proxy(env, network):
+    """From both sides. The names of broker and relay are known to the proxy only."""
+    system = System(env, network, "http", has_broker="plain")
+    there = {**system.there, "GOTTHARD_MQTT_PROXY": system.url, "GOTTHARD_AWS_CERT_PATH": None,
+             "GOTTHARD_MQTT_ENDPOINT": f"mqtt://{BROKER_NAME}:{env.broker_port}"}
+    device = env.agent_environment("GatewayOli", GOTTHARD_SERVICES=None, **there)
+    with netns.inside(network.edge):
+        operator = env.cli("doctor", "--json", **there).stdout
+        device = subprocess.run([harness.PROGRAMS["agentd"], "--doctor"], env=device, capture_output=True, text=True, check=False,
+                                timeout=harness.LIMIT).stdout
+    rows = [event for event in map(json.loads, operator.splitlines()) if event["event"] == "check"]
+    results = [(row["check"], row["result"]) for row in rows]
+    assert results.count(("proxy TCP", "ok")) == 2 and ("broker login", "ok") in results and ("relay key", "ok") in results, results
+    assert device.count("proxy TCP") == 2 and not re.search("(broker|relay) TCP", device), device
+    assert {(BROKER_NAME, env.broker_port), (RELAY_NAME, env.relay_port)} <= set(system.proxy.requests)
 
 
 # --- which proxy ----------------------------------------------------------------------------------

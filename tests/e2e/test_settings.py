@@ -27,7 +27,7 @@ ENDS = {
     "server.proxy": "http://oli@proxy.example.org:3128", "server.proxy_password": "open sesame", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
     "mqtt.endpoint": "mqtts://127.0.0.1:1884", "mqtt.cert_path": "@certificates",
     "mqtt.username": "zoe", "mqtt.password": "open sesame", "mqtt.prefix": "fleet/one", "mqtt.keepalive": "45s",
-    "mqtt.alpn": "fleet-mqtt", "mqtt.version": "3.1.1",
+    "mqtt.alpn": "fleet-mqtt", "mqtt.proxy": "socks5://oli@proxy.example.org:1080", "mqtt.proxy_password": "open sesame", "mqtt.version": "3.1.1",
     "trust.policy": "psk", "trust.pins": "/nonexistent/pins", "stream.buffer": "128KiB", "timeouts.peer": "7s",
     "timeouts.resume_window": "7s", "timeouts.vanished": "8s", "timeouts.linger": "7s",
 }
@@ -98,7 +98,7 @@ def test_every_setting_and_option_has_an_effect_test(program):
 def test_every_protecting_setting_has_a_refusal_test(program):
     guards = {path for path in items_of(program)
               if path.startswith(("crypt.", "trust.")) or path in ("mqtt.cert_path", "mqtt.username", "mqtt.password", "services", "agent.permit",
-                                                                       "server.proxy_password")}
+                                                                       "server.proxy_password", "mqtt.proxy_password")}
     tested = marked("refuses")[program]
     assert not guards - tested, "no test that a wrong value is rejected: mark one with @refuses"
     assert not tested - set(items_of(program)), "marks of unknown settings"
@@ -162,7 +162,7 @@ PAIRS_OF_RANGE = {"relayd": ["server = { ports_from = 9000; ports_to = 8000; };"
                                                       'mqtt = { endpoint = "mqtt://x"; alpn = "fleet-mqtt"; };'])}
 
 
-@pytest.mark.parametrize("program, path", [each for each in ALL if not each[1].startswith("crypt.") and each[1] not in ("mqtt.password", "server.proxy_password")])
+@pytest.mark.parametrize("program, path", [each for each in ALL if not each[1].startswith("crypt.") and each[1] not in ("mqtt.password", "server.proxy_password", "mqtt.proxy_password")])
 def test_value_without_use_is_refused_with_its_place(program, path, tmp_path):
     """For each setting: the message names the setting, the file and line or the variable, and the value."""
     item = items_of(program)[path]

@@ -49,6 +49,13 @@ int gt_config_assign(struct gt_config *config, const struct gt_config_item *item
     return 0;
 }
 
+static void mark_proxy(const struct gt_config_item *item, void *settings, bool is_shared)
+{
+    struct gt_config_proxy *proxy = (void *)((char *)settings + item->offset);
+
+    proxy->is_shared = is_shared;
+}
+
 /* Checks and applies all given texts in order, so that the last one stays. */
 static int config_apply(struct gt_config *config, char *ret_error)
 {
@@ -65,6 +72,8 @@ static int config_apply(struct gt_config *config, char *ret_error)
         for (size_t j = 0; j < assignments->n && r == 0; j++)
             r = gt_configvalue_set(item, config->settings, assignments->all[j].text,
                                    assignments->all[j].origin, ret_error);
+        if (item->type == GT_CONFIG_PROXY && assignments->n > 0)
+            mark_proxy(item, config->settings, assignments->all[assignments->n - 1].is_standard);
         if (r != 0)
             return r;
     }

@@ -29,7 +29,7 @@ enum gt_config_type {
     GT_CONFIG_DURATION, /* uint64_t milliseconds within min..max */
     GT_CONFIG_SIZE,     /* uint64_t bytes within min..max */
     GT_CONFIG_CHOICE,   /* char *, one of the words in ->choices */
-    GT_CONFIG_PROXY,    /* char *, gt_proxy_parse (base/proxy.h); its password is never shown */
+    GT_CONFIG_PROXY,    /* struct gt_config_proxy, gt_proxy_parse; its password is never shown */
     GT_CONFIG_MAP,      /* struct gt_config_map: a group of texts, services = { ssh = "..."; } */
 };
 
@@ -40,6 +40,10 @@ struct gt_config_pair {
 struct gt_config_map {
     struct gt_config_pair *pairs; /* owned */
     size_t n_pairs;
+};
+struct gt_config_proxy {
+    char *text;     /* owned; the first member, as in a STRING */
+    bool is_shared; /* it is the value of a variable that all programs share (->standard) */
 };
 /* Returns the value of @name, owned by @map, or NULL if there is no such pair. */
 const char *gt_config_map_get(const struct gt_config_map *map, const char *name);
@@ -80,7 +84,7 @@ struct gt_config_item {
 #define GT_CONFIG_MEMBER_PATHS    char *
 #define GT_CONFIG_MEMBER_SECRET   char *
 #define GT_CONFIG_MEMBER_CHOICE   char *
-#define GT_CONFIG_MEMBER_PROXY    char *
+#define GT_CONFIG_MEMBER_PROXY    struct gt_config_proxy
 #define GT_CONFIG_MEMBER_NUMBER   uint64_t
 #define GT_CONFIG_MEMBER_DURATION uint64_t
 #define GT_CONFIG_MEMBER_SIZE     uint64_t

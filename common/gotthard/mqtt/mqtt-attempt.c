@@ -82,11 +82,20 @@ static void mqtt_fail(struct gt_mqtt *mqtt, enum gt_mqtt_effect effect, const ch
     mqtt->events.on_down(mqtt->userdata, why, wait_ms);
 }
 
+static bool is_before_proxy(const struct gt_mqtt_error *end)
+{
+    return end->name_err != 0 || end->late == GT_MQTT_LATE_NAME ||
+           end->late == GT_MQTT_LATE_CONNECTION;
+}
+
 void gt_mqtt_attempt_fail(struct gt_mqtt *mqtt, struct gt_mqtt_error end)
 {
     char why[GT_MQTT_WHY];
 
     end.was_up = mqtt->state == MQTT_UP;
+    end.is_at_proxy = mqtt->settings.proxy && is_before_proxy(&end);
+    if (end.is_at_proxy)
+        gt_proxy_name(mqtt->settings.proxy, end.proxy);
     gt_mqtt_error_describe(&end, why, sizeof(why));
     mqtt->outcome = gt_mqtt_error_outcome(&end);
     mqtt_fail(mqtt, gt_mqtt_error_effect(&end), why);
@@ -199,8 +208,10 @@ static void mqtt_try(struct gt_mqtt *mqtt)
     mqtt->has_retained_will = true;
     mqtt->tried_at = gt_clock();
     mqtt_enter_trying(mqtt);
-    int r = gt_resolve_new(mqtt->loop, mqtt->settings.host, mqtt->settings.port, mqtt_on_resolved,
-                           mqtt, &mqtt->resolve);
+    const struct gt_mqtt_settings *settings = &mqtt->settings;
+    const char *host = settings->proxy ? settings->proxy->host : settings->host;
+    uint16_t port = settings->proxy ? settings->proxy->port : settings->port;
+    int r = gt_resolve_new(mqtt->loop, host, port, mqtt_on_resolved, mqtt, &mqtt->resolve);
     if (r < 0)
         gt_mqtt_attempt_fail(mqtt, (struct gt_mqtt_error){.start_err = r});
 }

@@ -64,6 +64,16 @@ static int connection_add_candidate(struct gt_mqtt_connection *connection,
     return 0;
 }
 
+static void connection_set_proxy(struct gt_mqtt_connection *connection,
+                                 const struct gt_mqtt_settings *settings)
+{
+    connection->proxy = *settings->proxy;
+    snprintf(connection->broker.host, sizeof(connection->broker.host), "%s", settings->host);
+    connection->broker.port = settings->port;
+    connection->how.is_at_proxy = true;
+    gt_proxy_name(settings->proxy, connection->how.proxy);
+}
+
 int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct gt_addr *addrs,
                            size_t n_addrs, bool is_v5, const struct gt_mqtt_connection_will *will,
                            struct ev_loop *loop, ev_async *wakeup, struct gt_mqtt_connection **ret)
@@ -83,6 +93,8 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
     snprintf(connection->how.client_id, sizeof(connection->how.client_id), "%s",
              settings->client_id);
     gt_certificate_context_own(settings->tls, &connection->how.own);
+    if (settings->proxy)
+        connection_set_proxy(connection, settings);
     connection->race.tls = gt_certificate_context_ref(settings->tls);
     connection->has_will = will;
     connection->keepalive_s = (int)settings->keepalive_s;

@@ -27,7 +27,8 @@ struct gt_mqtt_connection_will {
 };
 
 /*
- * Starts a connection attempt to the first of @addrs that accepts. Borrows @loop and @wakeup until
+ * Starts a connection attempt to the first of @addrs that accepts: of the broker, or of the proxy.
+ * Borrows @loop and @wakeup until
  * gt_mqtt_connection_free(); @wakeup is signalled whenever there are events. @will: may be NULL;
  * copied, as is the rest. Returns 0, -ENOMEM, -EAGAIN if too many threads are blocked, or -EINVAL
  * if libmosquitto rejects a setting.

@@ -50,6 +50,16 @@ static bool is_late(const struct gt_mqtt_error *end)
     return end->late != GT_MQTT_LATE_NONE;
 }
 
+static bool is_at_proxy(const struct gt_mqtt_error *end)
+{
+    return end->is_at_proxy;
+}
+
+static bool is_proxy_denial(const struct gt_mqtt_error *end)
+{
+    return end->is_at_proxy && end->is_proxy_denial;
+}
+
 static bool is_broker_late(const struct gt_mqtt_error *end)
 {
     return end->late == GT_MQTT_LATE_TLS || end->late == GT_MQTT_LATE_CONNACK;
@@ -213,6 +223,24 @@ static void describe_errno(const struct gt_mqtt_error *end, char *ret, size_t ca
     snprintf(ret, cap, "%s", strerror_r(end->err, text, sizeof(text)));
 }
 
+/* The proxy was not reached, or its answer. */
+static void describe_proxy(const struct gt_mqtt_error *end, char *ret, size_t cap)
+{
+    char why[128];
+
+    if (*end->proxy_why) {
+        snprintf(ret, cap, "%s", end->proxy_why);
+        return;
+    }
+    if (end->late != GT_MQTT_LATE_NONE)
+        describe_late(end, why, sizeof(why));
+    else if (end->name_err != 0)
+        describe_name(end, why, sizeof(why));
+    else
+        describe_errno(end, why, sizeof(why));
+    snprintf(ret, cap, "proxy %s: %s", end->proxy, why);
+}
+
 static void describe_other(const struct gt_mqtt_error *end, char *ret, size_t cap)
 {
     snprintf(ret, cap, "the MQTT library reports error %d", end->rc);
@@ -242,6 +270,11 @@ static const struct gt_mqtt_outcome outcomes[] = {
     {"library-failed", .is = is_aborted,
      .words = "the MQTT library failed on a packet from the broker", KIND(FOREIGN),
      .hint = "report it with the name and the version of the broker"},
+    {"proxy-denied", .is = is_proxy_denial, .describe = describe_proxy, ATTEMPT(NETWORK),
+     KIND(PROXY),
+     .hint = "check {mqtt.proxy} and {mqtt.proxy_password}; none is a direct connection"},
+    {"proxy", .is = is_at_proxy, .describe = describe_proxy, ATTEMPT(NETWORK),
+     .hint = "check {mqtt.proxy}, and whether it can connect to {mqtt.endpoint}"},
     {"no-route", .is = has_no_route, .words = "the route to the broker is gone", BOTH(QUICK),
      .hint = "check the network of this machine"},
     {"connack-late", .is = is_broker_late, .describe = describe_late, ATTEMPT(SPREAD),

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "gotthard/net/proxy-handshake.h"
 #include "gotthard/signaling/message.h"
 #include "gotthard/tls/verification.h"
 
@@ -21,7 +22,7 @@ enum gt_mqtt_late { /* the answer that did not come in time */
                     GT_MQTT_LATE_SUBACK,
 };
 
-#define GT_MQTT_WHY 400 /* of words, with the NUL */
+#define GT_MQTT_WHY 700 /* of words, with the NUL */
 
 struct gt_mqtt_error {
     int rc, err;   /* the library's last result (mosquitto.h), and errno */
@@ -32,7 +33,11 @@ struct gt_mqtt_error {
     enum gt_mqtt_late late;
     unsigned limit_s; /* of late, or of the keep-alive */
     bool is_filter_refused;
-    bool is_v5; /* the protocol version of the attempt */
+    bool is_proxy_denial;                   /* the proxy does not permit the connection */
+    bool is_at_proxy;                       /* the proxy of that name was not passed */
+    char proxy[GT_PROXY_NAME];              /* "host:port"; "": none */
+    char proxy_why[GT_PROXY_HANDSHAKE_WHY]; /* its answer, which names it; or "" */
+    bool is_v5;                             /* the protocol version of the attempt */
     bool is_tls;
     bool was_up;                         /* an accepting CONNACK was received */
     bool is_aborted;                     /* the library failed an assertion */
@@ -57,6 +62,7 @@ enum gt_mqtt_effect {
 
 enum gt_mqtt_kind {                           /* of the cause, for the ids of errors */
                     GT_MQTT_KIND_UNREACHABLE, /* the broker, its name, or the network */
+                    GT_MQTT_KIND_PROXY,       /* the proxy does not permit it */
                     GT_MQTT_KIND_REFUSED,     /* the broker refuses this client */
                     GT_MQTT_KIND_UNTRUSTED, /* this side does not trust the server's certificate */
                     GT_MQTT_KIND_FOREIGN,   /* another kind of server answers, or with another

@@ -34,7 +34,7 @@ struct gt_mqtt {
     bool has_retained_will;       /* false: this attempt follows a CONNACK "retain not supported" */
     struct gt_mqtt_limits limits; /* of the last connection that was up */
     struct gt_resolve *resolve;   /* owned; TRYING */
-    struct gt_addr addrs[GT_RESOLVE_MAX]; /* of the last result */
+    struct gt_addr addrs[GT_RESOLVE_MAX]; /* of the last result: the broker's, or the proxy's */
     size_t n_addrs;
     int resolve_err;                       /* EAI_x */
     struct gt_mqtt_connection *connection; /* TRYING, UP */

@@ -29,7 +29,7 @@ static int probe_connect(const struct gt_addr *addr)
 
 void gt_mqtt_probe_alert(const struct gt_mqtt_race *race, const struct gt_mqtt_error *how)
 {
-    if (!race->tls || race->reached.n == 0 || !gt_mqtt_tls_is_guess(how))
+    if (!race->tls || race->reached.n == 0 || *how->proxy || !gt_mqtt_tls_is_guess(how))
         return;
     int fd = probe_connect(&race->reached);
     if (fd < 0)

@@ -11,6 +11,6 @@
 #include "gotthard/mqtt/mqtt-race.h"
 
 /* Connects to the address that @race reached once more, without MQTT, if @how ended without an
- * alert where one is expected. The alert is written to the watched verification. Blocks for at most
- * 4 s. */
+ * alert where one is expected; not through a proxy. The alert is written to the watched
+ * verification. Blocks for at most 4 s. */
 void gt_mqtt_probe_alert(const struct gt_mqtt_race *race, const struct gt_mqtt_error *how);

@@ -21,6 +21,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/crypto/crypto-start.h"
 #include "gotthard/mqtt/mqtt-probe.h"
+#include "gotthard/mqtt/mqtt-proxy.h"
 #include "gotthard/net/route.h"
 #include "gotthard/tls/certificate-context.h"
 
@@ -107,6 +108,7 @@ void gt_mqtt_connection_destroy(struct gt_mqtt_connection *connection)
         destroy_in_thread(connection->mosquitto);
     else
         mosquitto_destroy(connection->mosquitto);
+    gt_wipe(&connection->proxy, sizeof(connection->proxy));
     gt_mqtt_race_deinit(&connection->race);
     gt_mqtt_queue_deinit(&connection->queue);
     free(connection->end);
@@ -192,6 +194,24 @@ static bool connection_is_abandoned(void *userdata)
     return is_abandoned;
 }
 
+/* Returns MOSQ_ERR_SUCCESS when the proxy has connected to the broker. */
+static int connection_pass_proxy(struct gt_mqtt_connection *connection)
+{
+    const struct gt_mqtt_proxy pass = {
+        .proxy = &connection->proxy,
+        .broker = connection->broker,
+        .fd = mosquitto_socket(connection->mosquitto),
+        .wakeup_fd = connection->wakeup_fd,
+        .is_over = connection_is_abandoned,
+        .userdata = connection,
+    };
+    bool is_passed =
+        gt_mqtt_proxy_pass(&pass, connection->how.proxy_why, &connection->how.is_proxy_denial);
+
+    connection->how.is_at_proxy = !is_passed;
+    return is_passed ? MOSQ_ERR_SUCCESS : MOSQ_ERR_NO_CONN;
+}
+
 /* The first connect with TLS initializes parts of the library and of OpenSSL, which stay incomplete
  * if memory runs out. Until one has succeeded a failed allocation ends the process. */
 static int connection_connect(struct gt_mqtt_connection *connection)
@@ -205,7 +225,11 @@ static int connection_connect(struct gt_mqtt_connection *connection)
     race->wakeup_fd = connection->wakeup_fd;
     race->is_over = connection_is_abandoned;
     race->userdata = connection;
+    gt_certificate_context_hold(connection->how.is_at_proxy);
     int rc = gt_mqtt_race_run(race, &connection->mosquitto);
+    if (rc == MOSQ_ERR_SUCCESS && connection->how.is_at_proxy)
+        rc = connection_pass_proxy(connection);
+    gt_certificate_context_hold(false);
     if (!is_library_complete)
         gt_crypto_require_complete(before);
     is_library_complete = is_library_complete || rc == MOSQ_ERR_SUCCESS;

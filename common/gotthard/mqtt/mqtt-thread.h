@@ -36,6 +36,8 @@ struct gt_mqtt_connection {
     struct mosquitto *mosquitto; /* the winner; NULL before */
     bool has_will;
     int keepalive_s;
+    struct gt_proxy proxy;      /* kind NONE: none */
+    struct gt_host_port broker; /* for the proxy */
 
     /* Used by the thread only. */
     bool is_connected; /* TCP and TLS; reported */

@@ -14,6 +14,7 @@
 
 #include <ev.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/signaling/message.h"
 
 #define GT_MQTT_FILTERS_MAX 8  /* in one SUBSCRIBE: AWS IoT takes no more */
@@ -31,7 +32,8 @@ enum gt_mqtt_version gt_mqtt_version_of(const char *word);
 struct gt_mqtt_settings { /* all copied */
     const char *host;
     uint16_t port;
-    struct ssl_ctx_st *tls; /* of tls/certificate-context.h for @host; NULL: without TLS */
+    const struct gt_proxy *proxy; /* on the way to it, which resolves ->host; NULL: none */
+    struct ssl_ctx_st *tls;       /* of tls/certificate-context.h for @host; NULL: without TLS */
     const char *client_id;
     const char *username, *password; /* or NULL */
     unsigned keepalive_s;            /* >= 5 */

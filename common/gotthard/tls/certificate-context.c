@@ -7,11 +7,13 @@
 #include "gotthard/tls/certificate-context.h"
 
 #include <arpa/inet.h>
+#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "gotthard/base/text.h"
 #include "gotthard/crypto/crypto-start.h"
@@ -30,6 +32,60 @@ void gt_certificate_context_watch(struct gt_verification *verification)
     watched = verification;
 }
 
+/* --- held handshakes --------------------------------------------------------------------- */
+
+static _Thread_local bool is_held;
+static BIO_METHOD *gate_method; /* a filter before the socket */
+
+void gt_certificate_context_hold(bool is_to_be_held)
+{
+    is_held = is_to_be_held;
+}
+
+static int gate_write(BIO *gate, const char *data, int n)
+{
+    BIO_clear_retry_flags(gate);
+    if (is_held) {
+        BIO_set_retry_write(gate);
+        return -1;
+    }
+    int r = BIO_write(BIO_next(gate), data, n);
+    BIO_copy_next_retry(gate);
+    return r;
+}
+
+static long gate_control(BIO *gate, int command, long number, void *pointer)
+{
+    return BIO_next(gate) ? BIO_ctrl(BIO_next(gate), command, number, pointer) : 0;
+}
+
+static int gate_create(BIO *gate)
+{
+    BIO_set_init(gate, 1);
+    return 1;
+}
+
+static void init_gate(void)
+{
+    gate_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_FILTER, "gate");
+    if (!gate_method || BIO_meth_set_write(gate_method, gate_write) != 1 ||
+        BIO_meth_set_ctrl(gate_method, gate_control) != 1 ||
+        BIO_meth_set_create(gate_method, gate_create) != 1)
+        gate_method = NULL;
+}
+
+/* Puts a gate before the socket of @ssl. Returns false without memory. */
+static bool add_gate(SSL *ssl)
+{
+    BIO *socket = SSL_get_wbio(ssl), *gate = gate_method ? BIO_new(gate_method) : NULL;
+
+    if (!socket || !gate)
+        return false;
+    BIO_up_ref(socket); /* SSL_set0_wbio() releases its own */
+    SSL_set0_wbio(ssl, BIO_push(gate, socket));
+    return true;
+}
+
 /* --- the server's name ------------------------------------------------------------------- */
 
 static void server_free(void *parent, void *server, CRYPTO_EX_DATA *data, int index, long number,
@@ -41,6 +97,7 @@ static void server_free(void *parent, void *server, CRYPTO_EX_DATA *data, int in
 static void init_index(void)
 {
     server_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, server_free);
+    init_gate();
 }
 
 static struct server *server_of(const SSL *ssl)
@@ -84,8 +141,11 @@ static void on_info(const SSL *ssl, int where, int result)
 
     if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && watched && result >> 8 == SSL3_AL_FATAL)
         watched->alert = result & 0xff;
-    if (where & SSL_CB_HANDSHAKE_START)
-        (void)SSL_set_tlsext_host_name((SSL *)ssl, server->is_address ? NULL : server->host);
+    if (!(where & SSL_CB_HANDSHAKE_START))
+        return;
+    (void)SSL_set_tlsext_host_name((SSL *)ssl, server->is_address ? NULL : server->host);
+    if (is_held && !add_gate((SSL *)ssl))
+        shutdown(SSL_get_fd(ssl), SHUT_RDWR); /* it fails, instead of a ClientHello to the proxy */
 }
 
 static bool expect_server(SSL_CTX *context, const struct server *server)

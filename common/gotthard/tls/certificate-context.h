@@ -53,5 +53,11 @@ void gt_certificate_context_watch(struct gt_verification *verification);
  * verification.
  */
 void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd);
+/*
+ * @is_held: handshakes that begin in this thread send nothing, as if the socket took no bytes. For
+ * a socket that libmosquitto has connected to a proxy. false: they send from now on, when they are
+ * continued.
+ */
+void gt_certificate_context_hold(bool is_held);
 /* Returns true while the handshake of @connection is incomplete. Takes NULL: false. */
 bool gt_certificate_context_is_in_handshake(const struct ssl_st *connection);
