@@ -166,7 +166,7 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The device cannot connect to the target of a service.",
         .cause = "The program does not run, or the service has another address or port in the "
-                 "settings of the device. Only gotthard-cli doctor reports this id.",
+                 "settings of the device. Only doctor reports this id.",
         .hint = "start the program on the device, or correct services in its settings: "
                 "gotthard-agentd --doctor there shows both",
     },
