@@ -58,6 +58,8 @@ def test_references_name_a_page():
     for text in [path.read_text() for path in PAGES.values()] + sources:
         for name, section in re.findall(r"(?<![\w/])(gotthard(?:-[a-z]+)?(?:\.conf)?)\*?\((\d)\)", text):
             assert f"{name}.{section}" in PAGES
+        misplaced = re.search(r"[a-z]+\.[a-z_]+\*?[a-z, ]* (?:in|of) \*?gotthard-[a-z]+\*?\([18]\)", text)
+        assert not misplaced, f"settings are described in section 5: {misplaced[0]}"
 
 
 @pytest.fixture
