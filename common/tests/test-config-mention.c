@@ -99,7 +99,7 @@ static void test_mention_names_file_and_line(void **state)
     assert_all(config, "{mqtt.prefix}",
                "mqtt.prefix (default; set it in ~/.config/gotthard/cli.conf)");
     assert_all(config, "{crypt.key}", "crypt.key (not set; set it in ~/.config/gotthard/cli.conf)");
-    assert_all(config, "set {+crypt.key}", "set crypt.key in ~/.config/gotthard/cli.conf");
+    assert_all(config, "set {+crypt.key}", "set crypt.key_file in ~/.config/gotthard/cli.conf");
     gt_config_free(config);
 }
 
@@ -115,7 +115,7 @@ static void test_mention_names_variables_only_to_their_users(void **state)
     write_file("cli.conf", "mqtt = { prefix = \"a\"; };\n");
     config = load(NULL);
     assert_all(config, "{mqtt.endpoint}; {mqtt.prefix}; {+crypt.key}",
-               "T_ENDPOINT; mqtt.prefix (@/cli.conf:1); crypt.key in "
+               "T_ENDPOINT; mqtt.prefix (@/cli.conf:1); crypt.key_file in "
                "~/.config/gotthard/cli.conf");
     gt_config_free(config);
 }
@@ -126,7 +126,8 @@ static void test_mention_names_option_and_given_file(void **state)
     struct gt_config_args args = {.file = write_file("my.conf", "\n"), .sets = sets, .n_sets = 1};
     struct gt_config *config = load(&args);
 
-    assert_all(config, "{mqtt.endpoint}, {+crypt.key}", "--mqtt-endpoint, crypt.key in @/my.conf");
+    assert_all(config, "{mqtt.endpoint}, {+crypt.key}",
+               "--mqtt-endpoint, crypt.key_file in @/my.conf");
     gt_config_free(config);
 }
 

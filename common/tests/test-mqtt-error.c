@@ -293,6 +293,7 @@ static const struct {
      "closed without an answer to CONNECT; is this the broker's port?"},
     {"closed-early", {.rc = MOSQ_ERR_CONN_LOST}, RETRY, "closed without an answer to CONNECT"},
     {"closed-early", {ERRNO(0)}, RETRY, "closed without an answer to CONNECT"},
+    {"descriptors", {ERRNO(EMFILE), .is_v5 = true}, RETRY, "Too many open files"},
     {"errno", {ERRNO(ECONNREFUSED), .is_v5 = true}, RETRY, "Connection refused"},
     {"errno", {ERRNO(ECONNRESET), .is_v5 = true}, RETRY, "Connection reset"},
     {"not-mqtt", {.rc = MOSQ_ERR_PROTOCOL, .is_v5 = true}, V3_GUESS, "the answer is not MQTT"},

@@ -233,20 +233,19 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
     struct gt_mqtt_url broker;
 
     if (!s->device_name) {
-        snprintf(ret_why, cap, "missing; set device.name or MACHINE_ID");
+        snprintf(ret_why, cap, "missing; set {+device.name}");
         return "device.name";
     }
     if (!s->crypt_key) {
-        snprintf(ret_why, cap,
-                 "missing; set crypt.key_file, GOTTHARD_CRYPT_KEY_FILE or GOTTHARD_CRYPT_KEY");
+        snprintf(ret_why, cap, "missing; set {+crypt.key}");
         return "crypt.key";
     }
     if (!s->mqtt_endpoint) {
-        snprintf(ret_why, cap, "missing; set mqtt.endpoint or GOTTHARD_MQTT_ENDPOINT");
+        snprintf(ret_why, cap, "missing; set {+mqtt.endpoint}");
         return "mqtt.endpoint";
     }
     if (!s->server_host && s->relays.n_pairs == 0) {
-        snprintf(ret_why, cap, "missing; set server.host or GOTTHARD_SERVER_HOST");
+        snprintf(ret_why, cap, "missing; set {+server.host}");
         return "server.host";
     }
     return settings_broker(s, &broker, ret_why, cap);

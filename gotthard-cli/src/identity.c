@@ -38,8 +38,7 @@ int identity_load_key(const struct settings *settings, struct print *print, stru
     if (!settings->crypt_key)
         return failure_set(
             ret_failure, FAILURE_KEY,
-            "set {+crypt.key}, or crypt.key_file to a file of it; gotthard-cli keygen > fleet.key "
-            "generates one for a new fleet",
+            "set {+crypt.key}; gotthard-cli keygen > fleet.key generates one for a new fleet",
             "no fleet key: crypt.key is not set");
     if (parse_key(settings->crypt_key, settings->crypt_iv, "crypt.key", &ret->key, ret_failure))
         return 1;

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "gotthard/config/config-mention.h"
 #include "gotthard/net/sock.h"
 
 #define SECOND 1000ull
@@ -227,8 +228,10 @@ const struct gt_config_program *settings_program(void)
 static int settings_bad_value(const struct gt_config *config, const char *path, const char *what,
                               char *ret_error)
 {
+    char complete[GT_CONFIG_ERROR_MAX - 100];
+
     snprintf(ret_error, GT_CONFIG_ERROR_MAX, "%s: %s: %s", gt_config_origin(config, path), path,
-             what);
+             gt_config_mention_all(config, what, complete, sizeof(complete)));
     return gt_config_fault(config, path);
 }
 
@@ -261,10 +264,7 @@ static int settings_derive_keys(const struct gt_config *config, struct admission
     const struct settings *settings = gt_config_settings(config);
 
     if (!settings->key)
-        return settings_bad_value(config, "crypt.key",
-                                  "missing; set crypt.key_file, GOTTHARD_CRYPT_KEY_FILE or "
-                                  "GOTTHARD_CRYPT_KEY",
-                                  ret_error);
+        return settings_bad_value(config, "crypt.key", "missing; set {+crypt.key}", ret_error);
     int r = settings_derive(config, "crypt.key", settings->key, admission, ret_error);
     if (r != 0 || !settings->key_previous)
         return r;

@@ -561,7 +561,7 @@ def test_broker_refuses(env):
     make_certificate(folder, "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
     (folder / "ca.crt").write_bytes((folder / "cert.pem").read_bytes())
     result = env.cli("devices", GOTTHARD_AWS_CERT_PATH=folder)
-    assert (result.returncode, error_id(result)) == (77, "GTD-E21"), result.stderr
+    assert (result.returncode, error_id(result)) == (77, "GTD-E22"), result.stderr
 
 
 def test_missing_ca(env):

@@ -339,11 +339,15 @@ def test_server_without_mqtt_over_tls(env, answer, message, hint):
             assert operator.at("mqtt.endpoint") in failure.hint
 
 
-def test_server_without_mqtt(env):
-    listener, port = server(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+@pytest.mark.parametrize("answer, id_, exit_, message", [
+    (b"\x20\0", "GTD-E23", 76, "the answer is not MQTT; is this the broker's port, and does it need TLS[?]$"),
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", "GTD-E20", 69, "closed without an answer to CONNECT; is this the broker's port[?]$"),
+])
+def test_server_without_mqtt(env, answer, id_, exit_, message):
+    listener, port = server(answer)
     with listener:
         operator = Operator(env, mqtt__endpoint=f"mqtt://127.0.0.1:{port}", mqtt__version="3.1.1")
-        expect(operator.fails("connect", "GatewayOli"), "GTD-E23", 76, "the answer is not MQTT|closed without an answer to CONNECT",
+        expect(operator.fails("connect", "GatewayOli"), id_, exit_, message,
                rf"check host and port of {re.escape(operator.at('mqtt.endpoint'))}")
 
 
@@ -432,6 +436,21 @@ def test_resolver(env, rcode, why, hint):
         assert operator.at("mqtt.endpoint") in failure.hint
 
 
+def test_broker_drops_packets(env):
+    """A firewall, or a machine that is off: nothing answers the attempt to connect. A full backlog drops SYNs as well."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        operator = Operator(env, mqtt__endpoint=f"127.0.0.1:{listener.getsockname()[1]}")
+        failure = operator.fails("connect", "GatewayOli")
+    expect(failure, "GTD-E20", 69, r"^broker 127.0.0.1:\d+: no answer to the connection attempt within \d+ s$",
+           rf"^a firewall drops the packets, or the machine is off: check host and port of {re.escape(operator.at('mqtt.endpoint'))}")
+
+
 # --- the operator's settings -----------------------------------------------------------------------
 
 
@@ -450,7 +469,7 @@ def test_no_relay(env):
 def test_no_key(env):
     operator = Operator(env, crypt__key_file=None)
     expect(operator.fails("connect", "GatewayOli"), "GTD-E11", 78, "^no fleet key: crypt.key is not set$",
-           r"^set crypt.key in \S+/cli.conf, or crypt.key_file .*gotthard-cli keygen > fleet.key generates one for a new fleet$")
+           r"^set crypt.key_file in \S+/cli.conf; gotthard-cli keygen > fleet.key generates one for a new fleet$")
 
 
 def test_key_of_zeros(env):

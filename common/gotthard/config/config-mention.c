@@ -95,12 +95,15 @@ static void mention_place(const struct gt_config *config, size_t at, char *ret, 
     const struct gt_config_item *item = &config->program->items[at];
     char place[GT_CONFIG_MENTION], variable[GT_CONFIG_VARIABLE_MAX];
 
+    const char *suffix = item->type == GT_CONFIG_SECRET ? "_file" : "";
+
     if (config->assignments[at].n > 0)
         mention(config, at, ret, cap);
     else if (has_only_variables(config) && gt_config_variable(item, variable))
         snprintf(ret, cap, "%s", variable);
     else
-        snprintf(ret, cap, "%s in %s", item->path, place_of(config, place, sizeof(place)));
+        snprintf(ret, cap, "%s%s in %s", item->path, suffix,
+                 place_of(config, place, sizeof(place)));
 }
 
 typedef void (*mention_fn)(const struct gt_config *config, size_t at, char *ret, size_t cap);

@@ -24,7 +24,8 @@
 const char *gt_config_mention(const struct gt_config *config, const char *path, char *ret,
                               size_t cap);
 /* Writes the setting @path and where to set it: "mqtt.endpoint in ~/.config/gotthard/cli.conf", or
- * the variable if all values come from variables. Otherwise as gt_config_mention(). */
+ * the variable if all values come from variables. A secret belongs into a file of its own:
+ * "crypt.key_file in ...". A setting that is set: as gt_config_mention(). */
 const char *gt_config_mention_place(const struct gt_config *config, const char *path, char *ret,
                                     size_t cap);
 /*

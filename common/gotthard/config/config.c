@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "gotthard/config/config-layers.h"
+#include "gotthard/config/config-mention.h"
 #include "gotthard/config/config-private.h"
 #include "gotthard/config/config-taken.h"
 #include "gotthard/config/config-value.h"
@@ -82,13 +83,13 @@ static int config_apply(struct gt_config *config, char *ret_error)
 
 static int config_check(struct gt_config *config, char *ret_error)
 {
-    char why[256] = "";
+    char why[256] = "", complete[GT_CONFIG_ERROR_MAX];
 
     if (!config->program->check)
         return 0;
     const char *path = config->program->check(config->settings, why, sizeof(why));
     return path ? gt_configvalue_bad(ret_error, "%s: %s: %s", gt_config_origin(config, path), path,
-                                     why)
+                                     gt_config_mention_all(config, why, complete, sizeof(complete)))
                 : 0;
 }
 

@@ -116,7 +116,8 @@ struct gt_config_program {
     size_t n_items;
     size_t settings_size;
     bool has_home_file; /* reads ~/.config/gotthard/<name>.conf as well */
-    /* Checks relations between values (FROM > TO); may be NULL. On failure it writes one sentence.
+    /* Checks relations between values (FROM > TO); may be NULL. On failure it writes one sentence,
+     * in which "{+server.host}" stands for a setting and its place (config-mention.h).
      * Returns the path of the item at fault, or NULL if all is well. */
     const char *(*check)(const void *settings, char *ret_why, size_t cap);
     const struct gt_config_group *groups;

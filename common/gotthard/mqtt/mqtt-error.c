@@ -124,6 +124,11 @@ static bool is_lost(const struct gt_mqtt_error *end)
     return end->was_up && (is_closed(end) || gt_mqtt_tls_is_reset(end));
 }
 
+static bool has_no_descriptor(const struct gt_mqtt_error *end)
+{
+    return end->rc == MOSQ_ERR_ERRNO && (end->err == EMFILE || end->err == ENFILE);
+}
+
 static bool is_errno(const struct gt_mqtt_error *end)
 {
     return end->rc == MOSQ_ERR_ERRNO;
@@ -353,7 +358,9 @@ static const struct gt_mqtt_outcome later_outcomes[] = {
      WAS_UP(SPREAD), .hint = "try again; if it lasts, see the log of the broker"},
     {"closed-early", .is = is_closed_early,
      .words = "the connection was closed without an answer to CONNECT; is this the broker's port?",
-     ATTEMPT(V3_GUESS), KIND(FOREIGN), .hint = HINT_PORT "; or see the log of the broker"},
+     ATTEMPT(V3_GUESS), .hint = HINT_PORT "; or see the log of the broker"},
+    {"descriptors", .is = has_no_descriptor, .describe = describe_errno, KIND(INTERNAL),
+     .hint = "raise the limit of open files (ulimit -n), or close other programs"},
     {"errno", .is = is_errno, .describe = describe_errno,
      .hint = "no broker accepts connections there: check that it runs. " HINT_PORT},
     {"not-mqtt", .is = is_answer_without_mqtt,
