@@ -136,6 +136,7 @@ static void session_receive_reports(struct session *session)
             r = WORKER_REPORT_E_END;
         if (r == 0) {
             session->is_up = report.presence == WORKER_UP;
+            session->was_up |= session->is_up;
             session->has_usage |= report.presence != WORKER_JOINING;
             session->usage = report.usage;
             session->on_report(session->userdata, session, &report);

@@ -56,6 +56,7 @@ struct session {
     struct session_info info;
     bool is_withdrawn;                  /* no longer granted */
     bool is_up;                         /* both sides are at the relay, as far as known */
+    bool was_up;                        /* once */
     uint8_t request_id[GT_REQ_ID_SIZE]; /* of its REQ; zeros for a restored session */
     double begun_at;                    /* seconds of gt_clock() */
     double lifetime_s;                  /* after RUNNING began */

@@ -15,6 +15,8 @@
 #include "sessions-private.h"
 #include "status.h"
 
+#define ABANDONED_AFTER_S 3. /* a session that is not up yet */
+
 #define sessions_for_each(session, next, sessions)                                                 \
     for (struct session *session = gt_list_entry((sessions)->sessions.next, struct session, link), \
                         *next = gt_list_entry(session->link.next, struct session, link);           \
@@ -318,11 +320,18 @@ int sessions_close(struct sessions *sessions, const struct gt_close *close, bool
     return n;
 }
 
+/* A younger session is probably about to come up. */
+static bool session_is_abandoned(const struct session *session)
+{
+    return !session->is_up &&
+           (session->was_up || gt_clock() >= session->begun_at + ABANDONED_AFTER_S);
+}
+
 bool sessions_replace(struct sessions *sessions, const char *operator_)
 {
     sessions_for_each(session, next, sessions)
     {
-        if (session->is_up || session_is_closing(session) ||
+        if (!session_is_abandoned(session) || session_is_closing(session) ||
             !session_belongs_to(session, operator_))
             continue;
         sessions_close_with_report(sessions, session,

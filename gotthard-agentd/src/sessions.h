@@ -66,8 +66,8 @@ bool sessions_are_awaited(const struct sessions *sessions);
  * @is_admin. Returns the number closed, or -EPERM if it names another operator's session. An
  * operator who waits for a session that is not up yet gets a report with the reason. */
 int sessions_close(struct sessions *sessions, const struct gt_close *close, bool is_admin);
-/* Closes the oldest session of @operator_ that is not up on both sides. Returns false if there is
- * none. */
+/* Closes the oldest session of @operator_ that is not up on both sides: one that has lost its
+ * operator, or has not come up within 3 s. Returns false if there is none. */
 bool sessions_replace(struct sessions *sessions, const char *operator_);
 /* Returns true if no process is left, and every late BYE is sent or given up. */
 bool sessions_are_over(const struct sessions *sessions);

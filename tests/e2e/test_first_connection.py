@@ -247,7 +247,7 @@ def test_operator_cannot_reach_the_relay(system):
     assert error["id"] == "GTD-E50"
     assert error["message"] == (f"relay localhost:{nowhere}: Connection refused; "
                                 f"GatewayOli is connected to localhost:{system.relay_port}")
-    agent.wait_for('closing reason="requested by alice"', limit=5)
+    agent.wait_for('closing reason="closed by alice"', limit=5)
     workers_end(agent)
 
 

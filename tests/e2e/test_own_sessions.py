@@ -3,6 +3,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -39,7 +40,10 @@ def test_killed_tries_before_the_tunnel_is_up(env):
         tunnel.event("answered")
         tunnel.kill()
     assert n_workers(agent) == 2
+    at_once = env.cli("connect", DEVICE, "0:ssh")
+    assert at_once.returncode == 75, "a session of a moment ago may be about to come up"
     env.relay()
+    time.sleep(3)  # not for luck: the device's limit
     third, fourth = env.connect(DEVICE), env.connect(DEVICE)
     assert works(third) and works(fourth)
     assert len(agent.wait_for("replaced by a newer request of its operator", count=2).group()) > 0
