@@ -171,6 +171,7 @@ int main(int argc, char **argv)
     init_context(&context, &line, r == 0 ? line.given[OPTION_JSON] != NULL : has_json(argc, argv));
     if (r != 0) {
         command_misused(&context, "%s", r < 0 ? strerror(-r) : error);
+        command_line_deinit(&line);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;
     }
     open_log(&context, line.given[OPTION_QUIET] != NULL);
