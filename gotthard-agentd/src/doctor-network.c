@@ -330,6 +330,10 @@ static void check_service(struct doctor *doctor, const struct target *service)
         "start the program, or correct {services}; to see which program listens: ss -ltnp"};
 
     snprintf(row, sizeof(row), "service %s", service->name);
+    if (target_udp(service->name)) {
+        gt_checkup_skip(&doctor->checkup, row, "a target of UDP answers only its own protocol");
+        return;
+    }
     gt_network_check(doctor->loop, to, &network);
     if (network.n_connected > 0)
         gt_checkup_ok(&doctor->checkup, row, "%s:%u answers", to->host, to->port);

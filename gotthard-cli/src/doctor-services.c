@@ -9,12 +9,19 @@
 #include "gotthard/doctor/wait.h"
 #include "gotthard/net/sock.h"
 
+#define UDP        "udp:"
 #define SSH        "ssh"
 #define SSH_BANNER "SSH-"
 
 static bool is_ssh(const struct doctor_service *service)
 {
     return strcmp(service->name, SSH) == 0;
+}
+
+/* Without its protocol, a target of UDP is not seen to answer. */
+static bool is_udp(const struct doctor_service *service)
+{
+    return strncmp(service->name, UDP, strlen(UDP)) == 0;
 }
 
 static void service_close(struct doctor_service *service)
@@ -76,7 +83,7 @@ void doctor_services_open(struct doctor_session *run)
         service->run = run;
         service->fd = -1;
         snprintf(service->row, sizeof(service->row), "service %s", service->name);
-        if (service_open(service) != 0)
+        if (is_udp(service) || service_open(service) != 0)
             service->stream = 0;
     }
 }
@@ -123,7 +130,9 @@ static void service_report(const struct doctor_service *service, struct doctor *
     struct gt_checkup *checkup = &doctor->checkup;
     struct failure failure;
 
-    if (service->stream == 0) {
+    if (is_udp(service)) {
+        gt_checkup_skip(checkup, service->row, "a target of UDP answers only its own protocol");
+    } else if (service->stream == 0) {
         gt_checkup_skip(checkup, service->row, "more services than streams of this session");
     } else if (service->has_answered) {
         service_report_banner(service, checkup);

@@ -397,6 +397,14 @@ def test_configuration_is_faulty(env):
         assert_fails(rows, "configuration", "GTD-E10", ".conf:1", "mqtt.keepalive")
 
 
+def test_target_of_udp_is_not_checked(system):
+    system.device.stop()
+    folder = system.config_folder(agentd=f'services = {{ ssh = "127.0.0.1:{system.ssh.port}"; dns = "udp:127.0.0.1:9"; }};')
+    system.agent(GOTTHARD_CONFIG_DIR=folder)
+    for rows in (doctor(system, DEVICE, expected=0), agent_doctor(system, expected=0, GOTTHARD_CONFIG_DIR=folder)):
+        assert rows["service ssh"]["result"] == "ok" and rows["service udp:dns"]["result"] == "skipped"
+
+
 def test_further_targets_are_listed(env):
     rows = agent_doctor(env, GOTTHARD_AGENT_PERMIT="192.0.2.0/24:80,443")
     assert rows["permit"]["result"] == "ok" and "192.0.2.0/24:80,443" in rows["permit"]["text"]
