@@ -9,7 +9,7 @@
 
 #define PRINTS_JSON                                                                             \
     (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
-     COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS)
+     COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS | COMMAND_RUN)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -31,13 +31,19 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_INVENTORY] = {"--inventory", NULL, NULL,
                           "Print a dynamic inventory for Ansible, with a group for each tag.",
                           COMMAND_DEVICES},
+    [OPTION_ON] = {"--on", NULL, "SELECTION",
+                   "Run it on these devices: TAG=VALUE, a name or a pattern; may repeat.",
+                   COMMAND_RUN},
+    [OPTION_USER] = {"--user", NULL, "USER", "Log in as this user.", COMMAND_RUN},
+    [OPTION_FORKS] = {"--forks", NULL, "N", "Run it on this many devices at a time; 5 by default.",
+                      COMMAND_RUN},
     [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.", COMMAND_FORGET},
     [OPTION_ALL] = {"--all", NULL, NULL, "Close the sessions of all operators, not only your own.",
                     COMMAND_DISCONNECT},
     [OPTION_REASON] = {"--reason", NULL, "TEXT",
                        "Write this into the device's log, and show it to the other side.",
                        COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT | COMMAND_SSH |
-                           COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
+                           COMMAND_RUN | COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
     [OPTION_WAIT] = {"--wait", NULL, "[=TIME]",
                      "Wait until the device is online and not busy, at most TIME (1h).",
                      COMMAND_CONNECT},
@@ -101,6 +107,8 @@ static int on_option(void *userdata, const char *name, const char *value, bool *
             *ret_takes_value = option->value && !option_is_optional(option);
         if (!option->value || value || option_is_optional(option))
             line->given[i] = value ? value : "";
+        if (i == OPTION_ON && value)
+            line->on[line->n_on++] = value;
         return 0;
     }
     return pass(line, letters, name, value, ret_takes_value);
@@ -131,8 +139,9 @@ int command_line_parse(int argc, char **argv, struct command_line *ret,
     *ret = (struct command_line){
         .arguments = calloc((size_t)argc + 1, sizeof(*ret->arguments)),
         .passed = calloc((size_t)argc + 1, sizeof(*ret->passed)),
+        .on = calloc((size_t)argc + 1, sizeof(*ret->on)),
     };
-    if (!ret->arguments || !ret->passed)
+    if (!ret->arguments || !ret->passed || !ret->on)
         return -ENOMEM;
     int r = gt_config_parse_args(&parse, argc, argv, &ret->settings, ret_error);
     if (r == 0)
@@ -145,6 +154,8 @@ void command_line_deinit(struct command_line *line)
     free((void *)line->settings.sets);
     free(line->arguments);
     free(line->passed);
+    free((void *)line->on);
+    line->on = NULL;
     line->arguments = line->passed = NULL;
     line->settings.sets = NULL;
 }

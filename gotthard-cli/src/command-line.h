@@ -17,6 +17,9 @@ enum option_id {
     OPTION_ONLINE,
     OPTION_WATCH,
     OPTION_INVENTORY,
+    OPTION_ON,
+    OPTION_USER,
+    OPTION_FORKS,
     OPTION_YES,
     OPTION_ALL,
     OPTION_REASON,
@@ -47,6 +50,8 @@ struct command_line {
     char **arguments;             /* owned; texts of argv */
     char **passed;                /* owned: options for another program, before its arguments */
     size_t n_passed;
+    const char **on; /* owned: each --on */
+    size_t n_on;
     size_t n_arguments;             /* the command is the first */
     struct gt_config_args settings; /* options that stand for a setting, and --config */
 };

@@ -72,6 +72,7 @@ int cmd_fingerprint(struct context *context);
 int cmd_config(struct context *context);
 int cmd_completion(struct context *context);
 int cmd_ssh(struct context *context);
+int cmd_run(struct context *context);
 int cmd_ssh_config(struct context *context);
 int cmd_sessions(struct context *context);
 int cmd_known_hosts(struct context *context);

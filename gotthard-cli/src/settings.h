@@ -27,7 +27,8 @@ enum {
     COMMAND_SSH_CONFIG = 1 << 14,
     COMMAND_KNOWN_HOSTS = 1 << 15,
     COMMAND_SESSIONS = 1 << 16,
-    COMMAND_END = 1 << 17, /* after the last command */
+    COMMAND_RUN = 1 << 17,
+    COMMAND_END = 1 << 18, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 

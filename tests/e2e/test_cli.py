@@ -94,12 +94,12 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "ssh", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
+COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
               "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": []}
-ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
@@ -142,6 +142,8 @@ def test_command_accepts_the_options_of_its_help_only(command):
         args = [*ARGUMENTS.get(command, []), option, *values]
         if command == "ssh":  # the arguments after the device are ssh's
             args = [option, *values, "dev"]
+        if command == "run":
+            args = [option, *values, *ARGUMENTS["run"]]
         result = run(command, *args, **GOOD)
         if re.search(rf"^  (-., )?{option.replace('--no-', '--').split('=')[0]}\b", text, re.M):
             assert result.returncode != 64, result.stderr

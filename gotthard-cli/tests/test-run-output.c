@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: ISC */
+/* Lines of devices: no control character reaches the terminal, and text stays as it is. */
+#include "run-output.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static void assert_clean(struct gt_span line, const char *wanted)
+{
+    char clean[256];
+
+    assert_string_equal(run_output_clean(line, clean, sizeof(clean)), wanted);
+}
+
+static void test_clean_keeps_text(void **state)
+{
+    assert_clean(gt_span_text(""), "");
+    assert_clean(gt_span_text("a\tb \\ ä €"), "a\tb \\ ä €");
+}
+
+static void test_clean_escapes_control_characters(void **state)
+{
+    assert_clean(gt_span_text("\033[2J\r\b\177"), "\\x1b[2J\\x0d\\x08\\x7f");
+    assert_clean(gt_span_text("a\302\233b\302\240"), "a\\xc2\\x9bb\302\240"); /* CSI; a blank */
+    assert_clean(gt_span("a\0b", 3), "a\\x00b");
+    assert_clean(gt_span_text("\377\033"), "\\xff\\x1b"); /* not UTF-8 */
+}
+
+static void test_clean_ends_within_its_room(void **state)
+{
+    char line[300], clean[64];
+
+    memset(line, '\033', sizeof(line));
+    run_output_clean(gt_span(line, sizeof(line)), clean, sizeof(clean));
+    assert_in_range(strlen(clean), 40, sizeof(clean) - 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_clean_keeps_text),
+        cmocka_unit_test(test_clean_escapes_control_characters),
+        cmocka_unit_test(test_clean_ends_within_its_room),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
