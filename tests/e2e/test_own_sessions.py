@@ -9,6 +9,7 @@ import pytest
 
 import harness
 from harness import echo, wait_until
+from setting_markers import effect
 
 DEVICE = "dev-aaaa"
 TWO = "limits = { sessions_per_operator = 2; };"
@@ -87,6 +88,7 @@ def test_a_request_without_an_answer_is_withdrawn(env, ending):
     wait_until(lambda: n_workers(agent) == 0, "no session remains", 10)
 
 
+@effect("cli", "--all")
 def test_disconnect_closes_own_sessions(env):
     agent = start(env)
     alice, bob = env.connect(DEVICE, name="alice"), env.connect(DEVICE, name="bob")
@@ -110,6 +112,7 @@ def test_operator_who_still_waits_reads_by_whom(env):
     assert "closed by bob: maintenance" in tunnel.event("error")["message"]
 
 
+@effect("cli", "--reason")
 def test_reason_is_in_the_devices_log(env):
     agent = start(env)
     tunnel = env.connect(DEVICE, options=["--reason", 'disk "sda" full', "--json"])

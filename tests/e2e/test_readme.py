@@ -11,6 +11,7 @@ import pytest
 
 import harness
 import readme
+from setting_markers import private_file
 from test_config import check
 
 ROOT = readme.README.parent
@@ -105,12 +106,13 @@ def test_settings_are_accepted(env, program):
     key = env.folder / "key"
     key.write_text(env.key)
     key.chmod(0o600)
+    password = private_file(env.folder / "proxy.password", "secret")
     for document in documents:
         text = re.sub(r'"/etc/gotthard/\w+\.key"', f'"{key}"; iv = "{env.iv}"', document)
         text = text.replace("/etc/gotthard/mqtt", str(env.certificates("GatewayOli")))
         folder = env.config_folder(**{program: text})
         (folder / f"{program}.conf.d").mkdir(exist_ok=True)
         for number, line in enumerate(extra):
-            (folder / f"{program}.conf.d/{number}.conf").write_text(line + "\n")
+            (folder / f"{program}.conf.d/{number}.conf").write_text(line.replace("/etc/gotthard/proxy.password", str(password)) + "\n")
         done = check(program, harness.clean_environment(GOTTHARD_CONFIG_DIR=folder))
         assert done.returncode == 0, done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from harness import LIMIT, PROGRAMS, Process, echo, wait_until
+from setting_markers import effect
 
 CLI = str(PROGRAMS["cli"])
 DEVICE = "dev-aaaa"
@@ -33,6 +34,7 @@ def echoes(port, text=b"hello"):
 # --- wait -----------------------------------------------------------------------------------------
 
 
+@effect("cli", "--wait")
 @pytest.mark.parametrize("state", ["offline", "unknown"])
 def test_wait_for_a_device(env, state):
     if state == "offline":
@@ -101,6 +103,7 @@ def is_alive(pid):
         return False
 
 
+@effect("cli", "--background")
 def test_background(env):
     """It returns when the tunnel is up, and nothing of the terminal remains. SIGTERM and disconnect end it."""
     agent = start(env)
