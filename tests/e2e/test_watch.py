@@ -147,10 +147,12 @@ def test_watch_at_a_broker_that_sends_states_by_name_only(env, manners):
 
 def test_broker_that_refuses_all_devices_is_asked_for_names(env):
     """An operator whose access rules permit single devices only."""
-    env.broker()
+    broker = env.broker()
     acl = env.folder / "mosquitto.acl"
     acl.write_text(acl.read_text().replace(f"topic read {env.PREFIX}/d/+/state", f"topic read {env.PREFIX}/d/gw-1/state"))
-    env.processes[-1].send(signal.SIGHUP)
+    broker.wait_for("running")  # before that SIGHUP ends it
+    broker.send(signal.SIGHUP)
+    broker.wait_for("Reloading config")
     publish(env, states.State("gw-1"))
     watch = Watch(env, "--json", GOTTHARD_CLIENT_DEVICES="gw-1")
     watch.wait_event("listed")
