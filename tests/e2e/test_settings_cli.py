@@ -279,7 +279,7 @@ def test_json(fleet):
     tunnel.disconnect()
     names = [event["event"] for event in tunnel.events()]
     assert len(names) == len(tunnel.out().splitlines())
-    assert names == ["requesting", "listening", "broker", "answered", "relay", "up", "closing", "closed"]
+    assert names == ["requesting", "listening", "broker", "answered", "relay", "up", "closing", "totals", "closed"]
     assert tunnel.log() == ""
     for command in (["status", "GatewayOli"], ["devices"]):
         plain, json_output = fleet.cli(*command).stdout, fleet.cli(*command, "--json").stdout
