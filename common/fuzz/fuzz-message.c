@@ -6,6 +6,7 @@
  */
 #include "gotthard/signaling/device-status.h"
 #include "gotthard/signaling/report.h"
+#include "gotthard/signaling/topic.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

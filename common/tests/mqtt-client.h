@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/topic.h"
 
 static struct ev_loop *loop;
 

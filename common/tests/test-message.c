@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "gotthard/signaling/message.h"
+#include "gotthard/signaling/topic.h"
 #include "vectors.h"
 
 #define TOPIC "gotthard/v1/d/GatewayOli/req"

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "gotthard/signaling/key-agreement.h"
+#include "gotthard/signaling/topic.h"
 
 enum {
     KEY = 1,

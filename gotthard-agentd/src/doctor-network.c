@@ -10,6 +10,7 @@
 #include "gotthard/doctor/network-check.h"
 #include "gotthard/doctor/relay-rows.h"
 #include "gotthard/mqtt/mqtt-error.h"
+#include "gotthard/signaling/topic.h"
 #include "setup-summary.h"
 
 #define ID_BYTES 8 /* the client id has at most 23 characters, which every broker accepts */

@@ -14,6 +14,7 @@
 #include "gotthard/config/config-mention.h"
 #include "gotthard/config/config-proxy.h"
 #include "gotthard/mqtt/mqtt-error.h"
+#include "gotthard/signaling/topic.h"
 
 #define REPLACED_MS    1000 /* to deliver the last STATE of a connection that was replaced */
 #define CLOSE_MS       3000 /* to deliver the last STATE, and DISCONNECT */

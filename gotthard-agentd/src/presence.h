@@ -12,6 +12,7 @@
 
 #include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/topic.h"
 #include "request-handler.h"
 #include "setup.h"
 

@@ -10,6 +10,7 @@
 
 #include "gotthard/base/list.h"
 #include "gotthard/signaling/report.h"
+#include "gotthard/signaling/topic.h"
 
 /* Publishes a message, or drops it if there is no broker. */
 typedef void (*reports_publish_fn)(void *userdata, const char *topic, struct gt_span payload);

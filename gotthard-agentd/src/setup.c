@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "gotthard/base/log.h"
+#include "gotthard/signaling/topic.h"
 
 #define RELOADS_A_SECOND 8 /* further ones, in a storm of signals, repeat no warning */
 

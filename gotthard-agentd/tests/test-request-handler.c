@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "gotthard/signaling/request-rate.h"
+#include "gotthard/signaling/topic.h"
 #include "request-handler.h"
 
 static const uint8_t of_device[GT_KEY_SIZE] = {1, 2, 3};

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "device-memory.h"
 #include "gotthard/base/clock.h"
+#include "gotthard/signaling/topic.h"
 #include "mqtt-connect.h"
 #include "settling.h"
 

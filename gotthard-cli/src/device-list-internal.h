@@ -4,6 +4,7 @@
 
 #include "device-list.h"
 #include "gotthard/mqtt/mqtt.h"
+#include "gotthard/signaling/topic.h"
 #include "settling.h"
 
 #define DEVICE_LIST_SILENCE_S  .3 /* shortest, where the broker sent states */

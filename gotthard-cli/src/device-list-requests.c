@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/signaling/topic.h"
 
 #define ROUND_NAMES 48 /* names asked on a connection */
 #define DEVICE_S    5. /* shortest silence for one device: the broker may be slow */

@@ -19,6 +19,7 @@
 #include "device-state.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "gotthard/signaling/topic.h"
 #include "mqtt-connect.h"
 
 #define PASSES     5  /* readings, at most */

@@ -10,6 +10,7 @@
 #include "doctor.h"
 #include "gotthard/doctor/broker-rows.h"
 #include "gotthard/doctor/network-check.h"
+#include "gotthard/signaling/topic.h"
 #include "mqtt-connect.h"
 
 struct topics {

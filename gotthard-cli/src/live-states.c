@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device-state.h"
+#include "gotthard/signaling/topic.h"
 #include "mqtt-connect.h"
 
 #define NAMES_MAX 48 /* AWS IoT Core permits 50 subscriptions on a connection */

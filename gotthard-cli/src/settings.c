@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "gotthard/signaling/message.h"
+#include "gotthard/signaling/topic.h"
 #include "known-devices.h"
 
 #define MAIN_RELAY "main"

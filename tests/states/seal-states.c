@@ -15,6 +15,7 @@
 
 #include "gotthard/base/text.h"
 #include "gotthard/signaling/message.h"
+#include "gotthard/signaling/topic.h"
 
 #define LINE_SIZE 4096
 #define WORDS     6 /* before the services */

@@ -228,6 +228,14 @@ int gt_text_unbase64(struct gt_span text, void *ret, size_t cap, size_t *ret_n)
     return 0;
 }
 
+bool gt_text_is_ascii(struct gt_span text)
+{
+    for (size_t i = 0; i < text.n; i++)
+        if (text.data[i] < 0x20 || text.data[i] > 0x7e)
+            return false;
+    return true;
+}
+
 bool gt_text_is_name(struct gt_span text)
 {
     if (text.n < 1 || text.n > GT_NAME_MAX || !is_alphanumeric((char)text.data[0]))

@@ -8,6 +8,7 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt-internal.h"
+#include "gotthard/signaling/topic.h"
 
 #define VERSION_S 5. /* without a CONNACK: the broker may ignore MQTT 5 */
 

@@ -12,6 +12,7 @@
 
 #include "gotthard/base/log.h"
 #include "gotthard/mqtt/mqtt-thread.h"
+#include "gotthard/signaling/topic.h"
 
 static struct gt_mqtt_limits read_limits(const mosquitto_property *properties)
 {

@@ -16,6 +16,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/net/route.h"
 #include "gotthard/signaling/message.h"
+#include "gotthard/signaling/topic.h"
 #include "gotthard/tls/certificate-context.h"
 
 #define DELAY_S       0.25 /* RFC 8305, section 5: Connection Attempt Delay */

@@ -16,6 +16,7 @@
 
 #include "gotthard/base/proxy.h"
 #include "gotthard/signaling/message.h"
+#include "gotthard/signaling/topic.h"
 
 #define GT_MQTT_FILTERS_MAX 8  /* in one SUBSCRIBE: AWS IoT takes no more */
 #define GT_MQTT_OVERHEAD    15 /* of a PUBLISH: headers, lengths and properties */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "gotthard/signaling/key-agreement.h"
+#include "gotthard/signaling/topic.h"
 
 static void forget_secrets(struct gt_initiator *initiator)
 {

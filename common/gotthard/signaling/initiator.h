@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "gotthard/signaling/topic.h"
 #include "gotthard/signaling/trust.h"
 
 struct gt_initiator_settings {

@@ -4,6 +4,7 @@
  * on any policy: authorization is decided in initiator.c and responder.c.
  */
 #include "gotthard/signaling/key-agreement.h"
+#include "gotthard/signaling/topic.h"
 
 /* ad || req_id || gy */
 #define ACK_AD_MAX (GT_MESSAGE_HEADER + 2 + GT_TOPIC_MAX + GT_REQ_ID_SIZE + GT_KEY_SIZE)

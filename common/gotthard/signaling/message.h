@@ -9,18 +9,15 @@
 
 #include "gotthard/crypto/key.h"
 #include "gotthard/crypto/seal.h"
-#include "gotthard/signaling/tag.h"
+#include "gotthard/signaling/extensions.h"
 
 #define GT_MESSAGE_MAX     8192 /* bytes of payload; a longer message is dropped unread */
 #define GT_MESSAGE_HEADER  5    /* "GTM1" and the type */
-#define GT_TOPIC_MAX       256
 #define GT_EPOCH_SIZE      16
 #define GT_REQ_ID_SIZE     16
 #define GT_CERTIFICATE_MAX 4096
 #define GT_SIGNATURE_MAX   1024
 #define GT_RELAY_NAME_MAX  64
-#define GT_SERVICES_MAX    64
-#define GT_HOST_KEYS_MAX   8
 #define GT_PURPOSE_MAX     200 /* bytes of an operator's --reason */
 
 enum gt_message_type {
@@ -33,31 +30,6 @@ enum gt_message_type {
 };
 
 enum { GT_MESSAGE_E_BAD = 1 };
-
-/* Write "<prefix>/d/<device>/req" and the like into @ret (GT_TOPIC_MAX + 1). Return 0, or E_BAD if
- * a name is ill-formed or the result would exceed 7 slashes or 256 bytes: the limits of AWS IoT. */
-int gt_topic_req(const char *prefix, const char *device, char *ret) GT_MUST_CHECK;
-int gt_topic_rsp(const char *prefix, const char *device, const char *operator_,
-                 char *ret) GT_MUST_CHECK;
-/* @device may be "+", the filter for all devices. */
-int gt_topic_state(const char *prefix, const char *device, char *ret) GT_MUST_CHECK;
-/* Writes the device's name out of a state topic (GT_NAME_MAX + 1). Returns 0 or E_BAD. */
-int gt_topic_device(const char *prefix, const char *topic, char *ret_device) GT_MUST_CHECK;
-
-/* The optional part of STATE and ACK. Absent extensions are empty or 0. */
-struct gt_extensions {
-    struct gt_span version;                   /* 1: software version */
-    struct gt_span services[GT_SERVICES_MAX]; /* 2: names this operator may use */
-    size_t n_services;
-    struct gt_span host_keys[GT_HOST_KEYS_MAX]; /* 3: "ssh-ed25519 AAAA...", public key lines */
-    size_t n_host_keys;
-    uint16_t n_sessions;  /* 4: open sessions */
-    uint64_t since;       /* 5: Unix time of going online or offline; for display only */
-    struct gt_span limit; /* 6: the limit that refuses a session; for display only */
-    struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
-    size_t n_tags;
-    struct gt_span status; /* 8: device-status.h; the answer to a query */
-};
 
 struct gt_state {
     bool is_online;

@@ -6,6 +6,7 @@
 #include "gotthard/signaling/replay-cache.h"
 #include "gotthard/signaling/request-rate.h"
 #include "gotthard/signaling/responder.h"
+#include "gotthard/signaling/topic.h"
 
 struct gt_responder {
     char prefix[GT_TOPIC_MAX + 1], device[GT_NAME_MAX + 1];

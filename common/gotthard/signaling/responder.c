@@ -7,6 +7,7 @@
  * sessions.
  */
 #include "gotthard/signaling/responder-internal.h"
+#include "gotthard/signaling/topic.h"
 
 #define NAK_INTERVAL_MS   250
 #define STATE_INTERVAL_MS 2000

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "gotthard/signaling/key-agreement.h"
+#include "gotthard/signaling/topic.h"
 #include "gotthard/signaling/trust.h"
 
 #define GT_REPLAY_CACHE_MAX 1024  /* requests in an epoch; then the epoch rotates */
