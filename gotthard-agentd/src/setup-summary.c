@@ -32,12 +32,19 @@ const char *setup_policy_name(const struct setup *setup)
 /* A line for each entry. */
 static void show_permit(const struct setup *setup, int fd)
 {
-    const char *text = setup->policy.permit_text;
+    const char *at = setup->policy.permit_text;
 
-    for (const char *at = text ? text : ""; *(at += strspn(at, " ")) != 0; at += strcspn(at, " "))
-        dprintf(fd, "#   permit %.*s\n", (int)strcspn(at, " "), at);
-    if (setup->policy.permit.n == 0)
+    if (!at || setup->policy.permit.n == 0) {
         dprintf(fd, "#   permit: no target beyond the services\n");
+        return;
+    }
+    while (*at) {
+        size_t n = strcspn(at, " ");
+
+        if (n > 0)
+            dprintf(fd, "#   permit %.*s\n", (int)n, at);
+        at += n + (at[n] == ' ');
+    }
 }
 
 void setup_show(const struct setup *setup, int fd)

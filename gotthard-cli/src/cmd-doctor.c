@@ -65,7 +65,7 @@ static void doctor_on_signal(void *userdata, int number)
 void doctor_fail(struct doctor *doctor, const char *name, const struct failure *failure)
 {
     struct gt_check_fault fault = {
-        .id = failure->id,
+        .id = (int)failure->id,
         .exit = failure_exit(failure->id),
         .remedy = failure->hint,
     };
@@ -76,7 +76,8 @@ void doctor_fail(struct doctor *doctor, const char *name, const struct failure *
 struct gt_check_fault doctor_fault(enum failure_id id, struct failure *failure)
 {
     failure_set(failure, id, NULL, "%s", "");
-    return (struct gt_check_fault){.id = id, .exit = failure_exit(id), .remedy = failure->hint};
+    return (struct gt_check_fault){
+        .id = (int)id, .exit = failure_exit(id), .remedy = failure->hint};
 }
 
 static void doctor_finish(struct doctor *doctor)

@@ -171,7 +171,7 @@ static void report(struct doctor *doctor, const struct gt_mqtt_url *endpoint,
     }
     mqtt_connect_failure(settings, facts->outcome, facts->why, &failure);
     struct gt_check_fault fault = {
-        .id = failure.id, .exit = failure_exit(failure.id), .remedy = failure.hint};
+        .id = (int)failure.id, .exit = failure_exit(failure.id), .remedy = failure.hint};
     gt_broker_add_failure(facts, &words, &fault, failure.message, &doctor->checkup);
 }
 

@@ -90,7 +90,7 @@ int holder_spawn(const struct holder_settings *settings, int listener,
     if (pid < 0)
         return -errno;
     if (pid == 0)
-        child(settings, theirs, listener, file);
+        child(settings, theirs, own_listener, file);
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return -errno;
