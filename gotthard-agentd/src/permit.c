@@ -14,7 +14,8 @@
 #define IPV4_BITS 96
 
 static const uint8_t ipv4_prefix[12] = {[10] = 0xff, [11] = 0xff};
-static const uint8_t nat64_prefix[12] = {0x00, 0x64, 0xff, 0x9b}; /* RFC 6052 */
+static const uint8_t nat64_prefix[12] = {0x00, 0x64, 0xff, 0x9b};            /* RFC 6052 */
+static const uint8_t local_nat64_prefix[6] = {0x00, 0x64, 0xff, 0x9b, 0, 1}; /* RFC 8215 */
 
 struct special {
     uint8_t network[16];
@@ -26,7 +27,7 @@ struct special {
         {[10] = 0xff, [11] = 0xff, a, b, c, d}, IPV4_BITS + bits \
     }
 
-/* RFC 6890; the last ones are metadata services: AWS, Azure and others, Alibaba, Google. */
+/* RFC 6890; the last ones are metadata services. */
 static const struct special specials[] = {
     SPECIAL_IPV4(0, 0, 0, 0, 8),
     SPECIAL_IPV4(127, 0, 0, 0, 8),
@@ -38,12 +39,22 @@ static const struct special specials[] = {
     {{[15] = 1}, 128},
     {{0xfe, 0x80}, 10},
     {{0xff}, 8},
-    SPECIAL_IPV4(169, 254, 169, 254, 32),
-    SPECIAL_IPV4(168, 63, 129, 16, 32),
-    SPECIAL_IPV4(100, 100, 100, 200, 32),
-    {{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}, 128},
-    {{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}, 128},
+    SPECIAL_IPV4(169, 254, 169, 254, 32),                           /* AWS and others */
+    SPECIAL_IPV4(168, 63, 129, 16, 32),                             /* Azure */
+    SPECIAL_IPV4(100, 100, 100, 200, 32),                           /* Alibaba */
+    SPECIAL_IPV4(192, 0, 0, 192, 32),                               /* Oracle, classic */
+    {{0xfd, 0x00, 0x0e, 0xc2}, 32},                                 /* AWS */
+    {{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}, 128},      /* of an instance */
+    {{0xfd, 0x00, 0x0e, 0xc2, [15] = 0x23}, 128},                   /* of EKS */
+    {{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}, 128},      /* Google */
+    {{0xfd, 0x00, 0x00, 0xc1, [12] = 0xa9, 0xfe, 0xa9, 0xfe}, 128}, /* Oracle */
+    {{0xfd, 0x00, 0x00, 0x42, [15] = 0x42}, 128},                   /* Scaleway */
 };
+
+/* The bytes that can hold the IPv4 address: with a prefix of 96, 48, 56, 64 bits (RFC 6052 section
+ * 2.2). */
+static const uint8_t embeddings[][4] = {
+    {12, 13, 14, 15}, {6, 7, 9, 10}, {7, 9, 10, 11}, {9, 10, 11, 12}};
 
 bool permit_has_prefix(const uint8_t address[static 16], const uint8_t network[static 16],
                        unsigned n_bits)
@@ -66,19 +77,43 @@ static bool is_ipv4_entry(const struct permit_entry *entry)
     return entry->n_bits >= IPV4_BITS && is_ipv4(entry->network);
 }
 
-/* Returns the bits that a network must have to permit @address: those of the narrowest special
- * range that contains it, or 0. A NAT64 address leads to the IPv4 address in it. */
-static unsigned required_bits(const uint8_t address[static 16])
+/* Returns the bits of the narrowest special range that contains @address, or 0. */
+static unsigned special_bits(const uint8_t address[static 16])
 {
-    uint8_t inner[16];
     unsigned n_bits = 0;
 
-    memcpy(inner, address, sizeof(inner));
-    if (memcmp(address, nat64_prefix, sizeof(nat64_prefix)) == 0)
-        memcpy(inner, ipv4_prefix, sizeof(ipv4_prefix));
     for (size_t i = 0; i < GT_ARRAY_SIZE(specials); i++)
-        if (permit_has_prefix(inner, specials[i].network, specials[i].n_bits))
+        if (permit_has_prefix(address, specials[i].network, specials[i].n_bits))
             n_bits = GT_MAX(n_bits, (unsigned)specials[i].n_bits);
+    return n_bits;
+}
+
+/* The same of the IPv4 address inside @address, in the bytes @at. */
+static unsigned embedded_bits(const uint8_t address[static 16], const uint8_t at[static 4])
+{
+    uint8_t inner[16];
+
+    memcpy(inner, ipv4_prefix, sizeof(ipv4_prefix));
+    for (size_t i = 0; i < 4; i++)
+        inner[12 + i] = address[at[i]];
+    return special_bits(inner);
+}
+
+/* Returns the bits that a network must have to permit @address: those of the narrowest special
+ * range that contains it, or 0. A NAT64 address leads to the IPv4 address in it. The position of
+ * that one is not known after the local-use prefix, so that each counts, except for zeros: they are
+ * filling there. */
+static unsigned required_bits(const uint8_t address[static 16])
+{
+    unsigned n_bits = special_bits(address);
+
+    if (memcmp(address, nat64_prefix, sizeof(nat64_prefix)) == 0)
+        return embedded_bits(address, embeddings[0]);
+    if (memcmp(address, local_nat64_prefix, sizeof(local_nat64_prefix)) != 0)
+        return n_bits;
+    for (size_t i = 0; i < GT_ARRAY_SIZE(embeddings); i++)
+        if (address[embeddings[i][0]] != 0)
+            n_bits = GT_MAX(n_bits, embedded_bits(address, embeddings[i]));
     return n_bits;
 }
 

@@ -15,8 +15,8 @@
  * for 127.0.0.1 and ::1.
  *
  * A name is permitted by its own entry, and its addresses by those of networks. A name that is
- * permitted leads to any address that is not special: a name server does not decide
- * about this machine.
+ * permitted leads to any address that is not special. The addresses of this machine in its networks
+ * are not special: 192.168.1.0/24 contains the device's own, and so may what a name leads to.
  *
  * Pure: no lookup, no socket.
  */

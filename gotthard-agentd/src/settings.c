@@ -76,7 +76,8 @@ static const struct gt_config_item items[] = {
             "Names are resolved on this device, and the addresses must be permitted, or the name. "
             "Loopback, link-local, multicast, reserved and cloud metadata addresses are not "
             "included in wider networks, and no name leads there: they need an entry inside their "
-            "range, such as 127.0.0.1:8080 or localhost:*. An operator whose pin lists services needs "
+            "range, such as 127.0.0.1:8080 or localhost:*. The device's own address in a network "
+            "is included: 192.168.1.0/24:* reaches what listens there. An operator whose pin lists services needs "
             "the word permit in that list."),
     ITEM("agent.host_keys", PATHS, host_keys, .fallback = "/etc/ssh/ssh_host_*_key.pub",
          .help = "Files of public ssh host keys, separated by blanks.",

@@ -96,14 +96,13 @@ int setup_load_policy(struct setup *setup, char *ret_error)
         r = add_target(&policy->services, "ssh", s->data_host, s->data_port);
     if (r == 0)
         r = setup_add_map(setup, "services", &s->services, &policy->services, ret_error);
-    if (r == 0 && targets_find(&policy->services, "socks"))
-        return setup_fail(setup, ret_error, "services",
-                          "'socks' is the operators' word for a SOCKS proxy, choose another name");
-    if (r == 0 && targets_find(&policy->services, PERMIT_NAME))
-        return setup_fail(setup, ret_error, "services",
-                          "'" PERMIT_NAME
-                          "' is the word for permitted targets, choose another name");
-    return r ? r : setup_load_permit(setup, ret_error);
+    if (r == 0)
+        r = setup_load_permit(setup, ret_error);
+    if (r == 0 && policy->permit.n > 0 && targets_find(&policy->services, PERMIT_NAME))
+        r = setup_fail(setup, ret_error, "services",
+                       "with agent.permit '" PERMIT_NAME
+                       "' is the word for permitted targets, choose another name");
+    return r;
 }
 
 /* --- trust */

@@ -248,6 +248,19 @@ void setup_warn_expiry(const struct setup *setup)
                 setup->settings->mqtt_cert_path, why);
 }
 
+/* Names that became words of operators after configurations had them. */
+static void warn_service_names(const struct setup *setup)
+{
+    const struct targets *services = &setup->policy.services;
+
+    if (targets_find(services, "socks"))
+        gt_warn("services: operators reach 'socks' by its port only, because the word stands for a "
+                "SOCKS proxy; choose another name");
+    if (targets_find(services, PERMIT_NAME))
+        gt_warn("services: '" PERMIT_NAME "' is the word for permitted targets; choose another "
+                "name before agent.permit is set");
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
@@ -275,6 +288,7 @@ void setup_warn(const struct setup *setup)
                 setup->pins_path);
     if (setup->policy.services.n == 0)
         gt_warn("services is empty: no operator can open a tunnel");
+    warn_service_names(setup);
     if (*setup->credentials->unsigned_why)
         gt_warn("%s/cert.pem: %s; operators with trust.policy pin refuse this device",
                 s->mqtt_cert_path, setup->credentials->unsigned_why);

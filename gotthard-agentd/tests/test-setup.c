@@ -356,6 +356,12 @@ static void test_services_and_relays_from_file(void **state)
     setup_free(setup);
     run("echo 'services = { web = \"80\"; };' >etc/agentd.conf");
     assert_refused("agentd.conf:1");
+    run("echo 'services = { socks = \"127.0.0.1:80\"; permit = \"127.0.0.1:81\"; };' "
+        ">etc/agentd.conf");
+    assert_offers("socks=127.0.0.1:80 permit=127.0.0.1:81");
+    setenv("GOTTHARD_AGENT_PERMIT", "10.0.0.5:80", 1);
+    assert_refused("agentd.conf:1");
+    unsetenv("GOTTHARD_AGENT_PERMIT");
     run("echo 'relays = { lab = \"10.0.0.1\"; };' >etc/agentd.conf");
     assert_refused("relays");
     run("echo 'mqtt = { prefix = \"a/b/c/d/e/f\"; };' >etc/agentd.conf");

@@ -182,6 +182,10 @@ def test_faulty_list_is_rejected_with_its_place(env, permit, message):
 
 
 def test_service_cannot_have_the_name_of_the_permitted_targets(env):
-    agent = env.agent(wait=False, GOTTHARD_CONFIG_DIR=env.config_folder(agentd='services = { permit = "127.0.0.1:80"; };'))
+    services = 'services = { permit = "127.0.0.1:80"; socks = "127.0.0.1:81"; };'
+    agent = env.agent(wait=False, GOTTHARD_CONFIG_DIR=env.config_folder(agentd=services + 'agent = { permit = "10.0.0.5:80"; };'))
     assert agent.wait() == 78
     assert "'permit' is the word for permitted targets" in agent.log()
+    agent = env.agent(GOTTHARD_CONFIG_DIR=env.config_folder(agentd=services))
+    assert "'permit' is the word for permitted targets; choose another name before" in agent.log()
+    assert "operators reach 'socks' by its port only" in agent.log()
