@@ -79,7 +79,7 @@ def test_commands_of_step_1(tmp_path):
     done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     made = set(os.listdir(tmp_path / ".config/gotthard"))
-    assert {"fleet.key", "cli.conf", "relay.key", "GatewayOli.key", "broker", "GatewayOli", "mqtt"} <= made
+    assert {"fleet.key", "cli.conf", "relay.key", "GatewayOli.key", "broker", "GatewayOli", "alice"} <= made
     assert {"mosquitto-example.conf", "mosquitto-example.acl", "ca.crl"} <= set(os.listdir(tmp_path / ".config/gotthard/broker"))
     assert (tmp_path / ".config/gotthard/relay.key").read_text().startswith("gk1r")
 
@@ -92,8 +92,8 @@ def test_certificates_of_all_parts(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Pump7 is revoked" in done.stdout
     names = {name: subprocess.run(["openssl", "x509", "-in", tmp_path / name / "cert.pem", "-noout", "-subject"], check=True,
-                                  capture_output=True, text=True).stdout.strip() for name in ("GatewayOli", "mqtt", "bob")}
-    assert names == {"GatewayOli": "subject=CN = GatewayOli", "mqtt": "subject=CN = operator alice", "bob": "subject=CN = operator bob"}
+                                  capture_output=True, text=True).stdout.strip() for name in ("GatewayOli", "alice", "bob")}
+    assert names == {"GatewayOli": "subject=CN = GatewayOli", "alice": "subject=CN = operator alice", "bob": "subject=CN = operator bob"}
     added = next(c.document for c in readme.set_up() if isinstance(c, readme.Command) and c.part == "A second operator" and c.file)
     assert added == (ROOT / "etc/mosquitto-example.acl").read_text().partition("name.\n")[2].replace("alice", "bob")
 
