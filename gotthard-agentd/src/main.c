@@ -113,6 +113,22 @@ static void main_print_error(const char *error)
     dprintf(STDERR_FILENO, "%s", line);
 }
 
+static int main_run(const struct options *options, const struct gt_config_args *args)
+{
+    if (options->has_doctor_option && options->command != COMMAND_DOCTOR) {
+        main_print_error("--json and --no-color need --doctor");
+        return GT_EXIT_USAGE;
+    }
+    switch (options->command) {
+    case COMMAND_HELP: print_help(); break;
+    case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
+    case COMMAND_DOCTOR: return doctor_run(args, &options->doctor);
+    case COMMAND_CHECK:
+    case COMMAND_SERVE: return serve(args, options->command == COMMAND_CHECK);
+    }
+    return GT_EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {.command = COMMAND_SERVE};
@@ -139,18 +155,7 @@ int main(int argc, char **argv)
         main_print_error(r < 0 ? strerror(-r) : error);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;
     }
-    if (options.has_doctor_option && options.command != COMMAND_DOCTOR) {
-        main_print_error("--json and --no-color need --doctor");
-        return GT_EXIT_USAGE;
-    }
-    int status = GT_EXIT_SUCCESS;
-    switch (options.command) {
-    case COMMAND_HELP: print_help(); break;
-    case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
-    case COMMAND_DOCTOR: status = doctor_run(&args, &options.doctor); break;
-    case COMMAND_CHECK:
-    case COMMAND_SERVE: status = serve(&args, options.command == COMMAND_CHECK); break;
-    }
+    int status = main_run(&options, &args);
     free((void *)args.sets);
     return status;
 }
