@@ -186,6 +186,7 @@ def test_service_cannot_have_the_name_of_the_permitted_targets(env):
     agent = env.agent(wait=False, GOTTHARD_CONFIG_DIR=env.config_folder(agentd=services + 'agent = { permit = "10.0.0.5:80"; };'))
     assert agent.wait() == 78
     assert "'permit' is the word for permitted targets" in agent.log()
-    agent = env.agent(GOTTHARD_CONFIG_DIR=env.config_folder(agentd=services))
-    assert "'permit' is the word for permitted targets; choose another name before" in agent.log()
-    assert "operators reach 'socks' by its port only" in agent.log()
+    agent = env.agent(wait=False, GOTTHARD_CONFIG_DIR=env.config_folder(agentd=services))
+    agent.wait_for("operators reach 'socks' by its port only")
+    agent.wait_for("'permit' is the word for permitted targets; choose another name before")
+    agent.wait_for('services="permit=127.0.0.1:80 socks=127.0.0.1:81"')
