@@ -145,18 +145,24 @@ void connect_output_relay_retry(struct connect_output *output, const struct gt_h
 
 void connect_output_report(struct connect_output *output, const struct gt_report *report)
 {
-    char reason[96], text[sizeof(output->waiting[0])];
+    char reason[96], here[120] = "", text[sizeof(output->waiting[0])];
+    const struct gt_host_port *own = session_relay(output->session);
 
     print_event(output->print, "device-report", "{s:s, s:s, s:b, s:b}", "relay", report->relay,
                 "reason", report->why, "at_relay", report->kind == GT_REPORT_AT_RELAY, "last",
                 report->is_last);
+    output->is_device_troubled = report->kind != GT_REPORT_AT_RELAY;
     if (report->is_last)
         return; /* the failure follows */
-    if (report->kind == GT_REPORT_AT_RELAY)
+    if (report->kind == GT_REPORT_AT_RELAY) {
         snprintf(text, sizeof(text), "%.80s waits at relay %.120s", output->device, report->relay);
-    else
-        snprintf(text, sizeof(text), "%.80s cannot reach the relay yet (%s), it keeps trying",
-                 output->device, diagnosis_reason(report->why, reason, sizeof(reason)));
+    } else {
+        diagnosis_reason(report->why, reason, sizeof(reason));
+        if (diagnosis_is_elsewhere(own, report))
+            snprintf(here, sizeof(here), "; here it is %.80s:%u", own->host, own->port);
+        snprintf(text, sizeof(text), "%.80s cannot reach its relay %.80s yet (%s%s)",
+                 output->device, report->relay, reason, here);
+    }
     report_waiting(output, THE_DEVICE, text);
 }
 
@@ -184,6 +190,7 @@ void connect_output_up(struct connect_output *output, const struct forwards *for
     uint64_t ms = gt_clock_ms() - output->started_ms;
     char took[32];
 
+    output->is_device_troubled = false;
     print_fact(output->print, "relay reached: %s port %u", relay_host, relay_port);
     print_event(output->print, "relay", "{s:s, s:i}", "host", relay_host, "port", (int)relay_port);
     print_fact(output->print, "end-to-end tunnel to %s is up", output->device);
@@ -218,7 +225,8 @@ void connect_output_notice(struct connect_output *output, enum gt_path_notice no
     const char *intro = is_missing ? "no data connection yet: " : "";
 
     print_event(output->print, "path", "{s:s, s:s}", "what", names[notice], "text", text);
-    print_warning(output->print, "%s%s", intro, text);
+    if (!is_missing || !output->is_device_troubled) /* otherwise the device has named the cause */
+        print_warning(output->print, "%s%s", intro, text);
 }
 
 /* --- a tunnel that waits */

@@ -24,7 +24,8 @@ struct connect_output {
     unsigned n_attempts;             /* the latest that was reported */
     uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
     const struct identity *identity; /* borrowed, from connect_output_answered() on */
-    char waiting[2][256];            /* the latest line while it waits: for this side, the device */
+    bool is_device_troubled;         /* it reports that it does not reach the relay */
+    char waiting[2][384];            /* the latest line while it waits: for this side, the device */
     char wait_message[640];          /* the latest reason to wait for the device */
     char services[512];              /* that the device offers, separated by blanks */
 };

@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "gotthard/signaling/request-rate.h"
@@ -155,6 +156,35 @@ const char *diagnosis_reason(const char *why, char *ret, size_t cap)
     return ret;
 }
 
+bool diagnosis_is_elsewhere(const struct gt_host_port *relay, const struct gt_report *report)
+{
+    const char *port = strrchr(report->relay, ':');
+    const char *host = report->relay + (report->relay[0] == '[');
+    char own_port[8];
+
+    if (!port)
+        return false; /* an agent that does not name it */
+    size_t n = (size_t)(port - host) - (host > report->relay);
+    snprintf(own_port, sizeof(own_port), "%u", relay->port);
+    return strcmp(port + 1, own_port) != 0 || strlen(relay->host) != n ||
+           strncasecmp(relay->host, host, n) != 0;
+}
+
+static void describe_unreachable(const char *device, const struct gt_host_port *relay,
+                                 const struct gt_report *report, const char *why,
+                                 struct failure *ret)
+{
+    if (diagnosis_is_elsewhere(relay, report))
+        failure_set_of(ret, device, FAILURE_DEVICE_RELAY,
+                       "correct server.host and server.port on the device, then systemctl reload "
+                       "gotthard-agentd; or check its DNS, route and firewall",
+                       "%s cannot reach its relay %s (%s); here it is %s:%u", device, report->relay,
+                       why, relay->host, relay->port);
+    else
+        failure_set_of(ret, device, FAILURE_DEVICE_RELAY, NULL, "%s cannot reach its relay %s (%s)",
+                       device, report->relay, why);
+}
+
 void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                          const struct gt_report *report, struct failure *ret)
 {
@@ -168,10 +198,7 @@ void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                        "%s waits at relay %s and this side at relay %s:%u: not the same one",
                        device, report->relay, relay->host, relay->port);
         return;
-    case GT_REPORT_UNREACHABLE:
-        failure_set_of(ret, device, FAILURE_DEVICE_RELAY, NULL, "%s cannot reach %s (%s)", device,
-                       report->relay, why);
-        return;
+    case GT_REPORT_UNREACHABLE: describe_unreachable(device, relay, report, why, ret); return;
     case GT_REPORT_REJECTED:
         failure_set_of(ret, device, FAILURE_DEVICE_RELAY,
                        "check that the device and its relay have keys of the same fleet",
@@ -226,6 +253,24 @@ static void add_report(const struct tunnel_end *end, struct failure *ret)
                  end->device, end->report->relay, why);
 }
 
+/* The device has answered the sealed request, so that both sides have the same fleet key. */
+static void describe_rejected(const struct tunnel_end *end, struct failure *ret)
+{
+    const struct gt_report *report = end->was_up ? NULL : end->report;
+    const char *host = end->relay->host;
+    unsigned port = end->relay->port;
+
+    if (report && report->kind == GT_REPORT_REJECTED && !diagnosis_is_elsewhere(end->relay, report))
+        failure_set(ret, FAILURE_RELAY_REFUSED,
+                    "gotthard-cli keygen relay > relay.key, copy it to crypt.key_file of the "
+                    "relay, then systemctl reload gotthard-relayd",
+                    "the relay %s:%u rejects this operator and %s alike: the key of the relay is "
+                    "not of this fleet (%s)",
+                    host, port, end->device, end->why);
+    else
+        failure_set(ret, FAILURE_RELAY_REFUSED, NULL, "relay %s:%u: %s", host, port, end->why);
+}
+
 void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
 {
     const char *host = end->relay->host;
@@ -251,9 +296,7 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
         add_report(end, ret);
         return;
     case GT_END_PROXY: failure_set(ret, FAILURE_PROXY, NULL, "%s", end->why); return;
-    case GT_END_REFUSED:
-        failure_set(ret, FAILURE_RELAY_REFUSED, NULL, "relay %s:%u: %s", host, port, end->why);
-        return;
+    case GT_END_REFUSED: describe_rejected(end, ret); return;
     case GT_END_RELAY:
         failure_set(ret, failure_of_code(end->code), NULL, "relay %s:%u: %s", host, port, end->why);
         return;

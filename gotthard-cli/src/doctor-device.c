@@ -210,36 +210,58 @@ static void report_up(struct doctor_session *run)
                       run->up_at - run->began_at, run->port);
 }
 
-/* The session has ended between the answer and the tunnel. */
-static void report_not_up(struct doctor_session *run)
+/* The relay rejects both sides: the session's failure is about both. */
+static bool is_rejected_alike(const struct doctor_session *run)
 {
-    bool is_of_device =
-        run->failure.id == FAILURE_DEVICE_RELAY || run->failure.id == FAILURE_DEVICE_LOST;
-
-    if (!is_of_device && is_reported(run) && run->report.kind == GT_REPORT_AT_RELAY)
-        gt_checkup_ok(&run->doctor->checkup, RELAY, "%s is at %s", run->doctor->device,
-                      run->report.relay);
-    else if (!is_of_device)
-        gt_checkup_skip(&run->doctor->checkup, RELAY, "the device has not reported");
-    doctor_fail(run->doctor, is_of_device ? RELAY : TUNNEL, &run->failure);
-    skip_from(run->doctor, is_of_device ? TUNNEL : "services", "there is no tunnel");
+    return run->failure.id == FAILURE_RELAY_REFUSED && is_reported(run) &&
+           run->report.kind == GT_REPORT_REJECTED;
 }
 
-/* This side cannot reach the relay: what the device reports of its way. */
-static void report_from_afar(struct doctor_session *run)
+static bool is_over(const struct doctor_session *run)
+{
+    return run->is_over;
+}
+
+/* The device's own view of its way. */
+static void report_way(struct doctor_session *run)
 {
     struct failure failure;
 
-    run_until(run, is_reported, REPORT_S);
     if (!is_reported(run)) {
         gt_checkup_skip(&run->doctor->checkup, RELAY, "the device has not reported");
     } else if (run->report.kind == GT_REPORT_AT_RELAY) {
         gt_checkup_ok(&run->doctor->checkup, RELAY, "%s is at %s", run->doctor->device,
                       run->report.relay);
+    } else if (is_rejected_alike(run)) {
+        doctor_fail(run->doctor, RELAY, &run->failure);
     } else {
         diagnosis_of_report(run->doctor->device, &run->relay, &run->report, &failure);
         doctor_fail(run->doctor, RELAY, &failure);
     }
+}
+
+/* The session has ended between the answer and the tunnel. */
+static void report_not_up(struct doctor_session *run)
+{
+    bool is_of_device = run->failure.id == FAILURE_DEVICE_RELAY ||
+                        run->failure.id == FAILURE_DEVICE_LOST || is_rejected_alike(run);
+
+    if (is_of_device)
+        doctor_fail(run->doctor, RELAY, &run->failure);
+    else
+        report_way(run);
+    if (!is_of_device)
+        doctor_fail(run->doctor, TUNNEL, &run->failure);
+    skip_from(run->doctor, is_of_device ? TUNNEL : "services", "there is no tunnel");
+}
+
+/* This side cannot reach the relay, or is rejected there. */
+static void report_from_afar(struct doctor_session *run)
+{
+    run_until(run, is_reported, REPORT_S);
+    if (is_reported(run) && run->report.kind == GT_REPORT_REJECTED)
+        run_until(run, is_over, REPORT_S); /* this side's result completes it */
+    report_way(run);
     skip_from(run->doctor, TUNNEL, "no connection to the relay");
 }
 

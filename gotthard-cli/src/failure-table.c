@@ -194,7 +194,9 @@ static const struct failure_row rows[] = {
             "It has another key, no longer accepts the key of a side, or refuses the operator "
             "or the device (relay.refused of gotthard-relayd.conf(5)). Or another kind of server "
             "answers at its address.",
-        .hint = "check that it is a gotthard-relayd with the same fleet key",
+        .hint = "check that it is a gotthard-relayd; to give it a key of this fleet: "
+                "gotthard-cli keygen relay > relay.key, copy it to crypt.key_file of the relay, "
+                "then systemctl reload gotthard-relayd",
     },
     {
         .id = FAILURE_RELAY_FULL,

@@ -40,6 +40,9 @@ void session_fail(struct session *session, const char *reason, const struct fail
 bool session_withdraw(struct session *session);
 /* The deadline of JOINING, and the last report: the device will not come, or it waits elsewhere. */
 void session_fail_by_report(struct session *session);
+/* The tunnel has ended for @cause before it was up. Returns true if the device's report may show
+ * more: it is awaited for a moment, and session_fail_by_report() follows. */
+bool session_awaits_report(struct session *session, enum gt_end_reason cause, const char *why);
 /* Events of the request, and of the tunnel. @userdata: the session. */
 void session_on_report(void *userdata, const struct gt_report *report);
 void session_on_offline(void *userdata);

@@ -7,7 +7,10 @@
 
 #include <stdio.h>
 
-#define ELSEWHERE_S 2 /* a relay connects two sides that wait there in less */
+/* Seconds. A relay connects two sides that wait there in less; both handshakes end in less. */
+#define ELSEWHERE_S 2
+#define OWN_S       3 /* for this side's result, after the relay has rejected the device */
+#define REPORT_S    1 /* for the device's report, after the relay has rejected this side */
 
 bool session_withdraw(struct session *session)
 {
@@ -17,15 +20,39 @@ bool session_withdraw(struct session *session)
     return session->is_withdrawn;
 }
 
+static void session_limit(struct session *session, double seconds)
+{
+    ev_timer_stop(session->settings.loop, &session->deadline);
+    ev_timer_set(&session->deadline, seconds, 0);
+    ev_timer_start(session->settings.loop, &session->deadline);
+}
+
 /* Both sides wait, each at its own relay: one relay would have brought them together. */
 static void session_check_relays(struct session *session)
 {
     ev_timer_stop(session->settings.loop, &session->deadline);
-    if (!session->is_waiting || session->report.seq == 0 ||
-        session->report.kind != GT_REPORT_AT_RELAY)
-        return;
-    ev_timer_set(&session->deadline, ELSEWHERE_S, 0);
-    ev_timer_start(session->settings.loop, &session->deadline);
+    if (session->is_waiting && session->report.seq > 0 &&
+        session->report.kind == GT_REPORT_AT_RELAY)
+        session_limit(session, ELSEWHERE_S);
+}
+
+/* The relay has rejected the device for good. If it rejects this side as well, its own key is
+ * wrong: this side's result decides. */
+static bool session_is_device_rejected(const struct session *session)
+{
+    return session->report.is_last && session->report.kind == GT_REPORT_REJECTED;
+}
+
+bool session_awaits_report(struct session *session, enum gt_end_reason cause, const char *why)
+{
+    if (session->state != SESSION_JOINING || cause != GT_END_REFUSED || session->was_up ||
+        session->report.is_last || session->is_offline)
+        return false;
+    session->is_waiting = false;
+    session->retry_cause = cause;
+    snprintf(session->retry_why, sizeof(session->retry_why), "%s", why);
+    session_limit(session, REPORT_S);
+    return true;
 }
 
 /* JOINING: the last report, or the two relays are not the same. A side that cannot reach the relay
@@ -37,7 +64,7 @@ void session_fail_by_report(struct session *session)
     struct tunnel_end end = {
         .device = session->settings.device,
         .relay = &session->relay,
-        .report = &session->report,
+        .report = session->report.seq > 0 ? &session->report : NULL,
         .cause = is_retrying ? session->retry_cause : GT_END_PEER,
         .why = session->retry_why,
         .has_proxy = session->proxy.kind != GT_PROXY_NONE,
@@ -58,8 +85,13 @@ void session_on_report(void *userdata, const struct gt_report *report)
     if (session->state != SESSION_JOINING || gt_tunnel_is_up(session->tunnel))
         return; /* the two sides are together at the relay */
     session->events.on_report(session->userdata, report);
-    if (report->is_last &&
-        (session->is_waiting || session->retry_why[0] || report->kind != GT_REPORT_AT_RELAY))
+    bool has_result = session->is_waiting || session->retry_why[0];
+    bool is_rejected = has_result && session->retry_cause == GT_END_REFUSED;
+    if (is_rejected || (report->is_last && has_result))
+        session_fail_by_report(session);
+    else if (session_is_device_rejected(session))
+        session_limit(session, OWN_S);
+    else if (report->is_last && report->kind != GT_REPORT_AT_RELAY)
         session_fail_by_report(session);
     else
         session_check_relays(session);
@@ -85,6 +117,8 @@ void session_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code cod
     snprintf(session->retry_why, sizeof(session->retry_why), "%s", why);
     ev_timer_stop(session->settings.loop, &session->deadline);
     session->events.on_relay_retry(session->userdata, &session->relay, why);
+    if (session_is_device_rejected(session))
+        session_limit(session, 0);
 }
 
 void session_on_waiting(void *userdata)
@@ -92,5 +126,8 @@ void session_on_waiting(void *userdata)
     struct session *session = userdata;
 
     session->is_waiting = true;
-    session_check_relays(session);
+    if (session_is_device_rejected(session))
+        session_limit(session, 0);
+    else
+        session_check_relays(session);
 }

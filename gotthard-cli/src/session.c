@@ -167,7 +167,7 @@ static void tunnel_on_down(void *userdata, enum gt_end_reason cause, enum gt_cod
 
     if (session->state == SESSION_CLOSING) {
         session_end_closed(session, code == GT_CODE_LOST);
-    } else {
+    } else if (!session_awaits_report(session, cause, why)) {
         struct tunnel_end end = {
             .device = session->settings.device,
             .relay = &session->relay,

@@ -142,7 +142,8 @@ static void test_diagnosis_of_the_devices_report(void **state)
         {GT_REPORT_AT_RELAY, FAILURE_DEVICE_RELAY,
          "GatewayOli waits at relay other.example:7000 and this side at relay relay.example:7000"},
         {GT_REPORT_UNREACHABLE, FAILURE_DEVICE_RELAY,
-         "GatewayOli cannot reach other.example:7000 (connection refused)"},
+         "GatewayOli cannot reach its relay other.example:7000 (connection refused); here it is "
+         "relay.example:7000"},
         {GT_REPORT_REJECTED, FAILURE_DEVICE_RELAY, "not accepted by other.example:7000"},
         {GT_REPORT_ERROR, FAILURE_DEVICE_RELAY, "refused by other.example:7000"},
         {GT_REPORT_ENDED, FAILURE_DEVICE_LOST, "before it was up (connection refused)"},
@@ -161,6 +162,51 @@ static void test_diagnosis_of_the_devices_report(void **state)
         assert_failure(&failure, rows[i].id, rows[i].text);
         diagnosis_of_tunnel_end(&end, &failure);
         assert_failure(&failure, rows[i].id, rows[i].text);
+    }
+}
+
+static void test_diagnosis_relay_rejects_both(void **state)
+{
+    const struct gt_host_port relay = {.host = "relay.example", .port = 7000};
+    struct gt_report report = {.kind = GT_REPORT_REJECTED, .relay = "relay.example:7000"};
+    struct tunnel_end end = {
+        .device = DEVICE, .relay = &relay, .cause = GT_END_REFUSED, .report = &report, .why = "x"};
+    struct failure failure;
+
+    diagnosis_of_tunnel_end(&end, &failure);
+    assert_failure(&failure, FAILURE_RELAY_REFUSED,
+                   "relay.example:7000 rejects this operator and GatewayOli alike");
+    assert_non_null(strstr(failure.hint, "gotthard-cli keygen relay > relay.key"));
+    snprintf(report.relay, sizeof(report.relay), "other.example:7000");
+    diagnosis_of_tunnel_end(&end, &failure);
+    assert_failure(&failure, FAILURE_RELAY_REFUSED, "relay relay.example:7000: x");
+}
+
+static void test_diagnosis_relay_elsewhere(void **state)
+{
+    static const struct {
+        const char *host, *reported;
+        bool is_elsewhere;
+    } rows[] = {
+        {"relay.example", "relay.example:7000", false},
+        {"relay.example", "Relay.Example:7000", false},
+        {"relay.example", "relay.example:7001", true},
+        {"relay.example", "relay:7000", true},
+        {"relay.example", "relay.example.org:7000", true},
+        {"::1", "[::1]:7000", false},
+        {"::1", "[::2]:7000", true},
+        {"relay.example", "", false},
+        {"relay.example", ":", true},
+        {"relay.example", "[:7000", true},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        struct gt_host_port relay = {.port = 7000};
+        struct gt_report report = {.kind = GT_REPORT_UNREACHABLE};
+
+        snprintf(relay.host, sizeof(relay.host), "%s", rows[i].host);
+        snprintf(report.relay, sizeof(report.relay), "%s", rows[i].reported);
+        assert_int_equal(diagnosis_is_elsewhere(&relay, &report), rows[i].is_elsewhere);
     }
 }
 
@@ -255,6 +301,8 @@ int main(void)
         cmocka_unit_test(test_diagnosis_limit_of_the_device),
         cmocka_unit_test(test_diagnosis_tunnel_end_by_cause),
         cmocka_unit_test(test_diagnosis_of_the_devices_report),
+        cmocka_unit_test(test_diagnosis_relay_rejects_both),
+        cmocka_unit_test(test_diagnosis_relay_elsewhere),
         cmocka_unit_test(test_diagnosis_of_both_sides),
         cmocka_unit_test(test_diagnosis_limit_of_the_relay_with_its_value),
         cmocka_unit_test(test_diagnosis_lifetime_of_each_program),

@@ -326,6 +326,19 @@ def test_wrong_key(system):
     assert_healthy(system)
 
 
+def test_relay_of_another_fleet(system):
+    system.relay_process.stop()
+    other = system.relay(env=system.relay_environment(GOTTHARD_CRYPT_KEY="77" * 32))
+    rows = doctor(system, DEVICE, expected=77)
+    assert_fails(rows, "relay key", "GTD-E51", "probably a wrong key", "gotthard-cli keygen relay > relay.key")
+    row = rows["device to relay"]
+    assert row["id"] == "GTD-E51" and "rejects this operator and GatewayOli alike" in row["text"], row
+    assert "gotthard-cli keygen relay > relay.key" in row["hint"], row
+    other.stop()
+    system.relay()
+    assert_healthy(system)
+
+
 def test_device_is_off(system):
     system.device.stop()
     row = assert_fails(doctor(system, DEVICE, expected=69), "device", "GTD-E31", "GatewayOli is offline")
@@ -348,7 +361,7 @@ def test_device_cannot_reach_the_relay(system):
     blocked = {"GOTTHARD_SERVER_PORT": nowhere, "GOTTHARD_TIMEOUTS_PEER": "3s", "GOTTHARD_AGENT_DATA_PORT": system.ssh.port}
     device = system.agent(**blocked)
     row = assert_fails(doctor(system, DEVICE, expected=69, GOTTHARD_TIMEOUTS_PEER="6s"), "device to relay", "GTD-E54",
-                       f"GatewayOli cannot reach localhost:{nowhere}", "connection refused")
+                       f"GatewayOli cannot reach its relay localhost:{nowhere}", "server.host and server.port on the device")
     error = connect_failure(system, GOTTHARD_TIMEOUTS_PEER="6s")
     assert (row["id"], row["text"]) == (error["id"], error["message"])
     assert_fails(agent_doctor(system, expected=69, **blocked), "relay TCP", "GTD-E50", "Connection refused")

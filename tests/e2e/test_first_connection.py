@@ -69,17 +69,21 @@ def test_device_keeps_trying_and_reports_why(system):
     tunnel.event("device-report", count=3)
     error = failure_of(tunnel)
     assert error["id"] == "GTD-E54"
-    assert error["message"] == f"GatewayOli cannot reach localhost:{nowhere} (connection refused)"
+    assert error["message"] == (f"GatewayOli cannot reach its relay localhost:{nowhere} (connection refused); "
+                                f"here it is localhost:{system.relay_port}")
     workers_end(agent)
     agent.wait_for("relay not reachable .*Connection refused")
 
 
 def test_device_that_keeps_trying_is_one_line_in_the_log(system):
     """The operator's log has the line once, however often the device tries."""
-    start_agent(system, "3s", GOTTHARD_SERVER_PORT=harness.free_ports(1))
+    nowhere = harness.free_ports(1)
+    start_agent(system, "3s", GOTTHARD_SERVER_PORT=nowhere)
     result = system.cli("connect", "GatewayOli", "0:ssh")
     assert error_id(result) == "GTD-E54", result.stderr
-    assert result.stderr.count("GatewayOli cannot reach the relay yet (connection refused), it keeps trying") == 1
+    assert result.stderr.count(f"GatewayOli cannot reach its relay localhost:{nowhere} yet "
+                               f"(connection refused; here it is localhost:{system.relay_port})") == 1
+    assert "no data connection yet" not in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["name", "network", "silent", "not a relay"])
