@@ -6,6 +6,8 @@ void broker_rights_hint(const struct settings *settings, const struct identity *
                         struct failure *failure)
 {
     const char *name = settings->client_name, *prefix = settings->mqtt_prefix;
+    const char *certified = *identity->own.name ? identity->own.name : name;
+    const char *user = settings->mqtt_username ? settings->mqtt_username : certified;
 
     if (identity_has_other_name(identity, settings))
         failure_hint(failure,
@@ -14,8 +16,10 @@ void broker_rights_hint(const struct settings *settings, const struct identity *
                      "{mqtt.cert_path}",
                      identity->own.name, name);
     else
-        failure_hint(failure,
-                     "the access rules of the broker must permit %s to write %s/d/+/req and to "
-                     "read %s/d/+/rsp/%s and %s/d/+/state (mosquitto: acl_file)",
-                     name, prefix, prefix, name, prefix);
+        failure_hint(
+            failure,
+            "the access rules of the broker must permit the user \"%s\" to write %s/d/+/req "
+            "and to read %s/d/+/rsp/%s and %s/d/+/state (mosquitto: acl_file); "
+            "gotthard-cli doctor prints the lines",
+            user, prefix, prefix, name, prefix);
 }

@@ -41,7 +41,7 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_ALL] = {"--all", NULL, NULL, "Close the sessions of all operators, not only your own.",
                     COMMAND_DISCONNECT},
     [OPTION_REASON] = {"--reason", NULL, "TEXT",
-                       "Write this into the device's log, and show it to the other side.",
+                       "Write this into the device's log; a waiting operator reads it as well.",
                        COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DISCONNECT | COMMAND_SSH |
                            COMMAND_RUN | COMMAND_SSH_CONFIG | COMMAND_KNOWN_HOSTS},
     [OPTION_WAIT] = {"--wait", NULL, "[=TIME]",

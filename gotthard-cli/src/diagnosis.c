@@ -81,11 +81,16 @@ static void describe_nak(const char *device, uint16_t code, struct failure *ret)
 static void describe_quota(const char *device, const struct gt_extensions *extensions,
                            struct failure *ret)
 {
+    static const char per_operator[] = "limits.sessions_per_operator";
     char limit[64] = "limits.sessions_per_operator or limits.sessions";
+    const char *hint = NULL;
 
-    if (extensions->limit.n > 0)
+    if (extensions->limit.n > 0) {
         gt_text_escape(extensions->limit, limit, sizeof(limit));
-    failure_set_of(ret, device, FAILURE_QUOTA, NULL,
+        if (strncmp(limit, per_operator, sizeof(per_operator) - 1) == 0)
+            hint = "close your sessions: gotthard-cli disconnect {device}";
+    }
+    failure_set_of(ret, device, FAILURE_QUOTA, hint,
                    "%s has reached its maximum number of sessions: %s in its settings", device,
                    limit);
 }
@@ -281,7 +286,9 @@ void diagnosis_of_tunnel_end(const struct tunnel_end *end, struct failure *ret)
     switch (end->cause) {
     case GT_END_CLOSED:
         if (end->was_up) {
-            failure_set_of(ret, end->device, FAILURE_CLOSED, NULL, "%s has closed the tunnel",
+            failure_set_of(ret, end->device, FAILURE_CLOSED, NULL,
+                           "the tunnel to %s was closed by an operator's disconnect, or because "
+                           "its agent stopped",
                            end->device);
             return;
         }

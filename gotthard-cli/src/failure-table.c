@@ -138,7 +138,8 @@ static const struct failure_row rows[] = {
         .cause = "The limit is of all sessions, or of this operator's; the message names the "
                  "setting and its value. Or the device was busy with other requests until "
                  "timeouts.answer.",
-        .hint = "close all sessions of the device first: gotthard-cli disconnect {device}",
+        .hint = "gotthard-cli status {device} shows the sessions; gotthard-cli disconnect {device} "
+                "--all closes everybody's",
     },
     {
         .id = FAILURE_NO_RELAY,
@@ -176,7 +177,7 @@ static const struct failure_row rows[] = {
         .title = "The other side has closed the tunnel.",
         .cause = "An operator has closed it by gotthard-cli disconnect, or the agent of the device "
                  "was stopped.",
-        .hint = "connect again, or see the log of the device",
+        .hint = "connect again; the log of the device has the operator's name and reason",
     },
     {
         .id = FAILURE_RELAY_UNREACHABLE,

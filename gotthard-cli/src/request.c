@@ -24,6 +24,7 @@
 #include "operator-initiator.h"
 
 #define SHORT_TIMEOUT_S  5. /* for the answer of a device that does not seem to be online */
+#define NAME_TIMEOUT_S   3. /* for an answer that the broker probably withholds from this name */
 #define SERVICE_OF_CLOSE ""
 #define UNDELIVERED_MAX  2
 #define WITHDRAWN_MAX    8 /* sessions of untrusted answers: each costs a message */
@@ -63,8 +64,11 @@ double request_round_trip_s(const struct request *request)
 
 static unsigned request_answer_timeout_s(const struct request *request)
 {
-    unsigned timeout_s = (unsigned)((request->settings.settings->answer_timeout_ms + 999) / 1000);
+    const struct request_settings *settings = &request->settings;
+    unsigned timeout_s = (unsigned)((settings->settings->answer_timeout_ms + 999) / 1000);
 
+    if (identity_has_other_name(settings->identity, settings->settings))
+        return GT_MIN(timeout_s, (unsigned)NAME_TIMEOUT_S);
     return request->settings.is_query ? GT_MIN(timeout_s, (unsigned)SHORT_TIMEOUT_S) : timeout_s;
 }
 
@@ -132,9 +136,14 @@ static void request_diagnose_silence(struct request *request)
 
     diagnosis_of_silence(settings->device, state, request->since, request->is_will,
                          request_answer_timeout_s(request), &request->failure);
-    if (identity_has_other_name(settings->identity, settings->settings) &&
-        (state == DEVICE_UNKNOWN || state == DEVICE_ONLINE))
-        broker_rights_hint(settings->settings, settings->identity, &request->failure);
+    if (!identity_has_other_name(settings->identity, settings->settings) ||
+        (state != DEVICE_UNKNOWN && state != DEVICE_ONLINE))
+        return;
+    failure_set(&request->failure, FAILURE_BROKER_REFUSED, NULL,
+                "the broker delivers no answer of %s: the certificate is for \"%s\", and "
+                "client.name is %s",
+                settings->device, settings->identity->own.name, settings->settings->client_name);
+    broker_rights_hint(settings->settings, settings->identity, &request->failure);
 }
 
 static void request_fail_silence(struct request *request)

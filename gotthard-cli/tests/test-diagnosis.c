@@ -82,6 +82,10 @@ static void test_diagnosis_limit_of_the_device(void **state)
     answer.ack.extensions.limit = gt_span_text("limits.sessions (32)");
     diagnosis_of_refusal(DEVICE, &answer, "ssh", "main", &failure);
     assert_failure(&failure, FAILURE_QUOTA, ": limits.sessions (32) in its settings");
+    assert_non_null(strstr(failure.hint, "gotthard-cli disconnect " DEVICE " --all"));
+    answer.ack.extensions.limit = gt_span_text("limits.sessions_per_operator (16)");
+    diagnosis_of_refusal(DEVICE, &answer, "ssh", "main", &failure);
+    assert_string_equal(failure.hint, "close your sessions: gotthard-cli disconnect " DEVICE);
 }
 
 static void test_diagnosis_tunnel_end_by_cause(void **state)

@@ -141,7 +141,9 @@ def test_disconnect_by_another_operator(env):
     done = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
     assert done.returncode == 0 and "closed 1 session" in done.stderr, done.stderr
     assert tunnel.wait() == 69
-    assert tunnel.event("error")["id"] == "GTD-E47"
+    error = tunnel.event("error")
+    assert error["id"] == "GTD-E47" and "by an operator's disconnect" in error["message"], error
+    assert "the log of the device has the operator's name and reason" in error["hint"], error
     assert tunnel.event("closed")["exit"] == 69
     # nothing to close is not an error
     again = env.cli("disconnect", "dev-aaaa", "--all", name="bob")
