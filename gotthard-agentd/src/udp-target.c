@@ -51,13 +51,13 @@ static void udp_target_on_readable(struct ev_loop *loop, ev_io *watcher, int rev
     struct udp_target *target = watcher->data;
 
     for (int i = 0; i < TURN_MAX; i++) {
-        ssize_t n = recv(target->fd, data, sizeof(data), 0);
+        ssize_t n = recv(target->fd, data, sizeof(data), MSG_TRUNC);
 
         if (n < 0) {
             udp_target_check(target, errno);
             return;
         }
-        (void)gt_datagrams_send(target->datagrams, data, (size_t)n);
+        (void)gt_datagrams_send(target->datagrams, data, (size_t)n); /* drops a longer one */
     }
 }
 

@@ -64,6 +64,7 @@ static void connect_leave_interrupted(struct connect *connect)
 
 static void connect_update_forwards(struct connect *connect)
 {
+    forwards_pause_udp(&connect->forwards, session_state(connect->session) != SESSION_UP);
     if (session_has_room(connect->session))
         forwards_start(&connect->forwards);
     else
@@ -102,12 +103,18 @@ static void connect_on_connection(void *userdata, const struct forward *forward,
                                   &stream);
 }
 
+/* UDP has half of the streams at most, so that its senders do not keep out connections. */
 static int connect_on_udp(void *userdata, const struct forward *forward, int fd,
                           const struct local_peer *peer)
 {
+    struct connect *connect = userdata;
+    unsigned max = GT_MAX(session_max_streams(connect->session) / 2, 1u);
     uint32_t stream;
 
-    return connect_open_stream(userdata, gt_endpoint_fds(fd), forward->spec.service, peer, &stream);
+    if (!session_has_room(connect->session) || connect->streams.n_udp >= max)
+        return GT_TUNNEL_E_FULL;
+    int r = connect_open_stream(connect, gt_endpoint_fds(fd), forward->spec.service, peer, &stream);
+    return r > 0 ? -ENOBUFS : r; /* E_FULL would leave @fd to the caller */
 }
 
 static int socks_on_open(void *userdata, const char *target, const struct local_peer *peer,

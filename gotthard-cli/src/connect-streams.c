@@ -72,6 +72,11 @@ static struct open_stream *connect_streams_find(const struct connect_streams *st
     return NULL;
 }
 
+static bool is_udp(const char *service)
+{
+    return strncmp(service, "udp:", 4) == 0;
+}
+
 /* Returns a new reference, or NULL: no member. */
 static json_t *json_of_uid(const struct local_peer *peer)
 {
@@ -84,6 +89,7 @@ void connect_streams_opened(struct connect_streams *streams, const char *service
     struct open_stream *stream = calloc(1, sizeof(*stream));
     char text[GT_ADDR_TEXT];
 
+    streams->n_udp += is_udp(service);
     gt_addr_text(&peer->addr, text);
     if (stream) { /* without memory its line lacks the address */
         stream->number = number;
@@ -204,6 +210,7 @@ void connect_streams_ended(struct connect_streams *streams, const char *service,
 {
     struct open_stream *stream = connect_streams_find(streams, number);
 
+    streams->n_udp -= is_udp(service);
     print_event(streams->print, "stream-ended", "{s:I, s:s, s:i, s:I, s:I}", "stream",
                 (json_int_t)number, "service", service, "code", (int)code, "up", (json_int_t)n_up,
                 "down", (json_int_t)n_down);

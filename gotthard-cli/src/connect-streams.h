@@ -19,6 +19,7 @@ struct connect_streams {
     const char *device;  /* keeps */
     char services[160];  /* "ssh, web": that the device offers this operator; "": none known */
     struct gt_list open; /* with the local program's address */
+    unsigned n_udp;      /* open ones of UDP */
     struct gt_stream_log log;
     struct gt_log_rate refused;
     double full_noted_at;        /* seconds of gt_clock(); 0: never */

@@ -183,6 +183,13 @@ void forwards_stop(struct forwards *forwards)
         local_listener_stop(forwards->items[i].listener);
 }
 
+void forwards_pause_udp(struct forwards *forwards, bool is_paused)
+{
+    for (size_t i = 0; i < forwards->n_items; i++)
+        if (forwards->items[i].spec.is_udp)
+            udp_clients_pause(&forwards->items[i].udp, is_paused);
+}
+
 void forwards_close(struct forwards *forwards)
 {
     for (size_t i = 0; i < forwards->n_items; i++) {

@@ -27,7 +27,7 @@ struct forwards_events {
     /* A local connection. */
     void (*on_connection)(void *userdata, const struct forward *forward, int fd,
                           const struct local_peer *peer);
-    /* A new sender of UDP; takes @fd. Returns 0, or the reason why there is no stream. */
+    /* A new sender of UDP; as the open function of udp_clients. */
     int (*on_udp)(void *userdata, const struct forward *forward, int fd,
                   const struct local_peer *peer);
     /* A local connection was reset. */
@@ -59,5 +59,7 @@ int forwards_open(const struct forwards_settings *settings, const struct forward
 void forwards_start(struct forwards *forwards);
 /* Accepts no more: connections wait in the kernel's queue. */
 void forwards_stop(struct forwards *forwards);
+/* While paused, forwards of UDP drop their datagrams: these would arrive late. */
+void forwards_pause_udp(struct forwards *forwards, bool is_paused);
 /* Closes all listeners. Takes a zeroed struct and a closed one. */
 void forwards_close(struct forwards *forwards);

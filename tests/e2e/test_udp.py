@@ -193,3 +193,23 @@ def test_flood_leaves_the_tunnel_alone(system, target):  # noqa: F811
                 pass
         wait_until(lambda: answered(sock, b"question", []), "an answer after the flood")
     assert tunnel.is_running()
+
+
+def test_senders_beyond_the_streams(system, target):  # noqa: F811
+    """Each question has a port of its own, as those of a resolver have; connections find room meanwhile."""
+    folder = system.config_folder(agentd=f'services = {{ web = "127.0.0.1:{system.broker_port}"; dns = "udp:127.0.0.1:{target.port}"; }}; limits = {{ streams = 8; }};')
+    system.agent(GOTTHARD_CONFIG_DIR=folder)
+    tunnel = system.connect("GatewayOli", "udp:0:dns", "0:web", options=SHARE)
+    udp, tcp = ports(tunnel)
+    for number in range(60):
+        with sender(udp) as sock:
+            sock.send(b"%d" % number)
+            assert sock.recv(100) == b"%d" % number
+    socks = [sender(udp) for _ in range(20)]
+    for number, sock in enumerate(socks):
+        sock.send(b"%d" % number)
+    for number, sock in enumerate(socks):
+        assert sock.recv(100) == b"%d" % number
+        sock.close()
+    with socket.create_connection(("localhost", tcp), LIMIT):
+        tunnel.event("stream-opened", service="web")

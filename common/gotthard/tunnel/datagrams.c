@@ -9,7 +9,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define HEADER 2
+#define HEADER      2
+#define SEND_BUFFER (64 * 1024) /* bytes: more would only make datagrams late */
 
 struct gt_datagrams {
     struct ev_loop *loop;
@@ -161,6 +162,7 @@ int gt_datagrams_new(struct ev_loop *loop, int fd, double idle_s,
     datagrams->events = events;
     datagrams->userdata = userdata;
     datagrams->fd = fd;
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER}, sizeof(int));
     ev_io_init(&datagrams->readable, datagrams_on_readable, fd, EV_READ);
     ev_io_init(&datagrams->writable, datagrams_on_writable, fd, EV_WRITE);
     ev_init(&datagrams->idle, datagrams_on_idle);
