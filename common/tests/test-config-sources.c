@@ -10,8 +10,11 @@
 
 #include <cmocka.h>
 
+#include "gotthard/config/config-proxy.h"
+
 struct settings {
     char *endpoint, *prefix, *host;
+    struct gt_config_proxy proxy;
 };
 
 #define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
@@ -19,6 +22,7 @@ static const struct gt_config_item items[] = {
     ITEM("mqtt.endpoint", STRING, endpoint, .env = "T_ENDPOINT", .flag = "mqtt-endpoint"),
     ITEM("mqtt.prefix", STRING, prefix, .env = "T_PREFIX", .fallback = "gotthard/v1"),
     ITEM("server.host", STRING, host, .env = "T_HOST"),
+    ITEM("server.proxy", PROXY, proxy, .env = "T_PROXY", .standard = "t_shared"),
 };
 static const struct gt_config_program program = {
     .name = "cli",
@@ -98,12 +102,57 @@ static void test_sources_count_variables_and_options(void **state)
     assert_sources(&args, "2 variables, 1 option");
 }
 
+/* Other programs can use it: curl knows proxies with TLS. */
+static void test_unusable_shared_variable_is_no_error(void **state)
+{
+    static const struct {
+        const char *shared, *own, *no_proxy, *unusable;
+        bool has_proxy;
+    } cases[] = {
+        {"https://proxy.test:8443", NULL, "", "t_shared", false},
+        {"https://proxy.test:8443", NULL, "*", NULL, false},
+        {"https://proxy.test:8443", "http://own.test:1", "", NULL, true},
+        {"http://proxy.test:8", NULL, "", NULL, true},
+        {"http://proxy.test:8", NULL, "*", NULL, false},
+        {"http://proxy.test:8\n", NULL, "", "t_shared", false},
+    };
+    char error[GT_CONFIG_ERROR_MAX];
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_config *config = NULL;
+        struct gt_proxy proxy;
+
+        setenv("t_shared", cases[i].shared, 1);
+        setenv("no_proxy", cases[i].no_proxy, 1);
+        unsetenv("NO_PROXY");
+        if (cases[i].own)
+            setenv("T_PROXY", cases[i].own, 1);
+        else
+            unsetenv("T_PROXY");
+        if (gt_config_load(&program, NULL, &config, error) != 0)
+            fail_msg("case %zu: %s", i, error);
+        const struct settings *settings = gt_config_settings(config);
+        const char *unusable = gt_config_proxy_unusable(&settings->proxy, "relay.test");
+        assert_int_equal(unusable != NULL, cases[i].unusable != NULL);
+        if (unusable)
+            assert_string_equal(unusable, cases[i].unusable);
+        assert_int_equal(gt_config_proxy(&settings->proxy, NULL, "relay.test", &proxy),
+                         cases[i].has_proxy);
+        gt_config_free(config);
+    }
+    unsetenv("t_shared");
+    unsetenv("no_proxy");
+    unsetenv("T_PROXY");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_sources_of_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sources_name_a_file_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sources_count_variables_and_options, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_unusable_shared_variable_is_no_error, set_up,
                                         tear_down),
     };
 

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "gotthard/base/log.h"
+#include "gotthard/config/config-proxy.h"
 #include "gotthard/signaling/topic.h"
 
 #define RELOADS_A_SECOND 8 /* further ones, in a storm of signals, repeat no warning */
@@ -261,6 +262,23 @@ static void warn_service_names(const struct setup *setup)
                 "name before agent.permit is set");
 }
 
+static void warn_proxy(const struct gt_config_proxy *proxy, const char *path, const char *host)
+{
+    const char *variable = gt_config_proxy_unusable(proxy, host);
+
+    if (variable)
+        gt_warn(GT_CONFIG_PROXY_UNUSABLE, variable, host, path);
+}
+
+static void warn_proxies(const struct setup *setup)
+{
+    const struct targets *relays = &setup->policy.relays;
+
+    warn_proxy(&setup->settings->mqtt_proxy, "mqtt.proxy", setup->broker.host);
+    if (relays->n > 0)
+        warn_proxy(&setup->settings->server_proxy, "server.proxy", relays->all[0].address.host);
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
@@ -292,6 +310,7 @@ void setup_warn(const struct setup *setup)
     if (*setup->credentials->unsigned_why)
         gt_warn("%s/cert.pem: %s; operators with trust.policy pin refuse this device",
                 s->mqtt_cert_path, setup->credentials->unsigned_why);
+    warn_proxies(setup);
     warn_other_name(setup);
     setup_warn_expiry(setup);
     if (*setup->credentials->warning)

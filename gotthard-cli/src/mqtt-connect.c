@@ -128,6 +128,16 @@ static void warn_of_certificate(const struct settings *settings, const struct id
                       settings->mqtt_cert_path, identity->own.name, settings->client_name);
 }
 
+static void warn_of_proxy(const struct settings *settings, const char *host, struct print *print)
+{
+    static bool is_warned; /* as above */
+    const char *unusable = gt_config_proxy_unusable(&settings->mqtt_proxy, host);
+
+    if (unusable && !is_warned)
+        print_warning(print, GT_CONFIG_PROXY_UNUSABLE, unusable, host, "mqtt.proxy");
+    is_warned = true;
+}
+
 int mqtt_connect_prepare(const struct settings *settings, const struct identity *identity,
                          struct print *print, struct mqtt_connect_setup *ret,
                          struct failure *ret_failure)
@@ -140,6 +150,7 @@ int mqtt_connect_prepare(const struct settings *settings, const struct identity 
         make_tls(settings, identity, &ret->endpoint, print, &ret->tls, ret_failure) != 0)
         return 1;
     warn_of_certificate(settings, identity, print);
+    warn_of_proxy(settings, ret->endpoint.host, print);
     ret->proxy.kind = GT_PROXY_NONE;
     (void)gt_config_proxy(&settings->mqtt_proxy, settings->mqtt_proxy_password, ret->endpoint.host,
                           &ret->proxy);

@@ -315,6 +315,10 @@ int session_new(const struct session_settings *settings, const struct session_ev
         session_free(session);
         return 1;
     }
+    const char *unusable = gt_config_proxy_unusable(&values->server_proxy, session->relay.host);
+    if (unusable)
+        print_warning(settings->print, GT_CONFIG_PROXY_UNUSABLE, unusable, session->relay.host,
+                      "server.proxy");
     (void)gt_config_proxy(&values->server_proxy, values->server_proxy_password, session->relay.host,
                           &session->proxy);
     *ret = session;

@@ -296,11 +296,13 @@ def test_origin_of_a_proxy_is_shown_without_its_password(program, tmp_path):
 
 
 @pytest.mark.parametrize("program", ["agentd", "cli"])
-def test_unusable_variable_of_the_machine_can_be_overridden(program):
+def test_unusable_variable_of_the_machine_is_no_error(program):
+    """The other programs of the machine can use it: curl knows https:// proxies."""
     variables = {"https_proxy": "https://oli:hidden@p.test:8"}
-    result = check(program, env=variables)
-    assert result.returncode == 78 and "hidden" not in result.stderr
-    assert "https_proxy: server.proxy: the value is invalid, expected http://HOST:PORT, socks5://HOST:PORT or none" in result.stderr
+    for no_proxy in ("", "*"):
+        result = check(program, env={**variables, "no_proxy": no_proxy})
+        assert result.returncode == 0 and "hidden" not in result.stdout + result.stderr, result
+        assert shown(result)["server.proxy"][1] == "default"
     assert shown(check(program, env={**variables, "GOTTHARD_SERVER_PROXY": "none"}))["server.proxy"] == ("none", "GOTTHARD_SERVER_PROXY")
 
 

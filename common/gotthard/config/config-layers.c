@@ -356,7 +356,7 @@ static const char *find_standard(const char *names, char ret_name[static GT_CONF
 }
 
 /* The variables that other programs share are the lowest layer. A value that Gotthard cannot use
- * is an error only where nothing overrides it: the user may need it for the other programs. */
+ * is no error: the other programs may need it. */
 static int add_standard_variables(struct layers *layers, char *ret_error)
 {
     char name[GT_CONFIG_VARIABLE_MAX];

@@ -22,8 +22,8 @@ struct gt_config_given {
 };
 
 /* Implemented by config.c. Adds a copy of @given to the current layer. An empty text of an item
- * that is a string is ignored. Returns 0, E_BAD if the layer has a text for the item already, or
- * -ENOMEM. */
+ * that is a string is ignored, and so is an unusable one of a shared variable. Returns 0, E_BAD if
+ * the layer has a text for the item already, or -ENOMEM. */
 int gt_config_assign(struct gt_config *config, const struct gt_config_item *item,
                      const struct gt_config_given *given, char *ret_error) GT_MUST_CHECK;
 /* Starts the next layer, which overrides the ones before. */

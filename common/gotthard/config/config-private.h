@@ -15,6 +15,7 @@ struct gt_config_assignment {
 struct gt_config_assignments {
     struct gt_config_assignment *all; /* in the order of the layers; the last one wins */
     size_t n;
+    char *unusable; /* the variable that other programs share, if its value cannot be used; NULL */
 };
 
 struct gt_config {

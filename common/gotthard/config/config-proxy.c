@@ -31,3 +31,8 @@ bool gt_config_proxy(const struct gt_config_proxy *setting, const char *password
     gt_wipe(&proxy, sizeof(proxy));
     return true;
 }
+
+const char *gt_config_proxy_unusable(const struct gt_config_proxy *setting, const char *host)
+{
+    return setting->unusable && !gt_proxy_is_excluded(no_proxy(), host) ? setting->unusable : NULL;
+}

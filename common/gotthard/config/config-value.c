@@ -320,6 +320,12 @@ static bool is_proxy(const char *text)
     return is_valid;
 }
 
+bool gt_configvalue_is_usable(const struct gt_config_item *item, const char *text)
+{
+    return item->type != GT_CONFIG_PROXY ||
+           (strlen(text) <= GT_CONFIGVALUE_MAX && is_printable(text) && is_proxy(text));
+}
+
 static int in_range(const struct gt_config_item *item, int r, uint64_t value, void *member)
 {
     if (r == 0 && (value < item->min || value > item->max))

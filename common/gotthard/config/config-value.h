@@ -22,6 +22,9 @@ const char *gt_configvalue_wanted(const struct gt_config_item *item, char *ret, 
 /* Writes the type and the range for a list: "number, 1 to 65535". Returns @ret. */
 const char *gt_configvalue_form(const struct gt_config_item *item, char *ret, size_t cap);
 
+/* Returns true if gt_configvalue_set() would accept @text for a PROXY, and for all other types. */
+bool gt_configvalue_is_usable(const struct gt_config_item *item, const char *text);
+
 /* Replaces the value in @settings. Returns 0, -ENOMEM, or E_BAD and writes
  * "<origin>: <path>: error, expected form". After a failure the value is unchanged. */
 int gt_configvalue_set(const struct gt_config_item *item, void *settings, const char *text,

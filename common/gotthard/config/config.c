@@ -29,6 +29,10 @@ int gt_config_assign(struct gt_config *config, const struct gt_config_item *item
 
     if (!*given->text && gt_configvalue_is_string(item->type))
         return 0;
+    if (given->is_standard && !gt_configvalue_is_usable(item, given->text)) {
+        assignments->unusable = strdup(given->origin);
+        return assignments->unusable ? 0 : -ENOMEM;
+    }
     if (assignments->n && assignments->all[assignments->n - 1].layer == config->layer)
         return gt_configvalue_bad(ret_error, "%s: %s is given twice (first at %s); remove one",
                                   given->origin, item->path,
@@ -50,11 +54,14 @@ int gt_config_assign(struct gt_config *config, const struct gt_config_item *item
     return 0;
 }
 
-static void mark_proxy(const struct gt_config_item *item, void *settings, bool is_shared)
+static void mark_proxy(const struct gt_config_item *item, void *settings,
+                       const struct gt_config_assignments *assignments)
 {
     struct gt_config_proxy *proxy = (void *)((char *)settings + item->offset);
+    size_t n = assignments->n;
 
-    proxy->is_shared = is_shared;
+    proxy->is_shared = n > 0 && assignments->all[n - 1].is_standard;
+    proxy->unusable = assignments->unusable;
 }
 
 /* Checks and applies all given texts in order, so that the last one stays. */
@@ -73,8 +80,8 @@ static int config_apply(struct gt_config *config, char *ret_error)
         for (size_t j = 0; j < assignments->n && r == 0; j++)
             r = gt_configvalue_set(item, config->settings, assignments->all[j].text,
                                    assignments->all[j].origin, ret_error);
-        if (item->type == GT_CONFIG_PROXY && assignments->n > 0)
-            mark_proxy(item, config->settings, assignments->all[assignments->n - 1].is_standard);
+        if (item->type == GT_CONFIG_PROXY)
+            mark_proxy(item, config->settings, assignments);
         if (r != 0)
             return r;
     }
@@ -141,8 +148,10 @@ struct gt_config *gt_config_free(struct gt_config *config)
             gt_configvalue_unset(&config->program->items[i], config->settings);
         for (size_t j = 0; config->assignments && j < config->assignments[i].n; j++)
             assignment_deinit(&config->assignments[i].all[j]);
-        if (config->assignments)
+        if (config->assignments) {
             free(config->assignments[i].all);
+            free(config->assignments[i].unusable);
+        }
     }
     free(config->settings);
     free(config->assignments);

@@ -44,6 +44,9 @@ struct gt_config_map {
 struct gt_config_proxy {
     char *text;     /* owned; the first member, as in a STRING */
     bool is_shared; /* it is the value of a variable that all programs share (->standard) */
+    /* That variable, if its value is no proxy that Gotthard can use, and nothing overrides it; it
+     * does not count then. Or NULL. Owned by the configuration. */
+    const char *unusable;
 };
 /* Returns the value of @name, owned by @map, or NULL if there is no such pair. */
 const char *gt_config_map_get(const struct gt_config_map *map, const char *name);
