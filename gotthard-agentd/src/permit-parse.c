@@ -221,7 +221,7 @@ static int permit_add(struct permit *permit, const struct permit_entry *entry)
     return 0;
 }
 
-/* `localhost` stands for its two addresses, whatever a resolver says. */
+/* `localhost` stands for its two addresses, regardless of the resolver. */
 static int permit_add_localhost(struct permit *permit, struct permit_entry entry)
 {
     static const uint8_t ipv4[16] = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1};

@@ -58,7 +58,7 @@ void sessions_deinit(struct sessions *sessions)
 
 /* --- reports to the operators */
 
-/* The end of a session that was not up says nothing about its relay. */
+/* Ignore sessions that were never up: their end is no evidence about the relay. */
 static void sessions_note_relay(struct sessions *sessions, const struct session *session,
                                 const struct worker_report *report)
 {

@@ -85,14 +85,24 @@ int help_print(struct context *context, const struct command *command)
     return 0;
 }
 
+/* Returns true for "show" of `config show`: a word that the usage requires as it is. */
+static bool is_part_of_usage(const struct command *command, const char *word)
+{
+    return strcmp(command->usage, word) == 0;
+}
+
 int cmd_help(struct context *context)
 {
     const struct command *command = NULL;
+    char shown[64];
 
     if (context->n_arguments > 0) {
         command = command_find(context->arguments[0]);
         if (!command)
             return command_unknown(context, context->arguments[0]);
     }
+    if (context->n_arguments > 1 && !is_part_of_usage(command, context->arguments[1]))
+        return command_misused(context, "unexpected argument '%s'",
+                               gt_text_shorten(context->arguments[1], shown, sizeof(shown)));
     return help_print(context, command);
 }

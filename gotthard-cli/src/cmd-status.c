@@ -42,8 +42,8 @@ static void status_set_code(struct status *status, const struct device_row *row,
         return;
     if (!row)
         failure_set(&failure, FAILURE_UNKNOWN_DEVICE, NULL,
-                    "nothing is known of %s at this broker%s", status->device,
-                    verdict->keeps_no_states ? ", which keeps no retained messages" : "");
+                    "no device named %s: the broker %s, and it did not answer", status->device,
+                    verdict->keeps_no_states ? "keeps no retained messages" : "has no state of it");
     else if (row->knowledge != DEVICE_AUTHENTIC)
         failure_set_of(&failure, status->device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
                        "the state message of %s is encrypted with another key", status->device);

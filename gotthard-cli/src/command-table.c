@@ -199,7 +199,7 @@ static const struct command commands[] = {
         .usage = "[COMMAND]",
         .help = "List the commands, or describe one.",
         .examples = "help connect",
-        .n_arguments_max = 1,
+        .n_arguments_max = 2,
         .run = cmd_help,
     },
 };

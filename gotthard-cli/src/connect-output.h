@@ -40,11 +40,11 @@ void connect_output_requesting(struct connect_output *output, const struct sessi
 void connect_output_broker(struct connect_output *output, const char *endpoint);
 /* The device is waited for, because of @why. */
 void connect_output_device_wait(struct connect_output *output, const struct failure *why);
-/* @extensions: of the answer; the event has the ssh host keys that the device vouches for.
+/* @extensions: of the answer; the event has the ssh host keys in it.
  * @identity: determines how the device was authenticated. */
 void connect_output_answered(struct connect_output *output, const struct gt_extensions *extensions,
                              const struct identity *identity);
-/* The device cannot come to the relay yet, or waits there. */
+/* The device cannot reach the relay yet, or waits there. */
 void connect_output_report(struct connect_output *output, const struct gt_report *report);
 /* The device's agent has left the broker before the tunnel was up. */
 void connect_output_offline(struct connect_output *output);

@@ -134,9 +134,9 @@ static void print_total(struct connect_totals *totals, const struct connect_tota
 {
     char up[16], down[16];
 
-    print_note(totals->print, "  %s: %u connections (%u open), %s up, %s down", total->service,
-               total->n_streams, total->n_open, format_bytes((double)total->n_up, up),
-               format_bytes((double)total->n_down, down));
+    print_note(totals->print, "  %s: %u connection%s (%u open), %s up, %s down", total->service,
+               total->n_streams, total->n_streams == 1 ? "" : "s", total->n_open,
+               format_bytes((double)total->n_up, up), format_bytes((double)total->n_down, down));
 }
 
 static void print_sum(struct connect_totals *totals, const char *intro, const struct moment *moment)
@@ -144,14 +144,14 @@ static void print_sum(struct connect_totals *totals, const char *intro, const st
     char up[16], down[16], up_rate[16], down_rate[16], took[32];
 
     print_note(totals->print,
-               "%s%s: %u connections, %s up, %s down in %s (%s/s up, %s/s down), %u losses of the "
+               "%s%s: %u connection%s, %s up, %s down in %s (%s/s up, %s/s down), %u loss%s of the "
                "relay or the device",
-               intro, totals->device, moment->all.n_streams,
+               intro, totals->device, moment->all.n_streams, moment->all.n_streams == 1 ? "" : "s",
                format_bytes((double)moment->all.n_up, up),
                format_bytes((double)moment->all.n_down, down),
                gt_text_ago((uint64_t)(moment->seconds * 1000), took, sizeof(took)),
                format_bytes(moment->up_rate, up_rate), format_bytes(moment->down_rate, down_rate),
-               totals->n_losses);
+               totals->n_losses, totals->n_losses == 1 ? "" : "es");
 }
 
 void connect_totals_report(struct connect_totals *totals, const struct session *session)

@@ -36,7 +36,8 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
     switch (state) {
     case DEVICE_UNKNOWN:
         failure_set_of(ret, device, FAILURE_UNKNOWN_DEVICE, NULL,
-                       "nothing is known of %s at this broker", device);
+                       "no device named %s: the broker has no state of it, and it did not answer",
+                       device);
         return;
     case DEVICE_FOREIGN:
         failure_set_of(ret, device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
@@ -115,7 +116,7 @@ void diagnosis_of_service(const char *device, const char *service, struct failur
                        "%s permits no hosts behind it to this operator, for SOCKS clients", device);
     else
         failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
-                       "%s offers this operator no service \"%s\"", device, service);
+                       "%s does not offer the service \"%s\" to this operator", device, service);
 }
 
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,

@@ -157,7 +157,7 @@ void doctor_services_report(struct doctor_session *run)
     if (run->n_services == 0)
         gt_checkup_warn(&run->doctor->checkup, "services",
                         "add one to the group services in the settings of the device",
-                        "%s offers this operator no service", run->doctor->device);
+                        "%s does not offer any service to this operator", run->doctor->device);
 }
 
 void doctor_services_close(struct doctor_session *run)

@@ -216,7 +216,7 @@ static const struct failure_row rows[] = {
     {
         .id = FAILURE_DEVICE_RELAY,
         .exit = GT_EXIT_UNAVAILABLE,
-        .title = "The device cannot come to the relay.",
+        .title = "The device cannot reach the relay.",
         .cause = "The message has its reason and the address that it uses.",
         .hint = "check the relay in the settings of the device, and its DNS, route and firewall",
     },

@@ -71,8 +71,9 @@ static int describe_failure(int err, const struct forwards_settings *settings,
                            "--bind takes a numeric address of this machine, or * for all",
                            "cannot listen on %s", address);
     default:
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot listen on %s port %u: %s",
-                           address, spec->local, strerror(-err));
+        return failure_set(ret_failure, FAILURE_INTERNAL,
+                           err == -EMFILE ? "raise the limit of open files: ulimit -n" : NULL,
+                           "cannot listen on %s port %u: %s", address, spec->local, strerror(-err));
     }
 }
 

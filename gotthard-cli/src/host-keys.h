@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The ssh host keys of a device, which its answer vouches for, as lines of known_hosts(5) need them
+ * The ssh host keys in a device's authenticated answer, as lines of known_hosts(5) need them
  * (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): "ssh-ed25519 AAAA...". Pure text.
  */
 #pragma once

@@ -120,9 +120,12 @@ static void print_answer(struct print *print, const struct gt_device_status *sta
         print_data(print, "    %u of other operators\n", (unsigned)status->n_others);
     for (size_t i = 0; i < status->n_relays; i++)
         print_relay(print, &status->relays[i]);
-    print_data(print, "  %-9s since %s\n", "agent",
+    print_data(print, "  %-9s running for %s\n", "agent",
                gt_text_ago(status->uptime_s * UINT64_C(1000), uptime, sizeof(uptime)));
-    print_data(print, "  %-9s in %.2f s\n", "answered", round_trip_s);
+    if (round_trip_s < 1)
+        print_data(print, "  %-9s in %.0f ms\n", "answered", 1000 * round_trip_s);
+    else
+        print_data(print, "  %-9s in %.1f s\n", "answered", round_trip_s);
 }
 
 void status_output(struct print *print, const struct device_row *row,

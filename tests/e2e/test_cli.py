@@ -127,6 +127,13 @@ def test_help_of_command_has_usage_options_and_example(command):
         assert (result.returncode, result.stdout, result.stderr) == (0, text, "")
 
 
+def test_help_of_a_command_with_its_second_word():
+    """`help` takes the words of the usage: config show."""
+    assert run("help", "config", "show").stdout == run("help", "config").stdout
+    result = run("help", "config", "hide")
+    assert result.returncode == 64 and "unexpected argument 'hide'" in result.stderr
+
+
 def test_help_of_unknown_command():
     for args in (["help", "frobnicate"], ["frobnicate", "--help"]):
         result = run(*args)
@@ -547,7 +554,7 @@ def test_broker_without_devices(env):
     env.broker()
     result = env.cli("devices")  # nothing shows whether the broker withholds states
     assert (result.returncode, error_id(result), result.stdout) == (69, "GTD-E34", "")
-    assert "nothing is known of absent at this broker" in env.cli("status", "absent").stderr
+    assert "no device named absent: the broker has no state of it, and it did not answer" in env.cli("status", "absent").stderr
     for command in (["status", "absent"], ["connect", "absent"], ["disconnect", "absent"]):
         began = time.monotonic()
         result = env.cli(*command)

@@ -528,7 +528,7 @@ def system_fixture(env):
 
 
 def test_device_unknown(system):
-    expect(Operator(system).fails("connect", "NoSuch"), "GTD-E30", 69, "^nothing is known of NoSuch at this broker$",
+    expect(Operator(system).fails("connect", "NoSuch"), "GTD-E30", 69, "^no device named NoSuch: the broker has no state of it, and it did not answer$",
            r"gotthard-cli devices \(names are case-sensitive\)")
 
 
@@ -580,7 +580,7 @@ def test_device_denies_the_operator(system):
 
 def test_service_unknown(system):
     system.agent()
-    expect(Operator(system).fails("connect", "GatewayOli", "printer"), "GTD-E41", 77, '^GatewayOli offers this operator no service "printer"$',
+    expect(Operator(system).fails("connect", "GatewayOli", "printer"), "GTD-E41", 77, '^GatewayOli does not offer the service "printer" to this operator$',
            "gotthard-cli status GatewayOli")
 
 
@@ -701,13 +701,13 @@ def test_target_of_a_service_is_down(system):
 
 
 def test_no_descriptor_for_a_socket(system):
-    """An error that nothing expects."""
+    """An error that is not of one port."""
     shim = {"LD_PRELOAD": harness.BUILD / "tests/preload/shim-fail.so", "FAIL_CALL": "socket", "FAIL_AT": 1,
             "FAIL_DONE": system.folder / "done", "FAIL_TALLY": system.folder / "tally"}
     if harness.SANITIZER != "none":
         pytest.skip("the sanitizer must be the first library")
     expect(Operator(system).fails("connect", "GatewayOli", **shim), "GTD-E99", 70, "^cannot listen on localhost port 0: Too many open files$",
-           "report this as a bug")
+           "^raise the limit of open files: ulimit -n$")
 
 
 # --- all of them -----------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_failure_fits(env, terminals, width):
     terminal = terminals("unknown-device", width=width, GOTTHARD_CLIENT_PORT=0)
     wait_until(lambda: terminal.child.poll() is not None, "the command has failed")
     lines = terminal.screen()
-    assert lines[0].startswith("✗ nothing is known of") and "[GTD-E30]" in lines[-1], lines
+    assert lines[0].startswith("✗ no device named") and "[GTD-E30]" in lines[-1], lines
     assert all(line.startswith("  ") for line in lines[1:])
     assert_fits(terminal)
 

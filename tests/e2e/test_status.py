@@ -26,7 +26,8 @@ def test_answer_of_a_device(env):
         ("main", f"localhost:{env.relay_port}", "unknown")]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["clock"])
     text = env.cli("status", "dev-aaaa").stdout
-    assert re.search(r"^  answered  in \d+\.\d\d s$", text, re.M) and re.search("not used since", text), text
+    assert re.search(r"^  answered  in \d+ ms$", text, re.M) and re.search("not used since", text), text
+    assert re.search(r"^  agent     running for \d+ m?s$", text, re.M), text
 
 
 def test_sessions_with_streams_and_bytes(env):

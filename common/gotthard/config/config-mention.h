@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Settings in sentences for people: a setting together with the place that its value came from, or
- * the place in which to set it. A person who configures by files reads of files, and a person who
- * configures by variables reads of variables.
+ * the place in which to set it. Names the file if settings come from files, and the variable if all
+ * come from variables.
  */
 #pragma once
 

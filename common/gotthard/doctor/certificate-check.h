@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What a certificate says about itself, and the clock by which it is judged. Pure: from the bytes
- * of files and a given time.
+ * Reads name, issuer and dates of a certificate, and checks them against the clock. Pure: from the
+ * bytes of files and a given time.
  */
 #pragma once
 
