@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/format.h"
@@ -12,21 +13,49 @@
 
 #define SECONDS_FROM 3. /* a step that takes longer shows its seconds */
 
+void connect_progress_format(const char *step, double seconds, const char *until, unsigned columns,
+                             char *ret, size_t cap)
+{
+    char took[32], end[64];
+
+    snprintf(ret, cap, "%s", step);
+    if (seconds < SECONDS_FROM)
+        return;
+    int n = snprintf(took, sizeof(took), ", %.0f s", seconds);
+    int n_end = snprintf(end, sizeof(end), "%s, until %s", took, until);
+    size_t n_step = print_columns(step);
+    bool has_room = *until && (columns == 0 || n_step + (size_t)n_end <= columns);
+    if (columns > (unsigned)n)
+        print_shorten(ret, columns - (unsigned)n);
+    size_t n_text = strlen(ret);
+    snprintf(ret + n_text, cap - n_text, "%s", has_room ? end : took);
+}
+
+/* Writes the time of day of the deadline, or nothing. */
+static void progress_until(const struct connect_progress *progress, char *ret, size_t cap)
+{
+    time_t at = time(NULL) + (time_t)(progress->until - gt_clock() + .5);
+    struct tm local;
+
+    *ret = 0;
+    if (progress->until > 0 && localtime_r(&at, &local))
+        strftime(ret, cap, "%H:%M:%S", &local);
+}
+
 static void progress_show(struct connect_progress *progress)
 {
-    double seconds = gt_clock() - progress->since;
-    char text[sizeof(progress->step)];
+    char text[sizeof(progress->step) + 64], until[16];
+    unsigned width = print_terminal_width(STDERR_FILENO);
 
     if (progress->on_tick) {
-        unsigned width = print_terminal_width(STDERR_FILENO);
-
         progress->on_tick(progress->userdata, width, text, sizeof(text));
-        print_progress(progress->print, "%s", text);
-    } else if (seconds >= SECONDS_FROM) {
-        print_progress(progress->print, "%s, %.0f s", progress->step, seconds);
     } else {
-        print_progress(progress->print, "%s", progress->step);
+        progress_until(progress, until, sizeof(until));
+        connect_progress_format(progress->step, gt_clock() - progress->since, until,
+                                width > PRINT_PROGRESS_MARK ? width - PRINT_PROGRESS_MARK : 0, text,
+                                sizeof(text));
     }
+    print_progress(progress->print, "%s", text);
 }
 
 static void progress_on_tick(struct ev_loop *loop, ev_timer *watcher, int revents)
@@ -59,9 +88,15 @@ void connect_progress_step(struct connect_progress *progress, const char *fmt, .
     if (progress->on_tick || strcmp(progress->step, step) != 0) {
         memcpy(progress->step, step, sizeof(step));
         progress->since = gt_clock();
+        progress->until = 0;
     }
     progress->on_tick = NULL;
     progress_start(progress);
+}
+
+void connect_progress_deadline(struct connect_progress *progress, double until)
+{
+    progress->until = until;
 }
 
 void connect_progress_describe(struct connect_progress *progress, connect_progress_fn on_tick,

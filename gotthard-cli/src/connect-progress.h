@@ -18,7 +18,7 @@ struct connect_progress {
     struct print *print;  /* keeps */
     ev_timer tick;
     char step[256];
-    double since;                /* seconds of gt_clock() */
+    double since, until;         /* seconds of gt_clock(); until: the deadline, or 0 */
     connect_progress_fn on_tick; /* describes in place of ->step; or NULL */
     void *userdata;
 };
@@ -27,6 +27,12 @@ void connect_progress_init(struct connect_progress *progress, struct ev_loop *lo
                            struct print *print);
 /* Shows a step. Its seconds count from the first call with the same text. */
 void connect_progress_step(struct connect_progress *progress, const char *fmt, ...) GT_PRINTF(2, 3);
+/* The step ends at @until at the latest, in seconds of gt_clock(); 0: no deadline. */
+void connect_progress_deadline(struct connect_progress *progress, double until);
+/* Writes the line for at most @columns (0: unknown): the step, its @seconds from 3 on, and @until
+ * (a time of day, or "") if there is room. A long step is shortened, the seconds are not. */
+void connect_progress_format(const char *step, double seconds, const char *until, unsigned columns,
+                             char *ret, size_t cap);
 /* Calls @on_tick now and every second, and shows its text. */
 void connect_progress_describe(struct connect_progress *progress, connect_progress_fn on_tick,
                                void *userdata);

@@ -91,6 +91,11 @@ size_t print_wrap(const char *text, unsigned width, char *ret, size_t cap)
     return wrapped.n;
 }
 
+size_t print_columns(const char *text)
+{
+    return count_columns(text, strlen(text));
+}
+
 char *print_shorten(char *text, unsigned width)
 {
     size_t n = strlen(text), n_columns = 0;

@@ -7,7 +7,8 @@
 
 #include "gotthard/base/base.h"
 
-#define PRINT_WIDTH_MIN 20
+#define PRINT_WIDTH_MIN     20
+#define PRINT_PROGRESS_MARK 5 /* columns of a progress line that its text cannot have, at most */
 
 /* Returns the width of the terminal @fd, at least PRINT_WIDTH_MIN, or 0 if it is unknown. */
 unsigned print_terminal_width(int fd);
@@ -16,5 +17,7 @@ unsigned print_terminal_width(int fd);
  * that it can be copied. Text that does not fit into @cap is cut off. Returns the number of bytes.
  */
 size_t print_wrap(const char *text, unsigned width, char *ret, size_t cap);
+/* Returns the columns of @text. */
+size_t print_columns(const char *text);
 /* Shortens @text to @width columns (0: not at all); the last ones are "..." then. Returns @text. */
 char *print_shorten(char *text, unsigned width);
