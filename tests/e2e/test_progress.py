@@ -56,6 +56,16 @@ def test_step_and_seconds(env, terminals, width):
     assert_fits(terminal)
 
 
+def test_seconds_of_a_long_step(env, terminals):
+    env.broker()
+    agent = env.agent("gateway-with-a-very-long-name", GOTTHARD_AGENT_DATA_PORT=env.target(echo).port)
+    os.kill(agent.pid, signal.SIGSTOP)
+    terminal = terminals("gateway-with-a-very-long-name", width=40, GOTTHARD_CLIENT_PORT=0)
+    terminal.wait_for_line(r"^… waiting for gateway-with.*\.\.\., [34] s$")
+    assert_fits(terminal)
+    os.kill(agent.pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_lost_relay(env, terminals, width):
     """The attempt, the next one and the deadline; the time of day before each line after "up"."""
