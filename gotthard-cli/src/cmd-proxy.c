@@ -179,7 +179,7 @@ static int proxy_start(struct proxy *proxy)
 {
     struct context *context = proxy->context;
     struct failure failure;
-    int r = holder_check(context->settings, proxy->holder.check);
+    int r = holder_check(context->config, proxy->holder.check);
 
     if (r == 0)
         r = take_standard_fds(&proxy->fds);

@@ -55,13 +55,14 @@ static int list_add(struct list *list, const struct holder_status *status)
 static int query(struct print *print, const char *path, struct list *list)
 {
     static struct holder_message answer;
+    char why[LOCAL_SOCKET_WHY];
     bool is_unused;
 
     if (holder_query(path, HOLDER_STATUS_QUERY, HOLDER_STATUS, &answer, &is_unused) == 0)
         return list_add(list, &answer.status);
     if (is_unused)
-        unlink(path);
-    else if (access(path, F_OK) == 0) /* it has not ended meanwhile */
+        (void)!local_socket_clear(path, why); /* unless a new process has replaced it meanwhile */
+    else if (access(path, F_OK) == 0)         /* it has not ended meanwhile */
         print_warning(print, "no answer at %s: its process may be stopped", path);
     return 0;
 }

@@ -6,8 +6,9 @@
  * checks everything that it receives.
  *
  *     client                          holder
- *     HELLO, the hash of its secrets
- *                                     READY, or STALE: other secrets, or too old
+ *     HELLO, the hash of its secrets and files
+ *                                     READY, or STALE: other secrets or files, too old,
+ *                                     without room, or the device is lost
  *     OPEN, service, two descriptors
  *                                     ACCEPTED: the descriptors are taken
  *                                     NOTICE ..., and at the end FAILURE or END

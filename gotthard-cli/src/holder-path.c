@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "holder-message.h"
+#include "identity.h"
 
 #define N_ID 8 /* bytes of the hash in the name */
 
@@ -58,9 +59,16 @@ int holder_path(const struct settings *settings, const char *device, const char 
     return n > LOCAL_SOCKET_PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-int holder_check(const struct settings *settings, uint8_t ret[static GT_KEY_SIZE])
+int holder_check(const struct gt_config *config, uint8_t ret[static GT_KEY_SIZE])
 {
+    const struct settings *settings = gt_config_settings(config);
+    uint8_t files[GT_KEY_SIZE];
+    int r = identity_digest_files(config, files);
+
+    if (r != 0)
+        return r;
     const struct gt_span parts[] = {
+        gt_span(files, sizeof(files)),
         part(settings->crypt_key),
         part(settings->crypt_iv),
         part(settings->crypt_key_previous),

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A socket at the path leads to a holder that is READY, that has other secrets or a session of more
- * than half its lifetime (STALE), that does
- * not answer (SILENT), or that is about to end (GONE). Only the first one is used. No descriptor is
- * sent before READY: a stopped holder must not receive the terminal of a command that has gone.
+ * A socket at the path leads to a holder that is READY, that is not to be used for a new command
+ * (STALE, see holder-message.h), that does not answer (SILENT), or that is about to end (GONE).
+ * Only the first one is used. No descriptor is sent before READY: a stopped holder must not receive
+ * the terminal of a command that has gone.
  */
 #include "holder-reach.h"
 

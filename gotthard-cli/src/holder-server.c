@@ -37,10 +37,13 @@ static void client_drop(struct holder_client *client)
     client_free(client);
 }
 
-/* A client that does not read loses the message. */
+/* A client that does not read loses the message. The loss of a log line is not logged: in a holder
+ * each line becomes such a message again. */
 static void client_send(struct holder_client *client, const struct holder_message *message)
 {
-    if (holder_wire_send(client->fd, message, NULL) != 0)
+    bool is_log = message->type == HOLDER_NOTICE && message->notice.kind == HOLDER_NOTICE_LOG;
+
+    if (holder_wire_send(client->fd, message, NULL) != 0 && !is_log)
         gt_debug("control socket: a message was not delivered");
 }
 
@@ -297,6 +300,15 @@ struct holder_client *holder_server_find(struct holder_server *server, uint32_t 
             return client;
     }
     return NULL;
+}
+
+unsigned holder_server_n_taken(const struct holder_server *server)
+{
+    unsigned n = holder_server_n_open(server);
+
+    gt_list_for_each_safe (at, next, &server->clients)
+        n += gt_list_entry(at, struct holder_client, link)->state == HOLDER_CLIENT_READY;
+    return n;
 }
 
 unsigned holder_server_n_open(const struct holder_server *server)

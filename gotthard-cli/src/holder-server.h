@@ -90,3 +90,5 @@ void holder_server_fail(struct holder_client *client, const struct failure *fail
 struct holder_client *holder_server_find(struct holder_server *server, uint32_t stream);
 /* The number of clients that have OPENed. */
 unsigned holder_server_n_open(const struct holder_server *server);
+/* The number of clients that have OPENed, or may do so because their HELLO was accepted. */
+unsigned holder_server_n_taken(const struct holder_server *server);

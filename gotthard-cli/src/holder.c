@@ -65,13 +65,28 @@ static void holder_on_signal(void *userdata, int number)
 /* --- the server's events ------------------------------------------------------------------------
  */
 
+/* Returns true if another session serves a new client better. A lost device may have lost the
+ * session too, by a power cut; without a connection to the relay here, another session would have
+ * none either. */
+static bool is_unfit(struct holder *holder)
+{
+    unsigned max = session_max_streams(holder->session);
+    struct gt_tunnel_wait wait;
+
+    if (session_is_aging(holder->session))
+        return true;
+    if (max > 0 && holder_server_n_taken(&holder->server) >= max)
+        return true;
+    return session_state(holder->session) == SESSION_AWAY &&
+           session_waits(holder->session, &wait) && !wait.is_relay_lost;
+}
+
 static bool server_is_current(void *userdata, const uint8_t check[static GT_KEY_SIZE])
 {
     struct holder *holder = userdata;
+    bool is_equal = gt_is_equal(check, holder->settings->check, GT_KEY_SIZE);
 
-    bool is_aging = holder->session && session_is_aging(holder->session);
-
-    if (gt_is_equal(check, holder->settings->check, GT_KEY_SIZE) && !is_aging)
+    if (is_equal && !(holder->session && is_unfit(holder)))
         return true;
     holder->is_stale = true;
     holder_check_idle(holder);

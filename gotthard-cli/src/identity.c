@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "gotthard/config/protected-file.h"
 #include "gotthard/tls/certificate-context.h"
@@ -156,6 +157,94 @@ int identity_load_trust(const struct gt_config *config, struct identity *ret,
         return load_pins(ret->pins_path, &ret->trust, ret_failure);
     gt_trust_init_psk(&ret->trust);
     return 0;
+}
+
+/* --- the state of the files --------------------------------------------------------------------
+ */
+
+enum file_state { FILE_UNUSED, FILE_ABSENT, FILE_UNREADABLE, FILE_READ };
+
+/* All its members are bytes: there is no padding to hash. */
+struct file_digest {
+    uint8_t state; /* enum file_state */
+    uint8_t bytes[GT_KEY_SIZE];
+};
+
+static uint64_t count_expired(struct gt_span text, time_t now)
+{
+    struct gt_pin *pins = NULL;
+    size_t n = 0, line;
+    uint64_t n_expired = 0;
+    const char *why;
+
+    if (gt_pins_parse(text, &pins, &n, &line, &why) != 0)
+        return 0; /* the bytes are hashed anyway */
+    for (size_t i = 0; i < n; i++)
+        n_expired += pins[i].until != 0 && pins[i].until <= now;
+    gt_pins_free(pins, n);
+    return n_expired;
+}
+
+/* @is_pins: an expiry that has passed changes the digest. */
+static int digest_file(const char *path, size_t max, bool is_pins, struct file_digest *ret)
+{
+    gt_cleanup(gt_free) char *text = NULL;
+    uint64_t n_expired = 0;
+    const char *why;
+    size_t n = 0;
+
+    *ret = (struct file_digest){.state = FILE_ABSENT};
+    if (gt_protectedfile_is_absent(path))
+        return 0;
+    ret->state = FILE_UNREADABLE;
+    int r = gt_config_read_file(path, max, false, &text, &n, &why);
+    if (r != 0)
+        return r == -ENOMEM ? r : 0;
+    ret->state = FILE_READ;
+    if (is_pins)
+        n_expired =
+            count_expired(gt_span(text, n), GT_MAX(time(NULL), gt_protectedfile_time(path)));
+    const struct gt_span parts[] = {gt_span(&n_expired, sizeof(n_expired)), gt_span(text, n)};
+    r = gt_sha256(parts, GT_ARRAY_SIZE(parts), ret->bytes);
+    return r > 0 ? -EIO : r;
+}
+
+static int digest_certificate(const char *folder, struct file_digest *ret)
+{
+    gt_cleanup(gt_free) char *path = NULL;
+
+    *ret = (struct file_digest){.state = FILE_UNUSED};
+    if (!folder)
+        return 0;
+    if (asprintf(&path, "%s/cert.pem", folder) < 0)
+        return -ENOMEM;
+    return digest_file(path, PEM_MAX, false, ret);
+}
+
+int identity_digest_files(const struct gt_config *config, uint8_t ret[static GT_KEY_SIZE])
+{
+    const struct settings *settings = gt_config_settings(config);
+    gt_cleanup(gt_free) char *path = find_pins(config);
+    struct file_digest pins = {.state = FILE_UNUSED}, certificate;
+    uint8_t is_set = gt_config_is_set(config, "trust.pins");
+    int r = 0;
+
+    if (!path)
+        return -ENOMEM;
+    if (strcmp(settings->trust_policy, "psk") != 0)
+        r = digest_file(path, PINS_MAX, true, &pins);
+    if (r == 0)
+        r = digest_certificate(settings->mqtt_cert_path, &certificate);
+    if (r != 0)
+        return r;
+    const struct gt_span parts[] = {
+        gt_span(&is_set, 1),
+        gt_span(&pins, sizeof(pins)),
+        gt_span(&certificate, sizeof(certificate)),
+        gt_span(path, strlen(path)),
+    };
+    r = gt_sha256(parts, GT_ARRAY_SIZE(parts), ret);
+    return r > 0 ? -EIO : r;
 }
 
 bool identity_has_other_name(const struct identity *identity, const struct settings *settings)

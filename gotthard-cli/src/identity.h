@@ -41,6 +41,12 @@ int identity_load_trust(const struct gt_config *config, struct identity *ret,
                         struct failure *ret_failure) GT_MUST_CHECK;
 int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,
                   struct failure *ret_failure) GT_MUST_CHECK;
+/* Hashes the files that decide whom a session trusts and who it is: cert.pem, and the pin file with
+ * its path and the number of pins that have expired, unless trust.policy is psk. Reads no private
+ * key. A file that is absent or cannot be read changes the hash as well. Returns 0 or a negative
+ * errno. */
+int identity_digest_files(const struct gt_config *config,
+                          uint8_t ret[static GT_KEY_SIZE]) GT_MUST_CHECK;
 /* Returns true if the certificate is for another name than client.name: neither NAME nor "operator
  * NAME". Brokers that take names from certificates refuse the messages then. False without a
  * certificate, with a user name, and for the certificates that AWS IoT Core makes. */

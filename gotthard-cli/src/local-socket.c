@@ -91,7 +91,7 @@ static int remove_unused(const char *path, const struct stat *st, char *ret_why)
     return 0;
 }
 
-static int clear_path(const char *path, char *ret_why)
+int local_socket_clear(const char *path, char ret_why[static LOCAL_SOCKET_WHY])
 {
     struct stat st;
 
@@ -135,7 +135,7 @@ static int publish(const char *temporary, const char *path, struct local_socket 
 
     if (lstat(temporary, &st) < 0)
         return unusable_errno(ret_why, path, errno);
-    int r = clear_path(path, ret_why);
+    int r = local_socket_clear(path, ret_why);
     if (r != 0)
         return r;
     if (link(temporary, path) < 0)

@@ -30,6 +30,10 @@ enum {
  * *ret_fd, which the caller closes, or a condition with a text in @ret_why. */
 int local_socket_listen(const char *path, int type, bool is_shared, struct local_socket *ret,
                         int *ret_fd, char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
+/* Removes the socket of a program that was killed. Returns 0 if nothing is at @path any more, or a
+ * condition with a text in @ret_why: E_BUSY if a program listens there, also one that has begun
+ * meanwhile. */
+int local_socket_clear(const char *path, char ret_why[static LOCAL_SOCKET_WHY]) GT_MUST_CHECK;
 /* Removes the file, unless another one has taken its place. Takes a zeroed struct, and a removed
  * one. */
 void local_socket_remove(struct local_socket *socket);

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "gotthard/base/log.h"
 #include "holder-wire.h"
 
 static struct {
@@ -304,6 +305,57 @@ static void test_closing_server_sends_new_clients_away(void **state)
     close(others[1]);
 }
 
+static bool is_readable(int fd)
+{
+    char bytes[4096];
+
+    return read(fd, bytes, sizeof(bytes)) > 0;
+}
+
+/* In a holder each line of the log becomes a notice again. */
+static void test_lost_log_line_is_not_logged(void **state)
+{
+    int others[2], lines[2], stderr_before = dup(STDERR_FILENO);
+
+    say_hello(1);
+    request_stream(others);
+    assert_int_equal(pipe2(lines, O_CLOEXEC | O_NONBLOCK), 0);
+    assert_true(dup2(lines[1], STDERR_FILENO) >= 0);
+    gt_log_open("test", GT_LOG_DEBUG);
+    for (int i = 0; i < 2000; i++) /* more than the socket of a stopped client takes */
+        holder_server_notice(&f.server, HOLDER_NOTICE_LOG, "a line");
+    bool is_line_logged = is_readable(lines[0]);
+    holder_server_notice(&f.server, HOLDER_NOTICE_WARNING, "a warning");
+    bool is_warning_logged = is_readable(lines[0]);
+    gt_log_open("test", GT_LOG_INFO);
+    assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
+    close(stderr_before);
+    assert_false(is_line_logged);
+    assert_true(is_warning_logged);
+    holder_server_end(f.open, 0, "");
+    for (int i = 0; i < 2; i++) {
+        close(others[i]);
+        close(lines[i]);
+    }
+}
+
+static void test_accepted_client_takes_room(void **state)
+{
+    int others[2];
+
+    assert_int_equal(holder_server_n_taken(&f.server), 0);
+    say_hello(1);
+    assert_int_equal(holder_server_n_taken(&f.server), 1);
+    assert_int_equal(holder_server_n_open(&f.server), 0);
+    request_stream(others);
+    assert_int_equal(holder_server_n_taken(&f.server), 1);
+    assert_int_equal(holder_server_n_open(&f.server), 1);
+    holder_server_end(f.open, 0, "");
+    assert_int_equal(holder_server_n_taken(&f.server), 0);
+    close(others[0]);
+    close(others[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +376,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_server_closes_wrong_descriptors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_server_closes_a_silent_client, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_lost_log_line_is_not_logged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_accepted_client_takes_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_closing_server_sends_new_clients_away, set_up,
                                         tear_down),
     };

@@ -130,6 +130,18 @@ static void test_socket_in_use_is_left(void **state)
     close(client);
 }
 
+/* A socket of another type, as a holder has. */
+static void test_only_unused_socket_is_cleared(void **state)
+{
+    assert_int_equal(local_socket_clear(f.path, f.why), 0);
+    assert_int_equal(local_socket_listen(f.path, SOCK_SEQPACKET, false, &f.file, &f.fd, f.why), 0);
+    assert_int_equal(local_socket_clear(f.path, f.why), LOCAL_SOCKET_E_BUSY);
+    assert_int_equal(access(f.path, F_OK), 0);
+    gt_close(&f.fd);
+    assert_int_equal(local_socket_clear(f.path, f.why), 0);
+    assert_int_equal(access(f.path, F_OK), -1);
+}
+
 static void test_other_files_are_left(void **state)
 {
     int fd = open(f.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
@@ -195,6 +207,7 @@ int main(void)
         TEST(test_shared_socket_is_open_to_all),
         TEST(test_socket_of_killed_program_is_replaced),
         TEST(test_socket_in_use_is_left),
+        TEST(test_only_unused_socket_is_cleared),
         TEST(test_other_files_are_left),
         TEST(test_socket_of_another_user_is_left),
         TEST(test_folder_that_others_can_write_is_not_used),

@@ -4,7 +4,6 @@
 import os
 import pathlib
 import queue
-import shutil
 import signal
 import socket
 import stat
@@ -80,14 +79,29 @@ def test_commands_at_once_share_one_session(fleet):
         assert connection.finish() == (0, b"", "")
 
 
-def test_second_needs_neither_broker_nor_certificate(fleet):
-    """It is one more stream: nothing of MQTT, and no file of the identity is read."""
+def test_second_needs_neither_broker_nor_private_key(fleet):
+    """It is one more stream: nothing of MQTT, and no private key is read. The certificate must be the same."""
     assert Connection(fleet).echo(b"first").finish()[0] == 0
     fleet.broker_process.stop()
     environment = fleet.cli_environment(**BY_KEY)
-    shutil.rmtree(fleet.certificates("alice"))
+    for name in ("private.key", "ca.crt"):
+        (pathlib.Path(fleet.certificates("alice")) / name).unlink()
     assert Connection(fleet, environment=environment).echo(b"second").finish() == (0, b"", "")
     assert n_sessions(fleet) == 1
+
+
+def test_change_of_the_pins_ends_the_sharing(fleet):
+    """A session that began under other pins is no proof of the device under the pins of today."""
+    folder = fleet.folder / "of-alice"
+    folder.mkdir()
+    by_pins = {"GOTTHARD_TRUST_POLICY": "auto", "GOTTHARD_CONFIG_DIR": folder}
+    first = Connection(fleet, **by_pins).echo(b"hello")
+    pins = folder / "devices.pins"
+    pins.write_text("")  # denies all
+    pins.chmod(0o644)
+    status, out, errors = Connection(fleet, **by_pins).finish()
+    assert (status, out) == (77, b"") and "GTD-E" in errors, errors
+    assert first.echo(b"undisturbed").finish()[0] == 0
 
 
 def test_large_transfers_at_once(fleet):
@@ -145,10 +159,11 @@ def test_refused_service_of_the_first_command_does_not_fail_the_second(fleet):
 
 def test_more_than_the_device_permits(fleet):
     fleet.agent_process.stop()
-    fleet.agent(GOTTHARD_AGENT_DATA_PORT=fleet.echo.port, GOTTHARD_LIMITS_STREAMS=2)
+    fleet.agent_process = fleet.agent(GOTTHARD_AGENT_DATA_PORT=fleet.echo.port, GOTTHARD_LIMITS_STREAMS=2)
     connections = [Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"hello") for _ in range(2)]
-    status, _, errors = Connection(fleet, GOTTHARD_CLIENT_SPARES=0).finish()
-    assert status == 75 and "too many connections" in errors
+    more = Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"in a second session")
+    assert n_sessions(fleet) == 2
+    assert more.finish() == (0, b"", "")
     for connection in connections:
         assert connection.finish() == (0, b"", "")
 
