@@ -45,6 +45,30 @@ static void pipe_flush_line(struct pipe_end *end)
     child->events->on_line(child->userdata, end == &child->pipes[ERROR], gt_span(end->line, n));
 }
 
+/* Returns the number of bytes before a character of UTF-8 that is not whole at the end of @n. */
+static size_t count_whole(const uint8_t *line, size_t n)
+{
+    size_t at = n;
+
+    while (at > 0 && n - at < 3 && (line[at - 1] & 0xc0) == 0x80)
+        at--;
+    if (at == 0 || line[at - 1] < 0xc0)
+        return n;
+    size_t n_wanted = line[at - 1] >= 0xf0 ? 4 : line[at - 1] >= 0xe0 ? 3 : 2;
+    return n - at + 1 < n_wanted ? at - 1 : n;
+}
+
+/* A line that is too long. The next part begins with the character that is not whole. */
+static void pipe_flush_part(struct pipe_end *end)
+{
+    size_t n = end->n, n_whole = count_whole(end->line, n);
+
+    end->n = n_whole;
+    pipe_flush_line(end);
+    memmove(end->line, end->line + n_whole, n - n_whole);
+    end->n = n - n_whole;
+}
+
 static void pipe_take(struct pipe_end *end, const uint8_t *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -53,7 +77,7 @@ static void pipe_take(struct pipe_end *end, const uint8_t *bytes, size_t n)
             continue;
         }
         if (end->n == sizeof(end->line))
-            pipe_flush_line(end);
+            pipe_flush_part(end);
         end->line[end->n++] = bytes[i];
     }
 }

@@ -18,11 +18,13 @@
 #include "gotthard/base/text.h"
 #include "run-output.h"
 #include "selection.h"
+#include "ssh-options.h"
 
 #define FORKS_DEFAULT   5
 #define FORKS_MAX       64
 #define SSH_UNREACHABLE 255 /* ssh(1), EXIT STATUS */
-#define END_S           2.  /* from SIGTERM to SIGKILL */
+#define SSH_CONNECT_S   "30"
+#define END_S           2. /* from SIGTERM to SIGKILL */
 
 struct run;
 
@@ -133,6 +135,7 @@ static void add_ssh(struct words *words, const struct run *run, const char *devi
     for (size_t i = 0; i < line->n_passed; i++)
         add(words, "%s", line->passed[i]);
     add(words, "-oBatchMode=yes");
+    add(words, "-oConnectTimeout=" SSH_CONNECT_S);
     add(words, "%s%s%s", user ? user : "", user ? "@" : "", device);
     add(words, "--");
     for (size_t i = 0; i < context->n_arguments; i++)
@@ -212,9 +215,15 @@ static void job_start(struct job *job)
     run_output_started(&run->context->print, job->device);
 }
 
+/* After an interruption, or if the reader of the output is gone, no further device is started. */
+static bool run_is_stopped(const struct run *run)
+{
+    return run->is_interrupted || run->context->print.stdout_errno != 0;
+}
+
 static int run_exit_status(const struct run *run)
 {
-    if (run->is_interrupted)
+    if (run->is_interrupted || run->next < run->n_jobs)
         return GT_EXIT_INTERRUPTED;
     return run->sum.n_unreachable > 0 ? GT_EXIT_UNAVAILABLE : run->worst;
 }
@@ -222,10 +231,13 @@ static int run_exit_status(const struct run *run)
 /* Starts what there is room for; the end, if nothing is left. */
 static void run_continue(struct run *run)
 {
-    while (!run->is_interrupted && run->next < run->n_jobs && run->sum.n_running < run->n_forks) {
+    while (!run_is_stopped(run) && run->next < run->n_jobs && run->sum.n_running < run->n_forks) {
         struct job *job = &run->jobs[run->next++];
 
-        if (job->is_online)
+        if (!ssh_options_can_name(job->device))
+            job_end(job, RUN_UNREACHABLE, 0,
+                    "ssh cannot name a device with @ or with .gotthard at its end");
+        else if (job->is_online)
             job_start(job);
         else
             job_end(job, RUN_UNREACHABLE, 0, "not online");

@@ -11,6 +11,7 @@
 #include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
 #include "gotthard/signaling/message.h"
+#include "print-wait.h"
 
 /* @command: "" or " NAME". */
 static int report_misuse(struct context *context, const char *command, const char *text)
@@ -94,6 +95,27 @@ bool command_is_agreed(const char *fmt, ...)
     return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
 }
 
+static void (*loop_handler)(int number); /* of libev: the same for each signal */
+
+static void interrupting_handler(int number)
+{
+    print_wait_set_interrupted(true);
+    loop_handler(number);
+}
+
+/* A write that waits for its reader must end before the loop can handle the signal. */
+static void interrupt_writes(int number)
+{
+    struct sigaction action;
+
+    if (sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_DFL ||
+        action.sa_handler == interrupting_handler)
+        return;
+    loop_handler = action.sa_handler;
+    action.sa_handler = interrupting_handler;
+    (void)sigaction(number, &action, NULL);
+}
+
 static void signals_on_signal(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
     struct command_signals *signals = watcher->data;
@@ -106,6 +128,7 @@ void command_signals_start(struct command_signals *signals, struct ev_loop *loop
 {
     static const int numbers[N_COMMAND_SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
+    print_wait_set_interrupted(false);
     signals->loop = loop;
     signals->on_signal = on_signal;
     signals->userdata = userdata;
@@ -116,8 +139,10 @@ void command_signals_start(struct command_signals *signals, struct ev_loop *loop
 
         ev_signal_init(watcher, signals_on_signal, numbers[i]);
         watcher->data = signals;
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
             ev_signal_start(loop, watcher);
+            interrupt_writes(numbers[i]);
+        }
     }
 }
 

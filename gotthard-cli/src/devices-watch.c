@@ -6,8 +6,10 @@
  */
 #include "devices-watch.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "device-changes.h"
@@ -29,6 +31,7 @@ struct watch {
     struct live_states *live;       /* owned */
     struct device_list *list;       /* owned; NULL: none is being read */
     ev_timer retry;
+    ev_io reader;  /* of standard output, if that is a pipe */
     bool is_shown; /* the first list */
     bool is_lost;
     int code;
@@ -120,6 +123,8 @@ static void watch_look(struct watch *watch, const struct device_row *row)
 
     if (changes)
         watch_print_change(watch, row, changes);
+    if (watch->context->print.stdout_errno != 0)
+        watch_end(watch, 0);
 }
 
 /* --- lists ---------------------------------------------------------------------------------- */
@@ -303,6 +308,28 @@ static void watch_on_signal(void *userdata, int number)
     watch_end(watch, watch->is_shown ? 0 : GT_EXIT_INTERRUPTED);
 }
 
+/* The reader of the changes has closed the pipe. A pipe that is also open for reading is not
+ * watched. */
+static void watch_on_reader(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+
+    if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR))
+        watch_end(io->data, 0);
+    else
+        ev_io_stop(loop, io);
+}
+
+static void watch_start_reader(struct watch *watch)
+{
+    struct stat status;
+
+    ev_io_init(&watch->reader, watch_on_reader, STDOUT_FILENO, EV_READ);
+    watch->reader.data = watch;
+    if (fstat(STDOUT_FILENO, &status) == 0 && S_ISFIFO(status.st_mode))
+        ev_io_start(watch->context->loop, &watch->reader);
+}
+
 /* --- beginning and end ---------------------------------------------------------------------- */
 
 static int watch_start(struct watch *watch, struct failure *ret_failure)
@@ -345,7 +372,9 @@ int devices_watch(struct context *context, const struct selection *selection)
         watch.code = print_failure(&context->print, &failure);
     } else {
         command_signals_start(&signals, context->loop, watch_on_signal, &watch);
+        watch_start_reader(&watch);
         ev_run(context->loop, 0);
+        ev_io_stop(context->loop, &watch.reader);
         command_signals_stop(&signals);
     }
     ev_timer_stop(context->loop, &watch.retry);

@@ -177,8 +177,9 @@ int main(int argc, char **argv)
     open_log(&context, line.given[OPTION_QUIET] != NULL);
     int code = run(&context, &line);
     command_line_deinit(&line);
-    if (code == 0 && context.print.stdout_errno != 0 && context.print.stdout_errno != EPIPE) {
-        gt_error_errno(context.print.stdout_errno, "standard output");
+    int err = context.print.stdout_errno;
+    if (code == 0 && err != 0 && err != EPIPE && err != EINTR) {
+        gt_error_errno(err, "standard output");
         code = GT_EXIT_INTERNAL;
     }
     return code;

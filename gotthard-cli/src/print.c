@@ -19,6 +19,7 @@
 #include "gotthard/base/format.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/text.h"
+#include "print-wait.h"
 #include "print-width.h"
 
 #define LINE_MAX_SIZE 4096 /* at most PIPE_BUF: one write to a writable pipe is complete */
@@ -260,10 +261,13 @@ static void write_event(struct print *print, json_t *event)
 
 json_t *print_json_text(struct gt_span text)
 {
-    char escaped[1024];
     json_t *exact = json_stringn((const char *)text.data, text.n);
 
-    return exact ? exact : json_string(gt_text_escape(text, escaped, sizeof(escaped)));
+    if (exact)
+        return exact;
+    size_t cap = 4 * text.n + 1;
+    gt_cleanup(gt_free) char *escaped = malloc(cap);
+    return escaped ? json_string(gt_text_escape(text, escaped, cap)) : NULL;
 }
 
 /* Returns the value of a pair "s:T". NULL, as of "s:o*", is left out. */
@@ -317,18 +321,8 @@ void print_event(struct print *print, const char *event, const char *fmt, ...)
 
 void print_bytes(struct print *print, const char *text, size_t n)
 {
-    while (n > 0 && print->stdout_errno == 0) {
-        ssize_t written = write(STDOUT_FILENO, text, n);
-
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0) {
-            print->stdout_errno = errno;
-            return;
-        }
-        text += written;
-        n -= (size_t)written;
-    }
+    if (print->stdout_errno == 0)
+        print->stdout_errno = print_wait_write(STDOUT_FILENO, text, n);
 }
 
 void print_data(struct print *print, const char *fmt, ...)

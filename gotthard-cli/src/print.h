@@ -27,7 +27,8 @@ struct print {
     bool has_color, has_marks; /* HUMAN: escape sequences; UTF-8 symbols */
     bool has_progress;         /* the terminal shows a transient line */
     bool has_clock;            /* HUMAN: notes, warnings and errors begin with the time of day */
-    int stdout_errno;          /* of the first failed write to standard output */
+    int stdout_errno;          /* of the first failed write to standard output; EINTR: a signal
+                                * has ended it */
     unsigned n_events_lost;
 };
 

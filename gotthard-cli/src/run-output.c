@@ -7,6 +7,7 @@
 
 #include "child-process.h"
 #include "gotthard/base/text.h"
+#include "print-wait.h"
 
 #define CLEAN_SIZE (4 * CHILD_LINE_MAX + 1)
 
@@ -41,20 +42,6 @@ const char *run_output_clean(struct gt_span line, char *ret, size_t cap)
     return ret;
 }
 
-static void write_error(const char *text, size_t n)
-{
-    while (n > 0) {
-        ssize_t written = write(STDERR_FILENO, text, n);
-
-        if (written < 0 && errno != EINTR)
-            return;
-        if (written > 0) {
-            text += written;
-            n -= (size_t)written;
-        }
-    }
-}
-
 void run_output_line(struct print *print, const char *device, bool is_error, struct gt_span line)
 {
     static char clean[CLEAN_SIZE], whole[CLEAN_SIZE + 256];
@@ -71,7 +58,7 @@ void run_output_line(struct print *print, const char *device, bool is_error, str
     run_output_clean(line, clean, sizeof(clean));
     size_t n = (size_t)snprintf(whole, sizeof(whole), "%s: %s\n", device, clean);
     if (is_error)
-        write_error(whole, n);
+        (void)!print_wait_write(STDERR_FILENO, whole, n);
     else
         print_bytes(print, whole, n);
 }

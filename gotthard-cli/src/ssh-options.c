@@ -8,9 +8,19 @@
 #include <limits.h>
 #include <string.h>
 
+#include "commands.h"
+
 #define PLAIN_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@,+-"
 
 enum reader { SHELL, SSH };
+
+bool ssh_options_can_name(const char *device)
+{
+    size_t n = strlen(device), n_suffix = strlen(COMMAND_HOST_SUFFIX);
+
+    return !strchr(device, '@') &&
+           (n <= n_suffix || strcmp(device + n - n_suffix, COMMAND_HOST_SUFFIX) != 0);
+}
 
 int ssh_options_self(char *ret, size_t cap)
 {

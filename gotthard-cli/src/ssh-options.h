@@ -15,6 +15,9 @@
 
 enum { SSH_OPTIONS_E_TEXT = 1 };
 
+/* Returns true if `ssh NAME` reaches the device of this name. In a destination the last @ ends the
+ * name of the user, and .gotthard at the end is not part of the device's name. */
+bool ssh_options_can_name(const char *device);
 /* Writes the path of this program, by which it can be executed again. Returns 0 or a negative
  * errno. */
 int ssh_options_self(char *ret, size_t cap) GT_MUST_CHECK;

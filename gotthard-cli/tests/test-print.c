@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "gotthard/base/log.h"
+#include "print-wait.h"
 
 /* Standard output or error, replaced by a pipe for a while. */
 struct capture {
@@ -201,6 +202,39 @@ static void test_print_broken_output_is_recorded(void **state)
     assert_int_equal(print.stdout_errno, ENOSPC);
 }
 
+static void on_alarm(int number)
+{
+    print_wait_set_interrupted(true);
+}
+
+/* The reader does not read: a signal ends the wait, and later output does not wait. */
+static void test_print_signal_ends_wait_for_reader(void **state)
+{
+    struct print print = {0};
+    struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    struct capture capture = capture_begin(STDOUT_FILENO);
+    static char text[1 << 18];
+
+    memset(text, 'x', sizeof(text));
+    sigaction(SIGALRM, &action, NULL);
+    alarm(1);
+    print_bytes(&print, text, sizeof(text));
+    print_bytes(&print, text, sizeof(text));
+    capture_end(&capture, text, sizeof(text));
+    print_wait_set_interrupted(false);
+    assert_int_equal(print.stdout_errno, EINTR);
+}
+
+static void test_print_json_text_is_not_shortened(void **state)
+{
+    uint8_t bytes[3000];
+
+    memset(bytes, 0xff, sizeof(bytes));
+    json_t *text = print_json_text(gt_span(bytes, sizeof(bytes)));
+    assert_int_equal(json_string_length(text), 4 * sizeof(bytes));
+    json_decref(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +248,8 @@ int main(void)
         cmocka_unit_test(test_print_no_events_without_json),
         cmocka_unit_test(test_print_full_pipe_drops_and_counts),
         cmocka_unit_test(test_print_broken_output_is_recorded),
+        cmocka_unit_test(test_print_signal_ends_wait_for_reader),
+        cmocka_unit_test(test_print_json_text_is_not_shortened),
     };
 
     signal(SIGPIPE, SIG_IGN);

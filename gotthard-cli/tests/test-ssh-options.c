@@ -95,6 +95,16 @@ static void test_ssh_options_name_this_program(void **state)
     assert_non_null(strstr(self, "/test-ssh-options"));
 }
 
+/* Such a device would be another one for ssh. */
+static void test_ssh_options_can_name_one_device_only(void **state)
+{
+    assert_true(ssh_options_can_name("gw-1"));
+    assert_true(ssh_options_can_name("gw.gotthard-1"));
+    assert_true(ssh_options_can_name("gotthard"));
+    assert_false(ssh_options_can_name("root@gw-1"));
+    assert_false(ssh_options_can_name("gw-1.gotthard"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -103,6 +113,7 @@ int main(void)
         cmocka_unit_test_teardown(test_ssh_options_reject_text_that_cannot_be_quoted, tear_down),
         cmocka_unit_test_teardown(test_ssh_options_name_the_absolute_path, tear_down),
         cmocka_unit_test(test_ssh_options_name_this_program),
+        cmocka_unit_test(test_ssh_options_can_name_one_device_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: ISC
 """`run`: one command on many devices over ssh, by tags and names."""
 
+import fcntl
 import json
 import os
+import pathlib
 import pty
 import re
 import signal
+import socket
 import subprocess
+import sys
+import termios
 import time
 
 import pytest
@@ -127,6 +132,61 @@ def test_list_that_fails_runs_nothing(env):
     states.retain(env, [states.State("gw-9")])
     result = env.cli("run", "--on", "site=nowhere", "--", "true")
     assert result.returncode == 69 and error_id(result) == "GTD-E30" and "no device is selected" in result.stderr
+
+
+def test_device_that_ssh_cannot_name_is_not_run(fleet):
+    """ssh would take the part after the last @ for the device."""
+    states.retain(fleet, [states.State("root@gw-3"), states.State("gw-3.gotthard")])
+    result = run(fleet, "--on", "root@gw-3", "--on", "gw-3.gotthard")
+    assert result.returncode == 69 and result.stdout == "", result.stdout
+    assert result.stderr.count("unreachable, ssh cannot name a device with @") == 2 and "2 unreachable" in result.stderr
+
+
+def test_sshd_that_is_silent_is_left(fleet):
+    """ssh has a limit of 30 s. An option of the user comes first."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fleet.agent("gw-9", GOTTHARD_AGENT_DATA_PORT=silent.getsockname()[1])
+        process = Process(fleet, "run", [PROGRAMS["cli"], "run", "--on", "gw-9", "-o", "ConnectTimeout=5", "-F", "none", "--", "true"],
+                          env=fleet.cli_environment())
+        limits = wait_until(lambda: [re.findall("ConnectTimeout=[0-9]+", pathlib.Path(f"/proc/{pid}/cmdline").read_text())
+                                     for pid in harness.children_of(process.pid) if "BatchMode" in pathlib.Path(f"/proc/{pid}/cmdline").read_text()], "ssh runs")
+        assert process.wait() == 69 and "gw-9: unreachable" in process.log()
+    assert limits == [["ConnectTimeout=5", "ConnectTimeout=30"]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_it_while_the_reader_is_slow(fleet, number):
+    with subprocess.Popen([PROGRAMS["cli"], "run", *map(str, words(fleet, "--on", "gw-1")), "--", "echo ready; yes"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, env=fleet.cli_environment()) as child:
+        assert child.stdout.readline() == b"gw-1: ready\n"
+        wait_until(lambda: queued(child.stdout) > 60000, "the pipe is full")
+        child.send_signal(number)
+        assert child.wait(LIMIT) == 130
+
+
+def queued(pipe):
+    count = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
+
+
+def test_no_further_device_after_the_reader_is_gone(fleet):
+    with subprocess.Popen([PROGRAMS["cli"], "run", *map(str, words(fleet, "--on", "gw-[1-3]")), "--forks", "1", "--", "echo hello; sleep 1; echo end"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=fleet.cli_environment()) as child:
+        assert child.stdout.readline().endswith(b": hello\n")
+        child.stdout.close()
+        text = child.stderr.read().decode()
+        assert child.wait(LIMIT) == 130
+    assert "3 devices: 1 ok, 0 failed, 0 unreachable, 2 not run" in text
+
+
+def test_long_lines_are_whole_in_events(fleet):
+    """Lines that are not UTF-8, and parts of long ones: no character is cut."""
+    script = r"printf '\377%02000d\n' 0; printf x; i=0; while [ $i -lt 6000 ]; do printf '\342\202\254'; i=$((i+1)); done"
+    events = [json.loads(line) for line in run(fleet, "--json", "--on", "gw-1", command=(script,)).stdout.splitlines()]
+    lines = [event["line"] for event in events if event["event"] == "output"]
+    assert lines[0] == "\\xff" + "0" * 2000
+    assert len(lines) == 3 and "".join(lines[1:]) == "x" + "€" * 6000
 
 
 @pytest.mark.parametrize("args,why", [

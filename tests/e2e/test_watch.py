@@ -63,6 +63,17 @@ def test_changes_are_lines(env):
     assert watch.wait() == 0
 
 
+def test_end_of_the_reader_ends_it(env):
+    env.broker()
+    publish(env, states.State("gw-1"))
+    with subprocess.Popen([PROGRAMS["cli"], "devices", "--watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env.cli_environment()) as child:
+        for line in child.stderr:
+            if b"Watching for changes" in line:
+                break
+        child.stdout.close()
+        assert child.wait(LIMIT) == 0
+
+
 def test_agent_that_is_killed_goes_offline(env):
     env.broker()
     agent = env.agent()
