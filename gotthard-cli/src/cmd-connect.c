@@ -120,7 +120,11 @@ static int connect_on_udp(void *userdata, const struct forward *forward, int fd,
 static int socks_on_open(void *userdata, const char *target, const struct local_peer *peer,
                          uint32_t *ret_stream)
 {
-    return connect_open_stream(userdata, gt_endpoint_fds(-1), target, peer, ret_stream);
+    struct connect *connect = userdata;
+
+    if (session_n_streams(connect->session) >= session_max_streams(connect->session))
+        return GT_TUNNEL_E_FULL;
+    return connect_open_stream(connect, gt_endpoint_fds(-1), target, peer, ret_stream);
 }
 
 static void socks_on_serve(void *userdata, uint32_t stream, int fd)
@@ -254,6 +258,7 @@ static void session_on_stream_end(void *userdata, const char *service, uint32_t 
     socks_clients_ended(&connect->socks_clients, stream, code);
     connect_streams_ended(&connect->streams, service, stream, code, n_up, n_down);
     connect_totals_ended(&connect->totals, service, n_up, n_down);
+    socks_clients_retry(&connect->socks_clients);
     connect_update_forwards(connect);
 }
 

@@ -44,7 +44,8 @@ static int check_udp(struct context *context, const struct forward_spec *specs, 
     for (size_t i = 0; i < n; i++)
         if (specs[i].is_udp && !context->settings->is_shared)
             return command_misused(context, "the local port of a forward of UDP serves every user "
-                                            "of this machine: add --share");
+                                            "of this machine: add --share, which holds for all "
+                                            "forwards: give UDP a command of its own");
     return 0;
 }
 

@@ -8,14 +8,16 @@
 #include <string.h>
 
 #include "gotthard/net/sock.h"
+#include "gotthard/tunnel/tunnel.h"
 #include "socks.h"
 
 #define NEGOTIATING_S 10.
+#define WAITING_S     120. /* for a stream */
 #define CONNECTING_S  120. /* the device has its own, shorter limit; the tunnel may be away */
 #define REPLIED_S     5.
 #define DISCARD_MAX   (64 * 1024) /* bytes of a refused client */
 
-enum client_state { CLIENT_NEGOTIATING, CLIENT_CONNECTING, CLIENT_REPLIED };
+enum client_state { CLIENT_NEGOTIATING, CLIENT_WAITING, CLIENT_CONNECTING, CLIENT_REPLIED };
 
 struct socks_client {
     struct gt_list link;
@@ -34,6 +36,7 @@ static void client_enter(struct socks_client *client, enum client_state state)
 {
     static const double limits[] = {
         [CLIENT_NEGOTIATING] = NEGOTIATING_S,
+        [CLIENT_WAITING] = WAITING_S,
         [CLIENT_CONNECTING] = CONNECTING_S,
         [CLIENT_REPLIED] = REPLIED_S,
     };
@@ -92,16 +95,24 @@ static void client_reply(struct socks_client *client, enum socks_reply reply)
 
 /* --- the states ------------------------------------------------------------------------------- */
 
-static void client_request(struct socks_client *client)
+/* Opens the stream. Without room for it the client waits for the end of another one: returns
+ * false. */
+static bool client_request(struct socks_client *client)
 {
     const struct socks_clients *clients = client->clients;
     int r = clients->events->open(clients->userdata, client->socks.target, &client->peer,
                                   &client->stream);
 
+    if (r == GT_TUNNEL_E_FULL) {
+        if (client->state != CLIENT_WAITING)
+            client_enter(client, CLIENT_WAITING);
+        return false;
+    }
     if (r != 0)
         client_reply(client, SOCKS_GENERAL);
     else
         client_enter(client, CLIENT_CONNECTING);
+    return true;
 }
 
 /* Acts on what the negotiation has come to. */
@@ -114,7 +125,7 @@ static void client_proceed(struct socks_client *client)
     if (n > 0 && !client_send(client, socks->out, n))
         client_reset(client);
     else if (socks->state == SOCKS_READY)
-        client_request(client);
+        (void)client_request(client);
     else if (socks->state == SOCKS_FAILED && n > 0)
         client_finish(client);
     else if (socks->state == SOCKS_FAILED)
@@ -140,6 +151,7 @@ static void client_negotiate(struct socks_client *client)
 static void client_look(struct socks_client *client)
 {
     const struct socks_clients *clients = client->clients;
+    bool has_stream = client->state == CLIENT_CONNECTING;
     uint32_t stream = client->stream;
     uint8_t byte;
     ssize_t n = recv(client->fd, &byte, 1, MSG_PEEK);
@@ -148,7 +160,8 @@ static void client_look(struct socks_client *client)
         ev_io_stop(clients->loop, &client->readable);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         client_reset(client);
-        clients->events->cancel(clients->userdata, stream);
+        if (has_stream)
+            clients->events->cancel(clients->userdata, stream);
     }
 }
 
@@ -171,6 +184,7 @@ static void client_on_readable(struct ev_loop *loop, ev_io *watcher, int revents
 
     switch (client->state) {
     case CLIENT_NEGOTIATING: client_negotiate(client); break;
+    case CLIENT_WAITING:
     case CLIENT_CONNECTING: client_look(client); break;
     case CLIENT_REPLIED: client_discard(client); break;
     }
@@ -185,6 +199,7 @@ static void client_on_deadline(struct ev_loop *loop, ev_timer *watcher, int reve
     switch (client->state) {
     case CLIENT_NEGOTIATING:
     case CLIENT_REPLIED: client_reset(client); break;
+    case CLIENT_WAITING: client_reply(client, SOCKS_GENERAL); break;
     case CLIENT_CONNECTING:
         client_reply(client, SOCKS_TIMED_OUT);
         clients->events->cancel(clients->userdata, stream);
@@ -194,15 +209,30 @@ static void client_on_deadline(struct ev_loop *loop, ev_timer *watcher, int reve
 
 /* --- the list --------------------------------------------------------------------------------- */
 
+static void socks_clients_on_retry(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    const struct socks_clients *clients = watcher->data;
+
+    gt_list_for_each_safe (at, next, &clients->all) {
+        struct socks_client *client = gt_list_entry(at, struct socks_client, link);
+
+        if (client->state == CLIENT_WAITING && !client_request(client))
+            return;
+    }
+}
+
 void socks_clients_init(struct socks_clients *clients, struct ev_loop *loop,
                         const struct socks_clients_events *events, void *userdata)
 {
     *clients = (struct socks_clients){.loop = loop, .events = events, .userdata = userdata};
     gt_list_init(&clients->all);
+    ev_timer_init(&clients->retry, socks_clients_on_retry, 0., 0.);
+    clients->retry.data = clients;
 }
 
 void socks_clients_deinit(struct socks_clients *clients)
 {
+    ev_timer_stop(clients->loop, &clients->retry);
     gt_list_for_each_safe (at, next, &clients->all)
         client_reset(gt_list_entry(at, struct socks_client, link));
 }
@@ -260,4 +290,9 @@ void socks_clients_ended(struct socks_clients *clients, uint32_t stream, enum gt
 
     if (client)
         client_reply(client, socks_reply_of(code));
+}
+
+void socks_clients_retry(struct socks_clients *clients)
+{
+    ev_timer_start(clients->loop, &clients->retry);
 }

@@ -6,7 +6,7 @@
  * reply has the reason.
  *
  * NEGOTIATING (10 s) -> CONNECTING (120 s) -> the stream; or REPLIED (5 s, for the client to read
- * the refusal) -> closed.
+ * the refusal) -> closed. Beyond the limit of streams NEGOTIATING -> WAITING (120 s) -> CONNECTING.
  */
 #pragma once
 
@@ -20,7 +20,7 @@
 
 struct socks_clients_events {
     /* Opens a stream to @target ("10.0.0.5:80"), without a local socket. Returns 0 with its number,
-     * or the reason why there is none. */
+     * GT_TUNNEL_E_FULL if there is no room for it now, or a failure. */
     int (*open)(void *userdata, const char *target, const struct local_peer *peer,
                 uint32_t *ret_stream);
     /* Gives the stream its local socket. Takes @fd. */
@@ -35,6 +35,7 @@ struct socks_clients {
     void *userdata;
     struct gt_list all;
     unsigned n;
+    ev_timer retry; /* active while socks_clients_retry() is to be acted upon */
 };
 
 void socks_clients_init(struct socks_clients *clients, struct ev_loop *loop,
@@ -47,3 +48,6 @@ void socks_clients_add(struct socks_clients *clients, int fd, const struct local
 void socks_clients_connected(struct socks_clients *clients, uint32_t stream);
 /* @stream has ended. Likewise. */
 void socks_clients_ended(struct socks_clients *clients, uint32_t stream, enum gt_rst code);
+/* A stream has ended: opens those of waiting clients, in the order of their arrival, from the next
+ * loop iteration on, when the tunnel no longer counts the one that ended. */
+void socks_clients_retry(struct socks_clients *clients);

@@ -135,6 +135,8 @@ static void udp_clients_on_room(struct ev_loop *loop, ev_timer *watcher, int rev
 
     if (n_waiting == 0)
         ev_timer_stop(loop, watcher);
+    if (revents & EV_CUSTOM) /* a stream has ended; room is made by time */
+        return;
     for (; n_waiting > 0; n_waiting--)
         udp_clients_make_room(clients);
 }
@@ -248,7 +250,8 @@ void udp_clients_start(struct udp_clients *clients)
 {
     for (size_t i = 0; i < clients->n_sockets; i++)
         ev_io_start(clients->loop, &clients->readable[i]);
-    (void)udp_clients_serve_waiting(clients);
+    if (ev_is_active(&clients->room))
+        ev_feed_event(clients->loop, &clients->room, EV_CUSTOM);
 }
 
 void udp_clients_pause(struct udp_clients *clients, bool is_paused)

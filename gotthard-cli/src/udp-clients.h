@@ -35,8 +35,9 @@ void udp_clients_init(struct udp_clients *clients, struct ev_loop *loop, const i
                       int (*open)(void *userdata, int fd, const struct gt_addr *peer),
                       void *userdata);
 void udp_clients_deinit(struct udp_clients *clients);
-/* Reads the sockets from now on, and opens streams for waiting clients. To be called repeatedly,
- * when there is room for a stream. */
+/* Reads the sockets from now on, and opens streams for waiting clients after the current callback,
+ * when the tunnel no longer counts a stream that ends in it. To be called repeatedly, when there is
+ * room for a stream. */
 void udp_clients_start(struct udp_clients *clients);
 /* While paused, all datagrams of senders are dropped. */
 void udp_clients_pause(struct udp_clients *clients, bool is_paused);

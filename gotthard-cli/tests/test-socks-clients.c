@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "gotthard/net/sock.h"
+#include "gotthard/tunnel/tunnel.h"
 
 static const uint8_t request[] = {5, 1, 0, 5, 1, 0, 1, 10, 0, 0, 5, 0, 80};
 
@@ -152,9 +153,42 @@ static void test_stream_that_cannot_be_opened_is_replied(void **state)
 {
     static const uint8_t replies[] = {5, 0, 5, 1, 0, 1, 0, 0, 0, 0, 0, 0};
 
-    f.open_result = 1;
+    f.open_result = -ENOMEM;
     send_bytes(request, sizeof(request));
     assert_received(replies, sizeof(replies));
+}
+
+static void test_client_waits_for_a_free_stream(void **state)
+{
+    static const uint8_t accepted[] = {5, 0}, reply[] = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0};
+
+    f.open_result = GT_TUNNEL_E_FULL;
+    send_bytes(request, sizeof(request));
+    assert_received(accepted, sizeof(accepted));
+    socks_clients_retry(&f.clients);
+    settle();
+    socks_clients_ended(&f.clients, 0, GT_RST_CLOSED); /* another stream's */
+    assert_nothing_received();
+    assert_int_equal(f.n_opened, 0);
+    f.open_result = 0;
+    socks_clients_retry(&f.clients);
+    settle();
+    socks_clients_retry(&f.clients);
+    settle();
+    assert_int_equal(f.n_opened, 1);
+    assert_nothing_received();
+    socks_clients_connected(&f.clients, 101);
+    assert_received(reply, sizeof(reply));
+}
+
+static void test_waiting_client_that_leaves_has_no_stream(void **state)
+{
+    f.open_result = GT_TUNNEL_E_FULL;
+    send_bytes(request, sizeof(request));
+    gt_close(&f.fd);
+    settle();
+    assert_int_equal(f.clients.n, 0);
+    assert_int_equal(f.n_cancelled, 0);
 }
 
 static void test_bytes_after_the_request_are_for_the_target(void **state)
@@ -235,6 +269,8 @@ int main(void)
         TEST(test_success_is_replied_when_the_target_is_connected),
         TEST(test_reason_of_a_failure_is_replied),
         TEST(test_stream_that_cannot_be_opened_is_replied),
+        TEST(test_client_waits_for_a_free_stream),
+        TEST(test_waiting_client_that_leaves_has_no_stream),
         TEST(test_bytes_after_the_request_are_for_the_target),
         TEST(test_trickled_request),
         TEST(test_client_that_leaves_resets_its_stream),

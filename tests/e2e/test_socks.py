@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """SOCKS5: `connect DEVICE socks` and -D. The clients name the targets, the device resolves and permits them."""
 
+import concurrent.futures
 import http.server
 import os
 import shutil
@@ -221,3 +222,22 @@ def test_reply_after_a_cut(system, proxy):  # noqa: F811
     assert harness.receive_exactly(sock, 4) == b"ping"
     wait_until(lambda: target.n_accepted == 1, "one connection to the target")
     sock.close()
+
+
+def test_clients_beyond_the_streams_wait(system):  # noqa: F811
+    env = system
+    folder = env.config_folder(agentd='agent = { permit = "127.0.0.0/8:*"; }; limits = { streams = 4; };')
+    env.agent(GOTTHARD_CONFIG_DIR=folder)
+    tunnel = env.connect("GatewayOli", "0:socks")
+    port, target = ports(tunnel)[0], env.target(echo)
+
+    def serve(_):
+        sock, code = negotiate(port, "127.0.0.1", target.port)
+        with sock:
+            sock.sendall(b"ping")
+            return code == SUCCEEDED and harness.receive_exactly(sock, 4) == b"ping"
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(serve, range(20)))
+    assert target.n_accepted == 20
+    assert not [event for event in tunnel.events() if event["event"] == "stream-refused"]

@@ -174,7 +174,7 @@ def test_datagrams_after_a_cut(system, target):  # noqa: F811
 
 def test_other_users_are_a_decision(system):  # noqa: F811
     done = system.cli("connect", "GatewayOli", "udp:0:dns")
-    assert done.returncode == 64 and "add --share" in done.stderr
+    assert done.returncode == 64 and "add --share" in done.stderr and "give UDP a command of its own" in done.stderr
     for text in ("udp:", "udp:dns", "udp:53", "udp:0:", "udp:0:socks", "udp:./s:dns", "udp:udp:0:dns"):
         done = system.cli("connect", "GatewayOli", text, "--share")
         assert done.returncode == 64, (text, done.stderr)
