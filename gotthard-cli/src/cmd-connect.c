@@ -17,6 +17,7 @@
 #include "connect-totals.h"
 #include "device-memory.h"
 #include "forward-arguments.h"
+#include "gotthard/base/clock.h"
 #include "session.h"
 #include "socks-clients.h"
 
@@ -415,6 +416,8 @@ int cmd_connect(struct context *context)
         return code;
     connect_output_init(&connect.output, context->loop, &context->print, device, context->bind,
                         context->is_print_port);
+    if (connect.wait_s > 0)
+        connect.output.wait_until = gt_clock() + connect.wait_s;
     connect_streams_init(&connect.streams, context->loop, &context->print, device);
     socks_clients_init(&connect.socks_clients, context->loop, &socks_events, &connect);
     connect_totals_init(&connect.totals, &context->print, device);

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "commands.h"
+#include "connect-progress.h"
 #include "request.h"
 
 struct disconnect {
     struct context *context;
     const char *device;
+    struct connect_progress progress;
     int code;
 };
 
@@ -22,6 +24,7 @@ static void disconnect_on_broker(void *userdata)
     print_fact(&disconnect->context->print, "connected to MQTT, requesting %s to close %s",
                disconnect->device,
                disconnect->context->is_all ? "all sessions" : "this operator's sessions");
+    connect_progress_step(&disconnect->progress, "waiting for %s to answer", disconnect->device);
 }
 
 static void disconnect_report(struct disconnect *disconnect, const struct gt_answer *answer)
@@ -43,6 +46,7 @@ static void disconnect_on_end(void *userdata, const struct gt_answer *answer,
 {
     struct disconnect *disconnect = userdata;
 
+    connect_progress_stop(&disconnect->progress);
     if (failure)
         disconnect->code = print_failure(&disconnect->context->print, failure);
     else
@@ -81,13 +85,17 @@ int cmd_disconnect(struct context *context)
         .scope = context->is_all ? GT_CLOSE_ALL : GT_CLOSE_OWN,
         .purpose = context->purpose,
     };
+
+    connect_progress_init(&disconnect.progress, context->loop, &context->print);
     if (identity_load(context->config, &context->print, &identity, &failure) != 0 ||
         request_new(&settings, &events, &disconnect, &request, &failure) != 0) {
         disconnect.code = print_failure(&context->print, &failure);
     } else {
+        connect_progress_step(&disconnect.progress, "connecting to the broker");
         command_signals_start(&signals, context->loop, disconnect_on_signal, &disconnect);
         ev_run(context->loop, 0);
         command_signals_stop(&signals);
+        connect_progress_stop(&disconnect.progress);
     }
     request_free(request);
     identity_deinit(&identity);

@@ -51,6 +51,7 @@ static void doctor_on_row(void *userdata, const struct gt_check_row *found)
     if (print->is_json || (print->is_quiet && !is_fault))
         return;
     gt_check_format(row, &style, text, sizeof(text));
+    print_clear_progress(print);
     print_bytes(print, text, strlen(text));
 }
 
@@ -102,15 +103,19 @@ static void doctor_init(struct doctor *doctor, struct context *context)
         .silence = {.style = PRINT_LINES, .is_quiet = true},
         .checkup = {.on_row = doctor_on_row, .userdata = doctor},
     };
+    connect_progress_init(&doctor->progress, context->loop, &context->print);
 }
 
 int cmd_doctor(struct context *context)
 {
-    static void (*const parts[])(struct doctor * doctor) = {
-        doctor_check_local,
-        doctor_check_broker,
-        doctor_check_relay,
-        doctor_check_device,
+    static const struct {
+        const char *what;
+        void (*check)(struct doctor *doctor);
+    } parts[] = {
+        {"this machine", doctor_check_local},
+        {"the broker", doctor_check_broker},
+        {"the relay", doctor_check_relay},
+        {"the device", doctor_check_device},
     };
     struct command_signals signals;
     struct doctor doctor;
@@ -119,8 +124,11 @@ int cmd_doctor(struct context *context)
     if (doctor.device && !command_check_device(context, doctor.device))
         return GT_EXIT_USAGE;
     command_signals_start(&signals, context->loop, doctor_on_signal, &doctor);
-    for (size_t i = 0; i < GT_ARRAY_SIZE(parts) && !doctor.checkup.is_interrupted; i++)
-        parts[i](&doctor);
+    for (size_t i = 0; i < GT_ARRAY_SIZE(parts) && !doctor.checkup.is_interrupted; i++) {
+        connect_progress_step(&doctor.progress, "checking %s", parts[i].what);
+        parts[i].check(&doctor);
+    }
+    connect_progress_stop(&doctor.progress);
     command_signals_stop(&signals);
     identity_deinit(&doctor.identity);
     if (doctor.checkup.is_interrupted)

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "commands.h"
+#include "connect-progress.h"
 #include "device-list.h"
 #include "device-memory.h"
 #include "device-output.h"
@@ -26,6 +27,7 @@ struct status {
     struct request *query;            /* owned; the question to a device that is online */
     struct device_question *question; /* owned; to a device of which the broker has no state */
     struct list_verdict verdict;      /* of the list before the question */
+    struct connect_progress progress; /* of one device */
     int code;
 };
 
@@ -57,7 +59,7 @@ static void status_report_one(struct status *status, const struct list_verdict *
 {
     const struct device_row *row = status->table.rows;
 
-    print_clear_progress(&status->context->print);
+    connect_progress_stop(&status->progress);
     if (row)
         status_output(&status->context->print, row, answer, round_trip_s);
     if (row && row->knowledge == DEVICE_AUTHENTIC)
@@ -121,7 +123,7 @@ static void status_query(struct status *status)
         .is_query = true,
     };
 
-    print_progress(&context->print, "asking %s", status->device);
+    connect_progress_step(&status->progress, "waiting for %s to answer", status->device);
     if (request_new(&settings, &events, status, &status->query, &failure) != 0)
         status_on_query_end(status, NULL, &failure);
 }
@@ -168,6 +170,7 @@ static void status_ask(struct status *status, const struct list_verdict *verdict
     };
 
     status->verdict = *verdict;
+    connect_progress_step(&status->progress, "waiting for %s to answer", status->device);
     if (device_question_new(&settings, &events, status, &status->question, &failure) != 0)
         status_on_answer(status, NULL, &failure);
 }
@@ -242,6 +245,8 @@ static int status_run(struct status *status)
         .device = status->device,
         .table = &status->table,
     };
+
+    connect_progress_init(&status->progress, context->loop, &context->print);
     int r = identity_load_key(context->settings, &context->print, &status->identity, &failure);
 
     if (r == 0)
@@ -253,10 +258,13 @@ static int status_run(struct status *status)
     if (r != 0) {
         status->code = print_failure(&context->print, &failure);
     } else {
+        if (status->device)
+            connect_progress_step(&status->progress, "reading the state of %s", status->device);
         command_signals_start(&signals, context->loop, status_on_signal, status);
         ev_run(context->loop, 0);
         command_signals_stop(&signals);
     }
+    connect_progress_stop(&status->progress);
     device_list_free(list);
     request_free(status->query);
     device_question_free(status->question);

@@ -64,6 +64,7 @@ void connect_output_device_wait(struct connect_output *output, const struct fail
         print_note(output->print, "%s; waiting for it.", why->message);
     }
     connect_progress_step(&output->progress, "waiting for %s to be available", output->device);
+    connect_progress_deadline(&output->progress, output->wait_until);
 }
 
 static json_t *json_of_texts(const struct gt_span *texts, size_t n)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The line of `connect` that a terminal shows while something is awaited: the step, and its seconds
+ * The line that a terminal shows while a command waits for something: the step, and its seconds
  * once it takes longer than 3 s. It is rewritten in place every second, and the next line of output
  * replaces it. Elsewhere only the calls of the describing function remain.
  */

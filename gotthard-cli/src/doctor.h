@@ -7,6 +7,7 @@
 #pragma once
 
 #include "commands.h"
+#include "connect-progress.h"
 #include "gotthard/doctor/certificate-check.h"
 #include "gotthard/doctor/checkup.h"
 #include "identity.h"
@@ -16,6 +17,7 @@ struct doctor {
     const char *device;   /* NULL: without a device */
     struct print silence; /* for functions that would print warnings, which are rows here */
     struct gt_checkup checkup;
+    struct connect_progress progress; /* of the row that is being checked */
     struct identity identity;
     bool has_key;
     struct gt_certificate_facts certificate;
