@@ -36,6 +36,7 @@
 #define REFUSED(code)    .rc = MOSQ_ERR_PROTOCOL, .is_v5 = true, .reason = code
 #define REFUSED_V3(code) .rc = MOSQ_ERR_CONN_REFUSED, .reason = code
 #define ALERT(code)      .verification = {.alert = code}
+#define ANSWERED         .verification = {.is_answered = true}
 #define OWN              .own = {.name = "alice", .issuer = "Us", .not_after = 4102444800}
 #define CLOSED(code)     .rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .was_up = true, .reason = code
 
@@ -215,7 +216,6 @@ static const struct {
      "the broker has no TLS 1.2 or newer"},
     {"own-missing", {.rc = MOSQ_ERR_CONN_LOST, ALERT(116)}, RETRY, "it needs a certificate"},
     {"own-missing", {.rc = MOSQ_ERR_TLS, ALERT(40)}, RETRY, "this side, which has none"},
-    {"own-missing", {ERRNO(EPROTO), .is_v5 = true}, RETRY, "it needs a certificate"},
     {"own-expired",
      {.rc = MOSQ_ERR_CONN_LOST, ALERT(45), .own = {.name = "alice", .not_after = 86400}},
      RETRY,
@@ -225,10 +225,10 @@ static const struct {
      {ERRNO(EPROTO), .is_v5 = true, .own = {.name = "alice", .not_after = 86400}},
      RETRY,
      "alice of this side, which expired on 1970-01-02"},
-    {"own-expired", /* the clock of this side is late */
+    {"own-expired-there", /* the broker's CRL, or a clock */
      {.rc = MOSQ_ERR_CONN_LOST, ALERT(45), .own = {.name = "alice", .not_after = 4102444800}},
      RETRY,
-     "alice of this side, which expires on 2100-01-01 (today is 2"},
+     "alice of this side as expired, but it is valid until 2100-01-01 (today is 2"},
     {"own-early",
      {.rc = MOSQ_ERR_CONN_LOST,
       ALERT(42),
@@ -244,15 +244,27 @@ static const struct {
      {.rc = MOSQ_ERR_CONN_LOST, ALERT(42), OWN},
      RETRY,
      "TLS: the broker rejects the certificate alice of this side (bad certificate)"},
-    {"own-rejected",
+    {"tls", {.rc = MOSQ_ERR_CONN_LOST, ALERT(42)}, RETRY, "failed (bad certificate)"},
+    {"tls-closed", {ERRNO(ECONNRESET), .is_tls = true, OWN}, RETRY, "without an answer"},
+    {"tls-closed", {.rc = MOSQ_ERR_TLS, .is_tls = true}, RETRY, "without an answer"},
+    {"tls-closed", {.rc = MOSQ_ERR_CONN_LOST, .is_tls = true, .is_v5 = true}, RETRY, "closed"},
+    {"closed-early",
+     {.rc = MOSQ_ERR_CONN_LOST, .is_tls = true, .is_v5 = true, ANSWERED},
+     V3_GUESS,
+     "closed without an answer to CONNECT"},
+    {"tls-reset",
      {ERRNO(EPROTO), .is_v5 = true, OWN},
-     RETRY,
-     "TLS: aborted by the broker; it may have rejected the certificate alice of this side"},
-    {"own-rejected", {ERRNO(ECONNRESET), .is_tls = true, OWN}, RETRY, "aborted by the broker"},
-    {"own-rejected",
+     V3_GUESS,
+     "handshake or after it; the broker may have rejected the certificate alice of this side"},
+    {"tls-reset", {ERRNO(ECONNRESET), .is_tls = true, ANSWERED, OWN}, RETRY, "may have rejected"},
+    {"tls-reset",
+     {ERRNO(ECONNRESET), .is_tls = true, .is_v5 = true, ANSWERED},
+     V3_GUESS,
+     "the broker may require a certificate of this side"},
+    {"tls-reset",
      {.rc = MOSQ_ERR_CONN_LOST, .last_error = "tlsv13 alert certificate required", OWN},
      RETRY,
-     "aborted by the broker"},
+     "may have rejected the certificate alice"},
     {"tls",
      {.rc = MOSQ_ERR_TLS, .is_v5 = true, .last_error = "OpenSSL Error[0]: bad"},
      RETRY,

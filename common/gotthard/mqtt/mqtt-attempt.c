@@ -120,8 +120,8 @@ static void mqtt_begin(struct gt_mqtt *mqtt)
     }
     will = (struct gt_mqtt_connection_will){topic, gt_span(payload, n), mqtt->has_retained_will};
     int r = gt_mqtt_connection_new(&mqtt->settings, mqtt->addrs, mqtt->n_addrs, mqtt->is_v5,
-                                   mqtt->has_will ? &will : NULL, mqtt->loop, &mqtt->wakeup,
-                                   &mqtt->connection);
+                                   mqtt->has_will ? &will : NULL, &mqtt->probed, mqtt->loop,
+                                   &mqtt->wakeup, &mqtt->connection);
     if (r < 0)
         gt_mqtt_attempt_fail(mqtt, (struct gt_mqtt_error){.start_err = r});
 }

@@ -76,7 +76,8 @@ static void connection_set_proxy(struct gt_mqtt_connection *connection,
 
 int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct gt_addr *addrs,
                            size_t n_addrs, bool is_v5, const struct gt_mqtt_connection_will *will,
-                           struct ev_loop *loop, ev_async *wakeup, struct gt_mqtt_connection **ret)
+                           const struct gt_mqtt_probed *probed, struct ev_loop *loop,
+                           ev_async *wakeup, struct gt_mqtt_connection **ret)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -89,6 +90,7 @@ int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct
     gt_mqtt_connection_init_locks(connection);
     gt_mqtt_queue_init(&connection->queue, settings->backlog, loop, wakeup);
     connection->how.is_v5 = is_v5;
+    connection->probed = *probed;
     connection->how.is_tls = settings->tls;
     snprintf(connection->how.client_id, sizeof(connection->how.client_id), "%s",
              settings->client_id);

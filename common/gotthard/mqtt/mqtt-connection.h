@@ -30,13 +30,13 @@ struct gt_mqtt_connection_will {
  * Starts a connection attempt to the first of @addrs that accepts: of the broker, or of the proxy.
  * Borrows @loop and @wakeup until
  * gt_mqtt_connection_free(); @wakeup is signalled whenever there are events. @will: may be NULL;
- * copied, as is the rest. Returns 0, -ENOMEM, -EAGAIN if too many threads are blocked, or -EINVAL
- * if libmosquitto rejects a setting.
+ * copied, as is the rest. @probed: of the attempt before. Returns 0, -ENOMEM, -EAGAIN if too many
+ * threads are blocked, or -EINVAL if libmosquitto rejects a setting.
  */
 int gt_mqtt_connection_new(const struct gt_mqtt_settings *settings, const struct gt_addr *addrs,
                            size_t n_addrs, bool is_v5, const struct gt_mqtt_connection_will *will,
-                           struct ev_loop *loop, ev_async *wakeup,
-                           struct gt_mqtt_connection **ret) GT_MUST_CHECK;
+                           const struct gt_mqtt_probed *probed, struct ev_loop *loop,
+                           ev_async *wakeup, struct gt_mqtt_connection **ret) GT_MUST_CHECK;
 /* Ends the connection. Disconnects properly (see gt_mqtt_free) if the thread can do that within
  * @timeout_ms; 0: immediately. A thread that is still blocked then is abandoned, and frees
  * everything when it returns. Takes NULL. */

@@ -46,7 +46,8 @@ struct gt_mqtt {
     struct gt_mqtt_retry retry;
     unsigned limit_s;                      /* of this attempt */
     unsigned n_ungranted;                  /* subscriptions without a SUBACK */
-    const struct gt_mqtt_outcome *outcome; /* of the last end */
+    const struct gt_mqtt_outcome *outcome; /* of the last end, as the next one */
+    struct gt_mqtt_probed probed;
 };
 
 /* Restarts the timer. Negative: stops it. */

@@ -8,9 +8,15 @@
 #pragma once
 
 #include "gotthard/mqtt/mqtt-error.h"
+#include "gotthard/mqtt/mqtt-queue.h"
 #include "gotthard/mqtt/mqtt-race.h"
 
-/* Connects to the address that @race reached once more, without MQTT, if @how ended without an
- * alert where one is expected; not through a proxy. The alert is written to the watched
- * verification. Blocks for at most 4 s. */
-void gt_mqtt_probe_alert(const struct gt_mqtt_race *race, const struct gt_mqtt_error *how);
+/*
+ * If @how ended without an alert where one is expected, connects to the address that @race reached
+ * once more, without MQTT; not through a proxy. @probed: of the attempt before; a known result is
+ * used again, so that a broker that resets each connection gets one probe. Receives this attempt's.
+ * The alert is written to the watched verification, which must be that of @how. Blocks for at most
+ * 3 s, and ends when ->is_over() of @race is true.
+ */
+void gt_mqtt_probe_alert(const struct gt_mqtt_race *race, struct gt_mqtt_error *how,
+                         struct gt_mqtt_probed *probed);

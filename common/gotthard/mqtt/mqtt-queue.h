@@ -25,6 +25,11 @@ struct gt_mqtt_limits {  /* of the broker, from its CONNACK (MQTT 5, section 3.2
     bool has_retained;   /* it keeps retained messages, or does not say */
 };
 
+struct gt_mqtt_probed { /* the result of mqtt-probe.h */
+    bool is_known;
+    int alert; /* 0: none was received */
+};
+
 struct gt_mqtt_event {
     struct gt_mqtt_event *next;
     enum gt_mqtt_event_type type;
@@ -34,6 +39,7 @@ struct gt_mqtt_event {
     bool is_retained;
     enum gt_mqtt_effect effect; /* ENDED, as the next one */
     const struct gt_mqtt_outcome *outcome;
+    struct gt_mqtt_probed probed;
     char text[GT_MQTT_WHY];
     size_t n;
     uint8_t payload[];

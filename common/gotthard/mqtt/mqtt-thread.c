@@ -128,6 +128,7 @@ static void connection_end(struct gt_mqtt_connection *connection)
     gt_mqtt_error_describe(&connection->how, end->text, sizeof(end->text));
     end->effect = gt_mqtt_error_effect(&connection->how);
     end->outcome = gt_mqtt_error_outcome(&connection->how);
+    end->probed = connection->probed;
     pthread_mutex_lock(&connection->lock);
     bool is_abandoned = connection->state == GT_MQTT_CONNECTION_ABANDONED;
     if (!is_abandoned) {
@@ -410,8 +411,7 @@ static void *connection_thread(void *arg)
 
     gt_certificate_context_watch(&connection->how.verification);
     connection->how.is_aborted = !gt_assertion_guard_run(connection_run, connection);
-    gt_mqtt_probe_alert(&connection->race, &connection->how);
-    gt_mqtt_probe_alert(&connection->race, &connection->how);
+    gt_mqtt_probe_alert(&connection->race, &connection->how, &connection->probed);
     gt_certificate_context_watch(NULL);
     connection_end(connection);
     return NULL;

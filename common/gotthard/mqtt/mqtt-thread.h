@@ -43,8 +43,9 @@ struct gt_mqtt_connection {
     bool is_connected; /* TCP and TLS; reported */
     bool has_begun;    /* an iteration is done */
     struct gt_mqtt_limits limits;
-    struct gt_mqtt_error how;  /* the state of knowledge; is_v5 is set at the start */
-    struct gt_mqtt_event *end; /* allocated in advance: ENDED must not fail */
+    struct gt_mqtt_probed probed; /* of the attempt before; then of this one */
+    struct gt_mqtt_error how;     /* the state of knowledge; is_v5 is set at the start */
+    struct gt_mqtt_event *end;    /* allocated in advance: ENDED must not fail */
 };
 
 /* Must be called first. */

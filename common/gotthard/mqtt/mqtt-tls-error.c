@@ -117,11 +117,26 @@ static bool is_peer_outdated(const struct gt_mqtt_error *end)
                                   strstr(end->last_error, "unsupported protocol"));
 }
 
-/* The broker rejects this side's certificate, or needs one. Without an alert that is a guess. */
+/* The connection ended before any answer to the ClientHello. */
+static bool is_unanswered(const struct gt_mqtt_error *end)
+{
+    bool is_closed = end->rc == MOSQ_ERR_CONN_LOST || (end->rc == MOSQ_ERR_ERRNO && end->err == 0);
+
+    return end->is_tls && !end->was_up && !end->verification.is_answered &&
+           end->verification.alert == 0 && (is_closed || failed_in_tls(end));
+}
+
+/* Without an alert a certificate may be the cause, or anything else. */
+bool gt_mqtt_tls_is_guess(const struct gt_mqtt_error *end)
+{
+    return end->verification.alert == 0 && failed_in_tls(end) && end->rc != MOSQ_ERR_TLS &&
+           !is_unanswered(end);
+}
+
+/* The broker rejects this side's certificate. */
 static bool is_own_rejected(const struct gt_mqtt_error *end)
 {
     switch (end->verification.alert) {
-    case 0: return failed_in_tls(end) && end->rc != MOSQ_ERR_TLS;
     case ALERT_HANDSHAKE_FAILURE:
     case ALERT_BAD_CERTIFICATE:
     case ALERT_CERTIFICATE_REVOKED:
@@ -130,32 +145,33 @@ static bool is_own_rejected(const struct gt_mqtt_error *end)
     case ALERT_UNKNOWN_CA:
     case ALERT_ACCESS_DENIED:
     case ALERT_DECRYPT_ERROR:
-    case ALERT_CERTIFICATE_REQUIRED: return failed_in_tls(end);
+    case ALERT_CERTIFICATE_REQUIRED: return failed_in_tls(end) && *end->own.name;
     }
     return false;
 }
 
-bool gt_mqtt_tls_is_guess(const struct gt_mqtt_error *end)
-{
-    return is_own_rejected(end) && end->verification.alert == 0;
-}
-
 static bool is_own_missing(const struct gt_mqtt_error *end)
 {
-    return is_own_rejected(end) && !*end->own.name;
+    return failed_in_tls(end) && !*end->own.name &&
+           (end->verification.alert == ALERT_HANDSHAKE_FAILURE ||
+            end->verification.alert == ALERT_CERTIFICATE_REQUIRED);
 }
 
 static bool is_own_expired(const struct gt_mqtt_error *end)
 {
-    bool is_over = end->own.not_after != 0 && end->own.not_after < time(NULL);
-
-    return is_own_rejected(end) &&
-           (is_over || end->verification.alert == ALERT_CERTIFICATE_EXPIRED);
+    return (is_own_rejected(end) || gt_mqtt_tls_is_guess(end)) && end->own.not_after != 0 &&
+           end->own.not_after < time(NULL);
 }
 
 static bool is_own_not_yet_valid(const struct gt_mqtt_error *end)
 {
-    return is_own_rejected(end) && end->own.not_before > time(NULL);
+    return (is_own_rejected(end) || gt_mqtt_tls_is_guess(end)) && end->own.not_before > time(NULL);
+}
+
+/* The certificate is valid by the clock of this side. Behind the two above. */
+static bool is_own_expired_there(const struct gt_mqtt_error *end)
+{
+    return is_own_rejected(end) && end->verification.alert == ALERT_CERTIFICATE_EXPIRED;
 }
 
 static bool is_own_revoked(const struct gt_mqtt_error *end)
@@ -227,10 +243,9 @@ static void describe_own_expired(const struct gt_mqtt_error *end, char *ret, siz
     char day[GT_VERIFICATION_DAY], now[GT_VERIFICATION_DAY];
 
     snprintf(ret, cap,
-             "TLS: the broker rejects the certificate %s of this side, which %s on %s (today is %s "
-             "here)",
-             end->own.name, end->own.not_after < time(NULL) ? "expired" : "expires",
-             gt_verification_day(end->own.not_after, day), today(now));
+             "TLS: the broker rejects the certificate %s of this side, which expired on %s (today "
+             "is %s here)",
+             end->own.name, gt_verification_day(end->own.not_after, day), today(now));
 }
 
 static void describe_own_not_yet_valid(const struct gt_mqtt_error *end, char *ret, size_t cap)
@@ -251,18 +266,33 @@ static void describe_own_authority(const struct gt_mqtt_error *end, char *ret, s
              end->own.name, end->own.issuer);
 }
 
+static void describe_own_expired_there(const struct gt_mqtt_error *end, char *ret, size_t cap)
+{
+    char day[GT_VERIFICATION_DAY], now[GT_VERIFICATION_DAY];
+
+    snprintf(ret, cap,
+             "TLS: the broker rejects the certificate %s of this side as expired, but it is valid "
+             "until %s (today is %s here): the broker's CRL has expired, or a clock is wrong",
+             end->own.name, gt_verification_day(end->own.not_after, day), today(now));
+}
+
 static void describe_own_rejected(const struct gt_mqtt_error *end, char *ret, size_t cap)
 {
     char alert[40];
 
-    if (end->verification.alert == 0)
-        snprintf(ret, cap,
-                 "TLS: aborted by the broker; it may have rejected the certificate %s of this side",
-                 end->own.name);
+    snprintf(ret, cap, "TLS: the broker rejects the certificate %s of this side (%s)",
+             end->own.name, gt_verification_alert(end->verification.alert, alert, sizeof(alert)));
+}
+
+static void describe_reset(const struct gt_mqtt_error *end, char *ret, size_t cap)
+{
+    static const char words[] = "TLS: the connection was reset during the handshake or after it";
+
+    if (*end->own.name)
+        snprintf(ret, cap, "%s; the broker may have rejected the certificate %s of this side",
+                 words, end->own.name);
     else
-        snprintf(ret, cap, "TLS: the broker rejects the certificate %s of this side (%s)",
-                 end->own.name,
-                 gt_verification_alert(end->verification.alert, alert, sizeof(alert)));
+        snprintf(ret, cap, "%s; the broker may require a certificate of this side", words);
 }
 
 static void describe_own_revoked(const struct gt_mqtt_error *end, char *ret, size_t cap)
@@ -330,14 +360,25 @@ static const struct gt_mqtt_outcome outcomes[] = {
      .hint = "renew " HINT_OWN},
     {"own-early", .is = is_own_not_yet_valid, .describe = describe_own_not_yet_valid,
      KIND(CERTIFICATE), .hint = "set the clock of this machine, or renew " HINT_OWN},
+    {"own-expired-there", .is = is_own_expired_there, .describe = describe_own_expired_there,
+     KIND(REFUSED),
+     .hint = "check the broker's CRL (mosquitto: crlfile) and its clock, and the clock of this "
+             "machine"},
     {"own-revoked", .is = is_own_revoked, .describe = describe_own_revoked, KIND(REFUSED),
      .hint = "get a new certificate and replace " HINT_OWN},
     {"own-authority", .is = is_own_of_unknown_authority, .describe = describe_own_authority,
      KIND(REFUSED),
      .hint = "use a certificate of the broker's authority as " HINT_OWN
-             ", or add the authority at the broker (mosquitto: cafile)"},
+             ", or add the authority at the broker (mosquitto: cafile), or its CRL (crlfile)"},
     {"own-rejected", .is = is_own_rejected, .describe = describe_own_rejected, KIND(REFUSED),
      .hint = "check " HINT_OWN " and whether it is registered and active at the broker"},
+    {"tls-closed", .is = is_unanswered,
+     .words = "TLS: the connection was closed without an answer to the handshake",
+     .hint = "check host and port of {mqtt.endpoint}, and the log of the broker; a firewall or a "
+             "load balancer without a broker closes as well"},
+    {"tls-reset", .is = gt_mqtt_tls_is_guess, .describe = describe_reset,
+     .attempt = GT_MQTT_EFFECT_V3_GUESS,
+     .hint = "check {mqtt.cert_path}, the port in {mqtt.endpoint}, and the log of the broker"},
     {"tls", .is = failed_in_tls, .describe = describe_tls, KIND(FOREIGN),
      .hint = "check the port in {mqtt.endpoint}; log.level debug shows details"},
 };

@@ -73,6 +73,7 @@ static void mqtt_on_event(struct gt_mqtt *mqtt, const struct gt_mqtt_event *even
     case GT_MQTT_EVENT_PUBLISHED: mqtt_on_puback(mqtt, event); return;
     case GT_MQTT_EVENT_ENDED:
         mqtt->outcome = event->outcome;
+        mqtt->probed = event->probed;
         gt_mqtt_attempt_end(mqtt, event->effect, event->text);
         return;
     }

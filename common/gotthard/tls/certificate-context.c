@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -130,6 +131,8 @@ static void on_record(int is_sent, int version, int type, const void *bytes, siz
 {
     if (watched && !is_sent && type == SSL3_RT_HEADER && n >= 5 && memcmp(bytes, "HTTP/", 5) == 0)
         watched->is_http = true;
+    if (watched && !is_sent && type == SSL3_RT_HEADER)
+        watched->is_answered = true;
 }
 
 /* Before the ClientHello is made: replaces the address that libmosquitto has set. RFC 6066, section
@@ -386,13 +389,27 @@ void gt_own_certificate_read(struct gt_span pem, struct gt_own_certificate *ret)
     gt_pem_certificates_free(chain);
 }
 
-void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd)
+/* Returns an SSL_ERROR_x; NONE: the server has sent data. */
+static int probe_step(SSL *connection)
 {
-    SSL *connection = SSL_new(context);
     char byte;
 
-    if (connection && SSL_set_fd(connection, fd) == 1 && SSL_connect(connection) == 1)
-        (void)SSL_read(connection, &byte, sizeof(byte));
+    ERR_clear_error();
+    int r = SSL_connect(connection);
+    if (r == 1)
+        r = SSL_read(connection, &byte, sizeof(byte));
+    return r > 0 ? SSL_ERROR_NONE : SSL_get_error(connection, r);
+}
+
+void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd,
+                                  bool (*wait)(void *userdata, short events), void *userdata)
+{
+    SSL *connection = SSL_new(context);
+    int r = connection && SSL_set_fd(connection, fd) == 1 ? SSL_ERROR_WANT_WRITE : SSL_ERROR_SSL;
+
+    while ((r == SSL_ERROR_WANT_READ || r == SSL_ERROR_WANT_WRITE) &&
+           wait(userdata, r == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT))
+        r = probe_step(connection);
     SSL_free(connection);
     ERR_clear_error();
 }

@@ -47,12 +47,14 @@ void gt_own_certificate_read(struct gt_span pem, struct gt_own_certificate *ret)
  * ends that. */
 void gt_certificate_context_watch(struct gt_verification *verification);
 /*
- * Completes a handshake on @fd, a connected socket with timeouts, sends nothing more, and reads
- * until the server ends the connection. So the server's alert about this side's certificate, which
- * TLS 1.3 sends after the handshake, is not lost in a reset. Blocks. The result is in the watched
+ * Completes a handshake on @fd, a connected socket that does not block, sends nothing more, and
+ * reads until the server ends the connection or sends data. So the server's alert about this side's
+ * certificate, which TLS 1.3 sends after the handshake, is not lost in a reset. @wait: blocks until
+ * @fd is ready for @events (poll.h); returns false to end. The result is in the watched
  * verification.
  */
-void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd);
+void gt_certificate_context_probe(struct ssl_ctx_st *context, int fd,
+                                  bool (*wait)(void *userdata, short events), void *userdata);
 /*
  * @is_held: handshakes that begin in this thread send nothing, as if the socket took no bytes. For
  * a socket that libmosquitto has connected to a proxy. false: they send from now on, when they are

@@ -77,7 +77,10 @@ static void write_names(X509 *certificate, char *ret, size_t cap)
 void gt_verification_set(struct gt_verification *ret, int error, const char *host,
                          struct x509_st *certificate)
 {
-    *ret = (struct gt_verification){.error = error, .alert = ret->alert, .is_http = ret->is_http};
+    *ret = (struct gt_verification){.error = error,
+                                    .alert = ret->alert,
+                                    .is_http = ret->is_http,
+                                    .is_answered = ret->is_answered};
     snprintf(ret->host, sizeof(ret->host), "%.*s", GT_VERIFICATION_NAME - 1, host);
     if (!certificate)
         return;

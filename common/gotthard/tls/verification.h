@@ -20,8 +20,9 @@ struct gt_verification {
     char names[GT_VERIFICATION_NAME];  /* of the certificate: alternative names, or the subject */
     char issuer[GT_VERIFICATION_NAME]; /* of the certificate */
     time_t not_before, not_after;      /* of the certificate; 0: unknown */
-    int alert;    /* the fatal alert of the server (RFC 8446, section 6), or 0 */
-    bool is_http; /* the server answered with HTTP in place of TLS */
+    int alert;        /* the fatal alert of the server (RFC 8446, section 6), or 0 */
+    bool is_http;     /* the server answered with HTTP in place of TLS */
+    bool is_answered; /* it has sent the head of a record, or other bytes */
 };
 
 /* A certificate of this side. The texts are escaped. */
