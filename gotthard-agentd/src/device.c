@@ -69,6 +69,8 @@ static void device_on_message(void *userdata, const char *topic, bool is_retaine
 {
     struct device *device = userdata;
 
+    if (hostkeys_renew(device->setup->settings->host_keys, &device->setup->host_keys))
+        device_set_request_handlers(device);
     int r = request_handler_receive(device->request_handler, gt_clock_ms(),
                                     sessions_now(&device->sessions), topic, is_retained, payload);
     if (r)

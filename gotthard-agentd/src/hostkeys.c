@@ -7,6 +7,7 @@
 
 #include <glob.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/config.h"
@@ -35,8 +36,9 @@ bool hostkeys_parse(const char *text, char *ret, size_t cap)
     return true;
 }
 
-static void hostkeys_add_file(struct hostkeys *keys, const char *path)
+static void hostkeys_add_file(void *userdata, const char *path)
 {
+    struct hostkeys *keys = userdata;
     gt_cleanup(gt_free) char *text = NULL;
     char line[KEY_LINE_MAX];
     const char *why;
@@ -54,15 +56,58 @@ static void hostkeys_add_file(struct hostkeys *keys, const char *path)
         keys->n++;
 }
 
-static void hostkeys_add_pattern(struct hostkeys *keys, const char *pattern)
+typedef void (*file_fn)(void *userdata, const char *path);
+
+static void each_file_of(const char *pattern, file_fn fn, void *userdata)
 {
     glob_t found;
 
     if (glob(pattern, 0, NULL, &found) != 0)
         return;
     for (size_t i = 0; i < found.gl_pathc; i++)
-        hostkeys_add_file(keys, found.gl_pathv[i]);
+        fn(userdata, found.gl_pathv[i]);
     globfree(&found);
+}
+
+static void each_file(const char *patterns, file_fn fn, void *userdata)
+{
+    gt_cleanup(gt_free) char *copy = strdup(patterns ? patterns : "");
+    char *remaining = copy, *pattern;
+
+    while (copy && (pattern = strsep(&remaining, " \t")))
+        if (*pattern)
+            each_file_of(pattern, fn, userdata);
+}
+
+/* FNV-1a: nothing is gained by a collision. */
+static void mix(uint64_t *state, const void *data, size_t n)
+{
+    const uint8_t *bytes = data;
+
+    for (size_t i = 0; i < n; i++)
+        *state = (*state ^ bytes[i]) * 0x100000001b3;
+}
+
+static void mix_file(void *userdata, const char *path)
+{
+    struct stat st = {0};
+
+    (void)!stat(path, &st);
+    const uint64_t numbers[] = {
+        (uint64_t)st.st_dev,          (uint64_t)st.st_ino,          (uint64_t)st.st_size,
+        (uint64_t)st.st_mtim.tv_sec,  (uint64_t)st.st_mtim.tv_nsec, (uint64_t)st.st_ctim.tv_sec,
+        (uint64_t)st.st_ctim.tv_nsec,
+    };
+    mix(userdata, path, strlen(path) + 1);
+    mix(userdata, numbers, sizeof(numbers));
+}
+
+static uint64_t state_of(const char *patterns)
+{
+    uint64_t state = 0xcbf29ce484222325;
+
+    each_file(patterns, mix_file, &state);
+    return state;
 }
 
 static int compare_lengths(const void *a, const void *b)
@@ -74,17 +119,22 @@ static int compare_lengths(const void *a, const void *b)
 
 void hostkeys_read(const char *patterns, struct hostkeys *ret)
 {
-    struct hostkeys keys = {0};
-    gt_cleanup(gt_free) char *copy = strdup(patterns ? patterns : "");
-    char *remaining = copy, *pattern;
+    struct hostkeys keys = {.state = state_of(patterns)}; /* before: a later change is noticed */
 
-    while (copy && (pattern = strsep(&remaining, " \t")))
-        if (*pattern)
-            hostkeys_add_pattern(&keys, pattern);
+    each_file(patterns, hostkeys_add_file, &keys);
     qsort(keys.lines, keys.n, sizeof(keys.lines[0]), compare_lengths);
     for (size_t i = 0; i < keys.n; i++)
         keys.spans[i] = gt_span_text(keys.lines[i]);
     *ret = keys;
+}
+
+bool hostkeys_renew(const char *patterns, struct hostkeys *keys)
+{
+    if (state_of(patterns) == keys->state)
+        return false;
+    hostkeys_deinit(keys);
+    hostkeys_read(patterns, keys);
+    return true;
 }
 
 void hostkeys_deinit(struct hostkeys *keys)

@@ -84,6 +84,34 @@ static void test_read_sorts_keys_by_length(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void test_renew_follows_the_files(void **state)
+{
+    char folder[] = "/tmp/test-hostkeys.XXXXXX", pattern[64], command[64], path[64];
+    struct hostkeys keys;
+
+    assert_non_null(mkdtemp(folder));
+    snprintf(pattern, sizeof(pattern), "%s/*_key.pub", folder);
+    snprintf(path, sizeof(path), "%s/a_key.pub", folder);
+    hostkeys_read(pattern, &keys);
+    assert_int_equal(keys.n, 0);
+    assert_false(hostkeys_renew(pattern, &keys));
+    write_file(folder, "a_key.pub", ED25519 "\n"); /* the first boot generates it */
+    assert_true(hostkeys_renew(pattern, &keys));
+    assert_false(hostkeys_renew(pattern, &keys));
+    assert_int_equal(keys.n, 1);
+    assert_string_equal(keys.lines[0], ED25519);
+    assert_int_equal(unlink(path), 0);
+    write_file(folder, "a_key.pub", ECDSA "\n");
+    assert_true(hostkeys_renew(pattern, &keys));
+    assert_string_equal(keys.lines[0], ECDSA);
+    assert_int_equal(keys.spans[0].n, strlen(ECDSA));
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+    assert_true(hostkeys_renew(pattern, &keys));
+    assert_int_equal(keys.n, 0);
+    hostkeys_deinit(&keys);
+}
+
 static void test_read_accepts_no_patterns(void **state)
 {
     struct hostkeys keys;
@@ -102,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_parse_accepts_public_keys_only),
         cmocka_unit_test(test_parse_rejects_line_beyond_capacity),
         cmocka_unit_test(test_read_sorts_keys_by_length),
+        cmocka_unit_test(test_renew_follows_the_files),
         cmocka_unit_test(test_read_accepts_no_patterns),
     };
 

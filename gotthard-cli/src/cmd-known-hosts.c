@@ -27,6 +27,14 @@ static void print_lines(struct print *print, const char *host, char *keys)
         print_data(print, "%s %s\n", host, key);
 }
 
+static void print_answer(struct print *print, const char *device, const char *host, char *keys)
+{
+    if (*keys)
+        print_lines(print, host, keys);
+    else
+        print_warning(print, "%s sends no ssh host keys: check agent.host_keys there", device);
+}
+
 int cmd_known_hosts(struct context *context)
 {
     static struct holder_message answer;
@@ -42,6 +50,6 @@ int cmd_known_hosts(struct context *context)
     if (runtime_folder_find(folder, why) == 0 &&
         holder_path(context->settings, device, context->purpose, folder, path) == 0 &&
         holder_query(path, HOLDER_HOST_KEYS_QUERY, HOLDER_HOST_KEYS, &answer, &is_unused) == 0)
-        print_lines(&context->print, host, answer.host_keys);
+        print_answer(&context->print, device, host, answer.host_keys);
     return 0;
 }

@@ -269,6 +269,9 @@ def test_host_keys(fleet):
         lines.append(" ".join(path.with_suffix(".pub").read_text().split()[:2]))
     device(fleet, f'agent = {{ host_keys = "{fleet.folder}/host_*.pub {fleet.folder}/host_ed25519"; }};')
     assert fleet.connect().event("answered")["host_keys"] == lines[:1]  # the certificate takes the room of the other
+    for path in fleet.folder.glob("host_*"):
+        path.unlink()
+    assert fleet.connect().event("answered")["host_keys"] == []  # without a reload
     next(p for p in fleet.processes if "agentd" in p.name).stop()
     device(fleet, 'agent = { host_keys = "/nonexistent/*.pub"; };')
     assert fleet.connect().event("answered")["host_keys"] == []

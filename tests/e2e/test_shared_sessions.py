@@ -258,6 +258,20 @@ def test_end_of_a_command_ends_its_connection_only(env):
     assert n_sessions(env) == 1
 
 
+def test_device_that_lost_its_power_gets_a_new_session(fleet):
+    """Its session is lost, although this side waits for it: a command after its return does not wait as well."""
+    first = Connection(fleet).echo(b"hello")
+    for pid in [*harness.children_of(fleet.agent_process.pid), fleet.agent_process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    assert b"waiting for it" in first.child.stderr.readline()
+    fleet.agent_process = fleet.agent(GOTTHARD_AGENT_DATA_PORT=fleet.echo.port)
+    second = Connection(fleet).echo(b"hello again")
+    assert n_sessions(fleet) == 1
+    assert second.finish() == (0, b"", "")
+    first.child.kill()
+    first.finish()
+
+
 def test_device_that_closes_the_session(fleet):
     connection = Connection(fleet).echo(b"hello")
     assert fleet.cli("disconnect", "GatewayOli").returncode == 0
