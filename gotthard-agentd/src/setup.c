@@ -341,7 +341,8 @@ bool setup_has_same_broker(const struct setup *a, const struct setup *b)
            is_same_text(x->mqtt_version, y->mqtt_version) &&
            x->reconnect_spread_ms == y->reconnect_spread_ms &&
            x->mqtt_keepalive_ms == y->mqtt_keepalive_ms &&
-           gt_is_equal(a->credentials->digest, b->credentials->digest, GT_KEY_SIZE);
+           gt_is_equal(a->credentials->digest, b->credentials->digest, GT_KEY_SIZE) &&
+           tags_are_equal(&a->tags, &b->tags);
 }
 
 bool setup_has_same_identity(const struct setup *a, const struct setup *b)

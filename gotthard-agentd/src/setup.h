@@ -61,7 +61,8 @@ int setup_check_reload(const struct setup *old, const struct setup *new,
                        char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 /* Remembers for the next start whether operators are pinned. For a setup that is in use. */
 void setup_remember_policy(const struct setup *setup);
-/* Returns true if both connect to the same broker in the same way. */
+/* Returns true if both connect to the same broker in the same way, and with the same tags, which
+ * the last will of a connection has. */
 bool setup_has_same_broker(const struct setup *a, const struct setup *b);
 /* Returns true if both have the same names and keys. */
 bool setup_has_same_identity(const struct setup *a, const struct setup *b);

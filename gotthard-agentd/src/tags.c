@@ -3,6 +3,7 @@
 #include "tags.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *fault_of(const struct gt_config_pair *pair)
 {
@@ -48,6 +49,14 @@ int tags_load(const struct gt_config_map *map, struct tags *ret, char *ret_why, 
             return r;
     }
     return 0;
+}
+
+bool tags_are_equal(const struct tags *a, const struct tags *b)
+{
+    for (size_t i = 0; i < a->n && i < b->n; i++)
+        if (strcmp(a->texts[i], b->texts[i]) != 0)
+            return false;
+    return a->n == b->n;
 }
 
 void tags_deinit(struct tags *tags)

@@ -17,4 +17,5 @@ enum { TAGS_E_BAD = 1 }; /* the reason was written to @ret_why */
  * -ENOMEM. The caller deinits @ret whatever the result. */
 int tags_load(const struct gt_config_map *map, struct tags *ret, char *ret_why,
               size_t cap) GT_MUST_CHECK;
+bool tags_are_equal(const struct tags *a, const struct tags *b);
 void tags_deinit(struct tags *tags);

@@ -7,6 +7,9 @@
 #include <sys/wait.h>
 
 #include "gotthard/base/exit-status.h"
+#include "gotthard/base/hardening.h"
+
+enum { READY_FD = STDERR_FILENO + 1 };
 
 static volatile sig_atomic_t child;
 
@@ -43,7 +46,19 @@ static int wait_for_child(int fd, pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : GT_EXIT_INTERNAL;
 }
 
-int background_start(struct background *ret, int *ret_code)
+/* An inherited descriptor may be a lock, or the end of a pipe whose reader waits. The loop has
+ * descriptors as well: it is another one afterwards. Returns false with errno. */
+static bool drop_inherited(struct ev_loop **loop, int ready)
+{
+    ev_loop_destroy(*loop);
+    if (ready != READY_FD && dup3(ready, READY_FD, O_CLOEXEC) < 0)
+        return false;
+    gt_hardening_close_from(READY_FD + 1);
+    *loop = ev_default_loop(0);
+    return *loop;
+}
+
+int background_start(struct ev_loop **loop, struct background *ret, int *ret_code)
 {
     int ends[2];
 
@@ -58,7 +73,9 @@ int background_start(struct background *ret, int *ret_code)
     if (pid == 0) {
         close(ends[0]);
         setsid();
-        ret->ready = ends[1];
+        if (!drop_inherited(loop, ends[1]))
+            _exit(GT_EXIT_INTERNAL);
+        ret->ready = READY_FD;
         return 0;
     }
     child = pid;

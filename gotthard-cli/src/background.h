@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <ev.h>
+
 #include "gotthard/base/bytes.h"
 
 struct background {
@@ -13,7 +15,8 @@ struct background {
 
 /* Starts the child. In the child returns 0, in a session (setsid) of its own. In the parent waits,
  * passes SIGINT, SIGTERM and SIGHUP on, and returns 1 with the exit status in @ret_code. Returns a
- * negative errno if there is no child. Call it before there are threads. */
-int background_start(struct background *ret, int *ret_code) GT_MUST_CHECK;
+ * negative errno if there is no child. The child has no descriptor beyond standard error but its
+ * own, and another default loop in @loop. Call it before there are threads and watchers. */
+int background_start(struct ev_loop **loop, struct background *ret, int *ret_code) GT_MUST_CHECK;
 /* In the child: standard input, output and error become /dev/null, and the parent exits with 0. */
 void background_detach(struct background *background);

@@ -389,13 +389,11 @@ static bool connect_go_to_background(struct connect *connect, int *ret_code)
 
     if (!context->is_background)
         return true;
-    int r = background_start(&connect->background, ret_code);
+    int r = background_start(&context->loop, &connect->background, ret_code);
     if (r < 0) {
         failure_set(&failure, FAILURE_INTERNAL, NULL, "cannot start a process: %s", strerror(-r));
         *ret_code = print_failure(&context->print, &failure);
     }
-    if (r == 0)
-        ev_loop_fork(context->loop);
     return r == 0;
 }
 

@@ -50,6 +50,7 @@ struct request {
     struct failure failure;
     struct gt_answer answer;
     bool is_agreed;          /* on_agreed was called */
+    bool was_up;             /* the broker was connected */
     double wait_until;       /* seconds of gt_clock(); 0: fail at once */
     struct gt_report report; /* the device's latest; seq 0: none yet */
 };

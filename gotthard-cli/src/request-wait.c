@@ -8,18 +8,22 @@
 #include "request-internal.h"
 
 #define ASK_AGAIN_S  30. /* a device that does not seem to be online */
-#define FULL_AGAIN_S 5.  /* a device that has no room */
+#define SOON_AGAIN_S 5.  /* a device that has no room, or after a loss of the broker */
 
-static bool is_temporary(enum failure_id id)
+/* A broker that was connected returns; the connection does not end by itself. */
+static bool is_temporary(const struct request *request)
 {
+    enum failure_id id = request->failure.id;
+
+    if (id == FAILURE_BROKER_UNREACHABLE)
+        return request->was_up;
     return id == FAILURE_UNKNOWN_DEVICE || id == FAILURE_OFFLINE || id == FAILURE_NO_ANSWER ||
            id == FAILURE_QUOTA;
 }
 
 bool request_wait(struct request *request)
 {
-    if (request->wait_until <= gt_clock() || !request->settings.service ||
-        !is_temporary(request->failure.id))
+    if (request->wait_until <= gt_clock() || !request->settings.service || !is_temporary(request))
         return false;
     if (request->events.on_wait)
         request->events.on_wait(request->userdata, &request->failure);
@@ -28,7 +32,9 @@ bool request_wait(struct request *request)
 
 double request_wait_s(const struct request *request)
 {
-    double again_s = request->failure.id == FAILURE_QUOTA ? FULL_AGAIN_S : ASK_AGAIN_S;
+    enum failure_id id = request->failure.id;
+    bool is_soon = id == FAILURE_QUOTA || id == FAILURE_BROKER_UNREACHABLE;
+    double again_s = is_soon ? SOON_AGAIN_S : ASK_AGAIN_S;
     double left_s = request->wait_until - gt_clock();
 
     return GT_MAX(GT_MIN(again_s, left_s), 1e-3);

@@ -344,6 +344,7 @@ static void request_on_up(void *userdata)
 {
     struct request *request = userdata;
 
+    request->was_up = true;
     if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING &&
         request->state != REQUEST_WAITING)
         return;

@@ -29,7 +29,8 @@ struct request_settings { /* all kept until request_free */
     enum gt_close_scope scope; /* without ->service: OWN or ALL */
     bool is_query;             /* with ->service "": asks for the status, and opens no session */
     const char *purpose;       /* for the device's log; NULL: none */
-    double wait_s; /* how long to wait for a device that is offline, silent or full; 0: not */
+    double wait_s; /* how long to wait for a device that is offline, silent or full, and for a
+                    * broker that was lost; 0: not */
 };
 
 struct request_events {

@@ -528,6 +528,28 @@ static void test_request_waits_for_a_device_that_is_offline(void **state)
     request_free(result.request);
 }
 
+static void test_request_waits_for_a_broker_that_was_lost(void **state)
+{
+    struct result result;
+
+    wait_s = 60;
+    fakes.retained = ONLINE;
+    fakes.is_silent = true;
+    start_request("ssh", &result);
+    while (fakes.n_requests == 0)
+        ev_run(loop, EVRUN_ONCE);
+    fakes.mqtt->events.on_down(result.request, "Connection reset by peer", 1000);
+    assert_int_equal(result.n_waits, 1);
+    assert_int_equal(result.wait_reason, FAILURE_BROKER_UNREACHABLE);
+    fakes.is_silent = false;
+    fakes.mqtt->events.on_up(result.request);
+    ev_run(loop, 0);
+    wait_s = 0;
+    assert_int_equal(result.n_failures, 0);
+    assert_int_equal(result.n_answers, 1);
+    request_free(result.request);
+}
+
 /* The failure is the last reason to wait. What waiting cannot change fails at once. */
 static void test_request_waits_no_longer_than_its_time(void **state)
 {
@@ -884,6 +906,7 @@ int main(void)
         TEST(request_notices_that_the_agent_left),
         TEST(request_withdraws_a_session),
         TEST(request_waits_for_a_device_that_is_offline),
+        TEST(request_waits_for_a_broker_that_was_lost),
         TEST(request_waits_no_longer_than_its_time),
         TEST(request_without_an_answer_is_withdrawn),
         TEST(request_agreed_state_before_suback),

@@ -38,9 +38,10 @@ def test_tags_are_shown_also_when_offline_and_after_a_reload(env):
     (folder / "agentd.conf").write_text(TAGS.format(site="bern"))
     agent.send(signal.SIGHUP)
     wait_until(lambda: tags_of(env) == {"site": "bern", "role": "gateway"}, "the new tags")
-    agent.kill()  # the broker publishes the will, which is that of the connection's begin
+    agent.wait_for("online broker=", count=2)  # the will belongs to the connection
+    agent.kill()
     wait_until(lambda: "offline" in env.cli("status", "GatewayOli").stdout, "the will")
-    assert tags_of(env)["role"] == "gateway"
+    assert tags_of(env) == {"site": "bern", "role": "gateway"}
 
 
 @effect("agentd", "device.tags")

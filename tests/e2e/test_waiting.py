@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -125,6 +126,23 @@ def test_background(env):
         assert env.cli("disconnect", DEVICE).returncode == 0
         wait_until(lambda: not is_alive(pid) and not harness.can_connect(port), "both have ended", 10)
     wait_until(lambda: not harness.children_of(agent.pid), "the device has closed all", 10)
+
+
+@pytest.mark.parametrize("n_before", [0, 20])
+def test_background_keeps_no_inherited_descriptor(env, n_before):
+    """A lock would stay, and the reader of a pipe would wait for the tunnel. The numbers before it are in use or free."""
+    start(env)
+    reader, writer = os.pipe()
+    others = [os.dup(writer) for _ in range(n_before)]
+    done = subprocess.run([CLI, "connect", "--background", "--print-port", DEVICE, "0:ssh"], env=env.cli_environment(), stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=LIMIT, cwd=env.folder, check=False, pass_fds=[writer, *others])
+    for fd in (writer, *others):
+        os.close(fd)
+    assert done.returncode == 0, done.stderr
+    assert select.select([reader], [], [], LIMIT)[0] and os.read(reader, 1) == b""
+    os.close(reader)
+    assert echoes(int(done.stdout))
+    assert env.cli("disconnect", DEVICE).returncode == 0
 
 
 def test_background_fails_in_the_foreground(env):
