@@ -62,6 +62,33 @@ static int listen_on_loopback(int backlog, uint16_t *ret_port)
     return fd;
 }
 
+static void on_udp_done(void *userdata, struct service *service,
+                        const struct service_result *outcome)
+{
+    int *family = userdata;
+
+    *family = outcome->fd >= 0 ? outcome->addr->any.sa_family : -1;
+    if (outcome->fd >= 0)
+        close(outcome->fd);
+    assert_null(service_free(service));
+}
+
+/* The first address is the only one that is tried. */
+static void test_udp_prefers_ipv4(void **state)
+{
+    struct permit_target target = {.to = {.host = "localhost", .port = 53}, .is_udp = true};
+    struct service_settings settings = {.target = &target, .timeout_ms = 5000};
+    struct ev_loop *loop = ev_loop_new(0);
+    struct service *service;
+    int family = 0;
+
+    assert_int_equal(service_new(loop, &settings, on_udp_done, &family, &service), 0);
+    for (int i = 0; family == 0 && i < 1000; i++)
+        ev_run(loop, EVRUN_ONCE);
+    assert_int_equal(family, AF_INET);
+    ev_loop_destroy(loop);
+}
+
 static void test_dial_connects_to_listening_target(void **state)
 {
     uint16_t port;
@@ -175,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dial_connects_to_listening_target),
+        cmocka_unit_test(test_udp_prefers_ipv4),
         cmocka_unit_test(test_dial_tries_next_address_of_name),
         cmocka_unit_test(test_dial_closed_port_is_refused),
         cmocka_unit_test(test_dial_unknown_name_is_not_unreachable),

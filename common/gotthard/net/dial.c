@@ -229,11 +229,26 @@ static void dial_on_unresolved(struct gt_dial *dial, int err)
     dial_fail(dial, is_absent ? ENXIO : EAGAIN, dial->unresolved);
 }
 
-static void dial_keep_addresses(struct gt_dial *dial, const struct gt_addr *addrs, size_t n_addrs)
+/* @family: AF_UNSPEC: both. */
+static void dial_keep_family(struct gt_dial *dial, const struct gt_addr *addrs, size_t n_addrs,
+                             int family)
 {
     for (size_t i = 0; i < n_addrs && dial->n_addrs < GT_ARRAY_SIZE(dial->addrs); i++)
-        if (!dial->filter || dial->filter(dial->userdata, &addrs[i]))
+        if ((family == AF_UNSPEC || addrs[i].any.sa_family == family) &&
+            (!dial->filter || dial->filter(dial->userdata, &addrs[i])))
             dial->addrs[dial->n_addrs++] = addrs[i];
+}
+
+/* UDP has no race of addresses: the first one with a route wins, and a server of one family has
+ * IPv4 in most cases. */
+static void dial_keep_addresses(struct gt_dial *dial, const struct gt_addr *addrs, size_t n_addrs)
+{
+    if (!dial->is_udp) {
+        dial_keep_family(dial, addrs, n_addrs, AF_UNSPEC);
+        return;
+    }
+    dial_keep_family(dial, addrs, n_addrs, AF_INET);
+    dial_keep_family(dial, addrs, n_addrs, AF_INET6);
 }
 
 static void dial_on_resolved(void *userdata, int err, const struct gt_addr *addrs, size_t n_addrs)

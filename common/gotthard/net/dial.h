@@ -35,8 +35,8 @@ int gt_dial_new(struct ev_loop *loop, const struct gt_host_port *to, unsigned ti
 /* TCP segments of at most @segment bytes, for the connections that follow; right after gt_dial_new.
  */
 void gt_dial_set_segment(struct gt_dial *dial, uint16_t segment);
-/* UDP: the first address to which there is a route is connected at once; right after gt_dial_new.
- */
+/* UDP: the first address to which there is a route is connected at once, IPv4 before IPv6; right
+ * after gt_dial_new. */
 void gt_dial_set_udp(struct gt_dial *dial);
 /* The network has changed: gives up an address whose route is gone. The callback may come from
  * inside. No effect after the result. */
