@@ -159,7 +159,10 @@ static int start_unshared(struct reach *reach, struct print *print, const char *
 {
     const struct local_socket none = {.path = ""};
 
-    print_warning(print, "the session is not shared with other commands: %s", why);
+    print_warning(print,
+                  "the session is not shared with other commands, and ssh cannot verify the host "
+                  "key: %s; set XDG_RUNTIME_DIR to a folder of your own",
+                  why);
     return start(reach, -1, &none, ret_failure);
 }
 
