@@ -153,6 +153,12 @@ static void test_certificate_row_by_name(void **state)
     facts = facts_of("operator bob");
     assert_row(&facts, NOW, GT_CHECK_WARNING, "is for the name \"operator bob\", not for alice",
                "set {client.name} to bob");
+    facts.not_after = NOW + 20 * DAY; /* more urgent than the name */
+    facts.not_before = NOW - 100 * DAY;
+    assert_row(&facts, NOW, GT_CHECK_WARNING, "in 20 days", "renew it");
+    facts = facts_of("alice");
+    facts.not_after = NOW + 6 * DAY; /* of 7 days */
+    assert_row(&facts, NOW, GT_CHECK_OK, "alice", "");
     facts = facts_of("bob");
     assert_row(&facts, NOW, GT_CHECK_WARNING, "", "set {client.name} to bob");
 }

@@ -100,14 +100,13 @@ static bool make_client_id(const struct doctor *doctor, char *ret, size_t cap)
 }
 
 /* Returns true if the cause may be the client id of this check: a policy may permit the agent's
- * alone. Brokers answer that with a refusal, or close the connection (AWS IoT Core). */
+ * alone. Brokers answer that with this refusal, or close the connection (AWS IoT Core). */
 static bool may_be_of_client_id(const struct doctor *doctor, const struct gt_broker_facts *facts)
 {
     const struct gt_mqtt_outcome *outcome = facts->outcome;
 
     return doctor->pid > 0 && outcome &&
-           (strncmp(facts->why, "refused", strlen("refused")) == 0 ||
-            strcmp(outcome->name, "closed-early") == 0);
+           (strcmp(outcome->name, "client-id") == 0 || strcmp(outcome->name, "closed-early") == 0);
 }
 
 static void report_down(struct doctor *doctor, const struct gt_broker_facts *facts,
@@ -127,7 +126,11 @@ static void report_down(struct doctor *doctor, const struct gt_broker_facts *fac
         gt_broker_skip_rows(&doctor->checkup, GT_BROKER_ROW_PUBLISH, "no connection to the broker");
         return;
     }
-    snprintf(text, sizeof(text), "broker %s: %s", endpoint, facts->why);
+    bool is_unauthorized =
+        doctor->pid > 0 && facts->outcome && strcmp(facts->outcome->name, "not-authorized") == 0;
+    snprintf(text, sizeof(text), "broker %s: %s%s", endpoint, facts->why,
+             is_unauthorized ? " (the client id of this check is not that of the running agent)"
+                             : "");
     gt_broker_add_failure(facts, words, &fault, text, &doctor->checkup);
 }
 
@@ -308,7 +311,7 @@ static const char *why_not(const struct gt_network *network, const char *host, c
     static const char *const names[] = {
         [GT_NETWORK_NAME_FOUND] = "",
         [GT_NETWORK_NAME_ABSENT] = "there is no address for",
-        [GT_NETWORK_NAME_FAILED] = "the name servers answered with an error (SERVFAIL) for",
+        [GT_NETWORK_NAME_FAILED] = "the name servers fail (SERVFAIL), or cannot be reached, for",
         [GT_NETWORK_NAME_SILENT] = "no name server answers for",
     };
 

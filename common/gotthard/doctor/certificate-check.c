@@ -12,16 +12,17 @@
 #include "gotthard/crypto/pem.h"
 
 #define DAY_S        86400
-#define RENEW_S      (30 * DAY_S)
 #define AWS_NAME     "AWS IoT Certificate" /* of all certificates that AWS IoT issues */
 #define CLOCK_REMEDY "set the clock: timedatectl set-ntp true; or date -s 'YYYY-MM-DD HH:MM:SS'"
 
 /* --- facts ------------------------------------------------------------------------------------ */
 
-/* Dates are shown by themselves: they must not hide an unknown authority. */
-static int verify_without_dates(X509 *certificate, struct stack_st_X509 *authorities,
+/* @own: the certificate and its intermediate authorities. Dates are shown by themselves: they must
+ * not hide an unknown authority. */
+static int verify_without_dates(struct stack_st_X509 *own, struct stack_st_X509 *authorities,
                                 bool *ret_is_authorized)
 {
+    X509 *certificate = sk_X509_value(own, 0);
     X509_STORE *store = X509_STORE_new();
     X509_STORE_CTX *context = X509_STORE_CTX_new();
     int r = store && context ? 0 : -ENOMEM;
@@ -29,7 +30,7 @@ static int verify_without_dates(X509 *certificate, struct stack_st_X509 *authori
     for (int i = 0; r == 0 && i < sk_X509_num(authorities); i++)
         if (X509_STORE_add_cert(store, sk_X509_value(authorities, i)) != 1)
             r = -ENOMEM;
-    if (r == 0 && X509_STORE_CTX_init(context, store, certificate, authorities) != 1)
+    if (r == 0 && X509_STORE_CTX_init(context, store, certificate, own) != 1)
         r = -ENOMEM;
     if (r == 0) {
         X509_STORE_CTX_set_flags(context, X509_V_FLAG_NO_CHECK_TIME | X509_V_FLAG_PARTIAL_CHAIN);
@@ -76,7 +77,7 @@ int gt_certificate_facts_read(const struct gt_certificate_files *files,
         read_names(certificate, &facts);
         facts.has_own_key = X509_check_private_key(certificate, key) == 1;
         ERR_clear_error();
-        r = verify_without_dates(certificate, authorities, &facts.is_authorized);
+        r = verify_without_dates(own, authorities, &facts.is_authorized);
     }
     EVP_PKEY_free(key);
     gt_pem_certificates_free(own);
@@ -182,12 +183,12 @@ bool gt_certificate_add_row(time_t now, const struct gt_certificate_facts *facts
     if (add_dates_row(now, facts, words, checkup))
         return false;
     gt_verification_day(facts->not_after, day);
-    if (gt_certificate_has_other_name(facts, words))
-        add_name_row(facts, words, checkup);
-    else if (facts->not_after - now < RENEW_S)
+    if (gt_verification_is_due(facts->not_before, facts->not_after, now))
         gt_checkup_warn(checkup, "certificate", words->renewal,
                         "%s/cert.pem expires on %s, in %d days", words->path, day,
                         (int)((facts->not_after - now) / DAY_S));
+    else if (gt_certificate_has_other_name(facts, words))
+        add_name_row(facts, words, checkup);
     else if (!facts->is_authorized && strcmp(facts->name, AWS_NAME) != 0)
         gt_checkup_warn(checkup, "certificate",
                         "if the broker rejects it: let the broker's authority issue cert.pem",

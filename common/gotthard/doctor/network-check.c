@@ -176,10 +176,11 @@ void gt_network_remedy_of_name(enum gt_network_name name, const char *host, cons
         return;
     case GT_NETWORK_NAME_FAILED:
     case GT_NETWORK_NAME_SILENT:
-        snprintf(ret, cap,
-                 "repair the name servers of /etc/resolv.conf, or set %s to an address: getent "
-                 "ahosts %s",
-                 setting, host);
+        snprintf(
+            ret, cap,
+            "repair the network or the name servers of /etc/resolv.conf, or add its address to "
+            "/etc/hosts; to check it: getent ahosts %s",
+            host);
         return;
     }
 }
@@ -206,7 +207,7 @@ static void add_name_row(const struct gt_network *network, const struct gt_host_
         return;
     case GT_NETWORK_NAME_FAILED:
         gt_checkup_fail(checkup, words->name, &fault,
-                        "the name servers answered with an error for %s (SERVFAIL)", to->host);
+                        "the name server fails (SERVFAIL) for %s, or cannot be reached", to->host);
         return;
     case GT_NETWORK_NAME_SILENT:
         gt_checkup_fail(checkup, words->name, &fault, "no name server answers (asked for %s)",

@@ -74,7 +74,8 @@ static void add_ports_row(const struct gt_relay_facts *facts, const struct gt_ho
         gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS,
                       "data uses the main port %u (server.single_port)", relay->port);
     else if (facts->has_proxy)
-        gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS, "data uses the main port %u, through the proxy",
+        gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS,
+                      "data uses the session's port, else the main port %u, through the proxy",
                       relay->port);
     else if (facts->session_err == 0)
         gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS, "port %u of the range answers",
@@ -118,5 +119,8 @@ void gt_relay_add_rows(const struct gt_relay_facts *facts, const struct gt_host_
     gt_checkup_ok(checkup, GT_RELAY_ROW_KEY, "accepted in %.1f s, protocol version %d",
                   facts->took_s, GT_CONTROL_VERSION);
     add_ports_row(facts, relay, is_single_port, checkup);
-    add_large_row(facts, checkup);
+    if (facts->has_proxy)
+        gt_checkup_skip(checkup, GT_RELAY_ROW_LARGE, "the proxy answers in place of the relay");
+    else
+        add_large_row(facts, checkup);
 }

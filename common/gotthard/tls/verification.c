@@ -13,9 +13,9 @@
 #define WARN_S (30 * DAY_S) /* before the end of a certificate of this side */
 
 /* Certificates of a few days are renewed late in their lifetime. */
-static time_t warning_time(const struct gt_own_certificate *facts)
+bool gt_verification_is_due(time_t not_before, time_t not_after, time_t now)
 {
-    return GT_MIN((time_t)WARN_S, (facts->not_after - facts->not_before) / 3);
+    return not_after - now < GT_MIN((time_t)WARN_S, (not_after - not_before) / 3);
 }
 
 static time_t to_time(const ASN1_TIME *at)
@@ -120,7 +120,7 @@ bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, 
     else if (facts->not_before > now)
         snprintf(ret, cap, "the certificate %s is valid from %s (today is %s here)", facts->name,
                  gt_verification_day(facts->not_before, day), today);
-    else if (left < warning_time(facts))
+    else if (gt_verification_is_due(facts->not_before, facts->not_after, now))
         snprintf(ret, cap, "the certificate %s expires on %s, in %d days", facts->name, day,
                  (int)(left / DAY_S));
     return *ret != 0;

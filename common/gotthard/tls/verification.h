@@ -49,6 +49,8 @@ void gt_verification_read(struct x509_st *certificate, struct gt_own_certificate
  */
 bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, char *ret,
                             size_t cap);
+/* Returns true within 30 days before the end, but not before the last third of the lifetime. */
+bool gt_verification_is_due(time_t not_before, time_t not_after, time_t now);
 /* Writes the name of an alert in the words of RFC 8446, section 6: "certificate expired", or "alert
  * 200". Returns @ret. */
 const char *gt_verification_alert(int alert, char *ret, size_t cap);
