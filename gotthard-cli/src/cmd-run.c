@@ -297,8 +297,8 @@ static void list_on_end(void *userdata, int status)
     }
     run->sum.n = run->n_jobs;
     if (run->n_jobs == 0) {
-        failure_set(&failure, FAILURE_UNKNOWN_DEVICE,
-                    "see gotthard-cli devices with the same words", "no device is selected");
+        failure_set(&failure, FAILURE_USAGE, "see gotthard-cli devices with the same words",
+                    "no device is selected");
         run_end(run, print_failure(&run->context->print, &failure));
         return;
     }

@@ -131,7 +131,7 @@ def test_list_that_fails_runs_nothing(env):
     env.broker()
     states.retain(env, [states.State("gw-9")])
     result = env.cli("run", "--on", "site=nowhere", "--", "true")
-    assert result.returncode == 69 and error_id(result) == "GTD-E30" and "no device is selected" in result.stderr
+    assert result.returncode == 64 and error_id(result) == "GTD-E12" and "no device is selected" in result.stderr
 
 
 def test_device_that_ssh_cannot_name_is_not_run(fleet):

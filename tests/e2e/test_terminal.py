@@ -77,6 +77,15 @@ def test_a_silent_device_shows_the_seconds(agent, terminals, width, command):
     assert code == 0 and "…" not in text, text
 
 
+def test_wait_of_connect_shows_its_deadline(env, terminals, width):
+    env.broker()
+    terminal = terminals("--wait=90s", "gw", width=width, GOTTHARD_CLIENT_PORT=0)
+    if width < 80:  # no room
+        terminal.wait_for_line(r"^… waiting for gw to be available, \d+ s$")
+    else:
+        terminal.wait_for_line(r"^… waiting for gw to be available, \d+ s, until \d\d:\d\d:\d\d$")
+
+
 def test_doctor_shows_what_it_checks(agent, terminals, width):
     os.kill(agent.pid, signal.SIGSTOP)
     terminal = terminals(DEVICE, command="doctor", width=width)
