@@ -145,7 +145,7 @@ def test_another_key_does_not_share(fleet):
 def test_service_that_is_not_offered_leaves_the_others_alone(fleet):
     first = Connection(fleet).echo(b"hello")
     status, out, errors = Connection(fleet, "web").finish()
-    assert (status, out) == (77, b"") and "GTD-E41" in errors and 'no service "web"' in errors
+    assert (status, out) == (77, b"") and "GTD-E41" in errors and 'does not offer the service "web"' in errors
     assert first.finish() == (0, b"", "")
 
 
