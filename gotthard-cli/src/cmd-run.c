@@ -20,18 +20,17 @@
 #include "selection.h"
 #include "ssh-options.h"
 
-#define FORKS_DEFAULT   5
-#define FORKS_MAX       64
-#define SSH_UNREACHABLE 255 /* ssh(1), EXIT STATUS */
-#define SSH_CONNECT_S   "30"
-#define END_S           2. /* from SIGTERM to SIGKILL */
+#define FORKS_DEFAULT 5
+#define FORKS_MAX     64
+#define SSH_CONNECT_S "30"
+#define END_S         2. /* from SIGTERM to SIGKILL */
 
 struct run;
 
 struct job {
     struct run *run;
     char device[GT_NAME_MAX + 1];
-    bool is_online;
+    bool is_online, is_proxy_failed;
     enum run_result result;
     double began_at;             /* seconds of gt_clock() */
     struct child_process *child; /* owned; while RUNNING */
@@ -41,7 +40,7 @@ struct run {
     struct context *context;
     size_t n_forks;
     struct child_process *list; /* owned; while the list is read */
-    bool is_listed_whole, is_interrupted;
+    bool is_listed_whole, is_interrupted, is_warned;
     struct job *jobs; /* owned */
     size_t n_jobs, next;
     struct run_sum sum;
@@ -176,6 +175,9 @@ static void job_on_line(void *userdata, bool is_error, struct gt_span line)
 {
     struct job *job = userdata;
 
+    if (is_error && run_output_take_warning(&job->run->context->print, line, &job->run->is_warned))
+        return;
+    job->is_proxy_failed |= is_error && run_output_is_proxy_failure(line);
     run_output_line(&job->run->context->print, job->device, is_error, line);
 }
 
@@ -190,9 +192,9 @@ static void job_on_end(void *userdata, int status)
         job->result = RUN_WAITING;
     else
         job_end(job,
-                status == 0                 ? RUN_OK
-                : status == SSH_UNREACHABLE ? RUN_UNREACHABLE
-                                            : RUN_FAILED,
+                status == 0                                        ? RUN_OK
+                : status == RUN_SSH_FAILED && job->is_proxy_failed ? RUN_UNREACHABLE
+                                                                   : RUN_FAILED,
                 status, "");
     run_continue(run);
 }

@@ -279,8 +279,8 @@ void identity_warn_unpinned(const struct identity *identity, const char *device,
 {
     if (identity->has_no_pins)
         print_warning(print,
-                      "any holder of the fleet key can impersonate %s: %s does not exist; pin the "
-                      "device there, or set trust.policy to psk",
+                      IDENTITY_UNPINNED "%s: %s does not exist; pin the "
+                                        "device there, or set trust.policy to psk",
                       device, identity->pins_path);
 }
 

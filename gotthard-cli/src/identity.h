@@ -52,6 +52,7 @@ int identity_digest_files(const struct gt_config *config,
  * certificate, with a user name, and for the certificates that AWS IoT Core makes. */
 bool identity_has_other_name(const struct identity *identity, const struct settings *settings);
 /* Warns if only the key authenticates @device, and trust.policy does not demand that. */
+#define IDENTITY_UNPINNED "any holder of the fleet key can impersonate "
 void identity_warn_unpinned(const struct identity *identity, const char *device,
                             struct print *print);
 /* Wipes the keys. The signer and the pins stay. */

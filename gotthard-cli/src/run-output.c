@@ -7,6 +7,7 @@
 
 #include "child-process.h"
 #include "gotthard/base/text.h"
+#include "identity.h"
 #include "print-wait.h"
 
 #define CLEAN_SIZE (4 * CHILD_LINE_MAX + 1)
@@ -63,6 +64,27 @@ void run_output_line(struct print *print, const char *device, bool is_error, str
         print_bytes(print, whole, n);
 }
 
+static bool has_text(struct gt_span line, const char *text)
+{
+    return memmem(line.data, line.n, text, strlen(text)) != NULL;
+}
+
+bool run_output_is_proxy_failure(struct gt_span line)
+{
+    return has_text(line, "[GTD-E");
+}
+
+bool run_output_take_warning(struct print *print, struct gt_span line, bool *is_warned)
+{
+    if (!has_text(line, IDENTITY_UNPINNED))
+        return false;
+    if (!*is_warned)
+        print_warning(print, IDENTITY_UNPINNED "these devices: pin them in devices.pins, or set "
+                                               "trust.policy to psk");
+    *is_warned = true;
+    return true;
+}
+
 void run_output_started(struct print *print, const char *device)
 {
     print_event(print, "started", "{s:s}", "device", device);
@@ -90,7 +112,9 @@ void run_output_ended(struct print *print, const char *device, enum run_result r
         return;
     }
     print_clear_progress(print);
-    if (result == RUN_FAILED)
+    if (result == RUN_FAILED && status == RUN_SSH_FAILED)
+        print_warning(print, "%s: ssh failed (%d)", device, status);
+    else if (result == RUN_FAILED)
         print_warning(print, "%s: exit status %d", device, status);
     else if (result == RUN_UNREACHABLE)
         print_warning(print, "%s: unreachable%s%s", device, is_tried ? "" : ", ", why);

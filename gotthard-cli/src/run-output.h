@@ -9,9 +9,11 @@ enum run_result {
     RUN_WAITING,
     RUN_RUNNING,
     RUN_OK,
-    RUN_FAILED,      /* the command has another exit status than 0 */
-    RUN_UNREACHABLE, /* not online, or ssh could not connect (its exit status is 255) */
+    RUN_FAILED,      /* the command or ssh has another exit status than 0 */
+    RUN_UNREACHABLE, /* not online, or ssh's proxy had no connection */
 };
+
+#define RUN_SSH_FAILED 255 /* ssh(1), EXIT STATUS: the login, the connection, or the command */
 
 struct run_sum {
     size_t n, n_ok, n_failed, n_unreachable, n_running;
@@ -20,6 +22,11 @@ struct run_sum {
 /* A line that a device has written: "NAME: line". Control characters are escaped, so that a device
  * can neither imitate another one nor control the terminal. */
 void run_output_line(struct print *print, const char *device, bool is_error, struct gt_span line);
+/* A line of standard error: returns true if ssh's proxy reports with it that it has failed. */
+bool run_output_is_proxy_failure(struct gt_span line);
+/* A line of standard error. Returns true if it is the proxy's warning of a device without a pin.
+ * It is one warning about all devices, printed unless *is_warned, which becomes true. */
+bool run_output_take_warning(struct print *print, struct gt_span line, bool *is_warned);
 void run_output_started(struct print *print, const char *device);
 /* @status: of a FAILED one. @why: of one that was not tried, otherwise "". */
 void run_output_ended(struct print *print, const char *device, enum run_result result, int status,

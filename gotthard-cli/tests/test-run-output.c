@@ -37,12 +37,37 @@ static void test_clean_ends_within_its_room(void **state)
     assert_in_range(strlen(clean), 40, sizeof(clean) - 1);
 }
 
+static void test_proxy_failure(void **state)
+{
+    assert_true(run_output_is_proxy_failure(
+        gt_span_text("2026-01-01T00:00:00.000Z error gotthard-cli: [GTD-E31] gw-1 is offline; x")));
+    assert_false(
+        run_output_is_proxy_failure(gt_span_text("pi@gw-1: Permission denied (publickey).")));
+    assert_false(run_output_is_proxy_failure(gt_span_text("")));
+}
+
+static void test_warning_of_each_device_is_taken(void **state)
+{
+    struct print print = {.style = PRINT_LINES, .is_quiet = true};
+    bool is_warned = true;
+    struct gt_span warning = gt_span_text("warn gotthard-cli: any holder of the fleet key can "
+                                          "impersonate gw-1: /x/devices.pins does not exist");
+
+    assert_true(run_output_take_warning(&print, warning, &is_warned));
+    assert_false(run_output_take_warning(&print, gt_span_text("any holder"), &is_warned));
+    is_warned = false;
+    assert_true(run_output_take_warning(&print, warning, &is_warned));
+    assert_true(is_warned);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clean_keeps_text),
         cmocka_unit_test(test_clean_escapes_control_characters),
         cmocka_unit_test(test_clean_ends_within_its_room),
+        cmocka_unit_test(test_proxy_failure),
+        cmocka_unit_test(test_warning_of_each_device_is_taken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

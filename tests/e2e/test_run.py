@@ -60,7 +60,19 @@ def test_unreachable_devices_are_named(fleet):
     assert sorted(result.stdout.splitlines()) == ["gw-1: hello", "gw-2: hello"]
     assert "gw-4: unreachable, not online" in result.stderr and "3 devices: 2 ok, 0 failed, 1 unreachable" in result.stderr
     wrong = env_key(fleet)
-    assert wrong.returncode == 69 and "gw-1: unreachable" in wrong.stderr and "Permission denied" in wrong.stderr, wrong.stderr
+    assert wrong.returncode == 255 and "gw-1: ssh failed (255)" in wrong.stderr and "Permission denied" in wrong.stderr, wrong.stderr
+    assert "1 failed, 0 unreachable" in wrong.stderr
+
+
+def test_proxy_without_connection_is_unreachable(fleet):
+    """The device is online, and nothing listens at the relay's port."""
+    result = run(fleet, "--on", "gw-1", GOTTHARD_SERVER_PORT=harness.free_ports(1), GOTTHARD_TIMEOUTS_PEER="1s")
+    assert result.returncode == 69 and "gw-1: unreachable" in result.stderr and "GTD-E5" in result.stderr, result.stderr
+
+
+def test_devices_without_pins_are_one_warning(fleet):
+    result = run(fleet, "--on", "gw-[12]", GOTTHARD_TRUST_POLICY="auto")
+    assert result.returncode == 0 and result.stderr.count("any holder of the fleet key") == 1, result.stderr
 
 
 def env_key(env):
