@@ -138,7 +138,9 @@ static void test_certificate_row_by_date(void **state)
     assert_row(&facts, facts.not_after - 30 * DAY, GT_CHECK_OK, "", "");
     assert_row(&facts, facts.not_after - 30 * DAY + 1, GT_CHECK_WARNING,
                "expires on 2027-04-25, in 29 days", "renew it");
-    assert_row(&facts, facts.not_after, GT_CHECK_WARNING, "in 0 days", "renew it");
+    assert_row(&facts, facts.not_after, GT_CHECK_WARNING, "in less than a day", "renew it");
+    assert_row(&facts, facts.not_after - DAY, GT_CHECK_WARNING, "in 1 day", "renew it");
+    assert_string_equal(strchr(last.text, ',') + 1, " in 1 day");
     assert_row(&facts, facts.not_after + 1, GT_CHECK_FAILURE, "expired on 2027-04-25", "renew it");
     assert_int_equal(last.id, 21);
 }

@@ -160,10 +160,11 @@ static void report_broker(struct doctor *doctor, const struct gt_broker_facts *f
         .own_setting = "device.name",
     };
 
-    snprintf(rules, sizeof(rules),
-             "add to the ACL of the broker: \"pattern read %s/d/%%u/req\", \"pattern write "
-             "%s/d/%%u/rsp/+\", \"pattern write %s/d/%%u/state\"",
-             s->mqtt_prefix, s->mqtt_prefix, s->mqtt_prefix);
+    snprintf(
+        rules, sizeof(rules),
+        "add to acl_file of mosquitto, then reload it: \"pattern read %s/d/%%u/req\", \"pattern write "
+        "%s/d/%%u/rsp/+\", \"pattern write %s/d/%%u/state\"",
+        s->mqtt_prefix, s->mqtt_prefix, s->mqtt_prefix);
     if (facts->is_up)
         gt_broker_add_rows(facts, &words, &doctor->checkup);
     else

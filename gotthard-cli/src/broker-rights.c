@@ -2,12 +2,26 @@
 /* See the header. */
 #include "broker-rights.h"
 
+#include <stdio.h>
+
+void broker_rights_rules(const struct settings *settings, const char *name, char *ret, size_t cap)
+{
+    const char *prefix = settings->mqtt_prefix;
+
+    snprintf(
+        ret, cap,
+        "add to acl_file of mosquitto, then reload it: \"user %s\", \"topic write %s/d/+/req\", "
+        "\"topic read %s/d/+/rsp/%s\", \"topic read %s/d/+/state\"",
+        name, prefix, prefix, settings->client_name, prefix);
+}
+
 void broker_rights_hint(const struct settings *settings, const struct identity *identity,
                         struct failure *failure)
 {
-    const char *name = settings->client_name, *prefix = settings->mqtt_prefix;
+    const char *name = settings->client_name;
     const char *certified = *identity->own.name ? identity->own.name : name;
     const char *user = settings->mqtt_username ? settings->mqtt_username : certified;
+    char rules[FAILURE_HINT];
 
     if (identity_has_other_name(identity, settings))
         failure_hint(failure,
@@ -15,11 +29,8 @@ void broker_rights_hint(const struct settings *settings, const struct identity *
                      "certificates does not know %s: correct {client.name}, or cert.pem in "
                      "{mqtt.cert_path}",
                      identity->own.name, name);
-    else
-        failure_hint(
-            failure,
-            "the access rules of the broker must permit the user \"%s\" to write %s/d/+/req "
-            "and to read %s/d/+/rsp/%s and %s/d/+/state (mosquitto: acl_file); "
-            "gotthard-cli doctor prints the lines",
-            user, prefix, prefix, name, prefix);
+    else {
+        broker_rights_rules(settings, user, rules, sizeof(rules));
+        failure_hint(failure, "%s", rules);
+    }
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "broker-rights.h"
 #include "device-state.h"
 #include "doctor.h"
 #include "gotthard/doctor/broker-rows.h"
@@ -114,18 +115,6 @@ static bool has_other_name(const struct doctor *doctor)
            gt_certificate_has_other_name(&doctor->certificate, &words);
 }
 
-/* Writes the access rules of mosquitto-example.acl for this operator. */
-static void write_rules(const struct doctor *doctor, char *ret, size_t cap)
-{
-    const struct settings *settings = doctor->context->settings;
-    const char *prefix = settings->mqtt_prefix;
-
-    snprintf(ret, cap,
-             "add to the ACL of the broker: \"user %s\", \"topic write %s/d/+/req\", \"topic read "
-             "%s/d/+/rsp/%s\", \"topic read %s/d/+/state\"",
-             name_at_broker(doctor), prefix, prefix, settings->client_name, prefix);
-}
-
 /* The device's retained state. */
 static void doctor_on_message(void *userdata, const char *topic, struct gt_span payload)
 {
@@ -162,7 +151,7 @@ static void report(struct doctor *doctor, const struct gt_mqtt_url *endpoint,
         .own_setting = "client.name",
     };
 
-    write_rules(doctor, rules, sizeof(rules));
+    broker_rights_rules(doctor->context->settings, name_at_broker(doctor), rules, sizeof(rules));
     words.refused.remedy = rules;
     doctor->is_broker_usable = facts->is_up;
     if (facts->is_up) {

@@ -222,8 +222,10 @@ void mqtt_connect_failure_of_states(const struct settings *settings, const char 
     failure_set(ret_failure, FAILURE_BROKER_REFUSED, NULL,
                 "broker %s: it refuses the subscription to the states of devices (%s)",
                 settings->mqtt_endpoint, why);
-    failure_hint(ret_failure,
-                 "permit this operator to read %s/d/+/state in the access rules of the broker "
-                 "(mosquitto: acl_file)",
-                 settings->mqtt_prefix);
+    failure_hint(
+        ret_failure,
+        "add to acl_file of mosquitto, then reload it: \"topic read %s/d/+/state\" below the "
+        "user %s",
+        settings->mqtt_prefix,
+        settings->mqtt_username ? settings->mqtt_username : settings->client_name);
 }

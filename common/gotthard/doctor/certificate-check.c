@@ -182,11 +182,12 @@ bool gt_certificate_add_row(time_t now, const struct gt_certificate_facts *facts
     }
     if (add_dates_row(now, facts, words, checkup))
         return false;
+    char in[GT_VERIFICATION_IN];
+
     gt_verification_day(facts->not_after, day);
     if (gt_verification_is_due(facts->not_before, facts->not_after, now))
-        gt_checkup_warn(checkup, "certificate", words->renewal,
-                        "%s/cert.pem expires on %s, in %d days", words->path, day,
-                        (int)((facts->not_after - now) / DAY_S));
+        gt_checkup_warn(checkup, "certificate", words->renewal, "%s/cert.pem expires on %s, %s",
+                        words->path, day, gt_verification_in_days(facts->not_after - now, in));
     else if (gt_certificate_has_other_name(facts, words))
         add_name_row(facts, words, checkup);
     else if (!facts->is_authorized && strcmp(facts->name, AWS_NAME) != 0)

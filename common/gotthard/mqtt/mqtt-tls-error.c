@@ -323,6 +323,9 @@ static void describe_tls(const struct gt_mqtt_error *end, char *ret, size_t cap)
     "; a login page of the network (hotel, guest network) or a proxy may answer in place of " \
     "the broker"
 #define HINT_OWN "cert.pem in {mqtt.cert_path}"
+#define HINT_RENEW                                                                              \
+    "renew " HINT_OWN ": make-certificate-example --renew FOLDER where the authority is, then " \
+    "copy FOLDER/cert.pem"
 
 static const struct gt_mqtt_outcome outcomes[] = {
     {"clock", .is = is_clock_unset, .describe = describe_clock, KIND(CLOCK),
@@ -357,9 +360,9 @@ static const struct gt_mqtt_outcome outcomes[] = {
      .words = "TLS: aborted by the broker; it needs a certificate of this side, which has none",
      KIND(REFUSED), .hint = "put cert.pem and private.key into {+mqtt.cert_path}"},
     {"own-expired", .is = is_own_expired, .describe = describe_own_expired, KIND(CERTIFICATE),
-     .hint = "renew " HINT_OWN},
+     .hint = HINT_RENEW},
     {"own-early", .is = is_own_not_yet_valid, .describe = describe_own_not_yet_valid,
-     KIND(CERTIFICATE), .hint = "set the clock of this machine, or renew " HINT_OWN},
+     KIND(CERTIFICATE), .hint = "set the clock of this machine, or " HINT_RENEW},
     {"own-expired-there", .is = is_own_expired_there, .describe = describe_own_expired_there,
      KIND(REFUSED),
      .hint = "check the broker's CRL (mosquitto: crlfile) and its clock, and the clock of this "

@@ -103,10 +103,22 @@ void gt_verification_read(struct x509_st *certificate, struct gt_own_certificate
     ret->not_after = to_time(X509_get0_notAfter(certificate));
 }
 
+const char *gt_verification_in_days(time_t left, char ret[static GT_VERIFICATION_IN])
+{
+    long n = (long)(left / DAY_S);
+
+    if (n == 0)
+        snprintf(ret, GT_VERIFICATION_IN, "in less than a day");
+    else
+        snprintf(ret, GT_VERIFICATION_IN, "in %ld day%s", n, n == 1 ? "" : "s");
+    return ret;
+}
+
 bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, char *ret,
                             size_t cap)
 {
     char day[GT_VERIFICATION_DAY], today[GT_VERIFICATION_DAY];
+    char in[GT_VERIFICATION_IN];
     time_t left = facts->not_after - now;
 
     *ret = 0;
@@ -121,8 +133,8 @@ bool gt_verification_expiry(const struct gt_own_certificate *facts, time_t now, 
         snprintf(ret, cap, "the certificate %s is valid from %s (today is %s here)", facts->name,
                  gt_verification_day(facts->not_before, day), today);
     else if (gt_verification_is_due(facts->not_before, facts->not_after, now))
-        snprintf(ret, cap, "the certificate %s expires on %s, in %d days", facts->name, day,
-                 (int)(left / DAY_S));
+        snprintf(ret, cap, "the certificate %s expires on %s, %s", facts->name, day,
+                 gt_verification_in_days(left, in));
     return *ret != 0;
 }
 

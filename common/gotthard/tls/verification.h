@@ -40,6 +40,10 @@ void gt_verification_subject(const struct x509_st *certificate, char *ret, size_
 /* Writes the day of @at (UTC) as "2026-11-28" to @ret (GT_VERIFICATION_DAY). Returns @ret. */
 #define GT_VERIFICATION_DAY 16
 const char *gt_verification_day(time_t at, char *ret);
+#define GT_VERIFICATION_IN 32
+/* Writes "in 21 days", "in 1 day" or "in less than a day" for @left seconds (>= 0). Returns @ret.
+ */
+const char *gt_verification_in_days(time_t left, char ret[static GT_VERIFICATION_IN]);
 /* Reads the facts of @certificate. */
 void gt_verification_read(struct x509_st *certificate, struct gt_own_certificate *ret);
 /*
