@@ -405,7 +405,7 @@ int cmd_connect(struct context *context)
     size_t n_specs = 0;
     struct failure failure;
 
-    if (!command_check_device(context, device) || !command_check_purpose(context))
+    if (!command_cut_device(context, 0) || !command_check_purpose(context))
         return GT_EXIT_USAGE;
     int code = forward_arguments_parse(context, specs, &n_specs);
     if (code == 0)

@@ -69,7 +69,7 @@ int cmd_disconnect(struct context *context)
         .on_end = disconnect_on_end,
     };
 
-    if (!command_check_device(context, context->arguments[0]) || !command_check_purpose(context))
+    if (!command_cut_device(context, 0) || !command_check_purpose(context))
         return GT_EXIT_USAGE;
     struct disconnect disconnect = {.context = context, .device = context->arguments[0]};
     struct identity identity = {0};

@@ -121,7 +121,7 @@ int cmd_doctor(struct context *context)
     struct doctor doctor;
 
     doctor_init(&doctor, context);
-    if (doctor.device && !command_check_device(context, doctor.device))
+    if (doctor.device && !command_cut_device(context, 0))
         return GT_EXIT_USAGE;
     command_signals_start(&signals, context->loop, doctor_on_signal, &doctor);
     for (size_t i = 0; i < GT_ARRAY_SIZE(parts) && !doctor.checkup.is_interrupted; i++) {

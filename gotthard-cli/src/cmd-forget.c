@@ -224,7 +224,7 @@ int cmd_forget(struct context *context)
     struct failure failure;
     struct command_signals signals;
 
-    if (!command_check_device(context, forget.device))
+    if (!command_cut_device(context, 0))
         return GT_EXIT_USAGE;
     if (!context->is_confirmed && !(isatty(STDIN_FILENO) && isatty(STDERR_FILENO)))
         return command_misused(context, "--yes is necessary without a terminal");

@@ -43,9 +43,9 @@ static void status_set_code(struct status *status, const struct device_row *row,
     if (row && row->knowledge == DEVICE_AUTHENTIC && row->is_online)
         return;
     if (!row)
-        failure_set(&failure, FAILURE_UNKNOWN_DEVICE, NULL,
-                    "no device named %s: the broker %s, and it did not answer", status->device,
-                    verdict->keeps_no_states ? "keeps no retained messages" : "has no state of it");
+        failure_set_unknown(&failure, status->device,
+                            verdict->keeps_no_states ? "keeps no retained messages"
+                                                     : "has no state of it");
     else if (row->knowledge != DEVICE_AUTHENTIC)
         failure_set_of(&failure, status->device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
                        "the state message of %s is encrypted with another key", status->device);
@@ -279,7 +279,7 @@ int cmd_status(struct context *context)
 
     if (context->n_arguments > 0)
         status.device = context->arguments[0];
-    if (status.device && !command_check_device(context, status.device))
+    if (status.device && !command_cut_device(context, 0))
         return GT_EXIT_USAGE;
     return status_run(&status);
 }

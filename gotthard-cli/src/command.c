@@ -83,6 +83,17 @@ bool command_take_device(struct context *context, const char *word,
     return true;
 }
 
+bool command_cut_device(struct context *context, size_t i)
+{
+    char *word = context->arguments[i];
+    char name[GT_NAME_MAX + 1];
+
+    if (!command_take_device(context, word, name))
+        return false;
+    memcpy(word, name, strlen(name) + 1); /* not longer than before */
+    return true;
+}
+
 bool command_is_agreed(const char *fmt, ...)
 {
     char question[GT_CONFIG_ERROR_MAX], answer[16] = "";

@@ -105,6 +105,9 @@ bool command_check_device(struct context *context, const char *word);
 bool command_take_device(struct context *context, const char *word,
                          char ret[static GT_NAME_MAX + 1]);
 
+/* The same in place, for argument @i. */
+bool command_cut_device(struct context *context, size_t i);
+
 /* Asks the person at the terminal a question and returns true for "y" or "yes". */
 bool command_is_agreed(const char *fmt, ...) GT_PRINTF(1, 2);
 

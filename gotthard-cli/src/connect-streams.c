@@ -192,8 +192,13 @@ static void print_end(struct connect_streams *streams, const struct open_stream 
                       const char *service, uint32_t number, enum gt_rst code, uint64_t n_up,
                       uint64_t n_down)
 {
+    struct failure failure;
+
     if (code == GT_RST_DENIED)
         print_denied(streams, service);
+    else if (diagnosis_of_target(streams->device, service, code, &failure))
+        print_warning(streams->print, "%s; %s [GTD-E%d]", failure.message, failure.hint,
+                      failure.id);
     else if (gt_stream_log_is_failure(code))
         print_warning(streams->print, "connection to %s failed: %s", service, gt_rst_text(code));
     else

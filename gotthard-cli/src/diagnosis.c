@@ -14,6 +14,8 @@
 #include "gotthard/signaling/request-rate.h"
 #include "limit-diagnosis.h"
 
+#define UDP "udp:" /* before a service, see forward-spec.h */
+
 static void describe_offline(const char *device, uint64_t since, bool is_will, struct failure *ret)
 {
     const char *what = is_will ? "last came online" : "since";
@@ -34,11 +36,7 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
                           unsigned timeout_s, struct failure *ret)
 {
     switch (state) {
-    case DEVICE_UNKNOWN:
-        failure_set_of(ret, device, FAILURE_UNKNOWN_DEVICE, NULL,
-                       "no device named %s: the broker has no state of it, and it did not answer",
-                       device);
-        return;
+    case DEVICE_UNKNOWN: failure_set_unknown(ret, device, "has no state of it"); return;
     case DEVICE_FOREIGN:
         failure_set_of(ret, device, FAILURE_NO_ANSWER, FAILURE_HINT_OTHER_KEY,
                        "%s does not answer, and its state message is encrypted with another key",
@@ -96,13 +94,45 @@ static void describe_quota(const char *device, const struct gt_extensions *exten
                    limit);
 }
 
+bool diagnosis_of_target(const char *device, const char *service, enum gt_rst code,
+                         struct failure *ret)
+{
+    static const char *const hints[] = {
+        [GT_RST_REFUSED] = "start the program on {device}, or see gotthard-cli doctor {device}",
+        [GT_RST_TIMEOUT] = "see gotthard-cli doctor {device}",
+        [GT_RST_UNREACHABLE] = "see gotthard-cli doctor {device}",
+        [GT_RST_NO_NAME] = "correct the name, or services in the settings of {device}",
+        [GT_RST_NO_RESOLVER] = "check the name server of {device}",
+    };
+
+    if (code >= GT_ARRAY_SIZE(hints) || !hints[code])
+        return false;
+    failure_set_of(ret, device, FAILURE_TARGET, hints[code], "connection to %s failed: %s", service,
+                   gt_rst_text(code));
+    return true;
+}
+
+/* Returns the part after "udp:", or NULL. */
+static const char *after_udp(const char *service)
+{
+    size_t n = strlen(UDP);
+
+    return strncmp(service, UDP, n) == 0 ? service + n : NULL;
+}
+
 bool diagnosis_is_target(const char *service)
 {
+    const char *udp = after_udp(service);
+
+    service = udp ? udp : service;
     return strchr(service, ':') || service[strspn(service, "0123456789")] == 0;
 }
 
 void diagnosis_of_service(const char *device, const char *service, struct failure *ret)
 {
+    const char *udp = after_udp(service);
+    char hint[FAILURE_HINT];
+
     if (diagnosis_is_target(service))
         failure_set_of(
             ret, device, FAILURE_NO_SERVICE,
@@ -114,7 +144,14 @@ void diagnosis_of_service(const char *device, const char *service, struct failur
                        "permit targets on the device: agent.permit in agentd.conf, and the word "
                        "permit in the services of the pin if it has a list",
                        "%s permits no hosts behind it to this operator, for SOCKS clients", device);
-    else
+    else if (udp) {
+        snprintf(hint, sizeof(hint),
+                 "configure it on the device: %s = \"" UDP "HOST:PORT\" in the group services of "
+                 "agentd.conf; a list of services in the pin must have it as well",
+                 udp);
+        failure_set_of(ret, device, FAILURE_NO_SERVICE, hint,
+                       "%s offers this operator no service \"%s\" over UDP", device, udp);
+    } else
         failure_set_of(ret, device, FAILURE_NO_SERVICE, NULL,
                        "%s does not offer the service \"%s\" to this operator", device, service);
 }

@@ -49,6 +49,10 @@ void diagnosis_of_report(const char *device, const struct gt_host_port *relay,
                          const struct gt_report *report, struct failure *ret);
 /* Returns true if @report names another relay than @relay, this side's. */
 bool diagnosis_is_elsewhere(const struct gt_host_port *relay, const struct gt_report *report);
+/* A stream to @service ended with @code. Returns false, and leaves @ret, unless the device could
+ * not connect the target. */
+bool diagnosis_of_target(const char *device, const char *service, enum gt_rst code,
+                         struct failure *ret);
 /* Returns true if @service, of a forward, is a port or HOST:PORT and no name. */
 bool diagnosis_is_target(const char *service);
 /* Writes @why for a use inside a sentence: "connection refused". Returns @ret. */

@@ -41,7 +41,8 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_CONFIGURATION,
         .title = "The certificate of this operator has expired, or is not valid yet.",
         .cause = "The broker does not accept it. The message has its name and its dates.",
-        .hint = "renew cert.pem in {mqtt.cert_path}",
+        .hint = "renew cert.pem in {mqtt.cert_path}: make-certificate-example --renew FOLDER where "
+                "the authority is, then copy FOLDER/cert.pem",
     },
     {
         .id = FAILURE_BROKER_UNREACHABLE,
@@ -90,7 +91,8 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The device is offline.",
         .cause = "",
-        .hint = "check the power and the network of the device; it reconnects by itself",
+        .hint = "check the power and the network of the device, it reconnects by itself; systemctl "
+                "status gotthard-agentd there shows whether the agent runs",
     },
     {
         .id = FAILURE_NO_ANSWER,
@@ -167,7 +169,7 @@ static const struct failure_row rows[] = {
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The device cannot connect to the target of a service.",
         .cause = "The program does not run, or the service has another address or port in the "
-                 "settings of the device. Only doctor reports this id.",
+                 "settings of the device.",
         .hint = "start the program on the device, or correct services in its settings: "
                 "gotthard-agentd --doctor there shows both",
     },

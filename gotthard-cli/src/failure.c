@@ -79,6 +79,15 @@ int failure_set_of(struct failure *ret, const char *device, enum failure_id id, 
     return 1;
 }
 
+int failure_set_unknown(struct failure *ret, const char *device, const char *why)
+{
+    bool has_user = strchr(device, '@') != NULL; /* which a name may have as well */
+
+    return failure_set_of(ret, device, FAILURE_UNKNOWN_DEVICE,
+                          has_user ? "a device has no user here: gotthard-cli ssh {device}" : NULL,
+                          "no device named %s: the broker %s, and it did not answer", device, why);
+}
+
 void failure_hint(struct failure *failure, const char *fmt, ...)
 {
     char text[FAILURE_HINT];

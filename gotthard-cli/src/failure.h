@@ -70,6 +70,8 @@ int failure_set(struct failure *ret, enum failure_id id, const char *hint, const
 /* The same for a failure that concerns @device. */
 int failure_set_of(struct failure *ret, const char *device, enum failure_id id, const char *hint,
                    const char *fmt, ...) GT_PRINTF(5, 6);
+/* The broker has no state of @device. @why: "has no state of it". Returns 1. */
+int failure_set_unknown(struct failure *ret, const char *device, const char *why);
 /* Replaces the hint by a formatted text, with settings in braces as above. */
 void failure_hint(struct failure *failure, const char *fmt, ...) GT_PRINTF(2, 3);
 /* The settings whose origins hints name. A process has one configuration; kept until the next call.

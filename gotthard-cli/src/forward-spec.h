@@ -2,7 +2,7 @@
 /*
  * One forward of the command line: what the operator wants to reach, and on which local port:
  *
- *     [[LOCAL|PATH:][SERVICE|HOST:]PORT]
+ *     [udp:][LOCAL:|PATH:](SERVICE|[HOST:]PORT|socks)
  *
  *     ssh        the service of that name     8080:1880         port 1880 of the device, on 8080
  *     1880       the device's port 1880       2222:ssh          a service, on 2222

@@ -133,6 +133,8 @@ static void session_on_stream_end(void *userdata, const char *service, uint32_t 
     } else if (code == GT_RST_DENIED) {
         diagnosis_of_service(holder->settings->device, service, &failure);
         holder_server_fail(client, &failure);
+    } else if (diagnosis_of_target(holder->settings->device, service, code, &failure)) {
+        holder_server_fail(client, &failure);
     } else {
         holder_server_end(client, GT_EXIT_UNAVAILABLE, text);
     }

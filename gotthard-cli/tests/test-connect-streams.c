@@ -86,6 +86,8 @@ static void test_failures_are_warnings_and_counted(void **state)
         open_and_end(number, GT_RST_REFUSED);
     assert_int_equal(captured(), 7);
     assert_non_null(strstr(f.text, "warn gotthard-cli: connection to ssh failed: the target "));
+    assert_non_null(strstr(f.text, "; start the program on GatewayOli, or see gotthard-cli doctor "
+                                   "GatewayOli [GTD-E46]\n"));
     assert_non_null(strstr(f.text, "warn gotthard-cli: 3 more connections failed"));
 }
 

@@ -169,6 +169,51 @@ static void test_diagnosis_of_the_devices_report(void **state)
     }
 }
 
+static void test_diagnosis_target(void **state)
+{
+    struct failure failure = {0};
+
+    assert_true(diagnosis_of_target(DEVICE, "ssh", GT_RST_REFUSED, &failure));
+    assert_failure(&failure, FAILURE_TARGET,
+                   "connection to ssh failed: the target refused the connection");
+    assert_string_equal(failure.hint, "start the program on GatewayOli, or see gotthard-cli doctor "
+                                      "GatewayOli");
+    for (unsigned code = 0; code <= GT_RST_LAST + 1; code++) {
+        bool is_of_target = code == GT_RST_REFUSED || code == GT_RST_TIMEOUT ||
+                            code == GT_RST_UNREACHABLE || code == GT_RST_NO_NAME ||
+                            code == GT_RST_NO_RESOLVER;
+
+        assert_int_equal(diagnosis_of_target(DEVICE, "ssh", (enum gt_rst)code, &failure),
+                         is_of_target);
+    }
+}
+
+static void test_diagnosis_service_of_udp(void **state)
+{
+    struct failure failure;
+
+    diagnosis_of_service(DEVICE, "udp:dns", &failure);
+    assert_failure(&failure, FAILURE_NO_SERVICE,
+                   "GatewayOli offers this operator no service \"dns\" over UDP");
+    assert_non_null(strstr(failure.hint, "dns = \"udp:HOST:PORT\""));
+    diagnosis_of_service(DEVICE, "udp:53", &failure);
+    assert_failure(&failure, FAILURE_NO_SERVICE, "does not permit udp:53");
+    assert_true(diagnosis_is_target("udp:10.0.0.5:53"));
+    assert_false(diagnosis_is_target("udp:dns"));
+}
+
+static void test_diagnosis_unknown_device_with_user(void **state)
+{
+    struct failure failure;
+
+    diagnosis_of_silence("root@GatewayOli", DEVICE_UNKNOWN, 0, false, 3, &failure);
+    assert_failure(&failure, FAILURE_UNKNOWN_DEVICE, "no device named root@GatewayOli");
+    assert_string_equal(failure.hint,
+                        "a device has no user here: gotthard-cli ssh root@GatewayOli");
+    diagnosis_of_silence(DEVICE, DEVICE_UNKNOWN, 0, false, 3, &failure);
+    assert_null(strstr(failure.hint, "user"));
+}
+
 static void test_diagnosis_relay_rejects_both(void **state)
 {
     const struct gt_host_port relay = {.host = "relay.example", .port = 7000};
@@ -305,6 +350,9 @@ int main(void)
         cmocka_unit_test(test_diagnosis_limit_of_the_device),
         cmocka_unit_test(test_diagnosis_tunnel_end_by_cause),
         cmocka_unit_test(test_diagnosis_of_the_devices_report),
+        cmocka_unit_test(test_diagnosis_target),
+        cmocka_unit_test(test_diagnosis_service_of_udp),
+        cmocka_unit_test(test_diagnosis_unknown_device_with_user),
         cmocka_unit_test(test_diagnosis_relay_rejects_both),
         cmocka_unit_test(test_diagnosis_relay_elsewhere),
         cmocka_unit_test(test_diagnosis_of_both_sides),

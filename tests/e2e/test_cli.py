@@ -555,6 +555,7 @@ def test_broker_without_devices(env):
     result = env.cli("devices")  # nothing shows whether the broker withholds states
     assert (result.returncode, error_id(result), result.stdout) == (69, "GTD-E34", "")
     assert "no device named absent: the broker has no state of it, and it did not answer" in env.cli("status", "absent").stderr
+    assert "a device has no user here: gotthard-cli ssh pi@absent" in env.cli("status", "pi@absent.gotthard").stderr
     for command in (["status", "absent"], ["connect", "absent"], ["disconnect", "absent"]):
         began = time.monotonic()
         result = env.cli(*command)

@@ -250,7 +250,7 @@ def test_own_certificate_expired(env):
     failure = operator.fails("connect", "GatewayOli")
     expect(failure, "GTD-E14", 78,
            r"TLS: the broker rejects the certificate alice of this side, which expired on 2020-12-31 \(today is 20..-..-.. here\)$",
-           rf"^renew cert.pem in {re.escape(operator.at('mqtt.cert_path'))}$")
+           rf"^renew cert.pem in {re.escape(operator.at('mqtt.cert_path'))}: make-certificate-example --renew FOLDER")
     assert f"{folder}/cert.pem: the certificate alice expired on 2020-12-31" in failure.text
     line = agent_reason(env, r'broker not reachable .*"TLS: the broker rejects the certificate alice of this side, which expired',
                         GOTTHARD_AWS_CERT_PATH=folder)
@@ -499,8 +499,8 @@ def test_operator_without_rights(env):
     env.agent()
     operator = Operator(env, "carol", timeouts__answer="3s")
     prefix = env.PREFIX
-    rights = (f'must permit the user "carol" to write {prefix}/d/\\+/req and to read {prefix}/d/\\+/rsp/carol and '
-              f"{prefix}/d/\\+/state .*gotthard-cli doctor prints the lines")
+    rights = (f'^add to acl_file of mosquitto, then reload it: "user carol", "topic write {prefix}/d/\\+/req", '
+              f'"topic read {prefix}/d/\\+/rsp/carol", "topic read {prefix}/d/\\+/state"$')
     expect(operator.fails("connect", "GatewayOli"), "GTD-E21", 77, "^the broker refused the request to GatewayOli: Not authorized$", rights)
 
 
@@ -692,10 +692,14 @@ def test_local_address_of_another_machine(system):
 
 
 def test_target_of_a_service_is_down(system):
-    """`connect` does not try the target before a program does; `doctor` does."""
+    """`connect` does not try the target before a program does; `doctor` does. The names of ssh's hosts are accepted."""
     closed = harness.free_ports(1)
     system.agent(GOTTHARD_AGENT_DATA_PORT=closed)
-    done = Operator(system).run("doctor", "GatewayOli")
+    done = Operator(system).run("proxy", "GatewayOli")
+    assert done.returncode == 69 and ("[GTD-E46] connection to ssh failed: the target refused the connection; start the program on GatewayOli, "
+                                      "or see gotthard-cli doctor GatewayOli") in done.stderr, done.stderr
+    assert Operator(system).run("status", "GatewayOli.gotthard").returncode == 0
+    done = Operator(system).run("doctor", "GatewayOli.gotthard")
     text = " ".join(done.stdout.split())
     assert done.returncode == 69 and re.search(r"ssh on GatewayOli: the target refused the connection .*start the program on the device.*\[GTD-E46\]", text), done.stdout
 
