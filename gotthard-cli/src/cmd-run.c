@@ -30,7 +30,7 @@ struct run;
 struct job {
     struct run *run;
     char device[GT_NAME_MAX + 1];
-    bool is_online, is_proxy_failed;
+    bool is_online, is_unreachable;
     enum run_result result;
     double began_at;             /* seconds of gt_clock() */
     struct child_process *child; /* owned; while RUNNING */
@@ -177,7 +177,7 @@ static void job_on_line(void *userdata, bool is_error, struct gt_span line)
 
     if (is_error && run_output_take_warning(&job->run->context->print, line, &job->run->is_warned))
         return;
-    job->is_proxy_failed |= is_error && run_output_is_proxy_failure(line);
+    job->is_unreachable |= is_error && run_output_is_unreachable(line);
     run_output_line(&job->run->context->print, job->device, is_error, line);
 }
 
@@ -192,9 +192,9 @@ static void job_on_end(void *userdata, int status)
         job->result = RUN_WAITING;
     else
         job_end(job,
-                status == 0                                        ? RUN_OK
-                : status == RUN_SSH_FAILED && job->is_proxy_failed ? RUN_UNREACHABLE
-                                                                   : RUN_FAILED,
+                status == 0                                       ? RUN_OK
+                : status == RUN_SSH_FAILED && job->is_unreachable ? RUN_UNREACHABLE
+                                                                  : RUN_FAILED,
                 status, "");
     run_continue(run);
 }

@@ -69,9 +69,10 @@ static bool has_text(struct gt_span line, const char *text)
     return memmem(line.data, line.n, text, strlen(text)) != NULL;
 }
 
-bool run_output_is_proxy_failure(struct gt_span line)
+bool run_output_is_unreachable(struct gt_span line)
 {
-    return has_text(line, "[GTD-E");
+    return has_text(line, "[GTD-E") ||
+           has_text(line, "Connection timed out during banner exchange");
 }
 
 bool run_output_take_warning(struct print *print, struct gt_span line, bool *is_warned)

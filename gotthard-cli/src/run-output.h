@@ -10,7 +10,7 @@ enum run_result {
     RUN_RUNNING,
     RUN_OK,
     RUN_FAILED,      /* the command or ssh has another exit status than 0 */
-    RUN_UNREACHABLE, /* not online, or ssh's proxy had no connection */
+    RUN_UNREACHABLE, /* not online, or there was no connection to its ssh server */
 };
 
 #define RUN_SSH_FAILED 255 /* ssh(1), EXIT STATUS: the login, the connection, or the command */
@@ -22,8 +22,9 @@ struct run_sum {
 /* A line that a device has written: "NAME: line". Control characters are escaped, so that a device
  * can neither imitate another one nor control the terminal. */
 void run_output_line(struct print *print, const char *device, bool is_error, struct gt_span line);
-/* A line of standard error: returns true if ssh's proxy reports with it that it has failed. */
-bool run_output_is_proxy_failure(struct gt_span line);
+/* A line of standard error: returns true if ssh's proxy reports with it that it has failed, or ssh
+ * that the server did not begin. */
+bool run_output_is_unreachable(struct gt_span line);
 /* A line of standard error. Returns true if it is the proxy's warning of a device without a pin.
  * It is one warning about all devices, printed unless *is_warned, which becomes true. */
 bool run_output_take_warning(struct print *print, struct gt_span line, bool *is_warned);

@@ -37,13 +37,15 @@ static void test_clean_ends_within_its_room(void **state)
     assert_in_range(strlen(clean), 40, sizeof(clean) - 1);
 }
 
-static void test_proxy_failure(void **state)
+static void test_unreachable_by_lines(void **state)
 {
-    assert_true(run_output_is_proxy_failure(
+    assert_true(run_output_is_unreachable(
         gt_span_text("2026-01-01T00:00:00.000Z error gotthard-cli: [GTD-E31] gw-1 is offline; x")));
     assert_false(
-        run_output_is_proxy_failure(gt_span_text("pi@gw-1: Permission denied (publickey).")));
-    assert_false(run_output_is_proxy_failure(gt_span_text("")));
+        run_output_is_unreachable(gt_span_text("pi@gw-1: Permission denied (publickey).")));
+    assert_true(
+        run_output_is_unreachable(gt_span_text("Connection timed out during banner exchange")));
+    assert_false(run_output_is_unreachable(gt_span_text("")));
 }
 
 static void test_warning_of_each_device_is_taken(void **state)
@@ -66,7 +68,7 @@ int main(void)
         cmocka_unit_test(test_clean_keeps_text),
         cmocka_unit_test(test_clean_escapes_control_characters),
         cmocka_unit_test(test_clean_ends_within_its_room),
-        cmocka_unit_test(test_proxy_failure),
+        cmocka_unit_test(test_unreachable_by_lines),
         cmocka_unit_test(test_warning_of_each_device_is_taken),
     };
 
