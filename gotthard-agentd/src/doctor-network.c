@@ -100,13 +100,16 @@ static bool make_client_id(const struct doctor *doctor, char *ret, size_t cap)
 }
 
 /* Returns true if the cause may be the client id of this check: a policy may permit the agent's
- * alone. Brokers answer that with this refusal, or close the connection (AWS IoT Core). */
+ * alone. Brokers refuse that, or close the connection (AWS IoT Core: either, by the version of
+ * MQTT). Where a user name is set, "not authorized" is more probably about that. */
 static bool may_be_of_client_id(const struct doctor *doctor, const struct gt_broker_facts *facts)
 {
-    const struct gt_mqtt_outcome *outcome = facts->outcome;
+    const char *name = facts->outcome ? facts->outcome->name : "";
 
-    return doctor->pid > 0 && outcome &&
-           (strcmp(outcome->name, "client-id") == 0 || strcmp(outcome->name, "closed-early") == 0);
+    if (doctor->pid == 0)
+        return false;
+    return strcmp(name, "client-id") == 0 || strcmp(name, "closed-early") == 0 ||
+           (strcmp(name, "not-authorized") == 0 && !doctor->setup->settings->mqtt_username);
 }
 
 static void report_down(struct doctor *doctor, const struct gt_broker_facts *facts,
