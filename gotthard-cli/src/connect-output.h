@@ -25,7 +25,7 @@ struct connect_output {
     uint64_t started_ms, lost_ms;    /* lost: the connection to the relay */
     const struct identity *identity; /* borrowed, from connect_output_answered() on */
     bool is_device_troubled;         /* it reports that it does not reach the relay */
-    char waiting[2][384];            /* the latest line while it waits: for this side, the device */
+    char waiting[2][448];            /* the latest line while it waits: for this side, the device */
     char wait_message[640];          /* the latest reason to wait for the device */
     double wait_until;               /* how long, in seconds of gt_clock(); 0: no --wait */
     char services[512];              /* that the device offers, separated by blanks */
