@@ -15,40 +15,6 @@
 
 #define ID_BYTES 8 /* the client id has at most 23 characters, which every broker accepts */
 
-/* --- proxies ---------------------------------------------------------------------------------- */
-
-/* The name and the address of the server behind it are the proxy's business. */
-static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy,
-                        const struct gt_network_words *words)
-{
-    struct gt_host_port to = {.port = proxy->port};
-    struct gt_network network;
-
-    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
-    gt_network_check(doctor->loop, &to, &network);
-    return gt_network_add_rows(&network, &to, words, &doctor->checkup);
-}
-
-static const struct gt_network_words broker_proxy_words = {
-    .name = "proxy name",
-    .tcp = "proxy TCP",
-    .fault = {GT_FAULT_BROKER_UNREACHABLE, GT_EXIT_UNAVAILABLE,
-              "check {mqtt.proxy}, and the way to it"},
-    .blocked = "open the port in the firewall, or correct {mqtt.proxy}",
-    .refused = "start the proxy, or correct {mqtt.proxy}",
-    .setting = "{mqtt.proxy}",
-};
-
-static const struct gt_network_words relay_proxy_words = {
-    .name = "proxy name",
-    .tcp = "proxy TCP",
-    .fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
-              "check {server.proxy}, and the way to it"},
-    .blocked = "open the port in the firewall, or correct {server.proxy}",
-    .refused = "start the proxy, or correct {server.proxy}",
-    .setting = "{server.proxy}",
-};
-
 /* --- the broker ------------------------------------------------------------------------------- */
 
 static bool check_broker_network(struct doctor *doctor)
@@ -72,6 +38,14 @@ static bool check_broker_network(struct doctor *doctor)
     snprintf(to.host, sizeof(to.host), "%s", broker->host);
     gt_network_check(doctor->loop, &to, &network);
     return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
+}
+
+static bool check_broker_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
+{
+    static const struct gt_check_fault fault = {GT_FAULT_BROKER_UNREACHABLE, GT_EXIT_UNAVAILABLE,
+                                                NULL};
+
+    return gt_network_check_proxy(doctor->loop, proxy, "mqtt.proxy", fault, &doctor->checkup);
 }
 
 struct topics {
@@ -185,7 +159,7 @@ void doctor_check_broker(struct doctor *doctor)
     bool has_proxy =
         gt_config_proxy(&s->mqtt_proxy, s->mqtt_proxy_password, setup->broker.host, &proxy);
     bool is_reachable =
-        has_proxy ? check_proxy(doctor, &proxy, &broker_proxy_words) : check_broker_network(doctor);
+        has_proxy ? check_broker_proxy(doctor, &proxy) : check_broker_network(doctor);
 
     if (!is_reachable || !make_topics(s, &topics) ||
         !make_client_id(doctor, client_id, sizeof(client_id))) {
@@ -233,6 +207,14 @@ static bool check_relay_network(struct doctor *doctor, const struct gt_host_port
     return gt_network_add_rows(&network, relay, &words, &doctor->checkup);
 }
 
+static bool check_relay_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
+{
+    static const struct gt_check_fault fault = {GT_FAULT_RELAY_UNREACHABLE, GT_EXIT_UNAVAILABLE,
+                                                NULL};
+
+    return gt_network_check_proxy(doctor->loop, proxy, "server.proxy", fault, &doctor->checkup);
+}
+
 static struct gt_check_fault fault_of_relay(const struct gt_relay_facts *facts)
 {
     if (facts->reason == GT_END_UNREACHABLE)
@@ -268,8 +250,7 @@ static void check_relay(struct doctor *doctor, const struct gt_host_port *relay)
     bool has_proxy =
         gt_config_proxy(&s->server_proxy, s->server_proxy_password, relay->host, &proxy);
 
-    if (!(has_proxy ? check_proxy(doctor, &proxy, &relay_proxy_words)
-                    : check_relay_network(doctor, relay))) {
+    if (!(has_proxy ? check_relay_proxy(doctor, &proxy) : check_relay_network(doctor, relay))) {
         gt_relay_skip_rows(&doctor->checkup, GT_RELAY_ROW_KEY, "no connection to the relay");
         return;
     }

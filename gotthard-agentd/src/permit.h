@@ -56,8 +56,8 @@ struct permit {                   /* a zeroed one permits nothing */
 
 enum { PERMIT_E_BAD = 1 };
 
-/* Parses the setting; @text NULL or empty: nothing is permitted. E_BAD with one sentence that says
- * what would be right in @ret_why; -ENOMEM. */
+/* Parses the setting; @text NULL or empty: nothing is permitted. E_BAD with the correct form,
+ * one sentence, in @ret_why; -ENOMEM. */
 int permit_parse(const char *text, struct permit *ret, char *ret_why, size_t cap) GT_MUST_CHECK;
 void permit_deinit(struct permit *permit);
 

@@ -17,7 +17,7 @@
 #define WORKER_REPORTS_FD 5 /* the worker's end of the pipe */
 
 enum worker_presence {
-    WORKER_JOINING, /* ->report says how it goes */
+    WORKER_JOINING, /* ->report has the result so far */
     WORKER_UP,      /* both sides are at the relay */
     WORKER_ALONE,   /* was up, and the operator is lost */
 };

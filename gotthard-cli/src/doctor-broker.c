@@ -42,25 +42,13 @@ static bool check_network(struct doctor *doctor, const struct gt_mqtt_url *endpo
     return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
 }
 
-/* The broker's name and address are the proxy's business. */
 static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
 {
-    struct gt_host_port to = {.port = proxy->port};
-    struct gt_network network;
     struct failure failure;
-    struct gt_network_words words = {
-        .name = "proxy name",
-        .tcp = "proxy TCP",
-        .fault = doctor_fault(FAILURE_BROKER_UNREACHABLE, &failure),
-        .blocked = "open the port in the firewall, or correct {mqtt.proxy}",
-        .refused = "start the proxy, or correct {mqtt.proxy}",
-        .setting = "{mqtt.proxy}",
-    };
 
-    words.fault.remedy = "check {mqtt.proxy}, and the way to it";
-    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
-    gt_network_check(doctor->context->loop, &to, &network);
-    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
+    return gt_network_check_proxy(doctor->context->loop, proxy, "mqtt.proxy",
+                                  doctor_fault(FAILURE_BROKER_UNREACHABLE, &failure),
+                                  &doctor->checkup);
 }
 
 /* --- topics ----------------------------------------------------------------------------------- */

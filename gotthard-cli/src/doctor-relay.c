@@ -32,25 +32,13 @@ static bool check_network(struct doctor *doctor, const struct gt_host_port *rela
     return gt_network_add_rows(&network, relay, &words, &doctor->checkup);
 }
 
-/* The relay's name and address are the proxy's business. */
 static bool check_proxy(struct doctor *doctor, const struct gt_proxy *proxy)
 {
-    struct gt_host_port to = {.port = proxy->port};
-    struct gt_network network;
     struct failure failure;
-    struct gt_network_words words = {
-        .name = "proxy name",
-        .tcp = "proxy TCP",
-        .fault = doctor_fault(FAILURE_RELAY_UNREACHABLE, &failure),
-        .blocked = "open the port in the firewall, or correct {server.proxy}",
-        .refused = "start the proxy, or correct {server.proxy}",
-        .setting = "{server.proxy}",
-    };
 
-    words.fault.remedy = "check {server.proxy}, and the way to it";
-    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
-    gt_network_check(doctor->context->loop, &to, &network);
-    return gt_network_add_rows(&network, &to, &words, &doctor->checkup);
+    return gt_network_check_proxy(doctor->context->loop, proxy, "server.proxy",
+                                  doctor_fault(FAILURE_RELAY_UNREACHABLE, &failure),
+                                  &doctor->checkup);
 }
 
 static void report_unregistered(struct doctor *doctor, const struct gt_host_port *relay,

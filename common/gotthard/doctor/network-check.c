@@ -312,3 +312,27 @@ bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_
         }
     return true;
 }
+
+bool gt_network_check_proxy(struct ev_loop *loop, const struct gt_proxy *proxy, const char *setting,
+                            struct gt_check_fault fault, struct gt_checkup *checkup)
+{
+    char named[48], silent[96], blocked[96], refused[96];
+    struct gt_host_port to = {.port = proxy->port};
+    struct gt_network network;
+    struct gt_network_words words = {
+        .name = "proxy name",
+        .tcp = "proxy TCP",
+        .fault = {fault.id, fault.exit, silent},
+        .blocked = blocked,
+        .refused = refused,
+        .setting = named,
+    };
+
+    snprintf(named, sizeof(named), "{%s}", setting);
+    snprintf(silent, sizeof(silent), "check %s, and the way to it", named);
+    snprintf(blocked, sizeof(blocked), "open the port in the firewall, or correct %s", named);
+    snprintf(refused, sizeof(refused), "start the proxy, or correct %s", named);
+    snprintf(to.host, sizeof(to.host), "%s", proxy->host);
+    gt_network_check(loop, &to, &network);
+    return gt_network_add_rows(&network, &to, &words, checkup);
+}

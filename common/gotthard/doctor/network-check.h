@@ -8,6 +8,7 @@
 
 #include <ev.h>
 
+#include "gotthard/base/proxy.h"
 #include "gotthard/doctor/checkup.h"
 #include "gotthard/net/host-port.h"
 #include "gotthard/net/resolve.h"
@@ -38,8 +39,8 @@ void gt_network_check(struct ev_loop *loop, const struct gt_host_port *to, struc
 /* Connects to one address, within @limit_s. Returns 0 or a positive errno. */
 int gt_network_check_address(struct ev_loop *loop, const struct gt_addr *addr, double limit_s);
 
-struct gt_network_words {        /* all static */
-    const char *name, *tcp;      /* names of the two rows */
+struct gt_network_words {        /* valid as long as the rows are added */
+    const char *name, *tcp;      /* of the two rows; static */
     struct gt_check_fault fault; /* of both; its remedy is for an address that does not answer */
     const char *blocked;         /* remedy if only the port is blocked; */
     const char *refused;         /* remedy if the machine answers, but no program */
@@ -48,6 +49,11 @@ struct gt_network_words {        /* all static */
 /* Adds the two rows. Returns true if a connection is possible. */
 bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_port *to,
                          const struct gt_network_words *words, struct gt_checkup *checkup);
+/* Checks the way to a proxy and adds its two rows. Only the proxy knows the server's name and
+ * addresses. @setting: static, the path of the setting, "mqtt.proxy"; @fault: its remedy is
+ * replaced. Returns true if a connection is possible. */
+bool gt_network_check_proxy(struct ev_loop *loop, const struct gt_proxy *proxy, const char *setting,
+                            struct gt_check_fault fault, struct gt_checkup *checkup);
 /* Writes the remedy for a name that has no address. */
 void gt_network_remedy_of_name(enum gt_network_name name, const char *host, const char *setting,
                                char *ret, size_t cap);
