@@ -31,6 +31,7 @@ struct device_list {
     unsigned n_outstanding;    /* requests without an answer */
     double asked_at;           /* of the last request */
     bool is_all_asked;         /* ... or refused */
+    bool has_names;            /* devices were known before; their states may be as well */
     struct device_row *next;   /* of the rows that may still be asked */
     size_t n_before;           /* devices with an authentic state before this pass */
     size_t n_awaited;          /* names of this round without a state */

@@ -285,8 +285,7 @@ static void device_list_on_up(void *userdata)
 static bool device_list_is_refused_by_end(const struct device_list *list)
 {
     return list->state == DEVICE_LIST_ALL && !list->settings.device && list->n_outstanding > 0 &&
-           list->settling.n_markers == 0 && list->settings.table->n_authentic == 0 &&
-           list->settings.table->n_unknown > 0;
+           list->settling.n_markers == 0 && list->n_retained == 0 && list->has_names;
 }
 
 static void device_list_on_down(void *userdata, const char *why, unsigned retry_ms)
@@ -311,7 +310,7 @@ static void device_list_on_suback(void *userdata, int id, unsigned n_refused, co
 
     if (list->state == DEVICE_LIST_DONE || list->n_outstanding == 0)
         return;
-    if (is_all && n_refused && list->settings.table->n_unknown == 0) {
+    if (is_all && n_refused && !list->has_names) {
         mqtt_connect_failure_of_states(list->settings.settings, why, &list->failure);
         device_list_fail(list);
         return;
@@ -338,6 +337,9 @@ static void device_list_notify_owner(struct device_list *list)
     print_clear_progress(list->settings.print);
     device_table_sort(list->settings.table);
     list->facts.n_dropped = list->settings.table->n_dropped;
+    if (list->facts
+            .is_all_refused) /* also those that another connection of this program has asked */
+        list->facts.n_by_name = list->settings.table->n_authentic;
     list_verdict_of(&list->facts, &verdict);
     if (list->is_failed)
         list->events.on_end(list->userdata, NULL, &list->failure);
@@ -398,6 +400,7 @@ int device_list_new(const struct device_list_settings *settings,
     list->userdata = userdata;
     list->began_at = list->shown_at = gt_clock();
     list->facts.is_declared = has_declared(settings->table);
+    list->has_names = settings->table->rows != NULL;
     ev_init(&list->timer, device_list_on_timer);
     list->timer.data = list;
     int r = gt_topic_state(prefix, settings->device ? settings->device : "+", list->topic);

@@ -471,6 +471,20 @@ def test_subscriptions_that_are_refused(env):
     assert result.returncode == NOT_WHOLE and len(online(rows(result))) == 1, result.stderr
 
 
+def test_watch_whose_subscription_to_all_is_refused(env):
+    """The subscriptions by name bring all states before the list is read: it is whole, and no failure."""
+    fleet = states.fleet(3)
+    broker = Broker(env, whole(fleet))
+    broker.refused = {ALL}
+    watch = harness.Process(env, "watch", [harness.PROGRAMS["cli"], "devices", "--watch", "--json"], env=env.cli_environment(
+        GOTTHARD_MQTT_ENDPOINT=f"mqtt://127.0.0.1:{broker.port}", GOTTHARD_AWS_CERT_PATH=None,
+        GOTTHARD_CLIENT_DEVICES=" ".join(state.name for state in fleet)))
+    watch.wait_for('"event": *"listed"', where=watch.out)
+    events = [json.loads(line) for line in watch.out().splitlines()]
+    assert len([event for event in events if event["event"] == "device"]) == 3, events
+    assert events[-1]["whole"] is True and watch.is_running(), watch.log()
+
+
 def test_closed_connection_in_place_of_a_refusal(env):
     """The known devices are asked by name."""
     fleet = states.fleet(3)
