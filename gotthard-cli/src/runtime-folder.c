@@ -35,7 +35,7 @@ static int check_folder(const char *path, char *ret_why)
     return 0;
 }
 
-/* @base: a folder of this user, or /tmp. */
+/* @base: an absolute path of a folder of this user, or /tmp. */
 static int try_folder(const char *base, const char *name, char *ret, char *ret_why)
 {
     char path[RUNTIME_FOLDER_MAX + 1];
@@ -59,6 +59,22 @@ static bool is_own(const char *base)
     return *base == '/' && stat(base, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
 }
 
+/* Where /tmp is occupied by another user, or not writable. A home is never created. */
+static int try_cache(char *ret, char *ret_why)
+{
+    const char *given = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char cache[RUNTIME_FOLDER_MAX + 1];
+
+    if (given && is_own(given))
+        return try_folder(given, "gotthard", ret, ret_why);
+    if (!home || !is_own(home))
+        return RUNTIME_FOLDER_E_NONE;
+    int n = snprintf(cache, sizeof(cache), "%s/.cache", home);
+    if (n < 0 || (size_t)n >= sizeof(cache) || (mkdir(cache, 0700) < 0 && errno != EEXIST))
+        return RUNTIME_FOLDER_E_NONE;
+    return try_folder(cache, "gotthard", ret, ret_why);
+}
+
 int runtime_folder_find(char ret[static RUNTIME_FOLDER_MAX + 1],
                         char ret_why[static RUNTIME_FOLDER_WHY])
 {
@@ -72,5 +88,7 @@ int runtime_folder_find(char ret[static RUNTIME_FOLDER_MAX + 1],
     if ((!given || !*given) && is_own(of_login) &&
         try_folder(of_login, "gotthard", ret, ret_why) == 0)
         return 0;
-    return try_folder("/tmp", name, ret, ret_why);
+    if (try_folder("/tmp", name, ret, ret_why) == 0)
+        return 0;
+    return try_cache(ret, ret_why);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The folder of this user's control sockets, of mode 0700: $XDG_RUNTIME_DIR/gotthard, else
- * /run/user/UID/gotthard, else /tmp/gotthard-UID. A folder that another user owns or can enter is
+ * /run/user/UID/gotthard, else /tmp/gotthard-UID, else $XDG_CACHE_HOME/gotthard or
+ * ~/.cache/gotthard. A folder that another user owns or can enter is
  * never used: a user who replaces a socket receives the bytes of a terminal.
  */
 #pragma once

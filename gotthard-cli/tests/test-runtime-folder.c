@@ -100,6 +100,28 @@ static void test_variable_that_names_no_folder_is_not_used(void **state)
     }
 }
 
+/* /tmp/gotthard-UID in a form that is never used. */
+static void test_cache_is_used_where_tmp_is_occupied(void **state)
+{
+    char tmp[64], cache[96];
+
+    setenv("XDG_RUNTIME_DIR", "/nonexistent/run", 1);
+    setenv("HOME", f.base, 1);
+    unsetenv("XDG_CACHE_HOME");
+    snprintf(tmp, sizeof(tmp), "/tmp/gotthard-%u", geteuid());
+    snprintf(cache, sizeof(cache), "%s/.cache", f.base);
+    snprintf(f.folder, sizeof(f.folder), "%s/.cache/gotthard", f.base);
+    if (mkdir(tmp, 0755) < 0)
+        skip(); /* a session uses it */
+    assert_true(is_found());
+    assert_int_equal(chmod(f.folder, 0755), 0);
+    assert_false(is_found());
+    assert_int_equal(rmdir(f.folder), 0);
+    setenv("HOME", "/nonexistent/home", 1);
+    assert_false(is_found());
+    assert_int_equal(rmdir(cache), 0);
+}
+
 static void test_path_of_a_socket_fits(void **state)
 {
     assert_true(RUNTIME_FOLDER_MAX + 1 + RUNTIME_FOLDER_NAME_MAX <= LOCAL_SOCKET_PATH_MAX);
@@ -116,6 +138,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_folder_of_another_user_is_not_used, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file_in_its_place_is_not_used, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_variable_that_names_no_folder_is_not_used, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_cache_is_used_where_tmp_is_occupied, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_path_of_a_socket_fits, set_up, tear_down),
     };

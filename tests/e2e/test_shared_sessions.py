@@ -405,7 +405,7 @@ def test_loss_of_the_relay_is_reported_to_each_command(fleet):
 
 @effect("cli", "XDG_RUNTIME_DIR")
 def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
-    """$XDG_RUNTIME_DIR is too long for a socket, and the other folder is a file."""
+    """$XDG_RUNTIME_DIR is too long for a socket, the next folder is a file, and there is no home."""
     long = tmp_path / ("x" * 90)
     long.mkdir(mode=0o700)
     fallback = pathlib.Path(f"/tmp/gotthard-{os.geteuid()}")
@@ -414,7 +414,7 @@ def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
     fallback.write_text("")
     try:
         for _ in range(2):
-            status, _, errors = Connection(fleet, XDG_RUNTIME_DIR=long).echo(b"hello").finish()
+            status, _, errors = Connection(fleet, XDG_RUNTIME_DIR=long, HOME="/nonexistent").echo(b"hello").finish()
             assert status == 0 and "not shared" in errors and "set XDG_RUNTIME_DIR" in errors and errors.count("\n") == 1, errors
         assert n_sessions(fleet) == 2
     finally:
