@@ -75,14 +75,19 @@ static int service_open(struct doctor_service *service)
     return 0;
 }
 
+static void service_init(struct doctor_service *service, struct doctor_session *run)
+{
+    service->run = run;
+    service->fd = -1;
+    snprintf(service->row, sizeof(service->row), "service %s", service->name);
+}
+
 void doctor_services_open(struct doctor_session *run)
 {
     for (size_t i = 0; i < run->n_services; i++) {
         struct doctor_service *service = &run->services[i];
 
-        service->run = run;
-        service->fd = -1;
-        snprintf(service->row, sizeof(service->row), "service %s", service->name);
+        service_init(service, run);
         if (is_udp(service) || service_open(service) != 0)
             service->stream = 0;
     }
