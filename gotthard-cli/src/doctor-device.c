@@ -92,6 +92,11 @@ static void session_on_relay(void *userdata, bool is_up, const char *why)
 {
 }
 
+static void session_on_stream_connected(void *userdata, uint32_t stream)
+{
+    doctor_services_on_connected(userdata, stream);
+}
+
 static void session_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                   enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
@@ -121,6 +126,7 @@ static const struct session_events events = {
     .on_notice = session_on_notice,
     .on_peer = session_on_peer,
     .on_relay = session_on_relay,
+    .on_stream_connected = session_on_stream_connected,
     .on_stream_end = session_on_stream_end,
     .on_end = session_on_end,
 };

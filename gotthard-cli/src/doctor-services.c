@@ -93,13 +93,30 @@ void doctor_services_open(struct doctor_session *run)
     }
 }
 
-void doctor_services_on_end(struct doctor_session *run, uint32_t stream, enum gt_rst code)
+static struct doctor_service *find_service(struct doctor_session *run, uint32_t stream)
 {
     for (size_t i = 0; i < run->n_services; i++)
-        if (run->services[i].stream == stream && stream != 0) {
-            run->services[i].is_ended = true;
-            run->services[i].code = code;
-        }
+        if (stream != 0 && run->services[i].stream == stream)
+            return &run->services[i];
+    return NULL;
+}
+
+void doctor_services_on_connected(struct doctor_session *run, uint32_t stream)
+{
+    struct doctor_service *service = find_service(run, stream);
+
+    if (service)
+        service->is_connected = true;
+}
+
+void doctor_services_on_end(struct doctor_session *run, uint32_t stream, enum gt_rst code)
+{
+    struct doctor_service *service = find_service(run, stream);
+
+    if (service) {
+        service->is_ended = true;
+        service->code = code;
+    }
     gt_check_wake(run->doctor->context->loop);
 }
 
@@ -130,6 +147,21 @@ static void service_report_banner(const struct doctor_service *service, struct g
                       service->banner);
 }
 
+/* The stream is open: no byte of the target, no end. */
+static void service_report_silent(const struct doctor_service *service, struct gt_checkup *checkup)
+{
+    if (!service->is_connected)
+        gt_checkup_warn(
+            checkup, service->row, "check the target on the device: gotthard-agentd --doctor",
+            "the device has not connected to the target within %.0f s", DOCTOR_SERVICES_S);
+    else if (is_ssh(service))
+        gt_checkup_warn(checkup, service->row,
+                        "restart the ssh server on the device: systemctl restart ssh",
+                        "the target accepts connections, and sends no ssh banner");
+    else
+        gt_checkup_ok(checkup, service->row, "the target accepts connections");
+}
+
 static void service_report(const struct doctor_service *service, struct doctor *doctor)
 {
     struct gt_checkup *checkup = &doctor->checkup;
@@ -145,13 +177,10 @@ static void service_report(const struct doctor_service *service, struct doctor *
         failure_set(&failure, FAILURE_TARGET, NULL, "%s on %s: %s", service->name, doctor->device,
                     gt_rst_text(service->code));
         doctor_fail(doctor, service->row, &failure);
-    } else if (is_ssh(service)) {
-        gt_checkup_warn(checkup, service->row,
-                        "restart the ssh server on the device: systemctl restart ssh",
-                        "the target accepts connections, and sends no ssh banner");
+    } else if (service->is_ended && !is_ssh(service)) {
+        gt_checkup_ok(checkup, service->row, "the target answers");
     } else {
-        gt_checkup_ok(checkup, service->row, "%s",
-                      service->is_ended ? "the target answers" : "the target accepts connections");
+        service_report_silent(service, checkup);
     }
 }
 

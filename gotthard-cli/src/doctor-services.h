@@ -21,8 +21,9 @@ struct doctor_service {
     struct doctor_session *run;
     int fd; /* owned; this side's end; -1: closed */
     ev_io readable;
-    uint32_t stream; /* 0: not opened */
-    bool is_ended;   /* with ->code */
+    uint32_t stream;   /* 0: not opened */
+    bool is_connected; /* the device has connected the target */
+    bool is_ended;     /* with ->code */
     bool has_answered;
     enum gt_rst code;
     size_t n;
@@ -45,6 +46,7 @@ struct doctor_session {
 
 /* Opens a stream to each service, as far as the device permits. */
 void doctor_services_open(struct doctor_session *run);
+void doctor_services_on_connected(struct doctor_session *run, uint32_t stream);
 void doctor_services_on_end(struct doctor_session *run, uint32_t stream, enum gt_rst code);
 bool doctor_services_are_done(const struct doctor_session *run);
 /* Adds a row for each service. */

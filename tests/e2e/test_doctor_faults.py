@@ -2,6 +2,7 @@
 """The failure table: each fault is provoked with the real programs. `doctor` names the hop, the id, the cause and a remedy;
 `connect` fails with the same id and cause; and after the remedy, typed as the text has it, `doctor` finds no fault."""
 
+import contextlib
 import re
 import shutil
 import signal
@@ -401,6 +402,20 @@ def test_ssh_server_that_says_nothing(system):
     system.agent(GOTTHARD_AGENT_DATA_PORT=silent.port)
     rows = doctor(system, DEVICE, expected=0)
     assert rows["service ssh"]["result"] == "warning" and "no ssh banner" in rows["service ssh"]["text"]
+
+
+def test_target_that_is_not_connected_yet(system):
+    """Its queue of connections is full, and the device waits longer than doctor: no row claims that it accepts connections."""
+    system.device.stop()
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as clients:
+        for _ in range(2):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        folder = system.config_folder(agentd=f'services = {{ web = "127.0.0.1:{full.getsockname()[1]}"; }};')
+        system.agent(GOTTHARD_CONFIG_DIR=folder, GOTTHARD_TIMEOUTS_DIAL="60s")
+        rows = doctor(system, DEVICE, expected=0)
+    assert rows["service web"]["result"] == "warning" and "has not connected" in rows["service web"]["text"], rows
 
 
 def test_configuration_is_faulty(env):
