@@ -2,7 +2,6 @@
 /* The order of the rows, and those of this machine; see the header. */
 #include "doctor.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,10 +11,7 @@
 #include "gotthard/config/config-sources.h"
 #include "gotthard/doctor/fault-id.h"
 
-#define PROGRAM  "gotthard-agentd"
-#define PEM_MAX  (1024 * 1024)
-#define CMD_MAX  4096
-#define COMM_MAX 15 /* bytes of a process's name that the kernel keeps */
+#define PEM_MAX (1024 * 1024)
 #define RENEWAL                                                                                    \
     "renew it where the authority is: make-certificate-example --renew %s; then copy %s/cert.pem " \
     "to %s"
@@ -44,89 +40,6 @@ static void doctor_finish(const struct doctor *doctor)
 
     if (!doctor->options.is_json)
         dprintf(STDOUT_FILENO, "%s", gt_checkup_format(&doctor->checkup, text, sizeof(text)));
-}
-
-/* --- the running agent ------------------------------------------------------------------------ */
-
-static ssize_t read_process(const char *pid, const char *name, char *ret, size_t cap)
-{
-    gt_cleanup(gt_free) char *path = NULL;
-
-    if (asprintf(&path, "/proc/%s/%s", pid, name) < 0)
-        return -1;
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return -1;
-    size_t n = fread(ret, 1, cap - 1, file);
-    fclose(file);
-    ret[n] = 0;
-    return (ssize_t)n;
-}
-
-/* An argument of a command line, whose arguments end with a NUL. */
-static bool has_argument(const char *line, size_t n, const char *argument)
-{
-    for (size_t at = 0; at < n; at += strlen(line + at) + 1)
-        if (strcmp(line + at, argument) == 0)
-            return true;
-    return false;
-}
-
-static bool is_agent(const char *pid)
-{
-    char name[64] = "", line[CMD_MAX];
-
-    if (read_process(pid, "comm", name, sizeof(name)) < 0 || strncmp(name, PROGRAM, COMM_MAX) != 0)
-        return false;
-    ssize_t n = read_process(pid, "cmdline", line, sizeof(line));
-    return n > 0 && !has_argument(line, (size_t)n, "--worker") &&
-           !has_argument(line, (size_t)n, "--doctor") &&
-           !has_argument(line, (size_t)n, "--check-config");
-}
-
-/* Of the same network namespace: another one is a container, which is another device. */
-static bool is_on_this_network(const char *pid)
-{
-    gt_cleanup(gt_free) char *path = NULL;
-    char own[64], other[64];
-
-    if (asprintf(&path, "/proc/%s/ns/net", pid) < 0)
-        return false;
-    ssize_t n_own = readlink("/proc/self/ns/net", own, sizeof(own));
-    ssize_t n_other = readlink(path, other, sizeof(other));
-    if (n_own <= 0 || n_other <= 0)
-        return true; /* not permitted to look */
-    return n_own == n_other && memcmp(own, other, (size_t)n_own) == 0;
-}
-
-static int find_agent(void)
-{
-    DIR *folder = opendir("/proc");
-    const struct dirent *entry;
-    int found = 0;
-
-    while (folder && !found && (entry = readdir(folder))) {
-        int pid = atoi(entry->d_name);
-
-        if (pid > 0 && pid != getpid() && is_agent(entry->d_name) &&
-            is_on_this_network(entry->d_name))
-            found = pid;
-    }
-    if (folder)
-        closedir(folder);
-    return found;
-}
-
-static void check_process(struct doctor *doctor)
-{
-    doctor->pid = find_agent();
-    if (doctor->pid > 0)
-        gt_checkup_ok(&doctor->checkup, "agent", "process %d runs", doctor->pid);
-    else
-        gt_checkup_warn(&doctor->checkup, "agent",
-                        "start it: systemctl start gotthard-agentd; its log: journalctl -u "
-                        "gotthard-agentd",
-                        "the agent does not run on this machine");
 }
 
 /* --- keys and trust --------------------------------------------------------------------------- */
@@ -268,7 +181,7 @@ static int load(struct doctor *doctor, const struct gt_config_args *args, struct
 int doctor_run(const struct gt_config_args *args, const struct doctor_options *options)
 {
     static void (*const parts[])(struct doctor * doctor) = {
-        check_key,           check_trust,         check_certificate,     check_process,
+        check_key,           check_trust,         check_certificate,     doctor_check_process,
         doctor_check_broker, doctor_check_relays, doctor_check_services,
     };
     struct doctor doctor = {
@@ -278,6 +191,7 @@ int doctor_run(const struct gt_config_args *args, const struct doctor_options *o
     };
     struct setup *setup = NULL;
 
+    doctor_find_process(&doctor);
     if (load(&doctor, args, &setup) == 0)
         for (size_t i = 0; i < GT_ARRAY_SIZE(parts); i++)
             parts[i](&doctor);

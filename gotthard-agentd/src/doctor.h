@@ -19,7 +19,7 @@ struct doctor_options {
 /* Prints the rows to standard output. Returns the exit status: of the first failure, or 0. */
 int doctor_run(const struct gt_config_args *args, const struct doctor_options *options);
 
-/* The rest is for doctor.c and doctor-network.c only. */
+/* The rest is for doctor-*.c only. */
 struct doctor {
     struct doctor_options options;
     struct gt_checkup checkup;
@@ -27,8 +27,15 @@ struct doctor {
     const struct setup *setup;
     struct gt_certificate_facts certificate;
     bool has_certificate;
-    int pid; /* of the running agent; 0: none */
+    int pid;              /* of the running agent; 0: none */
+    bool has_other_proxy; /* it has other proxy variables than this process had */
 };
+
+/* Finds the running agent. If it is a service, this process gets its proxy variables: call it
+ * before the settings are loaded. */
+void doctor_find_process(struct doctor *doctor);
+/* The row of the running agent. */
+void doctor_check_process(struct doctor *doctor);
 
 /* Returns the words of the rows about the certificate. */
 struct gt_certificate_words doctor_certificate_words(const struct doctor *doctor);

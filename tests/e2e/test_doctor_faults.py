@@ -304,6 +304,19 @@ def test_proxy(env):
             assert_fails(doctor(env, expected=69, **there), "proxy TCP", "GTD-E50", "Connection refused", "start the proxy")
 
 
+def test_proxy_variables_of_the_service(env):
+    """The running service has no proxy; the shell of the check names one that does not exist."""
+    shell = {"https_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+    with contained(env) as network, netns.inside(network.edge):
+        env.broker()
+        env.relay()
+        target = env.target(banner)
+        assert_fails(agent_doctor(env, GOTTHARD_AGENT_DATA_PORT=target.port, **shell), "proxy TCP", "GTD-E50", "Connection refused")
+        env.agent(GOTTHARD_AGENT_DATA_PORT=target.port, INVOCATION_ID="1" * 32)
+        rows = agent_doctor(env, expected=0, GOTTHARD_AGENT_DATA_PORT=target.port, **shell)
+        assert "its proxy variables are used" in rows["agent"]["text"], rows["agent"]
+
+
 # --- relay and device -----------------------------------------------------------------------------
 
 
