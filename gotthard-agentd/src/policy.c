@@ -19,8 +19,7 @@ void grant_deinit(struct grant *grant)
     targets_deinit(&grant->services);
 }
 
-static int policy_list_services(const struct policy *policy, const struct gt_pin *pin,
-                                struct targets *ret)
+int policy_list_services(const struct policy *policy, const struct gt_pin *pin, struct targets *ret)
 {
     for (size_t i = 0; i < policy->services.n; i++) {
         const struct target *service = &policy->services.all[i];
@@ -34,11 +33,19 @@ static int policy_list_services(const struct policy *policy, const struct gt_pin
     return 0;
 }
 
-/* The text of the permitted targets, or "" if this operator may use none. */
-static const char *policy_permit_text(const struct policy *policy, const struct gt_pin *pin)
+const char *policy_permit_text(const struct policy *policy, const struct gt_pin *pin)
 {
     return policy->permit.n > 0 && gt_pin_allows_service(pin, PERMIT_NAME) ? policy->permit_text
                                                                            : "";
+}
+
+bool policy_grants_anything(const struct policy *policy, const struct gt_pin *pin)
+{
+    bool is_any = policy_permit_text(policy, pin)[0] != 0;
+
+    for (size_t i = 0; i < policy->services.n && !is_any; i++)
+        is_any = gt_pin_allows_service(pin, policy->services.all[i].name);
+    return is_any;
 }
 
 /* A target that is no service; the word "permit" stands for any of them. */

@@ -43,6 +43,14 @@ int policy_decide(const struct policy *policy, const struct policy_request *requ
                   struct grant *ret) GT_MUST_CHECK;
 void grant_deinit(struct grant *grant);
 
+/* Appends the services that are granted to the operator of @pin (NULL: policy psk). -ENOMEM. */
+int policy_list_services(const struct policy *policy, const struct gt_pin *pin,
+                         struct targets *ret) GT_MUST_CHECK;
+/* Returns the permitted targets as the setting has them (borrowed), or "" if this operator may use
+ * none. */
+const char *policy_permit_text(const struct policy *policy, const struct gt_pin *pin);
+/* Returns true if this operator may use any service or target. */
+bool policy_grants_anything(const struct policy *policy, const struct gt_pin *pin);
 /* Returns true if every service in @granted would be granted now, with the same target, and
  * so would everything that @permit_text permits. */
 bool policy_recheck(const struct policy *policy, const struct gt_pin *pin,

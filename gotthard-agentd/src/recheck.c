@@ -10,7 +10,8 @@ const char *recheck_text(enum recheck recheck)
     case RECHECK_UNSIGNED: return "pins are required, and the operator gave no certificate";
     case RECHECK_PIN: return "the operator is no longer pinned";
     case RECHECK_EXPIRED: return "the operator's pin has expired";
-    case RECHECK_SERVICE: return "the permitted targets or services have changed";
+    case RECHECK_CHANGED: return "the permitted targets or services have changed";
+    case RECHECK_NOTHING: return "no service or target is granted any more";
     }
     return "";
 }
@@ -37,8 +38,16 @@ static enum recheck recheck_pin(const struct session_info *info, const struct re
                                                                          : RECHECK_PIN;
 }
 
+static enum recheck recheck_grant(const struct session_info *info, const struct policy *policy,
+                                  const struct gt_pin *pin)
+{
+    if (policy_recheck(policy, pin, &info->services, info->permit))
+        return RECHECK_GRANTED;
+    return policy_grants_anything(policy, pin) ? RECHECK_CHANGED : RECHECK_NOTHING;
+}
+
 enum recheck recheck_session(const struct session_info *info, const struct recheck_rules *rules,
-                             time_t *ret_until)
+                             const struct gt_pin **ret_pin)
 {
     enum recheck recheck = RECHECK_GRANTED;
     const struct gt_pin *pin = NULL;
@@ -47,10 +56,9 @@ enum recheck recheck_session(const struct session_info *info, const struct reche
         return RECHECK_KEY;
     if (rules->trust->policy == GT_POLICY_PIN)
         recheck = recheck_pin(info, rules, &pin);
-    if (recheck == RECHECK_GRANTED &&
-        !policy_recheck(rules->policy, pin, &info->services, info->permit))
-        recheck = RECHECK_SERVICE;
     if (recheck == RECHECK_GRANTED)
-        *ret_until = pin ? pin->until : 0;
+        recheck = recheck_grant(info, rules->policy, pin);
+    if (recheck == RECHECK_GRANTED || recheck == RECHECK_CHANGED)
+        *ret_pin = pin;
     return recheck;
 }

@@ -18,8 +18,9 @@ enum recheck {
     RECHECK_UNSIGNED, /* pins are required, and the operator gave no certificate */
     RECHECK_PIN,      /* no pin for this name and certificate */
     RECHECK_EXPIRED,  /* the last day of the pin is over */
-    RECHECK_SERVICE, /* a granted service or permitted target was removed, moved, or is not for this
-                         operator */
+    RECHECK_CHANGED, /* a granted service or permitted target was removed, moved, or is not for this
+                         operator: the session continues with the present grant */
+    RECHECK_NOTHING, /* likewise, and nothing is granted to this operator any more */
 };
 
 #define RECHECK_KEYS_MAX 2
@@ -32,8 +33,9 @@ struct recheck_rules {
     time_t now; /* wall clock, for pins that expire */
 };
 
-/* *ret_until: the time at which the pin expires, 0 for none; written if granted. */
+/* *ret_pin: what grants it (borrowed from the rules), NULL under policy psk; written for GRANTED
+ * and CHANGED. */
 enum recheck recheck_session(const struct session_info *info, const struct recheck_rules *rules,
-                             time_t *ret_until);
+                             const struct gt_pin **ret_pin);
 /* Returns the reason in words, for the log. Static. */
 const char *recheck_text(enum recheck recheck);

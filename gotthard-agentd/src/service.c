@@ -8,8 +8,7 @@
 
 struct service {
     const struct permit *permit;
-    bool is_udp;
-    bool is_name_allowed; /* by @permit */
+    struct permit_target target;
     bool is_denied;       /* it was asked about addresses, and has permitted none */
     unsigned n_permitted; /* addresses */
     service_fn on_done;
@@ -68,7 +67,8 @@ static bool service_permits(void *userdata, const struct gt_addr *addr)
 {
     struct service *service = userdata;
     bool is_permitted =
-        permit_allows_address(service->permit, addr, service->is_udp, service->is_name_allowed);
+        permit_allows_address(service->permit, addr, service->target.is_udp,
+                              permit_allows_name(service->permit, &service->target));
 
     service->is_denied = !is_permitted && service->n_permitted == 0;
     service->n_permitted += is_permitted;
@@ -83,7 +83,7 @@ int service_new(struct ev_loop *loop, const struct service_settings *settings, s
     if (!service)
         return -ENOMEM;
     service->permit = settings->permit;
-    service->is_udp = settings->target->is_udp;
+    service->target = *settings->target;
     service->on_done = on_done;
     service->userdata = userdata;
     int r = gt_dial_new(loop, &settings->target->to, settings->timeout_ms, service_on_dial_done,
@@ -92,12 +92,10 @@ int service_new(struct ev_loop *loop, const struct service_settings *settings, s
         service_free(service);
         return r;
     }
-    if (service->is_udp)
+    if (service->target.is_udp)
         gt_dial_set_udp(service->dial);
-    if (settings->permit) {
-        service->is_name_allowed = permit_allows_name(settings->permit, settings->target);
+    if (settings->permit)
         gt_dial_set_filter(service->dial, service_permits);
-    }
     *ret = service;
     return 0;
 }

@@ -83,14 +83,6 @@ static int open_worker(int fd, pid_t *ret_pid)
     return pidfd;
 }
 
-static int read_session_info(int fd, struct session_info *ret)
-{
-    uint8_t bytes[WORKER_PARAMETERS_MAX];
-
-    ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
-    return n < 0 ? -errno : session_info_decode(gt_span(bytes, (size_t)n), ret);
-}
-
 /* What a worker was granted cannot be judged: it ends. A worker that empties its file is about to
  * exit. */
 static void end_unreadable(int fd, const char *path, int pidfd, pid_t pid)
@@ -116,7 +108,7 @@ static void scan_locked(struct scan *scan, int fd, const char *path)
         gt_warn("%s is ignored: it is locked, but not by a worker", path);
         return;
     }
-    int r = read_session_info(fd, &info);
+    int r = session_file_read(fd, &info);
     if (r == 0 && info.pid == pid) {
         scan->n_alive++;
         scan->events->on_alive(scan->userdata, &info, pidfd, path);
@@ -131,7 +123,7 @@ static void scan_unlocked(struct scan *scan, int fd, const char *path)
 {
     struct session_info info;
 
-    if (read_session_info(fd, &info) == 0)
+    if (session_file_read(fd, &info) == 0)
         scan->events->on_killed(scan->userdata, &info, path);
     else
         unlink(path); /* emptied by its worker, or never written */

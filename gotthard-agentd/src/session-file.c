@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "gotthard/base/log.h"
@@ -56,6 +57,13 @@ int session_file_create(const char *folder, char ret_path[static SESSION_FILE_PA
     return fd;
 }
 
+int session_file_create_anonymous(void)
+{
+    int fd = memfd_create("session", MFD_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
 int session_file_write(int fd, const struct session_info *info)
 {
     uint8_t bytes[WORKER_PARAMETERS_MAX];
@@ -65,7 +73,51 @@ int session_file_write(int fd, const struct session_info *info)
     if (r)
         return r < 0 ? r : -EMSGSIZE;
     ssize_t written = pwrite(fd, bytes, n, 0);
-    return written < 0 ? -errno : (size_t)written == n ? 0 : -ENOSPC;
+    if (written < 0 || (size_t)written != n)
+        return written < 0 ? -errno : -ENOSPC;
+    return ftruncate(fd, (off_t)n) < 0 ? -errno : 0;
+}
+
+static int session_file_open(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int session_file_write_at(const char *path, const struct session_info *info)
+{
+    int fd = session_file_open(path);
+    int r = fd < 0 ? fd : session_file_write(fd, info);
+
+    gt_close(&fd);
+    return r;
+}
+
+int session_file_read(int fd, struct session_info *ret)
+{
+    uint8_t bytes[WORKER_PARAMETERS_MAX];
+
+    ssize_t n = pread(fd, bytes, sizeof(bytes), 0);
+    return n < 0 ? -errno : session_info_decode(gt_span(bytes, (size_t)n), ret);
+}
+
+void session_file_acknowledge(int fd, uint8_t grant)
+{
+    if (pwrite(fd, &grant, 1, SESSION_INFO_APPLIED_AT) != 1)
+        gt_warn_errno(errno, "cannot acknowledge the new grant of this session");
+}
+
+bool session_file_is_acknowledged(int fd, const char *path)
+{
+    struct session_info info = {0};
+    int opened = path ? session_file_open(path) : -1;
+
+    bool is_read = session_file_read(path ? opened : fd, &info) == 0;
+    bool is_acknowledged = is_read && info.applied == info.grant;
+    session_info_deinit(&info);
+    gt_close(&opened);
+    return is_acknowledged;
 }
 
 int session_file_hold(int fd)

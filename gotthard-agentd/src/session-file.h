@@ -28,13 +28,25 @@ enum { SESSION_FOLDER_E_UNTRUSTED = 1 };
 int session_folder_check(const char *folder,
                          char ret_why[static GT_PROTECTEDFILE_WHY]) GT_MUST_CHECK;
 
+/* Returns an anonymous file for a session without a folder, or a negative errno of
+ * memfd_create(2). */
+int session_file_create_anonymous(void) GT_MUST_CHECK;
 /* Creates an empty, locked file in @folder. Returns its descriptor, or a negative errno of open(2)
  * or flock(2). */
 int session_file_create(const char *folder,
                         char ret_path[static SESSION_FILE_PATH_MAX]) GT_MUST_CHECK;
-/* A later write of the same services and relay has the same length: it needs no more space on the
- * disk. -EMSGSIZE: too long; -ENOSPC; or the errno of pwrite(2). */
+/* Replaces the content. A later write of the same services and relay has the same length: it needs
+ * no more space on the disk. -EMSGSIZE: too long; -ENOSPC; or the errno of pwrite(2) or
+ * ftruncate(2). */
 int session_file_write(int fd, const struct session_info *info) GT_MUST_CHECK;
+/* The same for the file of another listener, which is at @path. Or the errno of open(2). */
+int session_file_write_at(const char *path, const struct session_info *info) GT_MUST_CHECK;
+/* SESSION_INFO_E_BAD; the negative errno of pread(2); -ENOMEM. */
+int session_file_read(int fd, struct session_info *ret) GT_MUST_CHECK;
+/* In the worker: the grant of this number applies from now on. */
+void session_file_acknowledge(int fd, uint8_t grant);
+/* Returns true if the worker has acknowledged the last grant. @path: NULL: of the file @fd. */
+bool session_file_is_acknowledged(int fd, const char *path);
 
 /* In the worker: takes the lock that proves who it is. A negative errno of fcntl(2). */
 int session_file_hold(int fd) GT_MUST_CHECK;

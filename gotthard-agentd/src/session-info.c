@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* The encoding: a magic, the fields of the table, the services, the relay. With another magic the
  * purpose follows, and with the third one the permitted targets as well: an agent that does not
- * know them would end the worker. */
+ * know them would end the worker. With the fourth one, of a grant that was changed, the numbers of
+ * the grant stand before the fields. */
 #include "session-info.h"
 
 #include "gotthard/base/fields.h"
@@ -9,6 +10,12 @@
 #define MAGIC         0x47545733u /* "GTW3" */
 #define MAGIC_PURPOSE 0x47545734u /* "GTW4" */
 #define MAGIC_PERMIT  0x47545735u /* "GTW5" */
+#define MAGIC_CHANGED 0x47545736u /* "GTW6" */
+
+static const struct gt_field grant_fields[] = {
+    GT_FIELD_U8(struct session_info, grant),
+    GT_FIELD_U8(struct session_info, applied),
+};
 
 static const struct gt_field fields[] = {
     GT_FIELD_U32(struct session_info, pid),
@@ -33,6 +40,8 @@ void session_info_deinit(struct session_info *info)
 /* The least magic whose fields have all values of @info. */
 static uint32_t magic_of(const struct session_info *info)
 {
+    if (info->grant)
+        return MAGIC_CHANGED;
     if (info->permit[0])
         return MAGIC_PERMIT;
     return info->purpose[0] ? MAGIC_PURPOSE : MAGIC;
@@ -43,13 +52,16 @@ int session_info_encode(const struct session_info *info, uint8_t ret[static WORK
 {
     struct gt_writer w = gt_writer(ret, WORKER_PARAMETERS_MAX);
 
-    gt_write_u32(&w, magic_of(info));
+    uint32_t magic = magic_of(info);
+    gt_write_u32(&w, magic);
+    if (magic == MAGIC_CHANGED)
+        gt_fields_write(&w, grant_fields, GT_ARRAY_SIZE(grant_fields), info);
     gt_fields_write(&w, fields, GT_ARRAY_SIZE(fields), info);
     targets_encode(&info->services, &w);
     target_encode(&info->relay, &w);
-    if (magic_of(info) != MAGIC)
+    if (magic != MAGIC)
         gt_fields_write(&w, &purpose_field, 1, info);
-    if (magic_of(info) == MAGIC_PERMIT)
+    if (magic >= MAGIC_PERMIT)
         gt_fields_write(&w, &permit_field, 1, info);
     if (w.failed)
         return SESSION_INFO_E_BAD;
@@ -63,12 +75,14 @@ int session_info_decode(struct gt_span bytes, struct session_info *ret)
     struct session_info info = {0};
 
     uint32_t magic = gt_read_u32(&reader);
+    if (magic == MAGIC_CHANGED)
+        gt_fields_read(&reader, grant_fields, GT_ARRAY_SIZE(grant_fields), &info);
     gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &info);
     int r = targets_decode(&reader, &info.services);
     target_decode(&reader, &info.relay);
-    if (magic == MAGIC_PURPOSE || magic == MAGIC_PERMIT)
+    if (magic > MAGIC && magic <= MAGIC_CHANGED)
         gt_fields_read(&reader, &purpose_field, 1, &info);
-    if (magic == MAGIC_PERMIT)
+    if (magic == MAGIC_PERMIT || magic == MAGIC_CHANGED)
         gt_fields_read(&reader, &permit_field, 1, &info);
     /* kill(2) with 0 or a negative number would signal groups of processes; 1 is init. */
     bool has_magic = magic == magic_of(&info);

@@ -11,6 +11,8 @@
 #include "worker-parameters.h"
 
 struct session_info {
+    uint8_t grant, applied; /* numbers of the grant: the listener's, and the one that the worker has
+                               applied; 0: the first */
     pid_t pid;
     char device[GT_NAME_MAX + 1], operator_[GT_NAME_MAX + 1];
     uint8_t rid[GT_RID_SIZE];
@@ -25,6 +27,8 @@ struct session_info {
 };
 
 enum { SESSION_INFO_E_BAD = 1 };
+
+#define SESSION_INFO_APPLIED_AT 5 /* where the encoding of a changed grant has ->applied */
 
 void session_info_deinit(struct session_info *info);
 /* E_BAD: longer than WORKER_PARAMETERS_MAX. */

@@ -12,11 +12,14 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
+#include "session-private.h"
 #include "worker-spawn.h"
 #include "worker.h"
 
 /* The worker exits by itself at the end of its lifetime. This is for a worker that hangs. */
 #define LIFETIME_MARGIN_S 60.
+
+static const char not_applied[] = "its process has not applied the new services";
 
 static const struct {
     const char *name;
@@ -26,6 +29,7 @@ static const struct {
 } states[] = {
     [SESSION_READY] = {"ready", 0, 5., SESSION_CLOSING},
     [SESSION_RUNNING] = {"running", 0, LIFETIME_MARGIN_S, SESSION_CLOSING},
+    [SESSION_CHANGING] = {"changing", WORKER_CHANGE, .5, SESSION_WITHDRAWING},
     [SESSION_CLOSING] = {"closing", SIGTERM, 2.4, SESSION_TERMINATING},
     [SESSION_WITHDRAWING] = {"withdrawing", WORKER_WITHDRAW, .8, SESSION_KILLED},
     [SESSION_TERMINATING] = {"terminating", SIGTERM, .8, SESSION_KILLED},
@@ -40,13 +44,20 @@ static void session_signal(const struct session *session, int number)
         kill(session->info.pid, number);
 }
 
+static double session_remaining_s(const struct session *session)
+{
+    uint64_t now_ms = gt_clock_ms(), ends_at_ms = session->info.ends_at_ms;
+
+    return ends_at_ms > now_ms ? (double)(ends_at_ms - now_ms) / 1000. : 0.;
+}
+
 static void session_enter(struct session *session, enum session_state state)
 {
     double seconds = states[state].deadline_s;
 
     gt_debug("session=%s %s -> %s", session->id, states[session->state].name, states[state].name);
     if (state == SESSION_RUNNING)
-        seconds += session->lifetime_s;
+        seconds += session_remaining_s(session);
     session->state = state;
     if (states[state].signal)
         session_signal(session, states[state].signal);
@@ -56,12 +67,23 @@ static void session_enter(struct session *session, enum session_state state)
         ev_timer_start(session->loop, &session->deadline);
 }
 
+/* A worker reports to the listener that started it only, so that its file is the way to ask it. */
+static void session_check_change(struct session *session)
+{
+    if (session_file_is_acknowledged(session->session_file, session->session_file_path))
+        session_enter(session, SESSION_RUNNING);
+    else
+        session_withdraw(session, not_applied);
+}
+
 static void session_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents)
 {
     struct session *session = watcher->data;
 
     if (session_is_closing(session))
         session_enter(session, states[session->state].on_expiry);
+    else if (session->state == SESSION_CHANGING)
+        session_check_change(session);
     else
         session_close(session, "lifetime expired");
 }
@@ -97,11 +119,25 @@ void session_withdraw(struct session *session, const char *why)
     session_end_as(session, SESSION_WITHDRAWING, why);
 }
 
-void session_remove_file(struct session *session)
+/* The numbers of grants return to 1: the worker compares for equality only. */
+void session_change(struct session *session, struct targets *services, const char *permit,
+                    const char *why)
 {
-    if (session->session_file_path)
-        unlink(session->session_file_path);
-    free(gt_steal(&session->session_file_path));
+    struct session_info *info = &session->info;
+
+    targets_deinit(&info->services);
+    info->services = *services;
+    snprintf(info->permit, sizeof(info->permit), "%s", permit);
+    info->grant = (uint8_t)(info->grant % UINT8_MAX + 1);
+    if (session_is_closing(session))
+        return;
+    if (session->state == SESSION_READY || session_rewrite_file(session) != 0) {
+        session_withdraw(session, why);
+        return;
+    }
+    gt_info("session=%s device=%s operator=%s changing reason=\"%s\"", session->id, info->device,
+            info->operator_, why);
+    session_enter(session, SESSION_CHANGING);
 }
 
 struct session *session_free(struct session *session)
@@ -240,34 +276,6 @@ static void session_set_rid(struct session *session, const uint8_t *rid)
     gt_text_hex(rid, (sizeof(session->id) - 1) / 2, session->id);
 }
 
-static void session_warn_no_file(const struct session *session, int r)
-{
-    gt_warn_errno(r,
-                  "session=%s device=%s cannot write the session file: this session ends with the "
-                  "agent",
-                  session->id, session->info.device);
-}
-
-/* A session can do without a file: then it ends with this process. The file is written in full now,
- * so that its place on the disk is certain. */
-static void session_open_file(struct session *session, const char *folder)
-{
-    char path[SESSION_FILE_PATH_MAX];
-
-    int fd = session_file_create(folder, path);
-    int r = fd < 0 ? fd : session_file_write(fd, &session->info);
-    char *path_copy = r ? NULL : strdup(path);
-    if (path_copy) {
-        session->session_file = fd;
-        session->session_file_path = path_copy;
-        return;
-    }
-    session_warn_no_file(session, r ? r : -ENOMEM);
-    if (fd >= 0)
-        unlink(path);
-    gt_close(&fd);
-}
-
 static int session_spawn(struct session *session, const struct lifelines *lifelines)
 {
     char title[2 * GT_NAME_MAX + 64];
@@ -275,7 +283,7 @@ static int session_spawn(struct session *session, const struct lifelines *lifeli
 
     snprintf(title, sizeof(title), "gotthard-agentd: %s session of %s", session->info.device,
              session->info.operator_);
-    int lifeline = lifelines_for_worker(lifelines, session->session_file >= 0);
+    int lifeline = lifelines_for_worker(lifelines, session->session_file_path != NULL);
     int r = worker_spawn(title, session->session_file, lifeline, &process);
     if (r)
         return r;
@@ -297,9 +305,9 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     session->info = *settings->info;
     memcpy(session->request_id, settings->request_id, GT_REQ_ID_SIZE);
     snprintf(session->service, sizeof(session->service), "%s", settings->service);
-    if (settings->folder)
-        session_open_file(session, settings->folder);
-    int r = session_spawn(session, settings->lifelines);
+    int r = session_open_file(session, settings->folder);
+    if (r == 0)
+        r = session_spawn(session, settings->lifelines);
     if (r) {
         session_remove_file(session);
         session_free(session);
@@ -318,7 +326,6 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
 int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, const char *path,
                     session_fn on_end, void *userdata, struct session **ret)
 {
-    uint64_t now_ms = gt_clock_ms();
     struct session *session = session_alloc(loop, on_end, userdata);
     char *path_copy = strdup(path);
 
@@ -334,31 +341,17 @@ int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, 
     session->is_up = true;
     session->session_file_path = path_copy;
     session_set_rid(session, info->rid);
-    if (info->ends_at_ms > now_ms)
-        session->lifetime_s = (double)(info->ends_at_ms - now_ms) / 1000.;
     ev_io_set(&session->exited, pidfd, EV_READ);
     ev_io_start(loop, &session->exited);
-    session_enter(session, SESSION_RUNNING);
+    session_enter(session, info->applied == info->grant ? SESSION_RUNNING : SESSION_CHANGING);
     *ret = session;
     return 0;
-}
-
-/* Returns the negative errno of session_file_write(): another listener could not judge the session.
- */
-static int session_write_file(struct session *session)
-{
-    if (session->session_file < 0)
-        return 0;
-    int r = session_file_write(session->session_file, &session->info);
-    gt_close(&session->session_file);
-    return r;
 }
 
 int session_start(struct session *session, const struct worker_parameters *worker_parameters)
 {
     session_set_rid(session, worker_parameters->keys.rid);
-    session->lifetime_s = worker_parameters->lifetime_s;
-    session->info.ends_at_ms = (uint64_t)((gt_clock() + session->lifetime_s) * 1e3);
+    session->info.ends_at_ms = gt_clock_ms() + worker_parameters->lifetime_s * UINT64_C(1000);
     int r = session_write_file(session);
     if (r == 0)
         r = worker_parameters_send(worker_parameters, session->parameters);

@@ -20,6 +20,7 @@
 enum session_state {
     SESSION_READY,       /* the process waits for its parameters */
     SESSION_RUNNING,     /* the parameters are sent; bounded by the lifetime */
+    SESSION_CHANGING,    /* WORKER_CHANGE sent: the worker ends the streams of what it lost */
     SESSION_CLOSING,     /* SIGTERM sent: the worker sends BYE to the relay and exits */
     SESSION_WITHDRAWING, /* WORKER_WITHDRAW sent: the same, and the operator reads why */
     SESSION_TERMINATING, /* SIGTERM sent again: the worker exits at once */
@@ -59,7 +60,6 @@ struct session {
     bool was_up;                        /* once */
     uint8_t request_id[GT_REQ_ID_SIZE]; /* of its REQ; zeros for a restored session */
     double begun_at;                    /* seconds of gt_clock() */
-    double lifetime_s;                  /* after RUNNING began */
     int pidfd;                          /* of a restored worker, which is not our child; else -1 */
     int parameters;                     /* write end of the parameters' pipe; -1 after READY */
     int reports;                        /* read end of the reports' pipe; -1: there will be none */
@@ -69,9 +69,9 @@ struct session {
     char service[GT_SERVICE_MAX + 1]; /* the one requested first; "": unknown */
     session_report_fn on_report;
     struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
-    int session_file;                    /* descriptor, until the file is written; else -1 */
-    char *session_file_path;             /* owned; NULL: no file */
-    int exit_status; /* as of waitpid(2), valid in on_end; 0 for a restored worker */
+    int session_file;        /* descriptor, until the file is written; of an anonymous one: kept */
+    char *session_file_path; /* owned; NULL: the file is anonymous */
+    int exit_status;         /* as of waitpid(2), valid in on_end; 0 for a restored worker */
     ev_child child;
     ev_io exited;   /* the pidfd is readable */
     ev_io reported; /* ->reports is readable */
@@ -82,8 +82,8 @@ struct session_settings {
     struct session_info *info;         /* takes, also on failure; pid and rid follow later */
     const uint8_t *request_id;         /* GT_REQ_ID_SIZE */
     const char *service;               /* the one requested first */
-    const char *folder;                /* of session files; NULL: none is written */
-    const struct lifelines *lifelines; /* a session without a file ends with this process */
+    const char *folder;                /* of session files; NULL: the file is anonymous */
+    const struct lifelines *lifelines; /* a session without a folder ends with this process */
     session_report_fn on_report;       /* with the userdata of session_new */
 };
 
@@ -104,6 +104,11 @@ void session_close(struct session *session, const char *why);
 /* The same for a session that is no longer granted: it ends within a second, if need be by SIGKILL.
  */
 void session_withdraw(struct session *session, const char *why);
+/* The same for a session that continues with another grant: the worker ends the streams of services
+ * and targets that it lost. One that does not within half a second is withdrawn. @services: takes,
+ * @permit: as in session_info. */
+void session_change(struct session *session, struct targets *services, const char *permit,
+                    const char *why);
 bool session_is_closing(const struct session *session);
 const char *session_state_text(enum session_state state);
 /* Removes the session file, if there is one. */

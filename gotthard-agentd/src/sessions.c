@@ -144,15 +144,15 @@ static int session_info_of_offer(const struct request_handler_offer *offer,
     return targets_add_all(&ret->services, &offer->grant->services);
 }
 
-/* *ret_until: as of recheck_session(). */
+/* *ret_pin: as of recheck_session(). */
 static enum recheck sessions_judge(const struct sessions *sessions, const struct session_info *info,
-                                   time_t now, time_t *ret_until)
+                                   time_t now, const struct gt_pin **ret_pin)
 {
     const struct setup *setup = sessions->setup;
     struct recheck_rules rules = {.trust = &setup->trust, .policy = &setup->policy, .now = now};
 
     rules.n_key_ids = setup_key_ids(setup, info->device, rules.key_ids);
-    return recheck_session(info, &rules, ret_until);
+    return recheck_session(info, &rules, ret_pin);
 }
 
 time_t sessions_now(const struct sessions *sessions)
@@ -173,11 +173,10 @@ int sessions_prepare(struct sessions *sessions, const struct request_handler_off
         .lifelines = &sessions->lifelines,
         .on_report = sessions_on_report,
     };
-    time_t until;
+    const struct gt_pin *pin;
 
     int r = session_info_of_offer(offer, &info);
-    if (r == 0 &&
-        sessions_judge(sessions, &info, sessions_now(sessions), &until) != RECHECK_GRANTED)
+    if (r == 0 && sessions_judge(sessions, &info, sessions_now(sessions), &pin) != RECHECK_GRANTED)
         r = -EACCES;
     if (r) {
         session_info_deinit(&info);
@@ -351,19 +350,37 @@ void sessions_close_all(struct sessions *sessions, const char *why)
     sessions_for_each(session, next, sessions) session_close(session, why);
 }
 
+/* The session continues with what @pin is granted now. */
+static void sessions_change(const struct sessions *sessions, struct session *session,
+                            const struct gt_pin *pin)
+{
+    const struct policy *policy = &sessions->setup->policy;
+    struct targets services = {0};
+
+    if (policy_list_services(policy, pin, &services) != 0) {
+        targets_deinit(&services);
+        session_withdraw(session, recheck_text(RECHECK_CHANGED));
+        return;
+    }
+    session_change(session, &services, policy_permit_text(policy, pin),
+                   recheck_text(RECHECK_CHANGED));
+}
+
 time_t sessions_recheck(struct sessions *sessions, time_t now)
 {
     time_t next_expiry = 0;
 
     sessions_for_each(session, next, sessions)
     {
-        time_t until = 0;
-        enum recheck recheck = sessions_judge(sessions, &session->info, now, &until);
+        const struct gt_pin *pin = NULL;
+        enum recheck recheck = sessions_judge(sessions, &session->info, now, &pin);
 
-        if (recheck != RECHECK_GRANTED)
+        if (recheck == RECHECK_CHANGED)
+            sessions_change(sessions, session, pin);
+        else if (recheck != RECHECK_GRANTED)
             session_withdraw(session, recheck_text(recheck));
-        else if (until && (!next_expiry || until < next_expiry))
-            next_expiry = until;
+        if (pin && pin->until && (!next_expiry || pin->until < next_expiry))
+            next_expiry = pin->until;
     }
     return next_expiry;
 }

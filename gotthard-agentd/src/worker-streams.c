@@ -18,7 +18,10 @@ struct worker_stream {
     struct ev_loop *loop;
     struct service *service; /* owned, until it is connected or refused */
     struct udp_target *udp;  /* owned: once it is connected, of UDP */
-    bool is_udp;
+    const struct worker_grant *grant;
+    struct target of_service; /* name "": a permitted target */
+    struct permit_target to;
+    struct gt_addr addr; /* connected to, if ->source is not "" */
     uint32_t number;
     double begun_at;              /* seconds of gt_clock() */
     char target[GT_HOST_MAX + 8]; /* "host:port" of the settings, then the numeric address */
@@ -69,14 +72,11 @@ void worker_streams_flush_log(struct worker_streams *streams)
 /* --- life ------------------------------------------------------------------------------------- */
 
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
-                         const char *log_prefix, const struct targets *services,
-                         const struct permit *permit, unsigned dial_timeout_ms)
+                         const char *log_prefix, const struct worker_grant *grant,
+                         unsigned dial_timeout_ms)
 {
-    *streams = (struct worker_streams){.loop = loop,
-                                       .log_prefix = log_prefix,
-                                       .services = services,
-                                       .permit = permit,
-                                       .dial_timeout_ms = dial_timeout_ms};
+    *streams = (struct worker_streams){
+        .loop = loop, .log_prefix = log_prefix, .grant = grant, .dial_timeout_ms = dial_timeout_ms};
     gt_list_init(&streams->open);
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
@@ -119,6 +119,7 @@ static void worker_stream_note_result(struct worker_stream *stream,
         snprintf(stream->why, sizeof(stream->why), "%s", result->why);
         return;
     }
+    stream->addr = *result->addr;
     gt_addr_text(result->addr, stream->target);
     snprintf(stream->source, sizeof(stream->source), "?");
     if (gt_sock_local(result->fd, &local) == 0)
@@ -146,6 +147,14 @@ static void worker_stream_serve_udp(struct worker_stream *stream, int fd)
         gt_channel_serve(stream->channel, end);
 }
 
+static bool worker_stream_is_granted(const struct worker_stream *stream)
+{
+    if (stream->of_service.name[0])
+        return worker_grant_has_service(stream->grant, &stream->of_service);
+    return worker_grant_has_target(stream->grant, &stream->to,
+                                   stream->source[0] ? &stream->addr : NULL);
+}
+
 static void worker_stream_on_dial_done(void *userdata, struct service *service,
                                        const struct service_result *result)
 {
@@ -155,7 +164,10 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
 
     worker_stream_note_result(stream, result);
     stream->service = service_free(service);
-    if (fd >= 0 && stream->is_udp)
+    if (fd >= 0 && !worker_stream_is_granted(stream)) {
+        close(fd);
+        gt_channel_reject(stream->channel, GT_RST_WITHDRAWN);
+    } else if (fd >= 0 && stream->to.is_udp)
         worker_stream_serve_udp(stream, fd);
     else if (fd >= 0)
         gt_channel_serve(stream->channel, fd);
@@ -163,12 +175,13 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
         gt_channel_reject(stream->channel, code);
 }
 
-/* @permit: NULL for a service of the configuration. */
+/* @service: NULL for a permitted target. */
 static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
-                               const struct permit_target *target, const struct permit *permit)
+                               const struct permit_target *target, const struct target *service)
 {
-    struct service_settings settings = {
-        .target = target, .permit = permit, .timeout_ms = streams->dial_timeout_ms};
+    struct service_settings settings = {.target = target,
+                                        .permit = service ? NULL : &streams->grant->permit,
+                                        .timeout_ms = streams->dial_timeout_ms};
     struct worker_stream *stream = calloc(1, sizeof(*stream));
 
     if (!stream)
@@ -176,7 +189,10 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
     gt_list_append(&streams->open, &stream->link);
     stream->channel = channel;
     stream->loop = streams->loop;
-    stream->is_udp = target->is_udp;
+    stream->grant = streams->grant;
+    stream->to = *target;
+    if (service)
+        stream->of_service = *service;
     stream->number = gt_channel_number(channel);
     stream->begun_at = gt_clock();
     snprintf(stream->target, sizeof(stream->target), "%s:%u", target->to.host, target->to.port);
@@ -190,22 +206,36 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
 void worker_streams_open(struct worker_streams *streams, struct gt_channel *channel,
                          const char *text)
 {
-    const struct target *service = targets_resolve(streams->services, text);
+    const struct worker_grant *grant = streams->grant;
+    const struct target *service = targets_resolve(&grant->services, text);
     struct permit_target target;
     int r;
 
     streams->n_streams++;
     if (service) {
         target = (struct permit_target){service->address, target_udp(service->name) != NULL};
+        r = worker_streams_dial(streams, channel, &target, service);
+    } else if (permit_split(text, &target) && worker_grant_has_target(grant, &target, NULL)) {
         r = worker_streams_dial(streams, channel, &target, NULL);
-    } else if (permit_split(text, &target) && permit_may_allow(streams->permit, &target)) {
-        r = worker_streams_dial(streams, channel, &target, streams->permit);
     } else {
-        gt_channel_reject(channel, GT_RST_DENIED);
+        gt_channel_reject(channel, targets_resolve(&grant->withdrawn, text) ? GT_RST_WITHDRAWN
+                                                                            : GT_RST_DENIED);
         return;
     }
     if (r)
         gt_channel_reject(channel, GT_RST_INTERNAL);
+}
+
+void worker_streams_recheck(struct worker_streams *streams)
+{
+    gt_list_for_each_safe (at, next, &streams->open) {
+        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+
+        if (worker_stream_is_granted(stream))
+            continue;
+        stream->service = service_free(stream->service);
+        gt_channel_abort(stream->channel, GT_RST_WITHDRAWN);
+    }
 }
 
 /* A stream without a service is a spare that ended unused. */

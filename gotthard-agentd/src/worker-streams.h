@@ -14,14 +14,12 @@
 #include "gotthard/base/list.h"
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
-#include "permit.h"
-#include "target.h"
+#include "worker-grant.h"
 
 struct worker_streams {
     struct ev_loop *loop;
-    const char *log_prefix;         /* keeps */
-    const struct targets *services; /* keeps */
-    const struct permit *permit;    /* keeps */
+    const char *log_prefix;           /* keeps */
+    const struct worker_grant *grant; /* keeps */
     unsigned dial_timeout_ms;
     struct gt_list open;              /* streams with a target, until their end */
     uint64_t n_streams, n_up, n_down; /* streams and bytes since the beginning */
@@ -30,13 +28,15 @@ struct worker_streams {
 
 /* @log_prefix: "session=7f3a9c21 operator=alice". */
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
-                         const char *log_prefix, const struct targets *services,
-                         const struct permit *permit, unsigned dial_timeout_ms);
+                         const char *log_prefix, const struct worker_grant *grant,
+                         unsigned dial_timeout_ms);
 /* Cancels all dials; before the tunnel is freed. */
 void worker_streams_deinit(struct worker_streams *streams);
 /* A stream was opened for @service: dials its target, or refuses @channel. */
 void worker_streams_open(struct worker_streams *streams, struct gt_channel *channel,
                          const char *service);
+/* The grant has changed: aborts the streams that it no longer has. */
+void worker_streams_recheck(struct worker_streams *streams);
 /* A stream has ended, its channel is about to be freed. @n_up, @n_down: its bytes. */
 void worker_streams_end(struct worker_streams *streams, const char *service, uint32_t stream,
                         enum gt_rst code, uint64_t n_up, uint64_t n_down);

@@ -22,6 +22,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/tunnel.h"
 #include "session-file.h"
+#include "worker-grant.h"
 #include "worker-reports.h"
 #include "worker-resolver.h"
 #include "worker-spawn.h"
@@ -39,7 +40,7 @@ enum worker_state {
 struct worker {
     struct ev_loop *loop;
     struct worker_parameters parameters;
-    struct permit permit;
+    struct worker_grant grant;
     char log_prefix[GT_NAME_MAX + 64]; /* "session=7f3a9c21 operator=alice" */
     enum worker_state state;
     int exit_code;
@@ -47,9 +48,9 @@ struct worker {
     struct worker_streams streams;
     struct worker_reports reports;
     struct worker_usage usage;
-    bool has_session_file, has_lifeline;
+    bool has_lifeline;
     double begun_at, closing_since; /* seconds of gt_clock() */
-    ev_signal on_terminate, on_withdraw, on_status;
+    ev_signal on_terminate, on_withdraw, on_change, on_status;
     ev_io lifeline;
     pid_t resolver;
     ev_child on_resolver_exit;
@@ -252,6 +253,14 @@ static void worker_on_withdraw(struct ev_loop *loop, ev_signal *watcher, int rev
     gt_tunnel_withdraw(worker->tunnel);
 }
 
+static void worker_on_change(struct ev_loop *loop, ev_signal *watcher, int revents)
+{
+    struct worker *worker = watcher->data;
+
+    if (worker->state == WORKER_RUNNING)
+        worker_grant_apply(&worker->grant, &worker->streams);
+}
+
 /* No other listener could close this session, or the service was stopped. */
 static void worker_on_lifeline(struct ev_loop *loop, ev_io *watcher, int revents)
 {
@@ -292,10 +301,13 @@ static void worker_watch_signals(struct worker *worker)
     signal(SIGHUP, SIG_IGN);
     ev_signal_init(&worker->on_terminate, worker_on_terminate, SIGTERM);
     ev_signal_init(&worker->on_withdraw, worker_on_withdraw, WORKER_WITHDRAW);
+    ev_signal_init(&worker->on_change, worker_on_change, WORKER_CHANGE);
     ev_signal_init(&worker->on_status, worker_on_status, SIGUSR1);
-    worker->on_terminate.data = worker->on_withdraw.data = worker->on_status.data = worker;
+    worker->on_terminate.data = worker->on_withdraw.data = worker->on_change.data =
+        worker->on_status.data = worker;
     ev_signal_start(worker->loop, &worker->on_terminate);
     ev_signal_start(worker->loop, &worker->on_withdraw);
+    ev_signal_start(worker->loop, &worker->on_change);
     ev_signal_start(worker->loop, &worker->on_status);
     ev_io_init(&worker->lifeline, worker_on_lifeline, WORKER_LIFELINE_FD, EV_READ);
     ev_child_init(&worker->on_resolver_exit, worker_on_resolver_exit, worker->resolver, 0);
@@ -317,8 +329,8 @@ static void worker_init(struct worker *worker)
     snprintf(worker->log_prefix, sizeof(worker->log_prefix), "session=%s operator=%s", id,
              parameters->operator_);
     worker->begun_at = gt_clock();
-    worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &parameters->services,
-                        &worker->permit, parameters->dial_timeout_ms);
+    worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &worker->grant,
+                        parameters->dial_timeout_ms);
     worker_reports_init(&worker->reports, worker->loop, WORKER_REPORTS_FD,
                         &parameters->relay.address);
 }
@@ -330,25 +342,14 @@ static void worker_deinit(struct worker *worker)
     worker_reports_deinit(&worker->reports);
     gt_tunnel_free(worker->tunnel);
     worker_parameters_deinit(&worker->parameters);
-    permit_deinit(&worker->permit);
-}
-
-/* The text was checked when the agent loaded it. */
-static int worker_load_permit(struct worker *worker)
-{
-    char why[160];
-    int r = permit_parse(worker->parameters.permit, &worker->permit, why, sizeof(why));
-
-    if (r > 0)
-        gt_error("%-s permit is not valid reason=\"%s\"", worker->log_prefix, why);
-    return r;
+    worker_grant_deinit(&worker->grant);
 }
 
 static void worker_run(struct worker *worker)
 {
     worker_init(worker);
     worker_watch_signals(worker);
-    int r = worker_load_permit(worker);
+    int r = worker_grant_init(&worker->grant, &worker->parameters);
     if (r == 0)
         r = worker_start_tunnel(worker);
     if (r) {
@@ -357,6 +358,8 @@ static void worker_run(struct worker *worker)
     } else {
         worker_usage_start(&worker->usage, worker->loop, worker->tunnel, &worker->streams,
                            &worker->reports);
+        worker_grant_apply(&worker->grant,
+                           &worker->streams); /* changed before the signal's watcher */
         ev_run(worker->loop, 0);
     }
     worker_deinit(worker);
@@ -381,13 +384,12 @@ int worker_main(void)
 {
     struct worker worker = {
         .state = WORKER_RUNNING,
-        .has_session_file = fcntl(SESSION_FILE_FD, F_GETFD) >= 0,
         .has_lifeline = fcntl(WORKER_LIFELINE_FD, F_GETFD) >= 0,
     };
 
     prctl(PR_SET_NAME, "gotthard-worker"); /* in place of "exe" */
     /* first of all: another listener waits for half a second, and could not close this session */
-    int r = worker.has_session_file ? session_file_hold(SESSION_FILE_FD) : 0;
+    int r = session_file_hold(SESSION_FILE_FD);
     if (r == 0)
         r = worker_confine(&worker.resolver);
     if (r == 0)
@@ -403,7 +405,7 @@ int worker_main(void)
         return GT_EXIT_INTERNAL;
     }
     worker_run(&worker);
-    if (worker.has_session_file && worker.exit_code != GT_EXIT_BYE_UNSENT)
+    if (worker.exit_code != GT_EXIT_BYE_UNSENT)
         session_file_clear(SESSION_FILE_FD);
     return worker.exit_code;
 }

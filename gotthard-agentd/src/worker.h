@@ -10,6 +10,9 @@
 
 /* The signal for a session that is no longer granted. SIGTERM closes one that is. */
 #define WORKER_WITHDRAW SIGUSR2
+/* The session's file has another grant: the worker applies and acknowledges it (session-file.h).
+ * Ignored by default, so that a worker of an earlier version survives until it is withdrawn. */
+#define WORKER_CHANGE SIGURG
 
 /* Receives the parameters from WORKER_PARAMETERS_FD and runs the session. Returns the exit status
  * (exit-status.h). */

@@ -167,6 +167,7 @@ static void permit(struct env *env, const char *now)
     char why[160];
 
     snprintf(env->info.permit, sizeof(env->info.permit), "10.0.0.0/8:80");
+    env->policy.permit_text = now;
     assert_int_equal(permit_parse(now, &env->policy.permit, why, sizeof(why)), 0);
 }
 
@@ -190,6 +191,17 @@ static void permit_to_others(struct env *env)
     permit_more(env);
     narrow_pin(env);
     env->info.services.n = 1; /* ssh, which the pin has */
+}
+
+static void remove_all_services(struct env *env)
+{
+    env->policy.services.n = 0;
+}
+
+static void remove_all_services_but_targets(struct env *env)
+{
+    remove_all_services(env);
+    permit_more(env);
 }
 
 static void lower_limits(struct env *env)
@@ -222,28 +234,34 @@ static void test_recheck_of_each_change(void **state)
         {expire_pin, RECHECK_EXPIRED, 0},
         {limit_pin, RECHECK_GRANTED, NOW + 1},
         {expire_one_of_two_pins, RECHECK_GRANTED, 0},
-        {narrow_pin, RECHECK_SERVICE, 0},
-        {remove_service, RECHECK_SERVICE, 0},
-        {remove_service_under_psk, RECHECK_SERVICE, 0},
-        {move_service, RECHECK_SERVICE, 0},
+        {narrow_pin, RECHECK_CHANGED, 0},
+        {remove_service, RECHECK_CHANGED, 0},
+        {remove_all_services, RECHECK_NOTHING, 0},
+        {remove_all_services_but_targets, RECHECK_CHANGED, 0},
+        {remove_service_under_psk, RECHECK_CHANGED, 0},
+        {move_service, RECHECK_CHANGED, 0},
         {add_service, RECHECK_GRANTED, 0},
         {permit_more, RECHECK_GRANTED, 0},
-        {permit_less, RECHECK_SERVICE, 0},
-        {permit_none, RECHECK_SERVICE, 0},
-        {permit_to_others, RECHECK_SERVICE, 0},
+        {permit_less, RECHECK_CHANGED, 0},
+        {permit_none, RECHECK_CHANGED, 0},
+        {permit_to_others, RECHECK_CHANGED, 0},
         {lower_limits, RECHECK_GRANTED, 0},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
-        time_t until = -1;
+        static const struct gt_pin unwritten;
+        const struct gt_pin *pin = &unwritten;
         struct env env;
 
         setup(&env);
         cases[i].change(&env);
-        enum recheck recheck = recheck_session(&env.info, &env.rules, &until);
+        enum recheck recheck = recheck_session(&env.info, &env.rules, &pin);
         assert_int_equal(recheck, cases[i].recheck);
         assert_true(recheck_text(recheck)[0] != 0);
-        assert_int_equal(until, recheck == RECHECK_GRANTED ? cases[i].until : -1);
+        bool is_continuing = recheck == RECHECK_GRANTED || recheck == RECHECK_CHANGED;
+        assert_int_equal(pin != &unwritten, is_continuing);
+        if (is_continuing)
+            assert_int_equal(pin ? pin->until : 0, cases[i].until);
         session_info_deinit(&env.info);
         targets_deinit(&env.policy.services);
         permit_deinit(&env.policy.permit);

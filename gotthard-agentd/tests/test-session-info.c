@@ -29,6 +29,8 @@ static struct session_info sample(void)
 
 static void assert_same(const struct session_info *a, const struct session_info *b)
 {
+    assert_int_equal(a->grant, b->grant);
+    assert_int_equal(a->applied, b->applied);
     assert_int_equal(a->pid, b->pid);
     assert_string_equal(a->device, b->device);
     assert_string_equal(a->operator_, b->operator_);
@@ -79,6 +81,29 @@ static void test_decode_restores_permitted_targets(void **state)
         assert_same(&info, &got);
         session_info_deinit(&got);
         bytes[3] = '4';
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
+    }
+    session_info_deinit(&info);
+}
+
+/* The worker acknowledges by one byte, at a place that depends on nothing. */
+static void test_decode_restores_changed_grant(void **state)
+{
+    static uint8_t bytes[WORKER_PARAMETERS_MAX];
+    struct session_info info = sample(), got;
+    size_t n;
+
+    info.grant = 2;
+    info.applied = 1;
+    for (int has_permit = 0; has_permit < 2; has_permit++) {
+        strcpy(info.permit, has_permit ? "10.0.0.0/8:80" : "");
+        assert_int_equal(session_info_encode(&info, bytes, &n), 0);
+        assert_int_equal(bytes[3], '6');
+        assert_int_equal(bytes[SESSION_INFO_APPLIED_AT], 1);
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
+        assert_same(&info, &got);
+        session_info_deinit(&got);
+        bytes[SESSION_INFO_APPLIED_AT - 1] = 0; /* has its own magic */
         assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
     }
     session_info_deinit(&info);
@@ -165,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_restores_each_field),
         cmocka_unit_test(test_decode_restores_permitted_targets),
+        cmocka_unit_test(test_decode_restores_changed_grant),
         cmocka_unit_test(test_decode_rejects_every_cut_and_trailing_byte),
         cmocka_unit_test(test_decode_rejects_other_versions),
         cmocka_unit_test(test_decode_rejects_ill_formed_names),

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
 #include "session.h"
@@ -40,6 +41,26 @@ static int flood_with_reports(void)
     return 95;
 }
 
+/* As worker-grant.c does. Exits if a grant has no service. */
+static void apply_grants(void)
+{
+    struct session_info info;
+    sigset_t change;
+    int number;
+
+    sigemptyset(&change);
+    sigaddset(&change, WORKER_CHANGE);
+    sigprocmask(SIG_BLOCK, &change, NULL);
+    do {
+        if (session_file_read(SESSION_FILE_FD, &info) != 0)
+            exit(94);
+        if (info.services.n == 0)
+            exit(43);
+        session_file_acknowledge(SESSION_FILE_FD, info.grant);
+        session_info_deinit(&info);
+    } while (sigwait(&change, &number) == 0);
+}
+
 static int worker(void)
 {
     struct worker_parameters worker_parameters;
@@ -47,7 +68,7 @@ static int worker(void)
 
     if (getenv("GOTTHARD_CRYPT_KEY") || getenv("NOTIFY_SOCKET") || !getenv("KEPT"))
         return 99;
-    if (fcntl(SESSION_FILE_FD, F_GETFD) >= 0 && session_file_hold(SESSION_FILE_FD) < 0)
+    if (session_file_hold(SESSION_FILE_FD) < 0)
         return 97;
     if (worker_parameters_receive(WORKER_PARAMETERS_FD, &worker_parameters) != 0)
         return 3;
@@ -56,6 +77,8 @@ static int worker(void)
         for (;;)
             pause();
     }
+    if (strcmp(worker_parameters.operator_, "applying") == 0)
+        apply_grants();
     if (strcmp(worker_parameters.operator_, "waiting") == 0)
         pause();
     bool is_right = worker_parameters.services.n == 1 && worker_parameters.keys.session[0] == 0x5e;
@@ -290,7 +313,7 @@ static void test_restore_live_session(void **state)
     assert_string_equal(session->info.operator_, "waiting");
     assert_string_equal(session->id, "ab000000");
     assert_int_equal(session->info.services.n, 1);
-    assert_true(session->lifetime_s > 50. && session->lifetime_s <= 60.);
+    assert_in_range(session->info.ends_at_ms, gt_clock_ms() + 50000, gt_clock_ms() + 60000);
     assert_int_equal(session->info.relay.address.port, 7000);
     session_close(session, "test");
     ev_run(env.loop, 0);
@@ -387,6 +410,89 @@ static void test_session_without_folder_runs(void **state)
     folder = NULL;
 }
 
+static void change(struct session *session, unsigned n_services)
+{
+    static const struct target service = {"ssh", {"127.0.0.1", 2222}};
+    struct targets services = {0};
+
+    for (unsigned i = 0; i < n_services; i++)
+        assert_int_equal(targets_add(&services, &service), 0);
+    session_change(session, &services, "10.0.0.0/8:80", "test");
+}
+
+static void on_time(struct ev_loop *loop, ev_timer *watcher, int revents)
+{
+    ev_break(loop, EVBREAK_ALL);
+}
+
+/* Runs until a change must be acknowledged. */
+static void run_change(struct env *env)
+{
+    ev_timer timer;
+
+    ev_timer_init(&timer, on_time, .6, 0.);
+    ev_now_update(env->loop);
+    ev_timer_start(env->loop, &timer);
+    ev_run(env->loop, 0);
+}
+
+/* Twice by the listener that has started the worker, then by another one. Without a folder: by the
+ * first only. */
+static void check_change(bool has_folder)
+{
+    char path[] = "/tmp/test-session.XXXXXX";
+    struct env env;
+    struct restored restored = {&env, NULL};
+
+    folder = has_folder ? mkdtemp(path) : NULL;
+    struct session *session = start(&env, "applying");
+    begin(session);
+    for (unsigned i = 0; i < 2; i++) {
+        change(session, 1);
+        assert_int_equal(session->state, SESSION_CHANGING);
+        run_change(&env);
+        assert_int_equal(session->state, SESSION_RUNNING);
+    }
+    if (has_folder) {
+        session_free(session);
+        assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 1);
+        session = restored.session;
+        assert_int_equal(session->state, SESSION_RUNNING);
+        assert_int_equal(session->info.services.all[0].address.port, 2222);
+        assert_string_equal(session->info.permit, "10.0.0.0/8:80");
+    }
+    change(session, 0);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    assert_true(has_folder || WEXITSTATUS(env.status) == 43); /* the new grant arrived */
+    if (has_folder) {
+        assert_int_equal(count_files(folder), 0);
+        rmdir(folder);
+    }
+    folder = NULL;
+}
+
+static void test_change_reaches_the_worker(void **state)
+{
+    check_change(true);
+    check_change(false);
+}
+
+/* A worker that hangs, or of an earlier version. */
+static void test_change_without_acknowledgement_withdraws(void **state)
+{
+    struct env env;
+    struct session *session = start(&env, "waiting");
+
+    begin(session);
+    change(session, 1);
+    run_change(&env);
+    assert_int_equal(session->state, SESSION_WITHDRAWING);
+    assert_true(session->is_withdrawn);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +509,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ending_bye_unsent),
         cmocka_unit_test(test_ending_failed_worker_counts_as_killed),
         cmocka_unit_test(test_session_without_folder_runs),
+        cmocka_unit_test(test_change_reaches_the_worker),
+        cmocka_unit_test(test_change_without_acknowledgement_withdraws),
     };
 
     if (argc == 2 && strcmp(argv[1], "--worker") == 0)

@@ -22,8 +22,7 @@ struct gt_channel {
 
 static struct {
     struct ev_loop *loop;
-    struct targets targets;
-    struct permit permit;
+    struct worker_grant grant;
     struct worker_streams streams;
     int listener, saved; /* saved: standard error */
     uint16_t port;
@@ -48,13 +47,18 @@ void gt_channel_reject(struct gt_channel *channel, enum gt_rst code)
     ev_break(f.loop, EVBREAK_ALL);
 }
 
+void gt_channel_abort(struct gt_channel *channel, enum gt_rst code)
+{
+    channel->code = code;
+}
+
 static void add_target(const char *name, const char *host, uint16_t port)
 {
     struct target target = {.address.port = port};
 
     snprintf(target.name, sizeof(target.name), "%s", name);
     snprintf(target.address.host, sizeof(target.address.host), "%s", host);
-    assert_int_equal(targets_add(&f.targets, &target), 0);
+    assert_int_equal(targets_add(&f.grant.services, &target), 0);
 }
 
 static int set_up(void **state)
@@ -74,8 +78,7 @@ static int set_up(void **state)
     f.saved = dup(STDERR_FILENO);
     dup2(fileno(f.captured), STDERR_FILENO);
     gt_log_open("gotthard-agentd", GT_LOG_INFO);
-    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.targets, &f.permit,
-                        5000);
+    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.grant, 5000);
     return 0;
 }
 
@@ -97,8 +100,7 @@ static unsigned captured(void)
 
 static int tear_down(void **state)
 {
-    targets_deinit(&f.targets);
-    permit_deinit(&f.permit);
+    worker_grant_deinit(&f.grant);
     gt_close(&f.listener);
     ev_loop_destroy(f.loop);
     return 0;
@@ -152,7 +154,7 @@ static void permit(const char *host, const char *more)
     char text[160], why[160];
 
     snprintf(text, sizeof(text), "%s:%u %s", host, f.port, more);
-    assert_int_equal(permit_parse(text, &f.permit, why, sizeof(why)), 0);
+    assert_int_equal(permit_parse(text, &f.grant.permit, why, sizeof(why)), 0);
 }
 
 static struct gt_channel open_target(uint32_t number, const char *host)
@@ -193,12 +195,45 @@ static void test_name_whose_address_is_not_permitted_is_denied(void **state)
 static void test_permitted_name_does_not_lead_to_a_special_address(void **state)
 {
     permit("name.example", "");
-    snprintf(f.permit.entries[0].name, sizeof(f.permit.entries[0].name), "localhost");
+    snprintf(f.grant.permit.entries[0].name, sizeof(f.grant.permit.entries[0].name), "localhost");
     struct gt_channel channel = open_target(1, "localhost");
 
     assert_int_equal(channel.code, GT_RST_DENIED);
     worker_streams_end(&f.streams, "localhost", 1, channel.code, 0, 0);
     assert_int_equal(captured(), 1);
+}
+
+/* Only the streams of withdrawn services end; one whose dial is in progress does not connect. */
+static void test_recheck_ends_withdrawn_streams(void **state)
+{
+    struct gt_channel dialing = {.number = 5, .fd = -1};
+
+    add_target("web", "127.0.0.1", f.port);
+    permit("127.0.0.0/8", "localhost:*");
+    struct gt_channel ssh = open_stream(1, "ssh"), web = open_stream(2, "web"),
+                      named = open_target(3, "localhost"), again = open_target(4, "localhost");
+    worker_streams_open(&f.streams, &dialing, "web");
+    f.grant.services.n = 2;
+    permit_deinit(&f.grant.permit);
+    permit("127.0.0.0/8", "");
+    worker_streams_recheck(&f.streams);
+    assert_int_equal(ssh.code, GT_RST_NONE);
+    assert_int_equal(named.code, GT_RST_NONE); /* its address is permitted */
+    assert_int_equal(web.code, GT_RST_WITHDRAWN);
+    assert_int_equal(dialing.code, GT_RST_WITHDRAWN);
+    permit_deinit(&f.grant.permit);
+    worker_streams_recheck(&f.streams);
+    assert_int_equal(ssh.code, GT_RST_NONE);
+    assert_int_equal(named.code, GT_RST_WITHDRAWN);
+    assert_int_equal(again.code, GT_RST_WITHDRAWN);
+    f.grant.services.all[0].address.port++;
+    worker_streams_recheck(&f.streams);
+    assert_int_equal(ssh.code, GT_RST_WITHDRAWN);
+    assert_true(f.streams.n_streams == 5 && captured() == 0);
+    gt_close(&ssh.fd);
+    gt_close(&web.fd);
+    gt_close(&named.fd);
+    gt_close(&again.fd);
 }
 
 static void test_line_of_a_failure_has_its_cause(void **state)
@@ -248,6 +283,7 @@ int main(void)
         TEST(test_permitted_target_is_dialed),
         TEST(test_name_whose_address_is_not_permitted_is_denied),
         TEST(test_permitted_name_does_not_lead_to_a_special_address),
+        TEST(test_recheck_ends_withdrawn_streams),
         TEST(test_line_of_a_failure_has_its_cause),
         TEST(test_stream_that_ends_cancels_its_dial),
         TEST(test_spare_has_no_line_and_many_are_summed),

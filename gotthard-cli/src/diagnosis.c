@@ -105,6 +105,11 @@ bool diagnosis_of_target(const char *device, const char *service, enum gt_rst co
         [GT_RST_NO_RESOLVER] = "check the name server of {device}",
     };
 
+    if (code == GT_RST_WITHDRAWN) {
+        failure_set_of(ret, device, FAILURE_WITHDRAWN, NULL, "%s has withdrawn the access to %s",
+                       device, service);
+        return true;
+    }
     if (code >= GT_ARRAY_SIZE(hints) || !hints[code])
         return false;
     failure_set_of(ret, device, FAILURE_TARGET, hints[code], "connection to %s failed: %s", service,

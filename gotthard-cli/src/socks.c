@@ -137,7 +137,8 @@ enum socks_reply socks_reply_of(enum gt_rst code)
 {
     switch (code) {
     case GT_RST_REFUSED: return SOCKS_REFUSED;
-    case GT_RST_DENIED: return SOCKS_NOT_ALLOWED;
+    case GT_RST_DENIED:
+    case GT_RST_WITHDRAWN: return SOCKS_NOT_ALLOWED;
     case GT_RST_UNREACHABLE:
     case GT_RST_NO_NAME:
     case GT_RST_NO_RESOLVER: return SOCKS_UNREACHABLE;

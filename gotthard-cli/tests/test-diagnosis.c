@@ -181,7 +181,7 @@ static void test_diagnosis_target(void **state)
     for (unsigned code = 0; code <= GT_RST_LAST + 1; code++) {
         bool is_of_target = code == GT_RST_REFUSED || code == GT_RST_TIMEOUT ||
                             code == GT_RST_UNREACHABLE || code == GT_RST_NO_NAME ||
-                            code == GT_RST_NO_RESOLVER;
+                            code == GT_RST_NO_RESOLVER || code == GT_RST_WITHDRAWN;
 
         assert_int_equal(diagnosis_of_target(DEVICE, "ssh", (enum gt_rst)code, &failure),
                          is_of_target);

@@ -21,6 +21,7 @@ from harness import echo, wait_until
 from test_agent import is_process_alive, reload
 from test_faults import open_stream
 from test_restart import can_echo, session_files
+from test_shared_sessions import Connection
 from test_tunnel import assert_broken
 
 LIMIT_S = 1 if harness.SANITIZER == "none" else harness.LIMIT
@@ -40,11 +41,11 @@ class Device:
         self.configure(**before)
         self.agent = self.start()
 
-    def configure(self, pins=("alice",), rights="", policy="pin", services=("ssh", "web"), moved=False, key=None, previous=None, more=""):
+    def configure(self, pins=("alice",), rights="", policy="pin", services=("ssh", "web"), moved=(), key=None, previous=None, more=""):
         lines = [f"{pin} {self.fingerprints[pin]} {rights}" if isinstance(pin, str) else f"{pin[0]} {self.fingerprints[pin[1]]}"
                  for pin in pins]
         self.pins.write_text("\n".join(lines) + "\n")
-        targets = " ".join(f'{name} = "127.0.0.1:{(self.other if moved else self.target).port}";' for name in services)
+        targets = " ".join(f'{name} = "127.0.0.1:{(self.other if name in moved else self.target).port}";' for name in services)
         keys = f'crypt = {{ key = "{key or self.env.key}"; iv = "{self.env.iv}";' + (f' key_previous = "{previous}"; }};' if previous else " };")
         path = self.folder / "agentd.conf"
         path.write_text(f'trust = {{ policy = "{policy}"; pins = "{self.pins}"; }}; services = {{ {targets} }}; {keys} {more}')
@@ -82,12 +83,16 @@ LOST = {  # the change of the configuration, the reason in the log
     "pin of another name": ({"pins": [("bob", "alice")]}, "no longer pinned"),
     "pin of a device": ({"rights": "role=device"}, "no longer pinned"),
     "pin expired": ({"rights": "until=2020-01-01"}, "has expired"),
-    "services of the pin": ({"rights": "services=ssh"}, "services have changed"),
-    "service removed": ({"services": ["ssh"]}, "services have changed"),
-    "service moved": ({"moved": True}, "services have changed"),
+    "services of the pin": ({"rights": "services=other"}, "no service or target is granted"),
+    "services removed": ({"services": []}, "no service or target is granted"),
     "key changed": ({"key": NEW_KEY}, "key of the session is no longer in use"),
     "key changed under psk": ({"key": NEW_KEY, "policy": "psk"}, "key of the session is no longer in use"),
     "other previous key": ({"key": NEW_KEY, "previous": secrets.token_hex(32)}, "key of the session is no longer in use"),
+}
+NARROWED = {  # of web
+    "services of the pin": {"rights": "services=ssh"},
+    "service removed": {"services": ["ssh"]},
+    "service moved": {"moved": ["web"]},
 }
 KEPT = {
     "nothing": {},
@@ -135,6 +140,82 @@ def test_sessions_survive_changes_that_keep_their_grant(system, how):
         device.apply(how)
         assert can_echo(sock, case.encode()), case
     assert "withdrawing" not in device.agent.log()
+
+
+def open_service(tunnel, service):
+    sock = tunnel.dial(service)
+    assert can_echo(sock, b"hello")
+    return sock
+
+
+def assert_service_withdrawn(tunnel, sock, service):
+    assert_broken(sock)
+    tunnel.wait_for(f"GatewayOli has withdrawn the access to {service}.*GTD-E45")
+    assert tunnel.is_running()
+
+
+@pytest.mark.parametrize("has_state", [True, False], ids=["", "without-state"])
+@pytest.mark.parametrize("case", NARROWED, ids=named)
+def test_only_connections_of_the_changed_service_end(system, case, has_state):
+    device = Device(system)
+    if not has_state:
+        device.agent.stop()
+        device.agent = device.start(STATE_DIRECTORY=None)
+    tunnel = system.connect("GatewayOli", "0:ssh", "0:web")
+    ssh, web = (open_service(tunnel, service) for service in ("ssh", "web"))
+    device.configure(**NARROWED[case])
+    started = device.apply("reload")
+    assert_service_withdrawn(tunnel, web, "web")
+    assert time.monotonic() - started < LIMIT_S
+    assert can_echo(ssh, b"still there")
+    device.agent.wait_for("changing reason=.*services have changed")
+    device.agent.wait_for("service=web ended .*reason=\"the device has withdrawn the access\"")
+    if case == "service moved":
+        assert open_service(tunnel, "web") and device.other.n_accepted == 1
+    else:
+        with pytest.raises(OSError):
+            open_service(tunnel, "web")
+    assert tunnel.disconnect() == 0
+
+
+@pytest.mark.parametrize("case", NARROWED, ids=named)
+def test_changed_service_ends_its_connections_at_a_restart(system, case):
+    """Two restarts: the second one reads what the first one wrote."""
+    device = Device(system)
+    tunnel = system.connect("GatewayOli", "0:ssh", "0:web")
+    ssh, web = (open_service(tunnel, service) for service in ("ssh", "web"))
+    device.configure(**NARROWED[case])
+    device.apply("restart")
+    assert_service_withdrawn(tunnel, web, "web")
+    assert can_echo(ssh, b"still there")
+    device.apply("restart")
+    assert can_echo(ssh, b"and here")
+    device.configure(services=[])
+    assert_withdrawn(tunnel, ssh, device.apply("reload"))
+
+
+def test_proxy_of_a_withdrawn_service_exits_with_its_reason(system):
+    device = Device(system)
+    ssh, web = (Connection(system, service).echo(b"hello") for service in ("ssh", "web"))
+    device.configure(services=["ssh"])
+    device.apply("reload")
+    status, _, errors = web.finish()
+    assert status == 77 and "has withdrawn the access to web" in errors
+    assert ssh.echo(b"still there").finish() == (0, b"", "")
+
+
+def test_worker_that_does_not_apply_a_change_is_ended(system):
+    device = Device(system)
+    tunnel = system.connect("GatewayOli", "0:ssh", "0:web")
+    ssh = open_service(tunnel, "ssh")
+    worker, = harness.children_of(device.agent.pid)
+    os.kill(worker, signal.SIGSTOP)
+    device.configure(services=["ssh"])
+    device.apply("reload")
+    wait_until(lambda: not is_process_alive(worker), "the worker is killed", limit=2 * LIMIT_S)
+    assert_broken(ssh)
+    assert tunnel.wait(5) == 77
+    device.agent.wait_for("withdrawing reason=.*has not applied")
 
 
 def test_only_the_session_that_lost_its_grant_ends(system):

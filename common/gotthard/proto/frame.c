@@ -31,6 +31,7 @@ const char *gt_rst_text(unsigned code)
         [GT_RST_TARGET_VANISHED] = "the target vanished: it no longer answers",
         [GT_RST_CLIENT_VANISHED] = "the client vanished: it no longer answers",
         [GT_RST_LIMIT] = "over limits.streams of the relay or the device",
+        [GT_RST_WITHDRAWN] = "the device has withdrawn the access",
     };
 
     return code < GT_ARRAY_SIZE(texts) ? texts[code] : "unknown reason";

@@ -47,8 +47,9 @@ enum gt_rst {
     GT_RST_TARGET_VANISHED = 14, /* device: the connected target stopped answering */
     GT_RST_CLIENT_VANISHED = 15, /* operator: the same of the local program */
     GT_RST_LIMIT = 16,           /* the relay or the device has as many streams as limits.streams */
+    GT_RST_WITHDRAWN = 17, /* the device no longer grants the service; the session continues */
 };
-#define GT_RST_LAST GT_RST_LIMIT /* the greatest of them */
+#define GT_RST_LAST GT_RST_WITHDRAWN /* the greatest of them */
 /* Returns a static text for users, also for unknown codes. */
 const char *gt_rst_text(unsigned code);
 

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: ISC */
+/* Shared by session.c and session-own-file.c, which has the session's file. */
+#pragma once
+
+#include "session.h"
+
+/* Creates the file in @folder (NULL: none), else an anonymous one. A negative errno. */
+int session_open_file(struct session *session, const char *folder) GT_MUST_CHECK;
+/* Writes ->info before the worker starts. The negative errno of session_file_write(): another
+ * listener could not judge the session. */
+int session_write_file(struct session *session) GT_MUST_CHECK;
+/* The same for a changed grant. */
+int session_rewrite_file(const struct session *session) GT_MUST_CHECK;
