@@ -17,6 +17,7 @@
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/notify.h"
+#include "gotthard/base/reload-server.h"
 #include "setup-summary.h"
 
 #define TICK_S 30. /* between checks of epochs and pins */
@@ -37,6 +38,7 @@ struct agentd {
     ev_signal on_hangup, on_interrupt, on_terminate, on_status;
     ev_timer tick, deadline;
     struct gt_watchdog watchdog;
+    struct gt_reload_server reload_server;
 };
 
 /* --- states */
@@ -160,14 +162,32 @@ static void agentd_on_interrupt(struct ev_loop *loop, ev_signal *watcher, int re
         agentd_enter(agentd, AGENTD_STOPPED);
 }
 
+/* Requested by a client of the socket, or SIGHUP. */
+static void agentd_reload(void *userdata)
+{
+    struct agentd *agentd = userdata;
+    char error[GT_CONFIG_ERROR_MAX];
+
+    if (agentd->state != AGENTD_SERVING) {
+        gt_reload_server_finish(&agentd->reload_server, GT_EXIT_TRY_AGAIN, "the agent is stopping");
+        return;
+    }
+    gt_notify_reloading();
+    gt_reload_server_begin(&agentd->reload_server);
+    int r = device_reload(&agentd->device, error);
+    if (r < 0) { /* clients ask the next process */
+        agentd->exit_status = GT_EXIT_INTERNAL;
+        agentd_enter(agentd, AGENTD_STOPPED);
+        return;
+    }
+    gt_notify("READY=1");
+    gt_reload_server_finish(&agentd->reload_server, r ? GT_EXIT_CONFIGURATION : GT_EXIT_SUCCESS,
+                            r ? error : "reloaded");
+}
+
 static void agentd_on_hangup(struct ev_loop *loop, ev_signal *watcher, int revents)
 {
-    struct agentd *agentd = watcher->data;
-
-    if (agentd->state != AGENTD_SERVING || device_reload(&agentd->device) >= 0)
-        return;
-    agentd->exit_status = GT_EXIT_INTERNAL;
-    agentd_enter(agentd, AGENTD_STOPPED);
+    agentd_reload(watcher->data);
 }
 
 static void agentd_on_status(struct ev_loop *loop, ev_signal *watcher, int revents)
@@ -201,6 +221,7 @@ static void agentd_watch(struct agentd *agentd)
     agentd->tick.data = agentd->deadline.data = agentd;
     ev_timer_start(agentd->loop, &agentd->tick);
     gt_watchdog_start(&agentd->watchdog, agentd->loop);
+    gt_reload_server_open(&agentd->reload_server, agentd->loop, agentd_reload, agentd);
 }
 
 /* A kernel without either is no reason to stop, and never unnoticed. */
@@ -241,6 +262,7 @@ int agentd_run(struct setup *setup, const struct gt_config_args *args)
     gt_notify("READY=1");
     agentd_notify(&agentd);
     ev_run(agentd.loop, 0);
+    gt_reload_server_close(&agentd.reload_server);
     device_deinit(&agentd.device);
     return agentd.exit_status;
 }

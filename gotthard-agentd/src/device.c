@@ -189,20 +189,20 @@ void device_tick(struct device *device)
 /* Everything that can fail because of the configuration fails here, before anything is changed.
  * @ret_request_handler: for new names or keys, else NULL. */
 static int device_prepare_reload(struct device *device, struct setup **ret_setup,
-                                 struct request_handler **ret_request_handler)
+                                 struct request_handler **ret_request_handler, char *ret_error)
 {
-    char error[GT_CONFIG_ERROR_MAX] = "cannot load the configuration";
     struct request_handler *request_handler = NULL;
     struct setup *setup = NULL;
 
-    int r = setup_new(device->args, &setup, error);
+    snprintf(ret_error, GT_CONFIG_ERROR_MAX, "cannot load the configuration");
+    int r = setup_new(device->args, &setup, ret_error);
     if (r == 0)
-        r = setup_check_reload(device->setup, setup, error);
+        r = setup_check_reload(device->setup, setup, ret_error);
     if (r == 0 && !setup_has_same_identity(device->setup, setup))
         r = device_new_request_handler(device, setup, &request_handler);
     if (r) {
         gt_error_errno(r < 0 ? r : 0, "device=%s not reloaded, the configuration in use stays: %s",
-                       device_name(device), error);
+                       device_name(device), ret_error);
         setup_free(setup);
         return DEVICE_E_UNCHANGED;
     }
@@ -251,13 +251,13 @@ static int device_apply_reload(struct device *device, struct setup *setup,
                             device->renamed ? device->renamed : device->request_handler);
 }
 
-int device_reload(struct device *device)
+int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_MAX])
 {
     struct request_handler *request_handler;
     char services[SETUP_SERVICES_TEXT];
     struct setup *setup;
 
-    int r = device_prepare_reload(device, &setup, &request_handler);
+    int r = device_prepare_reload(device, &setup, &request_handler, ret_error);
     if (r)
         return r;
     r = device_apply_reload(device, setup, request_handler);

@@ -51,9 +51,10 @@ void device_stop_accepting(struct device *device);
 void device_publish_offline(struct device *device);
 
 enum { DEVICE_E_UNCHANGED = 1 };
-/* Loads the configuration again. E_UNCHANGED: it is invalid (logged), and the old one stays in use.
- * A negative errno: the device cannot connect any more. */
-int device_reload(struct device *device) GT_MUST_CHECK;
+/* Loads the configuration again. E_UNCHANGED: it is invalid (logged, with the reason in
+ * @ret_error), and the old one stays in use. A negative errno: the device cannot connect any more.
+ */
+int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 /* Rotates expired epochs and closes sessions whose pin has expired. Call it about every 30 s. */
 void device_tick(struct device *device);
 

@@ -3,6 +3,7 @@
  * The command line of gotthard-agentd. One program is two kinds of process: the listener, and (run
  * by the listener with --worker) the worker of one session.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/loop.h"
+#include "gotthard/base/reload-client.h"
 #include "gotthard/base/standard-fds.h"
 #include "gotthard/config/config-wait.h"
 #include "setup-summary.h"
@@ -22,7 +24,14 @@
  * hostile broker can announce 256 MiB. */
 #define MEMORY_MAX (128u << 20)
 
-enum command { COMMAND_SERVE, COMMAND_CHECK, COMMAND_DOCTOR, COMMAND_HELP, COMMAND_VERSION };
+enum command {
+    COMMAND_SERVE,
+    COMMAND_CHECK,
+    COMMAND_DOCTOR,
+    COMMAND_RELOAD,
+    COMMAND_HELP,
+    COMMAND_VERSION
+};
 
 struct options {
     enum command command;
@@ -41,6 +50,8 @@ static int main_on_option(void *userdata, const char *option, const char *value,
         *command = COMMAND_CHECK;
     else if (strcmp(option, "--doctor") == 0)
         *command = COMMAND_DOCTOR;
+    else if (strcmp(option, "--reload") == 0)
+        *command = COMMAND_RELOAD;
     else if (strcmp(option, "--json") == 0)
         options->has_doctor_option = options->doctor.is_json = true;
     else if (strcmp(option, "--no-color") == 0)
@@ -62,6 +73,8 @@ static void print_help(void)
             "  --config FILE                  read FILE instead of the files in /etc/gotthard\n"
             "  --check-config                 print each setting with its source, and exit\n"
             "  --doctor                       check each hop to the operators, and exit\n"
+            "  --reload                       make the running agent reload, and exit with its "
+            "result\n"
             "  --json                         print JSON, one row a line, with --doctor\n"
             "  --no-color                     print without colors, with --doctor\n"
             "  --help                         print this help, and exit\n"
@@ -122,6 +135,8 @@ static int main_run(const struct options *options, const struct gt_config_args *
     switch (options->command) {
     case COMMAND_HELP: print_help(); break;
     case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
+    case COMMAND_RELOAD:
+        return gt_reload_client_run("gotthard-agentd", SIGHUP, GT_RELOAD_DEADLINE_MS);
     case COMMAND_DOCTOR: return doctor_run(args, &options->doctor);
     case COMMAND_CHECK:
     case COMMAND_SERVE: return serve(args, options->command == COMMAND_CHECK);

@@ -12,6 +12,7 @@
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/loop.h"
+#include "gotthard/base/reload-client.h"
 #include "gotthard/base/standard-fds.h"
 #include "gotthard/config/config-wait.h"
 #include "relayd.h"
@@ -24,6 +25,7 @@
 enum action {
     ACTION_RUN,
     ACTION_CHECK,
+    ACTION_RELOAD,
     ACTION_HELP,
     ACTION_VERSION,
     /* From one image to the next, in an upgrade (upgrade/rehearsal.h); not in --help. */
@@ -68,6 +70,8 @@ static int main_on_option(void *userdata, const char *option, const char *value,
         *action = ACTION_VERSION;
     else if (strcmp(option, "--check-config") == 0)
         *action = ACTION_CHECK;
+    else if (strcmp(option, "--reload") == 0)
+        *action = ACTION_RELOAD;
     else
         return 1;
     return 0;
@@ -80,6 +84,7 @@ static int main_help(void)
         "The public relay of Gotthard: connects operators and devices, and cannot read their data.\n\n"
         "  --config FILE                  use this file instead of those in /etc/gotthard\n"
         "  --check-config                 show all settings with their origin, and exit\n"
+        "  --reload                       upgrade the running relay, and exit with its result\n"
         "  --help                         show this and exit\n"
         "  --version                      show the version and exit\n\n");
     fflush(stdout);
@@ -138,6 +143,8 @@ static int main_run(const struct relayd_invocation *invocation, enum action acti
         return GT_EXIT_SUCCESS;
     if (r > 0) {
         gt_error("%s", error);
+        if (action == ACTION_REHEARSE)
+            rehearsal_send_reason(error);
         return GT_EXIT_CONFIGURATION;
     }
     if (!r && is_check)
@@ -202,6 +209,9 @@ int main(int argc, char **argv)
     switch (command.action) {
     case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
     case ACTION_HELP: r = main_help(); break;
+    case ACTION_RELOAD:
+        r = gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
+        break;
     case ACTION_RUN:
     case ACTION_CHECK:
     case ACTION_REHEARSE:

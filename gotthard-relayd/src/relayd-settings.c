@@ -91,21 +91,32 @@ static bool relayd_reload(struct relayd *relayd, char *ret_error)
     return true;
 }
 
-void relayd_on_reload(struct ev_loop *loop, ev_signal *signal, int revents)
+/* Applies the settings that relayd_reload() has loaded. */
+static void relayd_finish_reload(struct relayd *relayd)
 {
-    struct relayd *relayd = signal->data;
-    char error[GT_CONFIG_ERROR_MAX];
-
-    if (!relayd_reload(relayd, error)) {
-        gt_error("configuration not reloaded, continuing with the old one: %s", error);
-        return;
-    }
     relayd_apply_log_level(relayd);
     relayd_apply_settings(relayd);
     struct data_thread_limits limits = settings_data_thread_limits(relayd->settings);
     data_threads_change(&relayd->data_threads, &limits);
     gt_info("configuration reloaded");
     settings_warnings_log(relayd->settings, &relayd->admission);
+}
+
+void relayd_on_reload(struct ev_loop *loop, ev_signal *signal, int revents)
+{
+    struct relayd *relayd = signal->data;
+    char error[GT_CONFIG_ERROR_MAX];
+
+    bool is_running = relayd->state == RELAYD_RUNNING;
+
+    if (is_running)
+        gt_notify_reloading();
+    if (relayd_reload(relayd, error))
+        relayd_finish_reload(relayd);
+    else
+        gt_error("configuration not reloaded, continuing with the old one: %s", error);
+    if (is_running)
+        relayd_notify_ready(relayd);
 }
 
 bool relayd_reload_admission(struct relayd *relayd, char *ret_error)

@@ -6,6 +6,7 @@
 #include <ev.h>
 
 #include "control/restart-notice.h"
+#include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
 #include "relayd.h"
 
@@ -28,6 +29,7 @@ static void enter_draining(struct relayd *relayd)
     uint32_t window_ms = restart_notice_window_ms(&relayd->clients, RESTART_PROCESS);
 
     rehearsal_cancel(&relayd->rehearsal);
+    gt_reload_server_finish(&relayd->reload_server, GT_EXIT_TRY_AGAIN, "the relay is stopping");
     ev_break(relayd->loop, EVBREAK_CANCEL); /* of an upgrade that was about to be executed */
     gt_notify("STOPPING=1\nSTATUS=Draining");
     gt_info("draining sessions=%zu clients=%zu window=%ums", registry_n_sessions(&relayd->registry),

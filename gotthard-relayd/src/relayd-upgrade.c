@@ -8,6 +8,7 @@
 #include <signal.h>
 
 #include "control/restart-notice.h"
+#include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
 #include "upgrade/snapshot.h"
 
@@ -34,10 +35,13 @@ static void relayd_write_snapshot(void *userdata, struct gt_writer *writer)
     snapshot_write(&snapshot, writer);
 }
 
-static void relayd_on_rejected(void *userdata, const char *reason)
+static void relayd_on_rejected(void *userdata, int status, const char *reason)
 {
+    struct relayd *relayd = userdata;
+
     gt_error("upgrade rejected, continuing with the running version reason=\"%s\"", reason);
-    relayd_notify_ready(userdata);
+    relayd_notify_ready(relayd);
+    gt_reload_server_finish(&relayd->reload_server, status, reason);
 }
 
 static void relayd_on_rehearsed(void *userdata)
@@ -45,26 +49,40 @@ static void relayd_on_rehearsed(void *userdata)
     relayd_handle(userdata, RELAYD_REHEARSED);
 }
 
-/* The data threads are paused while the state is written. */
-void relayd_on_upgrade(struct ev_loop *loop, ev_signal *signal, int revents)
+/* Clients of an upgrade in progress wait for the next one. */
+static void relayd_decline_upgrade(struct relayd *relayd)
 {
-    struct relayd *relayd = signal->data;
     static struct gt_log_rate rate;
     unsigned n_suppressed;
+    bool is_stopping = relayd->state != RELAYD_RUNNING && relayd->state != RELAYD_UPGRADING;
+    const char *reason = is_stopping ? "the relay is stopping" : "an upgrade is in progress";
+
+    if (gt_log_is_allowed(&rate, 1, &n_suppressed))
+        gt_info("upgrade not started suppressed=%u reason=\"%s\"", n_suppressed, reason);
+    if (is_stopping)
+        gt_reload_server_finish(&relayd->reload_server, GT_EXIT_TRY_AGAIN, reason);
+}
+
+/* The data threads are paused while the state is written. */
+void relayd_on_reload_request(void *userdata)
+{
+    struct relayd *relayd = userdata;
 
     if (relayd->state != RELAYD_RUNNING || relayd->rehearsal.state != REHEARSAL_IDLE) {
-        if (gt_log_is_allowed(&rate, 1, &n_suppressed))
-            gt_info("upgrade not started suppressed=%u reason=\"%s\"", n_suppressed,
-                    relayd->state == RELAYD_RUNNING || relayd->state == RELAYD_UPGRADING
-                        ? "an upgrade is in progress"
-                        : "the relay is stopping");
+        relayd_decline_upgrade(relayd);
         return;
     }
     gt_info("upgrade started, rehearsing with the installed program");
     gt_notify_reloading();
+    gt_reload_server_begin(&relayd->reload_server);
     data_threads_pause(&relayd->data_threads);
     rehearsal_start(&relayd->rehearsal);
     data_threads_resume(&relayd->data_threads);
+}
+
+void relayd_on_upgrade(struct ev_loop *loop, ev_signal *signal, int revents)
+{
+    relayd_on_reload_request(signal->data);
 }
 
 /* @how: as of sigprocmask(2). */
@@ -89,7 +107,7 @@ void relayd_upgrade(struct relayd *relayd)
 
     if (!relayd_reload_admission(relayd, error)) {
         relayd_handle(relayd, RELAYD_UPGRADE_FAILED);
-        relayd_on_rejected(relayd, error);
+        relayd_on_rejected(relayd, GT_EXIT_CONFIGURATION, error);
         return;
     }
     main_listener_pause(&relayd->main_listener);
@@ -106,7 +124,7 @@ void relayd_upgrade(struct relayd *relayd)
     }
     set_signal_mask(SIG_UNBLOCK);
     if (reason)
-        relayd_on_rejected(relayd, reason);
+        relayd_on_rejected(relayd, GT_EXIT_INTERNAL, reason);
 }
 
 int relayd_restore(struct relayd *relayd)

@@ -11,8 +11,10 @@
 /* Once the signal watchers exist. */
 void relayd_init_upgrade(struct relayd *relayd);
 /* SIGUSR2: starts a rehearsal, if the relay is running and no other is in progress. ->data of
- * @signal is the relay. */
+ * @signal is the relay. Clients of its reload socket get the result. */
 void relayd_on_upgrade(struct ev_loop *loop, ev_signal *signal, int revents);
+/* The same for a client of the reload socket; gt_reload_fn. @userdata: the relay. */
+void relayd_on_reload_request(void *userdata);
 /* Executes the installed program; called in UPGRADING, outside the loop. Returns only if that
  * failed or a signal to end arrived; the state has changed then. */
 void relayd_upgrade(struct relayd *relayd);

@@ -186,6 +186,7 @@ static int relayd_start(struct relayd *relayd)
         return r;
     relayd->port = main_listener_port(&relayd->main_listener, (uint16_t)relayd->settings->port);
     gt_watchdog_start(&relayd->watchdog, relayd->loop);
+    gt_reload_server_open(&relayd->reload_server, relayd->loop, relayd_on_reload_request, relayd);
     relayd_announce(relayd, &budget);
     return 0;
 }
@@ -196,6 +197,7 @@ static int relayd_start(struct relayd *relayd)
 static void relayd_deinit(struct relayd *relayd)
 {
     rehearsal_deinit(&relayd->rehearsal);
+    gt_reload_server_close(&relayd->reload_server);
     main_listener_close(&relayd->main_listener);
     registry_deinit(&relayd->registry);
     client_host_deinit(&relayd->clients);

@@ -10,6 +10,7 @@
 #include "control/registry.h"
 #include "data/data-threads.h"
 #include "gotthard/base/notify.h"
+#include "gotthard/base/reload-server.h"
 #include "settings.h"
 #include "upgrade/rehearsal.h"
 #include "upgrade/restore.h"
@@ -66,6 +67,7 @@ struct relayd {
     struct main_listener main_listener;
     struct gt_watchdog watchdog;
     struct rehearsal rehearsal;
+    struct gt_reload_server reload_server;
     uint16_t port; /* the main port */
     size_t n_peak; /* sessions and connections at once, since memory was last trimmed */
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;

@@ -673,14 +673,18 @@ def test_hidden_options_fail_without_state(env, fd):
 # --- the package ----------------------------------------------------------------------------------------
 
 
-def configure(env, pid, program, reload="kill -USR2 $pid"):
-    """Runs the package's postinst with a stub service manager for the process @pid. Returns its requests."""
+def configure(env, pid, program, reload="true", status=0):
+    """Runs the package's postinst with a stub service manager for the process @pid. Returns its requests.
+
+    @reload: a command that stands for ExecReload=; @status: its exit status, as the manager shows it.
+    """
     script = (harness.ROOT / "debian" / "gotthard-relayd.postinst").read_text()
     script = script.replace("program=/usr/sbin/gotthard-relayd", f"program={program}").replace("sleep 0.2", "sleep 0.02")
     script = script.replace("[ -d /run/systemd/system ]", "true").replace("#DEBHELPER#", "")
     stubs = env.folder / "stubs"
     stubs.mkdir(exist_ok=True)
-    (stubs / "systemctl").write_text(f"#!/bin/sh\necho {pid}\n")
+    (stubs / "systemctl").write_text(
+        f'#!/bin/sh\ncase $* in *MainPID*) echo {pid} ;; *) echo "{{ path=x ; pid=1 ; code=exited ; status={status} }}" ;; esac\n')
     (stubs / "deb-systemd-invoke").write_text(
         f'#!/bin/sh\npid={pid}\necho "$@" >> {stubs}/requests\n[ "$1" != reload ] || {reload}\n')
     for stub in stubs.iterdir():
@@ -697,14 +701,16 @@ def test_package_upgrades_running_relay(env, installed):
         pytest.skip("only root can read the program of a process that is not dumpable")
     relay = env.relay()
     install(PROGRAM, installed)
-    assert configure(env, relay.pid, installed) == ["reload"]
+    assert configure(env, relay.pid, installed, reload="true") == ["reload"]
+    # a relay from before --reload takes over, without an answer
+    assert configure(env, relay.pid, installed, reload="{ kill -USR2 $pid; false; }", status=69) == ["reload"]
     relay.wait_for(TOOK_OVER)
-    # a bad configuration: ExecReload's first command fails
+    # a bad configuration
     install(PROGRAM, installed)
-    assert configure(env, relay.pid, installed, reload="false") == ["reload"]
-    # a relay that rejects the upgrade is restarted, and so is a program that the signal would kill
+    assert configure(env, relay.pid, installed, reload="false", status=78) == ["reload"]
+    # a relay whose state the program cannot take over is restarted, and so is a program that the signal would kill
     install(OTHER_VERSION, installed)
-    assert configure(env, relay.pid, installed) == ["reload", "restart"]
+    assert configure(env, relay.pid, installed, reload="false", status=70) == ["reload", "restart"]
     sleeper = harness.Process(env, "sleeper", ["sleep", "60"])
     assert configure(env, sleeper.pid, installed) == ["restart"]
     assert configure(env, 0, installed) == []

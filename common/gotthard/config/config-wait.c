@@ -9,8 +9,10 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "gotthard/base/exit-status.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/notify.h"
+#include "gotthard/base/reload-server.h"
 
 #define FIRST_S 0.5
 #define LAST_S  10.
@@ -26,6 +28,7 @@ struct wait {
     ev_timer timer;
     ev_signal signals[5];
     struct gt_watchdog watchdog;
+    struct gt_reload_server reload_server;
 };
 
 /* Reports a reason once. The time between attempts starts again with each new one. */
@@ -58,6 +61,17 @@ static void wait_on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     wait_try(timer->data);
 }
 
+/* After a success the service closes the clients with its loop. They ask it again when it runs. */
+static void wait_on_reload(void *userdata)
+{
+    struct wait *wait = userdata;
+
+    gt_reload_server_begin(&wait->reload_server);
+    wait_try(wait);
+    if (wait->result == GT_CONFIG_E_FILE)
+        gt_reload_server_finish(&wait->reload_server, GT_EXIT_CONFIGURATION, wait->error);
+}
+
 static void wait_on_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 {
     struct wait *wait = signal->data;
@@ -83,6 +97,8 @@ static void wait_watch(struct wait *wait)
     ev_timer_init(&wait->timer, wait_on_timer, FIRST_S, 0.);
     wait->timer.data = wait;
     gt_watchdog_start(&wait->watchdog, wait->loop);
+    gt_reload_server_open(&wait->reload_server, wait->loop, wait_on_reload, wait);
+    gt_reload_server_set_state(&wait->reload_server, GT_EXIT_CONFIGURATION, wait->error);
 }
 
 static void wait_end(struct wait *wait)
@@ -91,6 +107,7 @@ static void wait_end(struct wait *wait)
         ev_signal_stop(wait->loop, &wait->signals[i]);
     ev_timer_stop(wait->loop, &wait->timer);
     gt_watchdog_stop(&wait->watchdog, wait->loop);
+    gt_reload_server_close(&wait->reload_server);
     ev_loop_destroy(wait->loop);
 }
 

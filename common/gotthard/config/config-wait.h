@@ -15,9 +15,9 @@ typedef int (*gt_config_load_fn)(void *userdata, char *ret_error);
 
 /*
  * Calls @load until its result is not E_FILE: after 0.5 s, then after twice the time, at most 10 s,
- * and at once on SIGHUP, SIGUSR1 and SIGUSR2. Each new reason is logged and shown by the service
- * manager, which is notified that the service is ready. Returns the result, or E_STOPPED. Has a
- * loop of its own.
+ * and at once on SIGHUP, SIGUSR1, SIGUSR2 and a request for a reload. Each new reason is logged and
+ * shown by the service manager, which is notified that the service is ready. Returns the result, or
+ * E_STOPPED. Has a loop of its own.
  */
 int gt_config_wait(gt_config_load_fn load, void *userdata,
                    char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;

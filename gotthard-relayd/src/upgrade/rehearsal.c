@@ -13,12 +13,15 @@
 #include <sys/auxv.h>
 #include <sys/wait.h>
 
+#include "gotthard/base/exit-status.h"
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
 #include "upgrade/snapshot-format.h"
 
 #define REHEARSAL_S  10.0
 #define REHEARSAL_FD 3
+#define REASON_FD    4
+#define REASON_MAX   512 /* bytes, less than PIPE_BUF */
 
 extern char **environ;
 
@@ -86,13 +89,27 @@ static void rehearsal_reset(struct rehearsal *rehearsal)
     ev_timer_stop(rehearsal->loop, &rehearsal->deadline);
     ev_child_stop(rehearsal->loop, &rehearsal->child);
     memfd_close(&rehearsal->memfd);
+    gt_close(&rehearsal->reason);
     rehearsal->state = REHEARSAL_IDLE;
 }
 
-static void rehearsal_reject(struct rehearsal *rehearsal, const char *reason)
+static void rehearsal_reject(struct rehearsal *rehearsal, int status, const char *reason)
 {
     rehearsal_reset(rehearsal);
-    rehearsal->on_rejected(rehearsal->userdata, reason);
+    rehearsal->on_rejected(rehearsal->userdata, status, reason);
+}
+
+/* @status: of waitpid(2). */
+static void rehearsal_describe(const struct rehearsal *rehearsal, int status, char *ret, size_t cap)
+{
+    ssize_t n = read(rehearsal->reason, ret, cap - 1);
+
+    if (n > 0)
+        ret[n] = 0;
+    else
+        snprintf(ret, cap, "the installed program %s %d",
+                 WIFSIGNALED(status) ? "was killed by signal" : "exited with status",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 static void rehearsal_on_exit(struct ev_loop *loop, ev_child *child, int events)
@@ -100,7 +117,7 @@ static void rehearsal_on_exit(struct ev_loop *loop, ev_child *child, int events)
     struct rehearsal *rehearsal = gt_container_of(child, struct rehearsal, child);
     bool is_cancelled = rehearsal->state == REHEARSAL_CANCELLED;
     int status = child->rstatus;
-    char reason[64];
+    char reason[REASON_MAX];
 
     if (is_cancelled) {
         rehearsal_reset(rehearsal);
@@ -108,10 +125,9 @@ static void rehearsal_on_exit(struct ev_loop *loop, ev_child *child, int events)
         rehearsal_reset(rehearsal);
         rehearsal->on_rehearsed(rehearsal->userdata);
     } else {
-        snprintf(reason, sizeof(reason), "the installed program %s %d",
-                 WIFSIGNALED(status) ? "was killed by signal" : "exited with status",
-                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-        rehearsal_reject(rehearsal, reason);
+        rehearsal_describe(rehearsal, status, reason, sizeof(reason));
+        rehearsal_reject(rehearsal, WIFEXITED(status) ? WEXITSTATUS(status) : GT_EXIT_INTERNAL,
+                         reason);
     }
 }
 
@@ -124,9 +140,19 @@ static void rehearsal_on_deadline(struct ev_loop *loop, ev_timer *timer, int eve
     kill(rehearsal->child.pid, SIGKILL);
 }
 
+/* @reason: the child's end of the pipe. It was created after the state's descriptor, so it is a
+ * greater number than REHEARSAL_FD, and neither replaces the other. */
+static int add_descriptors(const struct rehearsal *rehearsal, int reason,
+                           posix_spawn_file_actions_t *actions)
+{
+    int r = posix_spawn_file_actions_adddup2(actions, rehearsal->memfd.fd, REHEARSAL_FD);
+
+    return r ? r : posix_spawn_file_actions_adddup2(actions, reason, REASON_FD);
+}
+
 /* Uses posix_spawn(3), because between fork and exec a threaded program must not run code that
  * takes locks. Returns 0 or a negative errno. */
-static int rehearsal_spawn(struct rehearsal *rehearsal, pid_t *ret_pid)
+static int rehearsal_spawn(struct rehearsal *rehearsal, int reason, pid_t *ret_pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -140,7 +166,7 @@ static int rehearsal_spawn(struct rehearsal *rehearsal, pid_t *ret_pid)
         posix_spawn_file_actions_destroy(&actions);
         return -ENOMEM;
     }
-    int r = posix_spawn_file_actions_adddup2(&actions, rehearsal->memfd.fd, REHEARSAL_FD);
+    int r = add_descriptors(rehearsal, reason, &actions);
     if (!r)
         r = gt_hardening_spawn_fresh(&attributes);
     if (!r)
@@ -148,6 +174,28 @@ static int rehearsal_spawn(struct rehearsal *rehearsal, pid_t *ret_pid)
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return -r;
+}
+
+static int rehearsal_spawn_with_pipe(struct rehearsal *rehearsal, pid_t *ret_pid)
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    rehearsal->reason = ends[0];
+    int r = rehearsal_spawn(rehearsal, ends[1], ret_pid);
+    close(ends[1]);
+    return r;
+}
+
+void rehearsal_send_reason(const char *reason)
+{
+    struct stat status;
+
+    if (fstat(REASON_FD, &status) < 0 || !S_ISFIFO(status.st_mode))
+        return;
+    if (write(REASON_FD, reason, GT_MIN(strlen(reason), REASON_MAX - 1)) < 0)
+        gt_debug("the reason was not sent");
 }
 
 void rehearsal_start(struct rehearsal *rehearsal)
@@ -158,9 +206,9 @@ void rehearsal_start(struct rehearsal *rehearsal)
     if (!r && (!rehearsal->path || stat(rehearsal->path, &rehearsal->rehearsed) < 0))
         r = rehearsal->path ? -errno : -ENOENT;
     if (!r)
-        r = rehearsal_spawn(rehearsal, &pid);
+        r = rehearsal_spawn_with_pipe(rehearsal, &pid);
     if (r) {
-        rehearsal_reject(rehearsal, strerror(-r));
+        rehearsal_reject(rehearsal, GT_EXIT_INTERNAL, strerror(-r));
         return;
     }
     rehearsal->state = REHEARSAL_REHEARSING;
@@ -241,7 +289,7 @@ const char *rehearsal_execute(struct rehearsal *rehearsal)
 void rehearsal_init(struct rehearsal *rehearsal, struct ev_loop *loop, char *const *argv)
 {
     *rehearsal = (struct rehearsal){
-        .loop = loop, .path = path_of_program(), .argv = argv, .memfd = {.fd = -1}};
+        .loop = loop, .path = path_of_program(), .argv = argv, .memfd = {.fd = -1}, .reason = -1};
     ev_init(&rehearsal->child, rehearsal_on_exit);
     ev_init(&rehearsal->deadline, rehearsal_on_deadline);
 }

@@ -30,11 +30,13 @@ struct rehearsal {
     char *const *argv;     /* of the first start, borrowed */
     struct stat rehearsed; /* the file of the program in the rehearsal */
     struct memfd memfd;    /* the state for the rehearsal */
+    int reason;            /* a pipe from the child: why its configuration is not usable; or -1 */
     ev_child child;
     ev_timer deadline;
     memfd_write_fn write; /* writes the present state */
     void (*on_rehearsed)(void *userdata);
-    void (*on_rejected)(void *userdata, const char *reason);
+    /* @status: GT_EXIT_CONFIGURATION, or another exit status for all other reasons. */
+    void (*on_rejected)(void *userdata, int status, const char *reason);
     void *userdata;
 };
 
@@ -50,3 +52,7 @@ void rehearsal_cancel(struct rehearsal *rehearsal);
 /* Executes the program with the present state. Returns only if that failed, with the reason
  * (static); nothing has changed then. */
 const char *rehearsal_execute(struct rehearsal *rehearsal);
+
+/* In the child. Sends the reason of its failure, one line, to the parent. No effect if that is an
+ * older version, which reports the exit status alone. */
+void rehearsal_send_reason(const char *reason);
