@@ -188,7 +188,8 @@ def test_other_variables_are_in_the_manual(program):
     sources = [*(ROOT / f"gotthard-{program}" / "src").rglob("*.c"), *(ROOT / "common" / "gotthard").rglob("*.c")]
     read = {name for path in sources for name in re.findall(r'(?:getenv|env_number|is_set)\("([A-Z_]+)"\)', path.read_text())}
     if program == "cli":
-        read -= {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY"}
+        read -= {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY",
+                 "RUNTIME_DIRECTORY", "MAINPID"}
     if program == "relayd":
         read -= {"LISTEN_PID", "LISTEN_FDS", "NO_COLOR", "TERM", "NO_PROXY"}
     if program != "cli":
