@@ -202,7 +202,7 @@ void gt_reload_server_set_state(struct gt_reload_server *server, int status, con
     memcpy(server->answer + n, "\n", 2);
 }
 
-/* A reload that was declined has begun for nobody: its clients get the answer as well. */
+/* A declined reload has begun for no client, so all that wait get the answer. */
 void gt_reload_server_finish(struct gt_reload_server *server, int status, const char *text)
 {
     enum gt_reload_client_state answered = server->is_busy ? GT_RELOAD_IN_WORK : GT_RELOAD_WAITING;
