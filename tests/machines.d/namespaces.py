@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: ISC
+"""A run has namespaces of its own for mounts, processes and networks: all that it makes there ends with it, also if it is
+killed. Only its cgroups and its temporary directory have names outside, and these are unique and removed afterwards."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+
+# The first process of the namespace reaps the processes that lose their parents. Changes of its mounts stay inside.
+INSIDE = """set -e
+while umount --recursive /sys/fs/cgroup 2>/dev/null; do :; done
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /run/netns && mount -t tmpfs netns /run/netns
+mount -t tmpfs machines "$TMPDIR"
+set +e
+"$@"
+exit $?"""
+REMOVE_CGROUPS = """while umount --recursive /sys/fs/cgroup 2>/dev/null; do :; done
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+[ ! -d "/sys/fs/cgroup/$1" ] || find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} +"""
+
+
+def run(*command):
+    """Runs @command in new namespaces, with GOTTHARD_CGROUP and TMPDIR set. Returns its exit status."""
+    with tempfile.TemporaryDirectory(prefix="gotthard-machines-") as folder:
+        cgroup = pathlib.Path(folder).name
+        child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                                  "--kill-child", "--mount-proc", "--net", "--ipc", "bash", "-c", INSIDE, "bash", *map(str, command)],
+                                 env=dict(os.environ, GOTTHARD_CGROUP=cgroup, TMPDIR=folder))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child, which shows what was going on
+        signal.signal(signal.SIGTERM, lambda *_: child.kill())
+        try:
+            return child.wait()
+        finally:
+            subprocess.run(["unshare", "--mount", "--propagation", "private", "bash", "-c", REMOVE_CGROUPS, "bash", cgroup], check=False)
