@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 """The README's set-up: the files it names are in the packages it names, it edits no file of a package, and the programs accept
-its settings. tests/package follows the whole of it with the installed packages."""
+its settings. tests/machines follows the whole of it with the installed packages."""
 
 import os
 import pathlib
