@@ -29,7 +29,7 @@ def run(*command):
         child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
                                   "--kill-child", "--mount-proc", "--net", "--ipc", "bash", "-c", INSIDE, "bash", *map(str, command)],
                                  env=dict(os.environ, GOTTHARD_CGROUP=cgroup, TMPDIR=folder))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child, which shows what was going on
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child, which shows the journals
         signal.signal(signal.SIGTERM, lambda *_: child.kill())
         try:
             return child.wait()

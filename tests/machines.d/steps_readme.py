@@ -29,7 +29,7 @@ def needs_nothing(machine, service):
 
 @step
 def unconfigured_install(fleet):
-    """All packages on one machine, without a word of configuration: no unit fails, and purge leaves nothing."""
+    """All packages on one machine, without any configuration: no unit fails, and purge leaves nothing."""
     new = fleet.add("new", "198.51.100.99")
     new.boot().install(*fleet.packages)
     assert new.run("systemctl is-system-running").strip() == "running"

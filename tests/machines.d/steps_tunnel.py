@@ -46,7 +46,7 @@ def dial(machine, port):
 
 
 def exchange(connection, size=4 * MIB):
-    """Sends random bytes through the connection to an echo_service. The same bytes come back."""
+    """Sends random bytes through the connection to an echo_service. It must return the same bytes."""
     data = os.urandom(size)
     threading.Thread(target=connection.sendall, args=(data,), daemon=True).start()
     received, checksum = 0, hashlib.sha256()
