@@ -7,7 +7,8 @@
  *
  * The bytes do not pass this process: a holder (holder.h) gets the two descriptors, and shares its
  * session with all commands for the same device. This process waits for the result. Its end ends
- * the connection.
+ * the connection. It keeps the output open until the service is connected: ssh ends at the end of
+ * that output, and a failure has to be printed before.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,8 +30,9 @@ struct proxy {
     struct command_signals signals;
     struct holder_settings holder;
     struct forward_spec spec;
-    struct gt_endpoint_fds fds; /* until the holder has them */
-    int fd;                     /* of the holder */
+    struct gt_endpoint_fds
+        fds; /* in: until the holder has it; out: until the service is connected */
+    int fd;  /* of the holder */
     ev_io io;
     int code; /* exit status */
 };
@@ -80,6 +82,7 @@ static void proxy_on_message(struct proxy *proxy, const struct holder_message *m
 {
     switch (message->type) {
     case HOLDER_NOTICE: on_notice(proxy, message); return;
+    case HOLDER_CONNECTED: gt_close(&proxy->fds.out); return;
     case HOLDER_FAILURE: on_failure(proxy, message); return;
     case HOLDER_END: on_end(proxy, message); return;
     case HOLDER_HELLO:
@@ -171,7 +174,6 @@ static int proxy_open(struct proxy *proxy, struct failure *ret_failure)
 
     gt_config_forget_secrets(proxy->context->config);
     gt_close(&proxy->fds.in);
-    gt_close(&proxy->fds.out);
     return r;
 }
 

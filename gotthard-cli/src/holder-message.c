@@ -38,6 +38,7 @@ static const struct row {
     [HOLDER_OPEN] = {open_, GT_ARRAY_SIZE(open_)},
     [HOLDER_ACCEPTED] = {NULL, 0},
     [HOLDER_NOTICE] = {notice, GT_ARRAY_SIZE(notice)},
+    [HOLDER_CONNECTED] = {NULL, 0},
     [HOLDER_FAILURE] = {failure, GT_ARRAY_SIZE(failure)},
     [HOLDER_END] = {end, GT_ARRAY_SIZE(end)},
     [HOLDER_STATUS_QUERY] = {NULL, 0},
@@ -70,6 +71,7 @@ static bool is_valid(const struct holder_message *message)
     case HOLDER_STALE:
     case HOLDER_OPEN:
     case HOLDER_ACCEPTED:
+    case HOLDER_CONNECTED:
     case HOLDER_FAILURE:
     case HOLDER_STATUS_QUERY:
     case HOLDER_HOST_KEYS_QUERY:

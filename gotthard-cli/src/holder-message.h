@@ -11,7 +11,8 @@
  *                                     without room, or the device is lost
  *     OPEN, service, two descriptors
  *                                     ACCEPTED: the descriptors are taken
- *                                     NOTICE ..., and at the end FAILURE or END
+ *                                     NOTICE ..., CONNECTED: the service is connected,
+ *                                     and at the end FAILURE or END
  *
  *     STATUS_QUERY                    STATUS
  *     HOST_KEYS_QUERY                 HOST_KEYS
@@ -23,7 +24,7 @@
 
 #define HOLDER_MESSAGE_MAX   16384 /* bytes of an encoded message */
 #define HOLDER_MESSAGE_FDS   2     /* descriptors beside OPEN: for reading and for writing */
-#define HOLDER_VERSION       1     /* changes with any type or field */
+#define HOLDER_VERSION       2     /* changes with any type or field */
 #define HOLDER_HOST_KEYS_MAX 8192  /* bytes of all lines with the NUL */
 
 enum holder_message_type {
@@ -33,6 +34,7 @@ enum holder_message_type {
     HOLDER_OPEN,
     HOLDER_ACCEPTED,
     HOLDER_NOTICE,
+    HOLDER_CONNECTED,
     HOLDER_FAILURE,
     HOLDER_END,
     HOLDER_STATUS_QUERY,

@@ -271,6 +271,11 @@ void holder_server_notice(struct holder_server *server, enum holder_notice_kind 
     }
 }
 
+void holder_server_connected(struct holder_client *client)
+{
+    client_send_type(client, HOLDER_CONNECTED);
+}
+
 void holder_server_end(struct holder_client *client, int status, const char *text)
 {
     struct holder_message message = {.type = HOLDER_END, .end = {.status = (uint16_t)status}};

@@ -83,6 +83,8 @@ void holder_server_notice(struct holder_server *server, enum holder_notice_kind 
                           const char *text);
 /* Answers the clients that have asked for host keys before they were known. */
 void holder_server_answer(struct holder_server *server);
+/* Sends a client that its service is connected. */
+void holder_server_connected(struct holder_client *client);
 /* Send the result to a client and free it, without on_gone. */
 void holder_server_end(struct holder_client *client, int status, const char *text);
 void holder_server_fail(struct holder_client *client, const struct failure *failure);

@@ -116,6 +116,15 @@ static void session_on_relay(void *userdata, bool is_up, const char *why)
     holder_open_waiting(holder);
 }
 
+static void session_on_stream_connected(void *userdata, uint32_t stream)
+{
+    struct holder *holder = userdata;
+    struct holder_client *client = holder_server_find(&holder->server, stream);
+
+    if (client)
+        holder_server_connected(client);
+}
+
 /* A reset of the service is an end of file on standard output: the exit status distinguishes it. */
 static void session_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                   enum gt_rst code, uint64_t n_up, uint64_t n_down)
@@ -180,6 +189,7 @@ static const struct session_events session_events = {
     .on_notice = session_on_notice,
     .on_peer = session_on_peer,
     .on_relay = session_on_relay,
+    .on_stream_connected = session_on_stream_connected,
     .on_stream_end = session_on_stream_end,
     .on_end = session_on_end,
 };

@@ -52,6 +52,7 @@ static struct holder_message longest(enum holder_message_type type)
     case HOLDER_READY:
     case HOLDER_STALE:
     case HOLDER_ACCEPTED:
+    case HOLDER_CONNECTED:
     case HOLDER_STATUS_QUERY:
     case HOLDER_HOST_KEYS_QUERY: break;
     }

@@ -4,6 +4,7 @@
 import os
 import pathlib
 import queue
+import select
 import signal
 import socket
 import stat
@@ -102,6 +103,19 @@ def test_change_of_the_pins_ends_the_sharing(fleet):
     status, out, errors = Connection(fleet, **by_pins).finish()
     assert (status, out) == (77, b"") and "GTD-E" in errors, errors
     assert first.echo(b"undisturbed").finish()[0] == 0
+
+
+def test_output_ends_after_the_failure_is_printed(fleet):
+    """ssh ends, and kills `proxy`, at the end of its output: the reason has to be printed before."""
+    connection = Connection(fleet, GOTTHARD_SERVER_PORT=harness.free_ports(1), GOTTHARD_TIMEOUTS_PEER="1s")
+    wait_until(lambda: n_sessions(fleet) == 1, "the device's answer")
+    holder = only_holder()
+    os.kill(connection.child.pid, signal.SIGSTOP)
+    wait_until(lambda: not holders.is_running(holder), "the failure")
+    assert select.select([connection.child.stdout], [], [], 0)[0] == [], "the output has ended before"
+    os.kill(connection.child.pid, signal.SIGCONT)
+    status, out, errors = connection.finish()
+    assert (status, out) == (69, b"") and "GTD-E5" in errors, errors
 
 
 def test_large_transfers_at_once(fleet):
