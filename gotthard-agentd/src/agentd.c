@@ -20,7 +20,8 @@
 #include "gotthard/base/reload-server.h"
 #include "setup-summary.h"
 
-#define TICK_S 30. /* between checks of epochs and pins */
+#define TICK_S  30. /* between checks of epochs and pins */
+#define RETRY_S 5.  /* the same while the present files are not usable, and are tried again */
 
 enum agentd_state {
     AGENTD_SERVING,
@@ -121,8 +122,14 @@ static void agentd_on_offline(void *userdata)
 static void agentd_on_tick(struct ev_loop *loop, ev_timer *watcher, int revents)
 {
     struct agentd *agentd = watcher->data;
+    int r = device_tick(&agentd->device);
 
-    device_tick(&agentd->device);
+    watcher->repeat = device_is_retrying(&agentd->device) ? RETRY_S : TICK_S;
+    ev_timer_again(loop, watcher);
+    if (r >= 0)
+        return;
+    agentd->exit_status = GT_EXIT_INTERNAL;
+    agentd_enter(agentd, AGENTD_STOPPED);
 }
 
 /* --- signals */
@@ -216,12 +223,16 @@ static void agentd_watch(struct agentd *agentd)
     agentd_watch_signal(agentd, &agentd->on_interrupt, agentd_on_interrupt, SIGINT);
     agentd_watch_signal(agentd, &agentd->on_terminate, agentd_on_terminate, SIGTERM);
     agentd_watch_signal(agentd, &agentd->on_status, agentd_on_status, SIGUSR1);
-    ev_timer_init(&agentd->tick, agentd_on_tick, TICK_S, TICK_S);
+    ev_timer_init(&agentd->tick, agentd_on_tick,
+                  device_is_retrying(&agentd->device) ? RETRY_S : TICK_S, TICK_S);
     ev_timer_init(&agentd->deadline, agentd_on_deadline, 0., 0.);
     agentd->tick.data = agentd->deadline.data = agentd;
     ev_timer_start(agentd->loop, &agentd->tick);
     gt_watchdog_start(&agentd->watchdog, agentd->loop);
     gt_reload_server_open(&agentd->reload_server, agentd->loop, agentd_reload, agentd);
+    if (*agentd->device.fault)
+        gt_reload_server_set_state(&agentd->reload_server, GT_EXIT_CONFIGURATION,
+                                   agentd->device.fault);
 }
 
 /* A kernel without either is no reason to stop, and never unnoticed. */
@@ -233,7 +244,7 @@ static void agentd_log_confinement(const struct agentd *agentd)
             support.landlock, support.has_seccomp);
 }
 
-int agentd_run(struct setup *setup, const struct gt_config_args *args)
+int agentd_run(struct setup *setup, const struct gt_config_args *args, const char *fault)
 {
     static const struct device_events events = {
         .on_change = agentd_on_change,
@@ -245,6 +256,7 @@ int agentd_run(struct setup *setup, const struct gt_config_args *args)
 
     agentd.loop = ev_default_loop(EVFLAG_AUTO);
     device_init(&agentd.device, agentd.loop, setup, args, &events, &agentd);
+    device_set_fault(&agentd.device, fault);
     if (agentd.loop) {
         agentd_watch(&agentd);
         r = device_start(&agentd.device);
@@ -253,7 +265,7 @@ int agentd_run(struct setup *setup, const struct gt_config_args *args)
         gt_error_errno(r < 0 ? r : 0, "device=%s cannot start", device_name(&agentd.device));
         return GT_EXIT_INTERNAL; /* the process exits: nothing is freed */
     }
-    setup_remember_policy(setup);
+    setup_remember(setup);
     setup_services_text(setup, services, sizeof(services));
     gt_info("device=%s started version=%s services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
             device_name(&agentd.device), GOTTHARD_VERSION, services, setup_policy_name(setup),

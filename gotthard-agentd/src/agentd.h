@@ -9,5 +9,5 @@
 #include "setup.h"
 
 /* Runs until a signal ends it. Returns the exit status (exit-status.h). @setup: takes. @args:
- * keeps, for reloads. */
-int agentd_run(struct setup *setup, const struct gt_config_args *args);
+ * keeps, for reloads. @fault: why @setup is the last good configuration; or empty. */
+int agentd_run(struct setup *setup, const struct gt_config_args *args, const char *fault);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* What device.c shares with device-requests.c. */
+/* What device.c shares with device-requests.c and device-fault.c. */
 #pragma once
 
 #include "device.h"
@@ -11,3 +11,11 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
 void device_set_request_handlers(struct device *device);
 /* Publishes a report on the way of a session; reports_publish_fn. */
 void device_publish_report(void *userdata, const char *topic, struct gt_span payload);
+
+/* Changes the reason why the present files are not in use (empty: they are), also for operators. */
+void device_change_fault(struct device *device, const char *fault);
+/* Logs it, at the start and then every ten minutes. */
+void device_log_fault(struct device *device);
+/* Uses the present files in place of the last good configuration if they are usable now. A negative
+ * errno as device_reload(). */
+int device_retry_files(struct device *device) GT_MUST_CHECK;

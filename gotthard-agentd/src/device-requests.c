@@ -77,7 +77,8 @@ static void device_on_state_due(void *userdata)
 }
 
 static struct request_handler_settings
-request_handler_settings(const struct setup *setup, const struct credentials *credentials)
+request_handler_settings(const struct device *device, const struct setup *setup,
+                         const struct credentials *credentials)
 {
     return (struct request_handler_settings){
         .prefix = setup->settings->mqtt_prefix,
@@ -88,6 +89,7 @@ request_handler_settings(const struct setup *setup, const struct credentials *cr
         .host_keys = setup->host_keys.spans,
         .n_host_keys = setup->host_keys.n,
         .tags = &setup->tags,
+        .fault = device->fault,
         .stream_window = (uint32_t)setup->settings->stream_buffer,
     };
 }
@@ -96,7 +98,7 @@ request_handler_settings(const struct setup *setup, const struct credentials *cr
 void device_set_request_handlers(struct device *device)
 {
     struct request_handler_settings settings =
-        request_handler_settings(device->setup, presence_credentials(&device->presence));
+        request_handler_settings(device, device->setup, presence_credentials(&device->presence));
 
     request_handler_set(device->request_handler, &settings);
     settings.signer = device->setup->credentials->signer;
@@ -118,7 +120,8 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
         .publish = device_publish,
         .on_state_due = device_on_state_due,
     };
-    struct request_handler_settings settings = request_handler_settings(setup, setup->credentials);
+    struct request_handler_settings settings =
+        request_handler_settings(device, setup, setup->credentials);
 
     return request_handler_new(&settings, setup->of_device,
                                setup->has_previous ? setup->previous : NULL, gt_clock_ms(), &events,

@@ -36,6 +36,7 @@ struct agent_status device_status(const struct device *device)
         .n_services = setup->policy.services.n,
         .n_pins = setup->trust.n_pins,
         .is_policy_pin = setup->trust.policy == GT_POLICY_PIN,
+        .fault = *device->fault ? device->fault : NULL,
     };
 }
 
@@ -173,17 +174,6 @@ static void device_warn_expiry(struct device *device)
     device->expiry_due_ms = now + DAY_MS;
 }
 
-void device_tick(struct device *device)
-{
-    request_handler_tick(device->request_handler, gt_clock_ms());
-    device_renew_credentials(device);
-    device_warn_expiry(device);
-    device_tick_presence(device);
-    expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
-                         expiry_clock_is_synchronized());
-    device_recheck(device);
-}
-
 /* --- reload: a new setup, as a whole or not at all */
 
 /* Everything that can fail because of the configuration fails here, before anything is changed.
@@ -204,6 +194,7 @@ static int device_prepare_reload(struct device *device, struct setup **ret_setup
         gt_error_errno(r < 0 ? r : 0, "device=%s not reloaded, the configuration in use stays: %s",
                        device_name(device), ret_error);
         setup_free(setup);
+        device_change_fault(device, ret_error);
         return DEVICE_E_UNCHANGED;
     }
     *ret_setup = setup;
@@ -267,12 +258,26 @@ int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_M
     }
     setup_apply_log_level(setup);
     setup_warn(setup);
-    setup_remember_policy(setup);
+    setup_remember(setup);
+    device_change_fault(device, "");
     setup_services_text(setup, services, sizeof(services));
     gt_info("device=%s reloaded services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
             device_name(device), services, setup_policy_name(setup), setup->trust.n_pins,
             setup_permit_text(setup));
     return 0;
+}
+
+int device_tick(struct device *device)
+{
+    request_handler_tick(device->request_handler, gt_clock_ms());
+    device_renew_credentials(device);
+    device_warn_expiry(device);
+    device_tick_presence(device);
+    expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
+                         expiry_clock_is_synchronized());
+    device_recheck(device);
+    device_log_fault(device);
+    return device_retry_files(device);
 }
 
 /* --- beginning and end */
@@ -323,6 +328,7 @@ int device_start(struct device *device)
         r = sessions_open(&device->sessions, gt_notify_listen_fds(), device_is_ended_alone(device));
     if (r)
         return r;
+    device_log_fault(device);
     device_recheck(device);
     return presence_open(&device->presence, device->setup, device->request_handler);
 }

@@ -27,6 +27,8 @@ struct device {
     struct request_handler *renamed;         /* owned; of its replacement, for other topics */
     uint64_t expiry_due_ms; /* the next warning about the certificate's end; 0: not started */
     char renewal_error[GT_CONFIG_ERROR_MAX]; /* why the renewed certificates are not used */
+    char fault[GT_CONFIG_ERROR_MAX];         /* why the present files are not in use; or empty */
+    uint64_t fault_due_ms;                   /* the next line about it */
     struct presence presence;
     struct sessions sessions;
     ev_periodic expiry; /* of the next pin of a session, by the wall clock */
@@ -37,6 +39,8 @@ struct device {
 void device_init(struct device *device, struct ev_loop *loop, struct setup *setup,
                  const struct gt_config_args *args, const struct device_events *events,
                  void *userdata);
+/* Before device_start(): the present files are not usable, and @fault says why. Empty: they are. */
+void device_set_fault(struct device *device, const char *fault);
 /* Restores the sessions of an earlier listener and connects to the broker. A negative errno. */
 int device_start(struct device *device) GT_MUST_CHECK;
 /* Returns true if SIGTERM leaves the sessions open: the manager ends this process alone, as its
@@ -55,8 +59,12 @@ enum { DEVICE_E_UNCHANGED = 1 };
  * @ret_error), and the old one stays in use. A negative errno: the device cannot connect any more.
  */
 int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
-/* Rotates expired epochs and closes sessions whose pin has expired. Call it about every 30 s. */
-void device_tick(struct device *device);
+/* Returns true if the last good configuration is in use, and the present files are tried again. */
+bool device_is_retrying(const struct device *device);
+/* Rotates expired epochs, closes sessions whose pin has expired, and tries the present files again.
+ * Call it about every 30 s, or more often if it is retrying. A negative errno as device_reload().
+ */
+int device_tick(struct device *device) GT_MUST_CHECK;
 
 const char *device_name(const struct device *device);
 struct agent_status device_status(const struct device *device);

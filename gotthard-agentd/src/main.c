@@ -93,7 +93,7 @@ static int start_load(void *userdata, char *ret_error)
 {
     struct start *start = userdata;
 
-    return setup_new(start->args, &start->setup, ret_error);
+    return setup_new_or_last_good(start->args, &start->setup, ret_error);
 }
 
 static int serve(const struct gt_config_args *args, bool is_check_only)
@@ -101,7 +101,8 @@ static int serve(const struct gt_config_args *args, bool is_check_only)
     char error[GT_CONFIG_ERROR_MAX] = "";
     struct start start = {.args = args};
 
-    int r = is_check_only ? start_load(&start, error) : gt_config_wait(start_load, &start, error);
+    int r = is_check_only ? setup_new(args, &start.setup, error)
+                          : gt_config_wait(start_load, &start, error);
     if (r == GT_CONFIG_E_STOPPED)
         return GT_EXIT_SUCCESS;
     if (r) {
@@ -112,7 +113,7 @@ static int serve(const struct gt_config_args *args, bool is_check_only)
     setup_apply_log_level(setup);
     setup_warn(setup);
     if (!is_check_only)
-        return agentd_run(setup, args);
+        return agentd_run(setup, args, setup->is_last_good ? error : "");
     setup_show(setup, STDOUT_FILENO);
     setup_free(setup);
     return 0;

@@ -111,6 +111,15 @@ static void add_host_keys(const struct request_handler_settings *settings, size_
     }
 }
 
+/* Printable, as a reader demands. */
+static struct gt_span fault_span(const char *fault)
+{
+    size_t n = fault ? strnlen(fault, GT_FAULT_TEXT - 1) : 0;
+    struct gt_span span = gt_span(fault, n);
+
+    return n > 0 && gt_text_is_ascii(span) ? span : gt_span(NULL, 0);
+}
+
 static void request_handler_fill_extensions(const struct request_handler *request_handler,
                                             struct gt_extensions *ret)
 {
@@ -125,6 +134,8 @@ static void request_handler_fill_offer(const struct request_handler *request_han
                                        struct gt_extensions *ret)
 {
     request_handler_fill_extensions(request_handler, ret);
+    ret->fault = fault_span(request_handler->settings.fault);
+    n_bytes += ret->fault.n;
     n_bytes += add_service_names(services, NAMES_BUDGET, ret);
     add_host_keys(&request_handler->settings, host_keys_room(&request_handler->settings, n_bytes),
                   ret);
@@ -282,6 +293,7 @@ static int request_handler_handle_query(struct request_handler *request_handler)
     request_handler_fill_extensions(request_handler, &extensions);
     request_handler->events->fill_status(request_handler->userdata, in->req.operator_,
                                          gt_pin_is_admin(in->pin), &status);
+    extensions.fault = fault_span(request_handler->settings.fault);
     extensions.status = gt_span(bytes, gt_device_status_encode(&status, bytes));
     int r = gt_responder_inform(request_handler->responder, &request_handler->in, &extensions);
     if (r)

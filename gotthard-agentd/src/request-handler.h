@@ -57,6 +57,7 @@ struct request_handler_settings { /* keeps all pointers but the first two */
     const struct gt_span *host_keys; /* public lines of ssh host keys */
     size_t n_host_keys;
     const struct tags *tags; /* of STATE; NULL: none */
+    const char *fault;       /* why the present files are not in use; empty or NULL: they are */
     uint32_t stream_window;  /* bytes, sent in an ACK */
 };
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "gotthard/config/protected-file.h"
+#include "last-good.h"
 #include "pin-memory.h"
 
 #define PINS_MAX     (1024 * 1024) /* bytes */
@@ -166,8 +167,10 @@ int setup_load_trust(struct setup *setup, char *ret_error)
     return 0;
 }
 
-void setup_remember_policy(const struct setup *setup)
+void setup_remember(const struct setup *setup)
 {
     if (setup->trust.policy == GT_POLICY_PIN || strcmp(setup->settings->trust_policy, "psk") == 0)
         pin_memory_set(setup->trust.policy == GT_POLICY_PIN);
+    if (!setup->is_last_good)
+        last_good_save(setup->config);
 }

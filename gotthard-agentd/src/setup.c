@@ -12,6 +12,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
 #include "gotthard/signaling/topic.h"
+#include "last-good.h"
 
 #define RELOADS_A_SECOND 8 /* further ones, in a storm of signals, repeat no warning */
 
@@ -195,24 +196,63 @@ static int setup_load(struct setup *setup, char *ret_error)
     return r;
 }
 
-int setup_new(const struct gt_config_args *args, struct setup **ret,
-              char ret_error[static GT_CONFIG_ERROR_MAX])
+/* @config: takes. */
+static int setup_new_of(struct gt_config *config, struct setup **ret, char *ret_error)
 {
     struct setup *setup = calloc(1, sizeof(*setup));
 
-    if (!setup)
+    if (!setup) {
+        gt_config_free(config);
         return -ENOMEM;
-    gt_trust_init_psk(&setup->trust);
-    int r = gt_config_load(settings_program(), args, &setup->config, ret_error);
-    if (r == 0) {
-        setup->settings = gt_config_settings(setup->config);
-        r = setup_load(setup, ret_error);
     }
+    gt_trust_init_psk(&setup->trust);
+    setup->config = config;
+    setup->settings = gt_config_settings(config);
+    int r = setup_load(setup, ret_error);
     if (r)
         setup_free(setup);
     else
         *ret = setup;
     return r;
+}
+
+int setup_new(const struct gt_config_args *args, struct setup **ret,
+              char ret_error[static GT_CONFIG_ERROR_MAX])
+{
+    struct gt_config *config;
+    int r = gt_config_load(settings_program(), args, &config, ret_error);
+
+    return r ? r : setup_new_of(config, ret, ret_error);
+}
+
+static int setup_new_last_good(struct setup **ret, char *ret_error)
+{
+    struct gt_config *config;
+    int r = last_good_load(settings_program(), &config, ret_error);
+
+    if (r == 0)
+        r = setup_new_of(config, ret, ret_error);
+    if (r == 0)
+        (*ret)->is_last_good = true;
+    return r;
+}
+
+int setup_new_or_last_good(const struct gt_config_args *args, struct setup **ret,
+                           char ret_error[static GT_CONFIG_ERROR_MAX])
+{
+    char error[GT_CONFIG_ERROR_MAX] = "";
+    int r = setup_new(args, ret, ret_error);
+
+    if (r <= 0)
+        return r;
+    int last = setup_new_last_good(ret, error);
+    if (last <= 0)
+        return last;
+    size_t n = strlen(ret_error);
+    if (*error)
+        snprintf(ret_error + n, GT_CONFIG_ERROR_MAX - n, "; and of the last good configuration: %s",
+                 error);
+    return last == SETUP_E_FILE ? SETUP_E_FILE : r;
 }
 
 void setup_apply_log_level(const struct setup *setup)

@@ -28,6 +28,7 @@ struct setup {
     struct policy policy;
     struct hostkeys host_keys;
     struct tags tags;
+    bool is_last_good; /* the present files are not usable */
 };
 
 /* The reason and the place of the setting were written to @ret_error. E_FILE: a file that the
@@ -37,6 +38,11 @@ enum { SETUP_E_BAD = GT_CONFIG_E_BAD, SETUP_E_FILE = GT_CONFIG_E_FILE };
 /* E_BAD, E_FILE, or a negative errno. @ret_error is written in the first two cases only. */
 int setup_new(const struct gt_config_args *args, struct setup **ret,
               char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
+/* For a start: as setup_new(), and if that fails because of the configuration, with the last good
+ * one (last-good.h). With that one ->is_last_good is set, and @ret_error is the reason. E_FILE: the
+ * files of one of the two may become usable. */
+int setup_new_or_last_good(const struct gt_config_args *args, struct setup **ret,
+                           char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 struct setup *setup_free(struct setup *setup);
 void setup_apply_log_level(const struct setup *setup);
 /* Logs a warning for each valid setting that weakens security. */
@@ -59,8 +65,9 @@ int setup_client_key(const struct setup *setup, const char *device,
  * only because a file or a setting is absent: pins, services, authorities, a certificate. */
 int setup_check_reload(const struct setup *old, const struct setup *new,
                        char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
-/* Remembers for the next start whether operators are pinned. For a setup that is in use. */
-void setup_remember_policy(const struct setup *setup);
+/* Remembers for the next start whether operators are pinned, and the configuration as the last good
+ * one. For a setup that is in use. */
+void setup_remember(const struct setup *setup);
 /* Returns true if both connect to the same broker in the same way, and with the same tags, which
  * the last will of a connection has. */
 bool setup_has_same_broker(const struct setup *a, const struct setup *b);

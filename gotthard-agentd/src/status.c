@@ -23,16 +23,18 @@ void agent_status_log(const struct agent_status *status)
 void agent_status_notify(const struct agent_status *status)
 {
     const char *tunnels = status->n_sessions == 1 ? "tunnel" : "tunnels";
+    const char *fault = status->fault ? status->fault : "";
+    const char *comma = status->fault ? "; not using the present configuration: " : "";
 
     if (status->refusal)
-        gt_notify("STATUS=offline for operators: the broker refuses %s, %u %s", status->refusal,
-                  status->n_sessions, tunnels);
+        gt_notify("STATUS=offline for operators: the broker refuses %s, %u %s%s%s", status->refusal,
+                  status->n_sessions, tunnels, comma, fault);
     else
-        gt_notify("STATUS=broker %s, %u %s",
+        gt_notify("STATUS=broker %s, %u %s%s%s",
                   status->is_online      ? "connected"
                   : status->is_connected ? "connected, not online yet"
                                          : "not reachable",
-                  status->n_sessions, tunnels);
+                  status->n_sessions, tunnels, comma, fault);
 }
 
 void session_status_log(const struct session_status *status)

@@ -16,6 +16,7 @@ struct agent_status { /* borrows its strings */
     bool is_connected;   /* to the broker */
     bool is_online;      /* the broker has acknowledged STATE */
     const char *refusal; /* what the broker refuses, and why; or NULL */
+    const char *fault;   /* why the present configuration files are not in use; or NULL */
     unsigned n_sessions;
     size_t n_services, n_pins;
     bool is_policy_pin; /* else psk */

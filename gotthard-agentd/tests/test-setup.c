@@ -454,19 +454,19 @@ static void test_pins_are_remembered_in_the_state_directory(void **state)
     struct setup *setup = make();
 
     assert_false(pin_memory_is_set());
-    setup_remember_policy(setup);
+    setup_remember(setup);
     assert_true(pin_memory_is_set());
     setup_free(setup);
     run("rm etc/operators.pins");
     assert_unusable("operators.pins is absent, and operators were pinned");
     setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
     setup = make();
-    setup_remember_policy(setup);
+    setup_remember(setup);
     assert_false(pin_memory_is_set());
     setup_free(setup);
     unsetenv("GOTTHARD_TRUST_POLICY");
     setup = make();
-    setup_remember_policy(setup); /* never pinned: nothing to remember */
+    setup_remember(setup); /* never pinned: nothing to remember */
     assert_false(pin_memory_is_set());
     setup_free(setup);
     unsetenv("STATE_DIRECTORY");

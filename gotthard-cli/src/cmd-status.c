@@ -3,6 +3,7 @@
  * `status [DEVICE]` and `devices [TAG=VALUE|PATTERN]...`: the state of devices. The exit status of
  * `status DEVICE` is 0 only if the device is online, that of a list only if the list is whole.
  */
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -55,13 +56,13 @@ static void status_set_code(struct status *status, const struct device_row *row,
 }
 
 static void status_report_one(struct status *status, const struct list_verdict *verdict,
-                              const struct gt_device_status *answer, double round_trip_s)
+                              const struct status_answer *answer)
 {
     const struct device_row *row = status->table.rows;
 
     connect_progress_stop(&status->progress);
     if (row)
-        status_output(&status->context->print, row, answer, round_trip_s);
+        status_output(&status->context->print, row, answer);
     if (row && row->knowledge == DEVICE_AUTHENTIC)
         device_memory_note(status->context->settings, &status->identity, row->name, row->services,
                            (uint64_t)time(NULL));
@@ -84,22 +85,34 @@ static void status_on_no_session(void *userdata, const struct gt_answer *answer)
 {
 }
 
+/* Returns false if @answer has no status. */
+static bool status_read_answer(const struct status *status, const struct gt_answer *answer,
+                               struct status_answer *ret)
+{
+    const struct gt_extensions *extensions = &answer->ack.extensions;
+
+    if (gt_device_status_decode(extensions->status, &ret->status) != 0)
+        return false;
+    snprintf(ret->fault, sizeof(ret->fault), "%.*s", (int)extensions->fault.n,
+             extensions->fault.data);
+    ret->round_trip_s = request_round_trip_s(status->query);
+    return true;
+}
+
 /* A device that is online without an answer stays online: its agent may be of an earlier version.
  */
 static void status_on_query_end(void *userdata, const struct gt_answer *answer,
                                 const struct failure *failure)
 {
     struct status *status = userdata;
-    struct gt_device_status decoded;
-    bool is_decoded =
-        answer && gt_device_status_decode(answer->ack.extensions.status, &decoded) == 0;
+    struct status_answer decoded;
+    bool is_decoded = answer && status_read_answer(status, answer, &decoded);
 
     if (failure)
         print_warning(&status->context->print, "no answer to the query: %s", failure->message);
     else if (!is_decoded)
         print_warning(&status->context->print, "the answer of %s has no status", status->device);
-    status_report_one(status, &status->verdict, is_decoded ? &decoded : NULL,
-                      is_decoded ? request_round_trip_s(status->query) : 0.);
+    status_report_one(status, &status->verdict, is_decoded ? &decoded : NULL);
 }
 
 static void status_query(struct status *status)
@@ -137,7 +150,7 @@ static void status_on_state(struct status *status, const struct list_verdict *ve
     if (row && row->knowledge == DEVICE_AUTHENTIC && row->is_online)
         status_query(status);
     else
-        status_report_one(status, verdict, NULL, 0.);
+        status_report_one(status, verdict, NULL);
 }
 
 static void status_on_answer(void *userdata, const struct gt_state *state,

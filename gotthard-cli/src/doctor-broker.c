@@ -116,6 +116,8 @@ static void doctor_on_message(void *userdata, const char *topic, struct gt_span 
     doctor->state.is_known = true;
     doctor->state.is_online = state.is_online;
     doctor->state.since = state.extensions.since;
+    snprintf(doctor->state.fault, sizeof(doctor->state.fault), "%.*s",
+             (int)state.extensions.fault.n, state.extensions.fault.data);
     if (state.extensions.n_services > 0)
         snprintf(doctor->state.service, sizeof(doctor->state.service), "%.*s",
                  (int)state.extensions.services[0].n, state.extensions.services[0].data);

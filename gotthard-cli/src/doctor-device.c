@@ -195,8 +195,15 @@ static void report_agreed(struct doctor_session *run)
 
     if (doctor->state.is_known && doctor->state.is_online && at > 0 && localtime_r(&at, &local))
         strftime(since, sizeof(since), "online since %Y-%m-%d %H:%M:%S, ", &local);
-    gt_checkup_ok(&run->doctor->checkup, DEVICE, "%sanswered in %.1f s%s%s", since,
-                  run->agreed_at - run->began_at, *run->version ? ", version " : "", run->version);
+    if (*doctor->state.fault)
+        gt_checkup_warn(&run->doctor->checkup, DEVICE,
+                        "correct the files on the device; then: systemctl reload gotthard-agentd",
+                        "it answers, and does not use its present configuration: %s",
+                        doctor->state.fault);
+    else
+        gt_checkup_ok(&run->doctor->checkup, DEVICE, "%sanswered in %.1f s%s%s", since,
+                      run->agreed_at - run->began_at, *run->version ? ", version " : "",
+                      run->version);
 }
 
 static void report_up(struct doctor_session *run)

@@ -27,6 +27,7 @@ struct doctor {
         bool is_known, is_online;
         uint64_t since;
         char service[GT_SERVICE_MAX + 1]; /* one that it offers; "" if it names none */
+        char fault[GT_FAULT_TEXT];        /* why it does not use its present files; or empty */
     } state;
 };
 

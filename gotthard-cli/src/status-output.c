@@ -46,8 +46,9 @@ static json_t *json_of_relay(const struct gt_status_relay *relay)
     return object;
 }
 
-static void add_answer(json_t *object, const struct gt_device_status *status, double round_trip_s)
+static void add_answer(json_t *object, const struct status_answer *answer)
 {
+    const struct gt_device_status *status = &answer->status;
     json_t *sessions = json_array(), *relays = json_array();
     char time[40];
 
@@ -58,9 +59,11 @@ static void add_answer(json_t *object, const struct gt_device_status *status, do
         json_array_append_new(relays, json_of_relay(&status->relays[i]));
     json_object_set_new(object, "sessions", json_integer(status->n_sessions));
     json_object_update_missing_new(
-        object, json_pack("{s:f, s:s, s:I, s:i, s:o, s:o}", "round_trip_s", round_trip_s, "clock",
-                          time, "uptime_s", (json_int_t)status->uptime_s, "other_sessions",
+        object, json_pack("{s:f, s:s, s:I, s:i, s:o, s:o}", "round_trip_s", answer->round_trip_s,
+                          "clock", time, "uptime_s", (json_int_t)status->uptime_s, "other_sessions",
                           (int)status->n_others, "session_list", sessions, "relays", relays));
+    if (*answer->fault)
+        json_object_set_new(object, "fault", json_string(answer->fault));
 }
 
 /* --- text ------------------------------------------------------------------------------------- */
@@ -105,9 +108,10 @@ static void print_relay(struct print *print, const struct gt_status_relay *relay
                    relay_states[relay->state], age, *relay->why ? ": " : "", relay->why);
 }
 
-static void print_answer(struct print *print, const struct gt_device_status *status,
-                         double round_trip_s)
+static void print_answer(struct print *print, const struct status_answer *answer)
 {
+    const struct gt_device_status *status = &answer->status;
+    double round_trip_s = answer->round_trip_s;
     unsigned n_more = (unsigned)status->n_sessions - status->n_others;
     char uptime[32];
 
@@ -126,25 +130,28 @@ static void print_answer(struct print *print, const struct gt_device_status *sta
         print_data(print, "  %-9s in %.0f ms\n", "answered", 1000 * round_trip_s);
     else
         print_data(print, "  %-9s in %.1f s\n", "answered", round_trip_s);
+    if (*answer->fault)
+        print_data(print, "  %-9s it does not use its present configuration: %s\n", "warning",
+                   answer->fault);
 }
 
 void status_output(struct print *print, const struct device_row *row,
-                   const struct gt_device_status *status, double round_trip_s)
+                   const struct status_answer *answer)
 {
     struct device_row current = *row;
 
-    if (status)
-        current.n_sessions = status->n_sessions;
+    if (answer)
+        current.n_sessions = answer->status.n_sessions;
     if (print->is_json) {
         json_t *object = device_output_json(&current);
 
-        json_object_set_new(object, "answered", json_boolean(status != NULL));
-        if (status)
-            add_answer(object, status, round_trip_s);
+        json_object_set_new(object, "answered", json_boolean(answer != NULL));
+        if (answer)
+            add_answer(object, answer);
         print_json(print, object);
         return;
     }
     device_output_one(print, &current);
-    if (status)
-        print_answer(print, status, round_trip_s);
+    if (answer)
+        print_answer(print, answer);
 }

@@ -6,6 +6,12 @@
 #include "gotthard/signaling/device-status.h"
 #include "print.h"
 
-/* @status: the device's answer, which came after @round_trip_s; NULL: there is none. */
+struct status_answer {
+    struct gt_device_status status;
+    char fault[GT_FAULT_TEXT]; /* why the device does not use its present files; or empty */
+    double round_trip_s;
+};
+
+/* @answer: the device's own; NULL: there is none. */
 void status_output(struct print *print, const struct device_row *row,
-                   const struct gt_device_status *status, double round_trip_s);
+                   const struct status_answer *answer);

@@ -177,7 +177,7 @@ def test_restarted_agent_restores_live_sessions(env):
     assert env.cli("disconnect", "dev-aaaa", "--all", name="bob").returncode == 0
     assert tunnel.wait() == 69
     wait_until(lambda: not is_process_alive(worker), "the worker has exited")
-    wait_until(lambda: not list(run.iterdir()), "its session file is removed")
+    wait_until(lambda: not list(run.glob("*.session")), "its session file is removed")
     assert can_connect_again(env)
 
 

@@ -66,9 +66,9 @@ def test_intruder_in_a_session_reaches_nothing(env):
     assert victim.read_bytes() == content and not victim.with_name("private.key.new").exists()
 
     # The session is not affected: new streams, the end, and its file.
-    assert can_echo(tunnel) and len(list(state.iterdir())) == 1
+    assert can_echo(tunnel) and len(list(state.glob("*.session"))) == 1
     assert tunnel.disconnect() == 0
-    wait_until(lambda: not list(state.iterdir()), "the session's file is removed")
+    wait_until(lambda: not list(state.glob("*.session")), "the session's file is removed")
     agent.wait_for(r"operator=alice ended cause=closed streams=1 ")
 
 

@@ -255,7 +255,7 @@ def test_killed_agent_notifies_operator_after_restart(with_files):
     with_files.agent(**with_files.directories)
     assert_notified_of_restart(tunnel, sock, started)
     assert_new_connect_works(with_files)
-    wait_until(lambda: len(list(session_files(with_files).iterdir())) == 1, "only the file of the new session is left")
+    wait_until(lambda: len(list(session_files(with_files).glob("*.session"))) == 1, "only the file of the new session is left")
 
 
 def test_power_loss_of_device_notifies_operator_after_restart(separated):
@@ -320,7 +320,7 @@ def test_clean_end_without_listener_sends_no_late_bye(with_files):
     assert tunnel.disconnect() == 0
     wait_until(lambda: not is_process_alive(worker), "the worker has exited")
     agent = with_files.agent(**with_files.directories)
-    assert not list(session_files(with_files).iterdir())
+    assert not list(session_files(with_files).glob("*.session"))
     assert "worker was killed; notifying the operator" not in agent.log()
 
 
@@ -334,9 +334,9 @@ def test_session_files_of_0_1_are_found_in_runtime_directory(with_files):
     assert agent.stop() == 0
     with_files.agent(**{**old, **with_files.directories}).wait_for(f"restored pid={worker}")
     assert open_stream(with_files.connect())
-    assert len(list(session_files(with_files).iterdir())) == len(list(session_files(with_files, "run").iterdir())) == 1
+    assert len(list(session_files(with_files).glob("*.session"))) == len(list(session_files(with_files, "run").glob("*.session"))) == 1
     assert tunnel.disconnect() == 0
-    wait_until(lambda: not list(session_files(with_files, "run").iterdir()), "its session file is removed")
+    wait_until(lambda: not list(session_files(with_files, "run").glob("*.session")), "its session file is removed")
 
 
 def test_late_bye_after_disconnect_without_network(separated):

@@ -388,3 +388,14 @@ int gt_configlayers_add(struct gt_config *config, const struct gt_config_program
         r = add_flags(&layers, args, ret_error);
     return r == 0 ? add_standard_variables(&layers, ret_error) : r;
 }
+
+int gt_configlayers_add_saved(struct gt_config *config, const struct gt_config_program *program,
+                              const char *name, struct gt_span text, char *ret_error)
+{
+    struct layers layers = {config, program, NULL};
+    const struct gt_config_file file = {program, name, false, on_setting, &layers};
+
+    gt_config_begin_layer(config);
+    int r = gt_config_file_parse(&file, text, ret_error);
+    return r == 0 ? add_standard_variables(&layers, ret_error) : r;
+}

@@ -13,6 +13,10 @@
 int gt_configlayers_add(struct gt_config *config, const struct gt_config_program *program,
                         const struct gt_config_args *args, char *ret_error) GT_MUST_CHECK;
 
+/* Adds a saved text, and the variables that other programs share. @name: of the text. */
+int gt_configlayers_add_saved(struct gt_config *config, const struct gt_config_program *program,
+                              const char *name, struct gt_span text, char *ret_error) GT_MUST_CHECK;
+
 /* One text for one setting. */
 struct gt_config_given {
     const char *text;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A loaded configuration as the text of a file. A copy of the output must be accepted and have the
- * same values. A secret must never appear in it.
+ * same values. A secret must never appear in it, except for a private file of the program itself.
  */
 #include <stdio.h>
 
@@ -10,6 +10,11 @@
 #include "gotthard/config/config-value.h"
 
 #define INDENT "    "
+
+struct show {
+    int fd;
+    bool has_secrets; /* for a private file */
+};
 
 /* Writes @text in quotes. It is printable, because it was checked as a value. */
 static void show_quoted(const char *text, int fd)
@@ -45,9 +50,15 @@ static const char *name_of(const struct gt_config_item *item)
 }
 
 static void show_secret(const struct gt_config_item *item,
-                        const struct gt_config_assignment *winner, int fd)
+                        const struct gt_config_assignment *winner, const struct show *show)
 {
-    if (winner && winner->file) {
+    int fd = show->fd;
+
+    if (show->has_secrets && winner && !winner->file) {
+        dprintf(fd, INDENT "%s = ", name_of(item));
+        show_quoted(winner->text, fd);
+        dprintf(fd, ";   # %s\n", winner->origin);
+    } else if (winner && winner->file) {
         dprintf(fd, INDENT "%s_file = ", name_of(item));
         show_quoted(winner->file, fd);
         dprintf(fd, ";   # %s\n", winner->origin);
@@ -62,20 +73,25 @@ static const char *indent_of(const struct gt_config_item *item)
     return strchr(item->path, '.') ? INDENT : "";
 }
 
-/* A URL without a password can be copied. */
+/* A URL without a password can be copied. In a private file it is whole, and the value of a
+ * variable of other programs stays theirs. */
 static void show_proxy(const struct gt_config_item *item, const struct gt_config_assignment *winner,
-                       int fd)
+                       const struct show *show)
 {
     char shown[GT_CONFIGVALUE_MAX + 1];
+    int fd = show->fd;
+
+    if (show->has_secrets && winner && winner->is_standard)
+        winner = NULL;
     const char *text = winner ? winner->text : item->fallback ? item->fallback : "";
-    bool has_password = gt_proxy_has_password(text);
+    bool has_password = !show->has_secrets && gt_proxy_has_password(text);
 
     dprintf(fd, INDENT "%s%s %s ",
             winner && !has_password ? ""
             : has_password          ? "# "
                                     : "#",
             name_of(item), has_password ? "is" : "=");
-    show_quoted(gt_proxy_without_password(text, shown), fd);
+    show_quoted(show->has_secrets ? text : gt_proxy_without_password(text, shown), fd);
     dprintf(fd, "%s   # %s\n", has_password ? " with a password" : ";",
             winner ? winner->origin : "default");
 }
@@ -113,8 +129,9 @@ static void show_overridden(const struct gt_config_item *item,
     }
 }
 
-static void show_item(const struct gt_config *config, size_t at, int fd)
+static void show_item(const struct gt_config *config, size_t at, const struct show *show)
 {
+    int fd = show->fd;
     const struct gt_config_item *item = &config->program->items[at];
     const struct gt_config_assignments *given = &config->assignments[at];
     const struct gt_config_assignment *winner = given->n ? &given->all[given->n - 1] : NULL;
@@ -123,9 +140,9 @@ static void show_item(const struct gt_config *config, size_t at, int fd)
     if (item->type == GT_CONFIG_MAP) {
         show_map(item, winner, fd);
     } else if (item->type == GT_CONFIG_SECRET) {
-        show_secret(item, winner, fd);
+        show_secret(item, winner, show);
     } else if (item->type == GT_CONFIG_PROXY) {
-        show_proxy(item, winner, fd);
+        show_proxy(item, winner, show);
     } else {
         dprintf(fd, INDENT "%s%s = ", winner ? "" : "#", name_of(item));
         show_value(item, text, fd);
@@ -147,26 +164,36 @@ static bool is_same_group(const struct gt_config_item *a, const struct gt_config
 }
 
 /* A group is written at its first item. */
-static void show_group(const struct gt_config *config, size_t first, int fd)
+static void show_group(const struct gt_config *config, size_t first, const struct show *show)
 {
     const struct gt_config_item *items = config->program->items;
 
     for (size_t i = 0; i < first; i++)
         if (is_same_group(&items[i], &items[first]))
             return;
-    dprintf(fd, "%.*s = {\n", (int)group_length(&items[first]), items[first].path);
+    dprintf(show->fd, "%.*s = {\n", (int)group_length(&items[first]), items[first].path);
     for (size_t i = first; i < config->program->n_items; i++)
         if (is_same_group(&items[i], &items[first]))
-            show_item(config, i, fd);
-    dprintf(fd, "};\n");
+            show_item(config, i, show);
+    dprintf(show->fd, "};\n");
+}
+
+static void show_all(const struct gt_config *config, const struct show *show)
+{
+    for (size_t i = 0; i < config->program->n_items; i++) {
+        if (strchr(config->program->items[i].path, '.'))
+            show_group(config, i, show);
+        else
+            show_item(config, i, show);
+    }
 }
 
 void gt_config_show(const struct gt_config *config, int fd)
 {
-    for (size_t i = 0; i < config->program->n_items; i++) {
-        if (strchr(config->program->items[i].path, '.'))
-            show_group(config, i, fd);
-        else
-            show_item(config, i, fd);
-    }
+    show_all(config, &(struct show){.fd = fd});
+}
+
+void gt_config_save(const struct gt_config *config, int fd)
+{
+    show_all(config, &(struct show){.fd = fd, .has_secrets = true});
 }

@@ -117,16 +117,9 @@ static struct gt_config *config_new(const struct gt_config_program *program)
     return config->settings && config->assignments ? config : gt_config_free(config);
 }
 
-int gt_config_load(const struct gt_config_program *program, const struct gt_config_args *args,
-                   struct gt_config **ret, char ret_error[static GT_CONFIG_ERROR_MAX])
+/* @config: takes, after its layers were added with the result @r. */
+static int config_complete(struct gt_config *config, int r, struct gt_config **ret, char *ret_error)
 {
-    struct gt_config *config = config_new(program);
-
-    if (!config)
-        return -ENOMEM;
-    if (args && args->file)
-        config->file = strdup(args->file);
-    int r = gt_configlayers_add(config, program, args, ret_error);
     if (r == 0)
         r = config_apply(config, ret_error);
     if (r == 0)
@@ -137,6 +130,31 @@ int gt_config_load(const struct gt_config_program *program, const struct gt_conf
     }
     *ret = config;
     return 0;
+}
+
+int gt_config_load(const struct gt_config_program *program, const struct gt_config_args *args,
+                   struct gt_config **ret, char ret_error[static GT_CONFIG_ERROR_MAX])
+{
+    struct gt_config *config = config_new(program);
+
+    if (!config)
+        return -ENOMEM;
+    if (args && args->file)
+        config->file = strdup(args->file);
+    int r = gt_configlayers_add(config, program, args, ret_error);
+    return config_complete(config, r, ret, ret_error);
+}
+
+int gt_config_load_saved(const struct gt_config_program *program, const char *name,
+                         struct gt_span text, struct gt_config **ret,
+                         char ret_error[static GT_CONFIG_ERROR_MAX])
+{
+    struct gt_config *config = config_new(program);
+
+    if (!config)
+        return -ENOMEM;
+    int r = gt_configlayers_add_saved(config, program, name, text, ret_error);
+    return config_complete(config, r, ret, ret_error);
 }
 
 struct gt_config *gt_config_free(struct gt_config *config)

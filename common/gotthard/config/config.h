@@ -188,6 +188,14 @@ int gt_config_keep_taken(const char *variable, const char *text) GT_MUST_CHECK;
  * text has the same values. Defaults, overridden values and secrets are comments; a secret that
  * came from a file is the path of that file. */
 void gt_config_show(const struct gt_config *config, int fd);
+/* The same for gt_config_load_saved(): with the secrets that have no file of their own. */
+void gt_config_save(const struct gt_config *config, int fd);
+/* Loads a text of gt_config_save() alone: no file, variable, credential or option changes it,
+ * except that files of secrets are read, and the variables that other programs share. @name: of the
+ * text, for messages. Returns as gt_config_load(). */
+int gt_config_load_saved(const struct gt_config_program *program, const char *name,
+                         struct gt_span text, struct gt_config **ret,
+                         char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 
 /* The table as text for people. Each writes the whole text to @fd and ignores write errors. */
 /* The list of settings for --help. @commands: bits; shows only settings whose flag they accept,

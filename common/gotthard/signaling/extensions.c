@@ -49,6 +49,7 @@ static const struct extension extensions[] = {
     TEXT(6, limit),
     LIST(7, tags),
     BYTES(8, status),
+    TEXT(9, fault),
 };
 
 static const void *extension_member(const struct gt_extensions *x, size_t offset)

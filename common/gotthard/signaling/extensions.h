@@ -10,6 +10,7 @@
 
 #define GT_SERVICES_MAX  64
 #define GT_HOST_KEYS_MAX 8
+#define GT_FAULT_TEXT    201 /* bytes of a fault with its NUL */
 
 /* Absent extensions are empty or 0. */
 struct gt_extensions {
@@ -24,6 +25,7 @@ struct gt_extensions {
     struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
     size_t n_tags;
     struct gt_span status; /* 8: device-status.h; the answer to a query */
+    struct gt_span fault;  /* 9: why the device's files are not in use; for display only */
 };
 
 /* Appends those that are not absent to @w, which fails as it does. */

@@ -30,6 +30,7 @@ static void omit(struct gt_extensions *extensions, enum gt_omitted omitted)
     case GT_OMITTED_SERVICES:
         extensions->n_services = 0;
         extensions->status = gt_span(NULL, 0);
+        extensions->fault = gt_span(NULL, 0);
         break;
     case GT_OMITTED_HOST_KEYS: extensions->n_host_keys = 0; break;
     case GT_OMITTED_NONE: break;
