@@ -295,7 +295,7 @@ def test_late_bye_is_sent_by_next_agent(separated):
     started = time.monotonic()
     separated.agent(**directories)
     assert_notified_of_restart(tunnel, sock, started)
-    wait_until(lambda: not list(session_files(separated).iterdir()), "the session file is removed")
+    wait_until(lambda: not list(session_files(separated).glob("*.session")), "the session file is removed")
 
 
 def test_killed_restored_worker_notifies_operator(with_files):

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import os
 import secrets
+import shutil
 import signal
 import socket
 import struct
@@ -578,7 +579,7 @@ def test_removed_session_file_is_no_reason_to_fail(system):
     """A folder that vanishes: later sessions end with the agent."""
     state = session_files(system)
     agent = system.agent(GOTTHARD_AGENT_DATA_PORT=system.target(echo).port, STATE_DIRECTORY=state)
-    state.rmdir()
+    shutil.rmtree(state)
     tunnel = system.connect()
     sock = open_stream(tunnel)
     agent.wait_for("cannot write the session file: this session ends with the agent")
