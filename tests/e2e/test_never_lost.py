@@ -2,7 +2,7 @@
 """The agent never loses its device: every way of breaking it ends with a tunnel, without a command on the device.
 
 Each row breaks something while the service manager starts the agent again. Rows with a mend are those in which a key, a
-certificate or a pin is missing: the device comes back when the file does.
+certificate or a pin is missing: the device is online again when the file exists.
 """
 
 import json
@@ -201,7 +201,7 @@ def test_last_good_configuration_is_private_and_holds_no_copy_of_a_key_file(kept
 
 
 def test_last_good_configuration_never_widens_access(env):
-    """What it grants is what was in effect: pins, services, and a reload since."""
+    """What it grants is the rights that were in effect: pins, services, and a reload since."""
     env.broker()
     env.relay()
     web, shell = env.target(tagged("<webs>")), env.target(tagged("<shel>"))
