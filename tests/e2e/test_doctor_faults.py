@@ -17,6 +17,7 @@ import harness
 import netns
 import router
 from doctor import agent_doctor, assert_fails, connect_failure, doctor, faults, name_server, needs_mounts, private_files
+from setting_markers import effect
 
 DEVICE = "GatewayOli"
 SHIM_CLOCK = harness.BUILD / "tests" / "preload" / "shim-clock.so"
@@ -304,6 +305,7 @@ def test_proxy(env):
             assert_fails(doctor(env, expected=69, **there), "proxy TCP", "GTD-E50", "Connection refused", "start the proxy")
 
 
+@effect("agentd", "INVOCATION_ID")
 def test_proxy_variables_of_the_service(env):
     """The running service has no proxy; the shell of the check names one that does not exist."""
     shell = {"https_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9", "no_proxy": ""}

@@ -145,6 +145,8 @@ def test_reloads_at_once_each_get_a_result(request, program):
     assert one.main.is_running()
 
 
+@effect("agentd", "MAINPID")
+@effect("relayd", "MAINPID")
 def test_process_without_a_runtime_directory_gets_the_signal(env):
     """A container, or the version before: the reload happens, but its result is not known here."""
     env.broker()

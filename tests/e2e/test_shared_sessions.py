@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Commands for the same device share one session, which a process in the background holds (gotthard-cli's holder.h)."""
 
+import contextlib
 import os
 import pathlib
 import queue
@@ -9,6 +10,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -331,7 +333,7 @@ def test_socket_is_private(fleet):
         os.chmod(path.parent, 0o755)
         assert as_user(OTHER, connect) == b"PERMISSIONERROR"
         os.chmod(path, 0o666)  # the last lock is the user of the client
-        hello = bytes([1, 9])  # STATUS_QUERY
+        hello = bytes([2, 10])  # HOLDER_VERSION, STATUS_QUERY
 
         def query():
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
@@ -417,9 +419,9 @@ def test_loss_of_the_relay_is_reported_to_each_command(fleet):
     assert n_sessions(fleet) == 1
 
 
-@effect("cli", "XDG_RUNTIME_DIR")
-def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
-    """$XDG_RUNTIME_DIR is too long for a socket, the next folder is a file, and there is no home."""
+@contextlib.contextmanager
+def occupied_folders(tmp_path):
+    """Yields an $XDG_RUNTIME_DIR that is too long for a socket, while the next folder, below /tmp, is a file."""
     long = tmp_path / ("x" * 90)
     long.mkdir(mode=0o700)
     fallback = pathlib.Path(f"/tmp/gotthard-{os.geteuid()}")
@@ -427,12 +429,30 @@ def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
         pytest.skip(f"{fallback} exists")
     fallback.write_text("")
     try:
+        yield long
+    finally:
+        fallback.unlink()
+
+
+@effect("cli", "XDG_RUNTIME_DIR")
+def test_without_a_private_folder_each_command_has_a_session(fleet, tmp_path):
+    with occupied_folders(tmp_path) as long:
         for _ in range(2):
             status, _, errors = Connection(fleet, XDG_RUNTIME_DIR=long, HOME="/nonexistent").echo(b"hello").finish()
             assert status == 0 and "not shared" in errors and "set XDG_RUNTIME_DIR" in errors and errors.count("\n") == 1, errors
-        assert n_sessions(fleet) == 2
-    finally:
-        fallback.unlink()
+    assert n_sessions(fleet) == 2
+
+
+@effect("cli", "XDG_CACHE_HOME")
+def test_control_socket_in_the_cache(fleet):
+    with tempfile.TemporaryDirectory(prefix="c") as cache, occupied_folders(fleet.folder) as long:
+        try:
+            for _ in range(2):
+                connection = Connection(fleet, XDG_RUNTIME_DIR=long, HOME="/nonexistent", XDG_CACHE_HOME=cache)
+                assert connection.echo(b"hello").finish() == (0, b"", "")
+            assert n_sessions(fleet) == 1 and len(holders.pids(cache)) == 1
+        finally:
+            holders.end_all(cache)
 
 
 def test_further_command_waits_for_one_round_trip(env):
