@@ -89,10 +89,10 @@ def test_lost_relay(env, terminals, width):
     assert_fits(terminal)
 
 
-@pytest.mark.parametrize("width", [40])  # the heartbeat takes 45 s
-def test_lost_device(env, terminals, width):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_lost_device(env, relay_of, terminals, width):
     env.broker()
-    env.relay()
+    relay_of('heartbeat_interval = "1s"; heartbeat = "5s";')
     agent = env.agent(DEVICE, GOTTHARD_AGENT_DATA_PORT=env.target(echo).port)
     terminal = terminals(DEVICE, width=width, GOTTHARD_CLIENT_PORT=0, GOTTHARD_TIMEOUTS_RESUME_WINDOW="30s")
     terminal.wait_for("Press Ctrl+C")

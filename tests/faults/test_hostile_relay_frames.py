@@ -61,7 +61,7 @@ class Parties:
     def check_memory(self):
         for pid, before in zip(self.pids, self.rss):
             if is_alive(pid) and harness.SANITIZER == "none":
-                with contextlib.suppress(FileNotFoundError, AttributeError):  # it has just ended
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError, AttributeError):  # it has just ended
                     assert harness.rss_kib(pid) < before + GROWTH, "memory grows"
 
     def end(self):

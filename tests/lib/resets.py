@@ -181,7 +181,7 @@ def _server_reads_then_page_and_reset(sock):
 
 
 def _client_sends_and_reads(sock):
-    send_flushed(sock, PAGE)
+    sock.sendall(PAGE)  # to wait for the last acknowledgement could meet the server's reset
     return receive_to_end(sock)
 
 
