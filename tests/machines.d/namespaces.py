@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""A run has namespaces of its own for mounts, processes and networks: all that it makes there ends with it, also if it is
-killed. Only its cgroups and its temporary directory have names outside, and these are unique and removed afterwards."""
+"""A run has namespaces of its own for mounts, processes and networks: all that it makes there ends with it, even if it is
+killed. Only its cgroups and its temporary directory have names outside. These are unique, and removed afterwards."""
 
 import os
 import pathlib
@@ -17,9 +17,14 @@ mount -t tmpfs machines "$TMPDIR"
 set +e
 "$@"
 exit $?"""
+# After a kill the processes take a moment to end.
 REMOVE_CGROUPS = """while umount --recursive /sys/fs/cgroup 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-[ ! -d "/sys/fs/cgroup/$1" ] || find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} +"""
+for _ in {1..100}; do
+    [ -d "/sys/fs/cgroup/$1" ] || exit 0
+    find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+done
+echo "processes of the run remain in the cgroup $1" >&2"""
 
 
 def run(*command):
@@ -32,6 +37,7 @@ def run(*command):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child, which shows the journals
         signal.signal(signal.SIGTERM, lambda *_: child.kill())
         try:
-            return child.wait()
+            status = child.wait()
+            return status if status >= 0 else 128 - status
         finally:
             subprocess.run(["unshare", "--mount", "--propagation", "private", "bash", "-c", REMOVE_CGROUPS, "bash", cgroup], check=False)

@@ -55,16 +55,13 @@ def locked(path):
 
 def cached(name, make):
     """Returns CACHE/@name. If it does not exist, make(path) fills a new directory, which gets that name when it is whole."""
-    path = CACHE / name
+    path, partial = CACHE / name, CACHE / f".making-{name}"
     with locked(path):
         if not path.exists():
-            partial = pathlib.Path(tempfile.mkdtemp(prefix=".making-", dir=CACHE))
-            try:
-                make(partial)
-                partial.chmod(0o755)
-                partial.rename(path)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+            partial.mkdir(mode=0o755)
+            make(partial)
+            partial.rename(path)
     return path
 
 
