@@ -203,3 +203,20 @@ def test_unit_reloads_by_the_running_process(program):
     assert text.count("ExecReload=") == 1 and service(program)["ExecReload"] == f"@sbindir@/gotthard-{program} --reload"
     assert service(program)["RuntimeDirectory"] == f"gotthard-{program}"
     assert service(program)["RuntimeDirectoryMode"] == "0700"
+
+
+@pytest.mark.parametrize("is_active, check, requests, status", [
+    (True, "true", ["restart"], 0), (True, "false", [], 1), (False, "false", ["restart"], 0)])
+def test_package_checks_the_configuration_before_it_restarts_the_agent(tmp_path, is_active, check, requests, status):
+    """With a faulty one the running agent continues, and dpkg fails. An agent that does not run has nothing to lose."""
+    script = (harness.ROOT / "debian" / "gotthard-agentd.postinst").read_text()
+    script = script.replace("/usr/lib/gotthard-agentd/check-service", check)
+    script = script.replace("[ -d /run/systemd/system ]", "true").replace("#DEBHELPER#", "")
+    for name, text in (("systemctl", "true" if is_active else "false"), ("deb-systemd-invoke", f'echo "$1" >>{tmp_path}/requests')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "requests").touch()
+    done = subprocess.run(["sh", "-c", script, "postinst", "configure", "0.1.0"], capture_output=True, text=True, timeout=20, check=False,
+                          env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode == status and ("NOT UPGRADED" in done.stderr) == bool(status), done
+    assert (tmp_path / "requests").read_text().split() == requests

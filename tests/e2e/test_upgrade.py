@@ -673,13 +673,14 @@ def test_hidden_options_fail_without_state(env, fd):
 # --- the package ----------------------------------------------------------------------------------------
 
 
-def configure(env, pid, program, reload="true", status=0):
+def configure(env, pid, program, reload="true", status=0, check="true", exit_status=0):
     """Runs the package's postinst with a stub service manager for the process @pid. Returns its requests.
 
-    @reload: a command that stands for ExecReload=; @status: its exit status, as the manager shows it.
+    @reload: a command that stands for ExecReload=; @status: its exit status, as the manager shows it. @check: for check-service.
     """
     script = (harness.ROOT / "debian" / "gotthard-relayd.postinst").read_text()
     script = script.replace("program=/usr/sbin/gotthard-relayd", f"program={program}").replace("sleep 0.2", "sleep 0.02")
+    script = script.replace("check=/usr/lib/gotthard-relayd/check-service", f"check={check}")
     script = script.replace("[ -d /run/systemd/system ]", "true").replace("#DEBHELPER#", "")
     stubs = env.folder / "stubs"
     stubs.mkdir(exist_ok=True)
@@ -692,7 +693,7 @@ def configure(env, pid, program, reload="true", status=0):
     (stubs / "requests").write_text("")
     done = subprocess.run(["sh", "-c", script, "postinst", "configure", "0.1.0"], capture_output=True, text=True,
                           env={"PATH": f"{stubs}:{os.environ['PATH']}"}, timeout=LIMIT)
-    assert done.returncode == 0, done
+    assert done.returncode == exit_status and ("NOT UPGRADED" in done.stderr) == bool(exit_status), done
     return [line.split()[0] for line in (stubs / "requests").read_text().splitlines()]
 
 
@@ -707,11 +708,12 @@ def test_package_upgrades_running_relay(env, installed):
     relay.wait_for(TOOK_OVER)
     # a bad configuration
     install(PROGRAM, installed)
-    assert configure(env, relay.pid, installed, reload="false", status=78) == ["reload"]
+    assert configure(env, relay.pid, installed, reload="false", status=78, check="false", exit_status=1) == ["reload"]
     # a relay whose state the program cannot take over is restarted, and so is a program that the signal would kill
     install(OTHER_VERSION, installed)
     assert configure(env, relay.pid, installed, reload="false", status=70) == ["reload", "restart"]
     sleeper = harness.Process(env, "sleeper", ["sleep", "60"])
     assert configure(env, sleeper.pid, installed) == ["restart"]
+    assert configure(env, sleeper.pid, installed, check="false", exit_status=1) == []
     assert configure(env, 0, installed) == []
     assert relay.is_running() and sleeper.is_running()

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: ISC
+"""Configurations with an error: at a reload, at a restart, and before an upgrade. The device stays reachable."""
+
+from machine import wait_until
+from steps import step
+from steps_packages import runs_installed_program
+from steps_readme import wait_online
+
+WRONG = "log = { colour = 1; };"
+
+
+def break_settings(machine, program):
+    """Adds a file with an error. Returns its path."""
+    path = f"/etc/gotthard/{program}.conf.d/zz-wrong.conf"
+    machine.run(f"echo '{WRONG}' >{path}; chmod 640 {path}; chgrp gotthard-{program} {path}")
+    return path
+
+
+def said_by_reload(machine, unit, code):
+    """Returns the journal of `systemctl reload`, which must exit with @code."""
+    cursor = machine.run("journalctl -n 0 --show-cursor -q | sed -n 's/^-- cursor: //p'").strip()
+    machine.run(f"systemctl reload {unit}", code=code)
+    return machine.run(f"journalctl -q -u {unit} --after-cursor '{cursor}'")
+
+
+@step
+def wrong_configuration(fleet):
+    """A reload fails with the reason. After a restart the agent runs with the last good one; mended files need no command."""
+    device, relay, alice = fleet.devices[0], fleet.relay, fleet.operators[0]
+    path = break_settings(device, "agentd")
+    assert "log.colour" in said_by_reload(device, "gotthard-agentd", 1)
+    device.run("systemctl restart gotthard-agentd")
+    wait_online(fleet, "GatewayOli")
+    assert "log.colour" in alice.run("gotthard-cli status GatewayOli", "alice")
+    assert "not using the present configuration" in device.property("gotthard-agentd", "StatusText")
+    device.run(f"rm {path}")
+    wait_until(lambda: "log.colour" not in device.property("gotthard-agentd", "StatusText"), "the mended files are in use")
+    said_by_reload(device, "gotthard-agentd", 0)
+    path = break_settings(relay, "relayd")
+    assert "log.colour" in said_by_reload(relay, "gotthard-relayd", 1)
+    relay.run("systemctl restart gotthard-relayd", code=1)
+    relay.run(f"rm {path}")
+    relay.wait_active("gotthard-relayd")
+    said_by_reload(relay, "gotthard-relayd", 0)
+    wait_online(fleet, "GatewayOli")
+
+
+@step
+def wrong_configuration_before_an_upgrade(fleet):
+    """The upgrade says that it was not applied, and the program before continues. With the mended file it is applied."""
+    for machine, program in ((fleet.devices[0], "agentd"), (fleet.relay, "relayd")):
+        unit = f"gotthard-{program}"
+        path, pid = break_settings(machine, program), machine.property(unit, "MainPID")
+        machine.put(fleet.packages.newer(getattr(fleet.packages, program)))
+        said = machine.apt(f"install --reinstall ./{getattr(fleet.packages, program).name}", code=100)
+        assert "NOT UPGRADED" in said and "log.colour" in said, said
+        assert machine.property(unit, "MainPID") == pid and not runs_installed_program(machine, unit)
+        wait_online(fleet, "GatewayOli")
+        machine.run(f"rm {path}; dpkg --configure -a")
+        wait_until(lambda: runs_installed_program(machine, unit), "the upgrade")  # pylint: disable=cell-var-from-loop
+        wait_online(fleet, "GatewayOli")
+
+
+@step
+def limits_of_units(fleet):
+    """The limits of memory and tasks are in effect as the units have them, and an idle service is far below."""
+    for machine, unit in ((fleet.relay, "gotthard-relayd"), (fleet.devices[0], "gotthard-agentd")):
+        total = int(machine.run("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")) * 1024
+        assert 0 < int(machine.property(unit, "MemoryMax")) < total
+        assert 0 < int(machine.property(unit, "TasksMax")) <= 4096
+        assert machine.property(unit, "Restart") == "always" and machine.property(unit, "StartLimitIntervalUSec") == "0"
