@@ -103,10 +103,21 @@ static void agentd_notify(const struct agentd *agentd)
     agent_status_notify(&status);
 }
 
+/* For a client that asks after a restart whether its reload has succeeded. */
+static void agentd_set_reload_state(struct agentd *agentd)
+{
+    const char *fault = agentd->device.fault;
+
+    gt_reload_server_set_state(&agentd->reload_server,
+                               *fault ? GT_EXIT_CONFIGURATION : GT_EXIT_SUCCESS,
+                               *fault ? fault : "the configuration is in use");
+}
+
 static void agentd_on_change(void *userdata)
 {
     struct agentd *agentd = userdata;
 
+    agentd_set_reload_state(agentd);
     agentd_notify(agentd);
     agentd_check_end(agentd);
 }
@@ -230,9 +241,7 @@ static void agentd_watch(struct agentd *agentd)
     ev_timer_start(agentd->loop, &agentd->tick);
     gt_watchdog_start(&agentd->watchdog, agentd->loop);
     gt_reload_server_open(&agentd->reload_server, agentd->loop, agentd_reload, agentd);
-    if (*agentd->device.fault)
-        gt_reload_server_set_state(&agentd->reload_server, GT_EXIT_CONFIGURATION,
-                                   agentd->device.fault);
+    agentd_set_reload_state(agentd);
 }
 
 /* A kernel without either is no reason to stop, and never unnoticed. */
