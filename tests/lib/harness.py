@@ -294,8 +294,9 @@ class Authority:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="gotthard-authority-"))
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-subj", "/CN=test authority", "-keyout", self.folder / "ca.key", "-out", self.folder / "ca.crt")
-        (self.folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+                 "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                 "-keyout", self.folder / "ca.key", "-out", self.folder / "ca.crt")
+        (self.folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
 
     @classmethod
     def shared(cls):

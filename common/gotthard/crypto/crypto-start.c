@@ -12,12 +12,24 @@
 #include "gotthard/base/log.h"
 
 static _Thread_local unsigned n_failed;
+static _Thread_local bool is_first_use;
 
+static _Noreturn void end_process(const char *reason)
+{
+    gt_error("the initialization of OpenSSL failed reason=\"%s\"", reason);
+    _exit(GT_EXIT_INTERNAL);
+}
+
+/* A first use must not see the failure: inside of a pthread_once(), OpenSSL 3.5 would report it by
+ * a function that calls the same pthread_once(), and wait for itself indefinitely. */
 static void *counted(void *memory, size_t n)
 {
-    if (!memory && n > 0)
-        n_failed++;
-    return memory;
+    if (memory || n == 0)
+        return memory;
+    if (is_first_use)
+        end_process("out of memory");
+    n_failed++;
+    return NULL;
 }
 
 static void *counted_malloc(size_t n, const char *file, int line)
@@ -46,12 +58,6 @@ static void start(void)
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 }
 
-static _Noreturn void end_process(const char *reason)
-{
-    gt_error("the initialization of OpenSSL failed reason=\"%s\"", reason);
-    _exit(GT_EXIT_INTERNAL);
-}
-
 unsigned gt_crypto_n_failed_allocations(void)
 {
     return n_failed;
@@ -67,10 +73,10 @@ void gt_crypto_first_use(bool (*use)(void))
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    unsigned before = n_failed;
+    is_first_use = true;
     pthread_once(&once, start);
     bool is_complete = use();
-    gt_crypto_require_complete(before);
+    is_first_use = false;
     if (!is_complete)
         end_process("an algorithm of TLS 1.3 is missing");
 }

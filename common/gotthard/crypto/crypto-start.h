@@ -13,7 +13,7 @@
 unsigned gt_crypto_n_failed_allocations(void) GT_MUST_CHECK;
 
 /* Runs @use, a first use of some part of OpenSSL. Ends the process if @use returns false, which
- * means that a required algorithm is missing, or if an allocation failed in it. */
+ * means that a required algorithm is missing, or at the first allocation that fails in it. */
 void gt_crypto_first_use(bool (*use)(void));
 /* Ends the process if an allocation failed since gt_crypto_n_failed_allocations() was @before. */
 void gt_crypto_require_complete(unsigned before);

@@ -12,8 +12,11 @@
 
 #define KEY_BYTES_MAX (16ull << 30) /* bytes sent until our KeyUpdate */
 
-static int tls_new(struct gt_tls_context *context, int fd, struct gt_tls **ret)
+/* @set_state makes it a client or a server. In OpenSSL 3.5 that allocates, and returns nothing. */
+static int tls_new(struct gt_tls_context *context, int fd, void (*set_state)(SSL *),
+                   struct gt_tls **ret)
 {
+    unsigned n_failed = gt_crypto_n_failed_allocations();
     struct gt_tls *tls = calloc(1, sizeof(*tls));
 
     if (!tls)
@@ -33,6 +36,11 @@ static int tls_new(struct gt_tls_context *context, int fd, struct gt_tls **ret)
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
     SSL_set_bio(tls->ssl, bio, bio);
+    set_state(tls->ssl);
+    if (gt_crypto_n_failed_allocations() != n_failed) {
+        gt_tls_free(tls);
+        return -ENOMEM;
+    }
     *ret = tls;
     return 0;
 }
@@ -43,13 +51,12 @@ int gt_tls_new_client(struct gt_tls_context *context, int fd, struct gt_span ide
     if (identity.n == 0 || identity.n > GT_TLS_IDENTITY_MAX)
         return -EINVAL;
     struct gt_tls *tls;
-    int r = tls_new(context, fd, &tls);
+    int r = tls_new(context, fd, SSL_set_connect_state, &tls);
     if (r)
         return r;
     memcpy(tls->identity, identity.data, identity.n);
     tls->n_identity = identity.n;
     memcpy(tls->psk, psk, GT_KEY_SIZE);
-    SSL_set_connect_state(tls->ssl);
     *ret = tls;
     return 0;
 }
@@ -59,12 +66,11 @@ int gt_tls_new_server(struct gt_tls_context *context, int fd, gt_tls_psk_fn psk,
 {
     struct gt_tls *tls;
 
-    int r = tls_new(context, fd, &tls);
+    int r = tls_new(context, fd, SSL_set_accept_state, &tls);
     if (r)
         return r;
     tls->find = psk;
     tls->userdata = userdata;
-    SSL_set_accept_state(tls->ssl);
     *ret = tls;
     return 0;
 }
