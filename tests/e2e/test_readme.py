@@ -91,9 +91,9 @@ def test_certificates_of_all_parts(tmp_path):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Pump7 is revoked" in done.stdout
-    names = {name: subprocess.run(["openssl", "x509", "-in", tmp_path / name / "cert.pem", "-noout", "-subject"], check=True,
-                                  capture_output=True, text=True).stdout.strip() for name in ("GatewayOli", "alice", "bob")}
-    assert names == {"GatewayOli": "subject=CN = GatewayOli", "alice": "subject=CN = operator alice", "bob": "subject=CN = operator bob"}
+    names = {name: subprocess.run(["openssl", "x509", "-in", tmp_path / name / "cert.pem", "-noout", "-subject", "-nameopt", "RFC2253"],
+                                  check=True, capture_output=True, text=True).stdout.strip() for name in ("GatewayOli", "alice", "bob")}
+    assert names == {"GatewayOli": "subject=CN=GatewayOli", "alice": "subject=CN=operator alice", "bob": "subject=CN=operator bob"}
     added = next(c.document for c in readme.set_up() if isinstance(c, readme.Command) and c.part == "A second operator" and c.file)
     assert added == (ROOT / "etc/mosquitto-example.acl").read_text().partition("name.\n")[2].replace("alice", "bob")
 
