@@ -398,7 +398,7 @@ class Broker:
         return context
 
     async def run(self):
-        server = await asyncio.start_server(self.on_connection, "127.0.0.1", self.options.port, ssl=self.tls(), limit=1 << 20,
+        server = await asyncio.start_server(self.on_connection, "localhost", self.options.port, ssl=self.tls(), limit=1 << 20,
                                             ssl_shutdown_timeout=1)
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stopped.set)

@@ -381,16 +381,16 @@ certfile {certs}/cert.pem
 keyfile {certs}/private.key
 require_certificate true
 use_identity_as_username true
-acl_file {acl}
-""" if tls else "allow_anonymous true\n"
+""" if tls else ""
+        listeners = "".join(f"listener {self.broker_port} {address}\n{secured}" for address in addresses_of("localhost"))
         config.write_text(f"""\
 user {user}
-listener {self.broker_port} 127.0.0.1
+{f'acl_file {acl}' if tls else 'allow_anonymous true'}
 persistence false
 log_dest stderr
 connection_messages true
 set_tcp_nodelay true
-{secured}{extra}""")
+{listeners}{extra}""")
         broker = Process(self, self.unique("broker"), ["mosquitto", "-c", config])
         wait_until(lambda: is_listening(self.broker_port) or not broker.is_running(), "the broker listens")
         assert broker.is_running(), broker.log()
@@ -562,6 +562,17 @@ class Tunnel(Process):
 
     def disconnect(self):
         return self.stop(signal.SIGINT)
+
+
+def addresses_of(host):
+    """Returns the addresses of @host in the order in which programs try them: most systems have ::1 for localhost, some have not."""
+    return list(dict.fromkeys(found[4][0] for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
+
+
+def first_address_of(host, port):
+    """Returns the first of them as the programs show it."""
+    address = addresses_of(host)[0]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def is_listening(port):

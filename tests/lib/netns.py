@@ -79,11 +79,13 @@ class Network:
         self.ip(self.edge, f"route del default via 198.18.{n}.1 metric {metric}")
 
     def forward(self, port):
-        """Forwards 127.0.0.1:@port of the edge to that of the middle, where the caller is."""
+        """Forwards @port at each address of localhost in the edge to 127.0.0.1:@port in the middle, where the caller is."""
         with inside(self.edge):
-            listener = socket.create_server(("127.0.0.1", port))
-        self.listeners.append(listener)
-        threading.Thread(target=self._accept, args=(listener, port), daemon=True).start()
+            found = socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM)
+            listeners = [socket.create_server(address[:2], family=family) for family, _, _, _, address in found]
+        for listener in listeners:
+            self.listeners.append(listener)
+            threading.Thread(target=self._accept, args=(listener, port), daemon=True).start()
 
     def _accept(self, listener, port):
         with contextlib.suppress(OSError):
