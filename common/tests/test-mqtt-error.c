@@ -37,6 +37,7 @@
 #define REFUSED_V3(code) .rc = MOSQ_ERR_CONN_REFUSED, .reason = code
 #define ALERT(code)      .verification = {.alert = code}
 #define ANSWERED         .verification = {.is_answered = true}
+#define DONE             .verification = {.is_answered = true, .is_done = true}
 #define OWN              .own = {.name = "alice", .issuer = "Us", .not_after = 4102444800}
 #define CLOSED(code)     .rc = MOSQ_ERR_CONN_LOST, .is_v5 = true, .was_up = true, .reason = code
 
@@ -261,6 +262,10 @@ static const struct {
      {ERRNO(ECONNRESET), .is_tls = true, .is_v5 = true, ANSWERED},
      V3_GUESS,
      "the broker may require a certificate of this side"},
+    {"tls-reset",
+     {.rc = MOSQ_ERR_TLS, .is_tls = true, .is_v5 = true, DONE, OWN},
+     V3_GUESS,
+     "may have rejected the certificate alice"},
     {"tls-reset",
      {.rc = MOSQ_ERR_CONN_LOST, .last_error = "tlsv13 alert certificate required", OWN},
      RETRY,

@@ -126,11 +126,12 @@ static bool is_unanswered(const struct gt_mqtt_error *end)
            end->verification.alert == 0 && (is_closed || failed_in_tls(end));
 }
 
-/* Without an alert a certificate may be the cause, or anything else. */
+/* Without an alert a certificate may be the cause, or anything else. After the handshake,
+ * libmosquitto 2.0.21 calls a reset connection a failure of TLS. */
 bool gt_mqtt_tls_is_guess(const struct gt_mqtt_error *end)
 {
-    return end->verification.alert == 0 && failed_in_tls(end) && end->rc != MOSQ_ERR_TLS &&
-           !is_unanswered(end);
+    return end->verification.alert == 0 && failed_in_tls(end) && !is_unanswered(end) &&
+           (end->rc != MOSQ_ERR_TLS || end->verification.is_done);
 }
 
 /* The broker rejects this side's certificate. */

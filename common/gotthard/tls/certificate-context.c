@@ -144,6 +144,8 @@ static void on_info(const SSL *ssl, int where, int result)
 
     if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && watched && result >> 8 == SSL3_AL_FATAL)
         watched->alert = result & 0xff;
+    if (where & SSL_CB_HANDSHAKE_DONE && watched)
+        watched->is_done = true;
     if (!(where & SSL_CB_HANDSHAKE_START))
         return;
     (void)SSL_set_tlsext_host_name((SSL *)ssl, server->is_address ? NULL : server->host);

@@ -80,7 +80,8 @@ void gt_verification_set(struct gt_verification *ret, int error, const char *hos
     *ret = (struct gt_verification){.error = error,
                                     .alert = ret->alert,
                                     .is_http = ret->is_http,
-                                    .is_answered = ret->is_answered};
+                                    .is_answered = ret->is_answered,
+                                    .is_done = ret->is_done};
     snprintf(ret->host, sizeof(ret->host), "%.*s", GT_VERIFICATION_NAME - 1, host);
     if (!certificate)
         return;

@@ -23,6 +23,7 @@ struct gt_verification {
     int alert;        /* the fatal alert of the server (RFC 8446, section 6), or 0 */
     bool is_http;     /* the server answered with HTTP in place of TLS */
     bool is_answered; /* it has sent the head of a record, or other bytes */
+    bool is_done;     /* the handshake is complete on this side */
 };
 
 /* A certificate of this side. The texts are escaped. */
