@@ -168,6 +168,18 @@ def test_unknown_property_fails_library_assertion(env, played, connack):
     assert (done.returncode, re.findall(r"GTD-E\d+", done.stderr)) in ((69, ["GTD-E30"]), (76, ["GTD-E23"])), done.stderr
 
 
+def test_suback_without_reason_codes(env, played):
+    """libmosquitto up to 2.0.18 reports it with an array of length 0 (CVE-2024-10525), later versions reject it. Neither is a
+    subscription."""
+    broker = played(lambda b, sock: None)
+    broker.suback = b""
+    agent = agent_of(env, broker)
+    agent.wait_for("broker not reachable|cannot subscribe")
+    is_answering(agent)
+    done = cli_of(env, broker, "status", DEVICE)
+    assert (done.returncode, re.findall(r"GTD-E\d+", done.stderr)) in ((77, ["GTD-E21"]), (76, ["GTD-E23"])), done.stderr
+
+
 def test_broker_keepalive_is_used(env, played):
     """The broker may set a shorter keep-alive interval, which is used."""
     broker = played(lambda b, sock: None, connack=packet(CONNACK, b"\0\0" + length(3) + b"\x13\0\1"))
