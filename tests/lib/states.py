@@ -65,7 +65,8 @@ class Publisher:
             context = ssl.create_default_context(cafile=certificates / "ca.crt")
             context.load_cert_chain(certificates / "cert.pem", certificates / "private.key")
             self.sock = context.wrap_socket(self.sock, server_hostname=host)
-        self.sock.sendall(mqtt.encode(CONNECT, VERSION, client_id=client_id, keep_alive=0))
+        # Not 0, which later versions of mosquitto refuse beside max_keepalive.
+        self.sock.sendall(mqtt.encode(CONNECT, VERSION, client_id=client_id, keep_alive=3600))
         assert self._receive() == (CONNACK, b"\0\0")
 
     def _receive(self):
