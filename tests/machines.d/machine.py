@@ -22,7 +22,7 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # A cgroup of its own must exist before nspawn starts. Nothing is registered, since the host may have no systemd.
 NSPAWN = """echo $$ >{cgroup}/cgroup.procs
 exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --register=no --keep-unit --directory={root} --machine={name} \
-    --network-namespace-path=/run/netns/{name} --rlimit=RLIMIT_NOFILE=1024:524288 --console=pipe --resolv-conf=off --timezone=off --link-journal=no"""
+    --network-namespace-path=/run/netns/{name} --rlimit=RLIMIT_NOFILE=1024:524288 --console=pipe --resolv-conf=off --timezone=off --link-journal=no {options}"""
 
 
 def wait_until(condition, description, limit=60):
@@ -75,6 +75,8 @@ class Process:
 
 
 class Machine:
+    options = ""  # more options of systemd-nspawn
+
     def __init__(self, work, name, base, net, address):
         self.name, self.folder, self.network, self.address = name, work / name, net, address
         self.root, self.upper = self.folder / "root", self.folder / "upper"
@@ -103,7 +105,7 @@ class Machine:
         if not self.nspawn or self.nspawn.poll() is not None:
             cgroup = CGROUPS / os.environ["GOTTHARD_CGROUP"] / self.name
             cgroup.mkdir(parents=True, exist_ok=True)
-            script = NSPAWN.format(cgroup=cgroup, root=self.root, name=self.name)
+            script = NSPAWN.format(cgroup=cgroup, root=self.root, name=self.name, options=self.options)
             with open(self.folder / "logs/console", "ab") as console:
                 self.nspawn = subprocess.Popen(["bash", "-c", script], stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                                                start_new_session=True)

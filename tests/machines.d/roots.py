@@ -90,12 +90,22 @@ def machine_root(suite, depends):
 
 def build_root(suite, control):
     """Returns the root in which packages with the text @control of debian/control are built."""
+    return build_dependencies("build", suite, control, ["build-essential", "fakeroot"], "-P nocheck")
+
+
+def test_root(suite, control):
+    """Returns the root of a machine that has all that building and testing needs."""
+    return build_dependencies("tests", suite, control, ["build-essential", "nftables", *BASE], "", *HOOKS)
+
+
+def build_dependencies(name, suite, control, packages, options, *hooks):
+    """Returns a root with @packages and the build dependencies of @control. @options are apt's: the build profile."""
     def make(path):
         with tempfile.TemporaryDirectory() as folder:
             source = pathlib.Path(folder) / "control"
             source.write_text(control)
-            bootstrap(suite, path, ["build-essential", "fakeroot"], [
+            bootstrap(suite, path, packages, [
                 f"install -D -m 644 {source} \"$1/build/debian/control\"",
-                "chroot \"$1\" sh -c 'cd /build && apt-get -qq -y --no-install-recommends -P nocheck build-dep .'"])
+                f"chroot \"$1\" sh -c 'cd /build && apt-get -qq -y --no-install-recommends {options} build-dep .'", *hooks])
 
-    return cached(f"build-{suite}-{key(control.split('Package:')[0])}", make)
+    return cached(f"{name}-{suite}-{key(control.split('Package:')[0])}", make)
