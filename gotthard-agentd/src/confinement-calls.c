@@ -14,13 +14,14 @@
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+
+#include "gotthard/base/heap.h"
 
 /* The newest call that the list considers is mseal, 462 where landlock_create_ruleset is 444. Since
  * number 424 the calls have the same distances on all architectures. ARM's own are far above. */
@@ -235,6 +236,6 @@ int confinement_refuse_calls(enum confinement confinement)
     if (r == 0)
         r = refuse_newer_calls();
     seccomp_release(filter);
-    malloc_trim(0); /* the filter took 300 KiB, in each process of a session */
+    gt_heap_trim(); /* the filter took 300 KiB, in each process of a session */
     return r;
 }

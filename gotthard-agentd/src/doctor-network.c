@@ -305,7 +305,7 @@ static const char *why_not(const struct gt_network *network, const char *host, c
     else
         snprintf(ret, cap, "%s",
                  network->attempts[0].err == ETIMEDOUT ? "no answer"
-                                                       : strerrordesc_np(network->attempts[0].err));
+                                                       : strerror(network->attempts[0].err));
     return ret;
 }
 

@@ -32,7 +32,7 @@ static int unusable(char *ret_why, const char *path, const char *reason)
 
 static int unusable_errno(char *ret_why, const char *path, int err)
 {
-    return unusable(ret_why, path, strerrordesc_np(err));
+    return unusable(ret_why, path, strerror(err));
 }
 
 /* Other users can replace the file of a folder that they can write. */

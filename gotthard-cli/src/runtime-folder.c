@@ -27,7 +27,7 @@ static int check_folder(const char *path, char *ret_why)
     if (gt_protectedfile_open_folder(path, &fd, why) != 0)
         return unusable(ret_why, path, why);
     if (fstat(fd, &st) < 0)
-        return unusable(ret_why, path, strerrordesc_np(errno));
+        return unusable(ret_why, path, strerror(errno));
     if (st.st_uid != geteuid())
         return unusable(ret_why, path, "belongs to another user");
     if ((st.st_mode & 077) != 0)
@@ -44,7 +44,7 @@ static int try_folder(const char *base, const char *name, char *ret, char *ret_w
     if (n < 0 || (size_t)n >= sizeof(path))
         return unusable(ret_why, base, "too long for the path of a socket");
     if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return unusable(ret_why, path, strerrordesc_np(errno));
+        return unusable(ret_why, path, strerror(errno));
     if (check_folder(path, ret_why) != 0)
         return RUNTIME_FOLDER_E_NONE;
     memcpy(ret, path, (size_t)n + 1);

@@ -8,9 +8,9 @@
  */
 #include "relayd.h"
 
-#include <malloc.h>
 #include <signal.h>
 
+#include "gotthard/base/heap.h"
 #include "gotthard/base/log.h"
 #include "relayd-upgrade.h"
 #include "settings-limits.h"
@@ -68,7 +68,7 @@ static void relayd_trim_memory(struct relayd *relayd)
     relayd->n_peak = GT_MAX(relayd->n_peak, n);
     if (relayd->n_peak < TRIM_MIN || n > relayd->n_peak / 2)
         return;
-    malloc_trim(0);
+    gt_heap_trim();
     relayd->n_peak = n;
 }
 

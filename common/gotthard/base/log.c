@@ -198,10 +198,10 @@ void gt_vlog(enum gt_log_level level, int err, const char *fmt, va_list args)
     if (level < log_state.level)
         return;
     int saved = errno;
-    char text[TEXT_MAX_BYTES], error[64];
+    char text[TEXT_MAX_BYTES];
     gt_vformat(GT_FORMAT_LOG, text, sizeof(text), fmt, args);
     put_n_lost();
-    put_text(level, text, err ? strerror_r(abs(err), error, sizeof(error)) : NULL);
+    put_text(level, text, err ? strerror(abs(err)) : NULL);
     errno = saved;
 }
 

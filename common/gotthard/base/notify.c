@@ -52,11 +52,11 @@ static void send_datagram(const char *text, size_t n, const int *fds, size_t n_f
     message.msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n_path);
     if (n_fds > 0) {
         message.msg_control = control;
-        message.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        message.msg_controllen = (socklen_t)CMSG_SPACE(n_fds * sizeof(int));
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        header->cmsg_len = (socklen_t)CMSG_LEN(n_fds * sizeof(int));
         memcpy(CMSG_DATA(header), fds, n_fds * sizeof(int));
     }
     sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);

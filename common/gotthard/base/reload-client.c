@@ -109,6 +109,11 @@ static int reload_ask(struct reload *reload)
     return -1;
 }
 
+static const char *signal_name(int number)
+{
+    return number == SIGHUP ? "SIGHUP" : number == SIGUSR1 ? "SIGUSR1" : "SIGUSR2";
+}
+
 static int reload_by_signal(const struct reload *reload, int number)
 {
     const char *text = getenv("MAINPID");
@@ -120,12 +125,12 @@ static int reload_by_signal(const struct reload *reload, int number)
                  "no service to reload: no socket in the runtime directory, and "
                  "MAINPID is not set");
     else if (kill((pid_t)pid, number) < 0)
-        snprintf(why, sizeof(why), "process %d: %s", (int)pid, strerrordesc_np(errno));
+        snprintf(why, sizeof(why), "process %d: %s", (int)pid, strerror(errno));
     else
         snprintf(why, sizeof(why),
-                 "sent SIG%s to process %d, which has no socket for the result: "
+                 "sent %s to process %d, which has no socket for the result: "
                  "see its log; it has one after a restart",
-                 sigabbrev_np(number), (int)pid);
+                 signal_name(number), (int)pid);
     print(reload, why);
     return GT_EXIT_UNAVAILABLE;
 }

@@ -53,7 +53,7 @@ static int read_text(int fd, size_t max, char *text, size_t *ret_n, const char *
     int r = read_all(fd, text, max + 1, ret_n);
 
     text[*ret_n] = 0;
-    *ret_why = r < 0                     ? strerrordesc_np(-r)
+    *ret_why = r < 0                     ? strerror(-r)
                : *ret_n > max            ? "file too large"
                : memchr(text, 0, *ret_n) ? binary_kind(text, *ret_n)
                                          : NULL;

@@ -229,9 +229,9 @@ static int add_folder(struct layers *layers, const char *folder, char *ret_error
     int r = open_folder(folder, &fd, ret_error);
     if (r)
         return r;
-    int n = scandirat(fd, ".", &entries, is_drop_in, by_name);
+    int n = scandir(folder, &entries, is_drop_in, by_name);
     if (n < 0) {
-        (void)gt_configvalue_bad(ret_error, "%.400s: %s", folder, strerrordesc_np(errno));
+        (void)gt_configvalue_bad(ret_error, "%.400s: %s", folder, strerror(errno));
         return GT_CONFIG_E_FILE;
     }
     r = add_entries(layers, folder, entries, n, ret_error);

@@ -39,7 +39,7 @@ static GT_PRINTF(2, 3) int reject(char *ret_why, const char *fmt, ...)
 
 static int reject_errno(char *ret_why, int err)
 {
-    return reject(ret_why, "%s", strerrordesc_np(err));
+    return reject(ret_why, "%s", strerror(err));
 }
 
 static bool is_owner_trusted(const struct stat *st)

@@ -238,7 +238,7 @@ static const struct gt_network_attempt *find_failed(const struct gt_network *net
 
 static const char *words_of(int err)
 {
-    return err == ETIMEDOUT ? "no answer" : strerrordesc_np(err);
+    return err == ETIMEDOUT ? "no answer" : strerror(err);
 }
 
 static const char *family_of(const struct gt_addr *addr)

@@ -67,8 +67,7 @@ void gt_relay_skip_rows(struct gt_checkup *checkup, const char *first, const cha
 static void add_ports_row(const struct gt_relay_facts *facts, const struct gt_host_port *relay,
                           bool is_single_port, struct gt_checkup *checkup)
 {
-    const char *why =
-        facts->session_err == ETIMEDOUT ? "no answer" : strerrordesc_np(facts->session_err);
+    const char *why = facts->session_err == ETIMEDOUT ? "no answer" : strerror(facts->session_err);
 
     if (is_single_port)
         gt_checkup_ok(checkup, GT_RELAY_ROW_PORTS,

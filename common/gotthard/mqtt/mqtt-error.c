@@ -223,9 +223,7 @@ static void describe_keepalive(const struct gt_mqtt_error *end, char *ret, size_
 
 static void describe_errno(const struct gt_mqtt_error *end, char *ret, size_t cap)
 {
-    char text[128];
-
-    snprintf(ret, cap, "%s", strerror_r(end->err, text, sizeof(text)));
+    snprintf(ret, cap, "%s", strerror(end->err));
 }
 
 /* The proxy was not reached, or its answer. */

@@ -119,7 +119,7 @@ static void attempt_start(struct attempt *attempt)
     int r = dial->is_udp ? gt_sock_connect_udp(attempt->addr)
                          : gt_sock_connect_segmented(attempt->addr, dial->segment);
     if (r < 0) {
-        attempt_fail(attempt, -r, strerrordesc_np(-r));
+        attempt_fail(attempt, -r, strerror(-r));
         return;
     }
     attempt->fd = r;
@@ -197,7 +197,7 @@ static void dial_on_writable(struct ev_loop *loop, ev_io *w, int revents)
         dial_succeed(attempt);
         return;
     }
-    attempt_fail(attempt, -r, strerrordesc_np(-r));
+    attempt_fail(attempt, -r, strerror(-r));
     dial_proceed(attempt->dial);
 }
 

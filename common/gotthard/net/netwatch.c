@@ -77,7 +77,7 @@ static void netwatch_on_netlink(struct ev_loop *loop, ev_io *w, int revents)
     for (int i = 0; i < READS && (n >= 0 || is_temporary(errno)); i++)
         n = recv(watch->netlink, ignored, sizeof(ignored), MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && !is_temporary(errno)) {
-        gt_debug("netwatch: rtnetlink failed: %s", strerrordesc_np(errno));
+        gt_debug("netwatch: rtnetlink failed: %s", strerror(errno));
         ev_io_stop(loop, w);
     }
     netwatch_settle(watch);
@@ -136,7 +136,7 @@ static int timer_open(void)
 static void netwatch_watch(struct gt_netwatch *watch, ev_io *io, int fd, const char *source)
 {
     if (fd < 0) {
-        gt_debug("netwatch: %s not available: %s", source, strerrordesc_np(-fd));
+        gt_debug("netwatch: %s not available: %s", source, strerror(-fd));
         return;
     }
     ev_io_set(io, fd, EV_READ);

@@ -166,7 +166,7 @@ static size_t handshake_feed(struct gt_proxy_handshake *handshake, struct gt_spa
  * proxy: the first send() also reports the outcome of connect(). */
 static int handle_errno(struct gt_proxy_handshake *handshake, int wait)
 {
-    const char *why = strerrordesc_np(errno);
+    const char *why = strerror(errno);
     char name[GT_PROXY_NAME];
 
     if (errno == EAGAIN || errno == EINTR)

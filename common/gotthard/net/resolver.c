@@ -85,15 +85,16 @@ static bool is_closed(int fd)
     return poll(&polled, 1, 0) > 0 && (polled.revents & POLLHUP);
 }
 
-/* Returns false if the other end was closed meanwhile: a lookup can take long. */
+/* Returns false if the other end was closed meanwhile: a lookup can take long. sem_timedwait(3)
+ * knows the wall clock only. If that is set back, the end is noticed when a lookup ends. */
 static bool place_take(int fd)
 {
     struct timespec until;
 
     while (sem_trywait(&places) < 0) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
+        clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec++;
-        if (sem_clockwait(&places, CLOCK_MONOTONIC, &until) == 0)
+        if (sem_timedwait(&places, &until) == 0)
             return true;
         if (is_closed(fd))
             return false;

@@ -10,10 +10,11 @@
  */
 #include "gotthard/tls/iobuf.h"
 
-#include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "gotthard/base/heap.h"
 #include "gotthard/crypto/crypto.h"
 
 #define KEPT_MAX 4 /* free buffers that a pool keeps */
@@ -26,11 +27,10 @@ static _Thread_local struct {
     unsigned n_wipes; /* of the kept ones */
 } pool;
 
-/* Freed buffers must return to the system at once. By default glibc allocates the second one from
- * its heap, which rarely shrinks (mallopt(3)). */
+/* Freed buffers must return to the system at once. */
 __attribute__((constructor)) static void pool_init(void)
 {
-    mallopt(M_MMAP_THRESHOLD, GT_IOBUF_SIZE / 2);
+    gt_heap_map_from(GT_IOBUF_SIZE / 2);
 }
 
 /* *ret_use: what it may have of an earlier user. */

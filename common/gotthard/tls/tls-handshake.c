@@ -95,7 +95,7 @@ static const char *tls_error_text(const struct gt_tls *tls)
 
     int reason = ERR_GET_REASON(error);
     if (tls->iobuf.recv_error)
-        return strerrordesc_np(tls->iobuf.recv_error);
+        return strerror(tls->iobuf.recv_error);
     if (tls->iobuf.is_eof)
         return "connection closed without close_notify";
     if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason > SSL_AD_REASON_OFFSET)
@@ -216,7 +216,7 @@ int gt_tls_handshake(struct gt_tls *tls)
     /* Send the alert as well, as far as the socket accepts it. */
     int flushed = gt_tls_flush(tls);
     return r == GT_TLS_E_AGAIN && flushed == GT_TLS_E_BROKEN && !gt_iobuf_has_input(&tls->iobuf)
-               ? tls_break(tls, strerrordesc_np(tls->iobuf.send_error))
+               ? tls_break(tls, strerror(tls->iobuf.send_error))
                : r;
 }
 

@@ -113,7 +113,7 @@ int gt_tls_flush(struct gt_tls *tls)
     default:
         /* Reading continues: the peer's last records may be in the socket. */
         if (tls->why[0] == 0)
-            tls->why = strerrordesc_np(tls->iobuf.send_error);
+            tls->why = strerror(tls->iobuf.send_error);
         return GT_TLS_E_BROKEN;
     }
 }
@@ -184,7 +184,7 @@ static int tls_result_of_fill(struct gt_tls *tls, int r)
     case 0: return 0;
     case GT_IOBUF_E_AGAIN: return GT_TLS_E_AGAIN;
     case GT_IOBUF_E_EOF: return tls_break(tls, "connection closed without close_notify");
-    case GT_IOBUF_E_BROKEN: return tls_break(tls, strerrordesc_np(tls->iobuf.recv_error));
+    case GT_IOBUF_E_BROKEN: return tls_break(tls, strerror(tls->iobuf.recv_error));
     default: return tls_break(tls, "out of memory");
     }
 }

@@ -70,7 +70,7 @@ static void leg_fail(struct gt_data_leg *leg, const char *why)
 static void leg_fail_errno(struct gt_data_leg *leg)
 {
     if (errno != EAGAIN && errno != EINTR)
-        leg_fail(leg, strerrordesc_np(errno));
+        leg_fail(leg, strerror(errno));
 }
 
 /* --- the proxy -------------------------------------------------------------------------------- */
@@ -219,7 +219,7 @@ void gt_data_leg_start(struct gt_data_leg *leg, const struct gt_data_leg_to *to,
     }
     leg->fd = gt_sock_connect_segmented(&addr, to->segment);
     if (leg->fd < 0) {
-        leg->why = strerrordesc_np(-leg->fd);
+        leg->why = strerror(-leg->fd);
         leg->fd = -1;
         leg->state = GT_DATA_LEG_CONNECTING;
         leg_arm(leg, 0); /* no callback from inside */

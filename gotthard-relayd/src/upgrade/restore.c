@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/config.h"
@@ -79,6 +80,12 @@ static int compare_fds(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
+/* close_range(2), for which not every C library has a function. */
+static void close_range_of(unsigned first, unsigned last)
+{
+    syscall(SYS_close_range, first, last, 0);
+}
+
 /* Sorts @taken and closes all other descriptors after the standard streams. */
 static void close_other_fds(struct taken_fds *taken)
 {
@@ -89,10 +96,10 @@ static void close_other_fds(struct taken_fds *taken)
         unsigned fd = (unsigned)taken->fds[i];
 
         if (fd > from)
-            close_range(from, fd - 1, 0);
+            close_range_of(from, fd - 1);
         from = fd + 1;
     }
-    close_range(from, ~0u, 0);
+    close_range_of(from, ~0u);
 }
 
 /* Checks and takes the descriptors of the state, and closes all others. E_BAD, -ENOMEM. */
