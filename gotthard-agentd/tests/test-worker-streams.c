@@ -106,13 +106,20 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* The stream keeps @channel. */
+static void open_channel(struct gt_channel *channel, const char *service)
+{
+    worker_streams_open(&f.streams, channel, service);
+    if (channel->code == GT_RST_NONE)
+        ev_run(f.loop, 0);
+}
+
+/* Returns the channel's last state. */
 static struct gt_channel open_stream(uint32_t number, const char *service)
 {
     struct gt_channel channel = {.number = number, .fd = -1};
 
-    worker_streams_open(&f.streams, &channel, service);
-    if (channel.code == GT_RST_NONE)
-        ev_run(f.loop, 0);
+    open_channel(&channel, service);
     return channel;
 }
 
@@ -206,12 +213,18 @@ static void test_permitted_name_does_not_lead_to_a_special_address(void **state)
 /* Only the streams of withdrawn services end; one whose dial is in progress does not connect. */
 static void test_recheck_ends_withdrawn_streams(void **state)
 {
-    struct gt_channel dialing = {.number = 5, .fd = -1};
+    struct gt_channel ssh = {.number = 1, .fd = -1}, web = {.number = 2, .fd = -1},
+                      named = {.number = 3, .fd = -1}, again = {.number = 4, .fd = -1},
+                      dialing = {.number = 5, .fd = -1};
+    char target[64];
 
     add_target("web", "127.0.0.1", f.port);
     permit("127.0.0.0/8", "localhost:*");
-    struct gt_channel ssh = open_stream(1, "ssh"), web = open_stream(2, "web"),
-                      named = open_target(3, "localhost"), again = open_target(4, "localhost");
+    snprintf(target, sizeof(target), "localhost:%u", f.port);
+    open_channel(&ssh, "ssh");
+    open_channel(&web, "web");
+    open_channel(&named, target);
+    open_channel(&again, target);
     worker_streams_open(&f.streams, &dialing, "web");
     f.grant.services.n = 2;
     permit_deinit(&f.grant.permit);
