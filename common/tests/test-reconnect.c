@@ -46,6 +46,21 @@ static double first_wait(unsigned window_ms, uint32_t reconnect_in_ms, uint32_t 
     return wait;
 }
 
+/* A restart has a BYE. A notice counts for one loss. */
+static void test_upgrade_is_a_loss_after_a_notice(void **state)
+{
+    struct gt_reconnect reconnect = {.window = 120};
+
+    assert_false(gt_reconnect_is_upgrade(&reconnect, GT_CODE_NONE));
+    gt_reconnect_on_restart_notice(&reconnect, 1000, 10000);
+    assert_true(gt_reconnect_is_upgrade(&reconnect, GT_CODE_NONE));
+    assert_true(gt_reconnect_is_upgrade(&reconnect, GT_CODE_LOST));
+    assert_false(gt_reconnect_is_upgrade(&reconnect, GT_CODE_SHUTDOWN));
+    gt_reconnect_start(&reconnect);
+    (void)gt_reconnect_delay(&reconnect);
+    assert_false(gt_reconnect_is_upgrade(&reconnect, GT_CODE_LOST));
+}
+
 static void test_restart_notice_is_limited(void **state)
 {
     static const struct {
@@ -152,11 +167,11 @@ static void crowd_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
 }
 
-static void crowd_on_control(void *userdata, bool is_up, const char *why)
+static void crowd_on_control(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct crowd *crowd = userdata;
 
-    crowd->n_lost += !is_up;
+    crowd->n_lost += change == GT_RELAY_LOST;
 }
 
 static void crowd_on_down(void *userdata, enum gt_end_reason cause, enum gt_code code,
@@ -339,6 +354,7 @@ static void test_reconnect_dials_its_addresses_in_turn(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_upgrade_is_a_loss_after_a_notice),
         cmocka_unit_test(test_restart_notice_is_limited),
         cmocka_unit_test(test_delay_without_notice_is_the_back_off),
         cmocka_unit_test(test_window_can_be_shortened_and_restored),

@@ -140,15 +140,20 @@ static void worker_on_peer(void *userdata, bool is_up, enum gt_code reason)
                 gt_code_text(reason));
 }
 
-static void worker_on_relay_connection(void *userdata, bool is_up, const char *why)
+static void worker_on_relay_connection(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct worker *worker = userdata;
 
-    worker_reports_relay(&worker->reports, is_up, why);
-    if (is_up)
+    worker_reports_relay(&worker->reports, change == GT_RELAY_BACK, why);
+    switch (change) {
+    case GT_RELAY_BACK:
         gt_info("%-s relay reconnected, operator connected", worker->log_prefix);
-    else
+        break;
+    case GT_RELAY_UPGRADED: gt_info("%-s %s, reconnecting", worker->log_prefix, why); break;
+    case GT_RELAY_LOST:
         gt_info("%-s relay connection lost, reconnecting reason=\"%s\"", worker->log_prefix, why);
+        break;
+    }
 }
 
 static int exit_code_of(enum gt_end_reason reason)

@@ -234,14 +234,14 @@ static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
     connect_output_peer(&connect->output, is_up, reason);
 }
 
-static void session_on_relay(void *userdata, bool is_up, const char *why)
+static void session_on_relay(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct connect *connect = userdata;
 
-    if (!is_up)
+    if (change != GT_RELAY_BACK)
         connect_totals_lost(&connect->totals);
     connect_update_forwards(connect);
-    connect_output_relay(&connect->output, is_up, why);
+    connect_output_relay(&connect->output, change, why);
 }
 
 static void session_on_stream_connected(void *userdata, uint32_t stream)

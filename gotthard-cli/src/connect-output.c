@@ -319,15 +319,19 @@ void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code
     report_wait(output);
 }
 
-static void relay_lost(struct connect_output *output, const char *why)
+static void relay_lost(struct connect_output *output, bool is_upgrade, const char *why)
 {
     double left = seconds_left(output);
 
     output->lost_ms = gt_clock_ms();
     output->n_attempts = 0;
-    print_event(output->print, "relay-lost", "{s:s, s:f}", "reason", why, "seconds_left", left);
-    print_warning(output->print, "connection to the relay lost (%s), reconnecting for %.0f s", why,
-                  left);
+    print_event(output->print, "relay-lost", "{s:s, s:b, s:f}", "reason", why, "planned",
+                is_upgrade, "seconds_left", left);
+    if (is_upgrade)
+        print_note(output->print, "The relay is being upgraded; connections stay open.");
+    else
+        print_warning(output->print, "connection to the relay lost (%s), reconnecting for %.0f s",
+                      why, left);
 }
 
 static void relay_back(struct connect_output *output)
@@ -340,12 +344,13 @@ static void relay_back(struct connect_output *output)
                gt_text_ago(ms, took, sizeof(took)));
 }
 
-void connect_output_relay(struct connect_output *output, bool is_up, const char *why)
+void connect_output_relay(struct connect_output *output, enum gt_relay_change change,
+                          const char *why)
 {
-    if (is_up)
+    if (change == GT_RELAY_BACK)
         relay_back(output);
     else
-        relay_lost(output, why);
+        relay_lost(output, change == GT_RELAY_UPGRADED, why);
     report_wait(output);
 }
 

@@ -61,7 +61,8 @@ void connect_output_up(struct connect_output *output, const struct forwards *for
                        const char *relay_host, uint16_t relay_port, bool is_background);
 /* @reason, @why: of a loss. */
 void connect_output_peer(struct connect_output *output, bool is_up, enum gt_code reason);
-void connect_output_relay(struct connect_output *output, bool is_up, const char *why);
+void connect_output_relay(struct connect_output *output, enum gt_relay_change change,
+                          const char *why);
 
 /* The end. */
 void connect_output_closing(struct connect_output *output);

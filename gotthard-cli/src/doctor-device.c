@@ -88,7 +88,7 @@ static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
 {
 }
 
-static void session_on_relay(void *userdata, bool is_up, const char *why)
+static void session_on_relay(void *userdata, enum gt_relay_change change, const char *why)
 {
 }
 

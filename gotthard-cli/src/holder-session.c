@@ -107,12 +107,12 @@ static void session_on_peer(void *userdata, bool is_up, enum gt_code reason)
     holder_open_waiting(holder);
 }
 
-static void session_on_relay(void *userdata, bool is_up, const char *why)
+static void session_on_relay(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct holder *holder = userdata;
 
     holder->output.session = holder->session;
-    connect_output_relay(&holder->output, is_up, why);
+    connect_output_relay(&holder->output, change, why);
     holder_open_waiting(holder);
 }
 

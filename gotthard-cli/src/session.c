@@ -133,12 +133,12 @@ static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
     session->events.on_peer(session->userdata, is_up, reason);
 }
 
-static void tunnel_on_relay_connection(void *userdata, bool is_up, const char *why)
+static void tunnel_on_relay_connection(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct session *session = userdata;
 
     session_follow_tunnel(session);
-    session->events.on_relay(session->userdata, is_up, why);
+    session->events.on_relay(session->userdata, change, why);
 }
 
 static void tunnel_on_connected(void *userdata, uint32_t stream)

@@ -69,7 +69,7 @@ struct session_events {
     /* Perhaps before on_up: the device is lost (for @reason), or is there again. */
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     /* Perhaps before on_up: the connection to the relay is lost (for @why), or is there again. */
-    void (*on_relay)(void *userdata, bool is_up, const char *why);
+    void (*on_relay)(void *userdata, enum gt_relay_change change, const char *why);
     /* The device has connected the target of @stream. NULL: not wanted. */
     void (*on_stream_connected)(void *userdata, uint32_t stream);
     /* As on_stream_end of gt_tunnel_events. */

@@ -77,6 +77,7 @@ static void relayd_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int r
     struct relayd *relayd = gt_container_of(prepare, struct relayd, before_sleep);
 
     relayd_check_done(relayd);
+    relayd_notify_changes(relayd);
     client_host_flush(&relayd->clients);
     client_host_reap(&relayd->clients);
     preauth_host_reap(&relayd->preauths);
@@ -105,6 +106,7 @@ static int relayd_init_parts(struct relayd *relayd)
     int r = relayd_init_connections(relayd);
 
     relayd_init_states(relayd);
+    relayd_init_notify(relayd);
     ev_prepare_init(&relayd->before_sleep, relayd_before_sleep);
     ev_prepare_start(relayd->loop, &relayd->before_sleep);
     relayd_watch_signals(relayd);
@@ -112,12 +114,7 @@ static int relayd_init_parts(struct relayd *relayd)
     return r;
 }
 
-void relayd_notify_ready(const struct relayd *relayd)
-{
-    gt_notify("READY=1\nSTATUS=Listening on port %u", relayd->port);
-}
-
-static void relayd_announce(const struct relayd *relayd, const struct descriptor_budget *budget)
+static void relayd_announce(struct relayd *relayd, const struct descriptor_budget *budget)
 {
     const struct settings *s = relayd->settings;
 

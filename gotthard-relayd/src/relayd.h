@@ -69,14 +69,24 @@ struct relayd {
     struct rehearsal rehearsal;
     struct gt_reload_server reload_server;
     uint16_t port; /* the main port */
+    struct {
+        size_t n_sessions, n_pairs; /* that the service manager knows of */
+        ev_timer pause;             /* until the next text */
+    } notified;
     size_t n_peak; /* sessions and connections at once, since memory was last trimmed */
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     ev_timer deadline; /* of the state */
     ev_prepare before_sleep;
 };
 
-/* Sends READY=1 to the service manager. */
-void relayd_notify_ready(const struct relayd *relayd);
+/* --- relayd-notify.c -------------------------------------------------------------------------- */
+
+void relayd_init_notify(struct relayd *relayd);
+/* Sends READY=1 and the status text to the service manager. */
+void relayd_notify_ready(struct relayd *relayd);
+/* Sends the status text if its numbers have changed, at most once a second. Once per turn of the
+ * loop. */
+void relayd_notify_changes(struct relayd *relayd);
 
 /* --- relayd-states.c -------------------------------------------------------------------------- */
 

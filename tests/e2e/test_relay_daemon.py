@@ -15,6 +15,7 @@ import time
 import harness
 from harness import LIMIT, limit_files, receive_exactly, wait_until
 from fake_systemd import FakeSystemd
+from test_late_files import Notifications
 from relayclient import (DEVICE, IDENTITY, LENIENT, OPERATOR, SHUTDOWN, Client, assert_closed_without_data, dial, join_bytes, joined,
                          register_pair, sessions_of, try_to_send)
 from setting_markers import effect
@@ -271,6 +272,27 @@ def test_service_manager_notifications_and_sockets(env):
         child.send_signal(signal.SIGTERM)
         systemd.expect("STOPPING=1")
         assert child.wait(LIMIT) == 0
+
+
+def test_status_of_the_service_follows_tunnels_and_connections(env):
+    """At most one text a second, and the last one is right."""
+    manager = Notifications(env)
+    env.n_relay_ports, env.clients = 20, []
+    relay = env.relay(env=env.relay_environment(NOTIFY_SOCKET=manager.path))
+    manager.wait_for(f"STATUS=listening on port {env.relay_port}, 0 tunnels, 0 connections")
+    manager.wait_for("READY=1")
+    parts = [register_pair(env, names=(f"alice{n}", f"oli{n}")) for n in range(10)]
+    streams = joined(*parts[0], 1)
+    started, n_texts = time.monotonic(), 0
+    while "10 tunnels, 1 connection" not in manager.socket.recv(4096).decode():
+        n_texts += 1
+    assert n_texts <= 2 + time.monotonic() - started
+    for sock in streams:
+        sock.close()
+    manager.wait_for("10 tunnels, 0 connections")
+    relay.send(signal.SIGUSR2)
+    manager.wait_for("STATUS=listening on port")
+    manager.wait_for("READY=1")
 
 
 def test_idle_relay_sleeps(env, relay):

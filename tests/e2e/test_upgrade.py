@@ -26,6 +26,7 @@ from fake_systemd import FakeSystemd
 from test_faults import open_stream
 from relayclient import (DEVICE, GREETING, LENIENT, OPERATOR, SHUTDOWN, Client, assert_closed_without_data, client_hello, dial,
                          join, joined, receive_reply, register_pair, sessions_of)
+from test_restart import can_echo
 from test_tunnel import assert_alive
 
 OTHER_VERSION = harness.BUILD / "subprojects" / "gotthard-relayd" / "tests" / "relayd-other-version"
@@ -152,6 +153,30 @@ def test_upgrade_pause_is_short_for_both_ends(env):
     trips.finish()
     assert sorted(longest)[2] < PAUSE, longest
     assert_no_stream_was_broken(relay)
+
+
+def test_upgrade_is_reported_as_planned_at_both_ends(env):
+    """A restart of the relay, and a killed one, are not."""
+    env.broker()
+    relay = env.relay("--log-level", "debug")
+    agent = env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(echo).port)
+    tunnel = env.connect()
+    lines = harness.Process(env, "lines", [harness.PROGRAMS["cli"], "connect", "GatewayOli", "0:ssh"], env=env.cli_environment("bob"))
+    lines.wait_for("tunnel to .* is up")
+    sock = open_stream(tunnel)
+    upgrade(relay)
+    assert tunnel.event("relay-lost")["planned"] and tunnel.event("relay-lost")["reason"] == "the relay is being upgraded"
+    tunnel.event("relay-back")
+    lines.wait_for("Connection to the relay restored")
+    lines.wait_for("info .*The relay is being upgraded; connections stay open")
+    agent.wait_for("session=[0-9a-f]* operator=alice the relay is being upgraded, reconnecting")
+    assert "connection lost" not in agent.log() and "connection to the relay lost" not in lines.log()
+    assert can_echo(sock, b"still there")
+    relay.kill()
+    env.relay()
+    assert not tunnel.event("relay-lost", count=2)["planned"]
+    lines.wait_for("warn .*connection to the relay lost")
+    agent.wait_for("operator=alice relay connection lost")
 
 
 def test_upgrade_keeps_half_closed_streams(env):

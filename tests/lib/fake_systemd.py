@@ -20,11 +20,11 @@ class FakeSystemd:
         self.socket.settimeout(LIMIT)
 
     def expect(self, *wanted):
-        """Receives these notifications in this order. Only WATCHDOG=1 may be received in between."""
+        """Receives these notifications in this order. Only WATCHDOG=1 and STATUS= may be received in between."""
         for word in wanted:
             end = time.monotonic() + LIMIT
             while word not in (received := self.socket.recv(4096).decode()):
-                assert "WATCHDOG=1" in received and time.monotonic() < end, (received, wanted)
+                assert received.startswith(("WATCHDOG=1", "STATUS=")) and time.monotonic() < end, (received, wanted)
 
     @contextlib.contextmanager
     def relay(self, env):

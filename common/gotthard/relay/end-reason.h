@@ -23,3 +23,10 @@ enum gt_end_reason {
 
 /* Returns "closed", "unreachable", ...: for log lines and JSON. Static storage. */
 const char *gt_end_reason_text(enum gt_end_reason reason);
+
+/* The control connection, once it was up. */
+enum gt_relay_change {
+    GT_RELAY_LOST,
+    GT_RELAY_UPGRADED, /* closed by a live upgrade: planned, and data connections continue */
+    GT_RELAY_BACK,
+};

@@ -22,6 +22,7 @@
 #define SPREAD_MAX_MS  60000u
 #define TRY_FOR_MAX_MS 300000u
 #define NOTICE_FOR_S   60.
+#define UPGRADE_S      5. /* from the notice to the end of the old program */
 
 void gt_reconnect_init(struct gt_reconnect *reconnect, const struct gt_host_port *relays,
                        size_t n_relays, const struct gt_control_connection_settings *control,
@@ -98,6 +99,12 @@ void gt_reconnect_on_restart_notice(struct gt_reconnect *reconnect, uint32_t rec
 static bool reconnect_has_notice(const struct gt_reconnect *reconnect)
 {
     return gt_clock() < reconnect->restart_until;
+}
+
+bool gt_reconnect_is_upgrade(const struct gt_reconnect *reconnect, enum gt_code code)
+{
+    return code != GT_CODE_SHUTDOWN &&
+           gt_clock() < reconnect->restart_until - NOTICE_FOR_S + UPGRADE_S;
 }
 
 void gt_reconnect_open(struct gt_reconnect *reconnect, double seconds)

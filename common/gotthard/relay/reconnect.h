@@ -61,6 +61,9 @@ void gt_reconnect_on_registered(struct gt_reconnect *reconnect, uint16_t port);
  */
 void gt_reconnect_on_restart_notice(struct gt_reconnect *reconnect, uint32_t reconnect_in_ms,
                                     uint32_t try_for_ms);
+/* Returns true if a connection that was just lost with @code was closed by a live upgrade: the
+ * relay sent the notice a moment ago, and no BYE. Before gt_reconnect_delay. */
+bool gt_reconnect_is_upgrade(const struct gt_reconnect *reconnect, enum gt_code code);
 /* Returns the seconds left of the lifetime, at least 1; 0: no limit of its own. */
 uint32_t gt_reconnect_ttl(const struct gt_reconnect *reconnect);
 

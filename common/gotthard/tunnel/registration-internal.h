@@ -25,9 +25,9 @@ void registration_on_first_retry(struct gt_registration *registration);
 void registration_on_first_overdue(struct gt_registration *registration);
 void registration_on_peer_absent(struct gt_registration *registration);
 
-/* The control connection was lost with @cause: another one follows after a pause. */
+/* The control connection was lost with @cause and @code: another one follows after a pause. */
 void registration_on_control_lost(struct gt_registration *registration, enum gt_end_reason cause,
-                                  const char *why);
+                                  enum gt_code code, const char *why);
 void registration_reconnect(struct gt_registration *registration);
 /* The deadlines: PEER_LOST, the window has ended; DISCONNECTED and RECONNECTING, the next attempt
  * is due or the window has ended. */

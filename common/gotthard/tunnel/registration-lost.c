@@ -18,10 +18,13 @@ static bool registration_extend_window(struct gt_registration *registration)
 }
 
 void registration_on_control_lost(struct gt_registration *registration, enum gt_end_reason cause,
-                                  const char *why)
+                                  enum gt_code code, const char *why)
 {
+    bool is_upgrade = gt_reconnect_is_upgrade(&registration->reconnect, code);
+
     registration->cause = cause;
-    snprintf(registration->why, sizeof(registration->why), "%s", why);
+    snprintf(registration->why, sizeof(registration->why), "%s",
+             is_upgrade ? "the relay is being upgraded" : why);
     registration->streams->path.is_relay_lost = true;
     gt_reconnect_restore(&registration->reconnect);
     if (cause == GT_END_PEER)
@@ -32,7 +35,8 @@ void registration_on_control_lost(struct gt_registration *registration, enum gt_
         return;
     registration->is_control_lost = true;
     registration->n_attempts = 0;
-    registration->events.on_relay_connection(registration->userdata, false, registration->why);
+    registration->events.on_relay_connection(
+        registration->userdata, is_upgrade ? GT_RELAY_UPGRADED : GT_RELAY_LOST, registration->why);
 }
 
 void registration_reconnect(struct gt_registration *registration)
@@ -41,7 +45,7 @@ void registration_reconnect(struct gt_registration *registration)
 
     registration->n_attempts++;
     if (r)
-        registration_on_control_lost(registration, GT_END_INTERNAL, strerror(-r));
+        registration_on_control_lost(registration, GT_END_INTERNAL, GT_CODE_NONE, strerror(-r));
     else
         registration_enter(registration, GT_REGISTRATION_RECONNECTING);
 }

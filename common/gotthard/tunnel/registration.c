@@ -108,7 +108,7 @@ static void registration_finish(struct gt_registration *registration)
 static void registration_resume(struct gt_registration *registration)
 {
     if (registration->is_control_lost)
-        registration->events.on_relay_connection(registration->userdata, true, "");
+        registration->events.on_relay_connection(registration->userdata, GT_RELAY_BACK, "");
     if (registration->is_peer_lost)
         registration->events.on_peer(registration->userdata, true, GT_CODE_NONE);
     registration->is_control_lost = registration->is_peer_lost = false;
@@ -254,7 +254,7 @@ static void registration_on_control_down(void *userdata, enum gt_end_reason caus
     else if (has_been_up(registration->state) &&
              gt_reconnect_is_worthwhile(cause, code,
                                         registration->state == GT_REGISTRATION_PEER_LOST))
-        registration_on_control_lost(registration, cause, why);
+        registration_on_control_lost(registration, cause, code, why);
     else if (has_been_up(registration->state) ||
              !registration_retry_at_first(registration, cause, code, why))
         registration_over(registration, cause, code, why);

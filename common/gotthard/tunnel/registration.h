@@ -36,7 +36,7 @@ struct gt_registration_events {
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     /* After on_up: the control connection is lost (@why), or it is back and the other side is
      * registered. */
-    void (*on_relay_connection)(void *userdata, bool is_up, const char *why);
+    void (*on_relay_connection)(void *userdata, enum gt_relay_change change, const char *why);
     /* Before each of these: the other side can be reached, or not. May repeat the same value. */
     void (*on_reachable)(void *userdata, bool is_reachable);
     /* The registration is given up, or the session is over; as after gt_registration_end. */

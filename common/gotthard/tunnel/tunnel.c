@@ -217,11 +217,11 @@ static void tunnel_on_peer(void *userdata, bool is_up, enum gt_code reason)
     tunnel->events.on_peer(tunnel->userdata, is_up, reason);
 }
 
-static void tunnel_on_relay_connection(void *userdata, bool is_up, const char *why)
+static void tunnel_on_relay_connection(void *userdata, enum gt_relay_change change, const char *why)
 {
     struct gt_tunnel *tunnel = userdata;
 
-    tunnel->events.on_relay_connection(tunnel->userdata, is_up, why);
+    tunnel->events.on_relay_connection(tunnel->userdata, change, why);
 }
 
 static void tunnel_on_reachable(void *userdata, bool is_reachable)

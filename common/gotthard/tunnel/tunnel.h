@@ -63,7 +63,7 @@ struct gt_tunnel_events {
     void (*on_peer)(void *userdata, bool is_up, enum gt_code reason);
     /* Likewise: the control connection is lost (@why), or it is back and the other side is
      * registered. */
-    void (*on_relay_connection)(void *userdata, bool is_up, const char *why);
+    void (*on_relay_connection)(void *userdata, enum gt_relay_change change, const char *why);
     /* Device: a stream requests @service. Answer with gt_channel_serve or gt_channel_reject. */
     void (*on_service)(void *userdata, struct gt_channel *channel, const char *service);
     /* Operator: the device has connected the target of @stream. NULL: not wanted. */

@@ -62,8 +62,9 @@ static void end_on_peer(void *userdata, bool is_up, enum gt_code reason)
     assert_int_equal(end->n_up, 1);
 }
 
-static void end_on_control(void *userdata, bool is_up, const char *why)
+static void end_on_control(void *userdata, enum gt_relay_change change, const char *why)
 {
+    bool is_up = change == GT_RELAY_BACK;
     struct end *end = userdata;
 
     end->n_control++;
