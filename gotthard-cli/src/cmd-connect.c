@@ -238,7 +238,7 @@ static void session_on_relay(void *userdata, enum gt_relay_change change, const 
 {
     struct connect *connect = userdata;
 
-    if (change != GT_RELAY_BACK)
+    if (change == GT_RELAY_LOST)
         connect_totals_lost(&connect->totals);
     connect_update_forwards(connect);
     connect_output_relay(&connect->output, change, why);
