@@ -7,8 +7,9 @@
  *
  * The bytes do not pass this process: a holder (holder.h) gets the two descriptors, and shares its
  * session with all commands for the same device. This process waits for the result. Its end ends
- * the connection. It keeps the output open until the service is connected: ssh ends at the end of
- * that output, and a failure has to be printed before.
+ * the connection, behind the bytes that its input already has: ssh sends its last packet, and then
+ * SIGHUP. It keeps the output open until the service is connected: ssh ends at the end of that
+ * output, and a failure has to be printed before.
  */
 #include <fcntl.h>
 #include <stdio.h>

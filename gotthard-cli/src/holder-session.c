@@ -134,8 +134,10 @@ static void session_on_stream_end(void *userdata, const char *service, uint32_t 
     char text[GT_SERVICE_MAX + 128];
     struct failure failure;
 
-    if (!client)
-        return; /* it is gone */
+    if (!client) { /* it is gone */
+        holder_check_idle(holder);
+        return;
+    }
     snprintf(text, sizeof(text), "connection to %s failed: %s", service, gt_rst_text(code));
     if (code == GT_RST_NONE) {
         holder_server_end(client, 0, "");

@@ -38,11 +38,21 @@ static void holder_on_idle(struct ev_loop *loop, ev_timer *timer, int revents)
         holder_close(holder);
 }
 
-/* Without a client the session is kept for a while, if it is up and may be used again. */
-void holder_check_idle(struct holder *holder)
+/* Without a client the session is kept for a while, if it is up and may be used again. The last
+ * bytes of clients that are gone may still be on their way. */
+static double holder_idle_s(const struct holder *holder)
 {
     bool is_kept = holder->session && session_was_up(holder->session) && !holder->is_stale;
-    double seconds = is_kept ? (double)holder->values->hold_ms / 1000. : 0.;
+    bool is_in_use = holder->session && session_n_streams(holder->session) > 0;
+    uint64_t kept_ms = is_kept ? holder->values->hold_ms : 0;
+    uint64_t used_ms = is_in_use ? holder->values->linger_ms : 0;
+
+    return (double)GT_MAX(kept_ms, used_ms) / 1000.;
+}
+
+void holder_check_idle(struct holder *holder)
+{
+    double seconds = holder_idle_s(holder);
 
     ev_timer_stop(holder->loop, &holder->hold);
     if (holder->is_closing || holder_server_n_open(&holder->server) > 0)
@@ -109,7 +119,7 @@ static void server_on_gone(void *userdata, struct holder_client *client)
     struct holder *holder = userdata;
 
     if (client->stream > 0)
-        session_reset_stream(holder->session, client->stream);
+        session_leave_stream(holder->session, client->stream);
     holder_check_idle(holder);
 }
 

@@ -394,6 +394,12 @@ void session_reset_stream(struct session *session, uint32_t stream)
         gt_tunnel_reset_stream(session->tunnel, stream);
 }
 
+void session_leave_stream(struct session *session, uint32_t stream)
+{
+    if (session->tunnel)
+        gt_tunnel_leave_stream(session->tunnel, stream);
+}
+
 void session_each_stream(const struct session *session, gt_streams_each_fn fn, void *userdata)
 {
     if (session && session->tunnel)

@@ -102,6 +102,9 @@ int session_open_stream(struct session *session, struct gt_endpoint_fds local, c
 void session_serve_stream(struct session *session, uint32_t stream, int fd);
 /* Resets a stream; on_stream_end follows. No effect if it is over. */
 void session_reset_stream(struct session *session, uint32_t stream);
+/* The program that uses a stream is gone: what it has sent is delivered, and then its reset.
+ * on_stream_end follows. */
+void session_leave_stream(struct session *session, uint32_t stream);
 
 /* As gt_streams_each. Takes NULL, and a session without a tunnel. */
 void session_each_stream(const struct session *session, gt_streams_each_fn fn, void *userdata);

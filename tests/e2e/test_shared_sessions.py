@@ -400,6 +400,32 @@ def test_failure_of_the_identity(fleet):
     assert (status, out) == (78, b"") and "[GTD-E11]" in errors
 
 
+@pytest.mark.parametrize("hold", ["0s", "60s"])
+def test_last_bytes_of_a_command_arrive(fleet, hold):
+    """ssh sends its last packet, and then SIGHUP to its proxy: here the holder sees both at once."""
+    received = []
+
+    def behavior(sock):
+        with contextlib.suppress(OSError):
+            while data := sock.recv(1 << 16):
+                received.append(data)
+                sock.sendall(data)
+        received.append(b"end")
+
+    fleet.echo.behavior = behavior
+    connection = Connection(fleet, GOTTHARD_CLIENT_HOLD=hold).echo(b"hello")
+    pid = only_holder()
+    os.kill(pid, signal.SIGSTOP)
+    with contextlib.closing(connection.child.stdin) as pipe:
+        pipe.write(b"x" * 40000)
+        pipe.flush()
+        connection.child.send_signal(signal.SIGHUP)
+        assert connection.child.wait(LIMIT) == 130
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: received[-1:] == [b"end"], "the target sees the end")
+    assert b"".join(received) == b"hello" + b"x" * 40000 + b"end"
+
+
 def test_warning_reaches_the_command(fleet):
     status, _, errors = Connection(fleet, GOTTHARD_TRUST_POLICY="auto").echo(b"hello").finish()
     assert status == 0 and "fleet key" in errors and errors.count("\n") == 1, errors

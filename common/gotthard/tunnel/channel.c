@@ -211,6 +211,16 @@ void gt_channel_abort(struct gt_channel *channel, enum gt_rst code)
     gt_channel_schedule_update(channel);
 }
 
+void gt_channel_leave(struct gt_channel *channel)
+{
+    if (channel->state == CHANNEL_UP && gt_endpoint_is_open(&channel->endpoint)) {
+        gt_pump_stop(&channel->pump);
+        gt_channel_schedule_update(channel);
+    } else {
+        gt_channel_abort(channel, GT_RST_CLOSED);
+    }
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 static void channel_init(struct gt_channel *channel, const struct gt_channel_settings *settings,

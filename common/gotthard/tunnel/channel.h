@@ -105,6 +105,10 @@ void gt_channel_check(struct gt_channel *channel, bool has_slept);
  * from a later loop iteration. A stream that is over already keeps its result. */
 void gt_channel_abort(struct gt_channel *channel, enum gt_rst code);
 
+/* Operator: the application is gone. The bytes that it has sent are delivered, and then its reset;
+ * without a data connection at once. */
+void gt_channel_leave(struct gt_channel *channel);
+
 uint32_t gt_channel_number(const struct gt_channel *channel);
 /* The size of TCP segments on the last data connection; 0: the kernel's. */
 uint16_t gt_channel_segment(const struct gt_channel *channel);

@@ -141,10 +141,22 @@ static int endpoint_error(struct gt_endpoint *endpoint)
     return GT_ENDPOINT_E_BROKEN;
 }
 
+/* Another process may have read them meanwhile, and others may follow them. */
+static ssize_t read_left(struct gt_endpoint *endpoint, const struct iovec *room, int n_room)
+{
+    ssize_t n = endpoint->n_input_left > 0 ? readv(endpoint->in, room, n_room) : 0;
+
+    if (n <= 0)
+        return 0;
+    endpoint->n_input_left -= GT_MIN(endpoint->n_input_left, (size_t)n);
+    return n;
+}
+
 int gt_endpoint_read(struct gt_endpoint *endpoint, const struct iovec *room, int n_room,
                      size_t *ret_n)
 {
-    ssize_t n = endpoint->is_input_over ? 0 : readv(endpoint->in, room, n_room);
+    ssize_t n = endpoint->is_input_over ? read_left(endpoint, room, n_room)
+                                        : readv(endpoint->in, room, n_room);
 
     if (n < 0)
         return endpoint_error(endpoint);
@@ -170,12 +182,25 @@ int gt_endpoint_write(struct gt_endpoint *endpoint, const struct iovec *view, in
     return 0;
 }
 
+static size_t bytes_in_queue(int fd)
+{
+    struct stat st;
+    int n = 0;
+
+    if (fstat(fd, &st) < 0 || !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) ||
+        ioctl(fd, FIONREAD, &n) < 0)
+        return 0;
+    return (size_t)n;
+}
+
 void gt_endpoint_stop_reading(struct gt_endpoint *endpoint)
 {
-    if (is_pair(endpoint))
-        endpoint->is_input_over = true;
-    else
+    if (!is_pair(endpoint)) {
         shutdown(endpoint->in, SHUT_RD);
+    } else if (!endpoint->is_input_over) {
+        endpoint->is_input_over = true;
+        endpoint->n_input_left = bytes_in_queue(endpoint->in);
+    }
 }
 
 static bool get_tcp_state(const struct gt_endpoint *endpoint, uint8_t *ret)

@@ -36,6 +36,7 @@ struct gt_endpoint {
     int in, out;             /* owned; -1 before gt_endpoint_open and after gt_endpoint_close */
     int in_flags, out_flags; /* of a pair, as fcntl(2) has them: restored at the end */
     bool is_input_over;      /* of a pair: gt_endpoint_stop_reading was called */
+    size_t n_input_left;     /* ... and so many bytes can still be read */
     ev_io reader, writer;
     struct gt_silence silence;
     bool is_vanished; /* the machine of the application no longer answers */
@@ -90,7 +91,8 @@ size_t gt_endpoint_unsent(const struct gt_endpoint *endpoint);
  * closed a Unix socket without one, or 0. Its unread bytes can still be read, and then an end of
  * file. */
 int gt_endpoint_take_error(struct gt_endpoint *endpoint);
-/* After the bytes that the kernel has, a read returns an end of file; at once, of a pair. */
+/* After the bytes that the kernel has, a read returns an end of file. If the input of a pair is
+ * neither a pipe nor a socket, at once: the text that waits in a terminal belongs to the shell. */
 void gt_endpoint_stop_reading(struct gt_endpoint *endpoint);
 /* Sends an end of file to the application and keeps reading. E_BROKEN. */
 int gt_endpoint_half_close(struct gt_endpoint *endpoint) GT_MUST_CHECK;

@@ -211,6 +211,14 @@ void gt_streams_reset(struct gt_streams *streams, uint32_t number)
         gt_channel_abort(entry->channel, GT_RST_CLOSED);
 }
 
+void gt_streams_leave(struct gt_streams *streams, uint32_t number)
+{
+    struct streams_entry *entry = streams_find(streams, number);
+
+    if (entry)
+        gt_channel_leave(entry->channel);
+}
+
 void gt_streams_abort(struct gt_streams *streams, enum gt_end_reason cause)
 {
     struct streams_entry *entry, *next;

@@ -90,6 +90,8 @@ void gt_streams_resume(struct gt_streams *streams);
 /* Resets one stream, whose on_end comes from a later loop iteration. No effect if there is none of
  * this number. */
 void gt_streams_reset(struct gt_streams *streams, uint32_t number);
+/* As gt_channel_leave. */
+void gt_streams_leave(struct gt_streams *streams, uint32_t number);
 /* Resets all; each on_end comes from a later loop iteration. Spares are removed at once, silently.
  */
 void gt_streams_abort(struct gt_streams *streams, enum gt_end_reason cause);

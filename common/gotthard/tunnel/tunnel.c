@@ -267,6 +267,11 @@ void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream)
     gt_streams_reset(&tunnel->streams, stream);
 }
 
+void gt_tunnel_leave_stream(struct gt_tunnel *tunnel, uint32_t stream)
+{
+    gt_streams_leave(&tunnel->streams, stream);
+}
+
 void gt_tunnel_serve(struct gt_tunnel *tunnel, uint32_t stream, int fd)
 {
     gt_streams_serve(&tunnel->streams, stream, fd);

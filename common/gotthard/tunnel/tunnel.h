@@ -95,6 +95,8 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local,
 /* Operator: resets one stream; its on_stream_end comes from a later loop iteration. No effect if
  * it is over. */
 void gt_tunnel_reset_stream(struct gt_tunnel *tunnel, uint32_t stream);
+/* Operator: the application of one stream is gone: as gt_channel_leave. */
+void gt_tunnel_leave_stream(struct gt_tunnel *tunnel, uint32_t stream);
 /* Operator: the local socket (takes @fd) of a stream that was opened without one. It is reset if
  * the stream is over. */
 void gt_tunnel_serve(struct gt_tunnel *tunnel, uint32_t stream, int fd);
