@@ -69,3 +69,48 @@ def limits_of_units(fleet):
         assert 0 < int(machine.property(unit, "MemoryMax")) < total
         assert 0 < int(machine.property(unit, "TasksMax")) <= 4096
         assert machine.property(unit, "Restart") == "always" and machine.property(unit, "StartLimitIntervalUSec") == "0"
+
+
+SITE = "/etc/gotthard/agentd.conf.d/site.conf"
+STATE = "/var/lib/gotthard-agentd"
+
+# What breaks the device, and what mends the file that it then waits for; "" if nothing has to be done.
+BREAKS = {
+    "empty settings": (f": >{SITE}", ""),
+    "half of the settings": (f"truncate -s $(($(stat -c %s {SITE}) / 2)) {SITE}", ""),
+    "settings for root alone": (f"chown root:root {SITE}; chmod 600 {SITE}", ""),
+    "no settings": (f"rm {SITE}", ""),
+    "a setting twice": (f"sed -i '/^device/p' {SITE}", ""),
+    "no state directory": (f"rm -rf {STATE}", ""),
+    "corrupt state": (f"for file in {STATE}/*; do head -c 300 /dev/urandom >$file; done", ""),
+    "no authority": ("mv $certs/ca.crt /root", "mv /root/ca.crt $certs"),
+    "half of a certificate": ("cp -p $certs/cert.pem /root; truncate -s 300 $certs/cert.pem", "cp -p /root/cert.pem $certs"),
+    "a key that others may read": ("chmod 644 $certs/private.key", "chmod 640 $certs/private.key"),
+}
+
+
+def assert_reachable(fleet, why):
+    """A login through a new tunnel."""
+    command = "timeout 30 ssh -o ConnectTimeout=20 user@GatewayOli.gotthard echo reached 2>&1"
+    wait_until(lambda: "reached" in fleet.operators[0].run(command, "alice", code=None), f"{why}: the device is reachable", 120)
+
+
+@step
+def device_is_never_lost(fleet):
+    """Each way of breaking the agent ends with a login, without a command on the device."""
+    device, unit = fleet.devices[0], "gotthard-agentd"
+    certs = device.run("sed -n 's/.*cert_path *= *\"\\([^\"]*\\)\".*/\\1/p' " + SITE).strip()
+    device.run(f"rm -rf /root/etc.step; cp -a /etc/gotthard /root/etc.step")
+    for why, (damage, mend) in BREAKS.items():
+        device.run(f"certs={certs}; {damage}; systemctl restart {unit}")
+        if mend:
+            wait_until(lambda: "waiting: " in device.property(unit, "StatusText"), f"{why}: the agent waits")
+            device.run(f"certs={certs}; {mend}")
+        assert_reachable(fleet, why)
+        device.run("rm -rf /etc/gotthard; cp -a /root/etc.step /etc/gotthard")
+        wait_until(lambda: "not using" not in device.property(unit, "StatusText"), f"{why}: the mended files are in use")
+    for _ in range(3):
+        device.run(f"systemctl kill --signal=KILL --kill-whom=main {unit}")
+        device.wait_active(unit)
+    assert_reachable(fleet, "kills")
+    device.run("rm -rf /root/etc.step")
