@@ -30,7 +30,7 @@ def build_in(suite, folder):
     """Builds folder/source within @suite: natively where this machine is of that suite, or else in a root of it."""
     with open(folder / "log", "w", encoding="utf-8") as log:
         if suite == roots.host_suite():
-            command = ["bash", "-c", f"cd '{folder}/source' && {BUILD}"]
+            script = f"cd '{folder}/source' && {BUILD}"
         else:
             root = roots.build_root(suite, (folder / "source/debian/control").read_text())
             script = f"""set -e
@@ -38,8 +38,7 @@ def build_in(suite, folder):
                 mount -t overlay overlay -o lowerdir='{root}',upperdir=upper,workdir=work root
                 mount --bind /proc root/proc; mount --rbind /dev root/dev; mount --bind '{folder}' root/build
                 chroot root bash -c "cd /build/source && {BUILD}" """
-            command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        done = subprocess.run([*roots.ISOLATED, "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     assert done.returncode == 0, "dpkg-buildpackage failed:\n" + "".join((folder / "log").open().readlines()[-60:])
 
 

@@ -15,6 +15,8 @@ CACHE = pathlib.Path(os.environ.get("GOTTHARD_MACHINES", "/var/cache/gotthard-ma
 SUITES = "bookworm", "trixie"
 BASE = """systemd systemd-sysv libpam-systemd libnss-systemd dbus udev adduser passwd login procps iproute2 iputils-ping netbase
 ca-certificates openssl openssh-server openssh-client mosquitto""".split()
+# All processes and mounts of a command end with it, even if it is killed.
+ISOLATED = "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"
 # No service but ssh starts by itself, and each machine makes its own host key.
 HOOKS = "rm -f \"$1\"/etc/ssh/ssh_host_*", "chroot \"$1\" systemctl --quiet disable mosquitto", "chroot \"$1\" systemctl --quiet enable ssh"
 
@@ -74,8 +76,7 @@ def bootstrap(suite, target, packages, hooks):
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as settings:
         settings.write(acquire_settings())
         settings.flush()
-        # Its mounts are gone with its namespace, also if it is killed.
-        command = ["unshare", "--mount", "--propagation", "private", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}",
+        command = [*ISOLATED, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}",
                    "--dpkgopt=force-unsafe-io", f"--aptopt={settings.name}", *(f"--customize-hook={hook}" for hook in hooks), suite, str(target)]
         lines = sources(suite)
         subprocess.run([*command, *(["-"] if lines else [])], input=lines, text=True, check=True)
