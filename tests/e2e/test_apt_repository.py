@@ -195,7 +195,7 @@ def with_old_index(repository):
 
 @pytest.mark.parametrize("tamper, words", [
     (with_other_index, "Hash Sum mismatch|unexpected size"), (with_other_package, "Hash Sum mismatch|unexpected size"),
-    (with_other_release, "BADSIG|invalid"), (without_signature, "not signed"), (with_another_key, "NO_PUBKEY"),
+    (with_other_release, "BADSIG|invalid|manipulated"), (without_signature, "not signed"), (with_another_key, "NO_PUBKEY|Missing key"),
     (with_old_index, "expired")])
 def test_machine_refuses(repository, tamper, words):
     repository.publish(repository.package("0.2.0"))
