@@ -6,6 +6,7 @@ Everything goes into one folder outside of the tree ($GOTTHARD_BENCH_CACHE, else
 unavailable peer `Peer.why` has the reason, and the run continues without it.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -120,8 +121,14 @@ def _first(path, pattern, default="unknown"):
     return found.group(1).strip().strip('"') if found else default
 
 
+def _commit():
+    """Returns the commit, or "" without git and outside a repository."""
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    return ""
+
+
 def describe():
-    version = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {
         "cpu": _first("/proc/cpuinfo", r"^model name\s*: (.*)"),
         "cores": os.cpu_count(),
@@ -130,6 +137,6 @@ def describe():
         "system": _first("/etc/os-release", r"^PRETTY_NAME=(.*)"),
         "openssl": subprocess.run(["openssl", "version"], capture_output=True, text=True).stdout.split("(")[0].strip(),
         "congestion": _first("/proc/sys/net/ipv4/tcp_congestion_control", r"^(.*)"),
-        "gotthard": version.stdout.strip() or (ROOT / "common" / "VERSION").read_text().strip(),
+        "gotthard": _commit() or (ROOT / "common" / "VERSION").read_text().strip(),
         "load_before": os.getloadavg()[0],
     }
