@@ -32,6 +32,21 @@ int gettimeofday(struct timeval *restrict ret, void *restrict zone)
     return 0;
 }
 
+#ifdef __USE_TIME_BITS64
+/* The name that a libev with 32-bit times calls: seconds and microseconds. */
+int gettimeofday32(int32_t ret[static 2], void *zone) __asm__("gettimeofday");
+
+int gettimeofday32(int32_t ret[static 2], void *zone)
+{
+    struct timeval now;
+
+    gettimeofday(&now, NULL);
+    ret[0] = (int32_t)now.tv_sec;
+    ret[1] = (int32_t)now.tv_usec;
+    return 0;
+}
+#endif
+
 /* A relay and one stream over it, whose settings a test may still change. */
 static void stream_init(struct ends *ends, struct relay *relay)
 {

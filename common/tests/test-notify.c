@@ -78,8 +78,10 @@ static void test_store_fds_attaches_them(void **state)
         assert_true(recvmsg(fd, &message, 0) > 0);
         assert_string_equal(text, "FDSTORE=1\nFDNAME=some\nFDPOLL=0");
         assert_int_equal(CMSG_FIRSTHDR(&message)->cmsg_len, CMSG_LEN(n * sizeof(int)));
+        const int *received = (const void *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+
         for (size_t i = 0; i < n; i++)
-            close(((int *)CMSG_DATA(CMSG_FIRSTHDR(&message)))[i]);
+            close(received[i]);
     }
     gt_notify_store_fds("some", fds, GT_NOTIFY_FDS_MAX + 1);
     assert_int_equal(recv(fd, text, sizeof(text), 0), -1);

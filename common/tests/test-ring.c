@@ -197,7 +197,7 @@ static void test_ring_matches_an_array_for_random_operations(void **state)
             }
             if (ring.borrowed) {
                 gt_ring_drop(&ring, taken < n ? (size_t)rand() % (n - taken) : 0);
-                taken = ring.head;
+                taken = (size_t)ring.head;
                 continue;
             }
             size_t from = taken + (size_t)rand() % (n - taken + 1);

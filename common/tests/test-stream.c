@@ -689,7 +689,7 @@ struct random_source {
 
 static uint32_t random_choose(struct model_source *source, uint32_t n)
 {
-    struct random_source *r = (struct random_source *)source;
+    struct random_source *r = gt_container_of(source, struct random_source, source);
 
     r->x ^= r->x << 13;
     r->x ^= r->x >> 7;

@@ -179,7 +179,7 @@ static void flow_write(struct flow *f, struct gt_tls *tls)
     int r = 0;
 
     while (r == 0 && f->written < f->n) {
-        size_t n = GT_MIN(f->n - f->written, 1 + (size_t)rand() % sizeof(data));
+        size_t n = (size_t)GT_MIN(f->n - f->written, 1 + (size_t)rand() % sizeof(data));
 
         for (size_t i = 0; i < n; i++)
             data[i] = pattern(f, f->written + i);

@@ -47,6 +47,13 @@ int __wrap_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_sp
     return r;
 }
 
+#ifdef __USE_TIME_BITS64 /* the C library's names of the same functions with 64-bit times */
+#define __real_clock_gettime __real___clock_gettime64
+#define __wrap_clock_gettime __wrap___clock_gettime64
+#define __real_time          __real___time64
+#define __wrap_time          __wrap___time64
+#endif
+
 static time_t boot_shift; /* of the clock that never jumps */
 
 int __real_clock_gettime(clockid_t id, struct timespec *ret);

@@ -71,11 +71,9 @@ const char *table_cell(const char *text, int width, char *ret, size_t cap)
 {
     size_t max = GT_MIN((size_t)GT_MAX(width, 0), cap - 1), n = strlen(text);
 
-    if (n <= max)
-        memcpy(ret, text, n + 1);
-    else if (max >= 4)
-        snprintf(ret, max + 1, "%.*s...", (int)max - 3, text);
-    else
-        snprintf(ret, max + 1, "%s", text);
+    memcpy(ret, text, GT_MIN(n, max));
+    ret[GT_MIN(n, max)] = 0;
+    if (n > max && max >= 4)
+        memcpy(ret + max - 3, "...", 3);
     return ret;
 }

@@ -34,7 +34,7 @@ static void relayd_on_usr1(struct ev_loop *loop, ev_signal *signal, int revents)
         .clients = &relayd->clients,
         .quota = &relayd->quota,
         .data_threads = &relayd->data_threads,
-        .n_wakeups = ev_iteration(loop),
+        .n_wakeups = relayd->n_wakeups,
     };
 
     status_log(&sources);
@@ -76,6 +76,7 @@ static void relayd_before_sleep(struct ev_loop *loop, ev_prepare *prepare, int r
 {
     struct relayd *relayd = gt_container_of(prepare, struct relayd, before_sleep);
 
+    relayd->n_wakeups++;
     relayd_check_done(relayd);
     relayd_notify_changes(relayd);
     client_host_flush(&relayd->clients);
@@ -143,7 +144,7 @@ static int relayd_create_data_threads(struct relayd *relayd, const struct descri
         .outbox = &relayd->inbox,
         .quota = &relayd->quota,
         .pipe_kind = strcmp(s->splice, "off") == 0 ? PIPE_COPIED : PIPE_SPLICED,
-        .pipe_size = s->pipe_size,
+        .pipe_size = (size_t)s->pipe_size,
         .n_pipes_max = budget->n_pipes,
         .limits = settings_data_thread_limits(s),
     };

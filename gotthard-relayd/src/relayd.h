@@ -77,6 +77,7 @@ struct relayd {
     ev_signal on_term, on_int, on_hup, on_usr1, on_usr2;
     ev_timer deadline; /* of the state */
     ev_prepare before_sleep;
+    uint64_t n_wakeups; /* libev's count has 32 bits */
 };
 
 /* --- relayd-notify.c -------------------------------------------------------------------------- */

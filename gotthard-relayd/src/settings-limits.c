@@ -16,8 +16,8 @@
 struct descriptor_budget_request settings_descriptor_request(const struct settings *settings)
 {
     return (struct descriptor_budget_request){
-        .n_descriptors_max = settings->n_descriptors,
-        .n_data_threads = settings->n_threads,
+        .n_descriptors_max = (size_t)settings->n_descriptors,
+        .n_data_threads = (size_t)settings->n_threads,
         .n_data_threads_max = DATA_THREADS_MAX,
         .n_fds_per_thread = DATA_THREAD_N_FDS,
     };
@@ -26,15 +26,14 @@ struct descriptor_budget_request settings_descriptor_request(const struct settin
 struct quota_limits settings_quota_limits(const struct settings *settings, size_t n_fds_max)
 {
     /* With few descriptors, unauthenticated connections must not take all of them. */
-    size_t n_max = GT_MIN(settings->n_preauth, GT_MAX(n_fds_max / 4, (size_t)PREAUTHS_MIN));
-
+    size_t n_max = GT_MIN((size_t)settings->n_preauth, GT_MAX(n_fds_max / 4, (size_t)PREAUTHS_MIN));
     size_t n_handshakes = GT_MAX(n_max / 4, (size_t)PREAUTHS_MIN);
 
     return (struct quota_limits){
         .n_preauths = n_max,
         .n_handshakes = n_handshakes,
         .n_of_identity = n_handshakes / 2,
-        .n_per_source = settings->n_per_source,
+        .n_per_source = (size_t)settings->n_per_source,
     };
 }
 
@@ -63,8 +62,8 @@ struct client_limits settings_client_limits(const struct settings *settings)
         .without_session_ms = settings->pairing_ms,
         .lifetime_ms = settings->lifetime_ms,
         .n_frames = (unsigned)settings->n_frames,
-        .n_per_identity = CONNECTIONS_PER_SESSION * settings->n_sessions_per_identity,
-        .n_sessions = settings->n_sessions_per_identity,
+        .n_per_identity = CONNECTIONS_PER_SESSION * (size_t)settings->n_sessions_per_identity,
+        .n_sessions = (size_t)settings->n_sessions_per_identity,
         .n_streams = (uint16_t)settings->n_streams,
     };
 }
@@ -75,15 +74,15 @@ struct session_limits settings_session_limits(const struct settings *settings)
         .rendezvous = {settings->pairing_ms, settings->idle_ms, settings->grace_ms},
         .lifetime_ms = settings->lifetime_ms,
         .ticket_ms = settings->ticket_ms,
-        .n_streams = settings->n_streams,
-        .n_tickets = settings->n_tickets,
+        .n_streams = (size_t)settings->n_streams,
+        .n_tickets = (size_t)settings->n_tickets,
     };
 }
 
 struct registry_limits settings_registry_limits(const struct settings *settings)
 {
     return (struct registry_limits){
-        .n_sessions = settings->n_sessions,
-        .n_sessions_per_identity = settings->n_sessions_per_identity,
+        .n_sessions = (size_t)settings->n_sessions,
+        .n_sessions_per_identity = (size_t)settings->n_sessions_per_identity,
     };
 }

@@ -54,11 +54,12 @@ void status_format_relay(const struct status *status, char ret[static STATUS_LIN
 
     snprintf(ret, STATUS_LINE,
              "sessions=%zu clients=%zu pairs=%u tickets=%u ports=%zu/%zu fds=%zu/%zu preauth=%zu "
-             "evicted=%zu created=%llu unexpected=%llu wake-ups=%lu",
+             "evicted=%llu created=%llu unexpected=%llu wake-ups=%llu",
              status->n_sessions, status->n_clients, status->n_pairs, status->n_tickets,
              status->n_ports_in_use, status->n_ports, quota->n_fds, quota->n_fds_max,
-             quota->n_preauths, quota->n_evicted, (unsigned long long)status->n_created,
-             (unsigned long long)status->n_unexpected, status->n_wakeups);
+             quota->n_preauths, (unsigned long long)quota->n_evicted,
+             (unsigned long long)status->n_created, (unsigned long long)status->n_unexpected,
+             (unsigned long long)status->n_wakeups);
 }
 
 void status_format_thread(const struct status *status, size_t index, char ret[static STATUS_LINE])
@@ -66,9 +67,9 @@ void status_format_thread(const struct status *status, size_t index, char ret[st
     const struct status_thread *thread = &status->threads[index];
 
     snprintf(ret, STATUS_LINE,
-             "thread=%zu sessions=%u tickets=%u pairs=%u pipes=%u bytes=%lu wake-ups=%lu", index,
+             "thread=%zu sessions=%u tickets=%u pairs=%u pipes=%u bytes=%llu wake-ups=%llu", index,
              thread->n_sessions, thread->n_tickets, thread->n_pairs, thread->n_pipes,
-             thread->n_bytes, thread->n_wakeups);
+             (unsigned long long)thread->n_bytes, (unsigned long long)thread->n_wakeups);
 }
 
 void status_format_session(const struct session_status *session, char ret[static STATUS_LINE])

@@ -13,19 +13,19 @@ struct status_sources { /* all borrowed */
     const struct client_host *clients;
     struct quota *quota;
     const struct data_threads *data_threads;
-    unsigned long n_wakeups; /* of the control thread */
+    uint64_t n_wakeups; /* of the control thread */
 };
 
 struct status_thread {
     unsigned n_sessions, n_tickets, n_pairs, n_pipes;
-    unsigned long n_bytes, n_wakeups;
+    uint64_t n_bytes, n_wakeups;
 };
 
 struct status {
     size_t n_sessions, n_clients, n_ports_in_use, n_ports;
     struct quota_counts quota;
     uint64_t n_created, n_unexpected; /* sessions; events that no state expects */
-    unsigned long n_wakeups;          /* of all threads */
+    uint64_t n_wakeups;               /* of all threads */
     unsigned n_pairs, n_tickets;      /* of all data threads */
     size_t n_threads;
     struct status_thread threads[DATA_THREADS_MAX];

@@ -30,9 +30,15 @@ __attribute__((constructor)) static void clock_begin(void)
     close(fd);
 }
 
+#ifdef __USE_TIME_BITS64
+#define SYS_CLOCK_GETTIME SYS_clock_gettime64
+#else
+#define SYS_CLOCK_GETTIME SYS_clock_gettime
+#endif
+
 EXPORT int clock_gettime(clockid_t id, struct timespec *ret)
 {
-    int r = (int)syscall(SYS_clock_gettime, id, ret);
+    int r = (int)syscall(SYS_CLOCK_GETTIME, id, ret);
 
     if (r == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE || id == CLOCK_TAI))
         ret->tv_sec += *shift;
@@ -58,3 +64,46 @@ EXPORT time_t time(time_t *ret)
         *ret = now.tv_sec;
     return now.tv_sec;
 }
+
+#ifdef __USE_TIME_BITS64
+/* The names that libraries with 32-bit times call. */
+struct timespec32 {
+    int32_t tv_sec, tv_nsec;
+};
+
+struct timeval32 {
+    int32_t tv_sec, tv_usec;
+};
+
+EXPORT int clock_gettime32(clockid_t id, struct timespec32 *ret) __asm__("clock_gettime");
+EXPORT int gettimeofday32(struct timeval32 *ret, void *zone) __asm__("gettimeofday");
+EXPORT int32_t time32(int32_t *ret) __asm__("time");
+
+int clock_gettime32(clockid_t id, struct timespec32 *ret)
+{
+    struct timespec now = {0};
+    int r = clock_gettime(id, &now);
+
+    *ret = (struct timespec32){(int32_t)now.tv_sec, (int32_t)now.tv_nsec};
+    return r;
+}
+
+int gettimeofday32(struct timeval32 *ret, void *zone)
+{
+    struct timespec now;
+
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    *ret = (struct timeval32){(int32_t)now.tv_sec, (int32_t)now.tv_nsec / 1000};
+    return 0;
+}
+
+int32_t time32(int32_t *ret)
+{
+    int32_t now = (int32_t)time(NULL);
+
+    if (ret)
+        *ret = now;
+    return now;
+}
+#endif

@@ -7,6 +7,7 @@
  * allocate.
  */
 #undef _FILE_OFFSET_BITS /* open() and open64() are two names here */
+#undef _TIME_BITS        /* which needs that */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,9 @@ static __thread bool is_looking_up __attribute__((tls_model("initial-exec")));
 
 static bool is_first(void)
 {
-    long fd = fault.done ? syscall(SYS_open, fault.done, O_WRONLY | O_CREAT | O_EXCL, 0666) : -1;
+    long fd = fault.done
+                  ? syscall(SYS_openat, AT_FDCWD, fault.done, O_WRONLY | O_CREAT | O_EXCL, 0666)
+                  : -1;
 
     return fd >= 0 && syscall(SYS_close, fd) == 0;
 }

@@ -61,7 +61,7 @@ static int commands_size(const char *text, size_t *ret)
 
     if (gt_text_number(text, 0, 1u << 30, &value))
         return COMMANDS_E_SYNTAX;
-    *ret = value;
+    *ret = (size_t)value;
     return 0;
 }
 

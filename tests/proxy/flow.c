@@ -130,7 +130,7 @@ static size_t flow_write_size(const struct flow *flow, size_t n)
 
     if (!flow->impairments.chunk)
         return n;
-    drawn = 1 + impairments_random() % flow->impairments.chunk;
+    drawn = 1 + (size_t)(impairments_random() % flow->impairments.chunk);
     return GT_MIN(n, drawn);
 }
 

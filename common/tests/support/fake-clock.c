@@ -35,13 +35,32 @@ void fake_clock_stop(void)
     fake_clock.is_started = false;
 }
 
+#ifdef __USE_TIME_BITS64
+#define SYS_CLOCK_GETTIME SYS_clock_gettime64
+
+/* The name that libraries with 32-bit times call, as libev may: seconds and nanoseconds. */
+int clock_gettime32(clockid_t id, int32_t ret[static 2]) __asm__("clock_gettime");
+
+int clock_gettime32(clockid_t id, int32_t ret[static 2])
+{
+    struct timespec now = {0};
+    int r = clock_gettime(id, &now);
+
+    ret[0] = (int32_t)now.tv_sec;
+    ret[1] = (int32_t)now.tv_nsec;
+    return r;
+}
+#else
+#define SYS_CLOCK_GETTIME SYS_clock_gettime
+#endif
+
 int clock_gettime(clockid_t id, struct timespec *ret)
 {
-    int r = (int)syscall(SYS_clock_gettime, id, ret);
+    int r = (int)syscall(SYS_CLOCK_GETTIME, id, ret);
 
     if (r == 0 && id != CLOCK_PROCESS_CPUTIME_ID && id != CLOCK_THREAD_CPUTIME_ID) {
         ret->tv_sec += fake_clock.ahead_ms / 1000;
-        ret->tv_nsec += fake_clock.ahead_ms % 1000 * 1000000;
+        ret->tv_nsec += (long)(fake_clock.ahead_ms % 1000) * 1000000;
         if (ret->tv_nsec >= 1000000000) {
             ret->tv_nsec -= 1000000000;
             ret->tv_sec++;

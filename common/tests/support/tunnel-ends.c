@@ -248,7 +248,7 @@ uint8_t pattern(const struct flow *flow, uint64_t at)
 static void flow_step(struct flow *flow)
 {
     static uint8_t data[65536];
-    size_t n = GT_MIN(sizeof(data), flow->n - flow->n_written);
+    size_t n = (size_t)GT_MIN(sizeof(data), flow->n - flow->n_written);
 
     for (size_t i = 0; i < n; i++)
         data[i] = pattern(flow, flow->n_written + i);
@@ -257,7 +257,8 @@ static void flow_step(struct flow *flow)
     done = recv(flow->to, data, sizeof(data), 0);
     for (ssize_t i = 0; i < done; i++)
         if (data[i] != pattern(flow, flow->n_read + (uint64_t)i))
-            fail_msg("seed %u: wrong byte at %lu", flow->seed, flow->n_read + (uint64_t)i);
+            fail_msg("seed %u: wrong byte at %llu", flow->seed,
+                     (unsigned long long)flow->n_read + (unsigned long long)i);
     flow->n_read += done > 0 ? (size_t)done : 0;
 }
 

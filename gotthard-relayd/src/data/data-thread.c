@@ -62,7 +62,7 @@ static void data_thread_before_sleep(struct ev_loop *loop, ev_prepare *prepare, 
     if (atomic_load(&data_thread->counts.n_pairs) == 0)
         pipe_pool_drain(&data_thread->pool);
     atomic_store(&data_thread->counts.n_pipes, (unsigned)data_thread->pool.n_spliced);
-    atomic_store(&data_thread->counts.n_wakeups, ev_iteration(loop));
+    atomic_fetch_add(&data_thread->counts.n_wakeups, 1);
 }
 
 /* A paused thread waits outside its loop. */

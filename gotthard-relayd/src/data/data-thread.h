@@ -16,7 +16,7 @@
 /* Written by the data thread; read by the control thread for its status. */
 struct data_thread_counts {
     atomic_uint n_session_ports, n_tickets, n_pairs, n_pipes;
-    atomic_ulong n_wakeups, n_bytes;
+    _Atomic uint64_t n_wakeups, n_bytes;
 };
 
 enum data_thread_state {

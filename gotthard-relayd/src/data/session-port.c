@@ -43,7 +43,7 @@ static void session_port_remove_pair(struct session_port *session_port, struct p
 {
     atomic_fetch_sub(&session_port->data_thread->counts.n_pairs, 1);
     atomic_fetch_add(&session_port->data_thread->counts.n_bytes,
-                     (unsigned long)(pair->sides[0].n_bytes + pair->sides[1].n_bytes));
+                     pair->sides[0].n_bytes + pair->sides[1].n_bytes);
     gt_list_unlink(&pair->of_session_port);
     gt_list_append(&session_port->data_thread->closed_pairs, &pair->of_session_port);
 }

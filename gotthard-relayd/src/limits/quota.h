@@ -53,7 +53,7 @@ struct quota {
     pthread_mutex_t lock;
     struct quota_limits limits;
     size_t n_fds, n_fds_max;
-    size_t n_evicted;                        /* since the start */
+    uint64_t n_evicted;                      /* since the start */
     size_t n[CHARGE_N_STATES];               /* charges by their state */
     struct gt_list charges[CHARGE_N_STATES]; /* likewise, the longest waiting first */
 };
@@ -92,7 +92,8 @@ void quota_release_fd(struct quota *quota);
 
 struct quota_counts {
     size_t n_preauths; /* waiting connections, and handshakes */
-    size_t n_known, n_fds, n_fds_max, n_evicted;
+    size_t n_known, n_fds, n_fds_max;
+    uint64_t n_evicted;
 };
 void quota_count(struct quota *quota, struct quota_counts *ret);
 
