@@ -34,7 +34,7 @@ static void test_status_collects_all_counters(void **state)
         atomic_store(&threads[i].counts.n_tickets, 10 + i);
         atomic_store(&threads[i].counts.n_pairs, 20 + i);
         atomic_store(&threads[i].counts.n_pipes, 30 + i);
-        atomic_store(&threads[i].counts.n_bytes, 40 + i);
+        atomic_store(&threads[i].counts.n_bytes, (UINT64_C(5) << 32) + i);
         atomic_store(&threads[i].counts.n_wakeups, 50 + i);
     }
     status_collect(&sources, &status);
@@ -55,7 +55,7 @@ static void test_status_collects_all_counters(void **state)
         assert_int_equal(status.threads[i].n_tickets, 10 + i);
         assert_int_equal(status.threads[i].n_pairs, 20 + i);
         assert_int_equal(status.threads[i].n_pipes, 30 + i);
-        assert_int_equal(status.threads[i].n_bytes, 40 + i);
+        assert_int_equal(status.threads[i].n_bytes, (UINT64_C(5) << 32) + i);
         assert_int_equal(status.threads[i].n_wakeups, 50 + i);
     }
     ports_deinit(&registry.ports);

@@ -13,10 +13,12 @@ import pytest
 import harness
 import resets
 from harness import wait_until
+from process_stats import pss_kib
 
 SECONDS = 2
 WAKE_UPS = 20  # per second, of all threads of a process together: heartbeat and watchdog need a few per minute
 
+AGENT_KIB = 4096  # of an idle agent
 AGENT_SECONDS = 5  # an idle agent has fewer wake-ups in this many seconds
 
 
@@ -87,6 +89,12 @@ def test_idle_agent(parts):
 
     if harness.SANITIZER == "none":
         wait_until(is_idle, "fewer than one wake-up a second", limit=6 * AGENT_SECONDS)
+
+
+def test_idle_agent_is_small(parts):
+    """Alone it shares its libraries with fewer processes: then PSS is larger."""
+    agent = parts.agent()
+    assert harness.SANITIZER != "none" or pss_kib(agent.pid) <= AGENT_KIB
 
 
 @pytest.fixture

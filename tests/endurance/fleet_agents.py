@@ -15,8 +15,7 @@ import fleet_confinement
 import harness
 from fleet_ground import Ground
 from fleet_report import Section
-from process_stats import cpu_and_wakeups
-from soak_system import pss_kib
+from process_stats import cpu_and_wakeups, pss_kib
 
 MOST = 3000
 MIB_EACH = 4  # memory of one agent with its sockets and its share of the broker's

@@ -8,7 +8,6 @@ The device's listener runs from a copy of its binary, so that a package can repl
 
 import contextlib
 import os
-import pathlib
 import shutil
 import signal
 import time
@@ -17,19 +16,12 @@ import harness
 from faultproxy import Proxy
 from harness import LIMIT, wait_until
 from load import Echo, Shorts, Steady
-from process_stats import cpu_and_wakeups, is_alive
+from process_stats import cpu_and_wakeups, is_alive, pss_kib
 
 DEVICE = "GatewayOli"
 N_STREAMS = 4  # of each of the two tunnels
 N_IDLE_PIPES = 16  # per data thread: gotthard-relayd/src/data/pipe.c
 WINDOW = 130  # seconds: the resume window and a margin
-
-
-def pss_kib(pid):
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
 
 
 def descriptors(pid, name):

@@ -26,6 +26,12 @@ def cpu_and_wakeups(pid):
     return seconds, n_switches
 
 
+def pss_kib(pid):
+    """Returns the memory of a process, with its part of what it shares with others."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return int(re.search(r"^Pss:\s*(\d+)", file.read(), re.MULTILINE).group(1))
+
+
 def is_alive(pid):
     """Returns false for zombies as well."""
     try:
