@@ -229,6 +229,38 @@ def upgrade_without_a_terminal(fleet):
         upgrade_all(fleet, Newer(fleet.packages), CONFFILE_DEFAULTS)
 
 
+@contextlib.contextmanager
+def bad_settings(machine, program):
+    """Within the context a file of the program's settings has an unknown setting."""
+    path = machine.root / f"etc/gotthard/{program}.conf.d/zz-step.conf"
+    path.write_text("nonsense = 1;\n")
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+@step
+def upgrade_with_a_bad_configuration(fleet):
+    """dpkg fails and says what to do; the version before continues, with all tunnels. After the correction it is upgraded."""
+    newer = Newer(fleet.packages)
+    with as_found(fleet), load(fleet) as running:
+        for machine, program, deb in ((fleet.relay, "relayd", newer.relayd), (fleet["gateway"], "agentd", newer.agentd)):
+            service = package_of(deb)
+            pid = machine.property(service, "MainPID")
+            upload(fleet, machine, deb)
+            with bad_settings(machine, program):
+                output = type_at(fleet, machine, DPKG.format(deb.name), code=1)
+                assert f"{service}: NOT UPGRADED" in output and f"dpkg --configure {service}" in output, output
+                assert machine.property(service, "MainPID") == pid and machine.property(service, "ActiveState") == "active"
+                running.is_moving()
+                check_new_session(fleet)
+            type_at(fleet, machine, f"dpkg --configure {service}")
+            wait_upgraded(machine, deb)
+            wait_reported(fleet, fleet["gateway"])
+            check_new_session(fleet)
+
+
 @step
 def upgrade_of_an_edited_conffile(fleet):
     """From packages whose settings were conffiles: an edited one stays, counts, and nothing is asked, however it is installed."""
