@@ -43,7 +43,8 @@ class Names:
         while True:
             query, client = self.socket.recvfrom(4096)
             if self.failure != "silent" and len(query) > 16:
-                self.socket.sendto(self._answer(query), client)
+                with contextlib.suppress(OSError):  # the client may have lost its address meanwhile
+                    self.socket.sendto(self._answer(query), client)
 
     def _answer(self, query):
         """Returns the answer to @query: an address, no data for other types, or an error."""
