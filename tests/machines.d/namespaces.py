@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 
 # The first process of the namespace reaps the processes that lose their parents. Changes of its mounts stay inside.
+# nspawn has a folder for each machine, by its name alone.
 INSIDE = """set -e
 while umount --recursive /sys/fs/cgroup 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /run/netns && mount -t tmpfs netns /run/netns
+for folder in /run/netns /run/systemd/nspawn; do mkdir -p $folder && mount -t tmpfs machines $folder; done
 mount -t tmpfs machines "$TMPDIR"
 set +e
 "$@"
