@@ -185,7 +185,8 @@ class Machine:
         return "/root" if user == "root" else f"/home/{user}"
 
     def enter(self, user, *program):
-        """Returns the command that runs @program inside the machine as @user."""
+        """Returns the command that runs @program inside the machine as @user, as after a login: this run may have been started in
+        the background, where SIGINT is ignored, but `connect` ends by it."""
         environment = dict(ENVIRONMENT, HOME=self.home(user), USER=user, LOGNAME=user)
         identity = []
         if user != "root":
@@ -193,7 +194,7 @@ class Machine:
             environment["XDG_RUNTIME_DIR"] = f"/run/user/{uid}"
             identity = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--init-groups"]
         return ["nsenter", "-t", str(self.leader), "-m", "-p", "-i", "-u", "-n", "-C", "--root", f"--wdns={self.home(user)}", "env", "-i",
-                *(f"{name}={value}" for name, value in environment.items()), *identity, *program]
+                "--default-signal", *(f"{name}={value}" for name, value in environment.items()), *identity, *program]
 
     def uid(self, user):
         match = re.search(rf"^{user}:[^:]*:(\d+):", (self.root / "etc/passwd").read_text(), re.MULTILINE)
