@@ -26,6 +26,12 @@ def ip(words, namespace=None):
     subprocess.run(["ip", *(["-n", namespace] if namespace else []), *words.split()], check=True)
 
 
+def add_bridge(name, namespace=None):
+    """Its hardware address is fixed: without one it is the least of its ports, and would change with them. A router that loses
+    the address that machines know is not reachable for up to a minute."""
+    ip(f"link add {name} address 02:00:00:00:00:01 type bridge", namespace)
+
+
 def nft(rules, namespace):
     subprocess.run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], input=rules, text=True, check=True)
 
@@ -74,7 +80,7 @@ class Network:
     def __init__(self):
         self.n_cables = 0
         ip("link set lo up")
-        ip("link add internet type bridge")
+        add_bridge("internet")
         for address in (f"{INTERNET}.254", DNS):
             ip(f"address add {address}/24 dev internet")
         ip("link set internet up")
@@ -84,7 +90,7 @@ class Network:
     def _add_router(self):
         ip("netns add router")
         ip("link set lo up", "router")
-        ip("link add home type bridge", "router")
+        add_bridge("home", "router")
         ip("link set home up", "router")
         ip(f"address add {HOME}.1/24 dev home", "router")
         self.plug("router", "wan0", f"{INTERNET}.100")
