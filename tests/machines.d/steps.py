@@ -5,6 +5,7 @@
     @step(always=True)        runs also before any named step: it sets up what the others need
     @step(short=True)         belongs to the short form
     @step(last=True)          runs after the others: it leaves machines that no other step can use
+    @step(previous=True)      needs the packages of the version before, which are built before the run: a run has no network
 
 A step finds all machines up, the README's set-up done, and leaves them so."""
 
@@ -21,6 +22,7 @@ class Step:
     always: bool = False
     short: bool = False
     last: bool = False
+    previous: bool = False
 
     @property
     def name(self):

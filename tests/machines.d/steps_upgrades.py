@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 
-import packages
 from machine import wait_until
 from steps import step
 from steps_packages import runs_installed_program, with_conffile
@@ -196,21 +195,10 @@ def as_found(fleet):
 # --- the steps ------------------------------------------------------------------------------------
 
 
-def release_of(commit):
-    """Returns the first line of debian/changelog."""
-    return packages.git("show", f"{commit}:debian/changelog").splitlines()[0]
-
-
-def previous_release(fleet):
-    """Returns the packages of the version before this one, or these if there was no release before."""
-    is_first = release_of(packages.previous_commit()) == release_of("HEAD")
-    return fleet.packages if is_first else fleet.packages.previous()
-
-
-@step
+@step(previous=True)
 def upgrade_from_previous(fleet):
     """From the version before to this one: each package through the tunnel, under load; and back again."""
-    previous = previous_release(fleet)
+    previous = fleet.packages.previous()
     with as_found(fleet):
         for machine, deb in ((fleet.relay, previous.relayd), (fleet["gateway"], previous.agentd), (fleet["alice"], previous.cli)):
             machine.install(deb)
