@@ -32,7 +32,7 @@ int gettimeofday(struct timeval *restrict ret, void *restrict zone)
     return 0;
 }
 
-#ifdef __USE_TIME_BITS64
+#if defined(__USE_TIME_BITS64) && __TIMESIZE == 32
 /* The name that a libev with 32-bit times calls: seconds and microseconds. */
 int gettimeofday32(int32_t ret[static 2], void *zone) __asm__("gettimeofday");
 

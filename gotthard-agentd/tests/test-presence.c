@@ -47,7 +47,8 @@ int __wrap_gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_sp
     return r;
 }
 
-#ifdef __USE_TIME_BITS64 /* the C library's names of the same functions with 64-bit times */
+#if defined(__USE_TIME_BITS64) && __TIMESIZE == 32
+/* The C library's names of the same functions with 64-bit times. */
 #define __real_clock_gettime __real___clock_gettime64
 #define __wrap_clock_gettime __wrap___clock_gettime64
 #define __real_time          __real___time64

@@ -30,7 +30,7 @@ __attribute__((constructor)) static void clock_begin(void)
     close(fd);
 }
 
-#ifdef __USE_TIME_BITS64
+#if defined(__USE_TIME_BITS64) && __TIMESIZE == 32
 #define SYS_CLOCK_GETTIME SYS_clock_gettime64
 #else
 #define SYS_CLOCK_GETTIME SYS_clock_gettime
@@ -65,7 +65,7 @@ EXPORT time_t time(time_t *ret)
     return now.tv_sec;
 }
 
-#ifdef __USE_TIME_BITS64
+#if defined(__USE_TIME_BITS64) && __TIMESIZE == 32
 /* The names that libraries with 32-bit times call. */
 struct timespec32 {
     int32_t tv_sec, tv_nsec;

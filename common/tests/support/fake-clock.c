@@ -35,7 +35,7 @@ void fake_clock_stop(void)
     fake_clock.is_started = false;
 }
 
-#ifdef __USE_TIME_BITS64
+#if defined(__USE_TIME_BITS64) && __TIMESIZE == 32
 #define SYS_CLOCK_GETTIME SYS_clock_gettime64
 
 /* The name that libraries with 32-bit times call, as libev may: seconds and nanoseconds. */
