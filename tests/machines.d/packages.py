@@ -37,7 +37,7 @@ def build_in(suite, folder):
                 mount -t tmpfs build /mnt && cd /mnt && mkdir upper work root
                 mount -t overlay overlay -o lowerdir='{root}',upperdir=upper,workdir=work root
                 mount --bind /proc root/proc; mount --rbind /dev root/dev; mount --bind '{folder}' root/build
-                chroot root bash -c "cd /build/source && {BUILD}" """
+                chroot root env --unset=TMPDIR bash -c "cd /build/source && {BUILD}" """
         done = subprocess.run([*roots.ISOLATED, "bash", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     assert done.returncode == 0, "dpkg-buildpackage failed:\n" + "".join((folder / "log").open().readlines()[-60:])
 
