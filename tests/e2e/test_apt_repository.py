@@ -36,12 +36,12 @@ def run(*command, code=0, **variables):
     return done
 
 
-def make_key(folder, name):
+def make_key(folder, name, passphrase=""):
     """Returns the file with a new secret key."""
     home = folder / f"gpg-{name}"
     home.mkdir(mode=0o700)
-    gpg = "gpg", "--homedir", home, "--batch", "--quiet"
-    run(*gpg, "--passphrase", "", "--quick-gen-key", name, "ed25519", "sign", "never")
+    gpg = "gpg", "--homedir", home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", passphrase
+    run(*gpg, "--quick-gen-key", name, "ed25519", "sign", "never")
     (folder / f"{name}.key").write_text(run(*gpg, "--armor", "--export-secret-keys").stdout)
     (folder / f"{name}.asc").write_text(run(*gpg, "--armor", "--export").stdout)
     run("gpgconf", "--homedir", home, "--kill", "all")
@@ -245,6 +245,19 @@ def test_nothing_is_published_without_a_key(repository):
         done = run(PROGRAM, repository.path, *arguments, "--suite", "bookworm", deb, code=1, GNUPGHOME=str(empty))
         assert "no secret key" in done.stderr, done.stderr
     assert repository.contents() == {}
+
+
+def test_nothing_is_published_without_a_signature(repository):
+    """A key with a passphrase, and no terminal to ask for it."""
+    make_key(repository.folder, "locked", "secret")
+    home = repository.folder / "gpg-locked"
+    (home / "gpg-agent.conf").write_text("pinentry-program /bin/false\n")
+    repository.publish(repository.package("0.1.0"))
+    before = repository.contents()
+    done = run(PROGRAM, repository.path, "--key", "locked", "--suite", "bookworm", repository.package("0.2.0"), code=None, GNUPGHOME=str(home))
+    run("gpgconf", "--homedir", home, "--kill", "all")
+    assert done.returncode == 1 and "nothing is published" in done.stderr and "passphrase" in done.stderr, done
+    assert repository.contents() == before and sorted(path.name for path in repository.path.iterdir()) == ["archive-key.asc", "dists", "pool"]
 
 
 @pytest.mark.parametrize("arguments, words", [
