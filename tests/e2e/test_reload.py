@@ -160,6 +160,14 @@ def test_process_without_a_runtime_directory_gets_the_signal(env):
     relay.wait_for(TOOK_OVER)
 
 
+@pytest.mark.parametrize("program", ["agentd", "relayd"])
+def test_reload_in_a_shell_names_the_command_and_the_variable(env, program):
+    done = subprocess.run([str(harness.PROGRAMS[program]), "--reload"], env=harness.clean_environment(), cwd=env.folder, capture_output=True,
+                          text=True, timeout=20, check=False)
+    name = f"gotthard-{program}"
+    assert done.returncode == 69 and f"systemctl reload {name}" in done.stderr and f"RUNTIME_DIRECTORY=/run/{name}" in done.stderr, done
+
+
 def test_service_that_waits_for_files_answers(env):
     env.broker()
     agent = Service(env, "agentd")

@@ -122,8 +122,9 @@ static int reload_by_signal(const struct reload *reload, int number)
 
     if (!text || gt_text_number(text, 1, INT32_MAX, &pid))
         snprintf(why, sizeof(why),
-                 "no service to reload: no socket in the runtime directory, and "
-                 "MAINPID is not set");
+                 "no running service found: use 'systemctl reload %s', or set "
+                 "RUNTIME_DIRECTORY=/run/%s for this command",
+                 reload->program, reload->program);
     else if (kill((pid_t)pid, number) < 0)
         snprintf(why, sizeof(why), "process %d: %s", (int)pid, strerror(errno));
     else

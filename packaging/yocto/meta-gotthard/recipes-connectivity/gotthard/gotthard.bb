@@ -58,7 +58,7 @@ RDEPENDS:${PN}-demo = "${PN}-agentd ${PN}-cli ${PN}-relayd bash mosquitto openss
 RDEPENDS:${PN} = "${PN}-agentd"
 ALLOW_EMPTY:${PN} = "1"
 
-# As on Debian, a unit is enabled by whoever gives it its key.
+# As on Debian, units are enabled when the key is installed, not before.
 SYSTEMD_PACKAGES = "${PN}-relayd ${PN}-agentd"
 SYSTEMD_SERVICE:${PN}-relayd = "gotthard-relayd.service"
 SYSTEMD_SERVICE:${PN}-agentd = "gotthard-agentd.service"
