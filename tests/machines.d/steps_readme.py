@@ -66,11 +66,19 @@ def second_device(fleet):
     assert "GatewayOli " in online(fleet.operators[0], "alice")
 
 
+def has_reloaded(broker):
+    """Returns true when mosquitto has read its configuration again. It does so as its own user, after a start as root."""
+    log = broker.run("cat /var/log/mosquitto/mosquitto.log")
+    assert "Error" not in log, log
+    return "Reloading config." in log
+
+
 @step(always=True)
 def second_operator(fleet):
     """README, "A second operator": certificate, ACL, and the operator's own settings as in step 1."""
     bob = fleet.operators[1].boot()
     walkthrough.follow(fleet, "A second operator", fleet.broker)
+    wait_until(lambda: has_reloaded(fleet.broker), "mosquitto reads the ACL")
     walkthrough.install(fleet, bob, "1")
     walkthrough.hand_over(fleet, "bob", "fleet.key", "bob")
     terminal = walkthrough.Terminal(bob, "bob")
