@@ -369,13 +369,13 @@ static void test_channel_linger_ends_only_without_progress(void **state)
     struct ends ends;
 
     stream_init(&ends, &relay);
-    ends.o_settings.linger_s = ends.d_settings.linger_s = 1;
+    ends.o_settings.linger_s = ends.d_settings.linger_s = 3;
     stream_start(&ends);
     ev_io_stop(loop, &ends.client.reader);
     app_send(&ends.server, 3 * MIB, false);
     run_until(!ev_is_active(&ends.server.writer) && n_unacknowledged(&ends.server) == 0);
     app_reset(&ends.server);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 8; i++) {
         run_for(.5);
         assert_alive(&ends);
         ev_io_start(loop, &ends.client.reader);
