@@ -19,7 +19,8 @@ RESTART_S = 0.3  # the unit has 5 s
 class Keeper:
     """Restart=always of the unit. `restart()` is systemctl restart."""
 
-    def __init__(self, env, **variables):
+    def __init__(self, env, first_text=None, **variables):
+        """@first_text: the configuration of the first start; None: a good one, as in `text`."""
         self.env = env
         self.etc = env.config_folder()
         self.certificates = self.etc / "certificates"
@@ -37,7 +38,7 @@ class Keeper:
             agent = {{ keep_sessions = true; data_port = {variables.pop("data_port")}; }};
             timeouts = {{ dial = "5s"; }};
             '''
-        self.write(self.text)
+        self.write(self.text if first_text is None else first_text)
         self.variables = {**environment, "GOTTHARD_CONFIG_DIR": str(self.etc), **variables}
         self.log_path = env.folder / "keeper.log"
         self.statuses = []

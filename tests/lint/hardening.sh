@@ -4,6 +4,7 @@
 # --fortified also requires the checked functions of _FORTIFY_SOURCE, which the packages are built with.
 # Skipped (77) if the programs do not record the compiler's options: without -g, or built by clang.
 set -eu
+export LC_ALL=C # the words of readelf
 fortified=
 [ "$1" != --fortified ] || { fortified=yes; shift; }
 folder=$(mktemp -d)
