@@ -71,8 +71,9 @@ def test_derived_keys_are_restricted_to_their_role(env):
     assert posing.returncode == 78, posing.stderr
     other = env.agent("GatewayEli", wait=False, GOTTHARD_CRYPT_KEY=device_key)
     assert other.wait() == 78
+    # an agent without a last good configuration, which it would start with
     for args, variables in ((["relayd"], env.relay_environment(GOTTHARD_CRYPT_KEY=device_key)),
-                            (["agentd"], env.agent_environment("GatewayOli", GOTTHARD_CRYPT_KEY=relay_key)),
+                            (["agentd"], env.agent_environment("GatewayOli", GOTTHARD_CRYPT_KEY=relay_key, STATE_DIRECTORY=None)),
                             (["cli", "connect", "GatewayOli"], env.cli_environment(GOTTHARD_CRYPT_KEY=relay_key))):
         done = subprocess.run([harness.PROGRAMS[args[0]], *args[1:]], env=variables, capture_output=True, timeout=harness.LIMIT,
                               check=False)
