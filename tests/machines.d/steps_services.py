@@ -268,6 +268,7 @@ def late_mount(fleet):
     finally:
         gateway.run("umount /etc/gotthard; rmdir /etc/gotthard; mv /root/settings /etc/gotthard")
     gateway.run(f"systemctl restart {AGENT}")
+    wait_online(fleet, "GatewayOli")
 
 
 # --- the end --------------------------------------------------------------------------------------
