@@ -2,7 +2,9 @@
 /*
  * The running agent. A service manager gives it an environment of its own (/etc/default): the proxy
  * variables that decide about its connections are those, and not the ones of the shell from which
- * the check was started.
+ * the check was started. Any user can start a process with the agent's name. Its variables would
+ * lead the connections of this check to that user, so that they are taken from the unit's process
+ * and from our own user's only.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -11,7 +13,8 @@
 #include "doctor.h"
 
 #define PROGRAM     "gotthard-agentd"
-#define CMD_MAX     4096
+#define UNIT        "/gotthard-agentd.service"
+#define CMD_MAX     4096 /* also of the files status and cgroup */
 #define ENVIRON_MAX 65536
 #define COMM_MAX    15 /* bytes of a process's name that the kernel keeps */
 
@@ -66,22 +69,74 @@ static bool is_on_this_network(const char *pid)
     return n_own == n_other && memcmp(own, other, (size_t)n_own) == 0;
 }
 
-static int find_agent(void)
+/* --- whose it is ------------------------------------------------------------------------------ */
+
+/* A line of /proc/PID/cgroup, ID:CONTROLLERS:PATH. The manager of a user makes units of any name,
+ * in the part that begins with its own unit. */
+static bool is_unit_line(const char *line, size_t n)
+{
+    static const char own[] = "0::", named[] = ":name=systemd:";
+    gt_cleanup(gt_free) char *text = strndup(line, n);
+
+    if (!text || (strncmp(text, own, strlen(own)) != 0 && !strstr(text, named)))
+        return false;
+    return n >= strlen(UNIT) && strcmp(text + n - strlen(UNIT), UNIT) == 0 &&
+           !strstr(text, "/user@");
+}
+
+bool doctor_is_unit_cgroup(const char *text)
+{
+    for (size_t n; *text; text += n + (text[n] == '\n')) {
+        n = strcspn(text, "\n");
+        if (is_unit_line(text, n))
+            return true;
+    }
+    return false;
+}
+
+static bool is_of_unit(const char *pid)
+{
+    char text[CMD_MAX];
+
+    return read_process(pid, "cgroup", text, sizeof(text)) > 0 && doctor_is_unit_cgroup(text);
+}
+
+/* By all its user ids: a program that is set-user-ID has an environment of the user who started it.
+ * The owner of /proc/PID is root for a process that cannot be dumped. */
+static bool is_of_own_user(const char *pid)
+{
+    char text[CMD_MAX];
+    unsigned real, effective, saved;
+
+    if (read_process(pid, "status", text, sizeof(text)) <= 0)
+        return false;
+    const char *line = strstr(text, "\nUid:");
+    return line && sscanf(line, "\nUid: %u %u %u", &real, &effective, &saved) == 3 &&
+           real == geteuid() && effective == geteuid() && saved == geteuid();
+}
+
+static bool is_trusted(const char *pid)
+{
+    return is_of_unit(pid) || is_of_own_user(pid);
+}
+
+/* Takes one that is not trusted if there is no other. */
+static void find_agent(struct doctor *doctor)
 {
     DIR *folder = opendir("/proc");
     const struct dirent *entry;
-    int found = 0;
 
-    while (folder && !found && (entry = readdir(folder))) {
+    while (folder && !doctor->is_trusted && (entry = readdir(folder))) {
         int pid = atoi(entry->d_name);
 
-        if (pid > 0 && pid != getpid() && is_agent(entry->d_name) &&
-            is_on_this_network(entry->d_name))
-            found = pid;
+        if (pid <= 0 || pid == getpid() || !is_agent(entry->d_name) ||
+            !is_on_this_network(entry->d_name))
+            continue;
+        doctor->pid = pid;
+        doctor->is_trusted = is_trusted(entry->d_name);
     }
     if (folder)
         closedir(folder);
-    return found;
 }
 
 /* --- its environment -------------------------------------------------------------------------- */
@@ -114,7 +169,7 @@ static void take_variable(struct doctor *doctor, const char *name, const char *v
 {
     if (is_same(value, getenv(name)))
         return;
-    doctor->has_other_proxy = true;
+    doctor->variables = DOCTOR_VARIABLES_OTHER;
     if (value)
         setenv(name, value, 1);
     else
@@ -130,6 +185,8 @@ static void take_proxy_variables(struct doctor *doctor)
 
     snprintf(pid, sizeof(pid), "%d", doctor->pid);
     ssize_t n = all ? read_process(pid, "environ", all, ENVIRON_MAX) : -1;
+    if (n <= 0)
+        doctor->variables = DOCTOR_VARIABLES_UNREADABLE;
     if (n <= 0 || !is_other_service(all, (size_t)n))
         return;
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++)
@@ -140,18 +197,29 @@ static void take_proxy_variables(struct doctor *doctor)
 
 void doctor_find_process(struct doctor *doctor)
 {
-    doctor->pid = find_agent();
-    if (doctor->pid > 0)
+    find_agent(doctor);
+    if (doctor->is_trusted)
         take_proxy_variables(doctor);
+    else
+        doctor->variables = DOCTOR_VARIABLES_NOT_TRUSTED;
 }
 
 void doctor_check_process(struct doctor *doctor)
 {
+    static const char *const notes[] = {
+        [DOCTOR_VARIABLES_SAME] = "",
+        [DOCTOR_VARIABLES_OTHER] =
+            "; its proxy variables are used, which differ from those of this shell",
+        [DOCTOR_VARIABLES_UNREADABLE] =
+            "; its environment cannot be read: proxy variables are those of this shell",
+        [DOCTOR_VARIABLES_NOT_TRUSTED] =
+            "; it is of another user and not of the service: proxy variables are those of this "
+            "shell",
+    };
+
     if (doctor->pid > 0)
         gt_checkup_ok(&doctor->checkup, "agent", "process %d runs%s", doctor->pid,
-                      doctor->has_other_proxy
-                          ? "; its proxy variables are used, which differ from those of this shell"
-                          : "");
+                      notes[doctor->variables]);
     else
         gt_checkup_warn(&doctor->checkup, "agent",
                         "start it: systemctl start gotthard-agentd; its log: journalctl -u "

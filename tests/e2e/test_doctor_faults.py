@@ -3,6 +3,7 @@
 `connect` fails with the same id and cause; and after the remedy, typed as the text has it, `doctor` finds no fault."""
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -317,6 +318,25 @@ def test_proxy_variables_of_the_service(env):
         env.agent(GOTTHARD_AGENT_DATA_PORT=target.port, INVOCATION_ID="1" * 32)
         rows = agent_doctor(env, expected=0, GOTTHARD_AGENT_DATA_PORT=target.port, **shell)
         assert "its proxy variables are used" in rows["agent"]["text"], rows["agent"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
+def test_proxy_variables_of_another_user(env):
+    """Any user can start a process with the agent's name: its proxy would get the connections of root's check."""
+    with contained(env) as network, netns.inside(network.edge):
+        env.broker()
+        env.relay()
+        target = env.target(banner)
+        pretender = subprocess.Popen(["sh", "-c", "echo gotthard-agentd >/proc/$$/comm; echo; read line"], user=65534, group=65534,
+                                     extra_groups=[], cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     env={"PATH": os.environ["PATH"], "INVOCATION_ID": "1" * 32, "https_proxy": "http://127.0.0.1:9"})
+        try:
+            pretender.stdout.readline()
+            rows = agent_doctor(env, GOTTHARD_AGENT_DATA_PORT=target.port)
+        finally:
+            pretender.communicate(timeout=harness.LIMIT)
+        assert rows["agent"]["text"].startswith(f"process {pretender.pid} runs; it is of another user"), rows["agent"]
+        assert rows["relay TCP"]["result"] == "ok" and "proxy TCP" not in rows, rows
 
 
 # --- relay and device -----------------------------------------------------------------------------
