@@ -210,7 +210,7 @@ def running():
 def test_package_restarts_after_a_check_only(tmp_path, running, program, check, enabled, status, message):
     """A running service continues if the check fails or is not possible. dpkg fails only for a faulty configuration."""
     done = configure(tmp_path, program, **{
-        "systemctl": f"case $* in *MainPID*) echo {running} ;; *ExecReload*) echo status=78 ;; is-enabled*) echo {enabled} ;; esac",
+        "systemctl": f"case $* in *MainPID*) echo {running} ;; *ExecReload*) echo ' status=78' ;; is-enabled*) echo {enabled} ;; esac",
         "deb-systemd-invoke": 'echo "$1" >>requests; [ "$1" = restart ]', "check": check})
     assert done.returncode == status, done
     assert message in done.stderr and ("NOT UPGRADED" in done.stderr) == bool(message), done
