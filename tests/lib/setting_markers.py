@@ -9,7 +9,6 @@ help, and fails if a setting has no test.
 import functools
 import importlib
 import os
-import pathlib
 import re
 import subprocess
 
@@ -21,6 +20,7 @@ effect = pytest.mark.effect
 refuses = pytest.mark.refuses
 
 NAMES = ("relayd", "agentd", "cli")
+FOLDERS = ("e2e", "faults", "endurance")  # of pytest.ini: only their modules can be imported
 KEY = bytes(range(32)).hex()
 IV = bytes(range(0xA0, 0xB0)).hex()
 
@@ -123,9 +123,9 @@ def private_file(path, text, mode=0o600):
 
 
 def marked(mark):
-    """Returns {program: names} of all tests with this mark; "all" means each program."""
+    """Returns {program: names} of the tests of tests/run with this mark; "all" means each program."""
     found = {name: set() for name in (*NAMES, "all")}
-    for path in sorted(pathlib.Path(__file__).parent.parent.glob("*/test_*.py")):
+    for path in sorted(path for folder in FOLDERS for path in (harness.ROOT / "tests" / folder).glob("test_*.py")):
         module = importlib.import_module(path.stem)
         for name, function in vars(module).items():
             for each in getattr(function, "pytestmark", []) if name.startswith("test_") else []:
