@@ -2,15 +2,18 @@
 /* The encoding: a magic, the fields of the table, the services, the relay. With another magic the
  * purpose follows, and with the third one the permitted targets as well: an agent that does not
  * know them would end the worker. With the fourth one, of a grant that was changed, the numbers of
- * the grant stand before the fields. */
+ * the grant stand before the fields, and a checksum at the end: the worker may read while the next
+ * change is written, and must not take a mixture of both for the new one. */
 #include "session-info.h"
 
 #include "gotthard/base/fields.h"
+#include "gotthard/crypto/crypto.h"
 
 #define MAGIC         0x47545733u /* "GTW3" */
 #define MAGIC_PURPOSE 0x47545734u /* "GTW4" */
 #define MAGIC_PERMIT  0x47545735u /* "GTW5" */
 #define MAGIC_CHANGED 0x47545736u /* "GTW6" */
+#define CHECKSUM_SIZE 8           /* bytes of the SHA-256 */
 
 static const struct gt_field grant_fields[] = {
     GT_FIELD_U8(struct session_info, grant),
@@ -47,6 +50,47 @@ static uint32_t magic_of(const struct session_info *info)
     return info->purpose[0] ? MAGIC_PURPOSE : MAGIC;
 }
 
+/* Without ->applied, which the worker writes by itself. @content: at least up to that. */
+static int checksum(struct gt_span content, uint8_t ret[static CHECKSUM_SIZE])
+{
+    const size_t after = SESSION_INFO_APPLIED_AT + 1;
+    const struct gt_span parts[] = {gt_span(content.data, SESSION_INFO_APPLIED_AT),
+                                    gt_span(content.data + after, content.n - after)};
+    uint8_t digest[GT_KEY_SIZE];
+
+    int r = gt_sha256(parts, GT_ARRAY_SIZE(parts), digest);
+    if (r == 0)
+        memcpy(ret, digest, CHECKSUM_SIZE);
+    return r;
+}
+
+static int add_checksum(struct gt_writer *w, const uint8_t *bytes)
+{
+    uint8_t sum[CHECKSUM_SIZE];
+
+    int r = w->failed ? 0 : checksum(gt_span(bytes, w->n), sum);
+    if (r == 0)
+        gt_write_bytes(w, sum, sizeof(sum));
+    return r;
+}
+
+/* Removes the checksum from @bytes if they have one. E_BAD: it is wrong. */
+static int take_checksum(struct gt_span *bytes)
+{
+    struct gt_reader reader = gt_reader(bytes->data, bytes->n);
+    uint8_t sum[CHECKSUM_SIZE];
+
+    if (gt_read_u32(&reader) != MAGIC_CHANGED)
+        return 0;
+    if (bytes->n <= SESSION_INFO_APPLIED_AT + CHECKSUM_SIZE)
+        return SESSION_INFO_E_BAD;
+    bytes->n -= CHECKSUM_SIZE;
+    int r = checksum(*bytes, sum);
+    if (r)
+        return r;
+    return memcmp(bytes->data + bytes->n, sum, CHECKSUM_SIZE) == 0 ? 0 : SESSION_INFO_E_BAD;
+}
+
 int session_info_encode(const struct session_info *info, uint8_t ret[static WORKER_PARAMETERS_MAX],
                         size_t *ret_n)
 {
@@ -63,6 +107,9 @@ int session_info_encode(const struct session_info *info, uint8_t ret[static WORK
         gt_fields_write(&w, &purpose_field, 1, info);
     if (magic >= MAGIC_PERMIT)
         gt_fields_write(&w, &permit_field, 1, info);
+    int r = magic == MAGIC_CHANGED ? add_checksum(&w, ret) : 0;
+    if (r)
+        return r;
     if (w.failed)
         return SESSION_INFO_E_BAD;
     *ret_n = w.n;
@@ -71,14 +118,17 @@ int session_info_encode(const struct session_info *info, uint8_t ret[static WORK
 
 int session_info_decode(struct gt_span bytes, struct session_info *ret)
 {
-    struct gt_reader reader = gt_reader(bytes.data, bytes.n);
     struct session_info info = {0};
 
+    int r = take_checksum(&bytes);
+    if (r)
+        return r;
+    struct gt_reader reader = gt_reader(bytes.data, bytes.n);
     uint32_t magic = gt_read_u32(&reader);
     if (magic == MAGIC_CHANGED)
         gt_fields_read(&reader, grant_fields, GT_ARRAY_SIZE(grant_fields), &info);
     gt_fields_read(&reader, fields, GT_ARRAY_SIZE(fields), &info);
-    int r = targets_decode(&reader, &info.services);
+    r = targets_decode(&reader, &info.services);
     target_decode(&reader, &info.relay);
     if (magic > MAGIC && magic <= MAGIC_CHANGED)
         gt_fields_read(&reader, &purpose_field, 1, &info);

@@ -31,9 +31,9 @@ enum { SESSION_INFO_E_BAD = 1 };
 #define SESSION_INFO_APPLIED_AT 5 /* where the encoding of a changed grant has ->applied */
 
 void session_info_deinit(struct session_info *info);
-/* E_BAD: longer than WORKER_PARAMETERS_MAX. */
+/* E_BAD: longer than WORKER_PARAMETERS_MAX. Or a negative errno of gt_sha256(). */
 int session_info_encode(const struct session_info *info, uint8_t ret[static WORKER_PARAMETERS_MAX],
                         size_t *ret_n) GT_MUST_CHECK;
-/* E_BAD: anything but exactly one encoded session, an ill-formed name, or a pid below 2. -ENOMEM.
- */
+/* E_BAD: anything but exactly one encoded session, an ill-formed name, or a pid below 2. -ENOMEM,
+ * or a negative errno of gt_sha256(). */
 int session_info_decode(struct gt_span bytes, struct session_info *ret) GT_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The file of one session, in the listener: in the folder of the service manager, or anonymous.
+ * The file of one session, in the listener: in the folder of the service manager, or anonymous,
+ * or none where neither is permitted.
  */
 #include <stdio.h>
 
@@ -36,16 +37,21 @@ static bool session_open_file_in(struct session *session, const char *folder)
     return false;
 }
 
-int session_open_file(struct session *session, const char *folder)
+void session_open_file(struct session *session, const char *folder)
 {
     if (folder && session_open_file_in(session, folder))
-        return 0;
+        return;
     session->session_file = session_file_create_anonymous();
-    return GT_MIN(session->session_file, 0);
+    if (session->session_file < 0)
+        gt_warn_errno(session->session_file,
+                      "session=%s device=%s has no session file: it ends when its grant changes",
+                      session->id, session->info.device);
 }
 
 int session_write_file(struct session *session)
 {
+    if (session->session_file < 0)
+        return 0;
     int r = session_file_write(session->session_file, &session->info);
     if (session->session_file_path)
         gt_close(&session->session_file);
@@ -54,6 +60,8 @@ int session_write_file(struct session *session)
 
 int session_rewrite_file(const struct session *session)
 {
+    if (!session->session_file_path && session->session_file < 0)
+        return -ENOENT;
     return session->session_file_path
                ? session_file_write_at(session->session_file_path, &session->info)
                : session_file_write(session->session_file, &session->info);

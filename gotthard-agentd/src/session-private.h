@@ -4,10 +4,12 @@
 
 #include "session.h"
 
-/* Creates the file in @folder (NULL: none), else an anonymous one. A negative errno. */
-int session_open_file(struct session *session, const char *folder) GT_MUST_CHECK;
+/* Creates the file in @folder (NULL: none), else an anonymous one. If that fails the session has
+ * none, with a warning. */
+void session_open_file(struct session *session, const char *folder);
 /* Writes ->info before the worker starts. The negative errno of session_file_write(): another
  * listener could not judge the session. */
 int session_write_file(struct session *session) GT_MUST_CHECK;
-/* The same for a changed grant. */
+/* The same for a changed grant. -ENOENT: the session has no file, so that its worker cannot learn
+ * of it. */
 int session_rewrite_file(const struct session *session) GT_MUST_CHECK;

@@ -305,9 +305,8 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     session->info = *settings->info;
     memcpy(session->request_id, settings->request_id, GT_REQ_ID_SIZE);
     snprintf(session->service, sizeof(session->service), "%s", settings->service);
-    int r = session_open_file(session, settings->folder);
-    if (r == 0)
-        r = session_spawn(session, settings->lifelines);
+    session_open_file(session, settings->folder);
+    int r = session_spawn(session, settings->lifelines);
     if (r) {
         session_remove_file(session);
         session_free(session);

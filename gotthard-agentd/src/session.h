@@ -69,8 +69,9 @@ struct session {
     char service[GT_SERVICE_MAX + 1]; /* the one requested first; "": unknown */
     session_report_fn on_report;
     struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
-    int session_file;        /* descriptor, until the file is written; of an anonymous one: kept */
-    char *session_file_path; /* owned; NULL: the file is anonymous */
+    int session_file; /* descriptor, until the file is written; of an anonymous one: kept; -1: none
+                       */
+    char *session_file_path; /* owned; NULL: no file, or an anonymous one */
     int exit_status;         /* as of waitpid(2), valid in on_end; 0 for a restored worker */
     ev_child child;
     ev_io exited;   /* the pidfd is readable */

@@ -48,7 +48,7 @@ struct worker {
     struct worker_streams streams;
     struct worker_reports reports;
     struct worker_usage usage;
-    bool has_lifeline;
+    bool has_session_file, has_lifeline;
     double begun_at, closing_since; /* seconds of gt_clock() */
     ev_signal on_terminate, on_withdraw, on_change, on_status;
     ev_io lifeline;
@@ -262,7 +262,7 @@ static void worker_on_change(struct ev_loop *loop, ev_signal *watcher, int reven
 {
     struct worker *worker = watcher->data;
 
-    if (worker->state == WORKER_RUNNING)
+    if (worker->has_session_file && worker->state == WORKER_RUNNING)
         worker_grant_apply(&worker->grant, &worker->streams);
 }
 
@@ -363,8 +363,8 @@ static void worker_run(struct worker *worker)
     } else {
         worker_usage_start(&worker->usage, worker->loop, worker->tunnel, &worker->streams,
                            &worker->reports);
-        worker_grant_apply(&worker->grant,
-                           &worker->streams); /* changed before the signal's watcher */
+        if (worker->has_session_file) /* changed before the signal's watcher */
+            worker_grant_apply(&worker->grant, &worker->streams);
         ev_run(worker->loop, 0);
     }
     worker_deinit(worker);
@@ -389,12 +389,13 @@ int worker_main(void)
 {
     struct worker worker = {
         .state = WORKER_RUNNING,
+        .has_session_file = fcntl(SESSION_FILE_FD, F_GETFD) >= 0,
         .has_lifeline = fcntl(WORKER_LIFELINE_FD, F_GETFD) >= 0,
     };
 
     prctl(PR_SET_NAME, "gotthard-worker"); /* in place of "exe" */
     /* first of all: another listener waits for half a second, and could not close this session */
-    int r = session_file_hold(SESSION_FILE_FD);
+    int r = worker.has_session_file ? session_file_hold(SESSION_FILE_FD) : 0;
     if (r == 0)
         r = worker_confine(&worker.resolver);
     if (r == 0)
@@ -410,7 +411,7 @@ int worker_main(void)
         return GT_EXIT_INTERNAL;
     }
     worker_run(&worker);
-    if (worker.exit_code != GT_EXIT_BYE_UNSENT)
+    if (worker.has_session_file && worker.exit_code != GT_EXIT_BYE_UNSENT)
         session_file_clear(SESSION_FILE_FD);
     return worker.exit_code;
 }

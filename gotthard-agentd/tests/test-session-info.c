@@ -103,8 +103,38 @@ static void test_decode_restores_changed_grant(void **state)
         assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
         assert_same(&info, &got);
         session_info_deinit(&got);
+        bytes[SESSION_INFO_APPLIED_AT] = 2; /* by the worker */
+        assert_int_equal(session_info_decode(gt_span(bytes, n), &got), 0);
+        assert_int_equal(got.applied, 2);
+        session_info_deinit(&got);
         bytes[SESSION_INFO_APPLIED_AT - 1] = 0; /* has its own magic */
         assert_int_equal(session_info_decode(gt_span(bytes, n), &got), SESSION_INFO_E_BAD);
+    }
+    session_info_deinit(&info);
+}
+
+/* The worker may read while the next grant, of the same length, is written. */
+static void test_decode_rejects_a_mixture_of_two_changes(void **state)
+{
+    static uint8_t old[WORKER_PARAMETERS_MAX], new[WORKER_PARAMETERS_MAX];
+    struct session_info info = sample(), got;
+    size_t n, n_new;
+
+    info.grant = 1;
+    strcpy(info.permit, "10.0.0.0/8:80");
+    assert_int_equal(session_info_encode(&info, old, &n), 0);
+    info.grant = 2;
+    info.services.all[0].address.port = 23;
+    strcpy(info.permit, "10.0.0.0/8:81");
+    assert_int_equal(session_info_encode(&info, new, &n_new), 0);
+    assert_int_equal(n, n_new);
+    for (size_t n_written = 1; n_written < n; n_written++) {
+        old[n_written - 1] = new[n_written - 1];
+        bool is_old = n_written < SESSION_INFO_APPLIED_AT; /* the magic is that of both */
+        int r = session_info_decode(gt_span(old, n), &got);
+        assert_int_equal(r, is_old ? 0 : SESSION_INFO_E_BAD);
+        if (r == 0)
+            session_info_deinit(&got);
     }
     session_info_deinit(&info);
 }
@@ -191,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_decode_restores_each_field),
         cmocka_unit_test(test_decode_restores_permitted_targets),
         cmocka_unit_test(test_decode_restores_changed_grant),
+        cmocka_unit_test(test_decode_rejects_a_mixture_of_two_changes),
         cmocka_unit_test(test_decode_rejects_every_cut_and_trailing_byte),
         cmocka_unit_test(test_decode_rejects_other_versions),
         cmocka_unit_test(test_decode_rejects_ill_formed_names),

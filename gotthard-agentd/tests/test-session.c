@@ -68,7 +68,7 @@ static int worker(void)
 
     if (getenv("GOTTHARD_CRYPT_KEY") || getenv("NOTIFY_SOCKET") || !getenv("KEPT"))
         return 99;
-    if (session_file_hold(SESSION_FILE_FD) < 0)
+    if (fcntl(SESSION_FILE_FD, F_GETFD) >= 0 && session_file_hold(SESSION_FILE_FD) < 0)
         return 97;
     if (worker_parameters_receive(WORKER_PARAMETERS_FD, &worker_parameters) != 0)
         return 3;
@@ -96,6 +96,19 @@ static int worker(void)
 }
 
 /* --- the tests */
+
+int __real_memfd_create(const char *name, unsigned flags);
+int __wrap_memfd_create(const char *name, unsigned flags);
+
+static bool is_memfd_denied; /* as by a container's filter of system calls */
+
+int __wrap_memfd_create(const char *name, unsigned flags)
+{
+    if (!is_memfd_denied)
+        return __real_memfd_create(name, flags);
+    errno = EPERM;
+    return -1;
+}
 
 static const char *folder; /* of session files; NULL in most tests */
 
@@ -494,6 +507,24 @@ static void test_change_without_acknowledgement_withdraws(void **state)
     assert_int_equal(env.n_ended, 1);
 }
 
+/* It runs, and ends when its grant changes. */
+static void test_session_without_any_file_runs(void **state)
+{
+    struct env env;
+
+    is_memfd_denied = true;
+    begin(start(&env, "alice"));
+    ev_run(env.loop, 0);
+    assert_int_equal(env.status, 0);
+    struct session *session = start(&env, "waiting");
+    begin(session);
+    change(session, 1);
+    assert_true(session->is_withdrawn);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    is_memfd_denied = false;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -510,6 +541,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_ending_bye_unsent),
         cmocka_unit_test(test_ending_failed_worker_counts_as_killed),
         cmocka_unit_test(test_session_without_folder_runs),
+        cmocka_unit_test(test_session_without_any_file_runs),
         cmocka_unit_test(test_change_reaches_the_worker),
         cmocka_unit_test(test_change_without_acknowledgement_withdraws),
     };
