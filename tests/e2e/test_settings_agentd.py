@@ -23,7 +23,10 @@ RST_TIMEOUT = 3
 
 
 def device(env, text="", name="GatewayOli", wait=True, **more):
-    """Starts an agent with this configuration file over its usual variables, and with a service ssh that sends <oli!>."""
+    """Starts an agent with this configuration file over its usual variables, and with a service ssh that sends <oli!>. One that
+    is not expected online has no last good configuration, which it would use instead of a wrong one."""
+    if not wait:
+        more.setdefault("STATE_DIRECTORY", None)
     more.setdefault("GOTTHARD_AGENT_DATA_PORT", env.target(tagged("<oli!>")).port)
     return env.agent(name, wait=wait, GOTTHARD_CONFIG_DIR=env.config_folder(agentd=text), **more)
 
@@ -312,7 +315,7 @@ def test_trust(fleet):
     agent.wait_for("waiting: .*trust.pins")
     agent.stop()
     pins.write_text(bob + "alice 1234\n")
-    agent = fleet.agent(wait=False, GOTTHARD_CONFIG_DIR=folder, env=None)
+    agent = fleet.agent(wait=False, GOTTHARD_CONFIG_DIR=folder, STATE_DIRECTORY=None)
     (folder / "agentd.conf").write_text("")
     agent.wait_for("waiting: .*operators.pins:2")
     assert "online" not in agent.log()
