@@ -261,7 +261,7 @@ static void test_process_without_a_socket_gets_the_signal(void **state)
     unsetenv("MAINPID");
     unsetenv("RUNTIME_DIRECTORY");
     client = client_start(LIMIT_MS);
-    assert_int_equal(client_end(&client, NULL, "MAINPID is not set"), GT_EXIT_UNAVAILABLE);
+    assert_int_equal(client_end(&client, NULL, "no running service found"), GT_EXIT_UNAVAILABLE);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, service_open, service_close)
