@@ -45,20 +45,49 @@ def wrong_configuration(fleet):
     wait_online(fleet, "GatewayOli")
 
 
+def drop_in(machine, unit, text):
+    """Adds a drop-in to a unit. Returns the command that removes it."""
+    path = f"/etc/systemd/system/{unit}.service.d/zz-test.conf"
+    machine.run(f"mkdir -p $(dirname {path}); printf '{text}' >{path}; systemctl daemon-reload")
+    return f"rm {path}; systemctl daemon-reload"
+
+
 @step
 def wrong_configuration_before_an_upgrade(fleet):
-    """The upgrade says that it was not applied, and the program before continues. With the mended file it is applied."""
+    """The upgrade says that it was not applied, and the program before continues. With the mended file it is applied.
+
+    The check that fails does not start the actions of the unit: the machine does not reboot.
+    """
     for machine, program in ((fleet.devices[0], "agentd"), (fleet.relay, "relayd")):
         unit = f"gotthard-{program}"
         path, pid = break_settings(machine, program), machine.property(unit, "MainPID")
         machine.put(fleet.packages.newer(getattr(fleet.packages, program)))
+        remove_drop_in = drop_in(machine, unit, "[Unit]\\nFailureAction=reboot\\n")
         said = machine.apt(f"install --reinstall ./{getattr(fleet.packages, program).name}", code=100)
+        machine.run(remove_drop_in)
         assert "NOT UPGRADED" in said and "log.colour" in said, said
         assert machine.property(unit, "MainPID") == pid and not runs_installed_program(machine, unit)
         wait_online(fleet, "GatewayOli")
         machine.run(f"rm {path}; dpkg --configure -a")
         wait_until(lambda: runs_installed_program(machine, unit), "the upgrade")  # pylint: disable=cell-var-from-loop
         wait_online(fleet, "GatewayOli")
+
+
+@step
+def upgrade_of_an_agent_that_could_not_start_again(fleet):
+    """apt prints the manager's reason, here a missing credential. It does not fail because a unit is masked."""
+    device, unit, deb = fleet.devices[0], "gotthard-agentd", fleet.packages.agentd
+    device.put(fleet.packages.newer(deb))
+    pid = device.property(unit, "MainPID")
+    remove_drop_in = drop_in(device, unit, "[Service]\\nLoadCredential=missing:/etc/missing\\n")
+    said = device.apt(f"install --reinstall ./{deb.name}", code=100)
+    assert "NOT UPGRADED" in said and "CREDENTIALS" in said, said
+    device.run(f"{remove_drop_in}; systemctl mask {unit}")
+    said = device.run("dpkg --configure -a")
+    assert f"NOT UPGRADED: {unit}.service is masked" in said, said
+    assert device.property(unit, "MainPID") == pid
+    device.run(f"systemctl unmask {unit} && systemctl restart {unit}")
+    wait_online(fleet, "GatewayOli")
 
 
 @step
