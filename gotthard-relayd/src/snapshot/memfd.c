@@ -66,12 +66,13 @@ static int memfd_fill(struct memfd *memfd, memfd_write_fn write, void *userdata)
 {
     struct gt_writer writer = {.failed = true};
 
-    for (size_t size = FIRST_SIZE; writer.failed; size *= 4) {
-        int r = size > SAVED_SIZE_MAX ? -EFBIG : memfd_resize(memfd, size);
+    /* The size after the largest is 4 GiB, which a size_t of 32 bits does not hold. */
+    for (uint64_t size = FIRST_SIZE; writer.failed; size *= 4) {
+        int r = size > SAVED_SIZE_MAX ? -EFBIG : memfd_resize(memfd, (size_t)size);
 
         if (r)
             return r;
-        writer = gt_writer(memfd->data, size);
+        writer = gt_writer(memfd->data, (size_t)size);
         write(userdata, &writer);
     }
     int r = memfd_resize(memfd, writer.n);
