@@ -203,7 +203,7 @@ static void stuck_reader_costs_lines(int fds[2], unsigned n_descriptors)
     double lasted = now() - begun;
     setrlimit(RLIMIT_NOFILE, &limit);
     stderr_restore();
-    assert_true(lasted < 60); /* a call that blocks would last for ever */
+    assert_true(lasted < 60); /* a call that blocks would not return */
     assert_int_equal(fcntl(fds[1], F_GETFL), flags);
     drain(fds[0], text, sizeof(text));
     count_lines(text, &n_lines, &n_lost);
