@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -243,6 +244,43 @@ static void test_clients_beyond_the_limit_wait(void **state)
         assert_true(client_end(&clients[i], service, "reload ") > 0);
 }
 
+static void on_time(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    ev_break(loop, EVBREAK_ALL);
+}
+
+/* Returns the turns of the loop in 300 ms. */
+static unsigned count_turns(struct ev_loop *loop)
+{
+    ev_timer timer;
+    unsigned before = ev_iteration(loop);
+
+    ev_now_update(loop);
+    ev_timer_init(&timer, on_time, .3, 0.);
+    ev_timer_start(loop, &timer);
+    ev_run(loop, 0);
+    return ev_iteration(loop) - before;
+}
+
+static void test_accepting_pauses_without_descriptors(void **state)
+{
+    struct service *service = *state;
+    struct sockaddr_un addr;
+    struct rlimit limit, none;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    assert_true(gt_reload_socket_address(&addr));
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    unsigned n = count_turns(service->loop);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_in_range(n, 1, 20);
+    service_run_until(service, GT_RELOAD_READING, 1); /* after the pause */
+    close(fd);
+}
+
 static void test_process_without_a_socket_gets_the_signal(void **state)
 {
     char pid[16];
@@ -277,6 +315,7 @@ int main(void)
         TEST(test_hanging_service_ends_the_client_at_its_deadline),
         TEST(test_other_requests_are_closed),
         TEST(test_clients_beyond_the_limit_wait),
+        TEST(test_accepting_pauses_without_descriptors),
         cmocka_unit_test(test_process_without_a_socket_gets_the_signal),
     };
 

@@ -14,6 +14,7 @@
 
 #define READ_S   5.  /* for the request */
 #define ANSWER_S 60. /* for the reload */
+#define PAUSE_S  1.  /* without a descriptor */
 
 /* --- clients ---------------------------------------------------------------------------------- */
 
@@ -110,6 +111,28 @@ static struct gt_reload_client *server_find_free(struct gt_reload_server *server
     return NULL;
 }
 
+static void server_on_pause_over(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct gt_reload_server *server = timer->data;
+
+    ev_io_start(loop, &server->acceptable);
+}
+
+/* The client stays in the backlog, so the socket stays readable. */
+static void server_pause(struct gt_reload_server *server)
+{
+    gt_warn_errno(errno, "reload: accept failed");
+    ev_io_stop(server->loop, &server->acceptable);
+    ev_timer_stop(server->loop, &server->pause);
+    ev_timer_set(&server->pause, PAUSE_S, 0.);
+    ev_timer_start(server->loop, &server->pause);
+}
+
+static bool is_error_of_client(int err)
+{
+    return err == EAGAIN || err == EINTR || err == ECONNABORTED;
+}
+
 static void server_on_acceptable(struct ev_loop *loop, ev_io *watcher, int revents)
 {
     struct gt_reload_server *server = watcher->data;
@@ -120,7 +143,9 @@ static void server_on_acceptable(struct ev_loop *loop, ev_io *watcher, int reven
         return;
     }
     int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0 && is_permitted(fd))
+    if (fd < 0 && !is_error_of_client(errno))
+        server_pause(server);
+    else if (fd >= 0 && is_permitted(fd))
         client_open(client, server, fd);
     else
         gt_close(&fd);
@@ -156,7 +181,8 @@ void gt_reload_server_open(struct gt_reload_server *server, struct ev_loop *loop
         .loop = loop, .fd = -1, .on_reload = on_reload, .userdata = userdata};
     gt_reload_server_set_state(server, 0, "the configuration is in use");
     ev_timer_init(&server->next, server_on_next, 0., 0.);
-    server->next.data = server;
+    ev_init(&server->pause, server_on_pause_over);
+    server->next.data = server->pause.data = server;
     if (!gt_reload_socket_address(&addr))
         return;
     int r = server_listen(server, &addr);
@@ -178,6 +204,7 @@ void gt_reload_server_close(struct gt_reload_server *server)
             client_close(&server->clients[i]);
     ev_io_stop(server->loop, &server->acceptable);
     ev_timer_stop(server->loop, &server->next);
+    ev_timer_stop(server->loop, &server->pause);
     gt_close(&server->fd);
 }
 

@@ -4,7 +4,8 @@
  * can read its credentials, so no other process can say whether its configuration is valid.
  *
  * Clients of another user than root and the service's are closed. There are at most 8 at once;
- * further ones wait in the backlog. Each is closed after a minute at the latest.
+ * further ones wait in the backlog. Each is closed after a minute at the latest. Without a free
+ * descriptor accepting pauses for a second, or until a client is closed.
  */
 #pragma once
 
@@ -40,7 +41,8 @@ struct gt_reload_server {
     struct ev_loop *loop;
     int fd; /* -1: no socket */
     ev_io acceptable;
-    ev_timer next; /* begins a reload for clients that came during the last one */
+    ev_timer pause; /* of accepting */
+    ev_timer next;  /* begins a reload for clients that came during the last one */
     gt_reload_fn on_reload;
     void *userdata;
     bool is_busy;
