@@ -29,7 +29,7 @@ static const struct {
 } states[] = {
     [SESSION_READY] = {"ready", 0, 5., SESSION_CLOSING},
     [SESSION_RUNNING] = {"running", 0, LIFETIME_MARGIN_S, SESSION_CLOSING},
-    [SESSION_CHANGING] = {"changing", WORKER_CHANGE, .5, SESSION_WITHDRAWING},
+    [SESSION_CHANGING] = {"changing", WORKER_CHANGE, 2., SESSION_WITHDRAWING},
     [SESSION_CLOSING] = {"closing", SIGTERM, 2.4, SESSION_TERMINATING},
     [SESSION_WITHDRAWING] = {"withdrawing", WORKER_WITHDRAW, .8, SESSION_KILLED},
     [SESSION_TERMINATING] = {"terminating", SIGTERM, .8, SESSION_KILLED},
@@ -119,7 +119,8 @@ void session_withdraw(struct session *session, const char *why)
     session_end_as(session, SESSION_WITHDRAWING, why);
 }
 
-/* The numbers of grants return to 1: the worker compares for equality only. */
+/* The numbers of grants return to 1, so the file must not say that the worker has applied this one:
+ * 0 is no changed grant's number. */
 void session_change(struct session *session, struct targets *services, const char *permit,
                     const char *why)
 {
@@ -129,6 +130,7 @@ void session_change(struct session *session, struct targets *services, const cha
     info->services = *services;
     snprintf(info->permit, sizeof(info->permit), "%s", permit);
     info->grant = (uint8_t)(info->grant % UINT8_MAX + 1);
+    info->applied = 0;
     if (session_is_closing(session))
         return;
     if (session->state == SESSION_READY || session_rewrite_file(session) != 0) {

@@ -438,15 +438,20 @@ static void on_time(struct ev_loop *loop, ev_timer *watcher, int revents)
     ev_break(loop, EVBREAK_ALL);
 }
 
-/* Runs until a change must be acknowledged. */
-static void run_change(struct env *env)
+static void run_for(struct env *env, double seconds)
 {
     ev_timer timer;
 
-    ev_timer_init(&timer, on_time, .6, 0.);
+    ev_timer_init(&timer, on_time, seconds, 0.);
     ev_now_update(env->loop);
     ev_timer_start(env->loop, &timer);
     ev_run(env->loop, 0);
+}
+
+/* Runs until a change must be acknowledged. */
+static void run_change(struct env *env)
+{
+    run_for(env, 2.2);
 }
 
 /* Twice by the listener that has started the worker, then by another one. Without a folder: by the
@@ -525,6 +530,56 @@ static void test_session_without_any_file_runs(void **state)
     is_memfd_denied = false;
 }
 
+/* The listener's number of the grant that a restored worker had applied, 255 changes later. */
+static void test_change_after_all_numbers_is_not_acknowledged_before(void **state)
+{
+    char path[] = "/tmp/test-session.XXXXXX";
+    struct env env;
+    struct restored restored = {&env, NULL};
+
+    folder = mkdtemp(path);
+    struct session *session = start(&env, "applying");
+    begin(session);
+    change(session, 1);
+    run_change(&env);
+    session_free(session);
+    assert_int_equal(session_file_scan(folder, &session_file_events, &restored), 1);
+    session = restored.session;
+    uint8_t applied = session->info.applied;
+    assert_true(applied > 0);
+    kill(session->info.pid, SIGSTOP);
+    do
+        change(session, 0);
+    while (session->info.grant != applied);
+    assert_false(session_file_is_acknowledged(-1, session->session_file_path));
+    while (session->state == SESSION_CHANGING)
+        ev_run(env.loop, EVRUN_ONCE);
+    assert_int_equal(session->state, SESSION_WITHDRAWING);
+    ev_run(env.loop, 0);
+    assert_int_equal(env.n_ended, 1);
+    assert_int_equal(count_files(folder), 0);
+    rmdir(folder);
+    folder = NULL;
+}
+
+/* A machine that swaps: its worker gets no processor for a second. */
+static void test_slow_worker_applies_a_change(void **state)
+{
+    struct env env;
+    struct session *session = start(&env, "applying");
+
+    begin(session);
+    kill(session->info.pid, SIGSTOP);
+    change(session, 1);
+    run_for(&env, 1.);
+    assert_int_equal(session->state, SESSION_CHANGING);
+    kill(session->info.pid, SIGCONT);
+    run_for(&env, 1.5);
+    assert_int_equal(session->state, SESSION_RUNNING);
+    session_close(session, "test");
+    ev_run(env.loop, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +599,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_session_without_any_file_runs),
         cmocka_unit_test(test_change_reaches_the_worker),
         cmocka_unit_test(test_change_without_acknowledgement_withdraws),
+        cmocka_unit_test(test_change_after_all_numbers_is_not_acknowledged_before),
+        cmocka_unit_test(test_slow_worker_applies_a_change),
     };
 
     if (argc == 2 && strcmp(argv[1], "--worker") == 0)
