@@ -169,8 +169,9 @@ int setup_load_trust(struct setup *setup, char *ret_error)
 
 void setup_remember(const struct setup *setup)
 {
+    if (setup->is_last_good)
+        return;
     if (setup->trust.policy == GT_POLICY_PIN || strcmp(setup->settings->trust_policy, "psk") == 0)
         pin_memory_set(setup->trust.policy == GT_POLICY_PIN);
-    if (!setup->is_last_good)
-        last_good_save(setup->config);
+    last_good_save(setup->config);
 }

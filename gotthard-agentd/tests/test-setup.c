@@ -474,6 +474,20 @@ static void test_pins_are_remembered_in_the_state_directory(void **state)
     assert_false(pin_memory_is_set());
 }
 
+/* It may be older than the pins. */
+static void test_last_good_configuration_keeps_the_pin_memory(void **state)
+{
+    set_path("STATE_DIRECTORY", "state");
+    pin_memory_set(true);
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
+    struct setup *setup = make();
+
+    setup->is_last_good = true;
+    setup_remember(setup);
+    assert_true(pin_memory_is_set());
+    setup_free(setup);
+}
+
 static void test_has_same_detects_changes(void **state)
 {
     struct setup *first = make(), *second = make();
@@ -510,6 +524,7 @@ int main(void)
         cmocka_unit_test_setup(test_reload_does_not_add_the_default_service, each_setup),
         cmocka_unit_test_setup(test_reload_does_not_lose_certificates_by_absence, each_setup),
         cmocka_unit_test_setup(test_pins_are_remembered_in_the_state_directory, each_setup),
+        cmocka_unit_test_setup(test_last_good_configuration_keeps_the_pin_memory, each_setup),
         cmocka_unit_test_setup(test_has_same_detects_changes, each_setup),
     };
 
