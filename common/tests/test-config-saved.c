@@ -74,6 +74,7 @@ static int set_up(void **state)
         "proxy = \"http://user:pa%20ss@proxy.example.org:3128\"; };\n"
         "map = { one = \"1\"; two = \"a:2\"; }; empty = { };\n");
     setenv("T_VARIABLE_SECRET", "of a variable", 1);
+    setenv("T_TEXT", "overridden", 1);
     setenv("t_shared", "socks5://shared.example.org:1080", 1);
     return 0;
 }
@@ -148,6 +149,7 @@ static void test_saved_configuration_has_the_same_values(void **state)
         assert_int_equal(gt_config_is_set(config, items[i].path),
                          gt_config_is_set(saved, items[i].path));
     assert_null(strstr(text, "of a file"));
+    assert_null(strstr(text, "overrides"));
     unsetenv("T_NUMBER");
     unsetenv("T_TEXT");
     gt_config_free(saved);

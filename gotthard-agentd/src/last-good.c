@@ -141,6 +141,13 @@ static int write_new(const char *path, const struct text *text)
     return (size_t)n == text->n ? 0 : -ENOSPC;
 }
 
+static int sync_folder(const char *folder)
+{
+    gt_cleanup(gt_close) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
 /* The former file stays until the new one is complete on disk. */
 static int replace(const char *folder, const char *path, const struct text *text)
 {
@@ -153,30 +160,64 @@ static int replace(const char *folder, const char *path, const struct text *text
         r = -errno;
     if (r)
         unlink(new);
-    gt_cleanup(gt_close) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (r == 0 && (fd < 0 || fsync(fd) < 0))
-        r = -errno;
+    return r ? r : sync_folder(folder);
+}
+
+/* Makes the file useless where it cannot be removed: in a folder that is not writable. */
+static int truncate_file(const char *path)
+{
+    gt_cleanup(gt_close) int fd =
+        open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+/* Removes an older configuration. It may grant more than the one that is in use now. Returns 0 if
+ * it is gone, also after a power cut. */
+static int forget(const char *folder, const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return sync_folder(folder);
+    return truncate_file(path);
+}
+
+static int keep(const struct gt_config *config, const char *folder, const char *path)
+{
+    struct text text = {0};
+    int r = compose(config, &text);
+
+    if (r == 0 && !has_content(path, &text)) {
+        r = replace(folder, path, &text);
+        if (r && forget(folder, path) == 0) /* its blocks are free now */
+            r = replace(folder, path, &text);
+    }
+    text_deinit(&text);
     return r;
 }
 
 void last_good_save(const struct gt_config *config)
 {
     char folder[PATH_MAX], path[PATH_MAX], why[GT_PROTECTEDFILE_WHY];
-    struct text text = {0};
+    int r = LAST_GOOD_E_NONE;
 
     if (!find_folder(folder))
         return;
     snprintf(path, sizeof(path), "%.4000s/" NAME, folder);
-    if (session_folder_check(folder, why)) {
+    if (session_folder_check(folder, why))
         gt_warn("%s: %s: the last good configuration is not kept", folder, why);
-        return;
-    }
-    int r = compose(config, &text);
-    if (r == 0 && !has_content(path, &text))
-        r = replace(folder, path, &text);
-    text_deinit(&text);
-    if (r)
+    else
+        r = keep(config, folder, path);
+    if (r < 0)
         gt_warn_errno(r, "%s: the last good configuration is not kept", path);
+    if (r == 0)
+        return;
+    r = forget(folder, path);
+    if (r)
+        gt_error_errno(
+            r,
+            "%s: remove it: it is older than the configuration in use, and a start with an error "
+            "would use it",
+            path);
 }
 
 static int fail(char *ret_error, const char *path, const char *why)

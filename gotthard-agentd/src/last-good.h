@@ -10,7 +10,9 @@
 
 #include "gotthard/config/config.h"
 
-/* Writes the configuration as a whole or not at all, if it has changed. A failure is logged.
+/* Writes the configuration as a whole, if it has changed. If that fails there is none afterwards:
+ * an older one may grant more than the one in use, or have a key that was replaced. It stays only
+ * if it can neither be removed nor truncated (a read-only file system). Failures are logged.
  * Without a state directory ($STATE_DIRECTORY) nothing happens. */
 void last_good_save(const struct gt_config *config);
 

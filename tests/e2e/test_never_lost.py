@@ -294,34 +294,114 @@ def test_state_directory_is_missing(kept):
     assert_online(kept)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
-def test_state_disk_is_full(kept):
-    """The configuration that was in use before the disk was full stays the last good one."""
+needs_mount = pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount")
+
+
+@pytest.fixture(name="disk")
+def disk_fixture(kept):
+    """A small state disk, with the last good configuration."""
     disk = kept.env.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", disk], check=True)
-    try:
-        kept.variables["STATE_DIRECTORY"] = str(disk)
-        kept.restart()
-        wait_until((disk / LAST_GOOD).exists, "the last good configuration")
-        before = (disk / LAST_GOOD).read_text()
-        with open(disk / "fill", "wb", buffering=0) as fill:
-            with pytest.raises(OSError):
-                while True:
-                    fill.write(bytes(4096))
-        kept.write(kept.text + "limits = { sessions = 7; };")
-        kept.forget_log()
-        kept.restart()
-        kept.wait_for("the last good configuration is not kept")
-        assert (disk / LAST_GOOD).read_text() == before
-        assert_online(kept)
-        kept.write("nonsense")
-        kept.restart()
-        kept.wait_for("the last good one is: ")
-        assert_online(kept)
-    finally:
-        kept.stop()
-        wait_until(lambda: subprocess.run(["umount", disk], check=False, stderr=subprocess.DEVNULL).returncode == 0, "unmounted")
+    kept.variables["STATE_DIRECTORY"] = str(disk)
+    kept.restart()
+    wait_until((disk / LAST_GOOD).exists, "the last good configuration")
+    yield disk
+    kept.stop()
+    wait_until(lambda: subprocess.run(["umount", disk], check=False, stderr=subprocess.DEVNULL).returncode == 0, "unmounted")
+
+
+def fill(disk):
+    with open(disk / "fill", "wb", buffering=0) as file:
+        with pytest.raises(OSError):
+            while True:
+                file.write(bytes(4096))
+
+
+def permit(first):
+    """A long setting of a drop-in."""
+    return "agent = { permit = \"" + " ".join(f"10.{first}.{n}.0/24:80" for n in range(200)) + "\"; };"
+
+
+def offer_web_by_key(kept):
+    """Access that is restricted later: any holder of the first key reaches two services."""
+    kept.text += 'services = { ssh = "127.0.0.1:1"; web = "127.0.0.1:2"; }; trust = { policy = "psk"; };'
+    kept.text = kept.text.replace(f'key_file = "{kept.key}"', f'key = "{kept.env.key}"')
+    kept.write(kept.text)
+    kept.restart()
+    wait_until(lambda: kept.env.key in (kept.state / LAST_GOOD).read_text(), "the wide configuration is kept")
+
+
+def restrict(kept):
+    """Pins, one service, another key."""
+    pins = kept.etc / "alice.pins"
+    pins.write_text(kept.env.cli("fingerprint").stdout)
+    text = kept.text.replace('web = "127.0.0.1:2";', "").replace('"psk"', f'"pin"; pins = "{pins}"').replace(kept.env.key, "7" * 64)
+    kept.write(text)
+    kept.forget_log()
+    kept.restart()
+    kept.wait_for("policy=pin")
+
+
+def assert_restricted(kept):
+    """A typo and a restart bring no wide access back. Returns True if the restricted one is used."""
+    kept.write("nonsense")
+    kept.forget_log()
+    before = len(kept.statuses)
+    kept.restart()
+    wait_until(lambda: "the last good one is: " in kept.log() or kept.statuses[before:].count(78) >= 2, "a decision")
+    assert "policy=psk" not in kept.log()
+    path = kept.state / LAST_GOOD
+    assert not path.exists() or kept.env.key not in path.read_text()
+    return "the last good one is: " in kept.log()
+
+
+@needs_mount
+def test_state_disk_is_full(kept, disk):
+    """The older file makes room for the configuration in use."""
+    fill(disk)
+    kept.write(kept.text + "limits = { sessions = 7; };")
+    kept.restart()
+    wait_until(lambda: "sessions = 7;" in (disk / LAST_GOOD).read_text(), "the configuration in use is kept")
+    kept.write("nonsense")
+    kept.forget_log()
+    kept.restart()
+    kept.wait_for("the last good one is: ")
+    assert_online(kept)
+
+
+@needs_mount
+@pytest.mark.parametrize("fits", [True, False], ids=["new one fits", "new one does not fit"])
+def test_full_state_disk_never_brings_wide_access_back(kept, disk, fits):
+    kept.state = disk
+    offer_web_by_key(kept)
+    fill(disk)
+    if not fits:
+        drop_in(kept, permit(0))
+    restrict(kept)
+    assert assert_restricted(kept) == fits
+    kept.forget_log()
+    kept.write(kept.text)
+    kept.wait_for("reloaded" if fits else "online")
+
+
+def test_many_drop_ins_never_bring_wide_access_back(kept):
+    """Overridden values take no room in the last good configuration."""
+    offer_web_by_key(kept)
+    for n in range(20):
+        private_file(kept.etc / "agentd.conf.d" / f"{n}.conf", permit(n), 0o600)
+    restrict(kept)
+    assert assert_restricted(kept)
+
+
+@needs_mount
+def test_read_only_state_disk_is_an_error(kept, disk):
+    """The older file can neither be replaced nor removed: whoever reads the log is told to."""
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    kept.write(kept.text + "limits = { sessions = 7; };")
+    kept.restart()
+    kept.wait_for(f"{disk}/{LAST_GOOD}: remove it")
+    assert_online(kept)
 
 
 @unsanitized

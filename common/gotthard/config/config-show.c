@@ -13,7 +13,7 @@
 
 struct show {
     int fd;
-    bool has_secrets; /* for a private file */
+    bool has_secrets; /* for a private file, which has no overridden values */
 };
 
 /* Writes @text in quotes. It is printable, because it was checked as a value. */
@@ -148,7 +148,8 @@ static void show_item(const struct gt_config *config, size_t at, const struct sh
         show_value(item, text, fd);
         dprintf(fd, ";   # %s\n", winner ? winner->origin : "default");
     }
-    show_overridden(item, given, fd);
+    if (!show->has_secrets)
+        show_overridden(item, given, fd);
 }
 
 static size_t group_length(const struct gt_config_item *item)

@@ -188,7 +188,8 @@ int gt_config_keep_taken(const char *variable, const char *text) GT_MUST_CHECK;
  * text has the same values. Defaults, overridden values and secrets are comments; a secret that
  * came from a file is the path of that file. */
 void gt_config_show(const struct gt_config *config, int fd);
-/* The same for gt_config_load_saved(): with the secrets that have no file of their own. */
+/* The same for gt_config_load_saved(): with the secrets that have no file of their own, and without
+ * overridden values. */
 void gt_config_save(const struct gt_config *config, int fd);
 /* Loads a text of gt_config_save() alone: no file, variable, credential or option changes it,
  * except that files of secrets are read, and the variables that other programs share. @name: of the
