@@ -396,7 +396,7 @@ def test_many_drop_ins_never_bring_wide_access_back(kept):
 
 @needs_mount
 def test_read_only_state_disk_is_an_error(kept, disk):
-    """The older file can neither be replaced nor removed: whoever reads the log is told to."""
+    """The older file can neither be replaced nor removed: the log names it and what to do."""
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     kept.write(kept.text + "limits = { sessions = 7; };")
     kept.restart()
