@@ -213,8 +213,7 @@ void doctor_check_process(struct doctor *doctor)
         [DOCTOR_VARIABLES_UNREADABLE] =
             "; its environment cannot be read: proxy variables are those of this shell",
         [DOCTOR_VARIABLES_NOT_TRUSTED] =
-            "; it is of another user and not of the service: proxy variables are those of this "
-            "shell",
+            "; it is of another user: proxy variables are those of this shell",
     };
 
     if (doctor->pid > 0)

@@ -106,9 +106,10 @@ def test_bad_reload_then_restart(kept):
 def test_operators_read_the_reason_and_mended_files_are_used(kept):
     """Without a reload: operators may have no other way to the device. A restart then has no fault."""
     kept.write(kept.text + "limits = { sessions = 0; };")
+    kept.forget_log()
     kept.restart()
     kept.wait_for("the last good one is: ")
-    wait_until(lambda: "online" in kept.log(), "online")
+    kept.wait_for("online")
     said = kept.env.cli("status", DEVICE).stdout
     assert re.search(r"warning +it does not use its present configuration: .*limits.sessions", said), said
     assert "limits.sessions" in json.loads(kept.env.cli("status", DEVICE, "--json").stdout)["fault"]
