@@ -106,7 +106,7 @@ void session_close(struct session *session, const char *why);
  */
 void session_withdraw(struct session *session, const char *why);
 /* The same for a session that continues with another grant: the worker ends the streams of services
- * and targets that it lost. One that does not within half a second is withdrawn. @services: takes,
+ * and targets that it lost. One that does not within two seconds is withdrawn. @services: takes,
  * @permit: as in session_info. */
 void session_change(struct session *session, struct targets *services, const char *permit,
                     const char *why);

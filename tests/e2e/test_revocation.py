@@ -213,7 +213,7 @@ def test_worker_that_does_not_apply_a_change_is_ended(system):
     os.kill(worker, signal.SIGSTOP)
     device.configure(services=["ssh"])
     device.apply("reload")
-    wait_until(lambda: not is_process_alive(worker), "the worker is killed", limit=2 * LIMIT_S)
+    wait_until(lambda: not is_process_alive(worker), "the worker is killed", limit=4 + LIMIT_S)
     assert_broken(ssh)
     assert tunnel.wait(5) == 77
     device.agent.wait_for("withdrawing reason=.*has not applied")
