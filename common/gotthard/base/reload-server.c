@@ -72,7 +72,7 @@ static void client_on_readable(struct ev_loop *loop, ev_io *watcher, int revents
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0 || client->state != GT_RELOAD_READING) { /* it has gone, or says too much */
+    if (n <= 0 || client->state != GT_RELOAD_READING) { /* it has closed, or sends too much */
         client_close(client);
         return;
     }
