@@ -39,7 +39,7 @@ struct device {
 void device_init(struct device *device, struct ev_loop *loop, struct setup *setup,
                  const struct gt_config_args *args, const struct device_events *events,
                  void *userdata);
-/* Before device_start(): the present files are not usable, @fault is the reason. Empty: they are. */
+/* Before device_start(): the present files are not usable because of @fault. Empty: they are. */
 void device_set_fault(struct device *device, const char *fault);
 /* Restores the sessions of an earlier listener and connects to the broker. A negative errno. */
 int device_start(struct device *device) GT_MUST_CHECK;
