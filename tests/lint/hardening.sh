@@ -30,7 +30,7 @@ for program; do
     require '__stack_chk_fail' "without a stack protector"
     [ -z "$fortified" ] || require '__[a-z]*printf_chk' "without _FORTIFY_SOURCE"
 
-    readelf --debug-dump=info --dwarf-depth=1 "$program" | sed -n 's/.*DW_AT_producer.*: \(GNU C\)/\1/p' >"$folder/units"
+    readelf --debug-dump=info --dwarf-depth=1 "$program" | sed -n 's/.*DW_AT_producer.*: \(GNU C[0-9]\)/\1/p' >"$folder/units"
     [ -s "$folder/units" ] || { unknown=yes; continue; }
     require_option -fstack-protector-strong
     require_option -fstack-clash-protection
