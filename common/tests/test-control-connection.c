@@ -194,6 +194,13 @@ static bool has_ticket(void *userdata)
     return f->n_tickets > 0;
 }
 
+static bool has_load(void *userdata)
+{
+    const struct fixture *f = userdata;
+
+    return f->relay.clients[0].n_frames[GT_CONTROL_LOAD] == 1;
+}
+
 static void test_open_leaves_with_hello(void **state)
 {
     struct fixture f;
@@ -201,6 +208,7 @@ static void test_open_leaves_with_hello(void **state)
     fixture_init(&f);
     fixture_dial(&f);
     assert_int_equal(gt_control_connection_request_ticket(f.control, 1, 1, 0), 0);
+    assert_int_equal(gt_control_connection_set_load(f.control, 3), 0);
     assert_true(fake_run(f.loop, has_ticket, &f, 5));
     assert_int_equal(f.n_sessions, 1);
     assert_int_equal(f.port, 7001);
@@ -209,6 +217,7 @@ static void test_open_leaves_with_hello(void **state)
     assert_int_equal(f.ticket.stream, 1);
     assert_int_equal(f.ticket.secret[31], 0x5a);
     assert_int_equal(f.relay.n_accepted, 1);
+    assert_true(fake_run(f.loop, has_load, &f, 5));
     fixture_deinit(&f);
 }
 
@@ -229,7 +238,7 @@ static void test_frames_cut_at_any_byte_are_handled(void **state)
         fake_frame(GT_CONTROL_PING),    fake_frame(GT_CONTROL_RESTARTING),
         fake_frame(GT_CONTROL_SESSION),
     };
-    static const uint8_t unknown[] = {0x81, 0, 0, 3, 'n', 'e', 'w'};
+    static const uint8_t unknown[] = {0x80, 0, 0, 3, 'n', 'e', 'w'};
     size_t n = sizeof(unknown);
 
     memcpy(data, unknown, n);

@@ -343,7 +343,7 @@ def test_upgrade_keeps_bytes_in_transit(env, relay_of, splice):
     env.clients = []
     relay = env.relay(env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder))
     operator, device, rid, port = register_pair(env)
-    ends = [joined(operator, device, rid, port, stream) for stream in (1, 2, 3)]
+    ends = [joined(operator, device, rid, port, stream) for stream in (0, 1, 2)]
     n = [(fill(a), fill(b)) for a, b in ends]
     (folder / "relayd.conf").write_text(text % splice[1])
     for _ in range(3):
@@ -374,6 +374,7 @@ def test_upgrade_with_maximum_number_of_streams(env, relay_of):
     for stream in range(n - 99, n + 1):
         operator.do("end", rid, stream, 1, 0)
         operator.do("open", rid, stream + 100, 1)
+    operator.do("open", rid, 0, 1)
     operator.do("ping 7")
     wait_until(lambda: "pong n=7" in operator.all, "the relay has handled all requests")
     upgrade(relay)

@@ -84,8 +84,8 @@ def stream_end(rid, stream, attempt, code):
     return raw(0x22, bytes.fromhex(rid) + stream.to_bytes(4, "big") + attempt.to_bytes(4, "big") + code.to_bytes(2, "big") + bytes(16))
 
 
-def spare(rid, stream):
-    return raw(0x80, bytes.fromhex(rid) + stream.to_bytes(4, "big") + (1).to_bytes(4, "big") + b"\1")
+def load(rid, n_streams):
+    return raw(0x81, bytes.fromhex(rid) + n_streams.to_bytes(4, "big"))
 
 
 def send(client, frames):
@@ -102,10 +102,11 @@ FLOODS = {
     "opens": [lambda rid: [open_frame(rid, n, 1) for n in range(1, 10001)],
               lambda rid: [open_frame(rid, STREAM_MAX - n, STREAM_MAX - n) for n in range(100)],
               lambda rid: [open_frame(rid, 30000 + n, 1, n * 257) for n in range(256)]],
-    "attempts": [lambda rid: [open_frame(rid, 40000, n) for n in range(1, 10001)]],
+    "attempts": [lambda rid: [open_frame(rid, 40000, n) for n in range(1, 10001)],
+                 lambda rid: [open_frame(rid, 0, 1000 + n) for n in range(1, 10001)]],
     "ends": [lambda rid: [stream_end(rid, n % 300, n % 3, n % 64) for n in range(10000)],
              lambda rid: [frame for n in range(50000, 52000) for frame in (open_frame(rid, n, 1), stream_end(rid, n, 1, 21))],
-             lambda rid: [spare(rid, n) for n in range(1, 5000)],
+             lambda rid: [load(rid, n % 2 * n) for n in range(1, 5000)],
              lambda rid: [raw(0x12, bytes.fromhex(rid) + b"\0\4")]],
 }
 

@@ -37,7 +37,7 @@ FRAMES = {  # by name: what the relay sends in the session @rid
     "pings": lambda rid: [raw(PING, secrets.token_bytes(8)) for _ in range(20000)],
     "restarting": lambda rid: [raw(RESTARTING, struct.pack(">II", GREATEST, GREATEST))] * 100,
     "second welcome": lambda rid: [raw(WELCOME, struct.pack(">H16sIHI", 1, bytes(16), 0, 0, 0))],
-    "unknown": lambda rid: [raw(0x81, bytes(1000))] * 5000,
+    "unknown": lambda rid: [raw(0x80, bytes(1000))] * 5000,
     "oversized": lambda rid: [raw(0x81, bytes(1000), length=65535), bytes(65535)],
     "no type": lambda rid: [raw(0x7F, b"")],
     "errors": lambda rid: [raw(ERROR, struct.pack(">H", code) + rid) for code in range(100)],

@@ -85,8 +85,12 @@ enum {
  * RENDEZVOUS. E_FULL, E_OVER. */
 int gt_control_connection_request_ticket(struct gt_control_connection *control, uint32_t stream,
                                          uint32_t attempt, uint16_t segment) GT_MUST_CHECK;
-/* Operator: marks a stream as spare, or as used again (SPARE). A spare stream does not keep the
- * session alive. E_FULL, E_OVER. */
+/* Operator: reports how many streams the session carries in its shared connection (LOAD). It is
+ * valid for this control connection only: report it again on the next one, after
+ * gt_control_connection_new, unless it is 0. E_FULL, E_OVER. */
+int gt_control_connection_set_load(struct gt_control_connection *control,
+                                   uint32_t n_streams) GT_MUST_CHECK;
+/* To be removed with the last spare: no effect. */
 int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
                                      uint32_t attempt, bool is_spare) GT_MUST_CHECK;
 /* Reports the end of a stream's attempt, with the bytes from operator to device (@n_up) and back.

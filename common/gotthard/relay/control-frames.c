@@ -50,11 +50,14 @@ int gt_control_connection_request_ticket(struct gt_control_connection *control, 
 int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
                                      uint32_t attempt, bool is_spare)
 {
-    struct gt_control_frame frame = gt_control_connection_frame(control, GT_CONTROL_SPARE);
+    return 0;
+}
 
-    frame.spare.stream = stream;
-    frame.spare.attempt = attempt;
-    frame.spare.is_spare = is_spare;
+int gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n_streams)
+{
+    struct gt_control_frame frame = gt_control_connection_frame(control, GT_CONTROL_LOAD);
+
+    frame.load = n_streams;
     return control_send(control, &frame);
 }
 
