@@ -172,11 +172,12 @@ def test_shipped_unit_declares_what_it_does():
 def test_killed_agent_is_noticed_at_once(system, is_reset):
     """SIGKILL to the whole group. With a byte unread in its socket the kernel sends a reset in place of a FIN."""
     agent = start_agent(system)
-    tunnel = system.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = system.connect()
     worker, = harness.children_of(agent.pid)
     if is_reset:
         os.kill(worker, signal.SIGSTOP)
-        pending = tunnel.dial()  # its ticket stays unread
+        pending = tunnel.dial()
+        pending.sendall(bytes(400_000))  # more than the window of the shared connection: its ticket stays unread
         time.sleep(0.3)
     os.killpg(agent.pid, signal.SIGKILL)
     started = time.monotonic()

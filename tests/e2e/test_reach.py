@@ -135,16 +135,6 @@ def test_larger_packets_than_the_least_are_lost(env, network):
     check_large_packets_are_lost(Side(env, network, "both"), 700, 2)
 
 
-def test_without_spares_the_data_path_is_proven(env, network):
-    """The stream that proves it is closed, and its successors use the port that it found."""
-    side = Side(env, network, "both")
-    side.block("drop")
-    side.connect(GOTTHARD_CLIENT_SPARES=0)
-    side.start_load()
-    side.finish()
-    assert_fell_back(side)
-
-
 def test_lossless_path_is_left_alone(env, network):
     side = Side(env, network, "both")
     side.connect()

@@ -176,8 +176,8 @@ def test_refused_service_of_the_first_command_does_not_fail_the_second(fleet):
 def test_more_than_the_device_permits(fleet):
     fleet.agent_process.stop()
     fleet.agent_process = fleet.agent(GOTTHARD_AGENT_DATA_PORT=fleet.echo.port, GOTTHARD_LIMITS_STREAMS=2)
-    connections = [Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"hello") for _ in range(2)]
-    more = Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"in a second session")
+    connections = [Connection(fleet).echo(b"hello") for _ in range(2)]
+    more = Connection(fleet).echo(b"in a second session")
     assert n_sessions(fleet) == 2
     assert more.finish() == (0, b"", "")
     for connection in connections:

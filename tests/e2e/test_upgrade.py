@@ -19,6 +19,7 @@ import time
 
 import pytest
 
+import data_connections
 import harness
 from harness import LIMIT, echo, in_threads, receive_exactly, wait_until
 from load import Steady
@@ -121,13 +122,14 @@ def test_upgrade_keeps_streams_under_load(env, splice):
     relay = env.relay("--log-level", "debug", env=env.relay_environment(GOTTHARD_CONFIG_DIR=folder))
     load = Steady(env, 8)
     env.agent(GOTTHARD_AGENT_DATA_PORT=load.target.port)
-    tunnel = env.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = env.connect()
     port = relay.wait_for(r"state=paired port=(\d+)").group(1)
     load.start(tunnel)
+    data_connections.wait_for(tunnel, 9)  # each stream has moved to its own
     pauses = []
     for round_ in range(6):
         load.wait_for_progress(1 << 20)
-        pauses.append(upgrade(relay, (1, 8, 0))[3])
+        pauses.append(upgrade(relay, (1, 9, 0))[3])
         tunnel.event("relay-back", count=round_ + 1)
     print(f"splice={splice}: pauses of the relay in ms: {pauses}")
     load.finish(tunnel)
@@ -140,7 +142,7 @@ def test_upgrade_pause_is_short_for_both_ends(env):
     env.broker()
     relay = env.relay("--log-level", "debug")
     env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(echo).port)
-    tunnel = env.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = env.connect()
     trips = RoundTrips(tunnel)
     wait_until(lambda: trips.longest, "the first round trip")
     longest = []
@@ -192,7 +194,7 @@ def test_upgrade_keeps_half_closed_streams(env):
         sock.sendall(f"{total} {digest}".encode())
 
     env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(device).port)
-    tunnel = env.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = env.connect()
     with tunnel.dial() as sock:
         harness.send_pattern(sock, "up", 100_000)
         sock.shutdown(socket.SHUT_WR)

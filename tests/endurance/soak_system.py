@@ -106,11 +106,9 @@ class System:
         return [pid for pid in self.restored if is_alive(pid)] + own
 
     def connect(self, name, **more):
-        """Opens tunnels with the maximum number of spares, so that it is the same before and after."""
         return self.env.connect(
             DEVICE, *[f"0:{service}" for service in self.ports], name=name,
-            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(),
-            GOTTHARD_CLIENT_SPARES=8, **more)
+            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(), **more)
 
     def try_connect(self):
         """Opens a third tunnel and uses it once. Returns true on success."""
