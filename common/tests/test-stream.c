@@ -103,8 +103,8 @@ static void test_spare_bound_while_parked_gets_its_service(void **state)
     gt_stream_park(&p.d);
     gt_stream_bind(&p.o, "web");
     local_write(&p.o, "later");
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_string_equal(p.d.service, "web");
     assert_local_read(&p.d, "later");
@@ -125,8 +125,8 @@ static void test_resume_sends_lost_bytes_again(void **state)
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
     assert_int_equal(gt_stream_produce(&p.o, lost, sizeof(lost)), 0);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_local_read(&p.d, "kept lost in flight");
     pair_deinit(&p);
@@ -151,8 +151,8 @@ static void test_lost_last_ack_is_sent_again(void **state)
     gt_stream_park(&p.d);
     assert_int_equal(p.o.state, GT_STREAM_PARKED);
     assert_int_equal(p.d.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
     assert_int_equal(p.d.state, GT_STREAM_ENDED);
@@ -193,10 +193,10 @@ static void test_complete_stream_stays_ended(void **state)
     gt_stream_end_delivered(&p.d);
     transfer_all(&p);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
     gt_stream_park(&p.o);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 3);
+    gt_stream_attach(&p.o, 3, GT_STREAM_OWN);
     gt_stream_reset(&p.o, GT_RST_LOST);
     gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_RST, .code = GT_RST_LOST});
     assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
@@ -225,7 +225,7 @@ static void test_malformed_input_after_completion_ends_well(void **state)
     gt_write_bytes(&w, malformed, sizeof(malformed));
     assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0); /* its PONG is still scheduled */
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
     assert_int_equal(gt_stream_consume(&p.o, malformed, sizeof(malformed)), 0);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
     assert_int_equal(p.o.code, GT_RST_NONE);
@@ -294,8 +294,8 @@ static void test_sender_with_a_small_ring_requests_acks(void **state)
     memset(chunk, 'y', sizeof(chunk));
     gt_stream_init(&o, GT_ROLE_OPERATOR, 1, "ssh", GT_RING_MIN);
     gt_stream_init(&d, GT_ROLE_DEVICE, 1, NULL, 1 << 20);
-    gt_stream_attach(&o, 1);
-    gt_stream_attach(&d, 1);
+    gt_stream_attach(&o, 1, GT_STREAM_OWN);
+    gt_stream_attach(&d, 1, GT_STREAM_OWN);
     for (int i = 0; i < 200; i++) {
         assert_true(gt_stream_has_tx_room(&o));
         assert_int_equal(gt_ring_write(&o.tx, chunk, sizeof(chunk)), 0);
@@ -357,8 +357,8 @@ static void flood_init(struct pair *p)
     gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
     gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
     p->o.now = p->d.now = 1000;
-    gt_stream_attach(&p->o, 1);
-    gt_stream_attach(&p->d, 1);
+    gt_stream_attach(&p->o, 1, GT_STREAM_OWN);
+    gt_stream_attach(&p->d, 1, GT_STREAM_OWN);
     transfer_all(p);
 }
 
@@ -554,7 +554,7 @@ static void device_with_history(struct gt_stream *d, bool is_fresh)
     struct gt_writer w = gt_writer(buf, sizeof(buf));
 
     gt_stream_init(d, GT_ROLE_DEVICE, 3, NULL, 64 * 1024);
-    gt_stream_attach(d, 1);
+    gt_stream_attach(d, 1, GT_STREAM_OWN);
     if (is_fresh)
         return;
     gt_frame_write(&w, &hello);
@@ -615,8 +615,8 @@ static void test_connected_is_repeated_on_the_next_data_connection(void **state)
     assert_true(gt_stream_produce(&p.d, buf, sizeof(buf)) > 0);
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
-    gt_stream_attach(&p.o, p.o.attempt + 1);
-    gt_stream_attach(&p.d, p.d.attempt + 1);
+    gt_stream_attach(&p.o, p.o.attempt + 1, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, p.d.attempt + 1, GT_STREAM_OWN);
     transfer_all(&p);
     assert_true(p.o.is_target_connected);
     pair_deinit(&p);

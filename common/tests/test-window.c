@@ -15,20 +15,27 @@
 static void test_window_starts_small_and_within_its_limit(void **state)
 {
     static const struct {
-        size_t max, size;
+        size_t max, shared, own;
     } cases[] = {
-        {4 * KIB, 4 * KIB},         {256 * KIB - 1, 256 * KIB - 1}, {256 * KIB, 256 * KIB},
-        {256 * KIB + 1, 256 * KIB}, {16 * MIB, 256 * KIB},
+        {4 * KIB, 4 * KIB, 4 * KIB},
+        {128 * KIB + 1, 128 * KIB, 128 * KIB + 1},
+        {256 * KIB - 1, 128 * KIB, 256 * KIB - 1},
+        {256 * KIB, 128 * KIB, 256 * KIB},
+        {256 * KIB + 1, 128 * KIB, 256 * KIB},
+        {16 * MIB, 128 * KIB, 256 * KIB},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_window window;
 
         gt_window_init(&window, cases[i].max, 4096);
-        assert_int_equal(window.size, cases[i].size);
+        assert_int_equal(window.size, cases[i].shared);
         assert_int_equal(window.max, cases[i].max);
         assert_int_equal(window.acked, 0);
         assert_int_equal(window.limit, 4096);
+        assert_false(gt_window_set_shared(&window, true));
+        assert_true(gt_window_set_shared(&window, false));
+        assert_int_equal(window.size, cases[i].own);
     }
 }
 
@@ -37,6 +44,7 @@ static void test_granted_limit_is_never_withdrawn(void **state)
     struct gt_window window;
 
     gt_window_init(&window, 4 * MIB, 4096);
+    gt_window_set_shared(&window, false);
     assert_int_equal(gt_window_limit(&window, 0), 256 * KIB);
     gt_window_announced(&window, 0, 0);
     assert_int_equal(window.limit, 256 * KIB);
@@ -51,6 +59,27 @@ static void test_granted_limit_is_never_withdrawn(void **state)
     assert_int_equal(window.limit, 4 * MIB + 500);
     assert_int_equal(gt_window_ring_size(&window, 1000), 4 * MIB - 500);
     assert_int_equal(gt_window_ring_size(&window, 4 * MIB), MIB);
+    gt_window_set_shared(&window, true);
+    assert_int_equal(window.limit, 4 * MIB + 500);
+    assert_int_equal(gt_window_limit(&window, 1000), 4 * MIB + 500);
+    assert_int_equal(gt_window_ring_size(&window, 1000), 4 * MIB - 500);
+    assert_int_equal(gt_window_ring_size(&window, 4 * MIB), 64 * KIB);
+}
+
+static void test_window_of_the_shared_connection_never_grows(void **state)
+{
+    struct gt_window window;
+    struct gt_window_probe probe = {.began = 50};
+
+    gt_window_init(&window, 4 * MIB, 4096);
+    assert_false(gt_window_may_grow(&window));
+    assert_false(gt_window_probe_end(&window, &probe, 50.07, 128 * KIB, 0));
+    assert_true(gt_window_is_send_ring_short(&window, 64 * KIB, 64 * KIB, 4 * MIB));
+    assert_false(gt_window_is_send_ring_short(&window, 128 * KIB, 128 * KIB, 4 * MIB));
+    gt_window_set_shared(&window, false);
+    probe = (struct gt_window_probe){.began = 50};
+    assert_true(gt_window_may_grow(&window));
+    assert_true(gt_window_probe_end(&window, &probe, 50.07, 128 * KIB, 0));
 }
 
 static void test_ack_is_due_after_a_quarter_of_the_window(void **state)
@@ -220,7 +249,8 @@ static void test_memory_is_charged_beyond_the_first_ring_size(void **state)
     gt_window_memory_charge(NULL, 4096, (size_t)1 << 30);
 }
 
-/* Random grants: the limit only rises, and the ring size always covers the grant. */
+/* Random grants: the limit only rises, and the ring size covers a grant that is larger than the
+ * window of the shared connection. */
 static void test_random_grants_fit_into_the_ring(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -234,14 +264,17 @@ static void test_random_grants_fit_into_the_ring(void **state)
 
         tail += (uint64_t)rand_r(&seed) % (window.limit - tail + 1);
         head += (uint64_t)rand_r(&seed) % (tail - head + 1);
-        if (rand_r(&seed) % 8 == 0 && window.size < window.max)
+        if (rand_r(&seed) % 8 == 0 && gt_window_may_grow(&window))
             window.size *= 2;
+        if (rand_r(&seed) % 64 == 0)
+            gt_window_set_shared(&window, rand_r(&seed) % 2);
         if (rand_r(&seed) % 16 == 0)
             gt_window_shrink(&window);
         if (rand_r(&seed) % 2)
             gt_window_announced(&window, tail, head);
         assert_true(window.limit >= limit);
-        assert_true(window.limit - head <= gt_window_ring_size(&window, head));
+        bool is_lazy = window.is_shared && window.limit - head <= GT_WINDOW_SHARED;
+        assert_true(is_lazy || window.limit - head <= gt_window_ring_size(&window, head));
         assert_true(window.limit - head <= window.max);
     }
 }
@@ -251,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_starts_small_and_within_its_limit),
         cmocka_unit_test(test_granted_limit_is_never_withdrawn),
+        cmocka_unit_test(test_window_of_the_shared_connection_never_grows),
         cmocka_unit_test(test_ack_is_due_after_a_quarter_of_the_window),
         cmocka_unit_test(test_update_is_due_after_a_quarter_of_the_window_is_free),
         cmocka_unit_test(test_window_grows_only_if_it_limits_the_peer),

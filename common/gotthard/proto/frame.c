@@ -85,8 +85,7 @@ static_assert(GT_FRAME_BODY_MAX == HELLO_SIZE + GT_SERVICE_MAX,
                                          GT_ARRAY_SIZE(type##_fields), min, max}
 #define FIXED_FRAME(type) FRAME(type, type##_SIZE, type##_SIZE)
 
-/* The fields of each known type, and the limits of its body's length in bytes. A spare's HELLO has
- * an empty service, a BIND has not. */
+/* The fields of each known type, and the limits of its body's length in bytes. */
 static const struct {
     uint8_t type; /* 0: none */
     const struct gt_field *fields;
@@ -100,6 +99,7 @@ static const struct {
     FIXED_FRAME(RST),
     FIXED_FRAME(PING),
     FIXED_FRAME(PONG),
+    [GT_FRAME_DONE] = {GT_FRAME_DONE, NULL, 0, 0, 0},
     FRAME(BIND, BIND_SIZE + 1, BIND_SIZE + GT_SERVICE_MAX),
     FIXED_FRAME(CONNECTED),
 };
@@ -109,13 +109,12 @@ static bool is_known(uint8_t type)
     return type != 0 && bodies[GT_FRAME_INDEX(type)].type == type;
 }
 
-/* Returns true if @type is known and a body of @n bytes is within its limits. No known type has an
- * empty body. */
+/* Returns true if @type is known and a body of @n bytes is within its limits. */
 static bool is_length_valid(uint8_t type, size_t n)
 {
     unsigned i = GT_FRAME_INDEX(type);
 
-    return is_known(type) && n > 0 && n >= bodies[i].n_min && n <= bodies[i].n_max;
+    return is_known(type) && n >= bodies[i].n_min && n <= bodies[i].n_max;
 }
 
 /* Decodes a whole body of a known type other than DATA. */

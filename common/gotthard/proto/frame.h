@@ -21,7 +21,8 @@ enum gt_frame_type {
     GT_FRAME_RST = 0x05,
     GT_FRAME_PING = 0x06,
     GT_FRAME_PONG = 0x07,
-    GT_FRAME_BIND = 0x08,
+    GT_FRAME_DONE = 0x08,
+    GT_FRAME_BIND = 0x0a,      /* goes with the spares */
     GT_FRAME_CONNECTED = 0x89, /* skipped by an older side */
 };
 #define GT_FRAME_MAY_SKIP 0x80 /* unknown types from here on are skipped, below it is an error */

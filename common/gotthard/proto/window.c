@@ -10,13 +10,24 @@
 #define STRETCH     2.                   /* a round trip this much longer than the shortest ... */
 #define ROUND_MIN_S 0.1                  /* ... or than this, in seconds, waited in a queue */
 
+static size_t initial_size(const struct gt_window *window)
+{
+    return GT_MIN(window->max, (size_t)(window->is_shared ? GT_WINDOW_SHARED : GT_WINDOW_INITIAL));
+}
+
 void gt_window_init(struct gt_window *window, size_t max, uint64_t early)
 {
-    *window = (struct gt_window){
-        .size = GT_MIN(max, (size_t)GT_WINDOW_INITIAL),
-        .max = max,
-        .limit = early,
-    };
+    *window = (struct gt_window){.is_shared = true, .max = max, .limit = early};
+    window->size = initial_size(window);
+}
+
+bool gt_window_set_shared(struct gt_window *window, bool is_shared)
+{
+    if (window->is_shared == is_shared)
+        return false;
+    window->is_shared = is_shared;
+    window->size = initial_size(window);
+    return true;
 }
 
 uint64_t gt_window_limit(const struct gt_window *window, uint64_t head)
@@ -42,18 +53,34 @@ void gt_window_announced(struct gt_window *window, uint64_t offset, uint64_t hea
 
 void gt_window_shrink(struct gt_window *window)
 {
-    window->size = GT_MIN(window->size, (size_t)GT_WINDOW_INITIAL);
+    window->size = GT_MIN(window->size, initial_size(window));
+}
+
+bool gt_window_may_grow(const struct gt_window *window)
+{
+    return !window->is_shared && window->size < window->max;
+}
+
+size_t gt_window_ring_first(const struct gt_window *window)
+{
+    return GT_MIN(window->max, (size_t)(window->is_shared ? GT_WINDOW_RING_FIRST : GT_WINDOW_RING));
 }
 
 size_t gt_window_ring_size(const struct gt_window *window, uint64_t head)
 {
-    return GT_MAX((size_t)GT_WINDOW_RING, (size_t)(window->limit - head));
+    size_t granted = (size_t)(window->limit - head);
+
+    if (window->is_shared && granted <= GT_WINDOW_SHARED)
+        granted = 0;
+    return GT_MAX(gt_window_ring_first(window), granted);
 }
 
 bool gt_window_is_send_ring_short(const struct gt_window *window, size_t n_used, size_t capacity,
                                   size_t peer_window)
 {
-    return n_used >= capacity / 2 && peer_window >= capacity && capacity < window->max;
+    size_t max = window->is_shared ? initial_size(window) : window->max;
+
+    return n_used >= capacity / 2 && peer_window >= capacity && capacity < max;
 }
 
 bool gt_window_probe_end(const struct gt_window *window, struct gt_window_probe *probe, double now,
@@ -68,7 +95,7 @@ bool gt_window_probe_end(const struct gt_window *window, struct gt_window_probe 
     bool is_read = n_unread <= window->size / 2;
     bool is_slow = window->size < GT_WINDOW_RING || (double)n < took * RATE_MAX;
     bool is_saturated = took > STRETCH * GT_MAX(probe->shortest, ROUND_MIN_S);
-    return window->size < window->max && is_used && is_read && is_slow && !is_saturated;
+    return gt_window_may_grow(window) && is_used && is_read && is_slow && !is_saturated;
 }
 
 bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uint64_t tx)

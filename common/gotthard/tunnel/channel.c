@@ -99,7 +99,7 @@ static void channel_on_ready(void *userdata)
 {
     struct gt_channel *channel = userdata;
 
-    gt_stream_attach(&channel->stream, channel->attempts.attempt);
+    gt_stream_attach(&channel->stream, channel->attempts.attempt, GT_STREAM_OWN);
     gt_channel_enter(channel, CHANNEL_HELLO);
     gt_channel_update(channel);
 }

@@ -25,8 +25,9 @@ struct gt_shared_member_events {
      * gt_stream_compose. Returns 0 if it has nothing to send; it gets no turn then until
      * gt_shared_connection_want_turn. */
     size_t (*compose)(struct gt_shared_member *member, size_t cap, struct gt_stream_record *ret);
-    /* A segment of this attachment has arrived: @n bytes of frames, valid during the call. The
-     * first one begins with HELLO. */
+    /* A segment of this attachment has arrived: @n bytes of frames, which stay in place until
+     * ->settle. The first one begins with HELLO, or with RST if the peer does not know the stream.
+     */
     void (*consume)(struct gt_shared_member *member, const uint8_t *data, size_t n);
     /* After the segments that arrived together, once, if any of them was the member's: deliver and
      * act on the state of the stream. The member may detach itself, and be freed. */
@@ -39,7 +40,7 @@ struct gt_shared_member_events {
 struct gt_shared_member {
     const struct gt_shared_member_events *events;
     struct gt_shared_connection *shared; /* NULL: not attached */
-    uint32_t number;
+    uint32_t number, attempt;
     bool is_begun;          /* our first segment, which has the begin bit, was sent */
     bool has_peer_begun;    /* the peer's begin of this attachment has arrived */
     bool is_touched;        /* a settle is due */
@@ -109,10 +110,11 @@ uint32_t gt_shared_connection_attempt(const struct gt_shared_connection *shared)
 /* The size of TCP segments on the last data connection; 0: the kernel's. */
 uint16_t gt_shared_connection_segment(const struct gt_shared_connection *shared);
 
-/* Attaches a stream; only while it is up. Its first output gets the begin bit. The order of calls
+/* Attaches stream @number with its @attempt; only while it is up. A begin of an older attempt that
+ * still arrives is dropped. Its first output gets the begin bit. The order of calls
  * is the order of first turns. */
 void gt_shared_connection_attach(struct gt_shared_connection *shared, uint32_t number,
-                                 const struct gt_shared_member_events *events,
+                                 uint32_t attempt, const struct gt_shared_member_events *events,
                                  struct gt_shared_member *member);
 /* Detaches it: what still arrives for it is dropped. No effect if it is not attached. */
 void gt_shared_member_detach(struct gt_shared_member *member);
