@@ -8,6 +8,8 @@
 #include "gotthard/config/config.h"
 #include "gotthard/config/mqtt-url.h"
 
+#define SETTINGS_STREAMS_MAX 8192 /* of limits.streams; an ACK has 16 bits for it */
+
 struct settings {
     char *server_host;
     uint64_t server_port;

@@ -15,8 +15,12 @@
 #include <string.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
+
+/* A stream has its local socket, and while it moves or has moved one or two more. */
+#define DESCRIPTORS(max_streams) (2 * (size_t)(max_streams) + 1024)
 
 static const struct settings *session_settings(const struct session *session)
 {
@@ -221,7 +225,7 @@ static struct gt_tunnel_settings tunnel_settings(const struct session *session,
         .rid = answer->keys.rid,
         .lifetime_s = answer->ack.lifetime_s,
         .max_streams = session->max_streams,
-        .n_spares = (unsigned)settings->n_spares,
+        .shared_idle_ms = (unsigned)settings->shared_idle_ms,
         .ring_size = (size_t)settings->ring_size,
         .peer_timeout_ms = (unsigned)settings->peer_timeout_ms,
         .resume_window_ms = (unsigned)settings->resume_window_ms,
@@ -271,6 +275,7 @@ static void request_on_agreed(void *userdata, const struct gt_answer *answer)
     struct failure failure;
 
     session->max_streams = GT_MAX(answer->ack.max_streams, 1u);
+    gt_descriptor_limit_raise(DESCRIPTORS(session->max_streams));
     session->joined_at = gt_clock();
     session->granted_s = answer->ack.lifetime_s;
     session->events.on_agreed(session->userdata, &answer->ack.extensions, &session->identity);

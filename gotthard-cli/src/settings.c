@@ -78,12 +78,12 @@ static const struct gt_config_item items[] = {
          .details =
              "Commands for the same device share one session, which a process in the background "
              "holds. With 0 it ends with its last connection."),
-    ITEM("client.spares", NUMBER, n_spares, .flag = "spares", .commands = TUNNELS, .fallback = "1",
-         .max = 8, .help = "Minimum number of streams kept open for new local connections.",
+    ITEM("client.shared_idle", DURATION, shared_idle_ms, .fallback = "0s", .max = 24 * HOUR,
+         .help = "Idle time until the shared data connection is closed; 0: never.",
          .details =
-             "A new connection then starts without a round trip to the device. After a burst "
-             "of connections up to 8 streams stay open for a minute. Set 0 where each byte is "
-             "paid for: an idle stream costs about 1 MB a day."),
+             "All connections of a tunnel begin in it, without a round trip to the device. The "
+             "first one after it was closed takes three round trips more. Set it where each byte "
+             "is paid for: the open connection costs about 1 MB a day at each end."),
 
     ITEM("crypt.key", SECRET, crypt_key, .help = "The fleet key.",
          .details =

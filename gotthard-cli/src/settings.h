@@ -50,7 +50,8 @@ struct settings {
     char *client_name, *devices;
     uint64_t client_port; /* 0: any free port */
     bool is_shared;       /* every user of this machine may use the local ports */
-    uint64_t lifetime_ms, answer_timeout_ms, n_spares, hold_ms;
+    uint64_t lifetime_ms, answer_timeout_ms, hold_ms;
+    uint64_t shared_idle_ms; /* until the shared connection is closed; 0: never */
 
     char *trust_policy, *trust_pins;
 

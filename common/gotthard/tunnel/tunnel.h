@@ -31,6 +31,9 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     const uint8_t *rid;
     uint32_t lifetime_s; /* of the session; 0: the relay's own limit */
     unsigned max_streams;
+    /* Operator: time without streams until the shared connection is closed; 0: never. The next
+     * stream opens it again. */
+    unsigned shared_idle_ms;
     unsigned n_spares;    /* operator: streams kept ready, at most GT_SPARES_MAX; see spares.h */
     double spares_idle_s; /* as there; 0: GT_SPARES_IDLE */
     size_t ring_size;     /* bytes of one direction of a stream, at most */
