@@ -135,6 +135,25 @@ def test_larger_packets_than_the_least_are_lost(env, network):
     check_large_packets_are_lost(Side(env, network, "both"), 700, 2)
 
 
+def test_large_packets_of_the_shared_connection_are_lost(env, network):
+    """Requests and answers that do not move: small ones pass, and the first larger one waits for a connection with small packets."""
+    side = Side(env, network, "both")
+    echo = env.target(harness.echo).port
+    with side.at_edge("device"):
+        env.agent("GatewayTwo", GOTTHARD_AGENT_DATA_PORT=echo, **side.there)
+    network.black_hole(1300)
+    with side.at_edge("operator"):
+        tunnel = env.connect("GatewayTwo", **side.there)
+        with tunnel.dial() as small, tunnel.dial() as large:
+            small.sendall(b"small")
+            assert harness.receive_exactly(small, 5) == b"small"
+            harness.send_pattern(large, "large", 50_000)
+            harness.receive_pattern(large, "large", 50_000)
+            small.sendall(b"small again")
+            assert harness.receive_exactly(small, 11) == b"small again"
+    assert [event["what"] for event in tunnel.events() if event["event"] == "path"] == ["small-segments"]
+
+
 def test_lossless_path_is_left_alone(env, network):
     side = Side(env, network, "both")
     side.connect()

@@ -48,8 +48,8 @@ class Bob:
 
 
 @contextlib.contextmanager
-def hostile_operator(env):
-    """A run with the load of alice. Bob's command has come to the relay and is then replaced by Bob."""
+def hostile_operator(env, **of_command):
+    """A run with the load of alice. Bob's command, with these variables, has come to the relay and is then replaced by Bob."""
     state = env.folder / "state"
     state.mkdir(mode=0o700)
     env.clients = []
@@ -57,7 +57,7 @@ def hostile_operator(env):
         run.load.rate = 1 << 20
         run.start()
         before = set(run.workers())
-        tunnel = env.connect("GatewayOli", "0:echo", name="bob")
+        tunnel = env.connect("GatewayOli", "0:echo", name="bob", **of_command)
         worker, = set(run.workers()) - before
         bob = Bob(env, wait_until(lambda: rid_of(state, b"bob"), "the session file of bob"))
         bob.client()
