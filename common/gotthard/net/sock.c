@@ -261,6 +261,11 @@ void gt_sock_set_timeout(int fd, double seconds)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
+void gt_sock_set_unsent_max(int fd, int n)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &n, sizeof(n));
+}
+
 static void sock_set(int fd, int option, double value)
 {
     int n = GT_MAX((int)value, 1);

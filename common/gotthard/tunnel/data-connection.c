@@ -27,6 +27,7 @@ struct gt_data_connection {
     struct ev_loop *loop;
     enum connection_state state;
     uint32_t stream, attempt;
+    int unsent_max;
     const struct gt_data_connection_events *events;
     void *userdata;
     bool is_closed_by_peer; /* its close_notify was received */
@@ -336,6 +337,8 @@ static void connection_on_dialed(void *userdata, int fd, struct gt_tls *tls)
     connection->dial = gt_data_dial_free(connection->dial);
     connection->fd = fd;
     connection->tls = tls;
+    if (connection->unsent_max > 0)
+        gt_sock_set_unsent_max(fd, connection->unsent_max);
     ev_io_set(&connection->reader, fd, EV_READ);
     ev_io_set(&connection->writer, fd, EV_WRITE);
     gt_liveness_received(&connection->liveness, gt_clock());
@@ -423,6 +426,7 @@ int gt_data_connection_new(const struct gt_data_connection_settings *settings,
     connection->events = events;
     connection->userdata = userdata;
     connection->relay = *relay;
+    connection->unsent_max = settings->unsent_max;
     connection->fd = -1;
     gt_liveness_init(&connection->liveness, settings->role, settings->heartbeat_s,
                      settings->timeout_s);

@@ -30,6 +30,7 @@ struct gt_data_connection_settings {
     /* Silence before the connection counts as lost; as long as that it may also accept nothing. 0:
      * GT_LIVENESS_TIMEOUT_S. */
     double timeout_s;
+    int unsent_max; /* bytes that the kernel keeps unsent before it is writable; 0: its default */
 };
 
 struct gt_data_connection_events {

@@ -23,16 +23,16 @@ struct gt_shared_member;
 struct gt_shared_member_events {
     /* The member's turn: composes at most @cap bytes of frames (>= GT_PRODUCE_MIN), as
      * gt_stream_compose. Returns 0 if it has nothing to send; it gets no turn then until
-     * gt_shared_connection_want_turn. */
+     * gt_shared_member_want_turn. Must not attach or detach a member. */
     size_t (*compose)(struct gt_shared_member *member, size_t cap, struct gt_stream_record *ret);
     /* A segment of this attachment has arrived: @n bytes of frames, which stay in place until
      * ->settle. The first one begins with HELLO, or with RST if the peer does not know the stream.
-     */
+     * Must not detach or free a member. */
     void (*consume)(struct gt_shared_member *member, const uint8_t *data, size_t n);
     /* After the segments that arrived together, once, if any of them was the member's: deliver and
-     * act on the state of the stream. The member may detach itself, and be freed. */
+     * act on the state of the stream. Members may be attached, detached and freed. */
     void (*settle)(struct gt_shared_member *member);
-    /* The connection is lost; the member is detached already. */
+    /* The connection is lost; the member is detached already. Members may be freed. */
     void (*lost)(struct gt_shared_member *member);
 };
 
@@ -43,7 +43,6 @@ struct gt_shared_member {
     uint32_t number, attempt;
     bool is_begun;          /* our first segment, which has the begin bit, was sent */
     bool has_peer_begun;    /* the peer's begin of this attachment has arrived */
-    bool is_touched;        /* a settle is due */
     struct gt_list turn;    /* in the queue of those that want to send */
     struct gt_list touched; /* in the list of those to settle */
     struct gt_list link;    /* in the list of all members */
@@ -72,10 +71,11 @@ struct gt_shared_connection_events {
     void (*on_down)(void *userdata);
     /* Returns the member of stream @number that is attached, or NULL. Called for each segment. */
     struct gt_shared_member *(*find)(void *userdata, uint32_t number);
-    /* A segment with the begin bit has arrived, for a stream that is not attached or whose peer has
-     * begun before; @hello is its HELLO with a checked form and @hello->stream == @number. Device:
-     * create the stream, or attach it anew, and return its member (attached). NULL: rejected, with
-     * *ret_code as the reason that the peer gets (GT_RST_NONE: dropped silently). */
+    /* Device: a segment with the begin bit has arrived, for a stream that is not attached, or with
+     * a greater attempt than it has; @hello is its HELLO with a checked form, @hello->stream is
+     * @number and @hello->attempt > 0. Create the stream, or detach and attach it anew, with that
+     * attempt, and return its member (attached); ->consume follows. NULL: rejected, with *ret_code
+     * as the reason that the peer gets (GT_RST_NONE: dropped silently). */
     struct gt_shared_member *(*on_begin)(void *userdata, uint32_t number,
                                          const struct gt_frame *hello, enum gt_rst *ret_code);
 };
@@ -88,20 +88,24 @@ int gt_shared_connection_new(const struct gt_shared_connection_settings *setting
 struct gt_shared_connection *gt_shared_connection_free(struct gt_shared_connection *shared);
 
 /* A ticket for stream 0 arrived: dial @relay. A newer attempt replaces the older data connection,
- * whose members get ->lost. GT_CHANNEL_E_STALE (1), -ENOMEM. */
+ * whose members get ->lost, and then on_down comes (from inside). GT_CHANNEL_E_STALE (1), -ENOMEM.
+ */
 int gt_shared_connection_connect(struct gt_shared_connection *shared, const struct gt_addr *relay,
                                  const struct gt_ticket *ticket) GT_MUST_CHECK;
 /* The connection is wanted, and the relay is reachable (again): requests a ticket now if there is
- * no data connection. */
+ * no data connection (on_ticket_needed or on_connection_lost come from inside). */
 void gt_shared_connection_resume(struct gt_shared_connection *shared);
 /* Operator: it is not wanted for now (nothing is carried): sends close_notify and requests no
  * other until _resume. */
 void gt_shared_connection_close(struct gt_shared_connection *shared);
-/* The other side has lost the data connection of @attempt: drop it here as well. */
+/* The other side has lost the data connection of @attempt: it is replaced here as well. Members get
+ * ->lost, from a later loop iteration. */
 void gt_shared_connection_drop(struct gt_shared_connection *shared, uint32_t attempt);
-/* The network has changed, or the machine has slept: see gt_data_connection_check. */
+/* The network has changed, or the machine has slept: see gt_data_connection_check. It is done at
+ * the end of this loop iteration. */
 void gt_shared_connection_check(struct gt_shared_connection *shared, bool has_slept);
-/* The next data is urgent: see gt_data_connection_probe. */
+/* The next data is urgent: see gt_data_connection_probe. It is done at the end of this loop
+ * iteration. */
 void gt_shared_connection_probe(struct gt_shared_connection *shared);
 
 bool gt_shared_connection_is_up(const struct gt_shared_connection *shared);
