@@ -168,8 +168,8 @@ static const struct gt_config_item items[] = {
          .details = "Each ssh over ProxyCommand has a tunnel of its own."),
     ITEM("limits.streams", NUMBER, streams_max, .fallback = "1024", .min = 1,
          .max = SETTINGS_STREAMS_MAX, .help = "Maximum number of connections in one tunnel.",
-         .details = "Each takes a file descriptor at either end, and memory while it transfers "
-                    "data: lower it on a device with little of both."),
+         .details = "Each takes a file descriptor at either end, and up to 256 KiB of memory while "
+                    "data waits in it. Lower it on a device with little of both."),
 
     ITEM("stream.buffer", SIZE, stream_buffer, .fallback = "4MiB", .min = 64 << 10, .max = 64 << 20,
          .help = "Maximum buffer of one connection in each direction.",
