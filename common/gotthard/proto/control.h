@@ -31,7 +31,7 @@ enum gt_control_type {
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
     /* Optional: an unknown type from 0x80 on is skipped. */
-    GT_CONTROL_LOAD = 0x81,  /* how many streams the shared connection carries */
+    GT_CONTROL_LOAD = 0x81,  /* how many streams the session has */
     GT_CONTROL_LIMIT = 0x90, /* the value of the limit that the ERROR behind it names */
 };
 

@@ -53,7 +53,7 @@ struct rendezvous {
     uint16_t port;
     struct rendezvous_slot slots[2]; /* by role - 1 */
     struct streams streams;
-    uint32_t load; /* streams in the shared connection, reported by the present operator */
+    uint32_t load; /* streams of the session, in the last LOAD of the present operator */
     uint64_t created_at, entered_at, active_at, expires_at; /* gt_clock_ms */
 };
 
@@ -91,7 +91,7 @@ void rendezvous_restore(struct rendezvous *rendezvous, enum rendezvous_state sta
 int rendezvous_handle(struct rendezvous *rendezvous, enum rendezvous_event event,
                       uint64_t now) GT_MUST_CHECK;
 
-/* Sets the number of streams in the shared connection. The time of an idle session begins when it
+/* Sets the number of streams of the session. The time of an idle session begins when it
  * becomes 0, and when the operator registers, which is reported as 0. */
 void rendezvous_set_load(struct rendezvous *rendezvous, uint32_t n_streams, uint64_t now);
 /* Returns true unless the session is idle: its only data connection is the shared one, which

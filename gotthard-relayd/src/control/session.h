@@ -79,7 +79,7 @@ void session_register(struct session *session, struct client *client,
                       const struct gt_control_frame *frame);
 void session_open(struct session *session, struct client *client,
                   const struct gt_control_frame *frame);
-/* The operator reports how many streams the shared connection carries. */
+/* The operator reports how many streams the session has. */
 void session_set_load(struct session *session, uint32_t n_streams);
 void session_stream_end(struct session *session, struct client *client,
                         const struct gt_control_frame *frame);
@@ -104,7 +104,7 @@ struct session_status { /* all borrowed from the session */
     unsigned thread;      /* index of the data thread */
     size_t n_connections; /* live data connections, and requested ones */
     size_t n_tickets;
-    uint32_t load; /* streams in the shared connection, as the operator has reported */
+    uint32_t load; /* streams of the session, in the operator's last LOAD */
     uint64_t age_s;
 };
 void session_get_status(const struct session *session, struct session_status *ret);
