@@ -271,7 +271,7 @@ static struct gt_shared_member *receive_begin(struct gt_shared_connection *share
 
     if (is_device && (!member || (has_hello && hello.attempt > member->attempt)))
         member = receive_peer_begin(shared, segment->stream, has_hello ? &hello : NULL);
-    else if (member && has_hello && hello.attempt < member->attempt)
+    else if (member && !member->has_peer_begun && has_hello && hello.attempt < member->attempt)
         return NULL; /* in flight since an older attachment */
     if (member)
         member->has_peer_begun = true;
