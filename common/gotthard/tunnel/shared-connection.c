@@ -79,16 +79,9 @@ static void shared_disconnect(struct gt_shared_connection *shared)
     gt_shared_io_stop(shared);
 }
 
-/* Each callback may attach, detach and free members. */
 static void shared_notify_lost(struct gt_shared_connection *shared)
 {
-    while (!gt_list_is_empty(&shared->members)) {
-        struct gt_shared_member *member =
-            gt_list_entry(shared->members.next, struct gt_shared_member, link);
-
-        gt_shared_member_detach(member);
-        member->events->lost(member);
-    }
+    gt_multiplexer_lose_members(&shared->mux);
     shared->events->on_down(shared->userdata);
 }
 
@@ -171,8 +164,7 @@ static void shared_on_heartbeat(void *userdata, bool is_quiet)
 
     if (!is_quiet)
         return;
-    shared->io.is_ping_due = true;
-    gt_shared_io_schedule(shared);
+    gt_multiplexer_ping(&shared->mux);
     gt_iobuf_trim();
 }
 
@@ -193,6 +185,29 @@ static const struct gt_data_connection_events connection_events = {
     .on_writable = shared_on_writable,
     .on_heartbeat = shared_on_heartbeat,
     .on_gone = shared_on_gone,
+};
+
+/* --- events of the streams -------------------------------------------------------------------- */
+
+static struct gt_shared_member *shared_find(void *userdata, uint32_t number)
+{
+    struct gt_shared_connection *shared = userdata;
+
+    return shared->events->find(shared->userdata, number);
+}
+
+static struct gt_shared_member *shared_on_begin(void *userdata, uint32_t number,
+                                                const struct gt_frame *hello, enum gt_rst *ret_code)
+{
+    struct gt_shared_connection *shared = userdata;
+
+    return shared->events->on_begin(shared->userdata, number, hello, ret_code);
+}
+
+static const struct gt_multiplexer_events mux_events = {
+    .on_output = gt_shared_io_schedule,
+    .find = shared_find,
+    .on_begin = shared_on_begin,
 };
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -336,7 +351,7 @@ int gt_shared_connection_new(const struct gt_shared_connection_settings *setting
     gt_attempt_policy_init(&shared->attempts, settings->resume_s, gt_clock());
     ev_init(&shared->deadline, shared_on_deadline);
     shared->deadline.data = shared;
-    gt_list_init(&shared->members);
+    gt_multiplexer_init(&shared->mux, settings->role, &mux_events, shared);
     gt_shared_io_init(shared);
     *ret = shared;
     return 0;
@@ -345,7 +360,7 @@ int gt_shared_connection_new(const struct gt_shared_connection_settings *setting
 struct gt_shared_connection *gt_shared_connection_free(struct gt_shared_connection *shared)
 {
     if (shared) {
-        assert(gt_list_is_empty(&shared->members));
+        assert(gt_list_is_empty(&shared->mux.members));
         gt_data_connection_free(shared->connection);
         gt_shared_io_stop(shared);
         ev_timer_stop(shared->settings.loop, &shared->deadline);

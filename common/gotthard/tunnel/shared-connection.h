@@ -13,40 +13,10 @@
 
 #include <ev.h>
 
-#include "gotthard/base/list.h"
-#include "gotthard/proto/stream.h"
+#include "gotthard/proto/multiplexer.h"
 #include "gotthard/tunnel/data-connection.h"
 
 struct gt_shared_connection;
-struct gt_shared_member;
-
-struct gt_shared_member_events {
-    /* The member's turn: composes at most @cap bytes of frames (>= GT_PRODUCE_MIN), as
-     * gt_stream_compose. Returns 0 if it has nothing to send; it gets no turn then until
-     * gt_shared_member_want_turn. Must not attach or detach a member. */
-    size_t (*compose)(struct gt_shared_member *member, size_t cap, struct gt_stream_record *ret);
-    /* A segment of this attachment has arrived: @n bytes of frames, which stay in place until
-     * ->settle. The first one begins with HELLO, or with RST if the peer does not know the stream.
-     * Must not detach or free a member. */
-    void (*consume)(struct gt_shared_member *member, const uint8_t *data, size_t n);
-    /* After the segments that arrived together, once, if any of them was the member's: deliver and
-     * act on the state of the stream. Members may be attached, detached and freed. */
-    void (*settle)(struct gt_shared_member *member);
-    /* The connection is lost; the member is detached already. Members may be freed. */
-    void (*lost)(struct gt_shared_member *member);
-};
-
-/* A stream that is attached; embedded in its channel. Fields are private. Zero-initialize. */
-struct gt_shared_member {
-    const struct gt_shared_member_events *events;
-    struct gt_shared_connection *shared; /* NULL: not attached */
-    uint32_t number, attempt;
-    bool is_begun;          /* our first segment, which has the begin bit, was sent */
-    bool has_peer_begun;    /* the peer's begin of this attachment has arrived */
-    struct gt_list turn;    /* in the queue of those that want to send */
-    struct gt_list touched; /* in the list of those to settle */
-    struct gt_list link;    /* in the list of all members */
-};
 
 struct gt_shared_connection_settings {
     struct ev_loop *loop;
@@ -120,10 +90,6 @@ uint16_t gt_shared_connection_segment(const struct gt_shared_connection *shared)
 void gt_shared_connection_attach(struct gt_shared_connection *shared, uint32_t number,
                                  uint32_t attempt, const struct gt_shared_member_events *events,
                                  struct gt_shared_member *member);
-/* Detaches it: what still arrives for it is dropped. No effect if it is not attached. */
-void gt_shared_member_detach(struct gt_shared_member *member);
-/* The member has output: it gets a turn before the end of this loop iteration, if there is room. */
-void gt_shared_member_want_turn(struct gt_shared_member *member);
 /* A member's sent data makes no progress there (stall.h): the connection is replaced, with smaller
  * packets if @is_black_hole. Members get ->lost, from a later loop iteration. */
 void gt_shared_connection_blocked(struct gt_shared_connection *shared, bool is_black_hole);

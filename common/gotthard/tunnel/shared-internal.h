@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The parts of a shared connection: its data connections, one after another (shared-connection.c),
- * and the segments on the present one (shared-io.c). Only these files include this header.
+ * and the records on the present one (shared-io.c). Only these files include this header.
  */
 #pragma once
 
 #include "gotthard/tunnel/attempt-policy.h"
 #include "gotthard/tunnel/shared-connection.h"
-
-#define SHARED_ANSWERS 64 /* to rejected begins, that wait for room */
 
 enum shared_state {
     SHARED_IDLE,       /* not wanted, or given up. The device still accepts a ticket */
@@ -17,22 +15,6 @@ enum shared_state {
     SHARED_UP,
     SHARED_FAILED,  /* the data connection is given up; its members learn that at once */
     SHARED_CLOSING, /* close_notify is sent */
-};
-
-/* The peer's stream that was rejected, and why. */
-struct shared_answer {
-    uint32_t number;
-    enum gt_rst code;
-};
-
-struct shared_io {
-    ev_prepare prepare;            /* active: output, or a probe, is due before the loop waits */
-    struct gt_list turns, touched; /* members */
-    struct gt_framer framer;       /* of the connection's own frames */
-    bool is_ping_due, is_pong_due;
-    uint64_t pong; /* the value of the last PING */
-    struct shared_answer answers[SHARED_ANSWERS];
-    unsigned first_answer, n_answers;
 };
 
 struct gt_shared_connection {
@@ -53,8 +35,8 @@ struct gt_shared_connection {
     bool is_black_hole; /* device: large packets were lost on it */
     bool is_probe_due, is_check_due, has_slept;
 
-    struct gt_list members;
-    struct shared_io io;
+    struct gt_multiplexer mux;
+    ev_prepare prepare; /* active: output, or a probe, is due before the loop waits */
 };
 
 /* The data connection is of no use: it is replaced from the next loop iteration on. */
@@ -63,9 +45,9 @@ void gt_shared_fail(struct gt_shared_connection *shared);
 void gt_shared_io_init(struct gt_shared_connection *shared);
 /* The data connection is lost, and with it all that waits for it. */
 void gt_shared_io_stop(struct gt_shared_connection *shared);
-/* Has gt_shared_io_send called at the end of this loop iteration. */
-void gt_shared_io_schedule(struct gt_shared_connection *shared);
+/* Has gt_shared_io_send called at the end of this loop iteration. @shared: gt_shared_connection. */
+void gt_shared_io_schedule(void *shared);
 /* Gives turns as long as the data connection has room. */
 void gt_shared_io_send(struct gt_shared_connection *shared);
-/* Passes on the segments that have arrived, and settles their members. */
+/* Passes on the records that have arrived, and settles their members. */
 void gt_shared_io_receive(struct gt_shared_connection *shared);
