@@ -184,6 +184,19 @@ def test_more_than_the_device_permits(fleet):
         assert connection.finish() == (0, b"", "")
 
 
+@pytest.mark.soak
+def test_more_than_one_holder_serves(fleet):
+    """A holder serves 192 commands. The next one opens a session of its own instead of waiting for a place."""
+    connections = [Connection(fleet).echo(b"hello")]
+    for _ in range(8):
+        connections += [Connection(fleet) for _ in range(33)]
+        for connection in connections[-33:]:
+            connection.echo(b"hello")
+    assert n_sessions(fleet) == 2
+    for connection in connections:
+        assert connection.finish() == (0, b"", "")
+
+
 # --- the life of a holder ---------------------------------------------------------------------------
 
 
