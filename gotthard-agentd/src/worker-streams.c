@@ -6,6 +6,9 @@
 
 #include <stdio.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "service.h"
@@ -13,7 +16,8 @@
 
 /* A stream with a target, from its request to its end. */
 struct worker_stream {
-    struct gt_list link;        /* worker_streams.open */
+    UT_hash_handle hh;
+    struct worker_streams *streams;
     struct gt_channel *channel; /* the tunnel's */
     struct ev_loop *loop;
     struct service *service; /* owned, until it is connected or refused */
@@ -77,13 +81,12 @@ void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
 {
     *streams = (struct worker_streams){
         .loop = loop, .log_prefix = log_prefix, .grant = grant, .dial_timeout_ms = dial_timeout_ms};
-    gt_list_init(&streams->open);
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
 
 static void worker_stream_free(struct worker_stream *stream)
 {
-    gt_list_unlink(&stream->link);
+    HASH_DEL(stream->streams->open, stream);
     service_free(stream->service);
     udp_target_free(stream->udp);
     free(stream);
@@ -91,21 +94,20 @@ static void worker_stream_free(struct worker_stream *stream)
 
 void worker_streams_deinit(struct worker_streams *streams)
 {
+    struct worker_stream *stream, *next;
+
     worker_streams_flush_log(streams);
-    gt_list_for_each_safe (at, next, &streams->open)
-        worker_stream_free(gt_list_entry(at, struct worker_stream, link));
+    HASH_ITER (hh, streams->open, stream, next)
+        worker_stream_free(stream);
 }
 
 static struct worker_stream *worker_streams_find(const struct worker_streams *streams,
                                                  uint32_t number)
 {
-    gt_list_for_each_safe (at, next, &streams->open) {
-        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+    struct worker_stream *stream;
 
-        if (stream->number == number)
-            return stream;
-    }
-    return NULL;
+    HASH_FIND(hh, streams->open, &number, sizeof(number), stream);
+    return stream;
 }
 
 /* --- the beginning and the end ---------------------------------------------------------------- */
@@ -175,6 +177,22 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
         gt_channel_reject(stream->channel, code);
 }
 
+/* Returns NULL without memory. */
+static struct worker_stream *worker_streams_add(struct worker_streams *streams, uint32_t number)
+{
+    struct worker_stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        return NULL;
+    stream->streams = streams;
+    stream->number = number;
+    HASH_ADD(hh, streams->open, number, sizeof(stream->number), stream);
+    if (stream->hh.tbl)
+        return stream;
+    free(stream);
+    return NULL;
+}
+
 /* @service: NULL for a permitted target. */
 static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
                                const struct permit_target *target, const struct target *service)
@@ -182,18 +200,16 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
     struct service_settings settings = {.target = target,
                                         .permit = service ? NULL : &streams->grant->permit,
                                         .timeout_ms = streams->dial_timeout_ms};
-    struct worker_stream *stream = calloc(1, sizeof(*stream));
+    struct worker_stream *stream = worker_streams_add(streams, gt_channel_number(channel));
 
     if (!stream)
         return -ENOMEM;
-    gt_list_append(&streams->open, &stream->link);
     stream->channel = channel;
     stream->loop = streams->loop;
     stream->grant = streams->grant;
     stream->to = *target;
     if (service)
         stream->of_service = *service;
-    stream->number = gt_channel_number(channel);
     stream->begun_at = gt_clock();
     snprintf(stream->target, sizeof(stream->target), "%s:%u", target->to.host, target->to.port);
     int r =
@@ -228,9 +244,9 @@ void worker_streams_open(struct worker_streams *streams, struct gt_channel *chan
 
 void worker_streams_recheck(struct worker_streams *streams)
 {
-    gt_list_for_each_safe (at, next, &streams->open) {
-        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+    struct worker_stream *stream, *next;
 
+    HASH_ITER (hh, streams->open, stream, next) {
         if (worker_stream_is_granted(stream))
             continue;
         stream->service = service_free(stream->service);
