@@ -27,11 +27,13 @@ int gt_addr_parse(const char *host, uint16_t port, struct gt_addr *ret)
     struct addrinfo *found;
     struct gt_addr addr = {0};
 
-    /* inet_pton() for IPv4: getaddrinfo() accepts "127.1". getaddrinfo() for IPv6: it knows zones.
-     */
+    /* Not getaddrinfo() for IPv4, because it accepts "127.1". It knows the zones of IPv6. */
     if (inet_pton(AF_INET, host, &addr.v4.sin_addr) == 1) {
         addr.v4.sin_family = AF_INET;
         addr.n = sizeof(addr.v4);
+    } else if (inet_pton(AF_INET6, host, &addr.v6.sin6_addr) == 1) {
+        addr.v6.sin6_family = AF_INET6;
+        addr.n = sizeof(addr.v6);
     } else {
         if (!strchr(host, ':') || getaddrinfo(host, NULL, &hints, &found) != 0)
             return 1;
@@ -174,6 +176,13 @@ int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment)
     if (connect(fd, &addr->any, addr->n) < 0 && errno != EINPROGRESS)
         return -errno;
     return gt_steal_fd(&fd);
+}
+
+/* The kernel reports EINPROGRESS before it has looked at the answer, which within this machine has
+ * arrived by then. */
+int gt_sock_connect_again(int fd, const struct gt_addr *addr)
+{
+    return connect(fd, &addr->any, addr->n) < 0 && errno != EISCONN ? -errno : 0;
 }
 
 static int udp_new(const struct gt_addr *addr)

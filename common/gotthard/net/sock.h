@@ -52,6 +52,10 @@ int gt_sock_connect(const struct gt_addr *addr) GT_MUST_CHECK;
 /* The same with TCP segments of at most @segment bytes in both directions (TCP_MAXSEG in tcp(7)):
  * SYN announces the limit to the peer. 0: the kernel decides. */
 int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment) GT_MUST_CHECK;
+/* Asks again after a gt_sock_connect that has started. Returns 0 if it is connected, -EALREADY
+ * while that is in progress, or the reason of its failure. Within this machine neither takes time.
+ */
+int gt_sock_connect_again(int fd, const struct gt_addr *addr) GT_MUST_CHECK;
 /* A socket of UDP that sends to @addr, and receives from it only. */
 int gt_sock_connect_udp(const struct gt_addr *addr) GT_MUST_CHECK;
 /* A socket of UDP that receives at @addr. "::" as in gt_sock_listen. */
