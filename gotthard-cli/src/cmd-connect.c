@@ -100,8 +100,8 @@ static void connect_on_connection(void *userdata, const struct forward *forward,
     if (forward->spec.is_socks)
         socks_clients_add(&connect->socks_clients, fd, peer);
     else
-        (void)connect_open_stream(connect, gt_endpoint_fds(fd), forward->spec.service, peer,
-                                  &stream);
+        (void)connect_open_stream(connect, gt_endpoint_fds_accepted(fd), forward->spec.service,
+                                  peer, &stream);
 }
 
 /* UDP has half of the streams at most, so that its senders do not keep out connections. */
@@ -352,6 +352,7 @@ static int connect_start(struct connect *connect, const char *device,
         .default_port = (uint16_t)context->settings->client_port,
         .is_default_required = gt_config_is_set(context->config, "client.port"),
         .is_shared = context->settings->is_shared,
+        .vanished_s = (double)context->settings->vanished_ms / 1000.,
     };
 
     if (session_new(&session, &events, connect, &connect->session, ret_failure) != 0 ||

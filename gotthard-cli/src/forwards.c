@@ -134,6 +134,7 @@ static int forwards_add(struct forwards *forwards, const struct forwards_setting
         .port = spec->local,
         .is_shared = settings->is_shared,
         .is_udp = spec->is_udp,
+        .vanished_s = settings->vanished_s,
     };
     struct forward *forward = &forwards->items[forwards->n_items];
     bool can_move = !is_port_required(settings, forwards, spec) && spec->local != 0;

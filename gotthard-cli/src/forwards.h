@@ -41,6 +41,7 @@ struct forwards_settings {
     uint16_t default_port;    /* preferred by forwards without LOCAL or an unprivileged PORT */
     bool is_default_required; /* it was configured: required by the first such forward */
     bool is_shared;           /* every user of this machine may connect */
+    double vanished_s;        /* as in local_listener_settings */
 };
 
 struct forwards {

@@ -172,9 +172,10 @@ static void client_discard(struct socks_client *client)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n == 0)
+    if (n == 0) {
+        gt_sock_set_abortive(client->fd, false);
         close(client_free(client));
-    else if (n < 0 || (client->n_discarded += (size_t)n) > DISCARD_MAX)
+    } else if (n < 0 || (client->n_discarded += (size_t)n) > DISCARD_MAX)
         client_reset(client);
 }
 
