@@ -72,7 +72,7 @@ struct gt_sock_inherited {
 /* Those of @listener: of a socket of gt_sock_listen all, but at an address of other machines as
  * well only the first ones; of a socket that another program has opened maybe none. */
 struct gt_sock_inherited gt_sock_inherited(int listener);
-/* gt_sock_accept for many connections: sets only what is not @inherited. */
+/* gt_sock_accept for many connections: leaves out the options that are @inherited. */
 int gt_sock_accept_inheriting(int listener, struct gt_sock_inherited inherited,
                               struct gt_addr *ret) GT_MUST_CHECK;
 /* SO_ERROR: 0 or a negative errno. */
