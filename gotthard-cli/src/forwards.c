@@ -185,6 +185,13 @@ void forwards_stop(struct forwards *forwards)
         local_listener_stop(forwards->items[i].listener);
 }
 
+void forwards_stop_socks(struct forwards *forwards)
+{
+    for (size_t i = 0; i < forwards->n_items; i++)
+        if (forwards->items[i].spec.is_socks)
+            local_listener_stop(forwards->items[i].listener);
+}
+
 void forwards_pause_udp(struct forwards *forwards, bool is_paused)
 {
     for (size_t i = 0; i < forwards->n_items; i++)
