@@ -33,7 +33,7 @@ struct fixture {
     const enum port *addrs;
     size_t n_addrs;
     int err;
-    bool is_resolver_dead;
+    bool is_resolver_dead, is_known; /* known: without a lookup */
     struct gt_dial *dial;
     bool is_done, is_kept; /* freed by the tear-down, not inside the callback */
     int fd;
@@ -57,6 +57,12 @@ static void resolve_on_answer(struct ev_loop *loop, ev_timer *w, int revents)
     for (size_t i = 0; i < f.n_addrs; i++)
         assert_int_equal(gt_addr_parse("127.0.0.1", f.port[f.addrs[i]], &addrs[i]), 0);
     resolve->done(resolve->userdata, f.err, addrs, f.n_addrs); /* frees @resolve */
+}
+
+void gt_resolve_report_known(struct gt_resolve *resolve)
+{
+    if (f.is_known)
+        resolve_on_answer(resolve->loop, &resolve->answer, 0);
 }
 
 static const struct gt_host_port relay = {"relay.example.org", 7000};
@@ -148,6 +154,45 @@ static void test_dial_takes_the_first_address_that_accepts(void **state)
     assert_true(f.fd >= 0);
     assert_int_equal(f.answered, f.port[OPEN]);
     assert_int_equal(gt_sock_error(f.fd), 0);
+}
+
+/* Returns true if the result came from inside the call. */
+static bool dial_now(const enum port *addrs, size_t n_addrs)
+{
+    f.addrs = addrs;
+    f.n_addrs = n_addrs;
+    f.is_done = false;
+    assert_int_equal(gt_dial_new(f.loop, &relay, 3000, on_done, NULL, &f.dial), 0);
+    gt_dial_try_now(f.dial);
+    return f.is_done;
+}
+
+/* One after the other is tried within the call, until one does not answer at once. */
+static void test_dial_of_known_addresses_on_this_machine_needs_no_loop(void **state)
+{
+    static const enum port refused[] = {SHUT, SHUT}, accepted[] = {SHUT, OPEN},
+                           mixed[] = {SILENT, OPEN};
+
+    f.is_known = true;
+    assert_true(dial_now(refused, 2));
+    assert_int_equal(f.fd, -ECONNREFUSED);
+    assert_true(dial_now(accepted, 2));
+    assert_int_equal(f.answered, f.port[OPEN]);
+    gt_close(&f.fd);
+    assert_false(dial_now(mixed, 2));
+    ev_run(f.loop, 0);
+    assert_true(f.is_done);
+    assert_int_equal(f.answered, f.port[OPEN]);
+}
+
+static void test_dial_of_a_name_waits_for_its_lookup(void **state)
+{
+    static const enum port addrs[] = {OPEN};
+
+    assert_false(dial_now(addrs, 1));
+    ev_run(f.loop, 0);
+    assert_true(f.is_done);
+    assert_int_equal(f.answered, f.port[OPEN]);
 }
 
 static void test_dial_reports_the_failure_of_the_first_address(void **state)
@@ -282,6 +327,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dial_takes_the_first_address_that_accepts, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_dial_of_known_addresses_on_this_machine_needs_no_loop,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_dial_of_a_name_waits_for_its_lookup, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_dial_reports_the_failure_of_the_first_address, set_up,
                                         tear_down),

@@ -3,6 +3,7 @@
 #include "gotthard/tunnel/endpoint.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -55,7 +56,7 @@ static void open_pipes(void)
     f.app_out = input[1];
     f.app_in = output[0];
     f.again = dup(output[1]);
-    gt_endpoint_open(&f.endpoint, (struct gt_endpoint_fds){input[0], output[1]});
+    gt_endpoint_open(&f.endpoint, (struct gt_endpoint_fds){.in = input[0], .out = output[1]});
 }
 
 static void open_unix(void)
@@ -183,13 +184,48 @@ static void test_fds_reset(void **state)
     int fds[2];
 
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-    gt_endpoint_fds_reset((struct gt_endpoint_fds){fds[0], fds[1]});
+    gt_endpoint_fds_reset((struct gt_endpoint_fds){.in = fds[0], .out = fds[1]});
     assert_int_equal(fcntl(fds[0], F_GETFD), -1);
     assert_int_equal(fcntl(fds[1], F_GETFD), -1);
     gt_endpoint_fds_reset(gt_endpoint_fds(-1));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+/* Connects to @listener. */
+static int connect_to(int listener)
+{
+    struct gt_addr at;
+
+    assert_int_equal(gt_sock_local(listener, &at), 0);
+    int fd = gt_sock_connect(&at);
+    assert_int_equal(gt_sock_connect_again(fd, &at), 0);
+    return fd;
+}
+
+/* The options of the listener serve in place of those that are set one by one, also at the end. */
+static void test_accepted_socket_needs_no_options_of_its_own(void **state)
+{
+    struct gt_addr addr, peer;
+
+    assert_int_equal(gt_addr_parse("127.0.0.1", 0, &addr), 0);
+    gt_cleanup(gt_close) int listener = gt_sock_listen(&addr, 4);
+    gt_endpoint_prepare_listener(listener, 80.);
+    for (int is_orderly = 0; is_orderly < 2; is_orderly++) {
+        gt_cleanup(gt_close) int app = connect_to(listener);
+        int fd = gt_sock_accept_inheriting(listener, gt_sock_inherited(listener), &peer);
+        int idle = 0;
+        socklen_t n = sizeof(idle);
+        char byte;
+
+        gt_endpoint_open(&f.endpoint, gt_endpoint_fds_accepted(fd));
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &n), 0);
+        assert_int_equal(idle, 40);
+        gt_endpoint_close(&f.endpoint, is_orderly);
+        assert_int_equal(recv(app, &byte, 1, 0), is_orderly ? 0 : -1);
+        assert_true(is_orderly || errno == ECONNRESET);
+    }
+}
 
 int main(void)
 {
@@ -202,6 +238,7 @@ int main(void)
         TEST(test_closed_unix_socket_is_found),
         TEST(test_reset_unix_socket_is_found),
         TEST(test_fds_reset),
+        TEST(test_accepted_socket_needs_no_options_of_its_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,9 @@
 #include "gotthard/net/peer-uid.h"
 
 #include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -118,6 +121,65 @@ static void test_closed_connection_keeps_its_user_while_its_end_is_held(void **s
     is_holding = false;
 }
 
+/* Over one netlink socket, which is opened once; also after a connection that is gone. */
+static void test_lookups_of_many_connections(void **state)
+{
+    struct gt_peer_uids uids;
+
+    gt_peer_uids_init(&uids);
+    for (int i = 0; i < 20; i++) {
+        struct gt_addr own, peer;
+        int client, server, netlink = uids.netlink;
+        uid_t uid = (uid_t)-1;
+
+        assert_true(connect_pair("127.0.0.1", "127.0.0.1", &client, &server));
+        assert_int_equal(gt_sock_local(server, &own), 0);
+        assert_int_equal(gt_sock_peer(server, &peer), 0);
+        if (i % 4 == 3) {
+            gt_sock_reset(client);
+            assert_int_equal(gt_peer_uids_find(&uids, server, &own, &peer, &uid),
+                             GT_PEER_UID_E_CLOSED);
+        } else {
+            assert_int_equal(gt_peer_uids_find(&uids, server, &own, &peer, &uid), 0);
+            assert_int_equal(uid, geteuid());
+            close(client);
+        }
+        assert_true(i == 0 ? netlink < 0 && uids.netlink >= 0 : uids.netlink == netlink);
+        close(server);
+    }
+    gt_peer_uids_deinit(&uids);
+    assert_int_equal(uids.netlink, -1);
+}
+
+/* An answer to an earlier request is not taken for that of a later one. */
+static void test_lookup_rejects_the_answer_to_another_request(void **state)
+{
+    struct gt_peer_uids uids;
+    struct gt_addr own, peer;
+    int client, server;
+    uid_t uid;
+
+    assert_true(connect_pair("127.0.0.1", "127.0.0.1", &client, &server));
+    assert_int_equal(gt_sock_local(server, &own), 0);
+    assert_int_equal(gt_sock_peer(server, &peer), 0);
+    gt_peer_uids_init(&uids);
+    assert_int_equal(gt_peer_uids_find(&uids, server, &own, &peer, &uid), 0);
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 body;
+    } stale = {.header = {.nlmsg_len = sizeof(stale),
+                          .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                          .nlmsg_flags = NLM_F_REQUEST,
+                          .nlmsg_seq = uids.seq}};
+    assert_int_equal(send(uids.netlink, &stale, sizeof(stale), 0), sizeof(stale));
+    assert_int_equal(gt_peer_uids_find(&uids, server, &own, &peer, &uid), GT_PEER_UID_E_UNKNOWN);
+    assert_int_equal(gt_peer_uids_find(&uids, server, &own, &peer, &uid), 0);
+    assert_int_equal(uid, geteuid());
+    gt_peer_uids_deinit(&uids);
+    close(client);
+    close(server);
+}
+
 static void test_unix_connection(void **state)
 {
     int fds[2];
@@ -205,6 +267,8 @@ int main(void)
         cmocka_unit_test(test_own_connection),
         cmocka_unit_test(test_closed_connection_has_no_user),
         cmocka_unit_test(test_closed_connection_keeps_its_user_while_its_end_is_held),
+        cmocka_unit_test(test_lookups_of_many_connections),
+        cmocka_unit_test(test_lookup_rejects_the_answer_to_another_request),
         cmocka_unit_test(test_unix_connection),
         cmocka_unit_test(test_connection_of_another_user),
         cmocka_unit_test(test_descriptor_without_peer),

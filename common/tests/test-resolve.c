@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Resolving: results, cancellation at each moment, and a resolver that blocks. getaddrinfo() is
- * replaced by one that waits for a semaphore if the name begins with "slow", and that knows no
- * "none.example".
+ * replaced by one that waits for a semaphore if the name begins with "slow", and that knows
+ * "found.example" and no "none.example".
  */
 #include "gotthard/net/resolve.h"
 
@@ -14,6 +14,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -23,6 +24,7 @@
 #include "gotthard/base/text.h"
 #include "gotthard/net/resolver.h"
 
+static atomic_uint n_lookups;
 static sem_t gate, passed; /* the slow resolver waits for one, and posts the other */
 
 int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
@@ -32,11 +34,14 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 
     *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
     bool is_slow = host && strncmp(host, "slow", 4) == 0;
+    bool is_found = host && strcmp(host, "found.example") == 0;
+    if (!(hints->ai_flags & AI_NUMERICHOST))
+        atomic_fetch_add(&n_lookups, 1);
     if (host && strcmp(host, "none.example") == 0)
         return EAI_NONAME;
     if (is_slow)
         sem_wait(&gate);
-    int err = real(is_slow ? "127.0.0.9" : host, service, hints, ret);
+    int err = real(is_slow || is_found ? "127.0.0.9" : host, service, hints, ret);
     if (is_slow)
         sem_post(&passed);
     return err;
@@ -98,11 +103,49 @@ static void test_resolve_name(void **state)
 {
     struct query query;
 
-    query_start(&query, "localhost", 7000);
+    query_start(&query, "found.example", 7000);
     run();
     assert_int_equal(query.err, 0);
-    assert_in_range(query.n_addrs, 1, GT_RESOLVE_MAX);
-    assert_non_null(strstr(query.first, ":7000"));
+    assert_int_equal(query.n_addrs, 1);
+    assert_string_equal(query.first, "127.0.0.9:7000");
+}
+
+/* Neither a thread nor /etc/hosts: a name that only looks like it is looked up. */
+static void test_resolve_localhost_needs_no_lookup(void **state)
+{
+    static const char *const names[] = {"localhost", "LocalHost", "localhost."};
+    unsigned n_before = n_lookups;
+    struct query query;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++) {
+        query_start(&query, names[i], 7000);
+        run();
+        assert_int_equal(query.err, 0);
+        assert_int_equal(query.n_addrs, 2);
+        assert_string_equal(query.first, "127.0.0.1:7000");
+    }
+    assert_int_equal(n_lookups, n_before);
+    query_start(&query, "localhost..", 7000);
+    run();
+    assert_int_equal(n_lookups, n_before + 1);
+}
+
+/* A name that needs a lookup is not reported before it, and no answer is reported twice. */
+static void test_resolve_reports_a_known_answer_on_request(void **state)
+{
+    struct query query;
+
+    query_start(&query, "::1", 7000);
+    gt_resolve_report_known(query.resolve);
+    assert_int_equal(query.n_results, 1);
+    assert_string_equal(query.first, "[::1]:7000");
+    run();
+    assert_int_equal(query.n_results, 1);
+    query_start(&query, "found.example", 7000);
+    gt_resolve_report_known(query.resolve);
+    assert_int_equal(query.n_results, 0);
+    run();
+    assert_int_equal(query.n_results, 1);
 }
 
 static void test_resolve_invalid_name_is_an_error(void **state)
@@ -197,11 +240,11 @@ static void test_resolve_by_another_process(void **state)
     pid_t pid = resolver_start(&fd);
     gt_resolve_use_process(fd);
     query_start(&slow, "slow.example", 1); /* its semaphore is private to the process: no answer */
-    query_start(&freed, "localhost", 2);
+    query_start(&freed, "found.example", 2);
     freed.resolve = gt_resolve_free(freed.resolve);
     query_start(&numeric, "::1", 3);
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++)
-        query_start(&names[i], i % 2 ? "localhost" : "none.example", (uint16_t)(1000 + i));
+        query_start(&names[i], i % 2 ? "found.example" : "none.example", (uint16_t)(1000 + i));
     for (size_t i = 0; i < GT_ARRAY_SIZE(names); i++)
         while (!names[i].n_results)
             ev_run(loop, EVRUN_ONCE);
@@ -222,7 +265,7 @@ static void test_resolve_by_another_process(void **state)
     assert_int_equal(slow.err, EAI_AGAIN);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     query_start(&slow, "other.example", 1);
-    query_start(&names[0], "localhost", 7001);
+    query_start(&names[0], "found.example", 7001);
     run();
     assert_int_equal(slow.err, EAI_AGAIN);
     assert_int_equal(names[0].err, 0);
@@ -321,6 +364,8 @@ int main(void)
         cmocka_unit_test(test_lookup_rejects_malformed_answers),
         cmocka_unit_test(test_resolve_numeric_host_completes_from_the_loop),
         cmocka_unit_test(test_resolve_name),
+        cmocka_unit_test(test_resolve_localhost_needs_no_lookup),
+        cmocka_unit_test(test_resolve_reports_a_known_answer_on_request),
         cmocka_unit_test(test_resolve_invalid_name_is_an_error),
         cmocka_unit_test(test_resolve_slow_name_does_not_block_the_loop),
         cmocka_unit_test(test_resolve_query_freed_early_calls_nothing),

@@ -54,6 +54,7 @@ static int set_up(void **state)
     memset(&f, 0, sizeof(f));
     f.loop = ev_loop_new(0);
     connect_pair();
+    gt_silence_prepare(f.near, SHORT_S);
     gt_silence_init(&f.silence, f.loop, SHORT_S, on_vanished, &f);
     return 0;
 }

@@ -166,6 +166,117 @@ static void test_sock_connections_have_their_options(void **state)
     }
 }
 
+/* Accepts one connection to @host with no option set on it. */
+static int accept_untouched(int listener, const char *host, int *ret_client)
+{
+    struct gt_addr at, peer;
+
+    assert_int_equal(gt_sock_local(listener, &at), 0);
+    struct gt_addr to = address(host, gt_addr_port(&at));
+    *ret_client = gt_sock_connect(&to);
+    assert_true(*ret_client >= 0);
+    wait_until(listener, POLLIN);
+    int fd = gt_sock_accept_inheriting(listener, (struct gt_sock_inherited){true, true}, &peer);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* All of it, from a listener that serves this machine only. */
+static void test_sock_accepted_connections_inherit_from_their_listener(void **state)
+{
+    static const struct {
+        const char *listen_host, *host;
+        bool is_unpaced;
+    } table[] = {{"127.0.0.1", "127.0.0.1", true},
+                 {"::1", "::1", true},
+                 {"0.0.0.0", "127.0.0.1", false},
+                 {"::", "::1", false}};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
+        struct gt_addr any = address(table[i].listen_host, 0);
+        gt_cleanup(gt_close) int listener = gt_sock_listen(&any, 4);
+        struct linger linger = {0};
+        socklen_t n = sizeof(linger);
+        int client;
+
+        gt_sock_set_abortive(listener, true);
+        gt_sock_set_keepalive(listener, 40);
+        struct gt_sock_inherited inherited = gt_sock_inherited(listener);
+        assert_true(inherited.is_tuned);
+        int fd = accept_untouched(listener, table[i].host, &client);
+        assert_true(option(fd, IPPROTO_TCP, TCP_NODELAY));
+        assert_true(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+        assert_true(option(fd, SOL_SOCKET, SO_OOBINLINE));
+        if (table[i].is_unpaced) {
+            assert_true(inherited.is_unpaced);
+            assert_unpaced(fd);
+        }
+        assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 20);
+        assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 5);
+        assert_int_equal(option(fd, IPPROTO_TCP, TCP_KEEPCNT), 4);
+        assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &n), 0);
+        assert_true(linger.l_onoff && linger.l_linger == 0);
+        close(fd);
+        close(client);
+    }
+}
+
+/* The socket of a service manager: its connections get the options one by one. */
+static void test_sock_foreign_listener_passes_on_nothing(void **state)
+{
+    struct gt_addr at = address("127.0.0.1", 0), peer;
+    gt_cleanup(gt_close) int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(listener, &at.any, at.n), 0);
+    assert_int_equal(listen(listener, 4), 0);
+    struct gt_sock_inherited inherited = gt_sock_inherited(listener);
+    assert_false(inherited.is_tuned);
+    assert_int_equal(gt_sock_local(listener, &at), 0);
+    gt_cleanup(gt_close) int client = gt_sock_connect(&at);
+    wait_until(listener, POLLIN);
+    gt_cleanup(gt_close) int fd = gt_sock_accept_inheriting(listener, inherited, &peer);
+    assert_true(option(fd, IPPROTO_TCP, TCP_NODELAY));
+    assert_true(option(fd, SOL_SOCKET, SO_KEEPALIVE));
+    assert_true(option(fd, SOL_SOCKET, SO_OOBINLINE));
+    assert_unpaced(fd);
+    setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    assert_false(gt_sock_inherited(listener).is_tuned); /* without SO_OOBINLINE */
+}
+
+static void test_sock_unix_listener_needs_no_options(void **state)
+{
+    gt_cleanup(gt_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct gt_sock_inherited inherited = gt_sock_inherited(fd);
+
+    assert_true(inherited.is_tuned && inherited.is_unpaced);
+}
+
+/* Within this machine the result is known when gt_sock_connect returns. */
+static void test_sock_connect_again_reports_the_result(void **state)
+{
+    struct gt_addr at = address("127.0.0.1", 0);
+    int listener = gt_sock_listen(&at, 1), fds[8];
+    size_t n = 0;
+
+    assert_int_equal(gt_sock_local(listener, &at), 0);
+    fds[n++] = gt_sock_connect(&at);
+    assert_int_equal(gt_sock_connect_again(fds[0], &at), 0);
+    assert_int_equal(gt_sock_connect_again(fds[0], &at), 0);
+    for (int r = 0; r == 0; n++) { /* until the queue is full: SYNs are dropped */
+        assert_true(n < GT_ARRAY_SIZE(fds));
+        fds[n] = gt_sock_connect(&at);
+        r = gt_sock_connect_again(fds[n], &at);
+        assert_true(r == 0 || r == -EALREADY);
+    }
+    close(listener);
+    while (n > 0)
+        close(fds[--n]);
+    gt_cleanup(gt_close) int refused = gt_sock_connect(&at);
+    assert_true(refused >= 0);
+    assert_int_equal(gt_sock_connect_again(refused, &at), -ECONNREFUSED);
+}
+
 static void test_sock_reset_sends_rst(void **state)
 {
     int fds[3];
@@ -229,6 +340,10 @@ int main(void)
         cmocka_unit_test(test_addr_text),
         cmocka_unit_test(test_addr_source_is_ipv4_address_or_ipv6_prefix),
         cmocka_unit_test(test_sock_connections_have_their_options),
+        cmocka_unit_test(test_sock_accepted_connections_inherit_from_their_listener),
+        cmocka_unit_test(test_sock_foreign_listener_passes_on_nothing),
+        cmocka_unit_test(test_sock_unix_listener_needs_no_options),
+        cmocka_unit_test(test_sock_connect_again_reports_the_result),
         cmocka_unit_test(test_sock_reset_sends_rst),
         cmocka_unit_test(test_sock_failures_are_negative_errnos),
         cmocka_unit_test(test_sock_pair_is_connected),

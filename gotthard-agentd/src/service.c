@@ -97,5 +97,6 @@ int service_new(struct ev_loop *loop, const struct service_settings *settings, s
     if (settings->permit)
         gt_dial_set_filter(service->dial, service_permits);
     *ret = service;
+    gt_dial_try_now(service->dial);
     return 0;
 }

@@ -32,7 +32,8 @@ struct service_result {
 typedef void (*service_fn)(void *userdata, struct service *service,
                            const struct service_result *result);
 
-/* @on_done is called from the loop, never inside this call. -ENOMEM, or a negative errno. */
+/* @on_done is called from the loop, or after @ret is set inside this call: a target on this machine
+ * accepts or refuses at once. -ENOMEM, or a negative errno. */
 int service_new(struct ev_loop *loop, const struct service_settings *settings, service_fn on_done,
                 void *userdata, struct service **ret) GT_MUST_CHECK;
 /* Cancels the dial if it is in progress; no callback follows. Takes NULL. */

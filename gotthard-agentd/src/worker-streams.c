@@ -5,6 +5,10 @@
 #include "worker-streams.h"
 
 #include <stdio.h>
+#include <string.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
@@ -13,20 +17,20 @@
 
 /* A stream with a target, from its request to its end. */
 struct worker_stream {
-    struct gt_list link;        /* worker_streams.open */
+    UT_hash_handle hh;
+    struct worker_streams *streams;
     struct gt_channel *channel; /* the tunnel's */
     struct ev_loop *loop;
     struct service *service; /* owned, until it is connected or refused */
     struct udp_target *udp;  /* owned: once it is connected, of UDP */
     const struct worker_grant *grant;
-    struct target of_service; /* name "": a permitted target */
+    char service_name[GT_SERVICE_MAX + 1]; /* "": a permitted target */
     struct permit_target to;
     struct gt_addr addr; /* connected to, if ->source is not "" */
     uint32_t number;
-    double begun_at;              /* seconds of gt_clock() */
-    char target[GT_HOST_MAX + 8]; /* "host:port" of the settings, then the numeric address */
-    char source[GT_ADDR_TEXT];    /* "": not connected */
-    char why[160];                /* "": connected */
+    double begun_at;           /* seconds of gt_clock() */
+    char source[GT_ADDR_TEXT]; /* "": not connected */
+    char *why;                 /* owned: of a failure, or NULL */
 };
 
 /* --- the log ---------------------------------------------------------------------------------- */
@@ -43,12 +47,14 @@ static void worker_streams_log_sum(void *userdata, const struct gt_stream_sum *s
 static void log_connected(const struct worker_streams *streams, const struct worker_stream *stream,
                           const char *service, enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
+    char target[GT_ADDR_TEXT];
+
     gt_log(gt_stream_log_is_failure(code) ? GT_LOG_WARN : GT_LOG_INFO, 0,
            "%-s stream=%u service=%s ended target=%s source=%s up=%llu down=%llu seconds=%.1f "
            "reason=\"%s\"",
-           streams->log_prefix, stream->number, service, stream->target, stream->source,
-           (unsigned long long)n_up, (unsigned long long)n_down, gt_clock() - stream->begun_at,
-           code == GT_RST_NONE ? "closed" : gt_rst_text(code));
+           streams->log_prefix, stream->number, service, gt_addr_text(&stream->addr, target),
+           stream->source, (unsigned long long)n_up, (unsigned long long)n_down,
+           gt_clock() - stream->begun_at, code == GT_RST_NONE ? "closed" : gt_rst_text(code));
 }
 
 /* @stream: NULL if the service has no target. */
@@ -56,12 +62,16 @@ static void log_unconnected(const struct worker_streams *streams, uint32_t numbe
                             const struct worker_stream *stream, const char *service,
                             enum gt_rst code)
 {
+    char target[GT_HOST_MAX + 8] = "-";
+
+    if (stream)
+        snprintf(target, sizeof(target), "%s:%u", stream->to.to.host, stream->to.to.port);
     gt_log(gt_stream_log_is_failure(code) ? GT_LOG_WARN : GT_LOG_INFO, 0,
            "%-s stream=%u service=%s not connected target=%s seconds=%.1f reason=\"%s\" "
            "details=\"%s\"",
-           streams->log_prefix, number, service, stream ? stream->target : "-",
+           streams->log_prefix, number, service, target,
            stream ? gt_clock() - stream->begun_at : 0., gt_rst_text(code),
-           stream ? stream->why : "");
+           stream && stream->why ? stream->why : "");
 }
 
 void worker_streams_flush_log(struct worker_streams *streams)
@@ -77,35 +87,34 @@ void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
 {
     *streams = (struct worker_streams){
         .loop = loop, .log_prefix = log_prefix, .grant = grant, .dial_timeout_ms = dial_timeout_ms};
-    gt_list_init(&streams->open);
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
 
 static void worker_stream_free(struct worker_stream *stream)
 {
-    gt_list_unlink(&stream->link);
+    HASH_DEL(stream->streams->open, stream);
     service_free(stream->service);
     udp_target_free(stream->udp);
+    free(stream->why);
     free(stream);
 }
 
 void worker_streams_deinit(struct worker_streams *streams)
 {
+    struct worker_stream *stream, *next;
+
     worker_streams_flush_log(streams);
-    gt_list_for_each_safe (at, next, &streams->open)
-        worker_stream_free(gt_list_entry(at, struct worker_stream, link));
+    HASH_ITER (hh, streams->open, stream, next)
+        worker_stream_free(stream);
 }
 
 static struct worker_stream *worker_streams_find(const struct worker_streams *streams,
                                                  uint32_t number)
 {
-    gt_list_for_each_safe (at, next, &streams->open) {
-        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+    struct worker_stream *stream;
 
-        if (stream->number == number)
-            return stream;
-    }
-    return NULL;
+    HASH_FIND(hh, streams->open, &number, sizeof(number), stream);
+    return stream;
 }
 
 /* --- the beginning and the end ---------------------------------------------------------------- */
@@ -116,11 +125,10 @@ static void worker_stream_note_result(struct worker_stream *stream,
     struct gt_addr local;
 
     if (result->fd < 0) {
-        snprintf(stream->why, sizeof(stream->why), "%s", result->why);
+        stream->why = strdup(result->why); /* without memory the line lacks it */
         return;
     }
     stream->addr = *result->addr;
-    gt_addr_text(result->addr, stream->target);
     snprintf(stream->source, sizeof(stream->source), "?");
     if (gt_sock_local(result->fd, &local) == 0)
         gt_addr_text(&local, stream->source);
@@ -149,8 +157,11 @@ static void worker_stream_serve_udp(struct worker_stream *stream, int fd)
 
 static bool worker_stream_is_granted(const struct worker_stream *stream)
 {
-    if (stream->of_service.name[0])
-        return worker_grant_has_service(stream->grant, &stream->of_service);
+    struct target service = {.address = stream->to.to};
+
+    memcpy(service.name, stream->service_name, sizeof(service.name));
+    if (service.name[0])
+        return worker_grant_has_service(stream->grant, &service);
     return worker_grant_has_target(stream->grant, &stream->to,
                                    stream->source[0] ? &stream->addr : NULL);
 }
@@ -175,6 +186,22 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
         gt_channel_reject(stream->channel, code);
 }
 
+/* Returns NULL without memory. */
+static struct worker_stream *worker_streams_add(struct worker_streams *streams, uint32_t number)
+{
+    struct worker_stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        return NULL;
+    stream->streams = streams;
+    stream->number = number;
+    HASH_ADD(hh, streams->open, number, sizeof(stream->number), stream);
+    if (stream->hh.tbl)
+        return stream;
+    free(stream);
+    return NULL;
+}
+
 /* @service: NULL for a permitted target. */
 static int worker_streams_dial(struct worker_streams *streams, struct gt_channel *channel,
                                const struct permit_target *target, const struct target *service)
@@ -182,24 +209,21 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
     struct service_settings settings = {.target = target,
                                         .permit = service ? NULL : &streams->grant->permit,
                                         .timeout_ms = streams->dial_timeout_ms};
-    struct worker_stream *stream = calloc(1, sizeof(*stream));
+    struct worker_stream *stream = worker_streams_add(streams, gt_channel_number(channel));
 
     if (!stream)
         return -ENOMEM;
-    gt_list_append(&streams->open, &stream->link);
     stream->channel = channel;
     stream->loop = streams->loop;
     stream->grant = streams->grant;
     stream->to = *target;
     if (service)
-        stream->of_service = *service;
-    stream->number = gt_channel_number(channel);
+        snprintf(stream->service_name, sizeof(stream->service_name), "%s", service->name);
     stream->begun_at = gt_clock();
-    snprintf(stream->target, sizeof(stream->target), "%s:%u", target->to.host, target->to.port);
     int r =
         service_new(streams->loop, &settings, worker_stream_on_dial_done, stream, &stream->service);
     if (r)
-        snprintf(stream->why, sizeof(stream->why), "%s", strerror(-r));
+        stream->why = strdup(strerror(-r));
     return r;
 }
 
@@ -228,9 +252,9 @@ void worker_streams_open(struct worker_streams *streams, struct gt_channel *chan
 
 void worker_streams_recheck(struct worker_streams *streams)
 {
-    gt_list_for_each_safe (at, next, &streams->open) {
-        struct worker_stream *stream = gt_list_entry(at, struct worker_stream, link);
+    struct worker_stream *stream, *next;
 
+    HASH_ITER (hh, streams->open, stream, next) {
         if (worker_stream_is_granted(stream))
             continue;
         stream->service = service_free(stream->service);

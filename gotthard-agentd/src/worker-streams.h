@@ -11,17 +11,18 @@
 
 #include <ev.h>
 
-#include "gotthard/base/list.h"
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
 #include "worker-grant.h"
+
+struct worker_stream;
 
 struct worker_streams {
     struct ev_loop *loop;
     const char *log_prefix;           /* keeps */
     const struct worker_grant *grant; /* keeps */
     unsigned dial_timeout_ms;
-    struct gt_list open;              /* streams with a target, until their end */
+    struct worker_stream *open;       /* streams with a target, by number, until their end */
     uint64_t n_streams, n_up, n_down; /* streams and bytes since the beginning */
     struct gt_stream_log log;
 };

@@ -131,8 +131,9 @@ static void test_decode_rejects_a_mixture_of_two_changes(void **state)
     for (size_t n_written = 1; n_written < n; n_written++) {
         old[n_written - 1] = new[n_written - 1];
         bool is_old = n_written < SESSION_INFO_APPLIED_AT; /* the magic is that of both */
+        bool is_new = memcmp(old, new, n) == 0; /* the last bytes of both may be the same */
         int r = session_info_decode(gt_span(old, n), &got);
-        assert_int_equal(r, is_old ? 0 : SESSION_INFO_E_BAD);
+        assert_int_equal(r, is_old || is_new ? 0 : SESSION_INFO_E_BAD);
         if (r == 0)
             session_info_deinit(&got);
     }

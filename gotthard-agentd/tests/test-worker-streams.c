@@ -110,7 +110,7 @@ static int tear_down(void **state)
 static void open_channel(struct gt_channel *channel, const char *service)
 {
     worker_streams_open(&f.streams, channel, service);
-    if (channel->code == GT_RST_NONE)
+    if (channel->code == GT_RST_NONE && channel->fd < 0)
         ev_run(f.loop, 0);
 }
 
@@ -219,13 +219,14 @@ static void test_recheck_ends_withdrawn_streams(void **state)
     char target[64];
 
     add_target("web", "127.0.0.1", f.port);
+    add_target("slow", "no such host", f.port);
     permit("127.0.0.0/8", "localhost:*");
     snprintf(target, sizeof(target), "localhost:%u", f.port);
     open_channel(&ssh, "ssh");
     open_channel(&web, "web");
     open_channel(&named, target);
     open_channel(&again, target);
-    worker_streams_open(&f.streams, &dialing, "web");
+    worker_streams_open(&f.streams, &dialing, "slow");
     f.grant.services.n = 2;
     permit_deinit(&f.grant.permit);
     permit("127.0.0.0/8", "");
@@ -268,12 +269,32 @@ static void test_stream_that_ends_cancels_its_dial(void **state)
 {
     struct gt_channel channel = {.number = 3, .fd = -1};
 
-    worker_streams_open(&f.streams, &channel, "ssh");
-    worker_streams_end(&f.streams, "ssh", 3, GT_RST_LOCAL, 0, 0);
+    worker_streams_open(&f.streams, &channel, "nowhere");
+    worker_streams_end(&f.streams, "nowhere", 3, GT_RST_LOCAL, 0, 0);
     while (ev_run(f.loop, EVRUN_NOWAIT))
         ;
     assert_int_equal(channel.fd, -1);
     assert_int_equal(captured(), 1);
+}
+
+/* Whatever the order of their ends, each is found by its number. */
+static void test_thousands_of_streams_end_in_any_order(void **state)
+{
+    static struct gt_channel channels[2048];
+    const uint32_t n = GT_ARRAY_SIZE(channels), step = 797; /* without a common divisor */
+
+    gt_close(&f.listener);
+    for (uint32_t i = 0; i < n; i++) {
+        channels[i] = (struct gt_channel){.number = i + 1, .fd = -1};
+        worker_streams_open(&f.streams, &channels[i], "ssh");
+        assert_int_equal(channels[i].code, GT_RST_REFUSED);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        worker_streams_end(&f.streams, "ssh", i * step % n + 1, GT_RST_REFUSED, 0, 0);
+    assert_int_equal(f.streams.n_streams, n);
+    assert_null(f.streams.open);
+    assert_true(captured() < n);
+    assert_null(strstr(f.text, "target=- ")); /* the line of a stream that was not found */
 }
 
 static void test_spare_has_no_line_and_many_are_summed(void **state)
@@ -299,6 +320,7 @@ int main(void)
         TEST(test_recheck_ends_withdrawn_streams),
         TEST(test_line_of_a_failure_has_its_cause),
         TEST(test_stream_that_ends_cancels_its_dial),
+        TEST(test_thousands_of_streams_end_in_any_order),
         TEST(test_spare_has_no_line_and_many_are_summed),
     };
 

@@ -70,6 +70,8 @@ static void connect_update_forwards(struct connect *connect)
         forwards_start(&connect->forwards);
     else
         forwards_stop(&connect->forwards);
+    if (socks_clients_is_full(&connect->socks_clients))
+        forwards_stop_socks(&connect->forwards);
 }
 
 /* @local: as session_open_stream() has it. */
@@ -97,11 +99,14 @@ static void connect_on_connection(void *userdata, const struct forward *forward,
     struct connect *connect = userdata;
     uint32_t stream;
 
-    if (forward->spec.is_socks)
-        socks_clients_add(&connect->socks_clients, fd, peer);
-    else
-        (void)connect_open_stream(connect, gt_endpoint_fds(fd), forward->spec.service, peer,
-                                  &stream);
+    if (!forward->spec.is_socks) {
+        (void)connect_open_stream(connect, gt_endpoint_fds_accepted(fd), forward->spec.service,
+                                  peer, &stream);
+        return;
+    }
+    socks_clients_add(&connect->socks_clients, fd, peer);
+    if (socks_clients_is_full(&connect->socks_clients))
+        forwards_stop_socks(&connect->forwards);
 }
 
 /* UDP has half of the streams at most, so that its senders do not keep out connections. */
@@ -142,10 +147,16 @@ static void socks_on_cancel(void *userdata, uint32_t stream)
     session_reset_stream(connect->session, stream);
 }
 
+static void socks_on_room(void *userdata)
+{
+    connect_update_forwards(userdata);
+}
+
 static const struct socks_clients_events socks_events = {
     .open = socks_on_open,
     .serve = socks_on_serve,
     .cancel = socks_on_cancel,
+    .on_room = socks_on_room,
 };
 
 static void connect_on_refused(void *userdata, const struct forward *forward,
@@ -352,6 +363,7 @@ static int connect_start(struct connect *connect, const char *device,
         .default_port = (uint16_t)context->settings->client_port,
         .is_default_required = gt_config_is_set(context->config, "client.port"),
         .is_shared = context->settings->is_shared,
+        .vanished_s = (double)context->settings->vanished_ms / 1000.,
     };
 
     if (session_new(&session, &events, connect, &connect->session, ret_failure) != 0 ||

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "diagnosis.h"
 #include "gotthard/base/clock.h"
 
@@ -16,7 +19,7 @@
 #define TURNED_AWAY_S     10. /* between two lines */
 
 struct open_stream {
-    struct gt_list link; /* connect_streams.open */
+    UT_hash_handle hh; /* connect_streams.open */
     uint32_t number;
     double begun_at; /* seconds of gt_clock() */
     char peer[GT_ADDR_TEXT];
@@ -43,33 +46,31 @@ void connect_streams_init(struct connect_streams *streams, struct ev_loop *loop,
                           struct print *print, const char *device)
 {
     *streams = (struct connect_streams){.print = print, .device = device};
-    gt_list_init(&streams->open);
     gt_stream_log_init(&streams->log, loop, on_sum, streams);
 }
 
-static void open_stream_free(struct open_stream *stream)
+static void connect_streams_remove(struct connect_streams *streams, struct open_stream *stream)
 {
-    gt_list_unlink(&stream->link);
+    HASH_DEL(streams->open, stream);
     free(stream);
 }
 
 void connect_streams_deinit(struct connect_streams *streams)
 {
+    struct open_stream *stream, *next;
+
     connect_streams_flush(streams);
-    gt_list_for_each_safe (at, next, &streams->open)
-        open_stream_free(gt_list_entry(at, struct open_stream, link));
+    HASH_ITER (hh, streams->open, stream, next)
+        connect_streams_remove(streams, stream);
 }
 
 static struct open_stream *connect_streams_find(const struct connect_streams *streams,
                                                 uint32_t number)
 {
-    gt_list_for_each_safe (at, next, &streams->open) {
-        struct open_stream *stream = gt_list_entry(at, struct open_stream, link);
+    struct open_stream *stream;
 
-        if (stream->number == number)
-            return stream;
-    }
-    return NULL;
+    HASH_FIND(hh, streams->open, &number, sizeof(number), stream);
+    return stream;
 }
 
 static bool is_udp(const char *service)
@@ -83,20 +84,28 @@ static json_t *json_of_uid(const struct local_peer *peer)
     return peer->is_uid_known ? json_integer(peer->uid) : NULL;
 }
 
+/* Without memory the line of the stream lacks the address. */
+static void connect_streams_add(struct connect_streams *streams, uint32_t number, const char *peer)
+{
+    struct open_stream *stream = calloc(1, sizeof(*stream));
+
+    if (!stream)
+        return;
+    stream->number = number;
+    stream->begun_at = gt_clock();
+    snprintf(stream->peer, sizeof(stream->peer), "%s", peer);
+    HASH_ADD(hh, streams->open, number, sizeof(stream->number), stream);
+    if (!stream->hh.tbl)
+        free(stream);
+}
+
 void connect_streams_opened(struct connect_streams *streams, const char *service, uint32_t number,
                             const struct local_peer *peer)
 {
-    struct open_stream *stream = calloc(1, sizeof(*stream));
     char text[GT_ADDR_TEXT];
 
     streams->n_udp += is_udp(service);
-    gt_addr_text(&peer->addr, text);
-    if (stream) { /* without memory its line lacks the address */
-        stream->number = number;
-        stream->begun_at = gt_clock();
-        memcpy(stream->peer, text, sizeof(text));
-        gt_list_append(&streams->open, &stream->link);
-    }
+    connect_streams_add(streams, number, gt_addr_text(&peer->addr, text));
     print_event(streams->print, "stream-opened", "{s:I, s:s, s:s, s:o*}", "stream",
                 (json_int_t)number, "service", service, "peer", text, "uid", json_of_uid(peer));
 }
@@ -222,7 +231,7 @@ void connect_streams_ended(struct connect_streams *streams, const char *service,
     if (gt_stream_log_end(&streams->log, code, n_up, n_down))
         print_end(streams, stream, service, number, code, n_up, n_down);
     if (stream)
-        open_stream_free(stream);
+        connect_streams_remove(streams, stream);
 }
 
 void connect_streams_full(struct connect_streams *streams, unsigned max)

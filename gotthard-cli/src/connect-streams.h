@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#include "gotthard/base/list.h"
 #include "gotthard/base/log.h"
 #include "gotthard/signaling/exchange.h"
 #include "gotthard/tunnel/stream-log.h"
@@ -14,12 +13,14 @@
 #include "local-listener.h"
 #include "print.h"
 
+struct open_stream;
+
 struct connect_streams {
-    struct print *print; /* keeps */
-    const char *device;  /* keeps */
-    char services[160];  /* "ssh, web": that the device offers this operator; "": none known */
-    struct gt_list open; /* with the local program's address */
-    unsigned n_udp;      /* open ones of UDP */
+    struct print *print;      /* keeps */
+    const char *device;       /* keeps */
+    char services[160];       /* "ssh, web": that the device offers this operator; "": none known */
+    struct open_stream *open; /* by number, with the local program's address */
+    unsigned n_udp;           /* open ones of UDP */
     struct gt_stream_log log;
     struct gt_log_rate refused;
     double full_noted_at;        /* seconds of gt_clock(); 0: never */

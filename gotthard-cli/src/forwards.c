@@ -134,6 +134,7 @@ static int forwards_add(struct forwards *forwards, const struct forwards_setting
         .port = spec->local,
         .is_shared = settings->is_shared,
         .is_udp = spec->is_udp,
+        .vanished_s = settings->vanished_s,
     };
     struct forward *forward = &forwards->items[forwards->n_items];
     bool can_move = !is_port_required(settings, forwards, spec) && spec->local != 0;
@@ -182,6 +183,13 @@ void forwards_stop(struct forwards *forwards)
 {
     for (size_t i = 0; i < forwards->n_items; i++)
         local_listener_stop(forwards->items[i].listener);
+}
+
+void forwards_stop_socks(struct forwards *forwards)
+{
+    for (size_t i = 0; i < forwards->n_items; i++)
+        if (forwards->items[i].spec.is_socks)
+            local_listener_stop(forwards->items[i].listener);
 }
 
 void forwards_pause_udp(struct forwards *forwards, bool is_paused)

@@ -41,6 +41,7 @@ struct forwards_settings {
     uint16_t default_port;    /* preferred by forwards without LOCAL or an unprivileged PORT */
     bool is_default_required; /* it was configured: required by the first such forward */
     bool is_shared;           /* every user of this machine may connect */
+    double vanished_s;        /* as in local_listener_settings */
 };
 
 struct forwards {
@@ -59,6 +60,8 @@ int forwards_open(const struct forwards_settings *settings, const struct forward
 void forwards_start(struct forwards *forwards);
 /* Accepts no more: connections wait in the kernel's queue. */
 void forwards_stop(struct forwards *forwards);
+/* The same for those of SOCKS only. */
+void forwards_stop_socks(struct forwards *forwards);
 /* While paused, forwards of UDP drop their datagrams: these would arrive late. */
 void forwards_pause_udp(struct forwards *forwards, bool is_paused);
 /* Closes all listeners. Takes a zeroed struct and a closed one. */

@@ -59,7 +59,7 @@ static bool detach(struct msghdr *header, size_t n_wanted, struct gt_endpoint_fd
         memcpy(fds, CMSG_DATA(part), n * sizeof(int));
     }
     if (n == n_wanted && !(header->msg_flags & MSG_CTRUNC)) {
-        *ret = (struct gt_endpoint_fds){fds[0], fds[1]};
+        *ret = (struct gt_endpoint_fds){.in = fds[0], .out = fds[1]};
         return true;
     }
     for (size_t i = 0; i < n; i++)

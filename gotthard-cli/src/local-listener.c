@@ -14,19 +14,30 @@
 #include "gotthard/net/acceptor.h"
 #include "gotthard/net/fin-hold.h"
 #include "gotthard/net/peer-uid.h"
+#include "gotthard/tunnel/endpoint.h"
 
 #define N_FREE_TRIES 16 /* for a port that is free on both addresses */
 #define N_SOCKETS    2
+
+struct socket {
+    struct local_listener *listener;
+    struct gt_acceptor acceptor;
+    struct gt_addr addr;
+};
 
 struct local_listener {
     struct ev_loop *loop;
     const struct local_listener_events *events;
     void *userdata;
     bool is_shared;
+    bool is_held; /* connections are, until their user is known (fin-hold.h) */
+    uid_t user;   /* of this process */
+    double vanished_s;
+    struct gt_peer_uids uids;
     struct gt_addr addr; /* of the first socket */
     struct local_socket file;
-    struct gt_acceptor acceptors[N_SOCKETS];
-    size_t n_acceptors;
+    struct socket sockets[N_SOCKETS];
+    size_t n_sockets;
     bool is_udp;
     int udp[N_SOCKETS]; /* owned */
     size_t n_udp;
@@ -54,10 +65,19 @@ static bool has_unread(int fd)
     return ioctl(fd, FIONREAD, &n) == 0 && n > 0;
 }
 
-/* Sets the user of @peer. Returns true if it may use the tunnel, else false with *ret_why. */
-static bool is_admitted(int fd, struct local_peer *peer, enum local_refusal *ret_why)
+/* A loopback socket accepts at its own address only. */
+static int find_user(struct socket *socket, int fd, struct local_peer *peer)
 {
-    int r = gt_peer_uid(fd, &peer->uid);
+    if (socket->addr.any.sa_family == AF_UNIX)
+        return gt_peer_uid(fd, &peer->uid);
+    return gt_peer_uids_find(&socket->listener->uids, fd, &socket->addr, &peer->addr, &peer->uid);
+}
+
+/* Sets the user of @peer. Returns true if it may use the tunnel, else false with *ret_why. */
+static bool is_admitted(struct socket *socket, int fd, struct local_peer *peer,
+                        enum local_refusal *ret_why)
+{
+    int r = find_user(socket, fd, peer);
 
     peer->is_uid_known = r == 0;
     if (r == GT_PEER_UID_E_CLOSED)
@@ -66,16 +86,16 @@ static bool is_admitted(int fd, struct local_peer *peer, enum local_refusal *ret
         *ret_why = LOCAL_REFUSED_UID;
     else
         *ret_why = LOCAL_REFUSED_USER;
-    return r == 0 && (peer->uid == geteuid() || peer->uid == 0);
+    return r == 0 && (peer->uid == socket->listener->user || peer->uid == 0);
 }
 
 static void local_listener_accept(struct local_listener *listener, bool is_accepting)
 {
-    for (size_t i = 0; i < listener->n_acceptors; i++)
+    for (size_t i = 0; i < listener->n_sockets; i++)
         if (is_accepting)
-            gt_acceptor_start(&listener->acceptors[i]);
+            gt_acceptor_start(&listener->sockets[i].acceptor);
         else
-            gt_acceptor_stop(&listener->acceptors[i]);
+            gt_acceptor_stop(&listener->sockets[i].acceptor);
 }
 
 static void local_listener_admit(struct local_listener *listener, int fd,
@@ -94,12 +114,14 @@ static void local_listener_admit(struct local_listener *listener, int fd,
  * that its program closes before it is accepted. */
 static void acceptor_on_accept(void *userdata, int fd, const struct gt_addr *addr)
 {
-    struct local_listener *listener = userdata;
+    struct socket *socket = userdata;
+    struct local_listener *listener = socket->listener;
     struct local_peer peer = {.addr = *addr};
     enum local_refusal why;
 
-    gt_fin_release(fd);
-    if (listener->is_shared || is_admitted(fd, &peer, &why)) {
+    if (listener->is_held)
+        gt_fin_release(fd);
+    if (listener->is_shared || is_admitted(socket, fd, &peer, &why)) {
         local_listener_admit(listener, fd, &peer);
         return;
     }
@@ -121,8 +143,18 @@ static void local_listener_on_queue_due(struct ev_loop *loop, ev_timer *timer, i
 
 static void local_listener_take(struct local_listener *listener, int fd)
 {
-    gt_acceptor_init(&listener->acceptors[listener->n_acceptors++], listener->loop, fd, NULL,
-                     acceptor_on_accept, listener);
+    struct socket *socket = &listener->sockets[listener->n_sockets++];
+
+    socket->listener = listener;
+    socket->addr.any.sa_family = AF_UNIX;
+    gt_acceptor_init(&socket->acceptor, listener->loop, fd, NULL, acceptor_on_accept, socket);
+}
+
+static int local_listener_take_port(struct local_listener *listener, int fd)
+{
+    gt_endpoint_prepare_listener(fd, listener->vanished_s);
+    local_listener_take(listener, fd);
+    return gt_sock_local(fd, &listener->sockets[listener->n_sockets - 1].addr);
 }
 
 /* Returns 0 or a negative errno, as the functions below do. */
@@ -132,25 +164,24 @@ static int local_listener_add(struct local_listener *listener, const struct gt_a
 
     if (fd < 0)
         return fd;
-    if (listener->is_udp)
-        listener->udp[listener->n_udp++] = fd;
-    else
-        local_listener_take(listener, fd);
+    if (!listener->is_udp)
+        return local_listener_take_port(listener, fd);
+    listener->udp[listener->n_udp++] = fd;
     return 0;
 }
 
 static void local_listener_close(struct local_listener *listener)
 {
-    for (size_t i = 0; i < listener->n_acceptors; i++)
-        gt_acceptor_deinit(&listener->acceptors[i]);
-    listener->n_acceptors = 0;
+    for (size_t i = 0; i < listener->n_sockets; i++)
+        gt_acceptor_deinit(&listener->sockets[i].acceptor);
+    listener->n_sockets = 0;
     while (listener->n_udp > 0)
         gt_close(&listener->udp[--listener->n_udp]);
 }
 
 static int first_fd(const struct local_listener *listener)
 {
-    return listener->is_udp ? listener->udp[0] : listener->acceptors[0].fd;
+    return listener->is_udp ? listener->udp[0] : listener->sockets[0].acceptor.fd;
 }
 
 static int bind_one(struct local_listener *listener, const char *host, uint16_t port)
@@ -202,8 +233,9 @@ static void local_listener_hold(struct local_listener *listener)
 {
     if (listener->is_shared || !gt_peer_uid_is_kept())
         return;
-    for (size_t i = 0; i < listener->n_acceptors; i++)
-        gt_fin_hold(listener->acceptors[i].fd);
+    listener->is_held = true;
+    for (size_t i = 0; i < listener->n_sockets; i++)
+        gt_fin_hold(listener->sockets[i].acceptor.fd);
 }
 
 static struct local_listener *listener_new(const struct local_listener_settings *settings,
@@ -219,6 +251,9 @@ static struct local_listener *listener_new(const struct local_listener_settings 
     listener->userdata = userdata;
     listener->is_shared = settings->is_shared;
     listener->is_udp = settings->is_udp;
+    listener->user = geteuid();
+    listener->vanished_s = settings->vanished_s;
+    gt_peer_uids_init(&listener->uids);
     ev_timer_init(&listener->queue_due, local_listener_on_queue_due, 0., 0.);
     listener->queue_due.data = listener;
     return listener;
@@ -272,6 +307,7 @@ struct local_listener *local_listener_free(struct local_listener *listener)
         return NULL;
     local_socket_remove(&listener->file);
     local_listener_close(listener);
+    gt_peer_uids_deinit(&listener->uids);
     ev_timer_stop(listener->loop, &listener->queue_due);
     local_queue_deinit(&listener->queue);
     free(listener);

@@ -24,6 +24,7 @@ struct local_listener_settings {
     uint16_t port;        /* 0: a free one */
     bool is_shared;       /* every user of this machine is admitted */
     bool is_udp;          /* sockets of UDP, which the owner reads: local_listener_udp() */
+    double vanished_s;    /* as in gt_endpoint_init, for connections that become endpoints */
 };
 
 enum local_refusal {
@@ -40,7 +41,7 @@ enum {
 };
 
 struct local_listener_events {
-    /* Takes @fd; @peer is borrowed. */
+    /* Takes @fd, for gt_endpoint_fds_accepted(): its close sends RST. @peer is borrowed. */
     void (*on_accept)(void *userdata, int fd, const struct local_peer *peer);
     /* A connection was reset. */
     void (*on_refused)(void *userdata, const struct local_peer *peer, enum local_refusal why);

@@ -51,13 +51,17 @@ static void client_enter(struct socks_client *client, enum client_state state)
 /* Returns the descriptor. */
 static int client_free(struct socks_client *client)
 {
+    struct socks_clients *clients = client->clients;
     int fd = client->fd;
 
-    ev_io_stop(client->clients->loop, &client->readable);
-    ev_timer_stop(client->clients->loop, &client->deadline);
+    ev_io_stop(clients->loop, &client->readable);
+    ev_timer_stop(clients->loop, &client->deadline);
     gt_list_unlink(&client->link);
-    client->clients->n--;
+    bool was_full = socks_clients_is_full(clients);
+    clients->n--;
     free(client);
+    if (was_full)
+        clients->events->on_room(clients->userdata);
     return fd;
 }
 
@@ -172,9 +176,10 @@ static void client_discard(struct socks_client *client)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n == 0)
+    if (n == 0) {
+        gt_sock_set_abortive(client->fd, false);
         close(client_free(client));
-    else if (n < 0 || (client->n_discarded += (size_t)n) > DISCARD_MAX)
+    } else if (n < 0 || (client->n_discarded += (size_t)n) > DISCARD_MAX)
         client_reset(client);
 }
 
@@ -237,10 +242,15 @@ void socks_clients_deinit(struct socks_clients *clients)
         client_reset(gt_list_entry(at, struct socks_client, link));
 }
 
+bool socks_clients_is_full(const struct socks_clients *clients)
+{
+    return clients->n >= SOCKS_CLIENTS_MAX;
+}
+
 void socks_clients_add(struct socks_clients *clients, int fd, const struct local_peer *peer)
 {
     struct socks_client *client =
-        clients->n < SOCKS_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+        socks_clients_is_full(clients) ? NULL : calloc(1, sizeof(*client));
 
     if (!client) {
         gt_sock_reset(fd);

@@ -16,7 +16,7 @@
 #include "gotthard/proto/frame.h"
 #include "local-queue.h"
 
-#define SOCKS_CLIENTS_MAX 256 /* further connections are reset */
+#define SOCKS_CLIENTS_MAX 256 /* further connections are not accepted meanwhile, or are reset */
 
 struct socks_clients_events {
     /* Opens a stream to @target ("10.0.0.5:80"), without a local socket. Returns 0 with its number,
@@ -27,6 +27,8 @@ struct socks_clients_events {
     void (*serve)(void *userdata, uint32_t stream, int fd);
     /* The client has gone: resets the stream. */
     void (*cancel)(void *userdata, uint32_t stream);
+    /* No longer full. */
+    void (*on_room)(void *userdata);
 };
 
 struct socks_clients {
@@ -42,6 +44,8 @@ void socks_clients_init(struct socks_clients *clients, struct ev_loop *loop,
                         const struct socks_clients_events *events, void *userdata);
 /* Resets all connections; cancels no stream. */
 void socks_clients_deinit(struct socks_clients *clients);
+/* Returns true if a further connection would be reset. */
+bool socks_clients_is_full(const struct socks_clients *clients);
 /* A local connection; takes @fd. */
 void socks_clients_add(struct socks_clients *clients, int fd, const struct local_peer *peer);
 /* The target of @stream is connected. No effect for a stream of another kind. */

@@ -77,10 +77,11 @@ static int client_open(struct udp_client *client)
     return r;
 }
 
+/* From the one that was used last: most datagrams are of few clients. */
 static struct udp_client *udp_clients_find(const struct udp_clients *clients, int fd,
                                            const struct gt_addr *addr)
 {
-    gt_list_for_each_safe (at, next, &clients->all) {
+    for (struct gt_list *at = clients->all.previous; at != &clients->all; at = at->previous) {
         struct udp_client *client = gt_list_entry(at, struct udp_client, link);
 
         if (client->fd == fd && client->addr.n == addr->n &&

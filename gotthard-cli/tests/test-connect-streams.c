@@ -80,6 +80,20 @@ static void test_connections_above_the_rate_are_summed(void **state)
     assert_non_null(strstr(f.text, "streams=80 ended up=240 down=400 failed=0 "));
 }
 
+/* Whatever the order of their ends, the line of each has its address. */
+static void test_thousands_of_connections_end_in_any_order(void **state)
+{
+    const uint32_t n = 2048, step = 797; /* without a common divisor */
+
+    for (uint32_t i = 0; i < n; i++)
+        connect_streams_opened(&f.streams, "ssh", i + 1, &f.peer);
+    for (uint32_t i = 0; i < n; i++)
+        connect_streams_ended(&f.streams, "ssh", i * step % n + 1, GT_RST_NONE, 3, 5);
+    assert_null(f.streams.open);
+    assert_true(captured() < n);
+    assert_null(strstr(f.text, "peer=? ")); /* the line of a stream that was not found */
+}
+
 static void test_failures_are_warnings_and_counted(void **state)
 {
     for (uint32_t number = 1; number <= 8; number++)
@@ -137,6 +151,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_connection_has_one_line_at_its_end),
         TEST(test_connections_above_the_rate_are_summed),
+        TEST(test_thousands_of_connections_end_in_any_order),
         TEST(test_failures_are_warnings_and_counted),
         TEST(test_terminal_shows_only_problems),
         TEST(test_full_is_noted_once),

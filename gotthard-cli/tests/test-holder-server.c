@@ -129,7 +129,7 @@ static void request_stream(int ret_others[2])
 
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-    const struct gt_endpoint_fds fds = {in[0], out[1]};
+    const struct gt_endpoint_fds fds = {.in = in[0], .out = out[1]};
     send_message(message, &fds);
     close(in[0]);
     close(out[1]);
@@ -264,7 +264,7 @@ static void test_server_closes_a_message_that_is_too_long(void **state)
 /* OPEN without descriptors, and descriptors beside another message. */
 static void test_server_closes_wrong_descriptors(void **state)
 {
-    const struct gt_endpoint_fds fds = {f.fd, f.fd};
+    const struct gt_endpoint_fds fds = {.in = f.fd, .out = f.fd};
 
     say_hello(1);
     expect(HOLDER_READY);

@@ -14,15 +14,18 @@ static struct {
     bool is_set;
     int r;
     uid_t uid;
-} fake; /* the result of gt_peer_uid */
+} fake; /* the result of gt_peer_uids_find */
 
-int __real_gt_peer_uid(int fd, uid_t *ret);
-int __wrap_gt_peer_uid(int fd, uid_t *ret);
+int __real_gt_peer_uids_find(struct gt_peer_uids *uids, int fd, const struct gt_addr *own,
+                             const struct gt_addr *peer, uid_t *ret);
+int __wrap_gt_peer_uids_find(struct gt_peer_uids *uids, int fd, const struct gt_addr *own,
+                             const struct gt_addr *peer, uid_t *ret);
 
-int __wrap_gt_peer_uid(int fd, uid_t *ret)
+int __wrap_gt_peer_uids_find(struct gt_peer_uids *uids, int fd, const struct gt_addr *own,
+                             const struct gt_addr *peer, uid_t *ret)
 {
     if (!fake.is_set)
-        return __real_gt_peer_uid(fd, ret);
+        return __real_gt_peer_uids_find(uids, fd, own, peer, ret);
     if (fake.r == 0)
         *ret = fake.uid;
     return fake.r;

@@ -22,7 +22,7 @@ static struct {
     char target[GT_SERVICE_MAX + 1];
     int open_result;
     int served; /* the descriptor of serve() */
-    unsigned n_opened, n_cancelled;
+    unsigned n_opened, n_cancelled, n_rooms;
 } f;
 
 static int on_open(void *userdata, const char *target, const struct local_peer *peer,
@@ -46,9 +46,14 @@ static void on_cancel(void *userdata, uint32_t stream)
     f.n_cancelled++;
 }
 
+static void on_room(void *userdata)
+{
+    f.n_rooms++;
+}
+
 static int set_up(void **state)
 {
-    static const struct socks_clients_events events = {on_open, on_serve, on_cancel};
+    static const struct socks_clients_events events = {on_open, on_serve, on_cancel, on_room};
     static const struct local_peer peer = {.is_uid_known = true};
     int ends[2];
 
@@ -253,13 +258,16 @@ static void test_clients_have_a_limit(void **state)
 
         assert_int_equal(gt_sock_pair(pair), 0);
         ends[i] = pair[0];
+        assert_int_equal(socks_clients_is_full(&f.clients), f.clients.n == SOCKS_CLIENTS_MAX);
         socks_clients_add(&f.clients, pair[1], &peer);
     }
     assert_int_equal(f.clients.n, SOCKS_CLIENTS_MAX);
+    assert_int_equal(f.n_rooms, 0);
     for (size_t i = 0; i < GT_ARRAY_SIZE(ends); i++)
         gt_close(&ends[i]);
     settle();
     assert_int_equal(f.clients.n, 1);
+    assert_int_equal(f.n_rooms, 1);
 }
 
 int main(void)

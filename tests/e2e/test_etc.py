@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
@@ -15,7 +16,7 @@ import harness
 from aws_policy import Policy, fill_in
 from setting_markers import shown
 from test_config import check
-from test_hostile_broker import CONNACK, CONNECT, PlayedBroker, packet
+from test_hostile_broker import CONNACK, CONNECT, PINGREQ, PINGRESP, PlayedBroker, packet
 
 ETC = pathlib.Path(__file__).resolve().parent.parent.parent / "etc"
 
@@ -150,14 +151,32 @@ def test_device_with_the_name_of_an_operator(env):
     assert agent.log().count("session=") and "session=" not in namesake.log()
 
 
-def connect_as(env, folder, client_id):
+def connect_as(env, folder, client_id, keep_alive=60):
     """Connects to the broker with the certificate in @folder. Returns the socket, after CONNACK."""
     context = ssl.create_default_context(cafile=folder / "ca.crt")
     context.load_cert_chain(folder / "cert.pem", folder / "private.key")
     sock = context.wrap_socket(socket.create_connection(("127.0.0.1", env.broker_port)), server_hostname="localhost")
-    sock.sendall(packet(CONNECT, b"\0\4MQTT\5\2\0\x3c\0" + len(client_id).to_bytes(2, "big") + client_id.encode()))
+    sock.sendall(packet(CONNECT, b"\0\4MQTT\5\2" + keep_alive.to_bytes(2, "big") + b"\0" + len(client_id).to_bytes(2, "big") +
+                        client_id.encode()))
     assert PlayedBroker._read(sock)[0] == CONNACK
     return sock
+
+
+def test_device_with_the_longest_keepalive(env):
+    """mosquitto from 2.0.21 on may disconnect a client whose keep-alive is max_keepalive itself, at any change of the second."""
+    folder = env.folder / "authority"
+    folder.mkdir()
+    for names in (["broker", "localhost"], ["GatewayOli"]):
+        subprocess.run([ETC / "make-certificate-example", *names], cwd=folder, check=True)
+    (folder / "broker/acl").write_text((ETC / "mosquitto-example.acl").read_text())
+    os.chmod(folder / "broker/acl", 0o600)
+    broker = start_example(env, folder, "127.0.0.1")
+    longest = re.search(r"to (\d+)h", re.search(r"duration, .*GOTTHARD_MQTT_KEEPALIVE", (ETC / "agentd.conf").read_text())[0])
+    with connect_as(env, folder / "GatewayOli", "GatewayOli", 3600 * int(longest[1])) as sock:
+        end = int(time.time()) + 4
+        while time.time() < end:
+            sock.sendall(packet(PINGREQ, b""))
+            assert PlayedBroker._read(sock) == (PINGRESP, b""), broker.log()
 
 
 def test_device_uses_the_client_id_of_another_one(env):

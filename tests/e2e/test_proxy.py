@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: ISC
 """The fault proxy itself: each impairment has its documented effect and no other."""
 
-import contextlib
 import json
 import select
 import socket
@@ -106,35 +105,39 @@ def test_port_range(env):
 
 @pytest.mark.parametrize("ms", [0, 5, 25, 75])
 def test_delay_is_precise(proxy, ms):
-    """The added delay of a round trip, without the machine's own: precise to half a millisecond each way."""
+    """The added delay of a round trip, without the machine's own: precise to half a millisecond each way, apart from the time by
+    which this machine ends a sleep too late."""
     sock = dial(proxy)
     check_echo(sock)
 
-    def median():
+    def median(action, *arguments):
+        """Returns milliseconds."""
         times = []
         for _ in range(41):
             started = time.perf_counter()
-            check_echo(sock)
+            action(*arguments)
             times.append(time.perf_counter() - started)
-        return statistics.median(times)
+        return statistics.median(times) * 1000
 
     def look():
         proxy.command("delay 0")
         check_echo(sock)
-        bare = median()
+        bare = median(check_echo, sock)
         proxy.command(f"delay {ms}")
-        return (median() - bare) * 1000 / 2 - ms
+        error = (median(check_echo, sock) - bare) / 2 - ms
+        return error, median(time.sleep, 0.005) - 5
 
-    errors = []
+    looks = []
 
     def is_precise():
-        errors.append(look())
-        return -0.5 < errors[-1] < 0.5
+        looks.append(look())
+        error, late = looks[-1]
+        return -0.5 < error < (0.5 if harness.SANITIZER == "none" else 5) + late
 
-    with contextlib.suppress(AssertionError):  # the machine may be busy
-        wait_until(is_precise, "the delay is precise", limit=20)
-    print(f"one way of {ms} ms is off by {errors} ms")
-    assert -0.5 < errors[-1] < (0.5 if harness.SANITIZER == "none" else 5)
+    try:
+        wait_until(is_precise, "the delay is precise", limit=20)  # the machine may be busy for a moment
+    finally:
+        print(f"one way of {ms} ms: how much it is off, and how late a sleep ends, in ms: {looks}")
 
 
 def test_delay_one_way_only_and_jitter_keeps_order(proxy, target):

@@ -16,6 +16,7 @@ import harness
 from faultproxy import Proxy
 from harness import LIMIT, echo, in_threads, wait_until
 from load import Steady
+from process_stats import is_within
 from test_faults import open_stream
 from test_tunnel import assert_broken
 
@@ -39,9 +40,9 @@ def test_relay_killed_under_load(env, seed):
         load.wait_for_progress(64 << 10)
         took = time.monotonic() - started
         print(f"round {round_}: all streams go on {took:.2f} s after the relay is back")
-        assert took < RECOVERY
+        assert is_within(took, RECOVERY)
         tunnel.event("relay-lost", count=round_ + 1)
-        assert tunnel.event("relay-back", count=round_ + 1)["seconds"] < RECOVERY + 2
+        assert is_within(tunnel.event("relay-back", count=round_ + 1)["seconds"], RECOVERY + 2)
     load.finish(tunnel)
     assert len([e for e in tunnel.events() if e["event"] in ("relay-lost", "relay-back")]) == 8
     assert tunnel.disconnect() == 0
@@ -230,7 +231,7 @@ def test_tunnel_survives_random_cuts(behind_proxy, seed):
         load.wait_for_progress(64 << 10)
         worst = max(worst, time.monotonic() - started)
     print(f"worst recovery {worst:.2f} s")
-    assert worst < RECOVERY
+    assert is_within(worst, RECOVERY)
     load.finish(tunnel)
     assert tunnel.disconnect() == 0
 
@@ -244,7 +245,7 @@ def test_tunnel_survives_refusing_network(behind_proxy):
         wait_until(lambda: time.monotonic() - gone > 3, "three seconds without a way")
         proxy.is_refusing = False
         load.wait_for_progress(64 << 10)
-        assert time.monotonic() - gone < 3 + 2 * RECOVERY
+        assert is_within(time.monotonic() - gone, 3 + 2 * RECOVERY)
     load.finish(tunnel)
 
 

@@ -4,6 +4,7 @@
 import concurrent.futures
 import http.server
 import os
+import select
 import shutil
 import socket
 import struct
@@ -241,3 +242,23 @@ def test_clients_beyond_the_streams_wait(system):  # noqa: F811
         assert all(pool.map(serve, range(20)))
     assert target.n_accepted == 20
     assert not [event for event in tunnel.events() if event["event"] == "stream-refused"]
+
+
+def test_hundreds_of_clients_at_once_wait(system, proxy):  # noqa: F811
+    """More than negotiate at a time: the others wait in the kernel's queue, and none is reset."""
+    target = system.target(echo)
+    hello = b"\5\1\0" + bytes([5, 1, 0]) + address("127.0.0.1") + struct.pack(">H", target.port) + b"ping"
+    answer = b"\5\0" + bytes([5, SUCCEEDED, 0, 1]) + bytes(6) + b"ping"
+    clients = {socket.create_connection(("127.0.0.1", proxy[1]), timeout=LIMIT): b"" for _ in range(400)}
+    for sock in clients:
+        sock.sendall(hello)
+    while clients:  # the method is answered at once, the request when a stream is free, in any order
+        ready = select.select(clients, [], [], LIMIT)[0]
+        assert ready, f"{len(clients)} clients wait"
+        for sock in ready:
+            clients[sock] += sock.recv(len(answer)) or b"end"
+            assert answer.startswith(clients[sock])
+            if clients[sock] == answer:
+                sock.close()
+                del clients[sock]
+    assert target.n_accepted == 400

@@ -17,6 +17,7 @@ from fault_run import FaultRun
 from harness import wait_until
 from invariants import IS_SANITIZED, RECOVERY
 from load import Steady
+from process_stats import is_within
 from test_tunnel import assert_broken
 
 WINDOW = {"GOTTHARD_TIMEOUTS_RESUME_WINDOW": "3s"}
@@ -56,7 +57,7 @@ def test_f15_agent_listener_killed(env):
         started = time.monotonic()
         run.start_agent()
         run.echo_through_new_tunnel()
-        assert time.monotonic() - started < RECOVERY
+        assert is_within(time.monotonic() - started, RECOVERY)
         run.load.wait_for_progress(MIB)
 
 
@@ -86,7 +87,7 @@ def test_f15_whole_agent_killed(env, how):
         run.start_agent()
         assert_broken(sock)
         assert run.tunnel.wait() in (69, 75)
-        assert time.monotonic() - started < 3 + RECOVERY
+        assert is_within(time.monotonic() - started, 3 + RECOVERY)
         run.echo_through_new_tunnel()
 
 

@@ -13,6 +13,7 @@ import invariants
 from harness import LIMIT, wait_until
 from fault_run import FaultRun
 from invariants import RECOVERY
+from process_stats import is_within
 from test_tunnel import assert_broken
 
 
@@ -39,7 +40,7 @@ def test_f01_relay_killed(env):
         for n_bytes in (1 << 20, 100_003):
             run.load.wait_for_progress(n_bytes)
             run.relay.kill()
-            assert restart_relay(run) < RECOVERY
+            assert is_within(restart_relay(run), RECOVERY)
 
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.soak)])
@@ -51,7 +52,7 @@ def test_f02_relay_away(env, seconds):
         before = list(run.load.progress)
         invariants.check_idle(run)  # I7: also while waiting
         assert run.load.progress == before
-        assert restart_relay(run) < 10 + RECOVERY  # 10 s: the longest step of the back-off
+        assert is_within(restart_relay(run), 10 + RECOVERY)  # 10 s: the longest step of the back-off
 
 
 @pytest.mark.parametrize("window", [3, pytest.param(120, marks=pytest.mark.soak)])
@@ -75,7 +76,7 @@ def test_f04_relay_stopped_in_order(env):
     with FaultRun(env) as run:
         run.start()
         assert run.relay.stop() == 0
-        assert restart_relay(run) < 2 * RECOVERY
+        assert is_within(restart_relay(run), 2 * RECOVERY)
 
 
 def test_f05_relay_restarted_with_another_range(env):
@@ -86,7 +87,7 @@ def test_f05_relay_restarted_with_another_range(env):
         env.relay_ports = harness.free_ports(env.n_relay_ports)
         run.relay_env.update(GOTTHARD_SERVER_PORTS_FROM=str(env.relay_ports),
                                GOTTHARD_SERVER_PORTS_TO=str(env.relay_ports + env.n_relay_ports - 1))
-        assert restart_relay(run) < RECOVERY
+        assert is_within(restart_relay(run), RECOVERY)
         assert not any(harness.is_listening(port) for port in old)
 
 
@@ -145,7 +146,7 @@ def test_f39_programs_replaced_one_by_one(env, monkeypatch):
         run.relay.send(signal.SIGTERM)
         run.relay.wait_for("draining")
         assert run.relay.stop() == 0
-        assert restart_relay(run) < RECOVERY
+        assert is_within(restart_relay(run), RECOVERY)
         replace("agentd", folder)
         run.earlier_workers.append(worker)
         assert run.agent.stop() == 0

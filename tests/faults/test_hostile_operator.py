@@ -36,7 +36,8 @@ class Bob:
 
     def client(self):
         self.generation += 1
-        client = Client(self.env, "g1:o:bob")
+        # The device reports the lost data connections of bob's command 0.5 s after their end, and again later.
+        client = Client(self.env, "g1:o:bob", unread=("end",))
         client.register(self.rid, generation=self.generation)
         return client
 

@@ -74,7 +74,7 @@ class Parties:
 
     def has_worker_ended(self):
         """A relay could keep the worker until the lifetime of the session is over. This one sends BYE, also after a reconnect."""
-        self.relay.device.send(raw(BYE, b"\0\1" + self.rid))
+        self.relay.device.send(raw(BYE, b"\0\1" + self.rid), self.rid)
         return not is_alive(self.pids[1])
 
 

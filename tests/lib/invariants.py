@@ -14,7 +14,7 @@ import time
 
 import harness
 from harness import LIMIT, wait_until
-from process_stats import DOCUMENTED_STATUSES, cpu_and_wakeups, is_alive, program_of
+from process_stats import DOCUMENTED_STATUSES, cpu_and_wakeups, is_alive, is_within, program_of
 
 IS_SANITIZED = harness.SANITIZER != "none"
 RECOVERY = 20 if IS_SANITIZED else 5  # seconds in which a new tunnel works after a fault
@@ -87,7 +87,7 @@ def check_resources(run):
 def check_recovery(run):
     """I5: a new tunnel works without manual intervention."""
     started, last_error = time.monotonic(), None
-    while time.monotonic() - started < run.recovery:
+    while is_within(time.monotonic() - started, run.recovery):
         try:
             run.echo_through_new_tunnel()
             return

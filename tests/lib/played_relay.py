@@ -18,14 +18,42 @@ HELLO, WELCOME, RENDEZVOUS, SESSION, PEER, OPEN, TICKET, STREAM_END = 0x01, 0x02
 PING, PONG, RESTARTING, BYE, ERROR, LOAD = 0x30, 0x31, 0x3E, 0x3F, 0x40, 0x81
 
 
+class Connection:
+    """One control connection. Frames are answered on the one that they came from: a late BYE has a connection of its own."""
+
+    def __init__(self, side, child):
+        self.side, self.child, self.lock = side, child, threading.Lock()
+        self.is_open = True
+
+    def read(self):
+        data = b""
+        while chunk := os.read(self.child.stdout.fileno(), 1 << 16):
+            data += chunk
+            while len(data) >= 4 and len(data) >= (n := 4 + int.from_bytes(data[2:4], "big")):
+                self.side.relay.on_frame(self, data[0], data[4:n])
+                data = data[n:]
+
+    def send(self, data):
+        """Sends whole frames. The client may close the connection meanwhile."""
+        stdin, view = self.child.stdin, memoryview(data)
+        with contextlib.suppress(OSError), self.lock:
+            while view:
+                view = view[stdin.write(view):]
+
+    def close(self):
+        self.is_open = False
+        self.child.kill()
+        self.child.wait()
+
+
 class Side:
-    """The control connections of one client; the latest of them counts. @relay.on_frame gets the frames."""
+    """One client. @rid is its latest session. @connections has the latest connection of each session, by its rid."""
 
     def __init__(self, relay, role, name):
         self.relay = relay
         self.identity = f"g1:{'?od'[role]}:{name}"
         self.psk = forge.psk_of(relay.env, role, name).hex()
-        self.rid, self.child, self.tickets = None, None, {}
+        self.rid, self.connections, self.tickets = None, {}, {}
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -41,35 +69,32 @@ class Side:
             ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-naccept", "1", "-quiet", "-nocert", "-tls1_3", "-psk", self.psk,
              "-psk_identity", self.identity, "-ciphersuites", "TLS_AES_128_GCM_SHA256", "-alpn", "gotthard-r/1", "-num_tickets", "0"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+        connection = Connection(self, child)
         harness.wait_until(lambda: harness.is_listening(port), "openssl s_server listens", step=0.005)
         with client, socket.create_connection(("127.0.0.1", port)) as tls:
-            self.rid, self.child = None, child
-            threading.Thread(target=self._read, args=(child,), daemon=True).start()
+            threading.Thread(target=connection.read, daemon=True).start()
             threading.Thread(target=forward, args=(tls, client), daemon=True).start()
             forward(client, tls)
-        child.kill()
-        child.wait()
+        connection.close()
 
-    def _read(self, child):
-        data = b""
-        while chunk := os.read(child.stdout.fileno(), 1 << 16):
-            data += chunk
-            while len(data) >= 4 and len(data) >= (n := 4 + int.from_bytes(data[2:4], "big")):
-                self.relay.on_frame(self, data[0], data[4:n])
-                data = data[n:]
+    def register(self, rid, connection):
+        if rid not in self.connections:  # a late BYE registers for an earlier session
+            self.rid = rid
+        self.connections[rid] = connection
 
-    def send(self, data):
-        """Sends frames on the present connection, which the client may close meanwhile."""
-        stdin, view = self.child.stdin, memoryview(data)
-        with contextlib.suppress(OSError):
-            while view:
-                view = view[stdin.write(view):]
+    def is_registered(self, rid):
+        return rid in self.connections and self.connections[rid].is_open
+
+    def send(self, data, rid=None):
+        """Sends frames on the present connection of the session @rid, by default the latest one."""
+        if connection := self.connections.get(rid or self.rid):
+            connection.send(data)
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        if self.child:
-            self.child.kill()
+        for connection in list(self.connections.values()):
+            connection.close()
 
 
 class PlayedRelay:
@@ -88,28 +113,30 @@ class PlayedRelay:
     def other(self, side):
         return self.device if side is self.operator else self.operator
 
-    def on_frame(self, side, kind, body):
+    def on_frame(self, connection, kind, body):
+        side, rid = connection.side, body[:16]
+        other = self.other(side)
         if kind == HELLO:
-            side.send(raw(WELCOME, struct.pack(">H16sIHI", 1, bytes(16), 15000, 64, 43200)))
+            connection.send(raw(WELCOME, struct.pack(">H16sIHI", 1, bytes(16), 15000, 64, 43200)))
         elif kind == RENDEZVOUS:
-            side.rid = body[:16]
-            other = self.other(side)
-            is_up = other.rid == side.rid
-            side.send(self.session(side.rid, is_up) + b"".join(side.tickets.pop(side.rid, [])))
+            side.register(rid, connection)
+            is_up = other.is_registered(rid)
+            connection.send(self.session(rid, is_up) + b"".join(side.tickets.pop(rid, [])))
             if is_up:
-                other.send(raw(PEER, side.rid + b"\1\0"))
+                other.send(raw(PEER, rid + b"\1\0"), rid)
         elif kind == OPEN:
-            frame = ticket(body[:16], *struct.unpack(">II", body[16:24]))
-            side.send(frame)
-            other = self.other(side)
-            if other.rid == body[:16]:
-                other.send(frame)
+            frame = ticket(rid, *struct.unpack(">II", body[16:24]))
+            connection.send(frame)
+            if other.is_registered(rid):
+                other.send(frame, rid)
             else:
-                other.tickets.setdefault(body[:16], []).append(frame)  # until it registers
-        elif kind in (STREAM_END, BYE):
-            self.other(side).send(raw(kind, body))
+                other.tickets.setdefault(rid, []).append(frame)  # until it registers
+        elif kind == STREAM_END:
+            other.send(raw(kind, body), rid)
+        elif kind == BYE:
+            other.send(raw(kind, body), body[2:18])
         elif kind == PING:
-            side.send(raw(PONG, body))
+            connection.send(raw(PONG, body))
 
     def session(self, rid, is_up, port=None):
         return raw(SESSION, rid + struct.pack(">HIB", self.data_port if port is None else port, 43200, is_up))

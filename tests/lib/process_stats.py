@@ -3,6 +3,8 @@
 
 import os
 import re
+import subprocess
+import sys
 
 DOCUMENTED_STATUSES = {"relayd": (0, 64, 69, 70, 78), "agentd": (0, 64, 70, 78), "cli": (0, 64, 69, 70, 75, 76, 77, 78, 130)}
 
@@ -24,6 +26,23 @@ def cpu_and_wakeups(pid):
         except (FileNotFoundError, ProcessLookupError):
             continue
     return seconds, n_switches
+
+
+COMPUTE = """
+import time
+begin, cpu = time.monotonic(), time.process_time()
+while time.process_time() - cpu < .1:
+    pass
+print((time.monotonic() - begin) / .1)"""
+
+
+def is_within(seconds, limit):
+    """Returns whether @seconds are less than @limit. On a busy machine the limit is as many times longer as a process now takes to compute."""
+    if seconds < limit:
+        return True
+    slowness = float(subprocess.run([sys.executable, "-c", COMPUTE], check=True, stdout=subprocess.PIPE).stdout)
+    print(f"{seconds:.2f} s are more than {limit:.2f} s; processes take {slowness:.1f} times longer than alone")
+    return seconds < limit * slowness
 
 
 def pss_kib(pid):

@@ -22,6 +22,7 @@ from attack import NAT, Attacker, Recorder
 from bystander import Bystander
 from faultproxy import Proxy
 from harness import wait_until
+from process_stats import is_within
 
 IS_SANITIZED = harness.SANITIZER != "none"
 PATIENCE = 4 if IS_SANITIZED else 1
@@ -148,7 +149,7 @@ class Siege:
     def check_time(self, what, seconds):
         """At most twice the normal time and a second: a penalty, or the second of two retries, takes longer."""
         most = PATIENCE * (2 * self.normal[what] + 1)
-        assert seconds <= most, f"{what} took {seconds:.2f} s, normally {self.normal[what]:.2f} s"
+        assert is_within(seconds, most), f"{what} took {seconds:.2f} s, normally {self.normal[what]:.2f} s"
 
     def _connect_for(self, seconds):
         """Connects again and again. Returns the times."""

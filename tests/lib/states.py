@@ -65,7 +65,7 @@ class Publisher:
             context = ssl.create_default_context(cafile=certificates / "ca.crt")
             context.load_cert_chain(certificates / "cert.pem", certificates / "private.key")
             self.sock = context.wrap_socket(self.sock, server_hostname=host)
-        # Not 0, which later versions of mosquitto refuse beside max_keepalive.
+        # Not 0 and not the example's max_keepalive: mosquitto 2.0.21 refuses the one, and disconnects clients with the other.
         self.sock.sendall(mqtt.encode(CONNECT, VERSION, client_id=client_id, keep_alive=3600))
         assert self._receive() == (CONNACK, b"\0\0")
 

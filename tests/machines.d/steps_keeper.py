@@ -49,7 +49,7 @@ def drop_in(machine, unit, text):
     """Adds a drop-in to a unit. Returns the command that removes it."""
     path = f"/etc/systemd/system/{unit}.service.d/zz-test.conf"
     machine.run(f"mkdir -p $(dirname {path}); printf '{text}' >{path}; systemctl daemon-reload")
-    return f"rm {path}; systemctl daemon-reload"
+    return f"rm {path}; rmdir $(dirname {path}); systemctl daemon-reload"
 
 
 @step

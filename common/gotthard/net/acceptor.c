@@ -97,7 +97,7 @@ static void acceptor_on_readable(struct ev_loop *loop, ev_io *io, int revents)
 
     for (unsigned n = 0; n < ACCEPTS_PER_TURN && ev_is_active(&acceptor->io); n++) {
         struct gt_addr peer;
-        int fd = gt_sock_accept(acceptor->fd, &peer);
+        int fd = gt_sock_accept_inheriting(acceptor->fd, acceptor->inherited, &peer);
 
         if (fd >= 0) {
             acceptor->on_accept(acceptor->userdata, fd, &peer);
@@ -115,6 +115,7 @@ void gt_acceptor_init(struct gt_acceptor *acceptor, struct ev_loop *loop, int fd
 {
     *acceptor = (struct gt_acceptor){
         .loop = loop, .fd = fd, .reserve = reserve, .on_accept = on_accept, .userdata = userdata};
+    acceptor->inherited = gt_sock_inherited(fd);
     ev_io_init(&acceptor->io, acceptor_on_readable, fd, EV_READ);
     ev_init(&acceptor->pause, acceptor_on_pause_over);
     acceptor->io.data = acceptor->pause.data = acceptor;

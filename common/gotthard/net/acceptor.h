@@ -36,10 +36,11 @@ typedef void (*gt_acceptor_fn)(void *userdata, int fd, const struct gt_addr *pee
 
 struct gt_acceptor { /* embedded in its owner; a zeroed one may be passed to _deinit */
     struct ev_loop *loop;
-    int fd;          /* owned; -1 after _deinit */
-    bool is_started; /* by its owner; a pause may still be in progress */
-    ev_io io;        /* active when started and not paused */
-    ev_timer pause;  /* active during a pause */
+    int fd;                             /* owned; -1 after _deinit */
+    bool is_started;                    /* by its owner; a pause may still be in progress */
+    ev_io io;                           /* active when started and not paused */
+    ev_timer pause;                     /* active during a pause */
+    struct gt_sock_inherited inherited; /* by its connections */
     struct gt_reserve_fd *reserve;
     gt_acceptor_fn on_accept;
     void *userdata;

@@ -110,7 +110,31 @@ static void attempt_fail(struct attempt *attempt, int err, const char *why)
     attempt->why = why;
 }
 
-static void attempt_start(struct attempt *attempt)
+/* TCP's simultaneous open (RFC 9293 section 3.5): a connection to a free port of this machine gets
+ * that port as its own once in 28,000 times, and is then connected to itself. */
+static bool is_its_own_peer(const struct attempt *attempt)
+{
+    struct gt_addr local, peer;
+
+    return gt_sock_local(attempt->fd, &local) == 0 &&
+           gt_addr_port(&local) == gt_addr_port(attempt->addr) &&
+           gt_sock_peer(attempt->fd, &peer) == 0 && local.n == peer.n &&
+           memcmp(&local.any, &peer.any, local.n) == 0;
+}
+
+/* @err: of the connection, 0 or negative. Returns true if it is established; otherwise the attempt
+ * has failed. */
+static bool attempt_finish(struct attempt *attempt, int err)
+{
+    if (err == 0 && is_its_own_peer(attempt))
+        err = -ECONNREFUSED;
+    if (err < 0)
+        attempt_fail(attempt, -err, strerror(-err));
+    return err == 0;
+}
+
+/* Returns true if it is connected already, as a target on this machine is. */
+static bool attempt_start(struct attempt *attempt)
 {
     struct gt_dial *dial = attempt->dial;
     char text[GT_ADDR_TEXT];
@@ -120,23 +144,33 @@ static void attempt_start(struct attempt *attempt)
                          : gt_sock_connect_segmented(attempt->addr, dial->segment);
     if (r < 0) {
         attempt_fail(attempt, -r, strerror(-r));
-        return;
+        return false;
     }
     attempt->fd = r;
+    dial->n_pending++;
+    int err = dial->is_udp ? 0 : gt_sock_connect_again(attempt->fd, attempt->addr);
+    if (err != -EALREADY)
+        return attempt_finish(attempt, err);
     ev_io_set(&attempt->writable, attempt->fd, EV_WRITE);
     ev_io_start(dial->loop, &attempt->writable);
-    dial->n_pending++;
+    return false;
 }
 
-/* Starts the next address, or the first one after it for which connect(2) does not fail at once.
- * Without one, and with none pending, the dial has failed. */
+/* Starts the next address, or the first one after it that does not fail at once. Without one, and
+ * with none pending, the dial has failed. */
 static void dial_proceed(struct gt_dial *dial)
 {
     size_t n_before = dial->n_pending;
 
     ev_timer_stop(dial->loop, &dial->next);
-    while (dial->n_started < dial->n_addrs && dial->n_pending == n_before)
-        attempt_start(&dial->attempts[dial->n_started++]);
+    while (dial->n_started < dial->n_addrs && dial->n_pending == n_before) {
+        struct attempt *attempt = &dial->attempts[dial->n_started++];
+
+        if (attempt_start(attempt)) {
+            dial_succeed(attempt);
+            return;
+        }
+    }
     if (dial->n_pending == 0) {
         dial_fail_all(dial);
     } else if (dial->n_started < dial->n_addrs) {
@@ -176,29 +210,14 @@ void gt_dial_check(struct gt_dial *dial)
         dial_proceed(dial);
 }
 
-/* TCP's simultaneous open (RFC 9293 section 3.5): a connection to a free port of this machine gets
- * that port as its own once in 28,000 times, and is then connected to itself. */
-static bool is_its_own_peer(int fd)
-{
-    struct gt_addr local, peer;
-
-    return gt_sock_local(fd, &local) == 0 && gt_sock_peer(fd, &peer) == 0 && local.n == peer.n &&
-           memcmp(&local.any, &peer.any, local.n) == 0;
-}
-
 static void dial_on_writable(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct attempt *attempt = w->data;
-    int r = gt_sock_error(attempt->fd);
 
-    if (r == 0 && is_its_own_peer(attempt->fd))
-        r = -ECONNREFUSED;
-    if (r == 0) {
+    if (attempt_finish(attempt, gt_sock_error(attempt->fd)))
         dial_succeed(attempt);
-        return;
-    }
-    attempt_fail(attempt, -r, strerror(-r));
-    dial_proceed(attempt->dial);
+    else
+        dial_proceed(attempt->dial);
 }
 
 static void dial_on_next(struct ev_loop *loop, ev_timer *w, int revents)
@@ -307,4 +326,10 @@ int gt_dial_new(struct ev_loop *loop, const struct gt_host_port *to, unsigned ti
     ev_timer_start(loop, &dial->deadline);
     *ret = dial;
     return 0;
+}
+
+void gt_dial_try_now(struct gt_dial *dial)
+{
+    if (dial->state == DIAL_RESOLVING)
+        gt_resolve_report_known(dial->resolve);
 }

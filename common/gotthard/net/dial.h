@@ -46,6 +46,10 @@ typedef bool (*gt_dial_filter_fn)(void *userdata, const struct gt_addr *addr);
 /* Only addresses for which @filter returns true are dialed; right after gt_dial_new. There is one
  * lookup, so that no address is dialed that was not checked. Without any the result is -EACCES. */
 void gt_dial_set_filter(struct gt_dial *dial, gt_dial_filter_fn filter);
+/* Connects now, without waiting for the loop, if the name of @to needs no lookup (resolve.h); after
+ * the functions above. The callback may come from inside: a target on this machine accepts or
+ * refuses at once. */
+void gt_dial_try_now(struct gt_dial *dial);
 /* Frees the dial; without a result so far, the callback will not be called. Takes NULL; returns
  * NULL. */
 struct gt_dial *gt_dial_free(struct gt_dial *dial);

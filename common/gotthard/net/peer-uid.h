@@ -12,7 +12,7 @@
 
 #include <sys/types.h>
 
-#include "gotthard/base/base.h"
+#include "gotthard/net/sock.h"
 
 enum {
     GT_PEER_UID_E_CLOSED = 1, /* the program has closed its end: its user is no longer known */
@@ -24,5 +24,15 @@ enum {
 /* Returns true if that works on this system. The first call tries it with a connection of its own.
  */
 bool gt_peer_uid_is_kept(void);
+/* Lookups of many connections over one netlink socket, which is opened for the first of them. */
+struct gt_peer_uids {
+    int netlink; /* owned; -1: none */
+    uint32_t seq;
+};
+void gt_peer_uids_init(struct gt_peer_uids *uids);
+void gt_peer_uids_deinit(struct gt_peer_uids *uids);
+/* gt_peer_uid for a TCP connection with the addresses @own and @peer. */
+int gt_peer_uids_find(struct gt_peer_uids *uids, int fd, const struct gt_addr *own,
+                      const struct gt_addr *peer, uid_t *ret) GT_MUST_CHECK;
 /* @fd: a connected TCP or Unix socket. Returns 0, E_CLOSED or E_UNKNOWN. */
 int gt_peer_uid(int fd, uid_t *ret) GT_MUST_CHECK;

@@ -27,11 +27,13 @@ int gt_addr_parse(const char *host, uint16_t port, struct gt_addr *ret)
     struct addrinfo *found;
     struct gt_addr addr = {0};
 
-    /* inet_pton() for IPv4: getaddrinfo() accepts "127.1". getaddrinfo() for IPv6: it knows zones.
-     */
+    /* Not getaddrinfo() for IPv4, because it accepts "127.1". It knows the zones of IPv6. */
     if (inet_pton(AF_INET, host, &addr.v4.sin_addr) == 1) {
         addr.v4.sin_family = AF_INET;
         addr.n = sizeof(addr.v4);
+    } else if (inet_pton(AF_INET6, host, &addr.v6.sin6_addr) == 1) {
+        addr.v6.sin6_family = AF_INET6;
+        addr.n = sizeof(addr.v6);
     } else {
         if (!strchr(host, ':') || getaddrinfo(host, NULL, &hints, &found) != 0)
             return 1;
@@ -111,17 +113,57 @@ void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16])
     }
 }
 
-/*
- * Pacing (bbr) is for a route with a bottleneck. Within this machine it only costs a timer for
- * every few packets. Reno is in every kernel and needs no privilege.
- */
+static const struct sock_option {
+    int level, name;
+} tuned_options[] = {
+    {IPPROTO_TCP, TCP_NODELAY},
+    {SOL_SOCKET, SO_KEEPALIVE},
+    {SOL_SOCKET, SO_OOBINLINE},
+};
+
+/* Pacing (bbr) is for a route with a bottleneck. Within this machine it only costs a timer for
+ * every few packets. Reno is in every kernel and needs no privilege. */
+#define UNPACED "reno"
+
+static void sock_set(int fd, struct sock_option option, int value)
+{
+    setsockopt(fd, option.level, option.name, &value, sizeof(value));
+}
+
+static void sock_tune(int fd, const struct gt_addr *peer, struct gt_sock_inherited has)
+{
+    for (size_t i = 0; i < GT_ARRAY_SIZE(tuned_options) && !has.is_tuned; i++)
+        sock_set(fd, tuned_options[i], 1);
+    if (!has.is_unpaced && gt_addr_is_loopback(peer))
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, UNPACED, strlen(UNPACED));
+}
+
 void gt_sock_tune(int fd, const struct gt_addr *peer)
 {
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
-    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int));
-    if (gt_addr_is_loopback(peer))
-        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    sock_tune(fd, peer, (struct gt_sock_inherited){0});
+}
+
+static bool sock_is_set(int fd, struct sock_option option)
+{
+    int value = 0;
+    socklen_t n = sizeof(value);
+
+    return getsockopt(fd, option.level, option.name, &value, &n) == 0 && value != 0;
+}
+
+struct gt_sock_inherited gt_sock_inherited(int listener)
+{
+    struct gt_sock_inherited inherited = {.is_tuned = true};
+    char congestion[16] = "";
+    socklen_t n = sizeof(congestion) - 1;
+
+    /* A Unix socket has none of the options, and needs none. */
+    if (getsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, congestion, &n) < 0)
+        return (struct gt_sock_inherited){true, true};
+    for (size_t i = 0; i < GT_ARRAY_SIZE(tuned_options); i++)
+        inherited.is_tuned &= sock_is_set(listener, tuned_options[i]);
+    inherited.is_unpaced = strcmp(congestion, UNPACED) == 0;
+    return inherited;
 }
 
 static int sock_new(const struct gt_addr *addr)
@@ -140,8 +182,7 @@ int gt_sock_listen(const struct gt_addr *addr, int backlog)
     /* Without it a restarted relay could not bind its ports while old connections are in TIME_WAIT.
      */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    /* Inherited: an urgent byte may precede accept(2). */
-    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &(int){1}, sizeof(int));
+    gt_sock_tune(fd, addr); /* inherited; also, an urgent byte may precede accept(2) */
     if (addr->any.sa_family == AF_INET6) {
         int is_v6_only = !IN6_IS_ADDR_UNSPECIFIED(&addr->v6.sin6_addr);
 
@@ -176,6 +217,13 @@ int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment)
     return gt_steal_fd(&fd);
 }
 
+/* The kernel reports EINPROGRESS before it has looked at the answer, which within this machine has
+ * arrived by then. */
+int gt_sock_connect_again(int fd, const struct gt_addr *addr)
+{
+    return connect(fd, &addr->any, addr->n) < 0 && errno != EISCONN ? -errno : 0;
+}
+
 static int udp_new(const struct gt_addr *addr)
 {
     int fd = socket(addr->any.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -207,12 +255,17 @@ int gt_sock_bind_udp(const struct gt_addr *addr)
 
 int gt_sock_accept(int listener, struct gt_addr *ret)
 {
+    return gt_sock_accept_inheriting(listener, (struct gt_sock_inherited){0}, ret);
+}
+
+int gt_sock_accept_inheriting(int listener, struct gt_sock_inherited inherited, struct gt_addr *ret)
+{
     struct gt_addr addr = {.n = sizeof(addr.storage)};
     int fd = accept4(listener, &addr.any, &addr.n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0)
         return -errno;
-    gt_sock_tune(fd, &addr);
+    sock_tune(fd, &addr, inherited);
     *ret = addr;
     return fd;
 }
@@ -266,11 +319,9 @@ void gt_sock_set_unsent_max(int fd, int n)
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &n, sizeof(n));
 }
 
-static void sock_set(int fd, int option, double value)
+static void sock_set_time(int fd, int option, double value)
 {
-    int n = GT_MAX((int)value, 1);
-
-    setsockopt(fd, IPPROTO_TCP, option, &n, sizeof(n));
+    sock_set(fd, (struct sock_option){IPPROTO_TCP, option}, GT_MAX((int)value, 1));
 }
 
 /* By default the kernel waits up to 120 s between two probes of a closed window: too long to
@@ -280,10 +331,10 @@ void gt_sock_set_keepalive(int fd, double seconds)
     double idle = GT_MAX(seconds / 2, 1.), interval = GT_MAX(seconds / 8, 1.);
 
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
-    sock_set(fd, TCP_KEEPIDLE, idle);
-    sock_set(fd, TCP_KEEPINTVL, interval);
-    sock_set(fd, TCP_KEEPCNT, (seconds - idle) / interval);
-    sock_set(fd, TCP_RTO_MAX_MS, GT_MAX(seconds / 4, 1.) * 1000);
+    sock_set_time(fd, TCP_KEEPIDLE, idle);
+    sock_set_time(fd, TCP_KEEPINTVL, interval);
+    sock_set_time(fd, TCP_KEEPCNT, (seconds - idle) / interval);
+    sock_set_time(fd, TCP_RTO_MAX_MS, GT_MAX(seconds / 4, 1.) * 1000);
 }
 
 int gt_sock_get_answers(int fd, struct gt_sock_answers *ret)

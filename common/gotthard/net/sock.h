@@ -38,7 +38,8 @@ void gt_addr_source(const struct gt_addr *addr, uint8_t ret[static 16]);
 /* For gt_sock_listen: the most that Linux grants by default (net.core.somaxconn lowers it). A full
  * queue costs a client one second, until its SYN is repeated. */
 #define GT_SOCK_BACKLOG 4096
-/* With SO_REUSEADDR. "::" accepts IPv4 as well, any other IPv6 address only IPv6. */
+/* With SO_REUSEADDR, and with the options that accepted sockets inherit. "::" accepts IPv4 as well,
+ * any other IPv6 address only IPv6. */
 int gt_sock_listen(const struct gt_addr *addr, int backlog) GT_MUST_CHECK;
 /*
  * For a listening socket whose clients speak first (TCP_DEFER_ACCEPT in tcp(7)): a connection is
@@ -52,12 +53,28 @@ int gt_sock_connect(const struct gt_addr *addr) GT_MUST_CHECK;
 /* The same with TCP segments of at most @segment bytes in both directions (TCP_MAXSEG in tcp(7)):
  * SYN announces the limit to the peer. 0: the kernel decides. */
 int gt_sock_connect_segmented(const struct gt_addr *addr, uint16_t segment) GT_MUST_CHECK;
+/* Asks again after a gt_sock_connect that has started. Returns 0 if it is connected, -EALREADY
+ * while that is in progress, or the reason of its failure. Within this machine neither takes time.
+ */
+int gt_sock_connect_again(int fd, const struct gt_addr *addr) GT_MUST_CHECK;
 /* A socket of UDP that sends to @addr, and receives from it only. */
 int gt_sock_connect_udp(const struct gt_addr *addr) GT_MUST_CHECK;
 /* A socket of UDP that receives at @addr. "::" as in gt_sock_listen. */
 int gt_sock_bind_udp(const struct gt_addr *addr) GT_MUST_CHECK;
 /* *ret is the peer's address. */
 int gt_sock_accept(int listener, struct gt_addr *ret) GT_MUST_CHECK;
+
+/* The options of gt_sock_tune that accepted connections have from their listener. */
+struct gt_sock_inherited {
+    bool is_tuned;   /* all but TCP_CONGESTION */
+    bool is_unpaced; /* that one */
+};
+/* Those of @listener: of a socket of gt_sock_listen all, but at an address of other machines as
+ * well only the first ones; of a socket that another program has opened maybe none. */
+struct gt_sock_inherited gt_sock_inherited(int listener);
+/* gt_sock_accept for many connections: leaves out the options that are @inherited. */
+int gt_sock_accept_inheriting(int listener, struct gt_sock_inherited inherited,
+                              struct gt_addr *ret) GT_MUST_CHECK;
 /* SO_ERROR: 0 or a negative errno. */
 int gt_sock_error(int fd) GT_MUST_CHECK;
 int gt_sock_local(int fd, struct gt_addr *ret) GT_MUST_CHECK;

@@ -26,6 +26,8 @@ static void channel_request_service(struct gt_channel *channel)
         return;
     channel->is_service_requested = true;
     channel->events->on_service(channel, channel->userdata, channel->stream.service);
+    gt_pump_write_if_ready(&channel->pump); /* a target on this machine is connected by now */
+    gt_pump_send(&channel->pump, channel->connection);
 }
 
 static void channel_close_endpoint(struct gt_channel *channel)

@@ -65,6 +65,17 @@ static void pair_open(struct gt_endpoint *endpoint)
     fcntl(endpoint->out, F_SETFL, endpoint->out_flags | O_NONBLOCK);
 }
 
+static void prepare(int socket, double vanished_s)
+{
+    gt_sock_set_abortive(socket, true);
+    gt_silence_prepare(socket, vanished_s);
+}
+
+void gt_endpoint_prepare_listener(int listener, double vanished_s)
+{
+    prepare(listener, vanished_s);
+}
+
 void gt_endpoint_open(struct gt_endpoint *endpoint, struct gt_endpoint_fds fds)
 {
     endpoint->in = fds.in;
@@ -72,7 +83,8 @@ void gt_endpoint_open(struct gt_endpoint *endpoint, struct gt_endpoint_fds fds)
     if (is_pair(endpoint)) {
         pair_open(endpoint);
     } else {
-        gt_sock_set_abortive(fds.in, true);
+        if (!fds.is_prepared)
+            prepare(fds.in, endpoint->silence.limit_s);
         gt_silence_start(&endpoint->silence, fds.in);
     }
     ev_io_set(&endpoint->reader, fds.in, EV_READ);
@@ -98,8 +110,8 @@ void gt_endpoint_close(struct gt_endpoint *endpoint, bool is_orderly)
     if (is_pair(endpoint)) {
         close_output(endpoint);
         fcntl(endpoint->in, F_SETFL, endpoint->in_flags);
-    } else {
-        gt_sock_set_abortive(endpoint->in, !is_orderly);
+    } else if (is_orderly) {
+        gt_sock_set_abortive(endpoint->in, false);
     }
     gt_close(&endpoint->in);
     endpoint->out = -1;

@@ -21,11 +21,20 @@
 
 struct gt_endpoint_fds { /* a connected socket is both of them; none: -1 */
     int in, out;
+    bool is_prepared; /* a socket that was accepted from a prepared listener */
 };
 
 static inline struct gt_endpoint_fds gt_endpoint_fds(int socket)
 {
-    return (struct gt_endpoint_fds){socket, socket};
+    return (struct gt_endpoint_fds){.in = socket, .out = socket};
+}
+/* Sets the options of a local endpoint on a listening TCP socket, so that accepted sockets inherit
+ * them. @vanished_s as in gt_endpoint_init. */
+void gt_endpoint_prepare_listener(int listener, double vanished_s);
+/* @socket was accepted from such a listener, and its options were not changed. */
+static inline struct gt_endpoint_fds gt_endpoint_fds_accepted(int socket)
+{
+    return (struct gt_endpoint_fds){.in = socket, .out = socket, .is_prepared = true};
 }
 
 /* Closes them, a socket of TCP with RST. Takes -1. */

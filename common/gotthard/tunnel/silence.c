@@ -45,13 +45,23 @@ void gt_silence_begin(struct gt_silence *silence)
     ev_timer_again(silence->loop, &silence->check);
 }
 
+static double limit_of(double limit_s)
+{
+    return limit_s > 0 ? limit_s : LIMIT_S;
+}
+
+void gt_silence_prepare(int fd, double limit_s)
+{
+    gt_sock_set_keepalive(fd, limit_of(limit_s));
+}
+
 void gt_silence_init(struct gt_silence *silence, struct ev_loop *loop, double limit_s,
                      void (*on_vanished)(void *userdata), void *userdata)
 {
     *silence = (struct gt_silence){
         .loop = loop,
         .fd = -1,
-        .limit_s = limit_s > 0 ? limit_s : LIMIT_S,
+        .limit_s = limit_of(limit_s),
         .on_vanished = on_vanished,
         .userdata = userdata,
     };
@@ -63,7 +73,6 @@ void gt_silence_init(struct gt_silence *silence, struct ev_loop *loop, double li
 void gt_silence_start(struct gt_silence *silence, int fd)
 {
     silence->fd = fd;
-    gt_sock_set_keepalive(fd, silence->limit_s);
 }
 
 void gt_silence_stop(struct gt_silence *silence)

@@ -27,7 +27,11 @@ struct gt_silence { /* fields are private */
  * @loop and @userdata. */
 void gt_silence_init(struct gt_silence *silence, struct ev_loop *loop, double limit_s,
                      void (*on_vanished)(void *userdata), void *userdata);
-/* Watches @fd (borrows). A descriptor that is no TCP socket is never found silent. */
+/* Has the kernel probe @fd as gt_silence_start needs it: a connected TCP socket, or a listening
+ * one, from which accepted sockets inherit it. @limit_s as in gt_silence_init. */
+void gt_silence_prepare(int fd, double limit_s);
+/* Watches @fd (borrows), which was prepared. A descriptor that is no TCP socket is never found
+ * silent. */
 void gt_silence_start(struct gt_silence *silence, int fd);
 /* Stops. Call it before @fd is closed. May be called again. */
 void gt_silence_stop(struct gt_silence *silence);
