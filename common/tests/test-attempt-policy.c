@@ -79,8 +79,6 @@ static void test_attempt_depends_on_the_stream(void **state)
         {{.is_over = true}, false, false, false}, /* the peer does not know the stream */
         {{.is_over = true}, true, true, true},    /* the peer may not know the end */
         {{.is_over = true, .is_reset_by_peer = true}, true, false, false},
-        {{.is_spare = true}, true, true, false}, /* replaced, not resumed */
-        {{.is_spare = true}, false, true, false},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {

@@ -52,8 +52,8 @@ bool gt_attempt_policy_may_retry(const struct gt_attempt_policy *policy,
 {
     bool is_exhausted = policy->up_attempt == 0 && policy->backoff.n_tries >= GT_ATTEMPT_TRIES;
 
-    return policy->window_s > 0 && !is_exhausted && !stream->is_spare &&
-           gt_attempt_policy_is_useful(policy, stream) && now < policy->give_up_at;
+    return policy->window_s > 0 && !is_exhausted && gt_attempt_policy_is_useful(policy, stream) &&
+           now < policy->give_up_at;
 }
 
 bool gt_attempt_policy_accepts(const struct gt_attempt_policy *policy, uint32_t attempt)

@@ -28,7 +28,6 @@ struct gt_attempt_policy {
 /* The state of the stream that the decisions depend on. */
 struct gt_attempt_stream {
     bool is_over, is_reset_by_peer;
-    bool is_spare; /* operator only: without a service; it is replaced and not resumed */
 };
 
 void gt_attempt_policy_init(struct gt_attempt_policy *policy, double window_s, double now);

@@ -34,7 +34,6 @@ struct switchboard {
     bool ignores_joins;      /* the session's port accepts connections, and answers nothing */
     bool ignores_main_joins; /* the same of the main port, for data connections */
     uint32_t load;           /* streams in the shared connection: the last LOAD */
-    int n_spares;            /* to be removed with the last spare */
     uint32_t generation[2];  /* of the last RENDEZVOUS, by role */
     bool has_no_tickets;     /* answers OPEN with STREAM_END */
     enum gt_code end_code;   /* the code of it; 0: LIMIT */
