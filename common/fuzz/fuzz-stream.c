@@ -15,10 +15,7 @@ static void prepare(struct gt_stream *s, uint8_t how)
     bool is_device = how & 1;
     enum gt_stream_kind kind = how & 128 ? GT_STREAM_SHARED : GT_STREAM_OWN;
 
-    gt_stream_init(s, is_device ? GT_ROLE_DEVICE : GT_ROLE_OPERATOR, 1,
-                   is_device   ? NULL
-                   : (how & 2) ? ""
-                               : "ssh",
+    gt_stream_init(s, is_device ? GT_ROLE_DEVICE : GT_ROLE_OPERATOR, 1, is_device ? NULL : "ssh",
                    GT_RING_MIN);
     gt_stream_attach(s, 1, kind);
     if (how & 4) { /* HELLO was exchanged */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The environment of two ends of a stream, for the property test and the fuzzer. Local applications
- * write, read, finish and reset at any time, for a spare after a BIND at any time. The stream moves
+ * write, read, finish and reset at any time. The stream moves
  * between the shared connection and connections of its own. Data connections cut frames anywhere
  * and lose the bytes in flight. An end that is done is forgotten: on the shared connection, the
  * device's side then answers with RST and DONE. All choices come from one source, so that a run can
@@ -60,16 +60,10 @@ static inline uint8_t model_byte(int from, uint64_t offset)
     return (uint8_t)((offset * 2654435761u + (unsigned)from * 97) >> 13);
 }
 
-/* The end of a spare has no service and no application yet. */
+/* A device has no application before HELLO named the service. */
 static inline bool model_is_bound(const struct model *m, int e)
 {
     return m->ends[e].s.service[0];
-}
-
-static inline void model_bind(struct model *m)
-{
-    if (!model_is_bound(m, 0) && !gt_stream_is_over(&m->ends[0].s))
-        gt_stream_bind(&m->ends[0].s, MODEL_SERVICE);
 }
 
 static inline void model_finish(struct model *m, int e)
@@ -143,8 +137,6 @@ static inline void model_write(struct model *m, int e, size_t n)
     struct iovec room[2];
     int n_room;
 
-    if (e == 0 && n % 8 == 3)
-        model_bind(m);
     if (me->s.is_tx_finished || gt_stream_is_over(&me->s) || !model_is_bound(m, e))
         return;
     model_check("memory", gt_ring_room(&me->s.tx, n, room, &n_room) == 0);
@@ -315,7 +307,6 @@ static inline void model_drain(struct model *m, enum gt_stream_kind kind)
 {
     bool is_shared = kind == GT_STREAM_SHARED;
 
-    model_bind(m);
     for (int e = 0; e < 2; e++)
         if (m->ends[e].s.attempt < m->ends[!e].s.attempt)
             model_attach(m, e, kind);
@@ -343,9 +334,8 @@ static inline void model_run(struct model_source *source, unsigned n_steps)
 
     model_check("memory", m);
     m->source = source;
-    uint32_t how = source->choose(source, 20);
-    gt_stream_init(&m->ends[0].s, GT_ROLE_OPERATOR, 7, how < 10 ? MODEL_SERVICE : "",
-                   (size_t)GT_RING_MIN << how % 10);
+    gt_stream_init(&m->ends[0].s, GT_ROLE_OPERATOR, 7, MODEL_SERVICE,
+                   (size_t)GT_RING_MIN << source->choose(source, 10));
     gt_stream_init(&m->ends[1].s, GT_ROLE_DEVICE, 7, NULL,
                    (size_t)GT_RING_MIN << source->choose(source, 10));
     enum gt_stream_kind kind = model_choose_kind(source);

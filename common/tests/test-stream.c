@@ -78,39 +78,6 @@ static void test_bytes_before_hello_are_bounded(void **state)
     pair_deinit(&p);
 }
 
-static void test_spare_gets_its_service_by_bind(void **state)
-{
-    struct pair p;
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    assert_string_equal(p.d.service, "");
-    gt_stream_bind(&p.o, "web");
-    local_write(&p.o, "at once");
-    transfer(&p.o, &p.d);
-    assert_string_equal(p.d.service, "web");
-    assert_local_read(&p.d, "at once");
-    pair_deinit(&p);
-}
-
-static void test_spare_bound_while_parked_gets_its_service(void **state)
-{
-    struct pair p;
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    gt_stream_park(&p.o);
-    gt_stream_park(&p.d);
-    gt_stream_bind(&p.o, "web");
-    local_write(&p.o, "later");
-    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
-    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
-    transfer_all(&p);
-    assert_string_equal(p.d.service, "web");
-    assert_local_read(&p.d, "later");
-    pair_deinit(&p);
-}
-
 static void test_resume_sends_lost_bytes_again(void **state)
 {
     struct pair p;
@@ -517,7 +484,7 @@ static const struct invalid_input invalid_inputs[] = {
     {"two FINs", GT_RST_PROTOCOL, false, {FIN_(0), FIN_(0)}},
     {"second HELLO", GT_RST_PROTOCOL, false, {HELLO_(SERVICE_("ssh"))}},
     {"CONNECTED to a device", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_CONNECTED}}},
-    {"BIND of a bound one", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_BIND, SERVICE_("web")}}},
+    {"DONE", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_DONE}}},
     {"PONG without a PING", GT_RST_NONE, false, {{.type = GT_FRAME_PONG, .value = 9}}},
     {"RST", GT_RST_LOCAL, false, {{.type = GT_FRAME_RST, .code = GT_RST_LOCAL}}},
     {"RST without code", GT_RST_INTERNAL, false, {{.type = GT_FRAME_RST, .code = 0}}},
@@ -537,14 +504,8 @@ static const struct invalid_input invalid_inputs[] = {
     {"wrong stream", GT_RST_PROTOCOL, true, {HELLO_AS(1, 4, 1, 0, SERVICE_("ssh"))}},
     {"wrong attempt", GT_RST_PROTOCOL, true, {HELLO_AS(1, 3, 2, 0, SERVICE_("ssh"))}},
     {"rx_off beyond", GT_RST_RESYNC, true, {HELLO_AS(1, 3, 1, 1, SERVICE_("ssh"))}},
-    {"data for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), DATA_("abc")}},
-    {"FIN for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), FIN_(0)}},
-    {"two BINDs",
-     GT_RST_PROTOCOL,
-     true,
-     {HELLO_(SERVICE_("")),
-      {.type = GT_FRAME_BIND, SERVICE_("web")},
-      {.type = GT_FRAME_BIND, SERVICE_("web")}}},
+    {"no service", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_(""))}},
+    {"another service", GT_RST_PROTOCOL, false, {HELLO_AS(1, 3, 2, 0, SERVICE_("web"))}},
 };
 
 static void device_with_history(struct gt_stream *d, bool is_fresh)
@@ -667,20 +628,6 @@ static void test_data_beyond_the_window_resets_the_stream(void **state)
     gt_stream_deinit(&d);
 }
 
-static void test_bind_to_an_operator_resets_the_stream(void **state)
-{
-    struct pair p;
-    uint8_t buf[64];
-    struct gt_writer w = gt_writer(buf, sizeof(buf));
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_BIND, SERVICE_("web")});
-    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
-    assert_int_equal(p.o.code, GT_RST_PROTOCOL);
-    pair_deinit(&p);
-}
-
 /* xorshift: the same numbers on every machine. */
 struct random_source {
     struct model_source source;
@@ -717,8 +664,6 @@ int main(void)
         cmocka_unit_test(test_stream_ends_after_both_half_closes),
         cmocka_unit_test(test_first_bytes_follow_hello_at_once),
         cmocka_unit_test(test_bytes_before_hello_are_bounded),
-        cmocka_unit_test(test_spare_gets_its_service_by_bind),
-        cmocka_unit_test(test_spare_bound_while_parked_gets_its_service),
         cmocka_unit_test(test_resume_sends_lost_bytes_again),
         cmocka_unit_test(test_lost_last_ack_is_sent_again),
         cmocka_unit_test(test_stream_parked_before_its_last_ack_is_not_ended),
@@ -739,7 +684,6 @@ int main(void)
         cmocka_unit_test(test_connected_with_a_code_resets_the_stream),
         cmocka_unit_test(test_unknown_optional_frames_are_skipped),
         cmocka_unit_test(test_data_beyond_the_window_resets_the_stream),
-        cmocka_unit_test(test_bind_to_an_operator_resets_the_stream),
         cmocka_unit_test(test_random_runs_are_exact_or_reset),
     };
 

@@ -51,10 +51,10 @@ static bool is_service_valid(struct gt_span service)
     for (size_t i = 0; i < service.n; i++)
         if (service.data[i] <= 0x20 || service.data[i] >= 0x7f)
             return false;
-    return service.n <= GT_SERVICE_MAX;
+    return service.n > 0 && service.n <= GT_SERVICE_MAX;
 }
 
-/* Device: a service is named once, by HELLO or by BIND, and never changes. */
+/* Device: each HELLO names the service, which never changes. */
 static bool accept_service(struct gt_stream *s, struct gt_span service)
 {
     if (s->role != GT_ROLE_DEVICE || !is_service_valid(service))
@@ -83,15 +83,10 @@ static enum gt_rst handle_hello(struct gt_stream *s, const struct gt_frame *hell
     return GT_RST_NONE;
 }
 
-static enum gt_rst handle_bind(struct gt_stream *s, const struct gt_frame *bind)
-{
-    return !s->service[0] && accept_service(s, bind->service) ? GT_RST_NONE : GT_RST_PROTOCOL;
-}
-
 /* Operator: may be repeated, because the one before may be lost with its data connection. */
 static enum gt_rst handle_connected(struct gt_stream *s, const struct gt_frame *connected)
 {
-    if (s->role != GT_ROLE_OPERATOR || connected->code != GT_RST_NONE || !s->service[0])
+    if (s->role != GT_ROLE_OPERATOR || connected->code != GT_RST_NONE)
         return GT_RST_PROTOCOL;
     s->is_target_connected = true;
     return GT_RST_NONE;
@@ -143,7 +138,7 @@ static int receive(struct gt_stream *s, struct gt_span data)
 
 static enum gt_rst handle_data(struct gt_stream *s, struct gt_span data, int *ret_r)
 {
-    if (s->is_end_received || data.n > s->window.limit - s->rx.tail || !s->service[0])
+    if (s->is_end_received || data.n > s->window.limit - s->rx.tail)
         return GT_RST_PROTOCOL;
     *ret_r = receive(s, data);
     if (*ret_r < 0)
@@ -165,7 +160,7 @@ static enum gt_rst handle_end(struct gt_stream *s, const struct gt_frame *end)
 {
     enum gt_rst code = known_code(end->code);
 
-    if (s->connection.is_end_received || end->offset != s->rx.tail || !s->service[0] ||
+    if (s->connection.is_end_received || end->offset != s->rx.tail ||
         (s->is_end_received && code != s->rx_end) || !is_code_justified(s, code))
         return GT_RST_PROTOCOL;
     s->connection.is_end_received = s->is_end_received = true;
@@ -248,7 +243,6 @@ static enum gt_rst handle_frame(struct gt_stream *s, const struct gt_frame *fram
     case GT_FRAME_PING: return handle_ping(s, frame);
     case GT_FRAME_PONG: return handle_pong(s);
     case GT_FRAME_DONE: return handle_done(s);
-    case GT_FRAME_BIND: return handle_bind(s, frame);
     case GT_FRAME_CONNECTED: return handle_connected(s, frame);
     }
     return GT_RST_PROTOCOL;

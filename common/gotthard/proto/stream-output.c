@@ -97,8 +97,8 @@ static size_t compose_data(struct gt_stream *s, struct gt_writer *w, size_t cap,
 size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_record *ret)
 {
     static const enum gt_frame_type order[] = {
-        GT_FRAME_HELLO, GT_FRAME_RST,  GT_FRAME_ACK,       GT_FRAME_PONG,
-        GT_FRAME_PING,  GT_FRAME_BIND, GT_FRAME_CONNECTED,
+        GT_FRAME_HELLO, GT_FRAME_RST,  GT_FRAME_ACK,
+        GT_FRAME_PONG,  GT_FRAME_PING, GT_FRAME_CONNECTED,
     };
     struct gt_writer w = gt_writer(ret->frames, sizeof(ret->frames));
 

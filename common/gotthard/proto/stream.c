@@ -15,7 +15,7 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
 {
     *s = (struct gt_stream){.role = role, .number = number, .tx_limit = GT_STREAM_EARLY};
     if (service) {
-        assert(strlen(service) <= GT_SERVICE_MAX);
+        assert(service[0] && strlen(service) <= GT_SERVICE_MAX);
         strcpy(s->service, service);
     }
     gt_ring_init(&s->tx, GT_MIN(ring_max, (size_t)1 << 30)); /* a window is a u32 */
@@ -127,14 +127,6 @@ void gt_stream_park(struct gt_stream *s)
         gt_stream_end(s);
     else if (stream_has_connection(s))
         s->state = GT_STREAM_PARKED;
-}
-
-void gt_stream_bind(struct gt_stream *s, const char *service)
-{
-    assert(!s->service[0] && service[0] && strlen(service) <= GT_SERVICE_MAX);
-    strcpy(s->service, service);
-    if (!(s->connection.due & STREAM_DUE(GT_FRAME_HELLO)))
-        stream_schedule(s, GT_FRAME_BIND);
 }
 
 void gt_stream_target_connected(struct gt_stream *s)

@@ -71,7 +71,7 @@ struct gt_stream {
     enum gt_rst code;
     bool is_reset_by_peer;            /* aborted by the peer's RST */
     bool is_peer_done;                /* its DONE was received: it is over there as well */
-    char service[GT_SERVICE_MAX + 1]; /* operator: requested; device: received. "": a spare */
+    char service[GT_SERVICE_MAX + 1]; /* operator: requested; device: received, or "" */
     bool is_target_connected;         /* operator: as far as it knows */
 
     struct gt_ring tx;   /* head: acknowledged; tail: read from the local socket */
@@ -97,7 +97,7 @@ struct gt_stream {
     struct gt_stream_connection connection;
 };
 
-/* Initializes a stream that is PARKED. @service: the operator's ("" for a spare), at most
+/* Initializes a stream that is PARKED. @service: the operator's, 1 to
  * GT_SERVICE_MAX bytes, copied; NULL for a device. @ring_max: limit of the capacity of each ring in
  * bytes. The owner may then set ->memory and ->now. */
 void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
@@ -119,8 +119,6 @@ void gt_stream_trim(struct gt_stream *s);
 void gt_stream_attach(struct gt_stream *s, uint32_t attempt, enum gt_stream_kind kind);
 /* Detaches the data connection, which was lost. The stream is PARKED, unless it is over. */
 void gt_stream_park(struct gt_stream *s);
-/* Operator: gives a spare its service (1 to GT_SERVICE_MAX bytes, copied) and schedules BIND. */
-void gt_stream_bind(struct gt_stream *s, const char *service);
 /* Device: its target is connected. Schedules CONNECTED, now and on each later data connection. */
 void gt_stream_target_connected(struct gt_stream *s);
 /* Aborts the stream from this side and schedules RST if there is a data connection. Has no effect
