@@ -90,9 +90,6 @@ int gt_control_connection_request_ticket(struct gt_control_connection *control, 
  * gt_control_connection_new, unless it is 0. E_FULL, E_OVER. */
 int gt_control_connection_set_load(struct gt_control_connection *control,
                                    uint32_t n_streams) GT_MUST_CHECK;
-/* To be removed with the last spare: no effect. */
-int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
-                                     uint32_t attempt, bool is_spare) GT_MUST_CHECK;
 /* Reports the end of a stream's attempt, with the bytes from operator to device (@n_up) and back.
  * E_FULL, E_OVER. */
 int gt_control_connection_stream_end(struct gt_control_connection *control, uint32_t stream,

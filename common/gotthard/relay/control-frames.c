@@ -47,12 +47,6 @@ int gt_control_connection_request_ticket(struct gt_control_connection *control, 
     return control_send(control, &frame);
 }
 
-int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
-                                     uint32_t attempt, bool is_spare)
-{
-    return 0;
-}
-
 int gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n_streams)
 {
     struct gt_control_frame frame = gt_control_connection_frame(control, GT_CONTROL_LOAD);
