@@ -85,7 +85,7 @@ enum {
  * RENDEZVOUS. E_FULL, E_OVER. */
 int gt_control_connection_request_ticket(struct gt_control_connection *control, uint32_t stream,
                                          uint32_t attempt, uint16_t segment) GT_MUST_CHECK;
-/* Operator: reports how many streams the session has (LOAD); only 0 or not 0 matters. It is
+/* Operator: reports how many streams the session has (LOAD). It is
  * valid for this control connection only: report it again on the next one, after
  * gt_control_connection_new, unless it is 0. E_FULL, E_OVER. */
 int gt_control_connection_set_load(struct gt_control_connection *control,

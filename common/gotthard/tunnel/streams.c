@@ -151,7 +151,7 @@ void gt_streams_close_shared(struct gt_streams *streams)
 
 /* --- the load --------------------------------------------------------------------------------- */
 
-#define UNLOAD_S 1. /* without a stream, until that is reported */
+#define LOAD_S 1. /* until a change is reported; the first stream is reported at once */
 
 static void streams_send_load(struct gt_streams *streams, uint32_t n)
 {
@@ -161,13 +161,14 @@ static void streams_send_load(struct gt_streams *streams, uint32_t n)
         gt_debug("load of %u streams not reported, trying again later", n);
 }
 
-static void streams_on_unload(struct ev_loop *loop, ev_timer *timer, int revents)
+static void streams_on_load_due(struct ev_loop *loop, ev_timer *timer, int revents)
 {
     struct gt_streams *streams = timer->data;
+    uint32_t n = HASH_COUNT(streams->entries);
 
     ev_timer_stop(loop, timer);
-    if (!streams->entries)
-        streams_send_load(streams, 0);
+    if (n != streams->load)
+        streams_send_load(streams, n);
 }
 
 void gt_streams_report_load(struct gt_streams *streams)
@@ -178,8 +179,8 @@ void gt_streams_report_load(struct gt_streams *streams)
         return;
     if (n > 0 && streams->load == 0)
         streams_send_load(streams, n);
-    else if (n == 0 && streams->load > 0)
-        ev_timer_again(streams->channels.loop, &streams->unload);
+    else if (n != streams->load && (n == 0 || !ev_is_active(&streams->load_due)))
+        ev_timer_again(streams->channels.loop, &streams->load_due);
 }
 
 /* --- the shared connection -------------------------------------------------------------------- */
@@ -427,8 +428,8 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     streams->channels.path = &streams->path;
     streams->channels.sweep = &streams->sweep;
     gt_sweep_init(&streams->sweep, channels->loop);
-    ev_timer_init(&streams->unload, streams_on_unload, UNLOAD_S, UNLOAD_S);
-    streams->unload.data = streams;
+    ev_timer_init(&streams->load_due, streams_on_load_due, LOAD_S, LOAD_S);
+    streams->load_due.data = streams;
     int r = gt_tls_context_new(channels->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
                                GT_STREAM_ALPN, &streams->channels.tls);
     return r ? r : streams_init_shared(streams);
@@ -442,7 +443,7 @@ void gt_streams_deinit(struct gt_streams *streams)
         gt_streams_entry_remove(entry);
     gt_shared_connection_free(streams->shared);
     gt_sweep_deinit(&streams->sweep);
-    ev_timer_stop(streams->channels.loop, &streams->unload);
+    ev_timer_stop(streams->channels.loop, &streams->load_due);
     gt_tls_context_free(streams->channels.tls);
     gt_wipe(streams->session_key, sizeof(streams->session_key));
 }

@@ -42,7 +42,7 @@ struct gt_streams {
     bool is_paused;                        /* requests no ticket */
     bool is_shared_closed;                 /* operator: it is not wanted for now */
     uint32_t load;                         /* operator: as last reported to the relay */
-    ev_timer unload;                       /* operator: no stream is left */
+    ev_timer load_due;                     /* operator: a change of it is to be reported */
 };
 
 /* Keeps the loop, copies the session key, creates the TLS context and the shared connection, which
