@@ -680,6 +680,32 @@ static void test_tunnel_ends_after_the_resume_window(void **state)
     fixture_deinit(&f);
 }
 
+static bool has_passed(void *userdata)
+{
+    return gt_clock() >= *(const double *)userdata;
+}
+
+/* No data connection came about for the whole window, while the relay was there. */
+static void test_stream_after_the_window_requests_the_shared_connection(void **state)
+{
+    static struct fixture f;
+
+    fixture_init(&f);
+    f.settings[0].resume_window_ms = f.settings[1].resume_window_ms = 700;
+    fixture_start_both(&f);
+    assert_true(fake_run(f.loop, are_both_up, &f, 5));
+    fixture_settle(&f);
+    f.board.has_no_tickets = true;
+    board_cut_data(&f.board);
+    double later = gt_clock() + 1.5;
+    assert_true(fake_run(f.loop, has_passed, &later, 5));
+    f.board.has_no_tickets = false;
+    assert_true(gt_tunnel_is_up(f.end[0].tunnel));
+    gt_close((int[]){open_served_stream(&f)});
+    assert_int_equal(f.board.n_joins, 2);
+    fixture_deinit(&f);
+}
+
 static void test_tunnel_close_while_streams_are_parked(void **state)
 {
     for (int n_turns = 0; n_turns < 40; n_turns += 10) {
@@ -876,6 +902,7 @@ int main(void)
         cmocka_unit_test(test_stream_reset_is_repeated_after_a_cut),
         cmocka_unit_test(test_stream_unknown_to_the_device_fails_fast),
         cmocka_unit_test(test_tunnel_ends_after_the_resume_window),
+        cmocka_unit_test(test_stream_after_the_window_requests_the_shared_connection),
         cmocka_unit_test(test_tunnel_close_while_streams_are_parked),
         cmocka_unit_test(test_tunnel_bye_over_a_new_control_connection),
         cmocka_unit_test(test_tunnel_bye_over_a_control_connection_that_returns),

@@ -264,23 +264,25 @@ int gt_shared_connection_connect(struct gt_shared_connection *shared, const stru
     return 0;
 }
 
-static void shared_restart(struct gt_shared_connection *shared)
-{
-    gt_attempt_policy_wait(&shared->attempts, gt_clock());
-    shared_enter(shared, SHARED_WAITING);
-}
-
+/* The relay can be reached: the time without a data connection starts again. */
 void gt_shared_connection_resume(struct gt_shared_connection *shared)
 {
     bool is_operator = shared->settings.role == GT_ROLE_OPERATOR;
 
     shared->is_wanted |= is_operator;
-    if (shared->state == SHARED_IDLE && is_operator)
-        shared_restart(shared);
-    if (shared->state != SHARED_WAITING)
+    if (shared->state != SHARED_WAITING && !(shared->state == SHARED_IDLE && is_operator))
         return;
+    gt_attempt_policy_wait(&shared->attempts, gt_clock());
     shared->attempts.backoff = (struct gt_backoff){0};
+    shared_enter(shared, SHARED_WAITING);
     shared_request(shared);
+}
+
+void gt_shared_connection_want(struct gt_shared_connection *shared)
+{
+    shared->is_wanted = true;
+    if (shared->state == SHARED_IDLE)
+        gt_shared_connection_resume(shared);
 }
 
 void gt_shared_connection_close(struct gt_shared_connection *shared)

@@ -25,7 +25,7 @@ struct gt_shared_connection_settings {
     struct gt_tls_context *tls;    /* keeps */
     struct gt_path *path;          /* keeps */
     double heartbeat_s, timeout_s; /* of the data connection; 0: 25 and 45 */
-    double resume_s; /* without a data connection, at most; then it is given up until _resume */
+    double resume_s; /* without a data connection, at most; then it is given up, see _want */
 };
 
 struct gt_shared_connection_events {
@@ -65,8 +65,11 @@ int gt_shared_connection_connect(struct gt_shared_connection *shared, const stru
 /* The connection is wanted, and the relay is reachable (again): requests a ticket now if there is
  * no data connection (on_ticket_needed or on_connection_lost come from inside). */
 void gt_shared_connection_resume(struct gt_shared_connection *shared);
+/* Operator: a stream needs it. Requests a ticket as _resume does, if it was closed or given up. No
+ * effect otherwise. */
+void gt_shared_connection_want(struct gt_shared_connection *shared);
 /* Operator: it is not wanted for now (nothing is carried): sends close_notify and requests no
- * other until _resume. */
+ * other until _resume or _want. */
 void gt_shared_connection_close(struct gt_shared_connection *shared);
 /* The other side has lost the data connection of @attempt: it is replaced here as well. Members get
  * ->lost, from a later loop iteration. */

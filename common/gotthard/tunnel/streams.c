@@ -32,9 +32,8 @@ int gt_streams_open(struct gt_streams *streams, struct gt_endpoint_fds local, co
         gt_endpoint_fds_reset(local);
         return GT_STREAMS_E_FULL;
     }
-    if (streams->is_shared_closed)
-        gt_shared_connection_resume(streams->shared);
     streams->is_shared_closed = false;
+    gt_shared_connection_want(streams->shared);
     gt_shared_connection_probe(streams->shared);
     return gt_streams_entry_new(streams, ++streams->last, local, service, &entry);
 }
