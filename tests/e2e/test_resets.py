@@ -130,7 +130,7 @@ def check_all(pairs, sizes, pause=0, size=1 << 18):
 @pytest.mark.parametrize("order", ["bytes, kill, reset", "kill, bytes, reset", "bytes, reset, kill", "bytes, upgrade, reset, kill"])
 def test_bytes_before_a_reset_survive_a_killed_relay(party, order):
     for _ in range(2):
-        sizes = [n * 15_000 for n in range(N_STREAMS)]  # that the kernel and the ring of an end have room for
+        sizes = [n * 8_000 for n in range(N_STREAMS)]  # that the kernel and the small ring of an end have room for
         pairs = party.open(N_STREAMS)
         for step in order.split(", "):
             if step == "kill":
