@@ -47,7 +47,7 @@ def transfer(run, seed, n):
 
 def data_connections(run, proxy):
     """Those through the proxy, the oldest first: the first of a run is the shared one."""
-    return [c for c in proxy.connections() if c["port"] >= run.env.relay_ports and c["state"] != "ending"]
+    return [c for c in proxy.connections() if c["port"] != run.env.relay_port and c["state"] != "ending"]
 
 
 def quiet_streams_continue(run, limit=BACK):

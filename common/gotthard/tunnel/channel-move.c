@@ -15,7 +15,7 @@
 #define MOVE_BYTES  (256 * 1024) /* of payload, in the shared connection, before a move */
 #define AGAIN_S     10.          /* after a move that failed, doubled each time ... */
 #define AGAIN_MAX_S 300.         /* ... to this */
-#define SHORT_S     10. /* a connection that did not last that long counts as a move that failed */
+#define LOST_S      1.  /* from the loss of a connection that was up, until the next move */
 #define IDLE_S      60. /* without payload, until a stream moves back */
 
 static const struct {
@@ -151,14 +151,18 @@ static void own_on_heartbeat(void *userdata, bool is_quiet)
         gt_iobuf_trim();
 }
 
+/* A connection over which no HELLO arrived counts as a move that failed. */
 static void own_lost(struct gt_channel *channel)
 {
-    bool is_short = gt_clock() - channel->own.at < SHORT_S;
+    bool was_up = channel->state >= CHANNEL_UP;
 
-    channel->own.n_failed = is_short ? channel->own.n_failed : 0;
     gt_channel_return(channel);
-    if (is_short)
+    if (was_up) {
+        channel->own.n_failed = 0;
+        channel->own.at = gt_clock() + LOST_S;
+    } else {
         move_failed(channel);
+    }
 }
 
 static void own_failed(struct gt_channel *channel)
