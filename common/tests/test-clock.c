@@ -8,7 +8,10 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "gotthard/base/base.h"
+#include "support/fake-clock.h"
 
 static void test_seconds_and_milliseconds_are_the_same_clock(void **state)
 {
@@ -46,12 +49,29 @@ static void test_grid_rounds_down_to_a_multiple(void **state)
         assert_true(gt_clock_grid(cases[i].at, cases[i].step) == cases[i].expected);
 }
 
+/* The last test, as the clock stays slow. */
+static void test_fake_clock_is_slow_on_request(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+    double before = gt_clock();
+
+    setenv("GOTTHARD_TEST_SLOWNESS", "10", 1);
+    fake_clock_start();
+    fake_clock_stop();
+    double real_begun = fake_clock_real(), begun = gt_clock();
+    assert_true(before <= begun && begun <= real_begun);
+    nanosleep(&pause, NULL);
+    double past = gt_clock() - begun, real_past = fake_clock_real() - real_begun;
+    assert_true(past >= .0049 && past <= real_past / 10 + 1e-6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seconds_and_milliseconds_are_the_same_clock),
         cmocka_unit_test(test_timer_is_at_least_a_millisecond),
         cmocka_unit_test(test_grid_rounds_down_to_a_multiple),
+        cmocka_unit_test(test_fake_clock_is_slow_on_request),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

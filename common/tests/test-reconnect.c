@@ -156,6 +156,16 @@ static void crowd_on_frame(struct fake_client *client, const struct gt_control_f
     fake_client_session(client, 7001, true);
 }
 
+/* A slow machine: the first attempt was too late, and there is another. */
+static void crowd_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code code,
+                           const char *why)
+{
+}
+
+static void crowd_on_notice(void *userdata, enum gt_path_notice notice, const char *text)
+{
+}
+
 static void crowd_on_waiting(void *userdata)
 {
 }
@@ -185,8 +195,10 @@ static void crowd_on_down(void *userdata, enum gt_end_reason cause, enum gt_code
 static void crowd_init(struct crowd *crowd)
 {
     static const struct gt_tunnel_events events = {
+        .on_retry = crowd_on_retry,
         .on_waiting = crowd_on_waiting,
         .on_up = crowd_on_up,
+        .on_notice = crowd_on_notice,
         .on_peer = crowd_on_peer,
         .on_relay_connection = crowd_on_control,
         .on_down = crowd_on_down,

@@ -6,6 +6,9 @@
  */
 #include "gotthard/tls/tls-context.h"
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 #include <openssl/err.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -164,7 +167,9 @@ static void tls_on_secret(const SSL *ssl, const char *line)
 static bool has_aes_instructions(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
-    return __builtin_cpu_supports("aes");
+    unsigned eax, ebx, ecx, edx;
+
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_AES);
 #elif defined(__aarch64__)
     return getauxval(AT_HWCAP) & (1ul << 3); /* HWCAP_AES */
 #elif defined(__arm__)

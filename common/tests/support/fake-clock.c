@@ -12,21 +12,28 @@
 /* cmocka wants these before it */
 #include <cmocka.h>
 
-#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "gotthard/base/base.h"
 
 #define GRACE_MS 20 /* for events that the kernel delivers late */
+#define S_NS     INT64_C(1000000000)
 
 static struct {
     bool is_started;
-    int64_t ahead_ms; /* of the real clocks; never decreases */
+    int slowness;                         /* 0: fake_clock_start was never called */
+    int64_t begin_ns[CLOCK_BOOTTIME + 1]; /* of each real clock, then */
+    int64_t ahead_ms;                     /* never decreases */
 } fake_clock;
+
+static void begin(void);
 
 void fake_clock_start(void)
 {
+    if (fake_clock.slowness == 0)
+        begin();
     fake_clock.is_started = true;
 }
 
@@ -54,26 +61,52 @@ int clock_gettime32(clockid_t id, int32_t ret[static 2])
 #define SYS_CLOCK_GETTIME SYS_clock_gettime
 #endif
 
+static int64_t real_ns(clockid_t id)
+{
+    struct timespec now = {0};
+
+    (void)syscall(SYS_CLOCK_GETTIME, id, &now);
+    return now.tv_sec * S_NS + now.tv_nsec;
+}
+
+static void begin(void)
+{
+    const char *slowness = getenv("GOTTHARD_TEST_SLOWNESS");
+
+    for (clockid_t id = 0; id <= CLOCK_BOOTTIME; id++)
+        fake_clock.begin_ns[id] = real_ns(id);
+    fake_clock.slowness = slowness ? GT_MAX(atoi(slowness), 1) : 1;
+}
+
+double fake_clock_real(void)
+{
+    return (double)real_ns(CLOCK_BOOTTIME) / S_NS;
+}
+
+static bool is_of_processor(clockid_t id)
+{
+    return id == CLOCK_PROCESS_CPUTIME_ID || id == CLOCK_THREAD_CPUTIME_ID;
+}
+
 int clock_gettime(clockid_t id, struct timespec *ret)
 {
     int r = (int)syscall(SYS_CLOCK_GETTIME, id, ret);
 
-    if (r == 0 && id != CLOCK_PROCESS_CPUTIME_ID && id != CLOCK_THREAD_CPUTIME_ID) {
-        ret->tv_sec += fake_clock.ahead_ms / 1000;
-        ret->tv_nsec += (long)(fake_clock.ahead_ms % 1000) * 1000000;
-        if (ret->tv_nsec >= 1000000000) {
-            ret->tv_nsec -= 1000000000;
-            ret->tv_sec++;
-        }
-    }
-    return r;
+    if (r || fake_clock.slowness == 0 || id < 0 || id > CLOCK_BOOTTIME || is_of_processor(id))
+        return r;
+    int64_t past_ns = ret->tv_sec * S_NS + ret->tv_nsec - fake_clock.begin_ns[id];
+    int64_t now_ns = fake_clock.begin_ns[id] + past_ns / fake_clock.slowness +
+                     fake_clock.ahead_ms * (S_NS / 1000);
+    ret->tv_sec = (time_t)(now_ns / S_NS);
+    ret->tv_nsec = (long)(now_ns % S_NS);
+    return 0;
 }
 
 int epoll_wait(int fd, struct epoll_event *events, int n, int timeout_ms)
 {
     bool is_skipped = fake_clock.is_started && timeout_ms > GRACE_MS;
-    int r =
-        (int)syscall(SYS_epoll_pwait, fd, events, n, is_skipped ? GRACE_MS : timeout_ms, NULL, 0);
+    int wait_ms = (is_skipped ? GRACE_MS : timeout_ms) * GT_MAX(fake_clock.slowness, 1);
+    int r = (int)syscall(SYS_epoll_pwait, fd, events, n, wait_ms, NULL, 0);
 
     if (r == 0 && is_skipped)
         fake_clock.ahead_ms += timeout_ms - GRACE_MS;
