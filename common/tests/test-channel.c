@@ -203,6 +203,8 @@ static void test_channel_few_bytes_stay_on_the_shared_connection(void **state)
     assert_ended_well(&ends);
     assert_int_equal(ends.n_requested, 0);
     assert_int_equal(ends.n_up_o, 1);
+    for (int i = 0; i < 2; i++) /* which is progress for all its streams */
+        assert_true(gt_shared_connection_acked_at(ends.side[i].shared) > 0);
     stream_deinit(&ends);
 }
 

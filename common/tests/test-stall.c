@@ -80,6 +80,20 @@ static void test_stall_progress_is_no_stall(void **state)
     assert_int_equal(look(&path, 6), GT_STALL_NONE);
 }
 
+/* On a slow link, the data of each stream in a shared connection waits for that of many others. */
+static void test_stall_another_stream_shows_that_the_connection_carries_data(void **state)
+{
+    struct path path = path_new();
+
+    for (int i = 0; i < 20; i++) {
+        path.facts.acked_at = path.facts.now;
+        assert_int_equal(look(&path, 4), GT_STALL_NONE);
+    }
+    assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLOCKED), 4, 9);
+    path.facts.acked_at = path.facts.now + 1; /* small data at first, then none */
+    assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLACK_HOLE), 3, 6);
+}
+
 /* The whole network is away, or the relay is stopped: another data connection is of no use. */
 static void test_stall_without_an_answer_of_the_relay_is_not_judged(void **state)
 {
@@ -133,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stall_second_loss_at_one_offset_is_a_black_hole),
         cmocka_unit_test(test_stall_progress_is_no_stall),
+        cmocka_unit_test(test_stall_another_stream_shows_that_the_connection_carries_data),
         cmocka_unit_test(test_stall_without_an_answer_of_the_relay_is_not_judged),
         cmocka_unit_test(test_stall_time_counts_from_the_question),
         cmocka_unit_test(test_stall_limit_doubles_after_wrong_verdicts),

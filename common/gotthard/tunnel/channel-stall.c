@@ -47,6 +47,9 @@ static void channel_look_at_stall(struct gt_channel *channel)
         .now = gt_clock(),
         .acked = channel->stream.tx.head,
         .sent = channel->stream.tx_sent,
+        .acked_at = gt_channel_is_shared(channel)
+                        ? gt_shared_connection_acked_at(channel->settings->shared)
+                        : 0,
         .rtt_s = channel->settings->path->rtt_s,
         .relay_at = channel->events->relay_at(channel, channel->userdata),
     };

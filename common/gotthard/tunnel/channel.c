@@ -168,7 +168,12 @@ static size_t channel_on_turn(struct gt_shared_member *member, size_t cap,
 
 static void channel_on_segment(struct gt_shared_member *member, const uint8_t *data, size_t n)
 {
-    gt_pump_consume(&channel_of(member)->pump, data, n);
+    struct gt_channel *channel = channel_of(member);
+    uint64_t acked = channel->stream.tx.head;
+
+    gt_pump_consume(&channel->pump, data, n);
+    if (channel->stream.tx.head != acked)
+        gt_shared_connection_acknowledged(channel->settings->shared);
 }
 
 static void channel_on_segments_end(struct gt_shared_member *member)

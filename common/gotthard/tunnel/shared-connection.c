@@ -383,6 +383,16 @@ uint32_t gt_shared_connection_attempt(const struct gt_shared_connection *shared)
     return gt_attempt_policy_attempt(&shared->attempts);
 }
 
+void gt_shared_connection_acknowledged(struct gt_shared_connection *shared)
+{
+    shared->acked_at = gt_clock();
+}
+
+double gt_shared_connection_acked_at(const struct gt_shared_connection *shared)
+{
+    return shared->acked_at;
+}
+
 uint16_t gt_shared_connection_segment(const struct gt_shared_connection *shared)
 {
     return shared->segment;

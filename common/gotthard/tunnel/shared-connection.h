@@ -93,6 +93,10 @@ uint16_t gt_shared_connection_segment(const struct gt_shared_connection *shared)
 void gt_shared_connection_attach(struct gt_shared_connection *shared, uint32_t number,
                                  uint32_t attempt, const struct gt_shared_member_events *events,
                                  struct gt_shared_member *member);
+/* The peer has acknowledged data of a member, which shows that the connection carries data. */
+void gt_shared_connection_acknowledged(struct gt_shared_connection *shared);
+/* Returns when it did last, in seconds of gt_clock(); 0: never. */
+double gt_shared_connection_acked_at(const struct gt_shared_connection *shared);
 /* A member's sent data makes no progress there (stall.h): the connection is replaced, with smaller
  * packets if @is_black_hole. Members get ->lost, from a later loop iteration. */
 void gt_shared_connection_blocked(struct gt_shared_connection *shared, bool is_black_hole);

@@ -27,8 +27,9 @@ struct gt_shared_connection {
         is_wanted; /* operator: since _resume. Device: since a ticket, until the operator's close */
     ev_timer deadline;
     struct gt_attempt_policy attempts;
-    double up_at;   /* of the last data connection that was up */
-    bool is_urgent; /* the next ticket is requested without back-off */
+    double up_at;    /* of the last data connection that was up */
+    double acked_at; /* a member's data was last acknowledged */
+    bool is_urgent;  /* the next ticket is requested without back-off */
 
     struct gt_data_connection *connection;
     uint16_t segment;   /* of TCP, of the last data connection */

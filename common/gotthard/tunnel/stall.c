@@ -50,7 +50,9 @@ static enum gt_stall_verdict stall_lose(struct gt_stall *stall)
 
 enum gt_stall_verdict gt_stall_judge(struct gt_stall *stall, const struct gt_stall_facts *facts)
 {
-    if (facts->acked != stall->acked || facts->acked >= facts->sent) {
+    bool has_progress = facts->acked != stall->acked || facts->acked_at > stall->since;
+
+    if (has_progress || facts->acked >= facts->sent) {
         gt_stall_restart(stall, facts->now, facts->acked);
         return GT_STALL_NONE;
     }

@@ -4,7 +4,9 @@
  * times are seconds of gt_clock(), and all facts are passed by the caller.
  *
  * Data that is not acknowledged for some seconds, while the relay answers on the control
- * connection, shows a data connection that is blocked. If that happens again at the same offset on
+ * connection, shows a data connection that is blocked. On the shared connection an acknowledgement
+ * of any stream counts: bytes arrive in order there, and on a slow link each stream waits for many
+ * others. If that happens again at the same offset on
  * a new connection, whose small handshake packets arrived, then large packets are lost: a black
  * hole for packets above some size. A limit that has expired wrongly again doubles, as it does when
  * smaller packets are lost as well.
@@ -26,6 +28,7 @@ struct gt_stall {     /* zero-initialize */
 struct gt_stall_facts {
     double now;
     uint64_t acked, sent; /* offsets of the stream */
+    double acked_at;      /* the last acknowledgement of any stream in the connection */
     double rtt_s;         /* to the relay; 0: unknown */
     double relay_at;      /* time of the last byte on the control connection */
 };
