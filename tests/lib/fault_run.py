@@ -85,7 +85,7 @@ class FaultRun:
     def start(self):
         """Starts the load."""
         self.load.start(self.tunnel)
-        self.quiet = [Echo(self.tunnel.dial("echo"), pause=0.02) for _ in range(self.N_QUIET)]
+        self.quiet = [Echo(self.tunnel.dial("echo"), pause=0.1) for _ in range(self.N_QUIET)]
         wait_until(lambda: all(echo.n_echoes for echo in self.quiet), "the echo of each quiet stream")
         self.resets.start(self.tunnel, "resets")
         self.has_started = True
