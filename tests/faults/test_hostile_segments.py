@@ -19,7 +19,7 @@ from fault_run import FaultRun
 from harness import wait_until
 from played_end import (BEGIN, CONNECTED, DENIED, DONE, END, LOST, PROTOCOL, RESERVED, RST, TOO_MANY, Closed, PlayedEnd, ack, begin, data,
                         end, frame, hello, rst, segment)
-from relayclient import DEVICE, OPERATOR, Client, join, receive_reply
+from relayclient import DEVICE, OPERATOR, Client, join, raw, receive_reply
 from test_hostile_operator import hostile_operator, rid_of
 
 pytestmark = pytest.mark.skipif(harness.SANITIZER == "thread", reason="its preloaded library would replace this one")
@@ -156,10 +156,10 @@ def test_f51_numbers_and_attempts(env):
         for stream in (1, 49):  # never opened, and not greater
             connection.send(begin(stream, data(b"x")))
             connection.wait_until(lambda stream=stream: connection.is_rejected(stream, LOST), "the rejection")
-        for attempt in (1, 0):  # not greater than the present one
-            assert can_echo(connection, 60 + attempt)
-            connection.send(begin(60 + attempt, data(b"x"), attempt=attempt))
-            connection.wait_until(lambda attempt=attempt: connection.has(60 + attempt, RST, struct.pack(">H", PROTOCOL)), "the reset")
+        for stream, attempt in ((60, 1), (61, 0)):  # not greater than the present one
+            assert can_echo(connection, stream)
+            connection.send(begin(stream, data(b"x"), attempt=attempt))
+            connection.wait_until(lambda stream=stream: connection.has(stream, RST, struct.pack(">H", PROTOCOL)), "the reset")
         connection.send(segment(70, data(b"without begin")), segment(GREATEST, b"\xff"))  # of an older attempt: dropped
         connection.ping()
         assert 70 not in connection.received and GREATEST not in connection.received
@@ -220,7 +220,6 @@ FLOODS = {
 def test_f51_flood_without_reading(env, name):
     """Answers are bounded: the device neither grows (hostile_operator checks its memory) nor lets another session wait."""
     with played_operator(env) as (run, operator):
-        run.start_bystander()
         connection = operator.connect()
         connection.is_deaf = True
         parts, record = [], b""
@@ -233,7 +232,7 @@ def test_f51_flood_without_reading(env, name):
         with contextlib.suppress(Closed, AssertionError):  # it may close the connection, or stop to read
             for n in range(400):
                 connection.send(parts[n % len(parts)], limit=2)
-        wait_until(run.bystander.has_enough, "the bystander's echoes meanwhile")
+        run.load.wait_for_progress(64 << 10, limit=10)
         connection.close()
         assert can_echo(operator.connect(), 1 << 24)
 
@@ -271,6 +270,7 @@ class PlayedDevice:
 
     def connect(self, limit=harness.LIMIT):
         """Returns the next data connection for which the operator requests a ticket: the shared one."""
+        self.client.do("raw", raw(0x31, bytes(8)).hex())  # a client that was silent for 45 s is lost
         while True:
             ticket = self.client.receive("ticket", limit=limit)
             self.n_tickets += 1
@@ -330,7 +330,7 @@ def test_f52_malformed_segments_of_a_device(env):
             stream = last_stream(connection, 1)
             accept(connection, stream, data(b"FIRST"))
             assert harness.receive_exactly(sock, 5) == b"FIRST"
-            for n, (name, record) in enumerate(MALFORMED.items()):
+            for n, (name, record) in enumerate(list(MALFORMED.items())[::3]):  # the back-off grows
                 print(name)
                 with contextlib.suppress(Closed):
                     connection.send(record)
@@ -343,7 +343,8 @@ def test_f52_malformed_segments_of_a_device(env):
                 assert harness.receive_exactly(sock, 4) == answer, name
 
 
-@pytest.mark.parametrize("name", [name for name in BAD_STREAMS if "service" not in name])
+# A device has no service to name, and half a HELLO may be continued.
+@pytest.mark.parametrize("name", [name for name in BAD_STREAMS if "service" not in name and "half" not in name])
 def test_f52_bad_frames_of_a_device(env, name):
     """The local connection is reset, and another one works."""
     bad, _ = BAD_STREAMS[name]
@@ -354,8 +355,9 @@ def test_f52_bad_frames_of_a_device(env, name):
             stream = last_stream(connection, 1)
             connection.send(bad(stream))
             with pytest.raises(ConnectionResetError):
-                sock.recv(1)
-                raise ConnectionResetError if connection.has(stream, RST) else AssertionError("an end without a reset")
+                while sock.recv(1):
+                    pass
+                raise AssertionError("an end without a reset")
         with device.tunnel.dial() as sock:
             sock.sendall(b"y")
             accept(connection, last_stream(connection, 2), data(b"Y"))
