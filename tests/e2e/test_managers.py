@@ -175,9 +175,11 @@ def test_killed_agent_is_noticed_at_once(system, is_reset):
     tunnel = system.connect()
     worker, = harness.children_of(agent.pid)
     if is_reset:
-        os.kill(worker, signal.SIGSTOP)
         pending = tunnel.dial()
-        pending.sendall(bytes(400_000))  # more than the window of the shared connection: its ticket stays unread
+        pending.sendall(bytes(120_000))
+        assert harness.receive_exactly(pending, 120_000)
+        os.kill(worker, signal.SIGSTOP)
+        pending.sendall(bytes(400_000))  # it would move now, and its ticket stays unread
         time.sleep(0.3)
     os.killpg(agent.pid, signal.SIGKILL)
     started = time.monotonic()

@@ -104,6 +104,7 @@ def test_data_ports_blocked_later(env, network):
     side = Side(env, network, "both")
     side.connect()
     side.start_load()
+    side.load.wait_for_progress(4 << 20)  # each stream has moved to a data connection of its own
     side.block("drop")
     side.load.wait_for_progress(64 << 10, limit=20 * SLOW)
     side.finish()
