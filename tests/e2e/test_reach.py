@@ -139,9 +139,8 @@ def test_larger_packets_than_the_least_are_lost(env, network):
 def test_large_packets_of_the_shared_connection_are_lost(env, network):
     """Requests and answers that do not move: small ones pass, and the first larger one waits for a connection with small packets."""
     side = Side(env, network, "both")
-    echo = env.target(harness.echo).port
     with side.at_edge("device"):
-        env.agent("GatewayTwo", GOTTHARD_AGENT_DATA_PORT=echo, **side.there)
+        env.agent("GatewayTwo", GOTTHARD_AGENT_DATA_PORT=env.target(harness.echo).port, **side.there)
     network.black_hole(1300)
     with side.at_edge("operator"):
         tunnel = env.connect("GatewayTwo", **side.there)
