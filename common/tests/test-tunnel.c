@@ -583,7 +583,7 @@ static void test_stream_end_is_repeated_after_a_cut(void **state)
         for (int i = 0; i < delay; i++)
             ev_run(f.loop, EVRUN_NOWAIT);
         board_cut_data(&f.board);
-        assert_true(fake_run(f.loop, are_all_ended, &flows, 10));
+        assert_true(fake_run(f.loop, are_all_ended, &flows, 20));
         assert_int_equal(f.end[0].n_well + f.end[1].n_well, 2);
         gt_close(&flows.fds[0]);
         fixture_deinit(&f);

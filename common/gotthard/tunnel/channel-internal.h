@@ -55,6 +55,7 @@ struct gt_channel {
     struct gt_shared_member member; /* attached or not: ->shared */
     struct channel_own own;
     uint32_t attempt;          /* the last that was assigned or dialed */
+    enum gt_stream_kind kind;  /* of the last attachment */
     bool is_final;             /* is not attached again */
     bool may_peer_know;        /* a HELLO was sent, or received */
     double give_up_at;         /* WAITING */

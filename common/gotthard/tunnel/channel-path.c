@@ -11,7 +11,7 @@
 
 #define FIRST_S        30. /* until a new stream must be attached */
 #define REPORT_AGAIN_S 10. /* after a report of a loss that had no effect */
-#define FORGET_S       5.  /* of a new shared connection: the operator begins its streams at once */
+#define FORGET_S       15. /* of a new shared connection: the operator begins its streams at once */
 
 static const struct channel_state_row {
     const char *name;
@@ -80,6 +80,7 @@ void gt_channel_start(struct gt_channel *channel)
 void gt_channel_attached(struct gt_channel *channel, uint32_t attempt, enum gt_stream_kind kind)
 {
     channel->attempt = attempt;
+    channel->kind = kind;
     channel->is_report_due = false;
     channel->reports = (struct gt_backoff){0};
     gt_stream_attach(&channel->stream, attempt, kind);
@@ -96,11 +97,11 @@ static void channel_attach_to_shared(struct gt_channel *channel, uint32_t attemp
     gt_shared_member_want_turn(&channel->member);
 }
 
-/* Device: a stream that is over, and that the operator does not begin again, is over there as well.
- */
+/* Device: a stream that is over, and that the operator does not begin again although it has lost
+ * the same connection, is over there as well. */
 static void channel_forget_soon(struct gt_channel *channel)
 {
-    if (!gt_stream_is_over(&channel->stream))
+    if (!gt_stream_is_over(&channel->stream) || channel->kind != GT_STREAM_SHARED)
         return;
     channel->give_up_at = GT_MIN(channel->give_up_at, gt_clock() + FORGET_S);
     channel_arm_waiting(channel, REPORT_AGAIN_S);
