@@ -16,6 +16,7 @@ struct path {
     struct gt_stall stall;
     struct gt_stall_facts facts;
     bool is_relay_silent;
+    bool is_older; /* the next connection was there before the loss of the last one */
     unsigned n_asked;
 };
 
@@ -31,6 +32,8 @@ static enum gt_stall_verdict look(struct path *path, int seconds)
                 path->facts.relay_at = path->facts.now;
         } else if (verdict != GT_STALL_NONE) {
             gt_stall_restart(&path->stall, path->facts.now, path->facts.acked);
+            if (!path->is_older)
+                path->facts.connected_at = path->facts.now + .1;
             return verdict;
         }
     }
@@ -64,6 +67,19 @@ static void test_stall_second_loss_at_one_offset_is_a_black_hole(void **state)
     for (int i = 0; i < 10; i++)                                 /* and of every size */
         blocked_after(&path, GT_STALL_BLACK_HOLE);
     assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLACK_HOLE), 25, 45);
+}
+
+/* Whatever has blocked the connection that was given up, the next one may have been blocked at the
+ * same moment. Only one that was handshaken afterwards lets small packets pass. */
+static void test_stall_over_an_older_connection_is_no_black_hole(void **state)
+{
+    struct path path = path_new();
+
+    path.is_older = true;
+    blocked_after(&path, GT_STALL_BLOCKED);
+    path.is_older = false;
+    assert_true(blocked_after(&path, GT_STALL_BLOCKED) <= 8);
+    blocked_after(&path, GT_STALL_BLACK_HOLE);
 }
 
 static void test_stall_progress_is_no_stall(void **state)
@@ -146,6 +162,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stall_second_loss_at_one_offset_is_a_black_hole),
+        cmocka_unit_test(test_stall_over_an_older_connection_is_no_black_hole),
         cmocka_unit_test(test_stall_progress_is_no_stall),
         cmocka_unit_test(test_stall_another_stream_shows_that_the_connection_carries_data),
         cmocka_unit_test(test_stall_without_an_answer_of_the_relay_is_not_judged),

@@ -50,6 +50,9 @@ static void channel_look_at_stall(struct gt_channel *channel)
         .acked_at = gt_channel_is_shared(channel)
                         ? gt_shared_connection_acked_at(channel->settings->shared)
                         : 0,
+        .connected_at = gt_channel_is_shared(channel)
+                            ? gt_shared_connection_up_at(channel->settings->shared)
+                            : channel->own.at,
         .rtt_s = channel->settings->path->rtt_s,
         .relay_at = channel->events->relay_at(channel, channel->userdata),
     };

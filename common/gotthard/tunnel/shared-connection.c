@@ -388,6 +388,11 @@ void gt_shared_connection_acknowledged(struct gt_shared_connection *shared)
     shared->acked_at = gt_clock();
 }
 
+double gt_shared_connection_up_at(const struct gt_shared_connection *shared)
+{
+    return shared->up_at;
+}
+
 double gt_shared_connection_acked_at(const struct gt_shared_connection *shared)
 {
     return shared->acked_at;

@@ -93,6 +93,8 @@ uint16_t gt_shared_connection_segment(const struct gt_shared_connection *shared)
 void gt_shared_connection_attach(struct gt_shared_connection *shared, uint32_t number,
                                  uint32_t attempt, const struct gt_shared_member_events *events,
                                  struct gt_shared_member *member);
+/* Returns when the last handshake was complete, in seconds of gt_clock(); 0: never. */
+double gt_shared_connection_up_at(const struct gt_shared_connection *shared);
 /* The peer has acknowledged data of a member, which shows that the connection carries data. */
 void gt_shared_connection_acknowledged(struct gt_shared_connection *shared);
 /* Returns when it did last, in seconds of gt_clock(); 0: never. */

@@ -20,7 +20,8 @@ struct gt_stall {     /* zero-initialize */
     double since;     /* and since when it is that */
     double asked_at;  /* the other side and the relay were asked for an answer; 0: not yet */
     bool has_lost;    /* a connection was given up, */
-    uint64_t lost_at; /* at this offset */
+    uint64_t lost_at; /* at this offset, */
+    double lost_when; /* then */
     unsigned n_false; /* times that the limit was exceeded and the data arrived after all */
     unsigned n_again; /* losses in a row at ->lost_at, after the first */
 };
@@ -29,6 +30,7 @@ struct gt_stall_facts {
     double now;
     uint64_t acked, sent; /* offsets of the stream */
     double acked_at;      /* the last acknowledgement of any stream in the connection */
+    double connected_at;  /* when its handshake was complete */
     double rtt_s;         /* to the relay; 0: unknown */
     double relay_at;      /* time of the last byte on the control connection */
 };
