@@ -50,7 +50,7 @@ def test_options_of_the_agent(env):
     assert done.returncode == 64 and b"need --doctor" in done.stderr
     lines = subprocess.run([harness.PROGRAMS["agentd"], "--doctor", "--no-color"], capture_output=True, text=True,
                            env=env.agent_environment("GatewayOli", TERM="xterm", LANG="C.UTF-8")).stdout
-    assert f"✗ broker TCP: 127.0.0.1:{env.broker_port}: Connection refused\n" in lines
+    assert f"✗ broker TCP: {harness.first_address_of('localhost', env.broker_port)}: Connection refused\n" in lines
 
 
 def test_lines_for_people(env):
@@ -60,7 +60,7 @@ def test_lines_for_people(env):
     assert result.returncode == 69, result.stdout
     lines = result.stdout.splitlines()
     assert "✓ broker TLS: the certificate of localhost is accepted" in lines
-    at = lines.index(f"✗ relay TCP: 127.0.0.1:{env.relay_port}: Connection refused")
+    at = lines.index(f"✗ relay TCP: {harness.first_address_of('localhost', env.relay_port)}: Connection refused")
     assert lines[at + 1].startswith("    start the relay on its machine: systemctl start gotthard-relayd")
     assert lines[at + 1].endswith("[GTD-E50]")
     assert lines[at + 2] == "- relay key: no connection to the relay"

@@ -382,7 +382,7 @@ keyfile {certs}/private.key
 require_certificate true
 use_identity_as_username true
 """ if tls else ""
-        listeners = "".join(f"listener {self.broker_port} {address}\n{secured}" for address in addresses_of_localhost())
+        listeners = "".join(f"listener {self.broker_port} {address}\n{secured}" for address in addresses_of("localhost"))
         config.write_text(f"""\
 user {user}
 {f'acl_file {acl}' if tls else 'allow_anonymous true'}
@@ -564,10 +564,15 @@ class Tunnel(Process):
         return self.stop(signal.SIGINT)
 
 
-def addresses_of_localhost():
-    """Returns the addresses of localhost in the order in which programs try them. Most systems have ::1, some have not."""
-    found = {entry[4][0] for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
-    return sorted(found, key=lambda address: ":" in address)
+def addresses_of(host):
+    """Returns the addresses of @host in the order in which programs try them: most systems have ::1 for localhost, some have not."""
+    return list(dict.fromkeys(found[4][0] for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
+
+
+def first_address_of(host, port):
+    """Returns the first of them as the programs show it."""
+    address = addresses_of(host)[0]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def is_listening(port):
