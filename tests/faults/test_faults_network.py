@@ -219,8 +219,7 @@ def test_f29_suspended_process(env, who, seconds):
 
 
 def resolves(env, name, *addresses):
-    """The variables of a program that resolves @name, in this order of addresses. The file may be written again. The programs
-    answer the name localhost themselves."""
+    """The variables of a program that resolves @name, in this order of addresses. The file may be written again."""
     path = env.folder / "names"
     path.write_text(f"{name} {' '.join(addresses)}\n")
     shims = [str(harness.BUILD / "tests" / "preload" / f"shim-{name}.so")
