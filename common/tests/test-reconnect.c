@@ -16,6 +16,7 @@
 #include "gotthard/relay/reconnect.h"
 #include "gotthard/tls/iobuf.h"
 #include "gotthard/tunnel/tunnel.h"
+#include "support/fake-clock.h"
 #include "support/fake-relay.h"
 
 #define N_TUNNELS 100
@@ -381,5 +382,6 @@ int main(void)
         cmocka_unit_test(test_hundred_tunnels_return_spread_over_the_notice),
     };
 
+    fake_clock_slow();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,7 +60,7 @@ static const struct gt_config_item items[] = {
             "Example: web = \"127.0.0.1:80\"; dns = \"udp:127.0.0.1:53\"; The agent connects to nothing else, except as "
             "agent.permit states. If services is not given, ssh is offered at agent.data_host and agent.data_port. If it is given, "
             "ssh needs an entry, or one of those two settings must be given as well. An empty "
-            "group offers nothing. The host localhost is 127.0.0.1, then ::1, without a lookup."),
+            "group offers nothing."),
 
     ITEM("agent.data_host", HOST, data_host, .flag = "data-host", .fallback = "127.0.0.1",
          .help = "Host of the service ssh; see services."),

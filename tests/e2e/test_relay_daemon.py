@@ -299,9 +299,9 @@ def test_status_of_the_service_follows_tunnels_and_connections(env):
     relay = env.relay(env=env.relay_environment(NOTIFY_SOCKET=manager.path))
     manager.wait_for(f"STATUS=listening on port {env.relay_port}, 0 tunnels, 0 data connections")
     manager.wait_for("READY=1")
+    started, n_texts = time.monotonic(), 0
     parts = [register_pair(env, names=(f"alice{n}", f"oli{n}")) for n in range(10)]
     streams = joined(*parts[0], 1)
-    started, n_texts = time.monotonic(), 0
     while "10 tunnels, 1 data connection" not in manager.socket.recv(4096).decode():
         n_texts += 1
     assert n_texts <= 2 + time.monotonic() - started

@@ -158,20 +158,21 @@ def test_f12_resolver_unreachable(env):
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     silent.bind(("127.0.0.77", 53))
     hosts, resolv = env.folder / "hosts", env.folder / "resolv.conf"
-    hosts.write_text("127.0.0.1 localhost\n")
+    hosts.write_text("127.0.0.1 localhost broker.test\n")
     resolv.write_text("nameserver 127.0.0.77\noptions timeout:2 attempts:1\n")
     prepare = with_files_of_etc(hosts=hosts, resolv_conf=resolv)
-    with FaultRun(env, agent_env={"GOTTHARD_SERVER_HOST": "127.0.0.1", "preexec": prepare}) as run:
+    there = {"GOTTHARD_SERVER_HOST": "127.0.0.1", "GOTTHARD_MQTT_ENDPOINT": f"broker.test:{env.broker_port}"}
+    with FaultRun(env, agent_env={**there, "preexec": prepare}) as run:
         run.start()
-        hosts.write_text("127.0.0.1 elsewhere\n")
+        hosts.write_text("127.0.0.1 localhost\n")
         run.broker.kill()
         silent.settimeout(LIMIT)
-        assert b"localhost" in silent.recv(4096), "the agent resolves the broker's name"
+        assert b"\6broker\4test" in silent.recv(4096), "the agent resolves the broker's name"
         run.load.wait_for_progress(64 << 10)
         run.end_load()
         invariants.check_idle(run)
         run.echo_through(run.tunnel)
-        hosts.write_text("127.0.0.1 localhost\n")
+        hosts.write_text("127.0.0.1 localhost broker.test\n")
         run.broker = env.broker()
         run.agent.wait_for(harness.AGENT_READY, count=2, limit=LIMIT)
     silent.close()

@@ -218,10 +218,10 @@ def test_f29_suspended_process(env, who, seconds):
         run.recovery += STEP
 
 
-def names(env, **addresses):
-    """The variables of a program that resolves these names, in this order of addresses. The file may be written again."""
+def resolves(env, name, *addresses):
+    """The variables of a program that resolves @name, in this order of addresses. The file may be written again."""
     path = env.folder / "names"
-    path.write_text("".join(f"{name} {' '.join(found)}\n" for name, found in addresses.items()))
+    path.write_text(f"{name} {' '.join(addresses)}\n")
     shims = [str(harness.BUILD / "tests" / "preload" / f"shim-{name}.so")
              for name in ("names", *(["wait"] if harness.SANITIZER == "thread" else []))]
     return {"LD_PRELOAD": ":".join(shims), "NAMES": path}
@@ -246,10 +246,10 @@ def swallow(address, *ports):
 @pytest.mark.parametrize("family", ["IPv4 only", "IPv6 only", "IPv6 refuses", "IPv6 black hole"])
 def test_f38_families_of_addresses(env, family):
     """The relay's name has both addresses, one of which may be unreachable."""
-    bind, host = {"IPv4 only": ("127.0.0.1", "127.0.0.1"), "IPv6 only": ("::1", "::1")}.get(family, ("127.0.0.1", "localhost"))
+    bind, host = {"IPv4 only": ("127.0.0.1", "127.0.0.1"), "IPv6 only": ("::1", "::1")}.get(family, ("127.0.0.1", "relay.test"))
     relay_host = {"GOTTHARD_SERVER_HOST": host}
-    if host == "localhost":  # many machines give it one address only
-        relay_host |= names(env, localhost=("::1", "127.0.0.1"))
+    if host == "relay.test":
+        relay_host |= resolves(env, host, "::1", "127.0.0.1")
     full = []
     if family == "IPv6 black hole":
         full = swallow("::1", env.relay_port, *range(env.relay_ports, env.relay_ports + env.n_relay_ports))
@@ -269,8 +269,8 @@ def test_f38_first_address_of_the_broker_fails(env, first, tls):
     """The broker's name has an address that does not work before the one that does: a delay of 0.25 s."""
     env.broker(tls)
     full = swallow("127.0.0.2", env.broker_port) if first == "swallows" else []
-    both = names(env, localhost=("127.0.0.2", "::1", "127.0.0.1"))
-    broker = {"GOTTHARD_MQTT_ENDPOINT": f"{'mqtts' if tls else 'mqtt'}://localhost:{env.broker_port}"}
+    both = resolves(env, "broker.test", "127.0.0.2", "::1", "127.0.0.1")
+    broker = {"GOTTHARD_MQTT_ENDPOINT": f"{'mqtts' if tls else 'mqtt'}://broker.test:{env.broker_port}"}
     try:
         started = time.monotonic()
         env.agent(**both, **broker)
@@ -285,7 +285,7 @@ def test_f38_first_address_of_the_broker_fails(env, first, tls):
 def test_f38_all_addresses_of_the_broker_swallow(env):
     """Neither address answers; the agent is idle meanwhile, and online soon after one of them works."""
     full = [*swallow("127.0.0.2", env.broker_port), *swallow("127.0.0.1", env.broker_port)]
-    agent = env.agent(wait=False, **names(env, localhost=("127.0.0.2", "127.0.0.1")))
+    agent = env.agent(wait=False, GOTTHARD_MQTT_ENDPOINT=f"broker.test:{env.broker_port}", **resolves(env, "broker.test", "127.0.0.2", "127.0.0.1"))
     try:
         agent.wait_for("started")
         time.sleep(1)
@@ -302,9 +302,9 @@ def test_f38_all_addresses_of_the_broker_swallow(env):
 
 def test_f38_name_of_the_broker_is_unknown_at_first(env):
     env.broker()
-    agent = env.agent(wait=False, **names(env, localhost=()))
+    agent = env.agent(wait=False, GOTTHARD_MQTT_ENDPOINT=f"broker.test:{env.broker_port}", **resolves(env, "broker.test"))
     agent.wait_for("the host name cannot be resolved")
-    names(env, localhost=("127.0.0.1",))
+    resolves(env, "broker.test", "127.0.0.1")
     agent.wait_for(AGENT_READY)
 
 

@@ -296,7 +296,7 @@ class Authority:
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                  "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
                  "-keyout", self.folder / "ca.key", "-out", self.folder / "ca.crt")
-        (self.folder / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+        (self.folder / "ext").write_text("subjectAltName=DNS:localhost,DNS:broker.test,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
 
     @classmethod
     def shared(cls):

@@ -285,12 +285,6 @@ static void add_tcp_failure(const struct gt_network *network, const struct gt_ne
     gt_checkup_fail(checkup, words->tcp, &fault, "%s: %s", text, words_of(failed->err));
 }
 
-/* "localhost" has both addresses, and a server often has one of them: nothing is wrong then. */
-static bool is_to_be_mended(const struct gt_network_attempt *failed)
-{
-    return !is_family_absent(failed->err) && !gt_addr_is_loopback(&failed->addr);
-}
-
 bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_port *to,
                          const struct gt_network_words *words, struct gt_checkup *checkup)
 {
@@ -306,7 +300,7 @@ bool gt_network_add_rows(const struct gt_network *network, const struct gt_host_
         add_tcp_failure(network, words, failed, checkup);
         return false;
     }
-    if (failed && is_to_be_mended(failed)) {
+    if (failed && !is_family_absent(failed->err)) {
         add_tcp_warning(network, words->tcp, failed, checkup);
         return true;
     }

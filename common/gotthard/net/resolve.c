@@ -8,7 +8,6 @@
 
 #include <netdb.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 
 #include "gotthard/base/text.h"
@@ -111,26 +110,13 @@ static int resolve_start(struct gt_resolve *resolve, const char *host)
     return 0;
 }
 
-/* RFC 6761, section 6.3: it always is this machine. IPv4 is first, because not every machine has
- * IPv6, and the reason of a failure is that of the first address. */
-static void answer_set_loopback(struct gt_lookup_answer *ret)
-{
-    static const char *const hosts[] = {"127.0.0.1", "::1"};
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(hosts); i++)
-        ret->n_addrs += gt_addr_parse(hosts[i], 0, &ret->addrs[ret->n_addrs]) == 0;
-}
-
-/* Returns true with the answer for a numeric host, for localhost, or for a name that is too long.
- */
+/* Returns true with the answer for a numeric host, or for a name that is too long. */
 static bool is_known_at_once(const char *host, struct gt_lookup_answer *ret)
 {
     if (strlen(host) > GT_HOST_MAX)
         ret->err = EAI_NONAME;
     else if (gt_addr_parse(host, 0, &ret->addrs[0]) == 0)
         ret->n_addrs = 1;
-    else if (strcasecmp(host, "localhost") == 0 || strcasecmp(host, "localhost.") == 0)
-        answer_set_loopback(ret);
     return ret->err != 0 || ret->n_addrs > 0;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Resolves names without blocking the loop: getaddrinfo(3) runs in a thread of its own, here or in
  * another process. A resolver that blocks for 40 s, as one without a server does, costs a detached
- * thread and nothing else. A numeric address and "localhost" need no lookup.
+ * thread and nothing else. A numeric address needs no lookup.
  */
 #pragma once
 
@@ -22,15 +22,14 @@ struct gt_resolve;
 typedef void (*gt_resolve_fn)(void *userdata, int err, const struct gt_addr *addrs, size_t n_addrs);
 
 /*
- * Starts to resolve @host (copied), which may be numeric. "localhost" is 127.0.0.1 and ::1,
- * whatever /etc/hosts contains (RFC 6761, section 6.3). @on_done is called from the loop, never
+ * Starts to resolve @host (copied), which may be numeric. @on_done is called from the loop, never
  * inside this call. -ENOMEM, -EAGAIN if no thread could be started, or the errno of socketpair(2).
  * A resolver process that cannot be asked is EAI_AGAIN; for the first name that it has found, the
  * result is then its last answer.
  */
 int gt_resolve_new(struct ev_loop *loop, const char *host, uint16_t port, gt_resolve_fn on_done,
                    void *userdata, struct gt_resolve **ret) GT_MUST_CHECK;
-/* If the result is known already, because @host needs no lookup, calls on_done from inside. */
+/* If the result is known already, because @host is numeric, calls on_done from inside. */
 void gt_resolve_report_known(struct gt_resolve *resolve);
 /* Frees the query; without a result so far, the callback will not be called. Takes NULL; returns
  * NULL. */

@@ -23,17 +23,14 @@
 
 static struct {
     bool is_started;
-    int slowness;                         /* 0: fake_clock_start was never called */
+    int slowness;                         /* 0: neither slow nor started so far */
     int64_t begin_ns[CLOCK_BOOTTIME + 1]; /* of each real clock, then */
     int64_t ahead_ms;                     /* never decreases */
 } fake_clock;
 
-static void begin(void);
-
 void fake_clock_start(void)
 {
-    if (fake_clock.slowness == 0)
-        begin();
+    fake_clock_slow();
     fake_clock.is_started = true;
 }
 
@@ -69,10 +66,12 @@ static int64_t real_ns(clockid_t id)
     return now.tv_sec * S_NS + now.tv_nsec;
 }
 
-static void begin(void)
+void fake_clock_slow(void)
 {
     const char *slowness = getenv("GOTTHARD_TEST_SLOWNESS");
 
+    if (fake_clock.slowness > 0)
+        return;
     for (clockid_t id = 0; id <= CLOCK_BOOTTIME; id++)
         fake_clock.begin_ns[id] = real_ns(id);
     fake_clock.slowness = slowness ? GT_MAX(atoi(slowness), 1) : 1;

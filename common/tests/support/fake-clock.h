@@ -5,12 +5,12 @@
  * for a deadline of 45 s takes milliseconds. It replaces clock_gettime(2) and epoll_wait(2) of this
  * executable and of its libraries, so the library needs no hook.
  *
- * GOTTHARD_TEST_SLOWNESS=10 lets these clocks run at a tenth of their speed from the first
- * fake_clock_start on, so that all limits hold on an emulated processor as well (tests/arm).
+ * With GOTTHARD_TEST_SLOWNESS=10 these clocks run at a tenth of their speed from then on, so that
+ * all limits hold on an emulated processor as well (tests/arm).
  *
  * Use it only if every peer runs in the test's own loop: time must not pass for a peer, or for a
- * resolver thread, that is merely slow. It affects only
- * executables that call fake_clock_start.
+ * resolver thread, that is merely slow. It affects only executables that call fake_clock_start, or
+ * fake_clock_slow.
  */
 #pragma once
 
@@ -18,6 +18,9 @@ void fake_clock_start(void);
 
 /* The clocks run in real time from now on, and stay ahead. */
 void fake_clock_stop(void);
+
+/* For a test that waits in real time: GOTTHARD_TEST_SLOWNESS only. */
+void fake_clock_slow(void);
 
 /* Returns the time since boot in seconds, as it really is. */
 double fake_clock_real(void);
