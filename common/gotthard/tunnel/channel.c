@@ -10,6 +10,7 @@
 #include <assert.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/tls/iobuf.h"
 
 /* Public functions end here, so that no callback comes from inside them. */
 void gt_channel_schedule_update(struct gt_channel *channel)
@@ -304,6 +305,7 @@ struct gt_channel *gt_channel_free(struct gt_channel *channel)
         gt_sweep_stop(&channel->held);
         gt_linger_deinit(&channel->linger);
         gt_stream_deinit(&channel->stream);
+        gt_iobuf_wipe(); /* those of the shared connection, which stays, have its plaintext */
         free(channel);
     }
     return NULL;
