@@ -11,8 +11,8 @@ import pytest
 
 import harness
 from fault_run import FaultRun
-from harness import wait_until
-from relayclient import OPERATOR, Client, join, raw, receive_reply
+from harness import receive_exactly, wait_until
+from relayclient import OPERATOR, RECEIPT, Client, join, raw, receive_reply
 
 MIB = 1024  # in KiB
 STREAM_MAX = 0xffffffff
@@ -138,19 +138,31 @@ def test_f42_session_of_another_operator(env):
 NO_TLS = [b"", os.urandom(1 << 18), b"\x16\x03\x01\xff\xff" + bytes(1 << 17), b"\x16\x03\x01\x00\xc8\1\0\0\xc4"]
 
 
+def send_no_tls(sock, data):
+    """Sends something other than TLS to the device on a joined connection, and closes it."""
+    receive_reply(sock)
+    sock.settimeout(1)
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+    sock.settimeout(None)
+    if select.select([sock], [], [], 0.2)[0]:
+        with contextlib.suppress(ConnectionError):
+            assert len(sock.recv(100)) <= 7, "an alert at most"
+    sock.close()
+
+
 def test_f42_joined_without_tls(env):
-    """Bob joins the tickets and sends something other than TLS to the device: nothing, noise, a long record, half a hello."""
+    """Bob joins tickets of the shared connection without TLS: nothing, noise, a long record, half a hello."""
     with hostile_operator(env) as (_, bob):
         client = bob.client()
-        socks = [join(env.relay_port, client.ticket(bob.rid, 2000 + n), OPERATOR) for n in range(12)]
-        for n, sock in enumerate(socks):
-            receive_reply(sock)
-            sock.settimeout(1)
-            with contextlib.suppress(OSError):
-                sock.sendall(NO_TLS[n % len(NO_TLS)])
-        for sock in socks:
-            sock.settimeout(None)
-            if select.select([sock], [], [], 0.2)[0]:
-                with contextlib.suppress(ConnectionError):
-                    assert len(sock.recv(100)) <= 7, "an alert at most"
-            sock.close()
+        for n in range(len(NO_TLS)):  # each ends the one before
+            send_no_tls(join(env.relay_port, client.ticket(bob.rid, 0, 2000 + n), OPERATOR), NO_TLS[n])
+
+
+def test_f42_tickets_of_streams_that_are_not_there(env):
+    """The device rejects them, and the relay closes the connection without a byte, or behind its receipt."""
+    with hostile_operator(env) as (_, bob):
+        client = bob.client()
+        for n in range(12):
+            with join(env.relay_port, client.ticket(bob.rid, 2000 + n), OPERATOR) as sock, contextlib.suppress(ConnectionError):
+                assert receive_exactly(sock, 16) in (b"", RECEIPT)

@@ -20,7 +20,7 @@ from harness import wait_until
 from played_end import (BEGIN, CONNECTED, DENIED, DONE, END, LOST, PROTOCOL, RESERVED, RST, TOO_MANY, Closed, PlayedEnd, ack, begin, data,
                         end, frame, hello, rst, segment)
 from relayclient import DEVICE, OPERATOR, Client, join, raw, receive_reply
-from test_hostile_operator import hostile_operator, rid_of
+from test_hostile_operator import NO_TLS, hostile_operator, rid_of, send_no_tls
 
 pytestmark = pytest.mark.skipif(harness.SANITIZER == "thread", reason="its preloaded library would replace this one")
 GREATEST = 0xffffffff
@@ -250,6 +250,19 @@ def test_f51_more_data_than_the_window(env):
                     break
         connection.wait_until(lambda: connection.is_rejected(1, PROTOCOL), "the reset of a stream that sends too much")
         assert can_echo(connection, 2)
+
+
+def test_f51_own_connections_without_tls(env):
+    """The streams that should have moved there continue in the shared connection."""
+    with played_operator(env) as (_, operator):
+        connection = operator.connect()
+        for stream, noise in enumerate(NO_TLS, 1):
+            assert can_echo(connection, stream)
+            ticket = operator.client.ticket(operator.bob.rid, stream, 2)
+            send_no_tls(join(env.relay_port, ticket, OPERATOR), noise)
+        for stream in range(1, len(NO_TLS) + 1):
+            connection.send(segment(stream, data(b" again")))
+            connection.wait_until(lambda stream=stream: connection.payload(stream) == b"hello again", "the echo")
 
 
 # --- the device is hostile ------------------------------------------------------------------------
