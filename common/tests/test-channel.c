@@ -347,6 +347,28 @@ static void test_channel_reset_with_short_calls(void **state)
     short_io_is_on = false;
 }
 
+/* Nothing looks at an idle stream, but the heartbeat of the shared connection finds its reset. */
+static void test_channel_half_closed_idle_stream_costs_nothing(void **state)
+{
+    for (int side = 0; side < 2; side++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        set_timeouts(&ends, 5, 20);
+        stream_start(&ends);
+        struct app *first = side ? &ends.server : &ends.client;
+        struct app *last = side ? &ends.client : &ends.server;
+        app_send(first, 1234, true);
+        run_until(last->is_eof);
+        for (size_t i = 0; i < GT_ARRAY_SIZE(ends.side); i++)
+            run_until(!ev_is_active(&ends.side[i].sweep.timer)); /* memory is given back */
+        app_reset(first);
+        assert_codes(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+        stream_deinit(&ends);
+    }
+}
+
 /* The application is reset while its stream is full: neither it nor its peer's application reads.
  */
 static void test_channel_reset_without_a_reader_is_bounded(void **state)
@@ -937,6 +959,45 @@ static void test_channel_reported_failure_of_a_move_delays_the_next(void **state
     stream_deinit(&ends);
 }
 
+/* Moves bytes until the operator has requested another data connection, and that one is up. Returns
+ * the seconds until the request. */
+static double move_again(struct ends *ends)
+{
+    unsigned before = ends->n_requested;
+    double begun = gt_clock();
+
+    while (ends->n_requested == before) {
+        app_send(&ends->server, 300000, false);
+        run_until(ends->client.n_in == ends->server.to_send);
+        run_for(0.1);
+    }
+    double after = gt_clock() - begun;
+    run_until(ends_are_on_their_own(ends));
+    return after;
+}
+
+static void test_channel_connections_that_break_off_early_are_requested_ever_later(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+
+    stream_init(&ends, &relay);
+    set_resume(&ends, 60);
+    stream_start(&ends);
+    stream_move(&ends);
+    for (unsigned i = 0; i < 5; i++) {
+        double least = 1u << i;
+
+        relay_cut_own(&relay);
+        double after = move_again(&ends);
+        assert_true(after >= least - 0.1 && after < 2 * least + 2);
+    }
+    run_for(11);
+    relay_cut_own(&relay);
+    assert_true(move_again(&ends) < 10);
+    stream_deinit(&ends);
+}
+
 static void test_channel_idle_stream_moves_back(void **state)
 {
     struct relay relay;
@@ -1058,6 +1119,7 @@ int main(void)
         channel_test(test_channel_few_bytes_stay_on_the_shared_connection),
         channel_test(test_channel_bytes_wait_for_connection_and_service),
         channel_test(test_channel_half_close),
+        channel_test(test_channel_half_closed_idle_stream_costs_nothing),
         channel_test(test_channel_local_reset),
         channel_test(test_channel_reset_follows_the_last_byte),
         channel_test(test_channel_reset_before_the_service_is_connected),
@@ -1087,6 +1149,7 @@ int main(void)
         channel_test(test_channel_abort_at_any_moment_of_a_move),
         channel_test(test_channel_move_that_fails_is_tried_again),
         channel_test(test_channel_reported_failure_of_a_move_delays_the_next),
+        channel_test(test_channel_connections_that_break_off_early_are_requested_ever_later),
         channel_test(test_channel_idle_stream_moves_back),
         channel_test(test_channel_stale_ticket_is_ignored),
         channel_test(test_channel_attempt_that_is_not_greater_resets_the_stream),

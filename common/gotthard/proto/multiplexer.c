@@ -62,6 +62,16 @@ void gt_multiplexer_lose_members(struct gt_multiplexer *mux)
     }
 }
 
+void gt_multiplexer_heartbeat(const struct gt_multiplexer *mux)
+{
+    gt_list_for_each_safe (at, next, &mux->members) {
+        struct gt_shared_member *member = gt_list_entry(at, struct gt_shared_member, link);
+
+        if (member->events->heartbeat)
+            member->events->heartbeat(member);
+    }
+}
+
 /* --- output ----------------------------------------------------------------------------------- */
 
 static void record_add(struct gt_multiplexer_record *out, struct gt_span part)

@@ -31,6 +31,8 @@ struct gt_shared_member_events {
     /* After the segments that arrived together, once, if any of them was the member's: deliver and
      * act on the state of the stream. Members may be attached, detached and freed. */
     void (*settle)(struct gt_shared_member *member);
+    /* The connection's heartbeat. Must not attach, detach or free a member. NULL: not needed. */
+    void (*heartbeat)(struct gt_shared_member *member);
     /* The connection is lost; the member is detached already. Members may be freed. */
     void (*lost)(struct gt_shared_member *member);
 };
@@ -109,6 +111,8 @@ void gt_shared_member_detach(struct gt_shared_member *member);
 /* The member has output, and gets a turn. */
 void gt_shared_member_want_turn(struct gt_shared_member *member);
 
+/* Calls ->heartbeat of each member. */
+void gt_multiplexer_heartbeat(const struct gt_multiplexer *mux);
 /* Schedules a PING of the connection. */
 void gt_multiplexer_ping(struct gt_multiplexer *mux);
 bool gt_multiplexer_has_output(const struct gt_multiplexer *mux);

@@ -116,6 +116,9 @@ bool gt_channel_look_at_move(struct gt_channel *channel);
 /* --- channel-stall.c -------------------------------------------------------------------------- */
 
 void gt_channel_init_look(struct gt_channel *channel);
+/* An endpoint that is not read cannot report its reset: finds out whether there was one. Returns
+ * true if it did that; an update is due then. */
+bool gt_channel_detect_reset(struct gt_channel *channel);
 /* The channel may hold something from now on: it is looked at until it does not. */
 void gt_channel_hold(struct gt_channel *channel);
 

@@ -15,7 +15,9 @@
 #define MOVE_BYTES  (256 * 1024) /* of payload, in the shared connection, before a move */
 #define AGAIN_S     10.          /* after a move that failed, doubled each time ... */
 #define AGAIN_MAX_S 300.         /* ... to this */
-#define LOST_S      1.  /* from the loss of a connection that was up, until the next move */
+#define LOST_S      1.  /* after the loss of a connection that was up, doubled each time ... */
+#define LOST_MAX_S  60. /* ... to this, while each one lasts for less than SHORT_S */
+#define SHORT_S     10.
 #define IDLE_S      60. /* without payload, until a stream moves back */
 
 static const struct {
@@ -60,14 +62,13 @@ static bool is_move_needed(const struct gt_channel *channel)
            (gt_stream_n_moved(stream) > MOVE_BYTES || gt_stream_is_held_up(stream));
 }
 
-/* Counts the failure, and delays the next move. */
-static void move_failed(struct gt_channel *channel)
+/* Delays the next move by @first seconds, doubled for each failure before. Counts the failure. */
+static void move_delay(struct channel_own *own, double first, double max)
 {
-    struct channel_own *own = &channel->own;
-    double after = AGAIN_S * (double)(1u << GT_MIN(own->n_failed, 5u));
+    double after = first * (double)(1u << GT_MIN(own->n_failed, 6u));
 
     own->n_failed++;
-    own->at = gt_clock() + GT_MIN(after, AGAIN_MAX_S);
+    own->at = gt_clock() + GT_MIN(after, max);
 }
 
 void gt_channel_move_if_needed(struct gt_channel *channel)
@@ -151,24 +152,26 @@ static void own_on_heartbeat(void *userdata, bool is_quiet)
         gt_iobuf_trim();
 }
 
-/* A connection over which no HELLO arrived counts as a move that failed. */
+/* A connection over which no HELLO arrived counts as a move that failed. One that was up is
+ * replaced soon, unless each breaks off early. */
 static void own_lost(struct gt_channel *channel)
 {
+    struct channel_own *own = &channel->own;
     bool was_up = channel->state >= CHANNEL_UP;
 
+    if (was_up && gt_clock() - own->at >= SHORT_S)
+        own->n_failed = 0;
     gt_channel_return(channel);
-    if (was_up) {
-        channel->own.n_failed = 0;
-        channel->own.at = gt_clock() + LOST_S;
-    } else {
-        move_failed(channel);
-    }
+    if (was_up)
+        move_delay(own, LOST_S, LOST_MAX_S);
+    else
+        move_delay(own, AGAIN_S, AGAIN_MAX_S);
 }
 
 static void own_failed(struct gt_channel *channel)
 {
     gt_channel_drop_own(channel);
-    move_failed(channel);
+    move_delay(&channel->own, AGAIN_S, AGAIN_MAX_S);
 }
 
 /* The peer sends close_notify only after its last frame: a stream that is not over by then never

@@ -86,11 +86,14 @@ static void channel_look_at_memory(struct gt_channel *channel)
     channel->n_moved_at_look = n_moved;
 }
 
-/* An endpoint that is not read cannot report its reset. */
-static bool is_endpoint_unwatched(const struct gt_channel *channel)
+/* On its own data connection, that connection's heartbeat does it. */
+bool gt_channel_detect_reset(struct gt_channel *channel)
 {
-    return !gt_channel_is_own(channel) && gt_endpoint_is_open(&channel->endpoint) &&
-           !gt_endpoint_is_read_watched(&channel->endpoint);
+    if (gt_channel_is_own(channel) || !gt_endpoint_is_open(&channel->endpoint) ||
+        gt_endpoint_is_read_watched(&channel->endpoint))
+        return false;
+    gt_pump_detect_reset(&channel->pump);
+    return true;
 }
 
 /* --- the look --------------------------------------------------------------------------------- */
@@ -102,12 +105,10 @@ static bool channel_on_look(struct gt_sweep_item *item)
 
     if (has_unacknowledged(channel))
         channel_look_at_stall(channel);
-    if (is_endpoint_unwatched(channel))
-        gt_pump_detect_reset(&channel->pump);
+    (void)gt_channel_detect_reset(channel);
     channel_look_at_memory(channel);
     gt_channel_update(channel);
-    return is_moving || has_unacknowledged(channel) || has_memory(channel) ||
-           is_endpoint_unwatched(channel);
+    return is_moving || has_unacknowledged(channel) || has_memory(channel);
 }
 
 void gt_channel_init_look(struct gt_channel *channel)

@@ -182,6 +182,12 @@ static void channel_on_segments_end(struct gt_shared_member *member)
     gt_channel_update(channel_of(member));
 }
 
+static void channel_on_shared_heartbeat(struct gt_shared_member *member)
+{
+    if (gt_channel_detect_reset(channel_of(member)))
+        gt_channel_schedule_update(channel_of(member));
+}
+
 static void channel_on_shared_lost(struct gt_shared_member *member)
 {
     struct gt_channel *channel = channel_of(member);
@@ -194,6 +200,7 @@ const struct gt_shared_member_events gt_channel_member_events = {
     .compose = channel_on_turn,
     .consume = channel_on_segment,
     .settle = channel_on_segments_end,
+    .heartbeat = channel_on_shared_heartbeat,
     .lost = channel_on_shared_lost,
 };
 

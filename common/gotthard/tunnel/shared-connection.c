@@ -162,6 +162,7 @@ static void shared_on_heartbeat(void *userdata, bool is_quiet)
 {
     struct gt_shared_connection *shared = userdata;
 
+    gt_multiplexer_heartbeat(&shared->mux);
     if (!is_quiet)
         return;
     gt_multiplexer_ping(&shared->mux);

@@ -3,6 +3,7 @@
  * One stream in the table: its creation, the events of its channel, and its end. Must never report
  * an end twice.
  */
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/streams-internal.h"
 
@@ -62,9 +63,16 @@ static void entry_on_connection_lost(struct gt_channel *channel, void *userdata,
         gt_debug("stream=%u loss not reported, trying again later", entry->number);
 }
 
+/* The channels that ask do so together, in one sweep: one PING is for all of them. */
 static void entry_on_ask(struct gt_channel *channel, void *userdata)
 {
-    gt_control_connection_ping(((const struct streams_entry *)userdata)->streams->control);
+    struct gt_streams *streams = ((const struct streams_entry *)userdata)->streams;
+    double now = gt_clock();
+
+    if (now - streams->asked_at < GT_SWEEP_S / 2)
+        return;
+    streams->asked_at = now;
+    gt_control_connection_ping(streams->control);
 }
 
 static double entry_relay_at(struct gt_channel *channel, void *userdata)

@@ -39,6 +39,7 @@ struct gt_streams {
     struct streams_entry *entries;
     uint8_t session_key[GT_KEY_SIZE];
     struct gt_control_connection *control; /* borrows: the tunnel's */
+    double asked_at;                       /* the relay was last asked, by gt_clock() */
     bool is_paused;                        /* requests no ticket */
     bool is_shared_closed;                 /* operator: it is not wanted for now */
     uint32_t load;                         /* operator: as last reported to the relay */
