@@ -46,7 +46,7 @@ class FaultRun:
         self.relay_env = env.relay_environment(GOTTHARD_CONFIG_DIR=self.folder, **(relay_env or {}))
         self.agent_env = dict(GOTTHARD_CONFIG_DIR=self.folder, GOTTHARD_AGENT_DATA_PORT=self.load.target.port,
                               **(agent_env or {}))
-        self.tunnels, self.sniffer, self.bystander = [], None, None
+        self.tunnels, self.quiet, self.sniffer, self.bystander = [], [], None, None
         self.relay_host = "127.0.0.1"
         self.earlier_workers = []  # pids: of an agent that was killed
         self.has_started = self.is_wrong_key_checked = False

@@ -35,7 +35,7 @@ struct channel_own {
     bool is_known_to_relay;                /* one was ever requested or dialed */
     bool is_black_hole;                    /* device: large packets were lost on it */
     struct gt_data_connection *connection; /* owned; from DIALING on */
-    unsigned n_failed;                     /* in a row */
+    unsigned n_failed;                     /* moves, or soon lost, in a row */
     double at; /* by gt_clock(). REQUESTED, DIALING: when it has failed; ATTACHED: since; NONE: the
                   next one not before */
     double moved_at;  /* ATTACHED: when payload was last seen to move */
@@ -110,6 +110,10 @@ void gt_channel_move_if_needed(struct gt_channel *channel);
 void gt_channel_request_again(struct gt_channel *channel);
 /* Its own data connection, in any state, is closed at once, without close_notify. */
 void gt_channel_drop_own(struct gt_channel *channel);
+
+/* Its own data connection, to which it is attached, is lost: begins again on the shared connection,
+ * and delays the next move. */
+void gt_channel_lose_own(struct gt_channel *channel);
 /* Acts on the deadlines of a move. Returns true if one is in progress. */
 bool gt_channel_look_at_move(struct gt_channel *channel);
 

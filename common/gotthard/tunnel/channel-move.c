@@ -154,7 +154,7 @@ static void own_on_heartbeat(void *userdata, bool is_quiet)
 
 /* A connection over which no HELLO arrived counts as a move that failed. One that was up is
  * replaced soon, unless each breaks off early. */
-static void own_lost(struct gt_channel *channel)
+void gt_channel_lose_own(struct gt_channel *channel)
 {
     struct channel_own *own = &channel->own;
     bool was_up = channel->state >= CHANNEL_UP;
@@ -184,7 +184,7 @@ static void own_on_gone(void *userdata, bool is_closed_by_peer)
         own_failed(channel);
     } else {
         channel->is_final |= is_closed_by_peer;
-        own_lost(channel);
+        gt_channel_lose_own(channel);
     }
     gt_channel_update(channel);
 }
@@ -254,7 +254,7 @@ void gt_channel_drop_connection(struct gt_channel *channel, uint32_t attempt)
     if (channel->own.state == OWN_NONE || channel->own.attempt != attempt)
         return;
     if (gt_channel_is_own(channel))
-        own_lost(channel);
+        gt_channel_lose_own(channel);
     else
         own_failed(channel);
     gt_channel_schedule_update(channel);

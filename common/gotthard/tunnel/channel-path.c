@@ -194,7 +194,7 @@ static void channel_on_waited(struct gt_channel *channel)
 static void channel_on_hello_overdue(struct gt_channel *channel)
 {
     if (gt_channel_is_own(channel)) {
-        gt_channel_return(channel);
+        gt_channel_lose_own(channel);
     } else {
         channel->is_final = true;
         gt_stream_reset(&channel->stream, GT_RST_EXPIRED);
