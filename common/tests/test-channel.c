@@ -998,6 +998,29 @@ static void test_channel_connections_that_break_off_early_are_requested_ever_lat
     stream_deinit(&ends);
 }
 
+/* The operator may be attached already to what failed at the device. */
+static void test_channel_failed_dial_of_the_device_is_reported(void **state)
+{
+    struct relay relay;
+    struct ends ends;
+
+    stream_begin(&ends, &relay);
+    run_until(ends.n_up_o && ends.n_up_d);
+    relay.is_refusing = true;
+    app_send(&ends.server, 300000, false);
+    run_until(ends.n_lost && ends.client.n_in == 300000);
+    assert_int_equal(ends.n_lost, 1);
+    assert_false(gt_channel_is_on_its_own(ends.d));
+    gt_channel_resume(ends.d); /* the relay is back, and may have missed the report */
+    assert_int_equal(ends.n_lost, 2);
+    relay.is_refusing = false;
+    gt_channel_resume(ends.o);
+    run_until(ends_are_on_their_own(&ends));
+    gt_channel_resume(ends.d);
+    assert_int_equal(ends.n_lost, 2);
+    stream_deinit(&ends);
+}
+
 static void test_channel_idle_stream_moves_back(void **state)
 {
     struct relay relay;
@@ -1150,6 +1173,7 @@ int main(void)
         channel_test(test_channel_move_that_fails_is_tried_again),
         channel_test(test_channel_reported_failure_of_a_move_delays_the_next),
         channel_test(test_channel_connections_that_break_off_early_are_requested_ever_later),
+        channel_test(test_channel_failed_dial_of_the_device_is_reported),
         channel_test(test_channel_idle_stream_moves_back),
         channel_test(test_channel_stale_ticket_is_ignored),
         channel_test(test_channel_attempt_that_is_not_greater_resets_the_stream),

@@ -497,6 +497,23 @@ static void test_newer_ticket_replaces_an_intact_connection(void **state)
     shared_ends_deinit(&ends);
 }
 
+/* Its handshake may have completed at the operator's end. */
+static void test_failed_dial_of_the_device_is_reported(void **state)
+{
+    start(&ends);
+    ends.has_no_tickets = true;
+    relay_cut(&ends.relay);
+    shared_run_until(&ends, ends.d.n_lost == 1);
+    ends.relay.is_refusing = true;
+    const struct gt_ticket ticket = shared_ticket(2);
+    assert_int_equal(gt_shared_connection_connect(ends.d.shared, &ends.relay.addr, &ticket), 0);
+    double began = gt_clock();
+    shared_run_until(&ends, ends.d.n_lost == 2);
+    assert_true(gt_clock() - began < 2);
+    assert_int_equal(ends.d.n_up, 1);
+    shared_ends_deinit(&ends);
+}
+
 static void test_gives_up_after_the_window_until_it_is_wanted(void **state)
 {
     start(&ends);
@@ -540,6 +557,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_operator_closes_and_opens_it_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_loss_at_one_end_replaces_it_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_newer_ticket_replaces_an_intact_connection, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_failed_dial_of_the_device_is_reported, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_gives_up_after_the_window_until_it_is_wanted, setup,
                                         teardown),

@@ -61,11 +61,6 @@ bool gt_attempt_policy_accepts(const struct gt_attempt_policy *policy, uint32_t 
     return attempt > policy->attempt && attempt >= policy->requested;
 }
 
-bool gt_attempt_policy_was_up(const struct gt_attempt_policy *policy)
-{
-    return policy->up_attempt > 0 && policy->up_attempt == policy->attempt;
-}
-
 uint32_t gt_attempt_policy_attempt(const struct gt_attempt_policy *policy)
 {
     return GT_MAX(policy->attempt, policy->requested);

@@ -51,8 +51,5 @@ bool gt_attempt_policy_may_retry(const struct gt_attempt_policy *policy,
                                  const struct gt_attempt_stream *stream, double now);
 /* Returns true if a ticket for @attempt is newer than all that was dialed or requested. */
 bool gt_attempt_policy_accepts(const struct gt_attempt_policy *policy, uint32_t attempt);
-/* Returns true if the connection of the last dialed attempt was up, so that the peer may rely on
- * it. */
-bool gt_attempt_policy_was_up(const struct gt_attempt_policy *policy);
 /* The last attempt that was requested or dialed; 0: none. */
 uint32_t gt_attempt_policy_attempt(const struct gt_attempt_policy *policy);

@@ -60,7 +60,7 @@ struct gt_channel {
     bool may_peer_know;        /* a HELLO was sent, or received */
     double give_up_at;         /* WAITING */
     struct gt_backoff reports; /* device, WAITING: of on_connection_lost */
-    bool is_report_due;        /* device, WAITING: the operator may not know of the loss */
+    bool is_report_due;        /* device: the operator may not know of the loss of ->attempt */
     struct gt_stall stall;     /* of the present attachment */
     struct gt_sweep_item held; /* while it holds something */
     uint64_t n_moved_at_look;  /* the sum of the offsets */
@@ -98,6 +98,9 @@ void gt_channel_attached(struct gt_channel *channel, uint32_t attempt, enum gt_s
 void gt_channel_lose(struct gt_channel *channel);
 /* Operator: the same, and it is attached to the shared connection again, if that is up. */
 void gt_channel_return(struct gt_channel *channel);
+/* Device: the operator may be attached already to the data connection that failed here. Reports its
+ * loss, again and again until the operator begins the stream somewhere else. */
+void gt_channel_report_failed_dial(struct gt_channel *channel);
 /* Sums the bytes of payload that were sent and received. */
 uint64_t gt_channel_n_moved(const struct gt_channel *channel);
 extern const struct gt_shared_member_events gt_channel_member_events;

@@ -182,6 +182,8 @@ static void own_on_gone(void *userdata, bool is_closed_by_peer)
 
     if (!gt_channel_is_own(channel)) {
         own_failed(channel);
+        if (channel->settings->role == GT_ROLE_DEVICE)
+            gt_channel_report_failed_dial(channel);
     } else {
         channel->is_final |= is_closed_by_peer;
         gt_channel_lose_own(channel);
@@ -242,7 +244,7 @@ int gt_channel_connect(struct gt_channel *channel, const struct gt_addr *relay,
     own->connection = connection;
     own->segment = channel->settings->path->segment;
     own->is_known_to_relay = true;
-    own->is_black_hole = false;
+    own->is_black_hole = channel->is_report_due = false;
     own->attempt = channel->attempt = ticket->attempt;
     own_enter(channel, OWN_DIALING);
     gt_channel_schedule_update(channel);

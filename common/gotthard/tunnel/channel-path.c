@@ -146,13 +146,11 @@ void gt_channel_detach(struct gt_channel *channel)
 
 void gt_channel_lose(struct gt_channel *channel)
 {
-    bool is_reported = channel->settings->role == GT_ROLE_DEVICE && gt_channel_is_own(channel) &&
-                       channel->state >= CHANNEL_UP;
-
+    channel->is_report_due |=
+        channel->settings->role == GT_ROLE_DEVICE && gt_channel_is_own(channel);
     gt_channel_detach(channel);
     channel->give_up_at = gt_clock() + channel->settings->resume_s;
     if (gt_channel_may_attach(channel)) {
-        channel->is_report_due = is_reported;
         gt_channel_enter(channel, CHANNEL_WAITING);
         return;
     }
@@ -173,10 +171,17 @@ void gt_channel_return(struct gt_channel *channel)
 /* Device: the operator begins again when it knows of the loss. */
 static void channel_report_loss(struct gt_channel *channel)
 {
-    channel_arm_waiting(channel, REPORT_AGAIN_S);
+    if (channel->state == CHANNEL_WAITING)
+        channel_arm_waiting(channel, REPORT_AGAIN_S);
     if (channel->is_report_due)
         channel->events->on_connection_lost(channel, channel->userdata, channel->attempt,
                                             channel->own.is_black_hole);
+}
+
+void gt_channel_report_failed_dial(struct gt_channel *channel)
+{
+    channel->is_report_due = true;
+    channel_report_loss(channel);
 }
 
 static void channel_on_waited(struct gt_channel *channel)
@@ -234,7 +239,7 @@ void gt_channel_on_deadline(struct ev_loop *loop, ev_timer *watcher, int revents
 
 void gt_channel_resume(struct gt_channel *channel)
 {
-    if (channel->state == CHANNEL_WAITING && channel->is_report_due)
+    if (channel->is_report_due)
         channel_report_loss(channel);
     gt_channel_request_again(channel);
 }

@@ -48,9 +48,9 @@ struct gt_channel_events {
     /* Operator: the stream needs a data connection of its own, for @attempt. Request a ticket from
      * the relay, then call gt_channel_connect(). Returns false if that is not possible now. */
     bool (*on_ticket_needed)(struct gt_channel *channel, void *userdata, uint32_t attempt);
-    /* Device: its own data connection, which was established, was lost, and the operator may not
-     * know. Notify it through the relay, so that it begins again on the shared connection. Called
-     * again until it does. @is_black_hole: the data connection lost large packets. */
+    /* Device: its own data connection was lost, or failed, and the operator may not know. Notify it
+     * through the relay, so that it begins again on the shared connection. Called again until it
+     * does. @is_black_hole: the data connection lost large packets. */
     void (*on_connection_lost)(struct gt_channel *channel, void *userdata, uint32_t attempt,
                                bool is_black_hole);
     /* Sent data is not acknowledged: request an answer from the relay. */

@@ -52,8 +52,8 @@ static bool is_established(const struct gt_shared_connection *shared)
 
 /* --- loss ------------------------------------------------------------------------------------- */
 
-/* The operator requests a ticket. The device can only report the loss of a connection that was up.
- */
+/* The operator requests a ticket. The device can only report the loss of the last connection, which
+ * may be up at the operator's end even if it was not here. */
 static void shared_request(struct gt_shared_connection *shared)
 {
     struct gt_attempt_policy *attempts = &shared->attempts;
@@ -61,7 +61,7 @@ static void shared_request(struct gt_shared_connection *shared)
     shared_arm(shared, REQUEST_AGAIN_S);
     if (shared->settings.role == GT_ROLE_OPERATOR)
         shared->events->on_ticket_needed(shared->userdata, gt_attempt_policy_request(attempts));
-    else if (gt_attempt_policy_was_up(attempts))
+    else if (attempts->attempt > 0)
         shared->events->on_connection_lost(shared->userdata, attempts->attempt,
                                            shared->is_black_hole);
 }
