@@ -15,7 +15,7 @@ import pytest
 import harness
 from harness import in_threads, wait_until
 from invariants import RECOVERY
-from test_faults_network import SIDES, STEP, behind_proxy
+from test_faults_network import SIDES, STEP, behind_proxy, data_connections
 from test_upgrade import upgrade
 
 soak = pytest.mark.soak
@@ -43,12 +43,6 @@ def transfer(run, seed, n):
             assert sock.recv(1) == b"", f"{seed}: more bytes than were sent"
 
         in_threads(send, receive)
-
-
-def data_connections(run, proxy):
-    """Those through the proxy, the oldest first: the first of a run is the shared one. They may use the main port as well."""
-    control = min((c["id"] for c in proxy.connections(port=run.env.relay_port)), default=None)
-    return [c for c in proxy.connections() if c["id"] != control and c["state"] != "ending"]
 
 
 def quiet_streams_continue(run, limit=BACK):
