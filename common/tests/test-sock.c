@@ -235,6 +235,7 @@ static void test_sock_foreign_listener_passes_on_nothing(void **state)
     assert_false(inherited.is_tuned);
     assert_int_equal(gt_sock_local(listener, &at), 0);
     gt_cleanup(gt_close) int client = gt_sock_connect(&at);
+    assert_true(client >= 0);
     wait_until(listener, POLLIN);
     gt_cleanup(gt_close) int fd = gt_sock_accept_inheriting(listener, inherited, &peer);
     assert_true(option(fd, IPPROTO_TCP, TCP_NODELAY));

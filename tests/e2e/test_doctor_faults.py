@@ -89,9 +89,9 @@ def test_broker_of_another_authority(system, tmp_path):
 
 @needs_mounts
 def test_broker_certificate_for_another_name(system):
-    prefix = private_files(system, hosts="127.0.0.1 localhost\n127.0.0.1 broker.test\n")
-    other = {"prefix": prefix, "GOTTHARD_MQTT_ENDPOINT": f"broker.test:{system.broker_port}"}
-    row = assert_fails(doctor(system, DEVICE, expected=77, **other), "broker TLS", "GTD-E22", "is for localhost, 127.0.0.1, not for broker.test")
+    prefix = private_files(system, hosts="127.0.0.1 localhost\n127.0.0.1 other.test\n")
+    other = {"prefix": prefix, "GOTTHARD_MQTT_ENDPOINT": f"other.test:{system.broker_port}"}
+    row = assert_fails(doctor(system, DEVICE, expected=77, **other), "broker TLS", "GTD-E22", "is for localhost, broker.test, 127.0.0.1, not for other.test")
     same(row, connect_failure(system, **other))
     assert_healthy(system, prefix=prefix, GOTTHARD_MQTT_ENDPOINT=f"localhost:{system.broker_port}")
 
