@@ -17,6 +17,7 @@ def change_acl(env, broker, edit):
     """Applies @edit to the text of the broker's access rules, while it runs."""
     acl = env.folder / "mosquitto.acl"
     acl.write_text(edit(acl.read_text()))
+    broker.wait_for("running")  # before that SIGHUP ends it
     broker.send(signal.SIGHUP)
 
 

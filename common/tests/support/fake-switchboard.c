@@ -30,10 +30,13 @@ void data_close(struct data *data)
     }
 }
 
+/* Not if a failed write to its other end has closed it. */
 void data_watch(struct data *data)
 {
     int events = (data->n < BUFFER_MAX ? EV_READ : 0);
 
+    if (data->fd < 0)
+        return;
     if (data->other && data->other->n > 0)
         events |= EV_WRITE;
     ev_io_stop(data->board->loop, &data->io);
