@@ -3,7 +3,7 @@
  * Any bytes as a pin file. A rejection has a line and a reason. In an accepted file each pin has a
  * valid name, and each line is acceptable alone.
  */
-#include "gotthard/signaling/pins.h"
+#include "gotthard/trust/pins.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

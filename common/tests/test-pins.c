@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/signaling/pins.h"
+#include "gotthard/trust/pins.h"
 
 #define HEX    "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define OTHER  "100102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Cryptographic primitives over the EVP interface of libcrypto, with the checks that OpenSSL 3.0
- * leaves to its caller. Only trust.c (signatures) and record.c (TLS records) use EVP as well.
+ * leaves to its caller. Only ed25519.c, trust.c (signatures) and record.c (TLS records) use EVP as
+ * well.
  *
  * All functions return 0, a negative errno if libcrypto itself failed (-ENOMEM, -EIO), or
  * GT_CRYPTO_E_BAD. On failure @ret has no valid content. Thread-safe.

@@ -21,7 +21,8 @@ static bool is_prefix(const char *prefix)
     }
 }
 
-static int topic_join(const char *prefix, const char *device, const char *const *levels, char *ret)
+/* Joins the prefix and all levels by slashes. */
+static int topic_join(const char *prefix, const char *const *levels, char *ret)
 {
     char topic[GT_TOPIC_MAX + 1];
     struct gt_writer w = gt_writer(topic, GT_TOPIC_MAX);
@@ -30,8 +31,6 @@ static int topic_join(const char *prefix, const char *device, const char *const 
     if (!is_prefix(prefix))
         return GT_TOPIC_E_BAD;
     gt_write_span(&w, gt_span_text(prefix));
-    gt_write_span(&w, gt_span_text("/d/"));
-    gt_write_span(&w, gt_span_text(device));
     for (; *levels; levels++) {
         gt_write_u8(&w, '/');
         gt_write_span(&w, gt_span_text(*levels));
@@ -49,21 +48,30 @@ int gt_topic_req(const char *prefix, const char *device, char *ret)
 {
     if (!gt_text_is_name(gt_span_text(device)))
         return GT_TOPIC_E_BAD;
-    return topic_join(prefix, device, (const char *const[]){"req", NULL}, ret);
+    return topic_join(prefix, (const char *const[]){"d", device, "req", NULL}, ret);
 }
 
 int gt_topic_rsp(const char *prefix, const char *device, const char *operator_, char *ret)
 {
     if (!gt_text_is_name(gt_span_text(device)) || !gt_text_is_name(gt_span_text(operator_)))
         return GT_TOPIC_E_BAD;
-    return topic_join(prefix, device, (const char *const[]){"rsp", operator_, NULL}, ret);
+    return topic_join(prefix, (const char *const[]){"d", device, "rsp", operator_, NULL}, ret);
 }
 
 int gt_topic_state(const char *prefix, const char *device, char *ret)
 {
     if (!gt_text_is_name(gt_span_text(device)) && strcmp(device, "+") != 0)
         return GT_TOPIC_E_BAD;
-    return topic_join(prefix, device, (const char *const[]){"state", NULL}, ret);
+    return topic_join(prefix, (const char *const[]){"d", device, "state", NULL}, ret);
+}
+
+int gt_topic_access(const char *prefix, const char *part, char *ret)
+{
+    uint64_t number;
+
+    if (gt_text_number(part, 0, UINT16_MAX, &number) != 0 && strcmp(part, "+") != 0)
+        return GT_TOPIC_E_BAD;
+    return topic_join(prefix, (const char *const[]){"fleet", "access", part, NULL}, ret);
 }
 
 int gt_topic_device(const char *prefix, const char *topic, char *ret_device)

@@ -17,5 +17,8 @@ int gt_topic_rsp(const char *prefix, const char *device, const char *operator_,
                  char *ret) GT_MUST_CHECK;
 /* @device may be "+", the filter for all devices. */
 int gt_topic_state(const char *prefix, const char *device, char *ret) GT_MUST_CHECK;
+/* Writes "<prefix>/fleet/access/<part>", or with "+" the filter for all parts of the access list.
+ */
+int gt_topic_access(const char *prefix, const char *part, char *ret) GT_MUST_CHECK;
 /* Writes the device's name out of a state topic (GT_NAME_MAX + 1). Returns 0 or E_BAD. */
 int gt_topic_device(const char *prefix, const char *topic, char *ret_device) GT_MUST_CHECK;

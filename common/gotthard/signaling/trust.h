@@ -7,7 +7,7 @@
 #pragma once
 
 #include "gotthard/signaling/message.h"
-#include "gotthard/signaling/pins.h"
+#include "gotthard/trust/pins.h"
 
 enum {
     GT_TRUST_E_SYNTAX = 1, /* not a key, certificate or pin file */
