@@ -86,6 +86,8 @@ static void test_damaged_keys_are_rejected(void **state)
         {"QUJDREVGR0hJSktMTU5PUA==", GT_KEY_E_BASE64}, /* 16 bytes */
         {"GK1r.ABEiM0RVZneImaq7zN3u_wEjRWeJq83v_ty6mHZUMhA", GT_KEY_E_DERIVED},
         {"key " GK1, GT_KEY_E_DERIVED},
+        {"GK1o.alice.ABEiM0RVZneImaq7zN3u_wEjRWeJq83v_ty6mHZUMhA", GT_KEY_E_DERIVED},
+        {"key gk1o.alice.ABEiM0RVZneImaq7zN3u_wEjRWeJq83v_ty6mHZUMhA", GT_KEY_E_DERIVED},
         {"l\xe2\x80\x99"
          "eau de la fontaine claire",
          GT_KEY_E_TYPOGRAPHIC},

@@ -40,19 +40,24 @@ static void test_derivations_match_known_answers(void **state)
 
     assert_hex(key.master, "98141fbe2f22dd1172b69b54d2b750c9feec61e4adcbc7da784b55e0096a06f9");
     assert_hex(key.relay, "0580b76a5553feb1b03167035fc3314d9673bd93e951a36cf22f264d8a4665bc");
+    assert_hex(key.devices, "f33aa1c95e2d801a80730597b0e2ea038146fab6bb8c37c6197b0deff035da00");
     assert_int_equal(gt_key_device(&key, "GatewayOli", device), 0);
-    assert_hex(device, "1819f074db08babc7934c7438b5a63b3860ccefcb9b5d04f63ae3d843b65cadf");
+    assert_hex(device, "1aff7256a80cabf5934aaa9e1db39c9f30d85664884d48d32f2ccae6d8872896");
     assert_int_equal(gt_key_device_id(device, id), 0);
-    assert_hex(id, "0313b63da66409a1f22c0aed1c4ba8f2");
+    assert_hex(id, "c788ad100841125ef79827de1094f326");
+    assert_int_equal(gt_key_device_id_of_0_2(&key, "GatewayOli", id), 0);
+    assert_hex(id, "0313b63da66409a1f22c0aed1c4ba8f2"); /* the known answer of 0.2 */
+    assert_int_equal(gt_key_fleet_id(&key, id), 0);
+    assert_hex(id, "e32ebf55011dad17e9a22ca07aafb0ba");
     assert_int_equal(gt_key_client(&key, GT_ROLE_OPERATOR, "alice", client), 0);
     assert_hex(client, "7c25502b8d3dabc8d2d972ee69707dd8636fd51bdffb7df4f56bc38df7b4caa5");
     assert_int_equal(gt_key_client(&key, GT_ROLE_DEVICE, "GatewayOli", client), 0);
     assert_hex(client, "e0faf111578d5609441878ac6b0a896ded88e682f8f5cb5f14caffd6d322e120");
     assert_int_equal(gt_key_messages(device, &messages), 0);
-    assert_hex(messages.req, "14af63dac112ab7479135ba6f6ee454291296ff80ac129661bee5252af9246aa");
-    assert_hex(messages.mix, "fad9c94e7ea57e4387bb844c1281302b07ca236c839051c10d170a89907772c6");
+    assert_hex(messages.req, "47835d58b4a5a46033c97bbe1dd75fe1212726f767756f609be58ed77d82d399");
+    assert_hex(messages.mix, "14f2749b027634ffb5633a808392e54b9465723faadf8d72422d2957de5b7eb1");
     assert_hex(messages.presence,
-               "481e2d82dec81a9a88f7a9eed3381e0f7d3037398b92ace6680684fb90c5a558");
+               "968764836a1becaa8d7666ec7abbe02c14eddf7e5d23af5af38dfbeb235fb757");
 }
 
 static void test_session_keys_match_known_answers(void **state)
@@ -61,23 +66,23 @@ static void test_session_keys_match_known_answers(void **state)
     struct gt_session_keys session;
     struct gt_stream_psk stream;
 
-    unhex("4ee79e72104b5849131b2cc0303ea4c16d2ca379969e3fb714b7dc51f0386457", prk);
+    unhex("26a7a3940709e800645c9f04a4f410c45fa950348bf03d818b4c3ce322c145dd", prk);
     unhex("b06604532192a8d44074ac7e939ced8a38ebd5c87ad105a2c2f015ee931146fd", th1);
     unhex("727d66085b97e021c46101fa19288bc04dbedbccbe9953a395ffcefce73a716a", gy);
     unhex("db7fbb068013fcb840ff0ebfba73745932348a76cdbf803f1cd18d893a7ea181", th2);
     assert_int_equal(gt_key_ack(prk, th1, gy, keyiv), 0);
-    assert_hex(keyiv, "06556d81a538ffa77df87137c9d692be7065bee2490d87180dacb77c459d48cf"
-                      "4839be2da12eafc42e718ffc");
+    assert_hex(keyiv, "7e2670c65f79948609b30cbd92f1662630b460f0558d954b35218c3b69bde1ad"
+                      "34286995fa4cbc9d228c48e4");
     assert_int_equal(gt_key_session(prk, th2, &session), 0);
-    assert_hex(session.session, "46f1b6ec72bb9517abcec58aff275ec8c6c8ebe5d2ca45fa75099f0df87038d2");
-    assert_hex(session.rid, "6f0e69551d4e1b715e93b0e5e0488606");
-    assert_hex(session.report, "86be7fea91a484d0ab631f491cda19f292fc19ce4ee2c9c8b275bfe39eb5d5d5");
+    assert_hex(session.session, "7e41bf4aa6e422673bcfdd37e8f9538aed259516ff1ff73adb30af485d38633f");
+    assert_hex(session.rid, "1f31db2e01ee78d24ce9c30811f2309f");
+    assert_hex(session.report, "f69c25ce5af722199e68e9b9f34ee7df5384cdb07666ef444e70cb37d214c610");
     assert_int_equal(gt_key_stream(session.session, 1, 1, &stream), 0);
-    assert_hex(stream.psk, "7c57199de9bc7d18ec8d78ef81345438d5b5ac37c27d02034154b07965654f9a");
-    assert_hex(stream.id, "08f3f83df0e2bb98ecf0444e01bf6f53");
+    assert_hex(stream.psk, "811e5d7024c218ca96afaf69f1927d5853dd91b171dee286ef49bd350da0cc31");
+    assert_hex(stream.id, "759469f46068e52edfb2ea94e80b2ba9");
     assert_int_equal(gt_key_stream(session.session, 0, 1, &stream), 0); /* the shared connection */
-    assert_hex(stream.psk, "877f08b71a07cfa4e8b8ce58dc81831f2fa22f4845a05f7faf273c3f63634909");
-    assert_hex(stream.id, "5e885bd2d2dcf2922fdd8db0cce322ea");
+    assert_hex(stream.psk, "3e8dbd854caa8d0824f5274b18b99f5ca18f45aa2b05554a5516879be57643dc");
+    assert_hex(stream.id, "0df49d06d934dc86e52265f5a962f8de");
 }
 
 /* Each of these is the key 00..1f. */
@@ -175,6 +180,9 @@ static void test_invalid_keys_are_rejected(void **state)
 {
 #define ZEROS16  "0000000000000000"
 #define ZERO_KEY "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define K32      "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+#define K32_THEN "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8" /* its last bits continue */
+#define K64_CUT  K32 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh"
     static const struct {
         const char *key, *iv;
         int r;
@@ -207,6 +215,24 @@ static void test_invalid_keys_are_rejected(void **state)
         {"gk1d.name.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", NULL, GT_KEY_E_SYNTAX},
         {"gk1d.na/me." ZERO_KEY ZERO_KEY, NULL, GT_KEY_E_SYNTAX},
         {"gk1d.name." ZERO_KEY ZERO_KEY, NULL, GT_KEY_E_ZERO},
+        {"gk1o.", NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name", NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name.", NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name.A", NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.." K32, NULL, GT_KEY_E_SYNTAX},
+        {"gk1o." K32, NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.na/me." K32, NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name " K32, NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name." K32 "A", NULL, GT_KEY_E_SYNTAX},      /* 33 bytes */
+        {"gk1o.name." K64_CUT, NULL, GT_KEY_E_SYNTAX},      /* 63 bytes */
+        {"gk1o.name." K64_CUT "8A", NULL, GT_KEY_E_SYNTAX}, /* 65 bytes */
+        {"gk1o.name." K64_CUT "8\n", NULL, GT_KEY_E_SYNTAX},
+        {"gk1o.name." ZERO_KEY, NULL, GT_KEY_E_ZERO},
+        {"gk1o.name." ZERO_KEY ZERO_KEY, NULL, GT_KEY_E_ZERO},
+        {"gk1o.name." ZERO_KEY "BJVArjT2ryNLZcu5pcH3YY2_VG9_7ffT1a8ON97TKpQ", NULL, GT_KEY_E_ZERO},
+        {"gk1o.name." K32_THEN ZERO_KEY, NULL, GT_KEY_E_ZERO},
+        {"gk1O.name." K32, IV_HEX, GT_KEY_E_SYNTAX},
+        {"GK1o.name." K32, IV_HEX, GT_KEY_E_DERIVED},
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_key key, before;
@@ -257,7 +283,7 @@ static void test_device_key_text_derives_its_own_keys_only(void **state)
         assert_int_equal(gt_key_format_device(&master, names[i], text), 0);
         struct gt_key device = parse(text, "");
         assert_int_equal(device.kind, GT_KEY_DEVICE);
-        assert_string_equal(device.device, names[i]);
+        assert_string_equal(device.name, names[i]);
         assert_int_equal(gt_key_device(&master, names[i], want), 0);
         assert_int_equal(gt_key_device(&device, names[i], got), 0);
         assert_memory_equal(got, want, 32);
@@ -268,9 +294,93 @@ static void test_device_key_text_derives_its_own_keys_only(void **state)
         assert_int_equal(gt_key_device(&device, "other", got), GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_client(&device, GT_ROLE_DEVICE, "other", got), GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_relay_id(&device, got), GT_KEY_E_NOT_HELD);
+        assert_int_equal(gt_key_fleet_id(&device, got), GT_KEY_E_NOT_HELD);
+        assert_int_equal(gt_key_device_id_of_0_2(&device, names[i], got), GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_client(&device, GT_ROLE_OPERATOR, names[i], got),
                          GT_KEY_E_NOT_HELD);
         assert_int_equal(gt_key_format_device(&device, names[i], text), GT_KEY_E_NOT_HELD);
+    }
+}
+
+static void assert_holds_no_more_than_its_own(const struct gt_key *key, const char *name)
+{
+    char text[GT_KEY_TEXT_MAX];
+    uint8_t out[32];
+
+    assert_int_equal(gt_key_client(key, GT_ROLE_OPERATOR, "other", out), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_client(key, GT_ROLE_DEVICE, name, out), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_client(key, GT_ROLE_DEVICE, "GatewayOli", out), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_relay_id(key, out), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_device_id_of_0_2(key, "GatewayOli", out), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_format_relay(key, text), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_format_device(key, "GatewayOli", text), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_format_operator(key, name, true, text), GT_KEY_E_NOT_HELD);
+    assert_int_equal(gt_key_format_operator(key, name, false, text), GT_KEY_E_NOT_HELD);
+}
+
+static void test_operator_key_text_derives_its_own_keys_only(void **state)
+{
+    static const char *names[] = {
+        "alice", "a", "dots.in.it", "x@y:z_-.",
+        ("l2345678901234567890123456789012345678901234567890123456789012345"
+         "67890123456789012345678901234567890123456789012345678901234567")};
+    struct gt_key master = parse(KEY_HEX, IV_HEX);
+
+    for (size_t i = 0; i < 2 * GT_ARRAY_SIZE(names); i++) {
+        const char *name = names[i / 2];
+        bool is_of_every_device = i % 2;
+        char text[GT_KEY_TEXT_MAX];
+        uint8_t want[32], got[32];
+
+        assert_int_equal(gt_key_format_operator(&master, name, is_of_every_device, text), 0);
+        struct gt_key key = parse(text, i % 4 ? "" : NULL);
+        assert_int_equal(key.kind, GT_KEY_OPERATOR);
+        assert_string_equal(key.name, name);
+        assert_int_equal(key.has_devices, is_of_every_device);
+        assert_int_equal(gt_key_client(&master, GT_ROLE_OPERATOR, name, want), 0);
+        assert_int_equal(gt_key_client(&key, GT_ROLE_OPERATOR, name, got), 0);
+        assert_memory_equal(got, want, 32);
+        assert_int_equal(gt_key_device(&master, "GatewayOli", want), 0);
+        assert_int_equal(gt_key_device(&key, "GatewayOli", got),
+                         is_of_every_device ? 0 : GT_KEY_E_NOT_HELD);
+        if (is_of_every_device)
+            assert_memory_equal(got, want, 32);
+        assert_holds_no_more_than_its_own(&key, name);
+    }
+}
+
+static void test_operator_key_text_matches_known_answers(void **state)
+{
+    struct gt_key master = parse(KEY_HEX, IV_HEX);
+    char text[GT_KEY_TEXT_MAX];
+    uint8_t id[GT_KEY_ID_SIZE];
+
+    assert_int_equal(gt_key_format_operator(&master, "alice", true, text), 0);
+    assert_string_equal(text,
+                        "gk1o.alice.8zqhyV4tgBqAcwWXsOLqA4FG-ra7jDfGGXsN7_A12gB8JVArjT2ryNLZcu5p"
+                        "cH3YY2_VG9_7ffT1a8ON97TKpQ");
+    struct gt_key every = parse(text, NULL);
+    assert_int_equal(gt_key_format_operator(&master, "alice", false, text), 0);
+    assert_string_equal(text, "gk1o.alice.fCVQK409q8jS2XLuaXB92GNv1Rvf-3309WvDjfe0yqU");
+    struct gt_key some = parse(text, NULL);
+    assert_int_equal(gt_key_fleet_id(&every, id), 0);
+    assert_hex(id, "ccb348e7b4f8a120f50cec0c95e8172e");
+    assert_int_equal(gt_key_fleet_id(&some, id), 0);
+    assert_hex(id, "ccb348e7b4f8a120f50cec0c95e8172e");
+}
+
+/* A text that is cut anywhere is rejected. At 43 characters after the name the rest of its last
+ * character must not be lost bits of a longer text, which K_devs would then be taken for K_rc. */
+static void test_cut_operator_key_text_is_rejected(void **state)
+{
+    struct gt_key master = parse(KEY_HEX, IV_HEX), key;
+    char text[GT_KEY_TEXT_MAX];
+
+    assert_int_equal(gt_key_format_operator(&master, "alice", true, text), 0);
+    for (size_t n = strlen(text); n-- > 0;) {
+        text[n] = 0;
+        if (gt_key_parse(text, IV_HEX, &key) == 0)
+            fail_msg("%zu characters are accepted", n);
     }
 }
 
@@ -285,6 +395,8 @@ static void test_derivation_rejects_invalid_names(void **state)
         assert_int_equal(gt_key_device(&master, names[i], out), GT_KEY_E_SYNTAX);
         assert_int_equal(gt_key_client(&master, GT_ROLE_DEVICE, names[i], out), GT_KEY_E_SYNTAX);
         assert_int_equal(gt_key_format_device(&master, names[i], text), GT_KEY_E_SYNTAX);
+        assert_int_equal(gt_key_format_operator(&master, names[i], true, text), GT_KEY_E_SYNTAX);
+        assert_int_equal(gt_key_format_operator(&master, names[i], false, text), GT_KEY_E_SYNTAX);
     }
 }
 
@@ -327,6 +439,9 @@ int main(void)
         cmocka_unit_test(test_invalid_keys_are_rejected),
         cmocka_unit_test(test_relay_key_text_derives_client_keys),
         cmocka_unit_test(test_device_key_text_derives_its_own_keys_only),
+        cmocka_unit_test(test_operator_key_text_derives_its_own_keys_only),
+        cmocka_unit_test(test_operator_key_text_matches_known_answers),
+        cmocka_unit_test(test_cut_operator_key_text_is_rejected),
         cmocka_unit_test(test_derivation_rejects_invalid_names),
         cmocka_unit_test(test_identity_parses_its_own_format),
     };

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "gotthard/crypto/device-keys.h"
 #include "gotthard/signaling/key-agreement.h"
 #include "gotthard/signaling/topic.h"
 
@@ -70,6 +71,7 @@ static void print_keys(char **argv, struct gt_message_keys *ret_keys)
     MUST(gt_key_device(&key, argv[DEVICE], of_device));
     MUST(gt_key_messages(of_device, ret_keys));
     print("PRK_M", key.master, sizeof(key.master));
+    print("K_devs", key.devices, sizeof(key.devices));
     snprintf(name, sizeof(name), "K_dev[%s]", argv[DEVICE]);
     print(name, of_device, sizeof(of_device));
     print("K_rel", key.relay, sizeof(key.relay));
@@ -95,6 +97,12 @@ static void print_texts(char **argv)
     print("gk1r", text, strlen(text));
     MUST(gt_key_format_device(&key, argv[DEVICE], text));
     print("gk1d", text, strlen(text));
+    MUST(gt_key_format_operator(&key, argv[OPERATOR], true, text));
+    print("gk1o", text, strlen(text));
+    MUST(gt_key_format_operator(&key, argv[OPERATOR], false, text));
+    print("gk1o of some", text, strlen(text));
+    MUST(gt_device_keys_format(&key, argv[DEVICE], text));
+    print("line of a device", text, strlen(text));
 }
 
 /* Encodes a REQ without a proof. Returns the length of inner1. */

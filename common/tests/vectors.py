@@ -230,7 +230,8 @@ def vectors(p):
     """Returns all lines in order, as (name, bytes), and the parameters that open the sealed ones."""
     operator, device = p["operator"].encode(), p["device"].encode()
     prk_m = extract(salt_of(p["iv"]), decode_key(p["key"], salt_of(p["iv"])))
-    k_dev = X(prk_m, b"device", lp(device), 32)
+    k_devs = X(prk_m, b"devices", b"", 32)
+    k_dev = X(k_devs, b"device", lp(device), 32)
     k_rel = X(prk_m, b"relay", b"", 32)
     k_rc_o = X(k_rel, b"relay-client", b"\x01" + lp(operator), 32)
     k_rc_d = X(k_rel, b"relay-client", b"\x02" + lp(device), 32)
@@ -262,7 +263,7 @@ def vectors(p):
     which = struct.pack(">II", int(p["stream"]), int(p["attempt"]))
     real_th2 = sha256(th1 + ack)
     lines = [
-        ("PRK_M", prk_m), (f"K_dev[{p['device']}]", k_dev), ("K_rel", k_rel),
+        ("PRK_M", prk_m), ("K_devs", k_devs), (f"K_dev[{p['device']}]", k_dev), ("K_rel", k_rel),
         (f"K_rc[o:{p['operator']}]", k_rc_o), (f"K_rc[d:{p['device']}]", k_rc_d),
         ("K_req", k_req), ("K_nak", k_nak), ("K_mix", k_mix), ("K_pres", k_pres),
         ("gx", gx), ("gy", gy), ("ss", shared), ("th1", th1), ("prk", prk), ("kack||iv", k_ack),
@@ -274,6 +275,9 @@ def vectors(p):
         ("rid of that ACK", X(prk, b"rendezvous", real_th2, 16)),
         ("gk1r", f"gk1r.{url64(k_rel)}".encode()),
         ("gk1d", f"gk1d.{p['device']}.{url64(k_dev + k_rc_d)}".encode()),
+        ("gk1o", f"gk1o.{p['operator']}.{url64(k_devs + k_rc_o)}".encode()),
+        ("gk1o of some", f"gk1o.{p['operator']}.{url64(k_rc_o)}".encode()),
+        ("line of a device", f"{p['device']} {url64(k_dev)}".encode()),
     ]
     return lines, (k_req, b"GTM1\x01" + lp(b"gotthard/v1/d/" + device + b"/req"), inner1)
 

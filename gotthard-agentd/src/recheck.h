@@ -23,7 +23,7 @@ enum recheck {
     RECHECK_NOTHING, /* likewise, and nothing is granted to this operator any more */
 };
 
-#define RECHECK_KEYS_MAX 2
+#define RECHECK_KEYS_MAX 4 /* SETUP_KEY_IDS_MAX */
 
 struct recheck_rules {
     const struct gt_trust *trust;

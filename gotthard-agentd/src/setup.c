@@ -36,6 +36,11 @@ static int setup_derive_keys(struct setup *setup, char *ret_error)
     const char *name = setup->settings->device_name;
     uint8_t client_key[GT_KEY_SIZE];
 
+    if (setup->key.kind == GT_KEY_OPERATOR)
+        return setup_fail(setup, ret_error, "crypt.key",
+                          "the key of an operator, set the output of "
+                          "`gotthard-cli keygen device %s`",
+                          name);
     int r = gt_key_device(&setup->key, name, setup->of_device);
     if (r == 0)
         r = setup_client_key(setup, name, client_key);
@@ -52,6 +57,8 @@ static int setup_derive_previous(struct setup *setup, char *ret_error)
     const struct settings *s = setup->settings;
 
     int r = gt_key_parse(s->crypt_key_previous, s->crypt_iv, &setup->previous_key);
+    if (r == 0 && setup->previous_key.kind == GT_KEY_OPERATOR)
+        return setup_fail(setup, ret_error, "crypt.key_previous", "the key of an operator");
     if (r == 0)
         r = gt_key_device(&setup->previous_key, s->device_name, setup->previous);
     if (r > 0)
@@ -75,24 +82,26 @@ static int setup_load_keys(struct setup *setup, char *ret_error)
     return r;
 }
 
-static bool key_id_of(const struct gt_key *key, const char *device,
-                      uint8_t ret[static GT_KEY_ID_SIZE])
+/* Appends the ids of K_dev of @device by @key: a session may have been agreed by version 0.2. */
+static size_t add_key_ids(const struct gt_key *key, const char *device, size_t n,
+                          uint8_t ret[static SETUP_KEY_IDS_MAX][GT_KEY_ID_SIZE])
 {
     uint8_t of_device[GT_KEY_SIZE];
 
     int r = gt_key_device(key, device, of_device);
     if (r == 0)
-        r = gt_key_device_id(of_device, ret);
+        r = gt_key_device_id(of_device, ret[n]);
     gt_wipe(of_device, sizeof(of_device));
-    return r == 0;
+    n += r == 0;
+    return n + (gt_key_device_id_of_0_2(key, device, ret[n]) == 0);
 }
 
 size_t setup_key_ids(const struct setup *setup, const char *device,
-                     uint8_t ret[static 2][GT_KEY_ID_SIZE])
+                     uint8_t ret[static SETUP_KEY_IDS_MAX][GT_KEY_ID_SIZE])
 {
-    size_t n = key_id_of(&setup->key, device, ret[0]);
+    size_t n = add_key_ids(&setup->key, device, 0, ret);
 
-    return n + (setup->has_previous && key_id_of(&setup->previous_key, device, ret[n]));
+    return setup->has_previous ? add_key_ids(&setup->previous_key, device, n, ret) : n;
 }
 
 int setup_client_key(const struct setup *setup, const char *device, uint8_t ret[static GT_KEY_SIZE])

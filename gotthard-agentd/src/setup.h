@@ -54,9 +54,11 @@ void setup_warn_expiry(const struct setup *setup);
 int setup_renew_credentials(struct setup *setup, bool *ret_is_renewed,
                             char ret_error[static GT_CONFIG_ERROR_MAX]) GT_MUST_CHECK;
 /* Writes the ids of the keys under which sessions of @device are agreed: the present one and the
- * one before a rotation. @device: may be an earlier name of this device. Returns their number. */
+ * one before a rotation, and of a fleet key also those of version 0.2. @device: may be an earlier
+ * name of this device. Returns their number. */
+#define SETUP_KEY_IDS_MAX 4
 size_t setup_key_ids(const struct setup *setup, const char *device,
-                     uint8_t ret[static 2][GT_KEY_ID_SIZE]);
+                     uint8_t ret[static SETUP_KEY_IDS_MAX][GT_KEY_ID_SIZE]);
 /* Derives K_rc of @device. GT_KEY_E_NOT_HELD: it is another name, and the key is one device's. Or a
  * negative errno. */
 int setup_client_key(const struct setup *setup, const char *device,

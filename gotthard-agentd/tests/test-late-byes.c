@@ -54,7 +54,7 @@ static void test_late_bye_without_a_key_for_the_name_is_not_sent(void **state)
     static const struct target relay = {"main", {"127.0.0.1", 1}};
     struct session_info info = {.device = "dev", .operator_ = "alice", .relay = relay};
     struct settings settings = {.resume_window_ms = 60000};
-    struct setup setup = {.settings = &settings, .key = {.kind = GT_KEY_DEVICE, .device = "new"}};
+    struct setup setup = {.settings = &settings, .key = {.kind = GT_KEY_DEVICE, .name = "new"}};
     struct late_byes late_byes;
 
     assert_int_equal(targets_add(&setup.policy.relays, &relay), 0);

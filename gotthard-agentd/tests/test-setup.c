@@ -123,7 +123,7 @@ static void assert_unusable(const char *with)
 
 static void test_new_loads_keys_and_files(void **state)
 {
-    static const uint8_t k_dev[] = {0x18, 0x19, 0xf0, 0x74}, k_rc[] = {0xe0, 0xfa, 0xf1, 0x11};
+    static const uint8_t k_dev[] = {0x1a, 0xff, 0x72, 0x56}, k_rc[] = {0xe0, 0xfa, 0xf1, 0x11};
 
     uint8_t client_key[GT_KEY_SIZE];
 
@@ -145,18 +145,21 @@ static void test_new_loads_keys_and_files(void **state)
     assert_null(setup_free(NULL));
 }
 
-/* The fleet key has the keys of every name, a device's key those of one name. */
+/* The fleet key has the keys of every name, also as 0.2 derived them, a device's key those of one
+ * name. */
 static void test_key_ids_of_present_and_previous_key(void **state)
 {
     static const char *const other =
         "f0e1d2c3b4a5968778695a4b3c2d1e0f00112233445566778899aabbccddeeff";
-    uint8_t ids[2][GT_KEY_ID_SIZE], earlier[2][GT_KEY_ID_SIZE];
+    static const uint8_t of_0_2[] = {0x03, 0x13, 0xb6, 0x3d, 0xa6, 0x64};
+    uint8_t ids[SETUP_KEY_IDS_MAX][GT_KEY_ID_SIZE], earlier[SETUP_KEY_IDS_MAX][GT_KEY_ID_SIZE];
     char text[GT_KEY_TEXT_MAX];
     struct gt_key key;
 
     struct setup *setup = make();
-    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 1);
-    assert_int_equal(setup_key_ids(setup, "earlier", earlier), 1);
+    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 2);
+    assert_memory_equal(ids[1], of_0_2, sizeof(of_0_2));
+    assert_int_equal(setup_key_ids(setup, "earlier", earlier), 2);
     assert_memory_not_equal(ids[0], earlier[0], GT_KEY_ID_SIZE);
     setup_free(setup);
 
@@ -166,10 +169,11 @@ static void test_key_ids_of_present_and_previous_key(void **state)
     setenv("GOTTHARD_CRYPT_KEY_PREVIOUS", MASTER, 1);
     setup = make();
     memcpy(earlier[0], ids[0], GT_KEY_ID_SIZE);
-    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 2);
+    assert_int_equal(setup_key_ids(setup, "GatewayOli", ids), 3);
     assert_memory_not_equal(ids[0], earlier[0], GT_KEY_ID_SIZE);
     assert_memory_equal(ids[1], earlier[0], GT_KEY_ID_SIZE);
-    assert_int_equal(setup_key_ids(setup, "earlier", ids), 1); /* of the previous key alone */
+    assert_memory_equal(ids[2], of_0_2, sizeof(of_0_2));
+    assert_int_equal(setup_key_ids(setup, "earlier", ids), 2); /* of the previous key alone */
     assert_int_equal(setup_key_ids(setup, "", ids), 0);
     setup_free(setup);
     gt_key_wipe(&key);
@@ -193,6 +197,18 @@ static void test_device_key_is_valid_for_its_device_only(void **state)
     assert_int_equal(gt_key_format_relay(&key, text), 0);
     setenv("GOTTHARD_CRYPT_KEY", text, 1);
     assert_refused("crypt.key");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(gt_key_format_operator(&key, "GatewayOli", i == 0, text), 0);
+        setenv("MACHINE_ID", "GatewayOli", 1);
+        setenv("GOTTHARD_CRYPT_KEY", text, 1);
+        assert_refused("crypt.key: the key of an operator");
+        setenv("GOTTHARD_CRYPT_KEY", MASTER, 1);
+        setenv("GOTTHARD_CRYPT_IV", IV, 1);
+        setenv("GOTTHARD_CRYPT_KEY_PREVIOUS", text, 1);
+        assert_refused("crypt.key_previous: the key of an operator");
+    }
+    setenv("GOTTHARD_CRYPT_KEY_PREVIOUS", MASTER, 1); /* a secret is remembered until another */
+    setup_free(make());
     gt_key_wipe(&key);
 }
 

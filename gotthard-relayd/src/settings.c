@@ -238,8 +238,8 @@ static int settings_bad_value(const struct gt_config *config, const char *path, 
     return gt_config_fault(config, path);
 }
 
-/* Parses a key. The relay needs K_rel, which the fleet key and a gk1r key contain. A device's key
- * does not. */
+/* Parses a key. The relay needs K_rel, which the fleet key and a gk1r key contain. The keys of
+ * devices and operators do not. */
 static int settings_derive(const struct gt_config *config, const char *path, const char *text,
                            struct admission *admission, char *ret_error)
 {
@@ -255,6 +255,9 @@ static int settings_derive(const struct gt_config *config, const char *path, con
     if (key.kind == GT_KEY_DEVICE)
         r = settings_bad_value(config, path,
                                "this is a device's key, expected the relay's (gk1r...)", ret_error);
+    else if (key.kind == GT_KEY_OPERATOR)
+        r = settings_bad_value(
+            config, path, "this is an operator's key, expected the relay's (gk1r...)", ret_error);
     else
         r = admission_add_key(admission, &key);
     gt_key_wipe(&key);

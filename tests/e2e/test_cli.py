@@ -268,7 +268,7 @@ def test_keygen_known_answers():
     assert decode(keygen("relay", **variables).strip().split(".")[1]) == \
         "0580b76a5553feb1b03167035fc3314d9673bd93e951a36cf22f264d8a4665bc"
     assert decode(keygen("device", "GatewayOli", **variables).strip().split(".")[2]) == \
-        "1819f074db08babc7934c7438b5a63b3860ccefcb9b5d04f63ae3d843b65cadf" \
+        "1aff7256a80cabf5934aaa9e1db39c9f30d85664884d48d32f2ccae6d8872896" \
         "e0faf111578d5609441878ac6b0a896ded88e682f8f5cb5f14caffd6d322e120"
 
 

@@ -187,7 +187,7 @@ static bool is_reference(const char *text)
 static bool has_derived_prefix(const char *text)
 {
     for (; *text; text++)
-        if (strncasecmp(text, "gk1", 3) == 0 && text[3] && strchr("rRdD", text[3]) &&
+        if (strncasecmp(text, "gk1", 3) == 0 && text[3] && strchr("rRdDoO", text[3]) &&
             text[4] == '.')
             return true;
     return false;

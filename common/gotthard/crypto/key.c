@@ -10,81 +10,26 @@
 
 #include "gotthard/crypto/key-text.h"
 
-#define DEVICE_MATERIAL (2 * GT_KEY_SIZE) /* K_dev || K_rc */
+#define MATERIAL_MAX (2 * GT_KEY_SIZE) /* K_dev || K_rc, or K_devs || K_rc */
 
 static const struct gt_span no_context = {(const uint8_t *)"", 0};
-static const uint8_t zeros[DEVICE_MATERIAL];
-
-#define DECLARE "; a passphrase of this form begins with passphrase:"
-
-/* A salt is never declared a passphrase. */
-static const char *strerror_of_iv(int condition)
-{
-    static const char *const texts[] = {
-        [GT_KEY_E_HEX] = "resembles hex digits, but an IV has exactly 32, without separators",
-        [GT_KEY_E_BASE64] = "resembles base64, but an IV has 22 to 24 characters, in one piece",
-        [GT_KEY_E_QUOTES] = "begins or ends with a quote; remove it",
-        [GT_KEY_E_VARIABLE] = "contains the name of a variable, expected the IV alone",
-        [GT_KEY_E_COMMENT] = "contains a comment (#), expected the IV alone",
-        [GT_KEY_E_TYPOGRAPHIC] = "has a typographic character (dash, curly quote, ellipsis)",
-        [GT_KEY_E_REFERENCE] = "is a path or an unfilled template, expected the IV itself",
-    };
-    size_t i = (size_t)condition & ~(size_t)GT_KEY_OF_IV;
-    bool is_of_iv = condition & GT_KEY_OF_IV;
-
-    return is_of_iv && i < GT_ARRAY_SIZE(texts) ? texts[i] : NULL;
-}
-
-const char *gt_key_strerror(int condition)
-{
-    static const char *const texts[] = {
-        [GT_KEY_E_SYNTAX] = "neither 64 hex digits, 32 bytes of base64, a gk1 string, nor a "
-                            "passphrase of 20 to 511 printable characters",
-        [GT_KEY_E_ZERO] = "all zeros",
-        [GT_KEY_E_SAME] = "the same as the IV",
-        [GT_KEY_E_IV] = "missing, or neither 32 hex digits, 16 bytes of base64, nor 8 to 64 "
-                        "printable characters",
-        [GT_KEY_E_NOT_HELD] = "this kind of key cannot derive the requested one",
-        [GT_KEY_E_INVISIBLE] = "has an invisible character (no-break space, zero-width character, "
-                               "byte order mark)",
-        [GT_KEY_E_BLANKS] = "begins or ends with a blank; remove it",
-        [GT_KEY_E_QUOTES] = "begins or ends with a quote; remove it" DECLARE,
-        [GT_KEY_E_VARIABLE] = "contains the name of a variable, expected the key alone" DECLARE,
-        [GT_KEY_E_COMMENT] = "contains a comment (#), expected the key alone" DECLARE,
-        [GT_KEY_E_DERIVED] = "resembles a gk1 string, but has something before it or another case",
-        [GT_KEY_E_HEX] =
-            "resembles hex digits, but a key has exactly 64, without separators" DECLARE,
-        [GT_KEY_E_BASE64] =
-            "resembles base64, but a key has 43 or 44 characters, in one piece" DECLARE,
-        [GT_KEY_E_TYPOGRAPHIC] =
-            "has a typographic character (dash, curly quote, ellipsis)" DECLARE,
-        [GT_KEY_E_REFERENCE] = "is a path or an unfilled template, expected the key itself" DECLARE,
-    };
-    const char *text = strerror_of_iv(condition);
-    size_t i = (size_t)condition & ~(size_t)GT_KEY_OF_IV;
-
-    if (text)
-        return text;
-    return i < GT_ARRAY_SIZE(texts) && texts[i] ? texts[i] : "unknown error";
-}
-
-bool gt_key_is_of_iv(int condition)
-{
-    return condition > 0 && (condition == GT_KEY_E_IV || (condition & GT_KEY_OF_IV));
-}
+static const uint8_t zeros[GT_KEY_SIZE];
 
 /* --- parsing of key texts ---------------------------------------------------------------- */
 
-static bool decode_base64(struct gt_span text, uint8_t *ret, size_t n)
+/* Returns the number of bytes, or 0 if @text is not base64 of at most MATERIAL_MAX bytes. */
+static size_t decode_material(const char *text, uint8_t ret[static MATERIAL_MAX + 3])
 {
-    uint8_t bytes[DEVICE_MATERIAL + 3];
-    size_t n_bytes = 0;
-    bool is_good = gt_text_unbase64(text, bytes, sizeof(bytes), &n_bytes) == 0 && n_bytes == n;
+    size_t n = 0;
 
-    if (is_good)
-        memcpy(ret, bytes, n);
-    gt_wipe(bytes, sizeof(bytes));
-    return is_good;
+    if (gt_text_unbase64(gt_span_text(text), ret, MATERIAL_MAX + 3, &n) != 0 || n > MATERIAL_MAX)
+        return 0;
+    return n;
+}
+
+static bool is_zero(const uint8_t key[static GT_KEY_SIZE])
+{
+    return gt_is_equal(key, zeros, GT_KEY_SIZE);
 }
 
 static int make_salt(const char *iv_text, uint8_t ret[static GT_KEY_SIZE])
@@ -124,36 +69,74 @@ static int parse_master(const char *text, const char *iv, struct gt_key *key)
         r = gt_hkdf_extract(gt_span(salt, sizeof(salt)), gt_span(ikm, sizeof(ikm)), key->master);
     if (r == 0)
         r = gt_hkdf_label(key->master, "relay", no_context, key->relay, sizeof(key->relay));
+    if (r == 0)
+        r = gt_hkdf_label(key->master, "devices", no_context, key->devices, sizeof(key->devices));
     key->kind = GT_KEY_MASTER;
+    key->has_devices = true;
     gt_wipe(ikm, sizeof(ikm));
     return r;
 }
 
 static int parse_relay(const char *text, struct gt_key *key)
 {
+    uint8_t material[MATERIAL_MAX + 3];
+    bool is_good = decode_material(text, material) == GT_KEY_SIZE;
+
     key->kind = GT_KEY_RELAY;
-    if (!decode_base64(gt_span_text(text), key->relay, GT_KEY_SIZE))
+    if (is_good)
+        memcpy(key->relay, material, GT_KEY_SIZE);
+    gt_wipe(material, sizeof(material));
+    if (!is_good)
         return GT_KEY_E_SYNTAX;
-    return gt_is_equal(key->relay, zeros, GT_KEY_SIZE) ? GT_KEY_E_ZERO : 0;
+    return is_zero(key->relay) ? GT_KEY_E_ZERO : 0;
 }
 
-/* The last dot is the separator: a name may have dots, and base64 has none. */
-static int parse_device(const char *text, struct gt_key *key)
+/* Parses "NAME.MATERIAL". Returns the number of bytes of @ret_material, or 0. The last dot is the
+ * separator: a name may have dots, and base64 has none. */
+static size_t parse_named(const char *text, struct gt_key *key,
+                          uint8_t ret_material[static MATERIAL_MAX + 3])
 {
     const char *dot = strrchr(text, '.');
-    uint8_t material[DEVICE_MATERIAL];
 
-    if (!dot || !gt_text_is_name(gt_span(text, (size_t)(dot - text))) ||
-        !decode_base64(gt_span_text(dot + 1), material, sizeof(material)))
-        return GT_KEY_E_SYNTAX;
+    if (!dot || !gt_text_is_name(gt_span(text, (size_t)(dot - text))))
+        return 0;
+    memcpy(key->name, text, (size_t)(dot - text));
+    return decode_material(dot + 1, ret_material);
+}
+
+static int parse_device(const char *text, struct gt_key *key)
+{
+    uint8_t material[MATERIAL_MAX + 3];
+    bool is_good = parse_named(text, key, material) == 2 * GT_KEY_SIZE;
+
     key->kind = GT_KEY_DEVICE;
-    memcpy(key->device, text, (size_t)(dot - text));
-    memcpy(key->of_device, material, GT_KEY_SIZE);
-    memcpy(key->client, material + GT_KEY_SIZE, GT_KEY_SIZE);
+    if (is_good) {
+        memcpy(key->of_device, material, GT_KEY_SIZE);
+        memcpy(key->client, material + GT_KEY_SIZE, GT_KEY_SIZE);
+    }
     gt_wipe(material, sizeof(material));
-    bool is_zero = gt_is_equal(key->of_device, zeros, GT_KEY_SIZE) ||
-                   gt_is_equal(key->client, zeros, GT_KEY_SIZE);
-    return is_zero ? GT_KEY_E_ZERO : 0;
+    if (!is_good)
+        return GT_KEY_E_SYNTAX;
+    return is_zero(key->of_device) || is_zero(key->client) ? GT_KEY_E_ZERO : 0;
+}
+
+/* K_devs || K_rc, or K_rc alone for an operator of some devices. */
+static int parse_operator(const char *text, struct gt_key *key)
+{
+    uint8_t material[MATERIAL_MAX + 3];
+    size_t n = parse_named(text, key, material);
+    bool is_good = n == GT_KEY_SIZE || n == 2 * GT_KEY_SIZE;
+
+    key->kind = GT_KEY_OPERATOR;
+    key->has_devices = n == 2 * GT_KEY_SIZE;
+    if (key->has_devices)
+        memcpy(key->devices, material, GT_KEY_SIZE);
+    if (is_good)
+        memcpy(key->client, material + n - GT_KEY_SIZE, GT_KEY_SIZE);
+    gt_wipe(material, sizeof(material));
+    if (!is_good)
+        return GT_KEY_E_SYNTAX;
+    return is_zero(key->client) || (key->has_devices && is_zero(key->devices)) ? GT_KEY_E_ZERO : 0;
 }
 
 int gt_key_parse(const char *text, const char *iv, struct gt_key *ret_key)
@@ -165,6 +148,8 @@ int gt_key_parse(const char *text, const char *iv, struct gt_key *ret_key)
         r = parse_relay(text + 5, &key);
     else if (strncmp(text, "gk1d.", 5) == 0)
         r = parse_device(text + 5, &key);
+    else if (strncmp(text, "gk1o.", 5) == 0)
+        r = parse_operator(text + 5, &key);
     else if (strncmp(text, "gk1", 3) == 0) /* a future kind or a typing error, never a passphrase */
         r = GT_KEY_E_SYNTAX;
     else
@@ -199,47 +184,96 @@ int gt_key_format_relay(const struct gt_key *key, char *ret_text)
     return format_material("gk1r.", key->relay, sizeof(key->relay), ret_text);
 }
 
+/* Formats "PREFIX NAME . MATERIAL" without the blanks. */
+static int format_named(const char *kind, const char *name, const void *material, size_t n,
+                        char *ret_text)
+{
+    char prefix[sizeof("gk1d.") + GT_NAME_MAX + sizeof(".")];
+
+    stpcpy(stpcpy(stpcpy(prefix, kind), name), ".");
+    return format_material(prefix, material, n, ret_text);
+}
+
 int gt_key_format_device(const struct gt_key *key, const char *device, char *ret_text)
 {
-    uint8_t material[DEVICE_MATERIAL];
-    char prefix[sizeof("gk1d.") + GT_NAME_MAX + sizeof(".")];
+    uint8_t material[MATERIAL_MAX];
 
     if (key->kind != GT_KEY_MASTER)
         return GT_KEY_E_NOT_HELD;
     int r = gt_key_device(key, device, material);
     if (r == 0)
         r = gt_key_client(key, GT_ROLE_DEVICE, device, material + GT_KEY_SIZE);
-    if (r == 0) {
-        stpcpy(stpcpy(stpcpy(prefix, "gk1d."), device), ".");
-        r = format_material(prefix, material, sizeof(material), ret_text);
-    }
+    if (r == 0)
+        r = format_named("gk1d.", device, material, sizeof(material), ret_text);
+    gt_wipe(material, sizeof(material));
+    return r;
+}
+
+int gt_key_format_operator(const struct gt_key *key, const char *operator_, bool is_of_every_device,
+                           char *ret_text)
+{
+    uint8_t material[MATERIAL_MAX];
+    size_t n = is_of_every_device ? GT_KEY_SIZE : 0; /* bytes before K_rc */
+
+    if (key->kind != GT_KEY_MASTER)
+        return GT_KEY_E_NOT_HELD;
+    memcpy(material, key->devices, n);
+    int r = gt_key_client(key, GT_ROLE_OPERATOR, operator_, material + n);
+    if (r == 0)
+        r = format_named("gk1o.", operator_, material, n + GT_KEY_SIZE, ret_text);
     gt_wipe(material, sizeof(material));
     return r;
 }
 
 /* --- key derivation ---------------------------------------------------------------------- */
 
-int gt_key_device(const struct gt_key *key, const char *device, uint8_t ret[static GT_KEY_SIZE])
+static int derive_of_device(const uint8_t from[static GT_KEY_SIZE], const char *device,
+                            uint8_t ret[static GT_KEY_SIZE])
 {
     uint8_t context[2 + GT_NAME_MAX];
     struct gt_writer w = gt_writer(context, sizeof(context));
 
+    gt_write_string(&w, device);
+    return gt_hkdf_label(from, "device", gt_span(context, w.n), ret, GT_KEY_SIZE);
+}
+
+int gt_key_device(const struct gt_key *key, const char *device, uint8_t ret[static GT_KEY_SIZE])
+{
     if (!gt_text_is_name(gt_span_text(device)))
         return GT_KEY_E_SYNTAX;
-    if (key->kind == GT_KEY_DEVICE && strcmp(key->device, device) == 0) {
+    if (key->kind == GT_KEY_DEVICE && strcmp(key->name, device) == 0) {
         memcpy(ret, key->of_device, GT_KEY_SIZE);
         return 0;
     }
-    if (key->kind != GT_KEY_MASTER)
-        return GT_KEY_E_NOT_HELD;
-    gt_write_string(&w, device);
-    return gt_hkdf_label(key->master, "device", gt_span(context, w.n), ret, GT_KEY_SIZE);
+    return key->has_devices ? derive_of_device(key->devices, device, ret) : GT_KEY_E_NOT_HELD;
 }
 
 int gt_key_device_id(const uint8_t of_device[static GT_KEY_SIZE],
                      uint8_t ret[static GT_KEY_ID_SIZE])
 {
     return gt_hkdf_label(of_device, "device-id", no_context, ret, GT_KEY_ID_SIZE);
+}
+
+int gt_key_device_id_of_0_2(const struct gt_key *key, const char *device,
+                            uint8_t ret[static GT_KEY_ID_SIZE])
+{
+    uint8_t of_device[GT_KEY_SIZE];
+
+    if (!gt_text_is_name(gt_span_text(device)))
+        return GT_KEY_E_SYNTAX;
+    if (key->kind != GT_KEY_MASTER)
+        return GT_KEY_E_NOT_HELD;
+    int r = derive_of_device(key->master, device, of_device);
+    if (r == 0)
+        r = gt_key_device_id(of_device, ret);
+    gt_wipe(of_device, sizeof(of_device));
+    return r;
+}
+
+/* The role in which a key of one name is a client of the relay. */
+static bool is_of_role(const struct gt_key *key, enum gt_role role)
+{
+    return role == (key->kind == GT_KEY_DEVICE ? GT_ROLE_DEVICE : GT_ROLE_OPERATOR);
 }
 
 int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
@@ -250,8 +284,8 @@ int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
 
     if (!gt_text_is_name(gt_span_text(name)))
         return GT_KEY_E_SYNTAX;
-    if (key->kind == GT_KEY_DEVICE) {
-        if (role != GT_ROLE_DEVICE || strcmp(key->device, name) != 0)
+    if (key->kind == GT_KEY_DEVICE || key->kind == GT_KEY_OPERATOR) {
+        if (!is_of_role(key, role) || strcmp(key->name, name) != 0)
             return GT_KEY_E_NOT_HELD;
         memcpy(ret, key->client, GT_KEY_SIZE);
         return 0;
@@ -263,9 +297,16 @@ int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
 
 int gt_key_relay_id(const struct gt_key *key, uint8_t ret[static GT_KEY_ID_SIZE])
 {
-    if (key->kind == GT_KEY_DEVICE)
+    if (key->kind != GT_KEY_MASTER && key->kind != GT_KEY_RELAY)
         return GT_KEY_E_NOT_HELD;
     return gt_hkdf_label(key->relay, "relay-id", no_context, ret, GT_KEY_ID_SIZE);
+}
+
+int gt_key_fleet_id(const struct gt_key *key, uint8_t ret[static GT_KEY_ID_SIZE])
+{
+    if (key->kind != GT_KEY_OPERATOR)
+        return gt_key_relay_id(key, ret);
+    return gt_hkdf_label(key->client, "operator-id", no_context, ret, GT_KEY_ID_SIZE);
 }
 
 void gt_key_identity(enum gt_role role, const char *name, char *ret)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The key schedule: derivation of all keys of the protocol from the configured key
- * (GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV). See docs/protocol.md, section 1. Three kinds of key
- * text exist, so that each party has only the keys that it needs: the master key for operators,
- * gk1r for the relay, and gk1d for one device.
+ * (GOTTHARD_CRYPT_KEY and GOTTHARD_CRYPT_IV). See docs/protocol.md, section 1. Besides the master
+ * key there are texts with only the keys that one party needs: gk1r for the relay, gk1d for one
+ * device, and gk1o for one operator.
  */
 #pragma once
 
@@ -14,16 +14,18 @@
 
 enum gt_role { GT_ROLE_OPERATOR = 1, GT_ROLE_DEVICE = 2 };
 
-enum gt_key_kind { GT_KEY_MASTER, GT_KEY_RELAY, GT_KEY_DEVICE };
+enum gt_key_kind { GT_KEY_MASTER, GT_KEY_RELAY, GT_KEY_DEVICE, GT_KEY_OPERATOR };
 
 struct gt_key {
     enum gt_key_kind kind;
     bool is_passphrase;             /* derived by scrypt; a weaker kind of key */
-    char device[GT_NAME_MAX + 1];   /* KEY_DEVICE: the device's name */
+    bool has_devices;               /* K_devs is known. Always true for KEY_MASTER */
+    char name[GT_NAME_MAX + 1];     /* KEY_DEVICE, KEY_OPERATOR: of that device or operator */
     uint8_t master[GT_KEY_SIZE];    /* KEY_MASTER: PRK_M */
     uint8_t relay[GT_KEY_SIZE];     /* KEY_MASTER, KEY_RELAY: K_rel */
+    uint8_t devices[GT_KEY_SIZE];   /* KEY_MASTER, and KEY_OPERATOR if has_devices: K_devs */
     uint8_t of_device[GT_KEY_SIZE]; /* KEY_DEVICE: K_dev */
-    uint8_t client[GT_KEY_SIZE];    /* KEY_DEVICE: K_rc of the device */
+    uint8_t client[GT_KEY_SIZE];    /* KEY_DEVICE, KEY_OPERATOR: K_rc of that name */
 };
 
 enum {
@@ -61,11 +63,14 @@ bool gt_key_is_of_iv(int condition);
 int gt_key_parse(const char *text, const char *iv, struct gt_key *ret_key) GT_MUST_CHECK;
 void gt_key_wipe(struct gt_key *key);
 
-/* Format the key texts for the relay and for one device. @ret_text has room for GT_KEY_TEXT_MAX
- * bytes. Only a master key can derive them, else GT_KEY_E_NOT_HELD. */
+/* Format the key texts for the relay, for one device, and for one operator of every device or of
+ * no device yet (device-keys.h has the keys of some devices). @ret_text has room for
+ * GT_KEY_TEXT_MAX bytes. Only a master key can derive them, else GT_KEY_E_NOT_HELD. */
 int gt_key_format_relay(const struct gt_key *key, char *ret_text) GT_MUST_CHECK;
 int gt_key_format_device(const struct gt_key *key, const char *device,
                          char *ret_text) GT_MUST_CHECK;
+int gt_key_format_operator(const struct gt_key *key, const char *operator_, bool is_of_every_device,
+                           char *ret_text) GT_MUST_CHECK;
 
 /* Derives K_dev[device]. Returns 0, GT_KEY_E_x or a negative errno, as do the functions below. */
 int gt_key_device(const struct gt_key *key, const char *device,
@@ -74,12 +79,19 @@ int gt_key_device(const struct gt_key *key, const char *device,
 #define GT_KEY_ID_SIZE 16
 int gt_key_device_id(const uint8_t of_device[static GT_KEY_SIZE],
                      uint8_t ret[static GT_KEY_ID_SIZE]) GT_MUST_CHECK;
+/* Derives the id of the K_dev that version 0.2 derived from a master key. A restarted agent
+ * recognizes sessions by it that were agreed before its upgrade. Others: GT_KEY_E_NOT_HELD. */
+int gt_key_device_id_of_0_2(const struct gt_key *key, const char *device,
+                            uint8_t ret[static GT_KEY_ID_SIZE]) GT_MUST_CHECK;
 /* Derives K_rc[role, name], the TLS PSK of one identity at the relay. */
 int gt_key_client(const struct gt_key *key, enum gt_role role, const char *name,
                   uint8_t ret[static GT_KEY_SIZE]) GT_MUST_CHECK;
-/* Derives an id of the relay's key K_rel, which does not reveal it, and which every text of the key
- * has. */
+/* Derives an id of the relay's key K_rel, which does not reveal it. Only a master key and the
+ * relay's have K_rel, else GT_KEY_E_NOT_HELD. */
 int gt_key_relay_id(const struct gt_key *key, uint8_t ret[static GT_KEY_ID_SIZE]) GT_MUST_CHECK;
+/* Derives an id by which an operator's files name the fleet: the relay's id, or for KEY_OPERATOR an
+ * id of its K_rc. KEY_DEVICE: GT_KEY_E_NOT_HELD. */
+int gt_key_fleet_id(const struct gt_key *key, uint8_t ret[static GT_KEY_ID_SIZE]) GT_MUST_CHECK;
 /* Formats an identity, for example "g1:o:alice" or "g1:d:GatewayOli". @ret has room for
  * GT_IDENTITY_MAX + 1 bytes. */
 #define GT_IDENTITY_MAX (5 + GT_NAME_MAX)

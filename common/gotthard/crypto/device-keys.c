@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Parser of files of device keys. Devices have no order in the file; sorting makes lookups fast and
+ * finds names that occur twice, of which nobody could tell which key counts.
+ */
+#include "gotthard/crypto/device-keys.h"
+
+#define BOM "\xef\xbb\xbf"
+
+struct gt_device_key {
+    char name[GT_NAME_MAX + 1];
+    uint8_t of_device[GT_KEY_SIZE];
+    size_t line;
+};
+
+static bool is_blank(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* Removes the next word from @line and returns it; empty if there is none. */
+static struct gt_span take_word(struct gt_span *line)
+{
+    size_t start = 0;
+
+    while (start < line->n && is_blank(line->data[start]))
+        start++;
+    size_t end = start;
+    while (end < line->n && !is_blank(line->data[end]))
+        end++;
+    struct gt_span word = gt_span(line->data + start, end - start);
+    *line = gt_span(line->data + end, line->n - end);
+    return word;
+}
+
+static struct gt_span take_line(struct gt_span *text)
+{
+    const uint8_t *end = memchr(text->data, '\n', text->n);
+    size_t n = end ? (size_t)(end - text->data) : text->n;
+    struct gt_span line = gt_span(text->data, n);
+
+    *text = gt_span(text->data + n + (end != NULL), text->n - n - (end != NULL));
+    return line;
+}
+
+static bool decode_key(struct gt_span word, uint8_t ret[static GT_KEY_SIZE])
+{
+    uint8_t bytes[GT_KEY_SIZE + 3];
+    size_t n = 0;
+    bool is_good = gt_text_unbase64(word, bytes, sizeof(bytes), &n) == 0 && n == GT_KEY_SIZE;
+
+    if (is_good)
+        memcpy(ret, bytes, GT_KEY_SIZE);
+    gt_wipe(bytes, sizeof(bytes));
+    return is_good;
+}
+
+/* Returns NULL or what is wrong. */
+static const char *parse_line(struct gt_span name, struct gt_span line, struct gt_device_key *ret)
+{
+    static const uint8_t zeros[GT_KEY_SIZE];
+    struct gt_span key = take_word(&line), rest = take_word(&line);
+
+    if (key.n == 0 && name.n > 3 && memcmp(name.data, "gk1", 3) == 0)
+        return "a gk1 string, expected the name of a device and its key";
+    if (!gt_text_is_name(name))
+        return "invalid name, expected the name of a device and its key";
+    if (!decode_key(key, ret->of_device))
+        return "the second word must be a key of 43 or 44 characters of base64";
+    if (gt_is_equal(ret->of_device, zeros, sizeof(zeros)))
+        return "the key is all zeros";
+    if (rest.n > 0 && *rest.data != '#')
+        return "unexpected word after the key";
+    memcpy(ret->name, name.data, name.n);
+    ret->name[name.n] = 0;
+    return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct gt_device_key *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+
+    return order ? order : (x->line > y->line) - (x->line < y->line);
+}
+
+static const char *sort(struct gt_device_keys *keys, size_t *ret_line)
+{
+    if (keys->n > 1)
+        qsort(keys->all, keys->n, sizeof(*keys->all), compare);
+    for (size_t i = 1; i < keys->n; i++)
+        if (strcmp(keys->all[i - 1].name, keys->all[i].name) == 0) {
+            *ret_line = keys->all[i].line;
+            return "this device already has a key in an earlier line";
+        }
+    return NULL;
+}
+
+static size_t count_lines(struct gt_span text)
+{
+    size_t n = 1;
+
+    for (size_t i = 0; i < text.n; i++)
+        n += text.data[i] == '\n';
+    return n;
+}
+
+/* Returns NULL or what is wrong. @keys has room for all lines. */
+static const char *parse_lines(struct gt_span text, struct gt_device_keys *keys, size_t *ret_line)
+{
+    if (text.n >= strlen(BOM) && memcmp(text.data, BOM, strlen(BOM)) == 0)
+        text = gt_span(text.data + strlen(BOM), text.n - strlen(BOM));
+    for (*ret_line = 1; text.n > 0; ++*ret_line) {
+        struct gt_span line = take_line(&text), name = take_word(&line);
+
+        if (name.n == 0 || *name.data == '#')
+            continue;
+        if (keys->n == GT_DEVICE_KEYS_MAX)
+            return "too many devices";
+        keys->all[keys->n].line = *ret_line;
+        const char *why = parse_line(name, line, &keys->all[keys->n++]);
+        if (why)
+            return why;
+    }
+    return sort(keys, ret_line);
+}
+
+int gt_device_keys_parse(struct gt_span text, struct gt_device_keys *ret, size_t *ret_line,
+                         const char **ret_why)
+{
+    size_t n = GT_MIN(count_lines(text), (size_t)GT_DEVICE_KEYS_MAX);
+    struct gt_device_keys keys = {.all = calloc(n, sizeof(*keys.all))};
+
+    if (!keys.all)
+        return -ENOMEM;
+    const char *why = parse_lines(text, &keys, ret_line);
+    if (why) {
+        gt_device_keys_deinit(&keys);
+        *ret_why = why;
+        return GT_DEVICE_KEYS_E_BAD;
+    }
+    *ret = keys;
+    return 0;
+}
+
+void gt_device_keys_deinit(struct gt_device_keys *keys)
+{
+    if (keys->all)
+        gt_wipe(keys->all, keys->n * sizeof(*keys->all));
+    free(keys->all);
+    *keys = (struct gt_device_keys){0};
+}
+
+bool gt_device_keys_find(const struct gt_device_keys *keys, const char *device,
+                         uint8_t ret[static GT_KEY_SIZE])
+{
+    size_t low = 0, high = keys->n;
+
+    while (low < high) {
+        size_t i = low + (high - low) / 2;
+        int order = strcmp(device, keys->all[i].name);
+
+        if (order == 0) {
+            memcpy(ret, keys->all[i].of_device, GT_KEY_SIZE);
+            return true;
+        }
+        if (order < 0)
+            high = i;
+        else
+            low = i + 1;
+    }
+    return false;
+}
+
+int gt_device_keys_format(const struct gt_key *key, const char *device, char *ret)
+{
+    uint8_t of_device[GT_KEY_SIZE];
+    size_t n = strlen(device);
+
+    int r = gt_key_device(key, device, of_device);
+    if (r == 0) {
+        memcpy(ret, device, n);
+        ret[n++] = ' ';
+        r = gt_text_base64(of_device, sizeof(of_device), true, ret + n, GT_DEVICE_KEYS_LINE_MAX - n)
+                ? -EOVERFLOW
+                : 0;
+    }
+    gt_wipe(of_device, sizeof(of_device));
+    return r;
+}
