@@ -73,7 +73,8 @@ static void test_files_as_people_write_them_are_accepted(void **state)
         {"GatewayOli\t\t" K "=\n", 1},
         {"b " K "\n# comment\n\na " K "\nGatewayOli " K "\n", 3},
         {"gk1d " K, 1},
-        {"A " K "\na " K, 2}, /* names are case-sensitive */
+        {"GOTTHARD_CRYPT_KEY=gk1o.alice." K "\n" OLI "\n", 1}, /* as keygen prints both */
+        {"A " K "\na " K, 2},                                  /* names are case-sensitive */
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
@@ -105,6 +106,7 @@ static void test_damaged_files_are_rejected_with_their_line(void **state)
         {"GatewayOli " KEY_HEX, 1, "second word"},
         {"GatewayOli=" K, 1, "invalid name"},
         {K, 1, "second word"},
+        {"GOTTHARD_CRYPT_KEY=" K, 1, "invalid name"},
         {"gk1d.GatewayOli." K K, 1, "gk1 string"},
         {"gk1o.alice." K, 1, "gk1 string"},
         {OLI "\n\ngk1o.alice." K, 3, "gk1 string"},

@@ -47,46 +47,113 @@ static int keygen_fleet(struct context *context)
     return 0;
 }
 
-/* Prints the gk1 string of @device, or of the relay if it is NULL. */
-static int keygen_derived(struct context *context, const char *device)
+/* Derives the text of one line. Returns as gt_key_format_x(). */
+typedef int (*derive_fn)(const struct gt_key *key, const char *name, char *ret_text);
+
+static int derive_relay(const struct gt_key *key, const char *name, char *ret_text)
 {
-    struct identity identity = {0};
-    struct failure failure;
+    return gt_key_format_relay(key, ret_text);
+}
+
+static int derive_operator(const struct gt_key *key, const char *name, char *ret_text)
+{
+    return gt_key_format_operator(key, name, true, ret_text);
+}
+
+static int derive_operator_of_some(const struct gt_key *key, const char *name, char *ret_text)
+{
+    return gt_key_format_operator(key, name, false, ret_text);
+}
+
+/* Prints a line: @before, and what @derive makes of @name. */
+static int print_derived(struct context *context, const struct gt_key *key, derive_fn derive,
+                         const char *before, const char *name, struct failure *ret_failure)
+{
     char text[GT_KEY_TEXT_MAX];
-    int code = 0;
-    int r = identity_load_key(context->settings, &context->print, &identity, &failure);
+    int r = derive(key, name, text);
 
     if (r == 0) {
-        r = device ? gt_key_format_device(&identity.key, device, text)
-                   : gt_key_format_relay(&identity.key, text);
-        if (r != 0)
-            failure_set(&failure, FAILURE_KEY, NULL, "%s",
-                        r > 0 ? gt_key_strerror(r) : strerror(-r));
-    }
-    if (r == 0) {
+        print_bytes(&context->print, before, strlen(before));
         print_bytes(&context->print, text, strlen(text));
         print_bytes(&context->print, "\n", 1);
-        warn_of_mode(&context->print);
-    } else {
-        code = print_failure(&context->print, &failure);
     }
     gt_wipe(text, sizeof(text));
-    identity_deinit(&identity);
-    return code;
+    return r == 0 ? 0
+                  : failure_set(ret_failure, FAILURE_KEY, NULL, "%s",
+                                r > 0 ? gt_key_strerror(r) : strerror(-r));
+}
+
+/* Prints the key of an operator of some devices as a variable and the lines of its devices: one
+ * file for crypt.key_file and crypt.device_keys. */
+static int print_operator_of_some(struct context *context, const struct gt_key *key,
+                                  struct failure *ret_failure)
+{
+    int r = print_derived(context, key, derive_operator_of_some,
+                          "GOTTHARD_CRYPT_KEY=", context->arguments[1], ret_failure);
+
+    for (size_t i = 2; i < context->n_arguments && r == 0; i++)
+        r = print_derived(context, key, gt_device_keys_format, "", context->arguments[i],
+                          ret_failure);
+    return r;
+}
+
+/* @derive: NULL prints the key of an operator of some devices. */
+static int keygen_derived(struct context *context, derive_fn derive)
+{
+    struct gt_key key = {0};
+    struct failure failure;
+    int r = identity_load_fleet_key(context->settings, &context->print, &key, &failure);
+
+    if (r == 0)
+        r = derive
+                ? print_derived(context, &key, derive, "",
+                                context->n_arguments > 1 ? context->arguments[1] : NULL, &failure)
+                : print_operator_of_some(context, &key, &failure);
+    gt_key_wipe(&key);
+    if (r != 0)
+        return print_failure(&context->print, &failure);
+    warn_of_mode(&context->print);
+    return 0;
+}
+
+/* Checks the names of devices from @first on: a key of a device that is named twice would make the
+ * file invalid. */
+static bool check_devices(struct context *context, size_t first)
+{
+    for (size_t i = first; i < context->n_arguments; i++) {
+        if (!command_check_device(context, context->arguments[i]))
+            return false;
+        for (size_t j = first; j < i; j++)
+            if (strcmp(context->arguments[i], context->arguments[j]) == 0) {
+                command_misused(context, "the device %s is named twice", context->arguments[i]);
+                return false;
+            }
+    }
+    return true;
+}
+
+static int keygen_operator(struct context *context)
+{
+    if (!gt_text_is_name(gt_span_text(context->arguments[1])))
+        return command_misused(context, "invalid name of an operator: '%s'", context->arguments[1]);
+    if (!check_devices(context, 2))
+        return GT_EXIT_USAGE;
+    return keygen_derived(context, context->n_arguments > 2 ? NULL : derive_operator);
 }
 
 int cmd_keygen(struct context *context)
 {
     const char *kind = context->n_arguments > 0 ? context->arguments[0] : "";
-    bool has_name = context->n_arguments > 1;
 
-    if (!*kind && context->n_arguments == 0)
+    if (context->n_arguments == 0)
         return keygen_fleet(context);
-    if (strcmp(kind, "relay") == 0 && !has_name)
-        return keygen_derived(context, NULL);
-    if (strcmp(kind, "device") == 0 && has_name)
-        return command_check_device(context, context->arguments[1])
-                   ? keygen_derived(context, context->arguments[1])
-                   : GT_EXIT_USAGE;
-    return command_misused(context, "unknown arguments, must be none, 'device NAME' or 'relay'");
+    if (strcmp(kind, "relay") == 0 && context->n_arguments == 1)
+        return keygen_derived(context, derive_relay);
+    if (strcmp(kind, "device") == 0 && context->n_arguments == 2)
+        return check_devices(context, 1) ? keygen_derived(context, gt_key_format_device)
+                                         : GT_EXIT_USAGE;
+    if (strcmp(kind, "operator") == 0 && context->n_arguments >= 2)
+        return keygen_operator(context);
+    return command_misused(context, "unknown arguments, must be none, 'device NAME', "
+                                    "'operator NAME [DEVICE]...' or 'relay'");
 }

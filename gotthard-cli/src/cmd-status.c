@@ -262,6 +262,8 @@ static int status_run(struct status *status)
     connect_progress_init(&status->progress, context->loop, &context->print);
     int r = identity_load_key(context->settings, &context->print, &status->identity, &failure);
 
+    if (r == 0 && status->device)
+        r = identity_check_device(&status->identity, status->device, &failure);
     if (r == 0)
         r = identity_load_signer(context->settings, &status->identity, &failure);
     if (r == 0) {

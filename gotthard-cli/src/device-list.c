@@ -247,6 +247,11 @@ static void device_list_on_message(void *userdata, const char *topic, bool is_re
         (wanted && strcmp(name, wanted) != 0))
         return;
     list->n_retained += is_retained && list->state == DEVICE_LIST_ALL;
+    if (!identity_holds_device(list->settings.identity, name)) { /* not for this operator */
+        settling_received(&list->settling, false, gt_clock());
+        device_list_step(list);
+        return;
+    }
     bool is_authentic =
         device_state_decode(list->settings.identity, name, topic, payload, &state, buffer);
     const struct device_row *row =

@@ -54,7 +54,7 @@ static bool find_name(const struct settings *settings, const struct identity *id
         gt_span(fleet, sizeof(fleet)),
     };
 
-    if (gt_key_relay_id(&identity->key, fleet) != 0 ||
+    if (gt_key_fleet_id(&identity->key, fleet) != 0 ||
         gt_sha256(parts, GT_ARRAY_SIZE(parts), hash) != 0)
         return false;
     gt_text_hex(hash, N_ID, hex);

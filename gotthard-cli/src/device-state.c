@@ -18,14 +18,14 @@ static bool decode_with(const uint8_t of_device[static GT_KEY_SIZE], const char 
 bool device_state_decode(const struct identity *identity, const char *device, const char *topic,
                          struct gt_span payload, struct gt_state *ret, uint8_t *buffer)
 {
-    uint8_t keys[2][GT_KEY_SIZE];
+    struct device_keys keys;
     struct failure ignored;
-    bool is_decoded = false;
 
-    if (identity_device_key(identity, device, keys[0], keys[1], &ignored) != 0)
+    if (identity_device_key(identity, device, &keys, &ignored) != 0)
         return false;
-    for (size_t i = 0; i < (identity->has_previous ? 2u : 1u) && !is_decoded; i++)
-        is_decoded = decode_with(keys[i], topic, payload, ret, buffer);
-    gt_wipe(keys, sizeof(keys));
+    bool is_decoded =
+        decode_with(keys.present, topic, payload, ret, buffer) ||
+        (keys.has_previous && decode_with(keys.previous, topic, payload, ret, buffer));
+    device_keys_wipe(&keys);
     return is_decoded;
 }

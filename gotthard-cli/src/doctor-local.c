@@ -34,6 +34,27 @@ static void check_configuration(struct doctor *doctor)
                   gt_config_sources(context->config, sources, sizeof(sources)));
 }
 
+static void report_key(struct doctor *doctor)
+{
+    const struct identity *identity = &doctor->identity;
+    const char *previous = identity->has_previous ? ", and the one before a rotation" : "";
+    const char *name = doctor->context->settings->client_name;
+    char remedy[GT_CHECK_REMEDY];
+
+    if (identity->key.kind == GT_KEY_MASTER) {
+        snprintf(remedy, sizeof(remedy),
+                 "set {crypt.key} to the output of `gotthard-cli keygen operator %s`, which runs "
+                 "where the fleet key is",
+                 name);
+        gt_checkup_warn(&doctor->checkup, "key", remedy, IDENTITY_FLEET_KEY "%s", previous);
+    } else if (identity->key.has_devices) {
+        gt_checkup_ok(&doctor->checkup, "key", "the key of the operator %s%s", name, previous);
+    } else {
+        gt_checkup_ok(&doctor->checkup, "key", "the key of the operator %s for %zu devices%s", name,
+                      identity->devices.n, previous);
+    }
+}
+
 static void check_key(struct doctor *doctor)
 {
     struct failure failure;
@@ -43,14 +64,17 @@ static void check_key(struct doctor *doctor)
         doctor_fail(doctor, "key", &failure);
         return;
     }
+    if (doctor->device && identity_check_device(&doctor->identity, doctor->device, &failure) != 0) {
+        doctor_fail(doctor, "key", &failure);
+        return;
+    }
     doctor->has_key = true;
     if (doctor->identity.key.is_passphrase)
         gt_checkup_warn(&doctor->checkup, "key",
                         "use a random key, on all sides: gotthard-cli keygen",
                         "crypt.key is a passphrase, only as strong as it is hard to guess");
     else
-        gt_checkup_ok(&doctor->checkup, "key", "a fleet key%s",
-                      doctor->identity.has_previous ? ", and the one before a rotation" : "");
+        report_key(doctor);
 }
 
 static void check_trust(struct doctor *doctor)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Turns settings and their files into keys, a signer and pins. A missing or invalid one becomes a
- * failure that names the setting. A message must never contain a key.
+ * Turns settings and their files into a signer and pins; identity-key.c has the keys. A missing or
+ * invalid one becomes a failure that names the setting. A message must never contain a key.
  */
 #include "identity.h"
 
@@ -14,43 +14,6 @@
 
 #define PEM_MAX  (64 * 1024)
 #define PINS_MAX (1024 * 1024)
-
-static int parse_key(const char *text, const char *iv, const char *what, struct gt_key *ret,
-                     struct failure *ret_failure)
-{
-    int r = gt_key_parse(text, iv, ret);
-
-    if (r < 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s: %s", what, strerror(-r));
-    if (r > 0)
-        return failure_set(ret_failure, FAILURE_KEY, NULL, "%s: %s",
-                           gt_key_is_of_iv(r) ? "crypt.iv" : what, gt_key_strerror(r));
-    if (ret->kind == GT_KEY_MASTER)
-        return 0;
-    gt_key_wipe(ret);
-    return failure_set(ret_failure, FAILURE_KEY,
-                       "an operator needs the fleet key itself, not a gk1 string derived from it",
-                       "%s is the key of a relay or of one device", what);
-}
-
-int identity_load_key(const struct settings *settings, struct print *print, struct identity *ret,
-                      struct failure *ret_failure)
-{
-    if (!settings->crypt_key)
-        return failure_set(
-            ret_failure, FAILURE_KEY,
-            "set {+crypt.key}; gotthard-cli keygen > fleet.key generates one for a new fleet",
-            "no fleet key: crypt.key is not set");
-    if (parse_key(settings->crypt_key, settings->crypt_iv, "crypt.key", &ret->key, ret_failure))
-        return 1;
-    if (ret->key.is_passphrase)
-        print_warning(print, "crypt.key is a passphrase, only as strong as it is hard to guess");
-    if (!settings->crypt_key_previous)
-        return 0;
-    ret->has_previous = true;
-    return parse_key(settings->crypt_key_previous, settings->crypt_iv, "crypt.key_previous",
-                     &ret->previous, ret_failure);
-}
 
 /* Reads a file of the certificate's folder. Returns 0 with ->text NULL if it does not exist. */
 static int read_credential(const char *folder, const char *name, bool is_secret,
@@ -185,27 +148,33 @@ static uint64_t count_expired(struct gt_span text, time_t now)
     return n_expired;
 }
 
-/* @is_pins: an expiry that has passed changes the digest. */
-static int digest_file(const char *path, size_t max, bool is_pins, struct file_digest *ret)
+enum file_kind { FILE_PINS, FILE_CERTIFICATE, FILE_SECRET };
+
+/* Of pins an expiry that has passed changes the digest. @path: NULL if it is not set. */
+static int digest_file(const char *path, size_t max, enum file_kind kind, struct file_digest *ret)
 {
     gt_cleanup(gt_free) char *text = NULL;
     uint64_t n_expired = 0;
     const char *why;
     size_t n = 0;
 
-    *ret = (struct file_digest){.state = FILE_ABSENT};
+    *ret = (struct file_digest){.state = path ? FILE_ABSENT : FILE_UNUSED};
+    if (!path)
+        return 0;
     if (gt_protectedfile_is_absent(path))
         return 0;
     ret->state = FILE_UNREADABLE;
-    int r = gt_config_read_file(path, max, false, &text, &n, &why);
+    int r = gt_config_read_file(path, max, kind == FILE_SECRET, &text, &n, &why);
     if (r != 0)
         return r == -ENOMEM ? r : 0;
     ret->state = FILE_READ;
-    if (is_pins)
+    if (kind == FILE_PINS)
         n_expired =
             count_expired(gt_span(text, n), GT_MAX(time(NULL), gt_protectedfile_time(path)));
     const struct gt_span parts[] = {gt_span(&n_expired, sizeof(n_expired)), gt_span(text, n)};
     r = gt_sha256(parts, GT_ARRAY_SIZE(parts), ret->bytes);
+    if (kind == FILE_SECRET)
+        gt_wipe(text, n);
     return r > 0 ? -EIO : r;
 }
 
@@ -218,29 +187,35 @@ static int digest_certificate(const char *folder, struct file_digest *ret)
         return 0;
     if (asprintf(&path, "%s/cert.pem", folder) < 0)
         return -ENOMEM;
-    return digest_file(path, PEM_MAX, false, ret);
+    return digest_file(path, PEM_MAX, FILE_CERTIFICATE, ret);
 }
 
 int identity_digest_files(const struct gt_config *config, uint8_t ret[static GT_KEY_SIZE])
 {
     const struct settings *settings = gt_config_settings(config);
     gt_cleanup(gt_free) char *path = find_pins(config);
-    struct file_digest pins = {.state = FILE_UNUSED}, certificate;
+    struct file_digest pins = {.state = FILE_UNUSED}, certificate, keys[2];
     uint8_t is_set = gt_config_is_set(config, "trust.pins");
     int r = 0;
 
     if (!path)
         return -ENOMEM;
     if (strcmp(settings->trust_policy, "psk") != 0)
-        r = digest_file(path, PINS_MAX, true, &pins);
+        r = digest_file(path, PINS_MAX, FILE_PINS, &pins);
     if (r == 0)
         r = digest_certificate(settings->mqtt_cert_path, &certificate);
+    if (r == 0)
+        r = digest_file(settings->device_keys, GT_DEVICE_KEYS_TEXT_MAX, FILE_SECRET, &keys[0]);
+    if (r == 0)
+        r = digest_file(settings->device_keys_previous, GT_DEVICE_KEYS_TEXT_MAX, FILE_SECRET,
+                        &keys[1]);
     if (r != 0)
         return r;
     const struct gt_span parts[] = {
         gt_span(&is_set, 1),
         gt_span(&pins, sizeof(pins)),
         gt_span(&certificate, sizeof(certificate)),
+        gt_span(keys, sizeof(keys)),
         gt_span(path, strlen(path)),
     };
     r = gt_sha256(parts, GT_ARRAY_SIZE(parts), ret);
@@ -284,12 +259,6 @@ void identity_warn_unpinned(const struct identity *identity, const char *device,
                       device, identity->pins_path);
 }
 
-void identity_forget_keys(struct identity *identity)
-{
-    gt_key_wipe(&identity->key);
-    gt_key_wipe(&identity->previous);
-}
-
 void identity_deinit(struct identity *identity)
 {
     identity_forget_keys(identity);
@@ -300,17 +269,4 @@ void identity_deinit(struct identity *identity)
     free(gt_steal(&identity->private_key.text));
     gt_trust_deinit(&identity->trust);
     free(gt_steal(&identity->pins_path));
-}
-
-int identity_device_key(const struct identity *identity, const char *device,
-                        uint8_t ret[static GT_KEY_SIZE], uint8_t ret_previous[static GT_KEY_SIZE],
-                        struct failure *ret_failure)
-{
-    int r = gt_key_device(&identity->key, device, ret);
-
-    if (r == 0 && identity->has_previous)
-        r = gt_key_device(&identity->previous, device, ret_previous);
-    if (r != 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot derive the device key");
-    return 0;
 }

@@ -45,6 +45,12 @@ static void declare_pins(const struct gt_trust *trust, struct device_table *tabl
             known_devices_declare(table, trust->pins[i].name);
 }
 
+static void declare_keys(const struct gt_device_keys *keys, struct device_table *table)
+{
+    for (size_t i = 0; i < keys->n; i++)
+        known_devices_declare(table, gt_device_keys_name(keys, i));
+}
+
 void known_devices_load(const struct gt_config *config, struct identity *identity,
                         struct print *print, struct device_table *table)
 {
@@ -52,6 +58,7 @@ void known_devices_load(const struct gt_config *config, struct identity *identit
     struct failure failure;
 
     declare_settings(settings, table);
+    declare_keys(&identity->devices, table);
     if (identity_load_trust(config, identity, &failure) == 0)
         declare_pins(&identity->trust, table);
     else

@@ -8,7 +8,7 @@ int operator_initiator_init(const struct settings *settings, const struct identi
                             const char *device, struct gt_initiator_settings *initiator,
                             struct gt_initiator *ret, struct failure *ret_failure)
 {
-    uint8_t key[GT_KEY_SIZE], previous[GT_KEY_SIZE];
+    struct device_keys keys;
 
     initiator->prefix = settings->mqtt_prefix;
     initiator->operator_ = settings->client_name;
@@ -19,11 +19,11 @@ int operator_initiator_init(const struct settings *settings, const struct identi
         return failure_set(
             ret_failure, FAILURE_CONFIG, "give this operator another name: {+client.name}",
             "client.name is %s, which is the name of the device", initiator->operator_);
-    if (identity_device_key(identity, device, key, previous, ret_failure) != 0)
+    if (identity_device_key(identity, device, &keys, ret_failure) != 0)
         return 1;
-    int r = gt_initiator_init(ret, initiator, key, identity->has_previous ? previous : NULL);
-    gt_wipe(key, sizeof(key));
-    gt_wipe(previous, sizeof(previous));
+    int r =
+        gt_initiator_init(ret, initiator, keys.present, keys.has_previous ? keys.previous : NULL);
+    device_keys_wipe(&keys);
     if (r != 0)
         return failure_set(ret_failure, FAILURE_CONFIG,
                            "shorten {mqtt.prefix} or {client.name}: a topic has at most 256 bytes",

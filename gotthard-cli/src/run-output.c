@@ -77,6 +77,8 @@ bool run_output_is_unreachable(struct gt_span line)
 
 bool run_output_take_warning(struct print *print, struct gt_span line, bool *is_warned)
 {
+    if (has_text(line, IDENTITY_FLEET_KEY)) /* this command has printed it */
+        return true;
     if (!has_text(line, IDENTITY_UNPINNED))
         return false;
     if (!*is_warned)

@@ -85,14 +85,26 @@ static const struct gt_config_item items[] = {
              "first one after it was closed takes three round trips more. Set it where each byte "
              "is paid for: the open connection costs about 1 MB a day at each end."),
 
-    ITEM("crypt.key", SECRET, crypt_key, .help = "The fleet key.",
+    ITEM("crypt.key", SECRET, crypt_key, .help = "Key of this operator, or the fleet key.",
          .details =
-             "64 hexadecimal digits, as `gotthard-cli keygen` prints them with the salt. The "
-             "output of keygen is a valid file for both."),
-    ITEM("crypt.iv", SECRET, crypt_iv, .help = "Salt of the fleet, equal on all sides."),
+             "`gotthard-cli keygen operator NAME` derives the operator's key, a string that begins "
+             "with gk1o. Prefer it: the fleet key can do more than an operator needs. The fleet "
+             "key has 64 hexadecimal digits, as `gotthard-cli keygen` prints them with the salt. "
+             "The output of keygen is a valid file for both."),
+    ITEM("crypt.iv", SECRET, crypt_iv, .help = "Salt of the fleet, equal on all sides.",
+         .details = "It belongs to the fleet key; a key that begins with gk1o does not need it."),
+    ITEM("crypt.device_keys", PATH, device_keys,
+         .help = "File of the keys of this operator's devices.",
+         .details =
+             "Necessary with a key for some devices only. `gotthard-cli keygen operator NAME "
+             "DEVICE...` prints both, and its output is a valid file for both. Each line "
+             "has the name of a device and its key. Others must not be able to read it."),
     ITEM("crypt.key_previous", SECRET, crypt_key_previous,
          .help = "Key before a rotation, still accepted.",
          .details = "Set it while some devices have the new key and others the old one."),
+    ITEM("crypt.device_keys_previous", PATH, device_keys_previous,
+         .help = "File of device keys that belongs to crypt.key_previous.",
+         .details = "Set it where crypt.key_previous is a key for some devices only."),
 
     ITEM("mqtt.endpoint", STRING, mqtt_endpoint, .flag = "mqtt-endpoint", .commands = USES_BROKER,
          .help = "The broker: HOST[:PORT], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].",

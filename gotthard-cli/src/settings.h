@@ -42,6 +42,7 @@ struct settings {
     char *relay;                 /* the name of the relay to use */
 
     char *crypt_key, *crypt_iv, *crypt_key_previous;
+    char *device_keys, *device_keys_previous; /* paths */
 
     char *mqtt_endpoint, *mqtt_cert_path, *mqtt_username, *mqtt_password, *mqtt_prefix;
     char *mqtt_alpn, *mqtt_version;

@@ -300,6 +300,14 @@ static bool client_commands(struct client *client)
     return true;
 }
 
+/* Whoever holds an operator's key may present it for any name. */
+static int derive_psk(const struct gt_key *key, enum gt_role role, const char *name,
+                      uint8_t ret[static GT_KEY_SIZE])
+{
+    return gt_key_client(key, key->kind == GT_KEY_OPERATOR ? GT_ROLE_OPERATOR : role,
+                         key->kind == GT_KEY_OPERATOR ? key->name : name, ret);
+}
+
 static int client_connect(struct client *client, const char *host, uint16_t port,
                           const char *identity)
 {
@@ -315,7 +323,7 @@ static int client_connect(struct client *client, const char *host, uint16_t port
         gt_key_parse(getenv("GOTTHARD_CRYPT_KEY"), getenv("GOTTHARD_CRYPT_IV"), &key))
         return 2;
     if (gt_key_parse_identity(gt_span_text(identity), &role, name) &&
-        gt_key_client(&key, role, name, psk))
+        derive_psk(&key, role, name, psk))
         return 2;
     client->fd = gt_sock_connect(&addr);
     if (client->fd < 0 || gt_tls_context_new(GT_TLS_CLIENT, GT_CONTROL_ALPN, &context) ||

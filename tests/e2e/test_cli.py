@@ -67,7 +67,8 @@ def test_no_arguments():
 @pytest.mark.parametrize("args", [
     ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
     ["disconnect"], ["disconnect", "a", "b"], ["devices", "1x=y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"], ["completion"], ["completion", "tcsh"],
-    ["keygen", "device"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
+    ["keygen", "device"], ["keygen", "device", "a", "b"], ["keygen", "operator"], ["keygen", "operator", "a/b"],
+    ["keygen", "operator", "bob", "a/b"], ["keygen", "operator", "bob", "x", "y", "x"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
     ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
     ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],
 ])
@@ -255,6 +256,7 @@ def test_keygen_makes_an_environment_file():
     assert keygen("device", "GatewayOli", **made).startswith("gk1d.GatewayOli.")
     assert keygen("relay", **made) == keygen("relay", **made)
     assert keygen("device", "a", **made) != keygen("device", "b", **made)
+    assert keygen("operator", "bob", **made).startswith("gk1o.bob.")
 
 
 def test_keygen_known_answers():
@@ -270,6 +272,22 @@ def test_keygen_known_answers():
     assert decode(keygen("device", "GatewayOli", **variables).strip().split(".")[2]) == \
         "1aff7256a80cabf5934aaa9e1db39c9f30d85664884d48d32f2ccae6d8872896" \
         "e0faf111578d5609441878ac6b0a896ded88e682f8f5cb5f14caffd6d322e120"
+    assert keygen("operator", "alice", **variables) == \
+        "gk1o.alice.8zqhyV4tgBqAcwWXsOLqA4FG-ra7jDfGGXsN7_A12gB8JVArjT2ryNLZcu5pcH3YY2_VG9_7ffT1a8ON97TKpQ\n"
+    assert keygen("operator", "alice", "GatewayOli", "Pump7", **variables) == \
+        "GOTTHARD_CRYPT_KEY=gk1o.alice.fCVQK409q8jS2XLuaXB92GNv1Rvf-3309WvDjfe0yqU\n" \
+        "GatewayOli Gv9yVqgMq_WTSqqeHbOcnzDYVmSITUjTLyzK5tiHKJY\n" \
+        "Pump7 g77Ac3nRNfhAXg9SbKv5iAicuIb2XAKPJ1U44S2bG6w\n"
+
+
+def test_only_the_fleet_key_derives_keys():
+    master = {"GOTTHARD_CRYPT_KEY": KEY, "GOTTHARD_CRYPT_IV": IV}
+    for derived in (keygen("relay", **master), keygen("device", "dev", **master), keygen("operator", "bob", **master),
+                    keygen("operator", "bob", "dev", **master).splitlines()[0].split("=")[1]):
+        for words in (["relay"], ["device", "dev"], ["operator", "bob"], ["operator", "bob", "dev"]):
+            result = run("keygen", *words, GOTTHARD_CRYPT_KEY=derived.strip(), GOTTHARD_CLIENT_NAME="bob")
+            assert (result.returncode, error_id(result), result.stdout) == (78, "GTD-E11", ""), result.stderr
+            assert "only the fleet key can derive other keys" in result.stderr and derived.strip() not in result.stderr
 
 
 def test_keygen_warns_of_a_readable_file(tmp_path):

@@ -67,7 +67,7 @@ DEVICES = ["GatewayOli", "gw:2@site.example", "hostile", "older", "other", "with
     (["connect", "hostile", ""], []),
     (["config", ""], ["show"]),
     (["completion", ""], ["bash", "fish", "zsh"]),
-    (["keygen", ""], ["device", "relay"]),
+    (["keygen", ""], ["device", "operator", "relay"]),
     (["keygen", "relay", ""], []),
     (["ssh", "Gate"], ["GatewayOli"]),
     (["ssh", "pi@Gate"], ["pi@GatewayOli"]),

@@ -76,6 +76,15 @@ static const char *parse_line(struct gt_span name, struct gt_span line, struct g
     return NULL;
 }
 
+/* "GOTTHARD_CRYPT_KEY=gk1o...", for whom reads the file as a file of secrets. */
+static bool is_own_key(struct gt_span name)
+{
+    static const char start[] = "GOTTHARD_CRYPT_KEY=gk1o.";
+    size_t n = strlen(start);
+
+    return name.n > n && memcmp(name.data, start, n) == 0;
+}
+
 static int compare(const void *a, const void *b)
 {
     const struct gt_device_key *x = a, *y = b;
@@ -113,7 +122,7 @@ static const char *parse_lines(struct gt_span text, struct gt_device_keys *keys,
     for (*ret_line = 1; text.n > 0; ++*ret_line) {
         struct gt_span line = take_line(&text), name = take_word(&line);
 
-        if (name.n == 0 || *name.data == '#')
+        if (name.n == 0 || *name.data == '#' || is_own_key(name))
             continue;
         if (keys->n == GT_DEVICE_KEYS_MAX)
             return "too many devices";
@@ -170,6 +179,11 @@ bool gt_device_keys_find(const struct gt_device_keys *keys, const char *device,
             low = i + 1;
     }
     return false;
+}
+
+const char *gt_device_keys_name(const struct gt_device_keys *keys, size_t i)
+{
+    return keys->all[i].name;
 }
 
 int gt_device_keys_format(const struct gt_key *key, const char *device, char *ret)

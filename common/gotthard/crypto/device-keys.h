@@ -2,7 +2,8 @@
 /*
  * The keys of some devices: what an operator has who may reach these devices only
  * (docs/protocol.md, section 1). The text has a line "NAME base64(K_dev)" for each device. Blank
- * lines and comments, which begin with '#', are permitted.
+ * lines and comments, which begin with '#', are permitted, and so is a line with the operator's own
+ * key as a variable, so that one file can have both.
  */
 #pragma once
 
@@ -35,6 +36,8 @@ void gt_device_keys_deinit(struct gt_device_keys *keys);
 /* Copies K_dev of @device. Returns false if there is none. */
 bool gt_device_keys_find(const struct gt_device_keys *keys, const char *device,
                          uint8_t ret[static GT_KEY_SIZE]);
+/* Returns the name of key @i, in the order of names. */
+const char *gt_device_keys_name(const struct gt_device_keys *keys, size_t i);
 /* Formats the line of @device without the line end into @ret (GT_DEVICE_KEYS_LINE_MAX). The caller
  * wipes it. Returns 0, GT_KEY_E_NOT_HELD, GT_KEY_E_SYNTAX or a negative errno. */
 int gt_device_keys_format(const struct gt_key *key, const char *device, char *ret) GT_MUST_CHECK;
