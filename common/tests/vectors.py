@@ -226,6 +226,13 @@ def url64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def operator_key(ikm, iv, name):
+    """The text of the key of one operator, for every device."""
+    prk_m = extract(sha256(b"gotthard/1 salt" + iv), ikm)
+    k_rc = X(X(prk_m, b"relay", b"", 32), b"relay-client", b"\x01" + lp(name.encode()), 32)
+    return f"gk1o.{name}.{url64(X(prk_m, b'devices', b'', 32) + k_rc)}"
+
+
 def vectors(p):
     """Returns all lines in order, as (name, bytes), and the parameters that open the sealed ones."""
     operator, device = p["operator"].encode(), p["device"].encode()

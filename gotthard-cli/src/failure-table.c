@@ -17,7 +17,10 @@ static const struct failure_row rows[] = {
         .id = FAILURE_KEY,
         .exit = GT_EXIT_CONFIGURATION,
         .title = "The key is missing or cannot be used.",
-        .cause = "It is all zero, equal to the salt, too short, or derived for another party.",
+        .cause =
+            "It is all zero, equal to the salt, too short, or derived for another party. Or it is "
+            "the key of another operator, or not for this device. Only the fleet key derives "
+            "other keys.",
         .hint = "check {crypt.key} and {crypt.iv}",
     },
     {

@@ -178,6 +178,19 @@ int identity_load_key(const struct settings *settings, struct print *print, stru
     return load_source(&previous, settings, &ret->previous, &ret->previous_devices, ret_failure);
 }
 
+/* Keys are not derived from the previous key, but a text that is no key is never ignored. */
+static int check_previous(const struct settings *settings, struct failure *ret_failure)
+{
+    const struct key_source previous = source_of_previous(settings);
+    struct gt_key ignored = {0};
+
+    if (!previous.text)
+        return 0;
+    int r = parse_key(&previous, settings->crypt_iv, &ignored, ret_failure);
+    gt_key_wipe(&ignored);
+    return r;
+}
+
 int identity_load_fleet_key(const struct settings *settings, struct print *print,
                             struct gt_key *ret, struct failure *ret_failure)
 {
@@ -186,7 +199,8 @@ int identity_load_fleet_key(const struct settings *settings, struct print *print
     const struct key_source present = source_of_present(settings);
 
     if (check_is_set(settings, "no fleet key", hint, ret_failure) ||
-        parse_key(&present, settings->crypt_iv, ret, ret_failure))
+        parse_key(&present, settings->crypt_iv, ret, ret_failure) ||
+        check_previous(settings, ret_failure))
         return 1;
     if (ret->is_passphrase)
         print_warning(print, "crypt.key is a passphrase, only as strong as it is hard to guess");

@@ -96,9 +96,9 @@ static const struct gt_config_item items[] = {
     ITEM("crypt.device_keys", PATH, device_keys,
          .help = "File of the keys of this operator's devices.",
          .details =
-             "Necessary with a key for some devices only. `gotthard-cli keygen operator NAME "
-             "DEVICE...` prints both, and its output is a valid file for both. Each line "
-             "has the name of a device and its key. Others must not be able to read it."),
+             "Necessary with a key for some devices only. Each line has the name of a device and "
+             "its key. The output of keygen operator NAME DEVICE... is a valid file for crypt.key "
+             "and for this. Other users must not be able to read it."),
     ITEM("crypt.key_previous", SECRET, crypt_key_previous,
          .help = "Key before a rotation, still accepted.",
          .details = "Set it while some devices have the new key and others the old one."),

@@ -124,12 +124,19 @@ static bool each_literal(struct word word, const char *argument, usage_slot_fn o
     return is_equal;
 }
 
+static bool ends_with_dots(const char *usage)
+{
+    size_t n = strlen(usage);
+
+    return n >= N_DOTS && strcmp(usage + n - N_DOTS, "...") == 0;
+}
+
 static void one_alternative(const char *usage, const char *at, const char *end,
                             const char *const *arguments, size_t n_arguments, usage_slot_fn on_slot,
                             void *userdata)
 {
     struct word word = {0};
-    bool repeats = strstr(usage, ALTERNATIVE) && strstr(usage, "...");
+    bool repeats = strstr(usage, ALTERNATIVE) && ends_with_dots(usage);
 
     for (size_t i = 0; i <= n_arguments; i++) {
         struct word next;

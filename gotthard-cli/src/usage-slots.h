@@ -22,8 +22,8 @@ typedef void (*usage_slot_fn)(void *userdata, enum usage_slot slot, const char *
 
 /*
  * Calls @on_slot for each alternative of the argument after @arguments. Alternatives of the whole
- * usage are separated by " | ", literal words by "|". A final word with "..." repeats; in a usage
- * with " | " each alternative does.
+ * usage are separated by " | ", literal words by "|". A final word with "..." repeats; if a usage
+ * with " | " ends with it, each alternative does.
  */
 void usage_slots(const char *usage, const char *const *arguments, size_t n_arguments,
                  usage_slot_fn on_slot, void *userdata);

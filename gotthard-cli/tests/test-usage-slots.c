@@ -40,6 +40,8 @@ static const char *slots(const char *usage, const char *arguments)
     return found;
 }
 
+#define KEYGEN "[device NAME | operator NAME [DEVICE]... | relay]"
+
 static const struct {
     const char *usage, *arguments, *expected;
 } rows[] = {
@@ -62,6 +64,13 @@ static const struct {
     {"[device NAME | relay]", "relay", ""},
     {"[device NAME | relay]", "device x", ""},
     {"[device NAME | relay]", "nonsense", ""},
+    {KEYGEN, "", "device operator relay"},
+    {KEYGEN, "device", "free"},
+    {KEYGEN, "device x", ""},
+    {KEYGEN, "operator", "free"},
+    {KEYGEN, "operator x", "DEVICE"},
+    {KEYGEN, "operator x y z", "DEVICE"},
+    {KEYGEN, "relay", ""},
     {"[TAG=VALUE | PATTERN]...", "", "TAG DEVICE"},
     {"[TAG=VALUE | PATTERN]...", "a=b c", "TAG DEVICE"},
     {"[USER@]DEVICE [ssh arguments]", "", "DEVICE"},
@@ -84,7 +93,7 @@ static void test_slots_of_usages(void **state)
                      rows[i].arguments, found, rows[i].expected);
 }
 
-/* A command whose usage names a device offers devices. */
+/* A command whose usage names a device offers devices, unless a word comes first. */
 static void test_slots_of_the_table_have_devices(void **state)
 {
     size_t n;
@@ -95,7 +104,7 @@ static void test_slots_of_the_table_have_devices(void **state)
 
         slots(commands[i].usage, "");
         if (has_device != (strstr(found, "DEVICE") != NULL) &&
-            !strstr(commands[i].usage, "PATTERN"))
+            !strstr(commands[i].usage, "PATTERN") && strcmp(commands[i].name, "keygen") != 0)
             fail_msg("%s %s: \"%s\"", commands[i].name, commands[i].usage, found);
     }
 }

@@ -300,7 +300,7 @@ static bool client_commands(struct client *client)
     return true;
 }
 
-/* Whoever holds an operator's key may present it for any name. */
+/* A holder of an operator's key may present it for any name. */
 static int derive_psk(const struct gt_key *key, enum gt_role role, const char *name,
                       uint8_t ret[static GT_KEY_SIZE])
 {

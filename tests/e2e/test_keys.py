@@ -15,7 +15,7 @@ import threading
 import pytest
 
 import harness
-from harness import echo, wait_until
+from harness import echo, vectors, wait_until
 from test_broker import capture
 from test_sessions import read_tag, tagged
 
@@ -225,10 +225,11 @@ def memory_of(pid):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can read the memory of a process that is not dumpable")
 @pytest.mark.skipif(harness.SANITIZER != "none", reason="a sanitizer keeps freed memory")
-@pytest.mark.parametrize("how", ["variable", "file"])
+@pytest.mark.parametrize("how", ["variable", "file", "own"])
 def test_tunnel_erases_fleet_key(parts, how):
     """An operator's process runs for hours. Keys of other devices are erased from its memory when the tunnel is up."""
-    variables = parts.cli_environment()
+    variables = parts.cli_environment(**({} if how == "own" else {"GOTTHARD_CRYPT_KEY": parts.key}))
+    own = variables["GOTTHARD_CRYPT_KEY"]
     if how == "file":
         path = parts.folder / "key"
         path.write_text(variables.pop("GOTTHARD_CRYPT_KEY") + "\n")
@@ -239,9 +240,10 @@ def test_tunnel_erases_fleet_key(parts, how):
     salt = hashlib.sha256(b"gotthard/1 salt" + bytes.fromhex(parts.iv)).digest()
     raw = bytes.fromhex(parts.key)
     master = hmac.digest(salt, raw, "sha256")
+    devices = vectors.X(master, b"devices", b"", 32)
     agent = next(p for p in parts.processes if "agentd" in p.name)
     for pid in (tunnel.pid, *harness.children_of(agent.pid)):  # the device's worker never had it
         memory = b"".join(memory_of(pid))
         assert len(memory) > 100000
-        for secret in (parts.key.encode(), raw, master):
+        for secret in (parts.key.encode(), raw, master, devices, own.encode()):
             assert secret not in memory

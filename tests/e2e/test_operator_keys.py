@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""An operator with a key of its own (gk1o): it works for its devices, and it is nobody else."""
+"""An operator with a key of its own (gk1o): it works for its devices, and it is no other operator."""
 
 import base64
 import json
@@ -61,8 +61,8 @@ def test_own_key_works_for_every_device_and_command(fleet):
 def test_fleet_key_warns_the_operator_once(fleet):
     warning = "crypt.key is the fleet key, which gives this operator more rights than it needs"
     for words in (["devices"], ["status", "GatewayOli"], ["disconnect", "GatewayOli"]):
-        assert fleet.cli(*words).stderr.count(warning) == 1
-        assert warning not in fleet.cli(*words, "-q").stderr
+        assert fleet.cli(*words, GOTTHARD_CRYPT_KEY=fleet.key).stderr.count(warning) == 1
+        assert warning not in fleet.cli(*words, "-q", GOTTHARD_CRYPT_KEY=fleet.key).stderr
         assert warning not in fleet.cli(*words, **own_key(fleet, "alice")).stderr
     assert warning not in fleet.cli("keygen", "operator", "bob").stderr
 
@@ -142,6 +142,7 @@ def test_own_key_of_an_operator_is_refused_by_relay_and_agent(env, program, devi
 
 
 @effect("cli", "crypt.device_keys_previous")
+@refuses("cli", "crypt.device_keys_previous")
 @pytest.mark.parametrize("devices", [[], ["GatewayOli"]], ids=["every", "some"])
 def test_previous_key_may_be_an_own_one(env, devices):
     """A device that still has the key before a rotation is listed, as its state opens."""
@@ -155,6 +156,9 @@ def test_previous_key_may_be_an_own_one(env, devices):
     if devices:
         done = env.cli("devices", **new, **previous)
         assert (done.returncode, error_id(done)) == (78, "GTD-E11") and "crypt.device_keys_previous is not set" in done.stderr
+        previous["GOTTHARD_CRYPT_DEVICE_KEYS_PREVIOUS"] = write_secret(env, "nonsense")
+        done = env.cli("devices", **new, **previous)
+        assert (done.returncode, error_id(done)) == (78, "GTD-E11") and ":1: the second word must be a key" in done.stderr
         previous["GOTTHARD_CRYPT_DEVICE_KEYS_PREVIOUS"] = old["GOTTHARD_CRYPT_DEVICE_KEYS"]
     for more, is_known in (({}, False), (previous, True)):
         rows = [json.loads(line) for line in env.cli("devices", "--json", **new, **more).stdout.splitlines()]

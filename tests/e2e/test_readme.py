@@ -66,7 +66,7 @@ def test_settings_are_written_to_folders_for_them():
     written = [command.file for command in readme.set_up() if isinstance(command, readme.Command) and command.file]
     assert "cli.conf" in written and len(written) >= 4
     for path in written:
-        assert path == "cli.conf" or re.match(r"/etc/gotthard/(relayd|agentd)\.conf\.d/\w+\.conf$|/etc/mosquitto/", path), path
+        assert path in ("cli.conf", "fleet.conf") or re.match(r"/etc/gotthard/(relayd|agentd)\.conf\.d/\w+\.conf$|/etc/mosquitto/", path), path
 
 
 def test_commands_of_step_1(tmp_path):
@@ -81,7 +81,8 @@ def test_commands_of_step_1(tmp_path):
     made = set(os.listdir(tmp_path / ".config/gotthard"))
     assert {"fleet.key", "cli.conf", "relay.key", "GatewayOli.key", "broker", "GatewayOli", "alice"} <= made
     assert {"mosquitto-example.conf", "mosquitto-example.acl", "ca.crl"} <= set(os.listdir(tmp_path / ".config/gotthard/broker"))
-    assert (tmp_path / ".config/gotthard/relay.key").read_text().startswith("gk1r")
+    for name, start in (("relay", "gk1r."), ("GatewayOli", "gk1d.GatewayOli."), ("alice", "gk1o.alice.")):
+        assert (tmp_path / f".config/gotthard/{name}.key").read_text().startswith(start)
 
 
 def test_certificates_of_all_parts(tmp_path):

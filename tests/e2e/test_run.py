@@ -75,6 +75,11 @@ def test_devices_without_pins_are_one_warning(fleet):
     assert result.returncode == 0 and result.stderr.count("any holder of the fleet key") == 1, result.stderr
 
 
+def test_fleet_key_is_one_warning(fleet):
+    result = run(fleet, "--on", "gw-[12]", GOTTHARD_CRYPT_KEY=fleet.key)
+    assert result.returncode == 0 and result.stderr.count("crypt.key is the fleet key") == 1, result.stderr
+
+
 def env_key(env):
     """A login that sshd refuses."""
     return env.cli("run", "--on", "gw-1", "-F", "none", "-i", "/nonexistent", "-o", "IdentitiesOnly=yes", "--user", env.sshd.user, "--", "true")

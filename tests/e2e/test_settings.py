@@ -51,7 +51,8 @@ SAMPLES = {
     },
     "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "timeouts.lifetime": "7min",
             "timeouts.answer": "7s", "client.shared_idle": "7s", "client.hold": "7s", "client.share": "true",
-            "client.devices": "GatewayOli GatewayEli"},
+            "client.devices": "GatewayOli GatewayEli", "crypt.device_keys": "/nonexistent/keys",
+            "crypt.device_keys_previous": "/nonexistent/keys"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 NEEDS = {"mqtt.alpn": {"GOTTHARD_MQTT_ENDPOINT": "localhost"}}  # TLS
@@ -237,7 +238,7 @@ def test_shown_text_with_special_characters_is_read_again(program, tmp_path):
 
 # --- paths ----------------------------------------------------------------------------------------
 
-PATHS = [(program, path) for program, path in ALL if path in ("mqtt.cert_path", "trust.pins", "agent.host_keys")]
+PATHS = [(program, path) for program, path in ALL if path in ("mqtt.cert_path", "trust.pins", "agent.host_keys", "crypt.device_keys")]
 
 
 @pytest.mark.parametrize("program, path", PATHS)

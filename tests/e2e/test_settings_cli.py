@@ -66,7 +66,7 @@ def test_single_port(fleet, is_single):
 @effect("cli", "client.name")
 def test_name(fleet):
     """The name appears in the device's log and in the line for its pins."""
-    text = configured(fleet, 'client = { name = "bob"; };')
+    text = {**configured(fleet, 'client = { name = "bob"; };'), "GOTTHARD_CRYPT_KEY": fleet.operator_key("bob")}
     fleet.connect(GOTTHARD_AWS_CERT_PATH=fleet.certificates("bob"), **text)
     fleet.agent_process.wait_for(r" agreed service=", count=1)
     assert "operator=bob" in fleet.agent_process.log() and "operator=alice" not in fleet.agent_process.log()

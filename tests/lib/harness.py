@@ -32,6 +32,9 @@ os.umask(0o022)  # files of trust must not be writable by a group
 os.environ["PATH"] += os.pathsep + "/usr/sbin:/sbin"  # mosquitto and sshd are there
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "common" / "tests"))
+import vectors  # noqa: E402 - an independent implementation of docs/protocol.md
+
 BUILD = pathlib.Path(os.environ.get("GOTTHARD_BUILD", ROOT / "build"))
 PROGRAMS = {name: BUILD / "subprojects" / f"gotthard-{name}" / "src" / f"gotthard-{name}"
             for name in ("relayd", "agentd", "cli")}
@@ -448,16 +451,26 @@ set_tcp_nodelay true
             agent.wait_for(AGENT_READY)
         return agent
 
+    def operator_key(self, name):
+        """What `keygen operator NAME` prints. @self.key: only a fleet key derives others."""
+        if not re.fullmatch("[0-9a-f]{64} [0-9a-f]{32}", f"{self.key} {self.iv}"):
+            return self.key
+        return vectors.operator_key(bytes.fromhex(self.key), bytes.fromhex(self.iv), name)
+
     def cli_environment(self, name="alice", **more):
+        """An operator with its own key; with another salt, one with the fleet key."""
+        owner = str(more.get("GOTTHARD_CLIENT_NAME") or name)
         return clean_environment(**{
             "GOTTHARD_SERVER_HOST": "localhost", "GOTTHARD_SERVER_PORT": self.relay_port,
             "GOTTHARD_CLIENT_PORT": 0, "GOTTHARD_CLIENT_NAME": name,
-            "GOTTHARD_CRYPT_KEY": self.key, "GOTTHARD_CRYPT_IV": self.iv,
+            "GOTTHARD_CRYPT_KEY": self.key if "GOTTHARD_CRYPT_IV" in more else self.operator_key(owner), "GOTTHARD_CRYPT_IV": self.iv,
             "GOTTHARD_AWS_CERT_PATH": self.certificates(name),
             "GOTTHARD_MQTT_ENDPOINT": f"localhost:{self.broker_port}", **more})
 
     def cli(self, *args, name="alice", env=None, **more):
-        """Runs a command to its end."""
+        """Runs a command to its end. Only the fleet key derives keys."""
+        if args and args[0] == "keygen":
+            more.setdefault("GOTTHARD_CRYPT_KEY", self.key)
         return subprocess.run([str(PROGRAMS["cli"]), *map(str, args)], capture_output=True, text=True,
                               env=env or self.cli_environment(name, **more), timeout=LIMIT * 2, cwd=self.folder,
                               stdin=subprocess.DEVNULL)

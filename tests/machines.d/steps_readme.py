@@ -75,12 +75,12 @@ def has_reloaded(broker):
 
 @step(always=True)
 def second_operator(fleet):
-    """README, "A second operator": certificate, ACL, and the operator's own settings as in step 1."""
+    """README, "A second operator": key, certificate, ACL, and the operator's own settings as in step 1."""
     bob = fleet.operators[1].boot()
     walkthrough.follow(fleet, "A second operator", fleet.broker)
     wait_until(lambda: has_reloaded(fleet.broker), "mosquitto reads the ACL")
     walkthrough.install(fleet, bob, "1")
-    walkthrough.hand_over(fleet, "bob", "fleet.key", "bob")
+    walkthrough.hand_over(fleet, "bob", "bob.key", "bob")
     terminal = walkthrough.Terminal(bob, "bob")
     folder, file = [each for each in walkthrough.commands("1", [("alice", "bob")]) if each.text.startswith("umask") or each.file == "cli.conf"]
     terminal.type(folder.text)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Parser of files of device keys. Devices have no order in the file; sorting makes lookups fast and
- * finds names that occur twice, of which nobody could tell which key counts.
+ * Parser of files of device keys. Devices have no order in the file. Sorting makes lookups fast and
+ * finds names that occur twice, which are rejected.
  */
 #include "gotthard/crypto/device-keys.h"
 
@@ -55,7 +55,7 @@ static bool decode_key(struct gt_span word, uint8_t ret[static GT_KEY_SIZE])
     return is_good;
 }
 
-/* Returns NULL or what is wrong. */
+/* Returns NULL or the reason. */
 static const char *parse_line(struct gt_span name, struct gt_span line, struct gt_device_key *ret)
 {
     static const uint8_t zeros[GT_KEY_SIZE];
@@ -76,7 +76,7 @@ static const char *parse_line(struct gt_span name, struct gt_span line, struct g
     return NULL;
 }
 
-/* "GOTTHARD_CRYPT_KEY=gk1o...", for whom reads the file as a file of secrets. */
+/* "GOTTHARD_CRYPT_KEY=gk1o...": the file is also the file of crypt.key. */
 static bool is_own_key(struct gt_span name)
 {
     static const char start[] = "GOTTHARD_CRYPT_KEY=gk1o.";
@@ -114,7 +114,7 @@ static size_t count_lines(struct gt_span text)
     return n;
 }
 
-/* Returns NULL or what is wrong. @keys has room for all lines. */
+/* Returns NULL or the reason. @keys has room for all lines. */
 static const char *parse_lines(struct gt_span text, struct gt_device_keys *keys, size_t *ret_line)
 {
     if (text.n >= strlen(BOM) && memcmp(text.data, BOM, strlen(BOM)) == 0)
