@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* Arbitrary text as a file of device keys. An accepted one has the key of each device once. */
-#include "gotthard/crypto/device-keys.h"
+#include "gotthard/trust/device-keys.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 

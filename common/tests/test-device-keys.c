@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "gotthard/crypto/device-keys.h"
+#include "gotthard/trust/device-keys.h"
 
 #define KEY_HEX "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define IV_HEX  "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"

@@ -5,9 +5,9 @@
  */
 #include <stdio.h>
 
-#include "gotthard/crypto/device-keys.h"
 #include "gotthard/signaling/key-agreement.h"
 #include "gotthard/signaling/topic.h"
+#include "gotthard/trust/device-keys.h"
 
 enum {
     KEY = 1,

@@ -6,9 +6,9 @@
 #pragma once
 
 #include "failure.h"
-#include "gotthard/crypto/device-keys.h"
 #include "gotthard/signaling/trust.h"
 #include "gotthard/tls/verification.h"
+#include "gotthard/trust/device-keys.h"
 #include "print.h"
 #include "settings.h"
 

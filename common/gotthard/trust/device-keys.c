@@ -3,45 +3,15 @@
  * Parser of files of device keys. Devices have no order in the file. Sorting makes lookups fast and
  * finds names that occur twice, which are rejected.
  */
-#include "gotthard/crypto/device-keys.h"
+#include "gotthard/trust/device-keys.h"
 
-#define BOM "\xef\xbb\xbf"
+#include "gotthard/trust/lines.h"
 
 struct gt_device_key {
     char name[GT_NAME_MAX + 1];
     uint8_t of_device[GT_KEY_SIZE];
     size_t line;
 };
-
-static bool is_blank(uint8_t c)
-{
-    return c == ' ' || c == '\t' || c == '\r';
-}
-
-/* Removes the next word from @line and returns it; empty if there is none. */
-static struct gt_span take_word(struct gt_span *line)
-{
-    size_t start = 0;
-
-    while (start < line->n && is_blank(line->data[start]))
-        start++;
-    size_t end = start;
-    while (end < line->n && !is_blank(line->data[end]))
-        end++;
-    struct gt_span word = gt_span(line->data + start, end - start);
-    *line = gt_span(line->data + end, line->n - end);
-    return word;
-}
-
-static struct gt_span take_line(struct gt_span *text)
-{
-    const uint8_t *end = memchr(text->data, '\n', text->n);
-    size_t n = end ? (size_t)(end - text->data) : text->n;
-    struct gt_span line = gt_span(text->data, n);
-
-    *text = gt_span(text->data + n + (end != NULL), text->n - n - (end != NULL));
-    return line;
-}
 
 static bool decode_key(struct gt_span word, uint8_t ret[static GT_KEY_SIZE])
 {
@@ -59,7 +29,7 @@ static bool decode_key(struct gt_span word, uint8_t ret[static GT_KEY_SIZE])
 static const char *parse_line(struct gt_span name, struct gt_span line, struct gt_device_key *ret)
 {
     static const uint8_t zeros[GT_KEY_SIZE];
-    struct gt_span key = take_word(&line), rest = take_word(&line);
+    struct gt_span key = gt_line_word(&line), rest = gt_line_word(&line);
 
     if (key.n == 0 && name.n > 3 && memcmp(name.data, "gk1", 3) == 0)
         return "a gk1 string, expected the name of a device and its key";
@@ -117,21 +87,27 @@ static size_t count_lines(struct gt_span text)
 /* Returns NULL or the reason. @keys has room for all lines. */
 static const char *parse_lines(struct gt_span text, struct gt_device_keys *keys, size_t *ret_line)
 {
-    if (text.n >= strlen(BOM) && memcmp(text.data, BOM, strlen(BOM)) == 0)
-        text = gt_span(text.data + strlen(BOM), text.n - strlen(BOM));
-    for (*ret_line = 1; text.n > 0; ++*ret_line) {
-        struct gt_span line = take_line(&text), name = take_word(&line);
+    struct gt_lines lines;
+    struct gt_span line;
+    const char *why = NULL;
 
-        if (name.n == 0 || *name.data == '#' || is_own_key(name))
+    gt_lines_init(&lines, text);
+    int r = gt_lines_next(&lines, &line, &why);
+    for (; r == 0; r = gt_lines_next(&lines, &line, &why)) {
+        struct gt_span name = gt_line_word(&line);
+
+        *ret_line = lines.n;
+        if (is_own_key(name))
             continue;
         if (keys->n == GT_DEVICE_KEYS_MAX)
             return "too many devices";
-        keys->all[keys->n].line = *ret_line;
-        const char *why = parse_line(name, line, &keys->all[keys->n++]);
-        if (why)
-            return why;
+        keys->all[keys->n].line = lines.n;
+        const char *invalid = parse_line(name, line, &keys->all[keys->n++]);
+        if (invalid)
+            return invalid;
     }
-    return sort(keys, ret_line);
+    *ret_line = lines.n;
+    return r == GT_LINES_E_SYNTAX ? why : sort(keys, ret_line);
 }
 
 int gt_device_keys_parse(struct gt_span text, struct gt_device_keys *ret, size_t *ret_line,
