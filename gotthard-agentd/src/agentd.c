@@ -278,7 +278,7 @@ int agentd_run(struct setup *setup, const struct gt_config_args *args, const cha
     setup_services_text(setup, services, sizeof(services));
     gt_info("device=%s started version=%s services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
             device_name(&agentd.device), GOTTHARD_VERSION, services, setup_policy_name(setup),
-            setup->trust.n_pins, setup_permit_text(setup));
+            gt_trust_count(&setup->trust), setup_permit_text(setup));
     agentd_log_confinement(&agentd);
     gt_notify("READY=1");
     agentd_notify(&agentd);

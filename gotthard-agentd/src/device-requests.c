@@ -90,6 +90,7 @@ request_handler_settings(const struct device *device, const struct setup *setup,
         .n_host_keys = setup->host_keys.n,
         .tags = &setup->tags,
         .fault = device->fault,
+        .access_serial = setup->trust.list ? gt_access_list_serial(setup->trust.list) : 0,
         .stream_window = (uint32_t)setup->settings->stream_buffer,
     };
 }

@@ -34,8 +34,8 @@ struct agent_status device_status(const struct device *device)
         .refusal = presence->standing == PRESENCE_REFUSED ? presence->refusal : NULL,
         .n_sessions = device->sessions.n,
         .n_services = setup->policy.services.n,
-        .n_pins = setup->trust.n_pins,
-        .is_policy_pin = setup->trust.policy == GT_POLICY_PIN,
+        .n_pins = gt_trust_count(&setup->trust),
+        .policy = setup_policy_name(setup),
         .fault = *device->fault ? device->fault : NULL,
     };
 }
@@ -70,6 +70,8 @@ static void device_on_message(void *userdata, const char *topic, bool is_retaine
 {
     struct device *device = userdata;
 
+    if (device_receive_access(device, topic, payload))
+        return;
     if (hostkeys_renew(device->setup->settings->host_keys, &device->setup->host_keys))
         device_set_request_handlers(device);
     int r = request_handler_receive(device->request_handler, gt_clock_ms(),
@@ -114,8 +116,7 @@ static bool device_is_awaited(void *userdata)
     return sessions_are_awaited(&device->sessions);
 }
 
-/* Withdraws sessions that are no longer granted, now and when the next pin expires. */
-static void device_recheck(struct device *device)
+void device_recheck(struct device *device)
 {
     time_t expiry = sessions_recheck(&device->sessions, sessions_now(&device->sessions));
 
@@ -233,9 +234,11 @@ static int device_apply_reload(struct device *device, struct setup *setup,
     struct setup *old = device->setup;
     device->sessions.setup = device->setup = setup;
     presence_set(&device->presence, setup);
+    device_use_access(device);
     device_set_request_handlers(device);
     setup_free(old);
     device_recheck(device);
+    presence_request_access(&device->presence);
     if (is_same_broker)
         return 0;
     return presence_replace(&device->presence,
@@ -262,7 +265,7 @@ int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_M
     device_change_fault(device, "");
     setup_services_text(setup, services, sizeof(services));
     gt_info("device=%s reloaded services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
-            device_name(device), services, setup_policy_name(setup), setup->trust.n_pins,
+            device_name(device), services, setup_policy_name(setup), gt_trust_count(&setup->trust),
             setup_permit_text(setup));
     return 0;
 }
@@ -275,6 +278,7 @@ int device_tick(struct device *device)
     device_tick_presence(device);
     expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
                          expiry_clock_is_synchronized());
+    device_tick_access(device);
     device_recheck(device);
     device_log_fault(device);
     return device_retry_files(device);
@@ -328,9 +332,13 @@ int device_start(struct device *device)
         r = sessions_open(&device->sessions, gt_notify_listen_fds(), device_is_ended_alone(device));
     if (r)
         return r;
+    device_use_access(device);
     device_log_fault(device);
     device_recheck(device);
-    return presence_open(&device->presence, device->setup, device->request_handler);
+    r = presence_open(&device->presence, device->setup, device->request_handler);
+    if (r == 0)
+        device_set_request_handlers(device);
+    return r;
 }
 
 void device_deinit(struct device *device)
@@ -338,6 +346,7 @@ void device_deinit(struct device *device)
     presence_close(&device->presence);
     ev_periodic_stop(device->loop, &device->expiry);
     sessions_deinit(&device->sessions);
+    access_close(&device->access);
     request_handler_free(device->request_handler);
     request_handler_free(device->renamed);
     setup_free(device->setup);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "access.h"
 #include "presence.h"
 #include "sessions.h"
 #include "status.h"
@@ -31,8 +32,9 @@ struct device {
     uint64_t fault_due_ms;                   /* the next line about it */
     struct presence presence;
     struct sessions sessions;
-    ev_periodic expiry; /* of the next pin of a session, by the wall clock */
-    bool is_accepting;  /* new sessions */
+    struct access access; /* under policy list */
+    ev_periodic expiry;   /* of the next pin of a session, by the wall clock */
+    bool is_accepting;    /* new sessions */
 };
 
 /* @setup: takes. @args: keeps. */

@@ -77,6 +77,9 @@ static void check_trust(struct doctor *doctor)
         gt_checkup_warn(&doctor->checkup, "trust", remedy,
                         "trust.policy is psk: any holder of the key can open tunnels under any "
                         "name");
+    else if (setup->trust.policy == GT_POLICY_LIST)
+        gt_checkup_ok(&doctor->checkup, "trust", "the access list of %s",
+                      setup->settings->trust_authority);
     else if (setup->trust.n_pins == 0)
         gt_checkup_warn(&doctor->checkup, "trust", remedy,
                         "%s is empty: no operator can open a tunnel", setup->pins_path);

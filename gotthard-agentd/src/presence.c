@@ -170,6 +170,8 @@ static void link_on_suback(void *userdata, int id, unsigned n_refused, const cha
 {
     struct presence_link *link = userdata;
 
+    if (presence_access_on_suback(link, id, n_refused, why))
+        return;
     if (!link->is_awaiting_suback)
         return;
     link->is_awaiting_suback = false;
@@ -207,7 +209,8 @@ static void link_on_up(void *userdata)
 
     if (link == presence->next && is_same_place(presence->link, link))
         presence_switch(presence);
-    link->is_subscribed = false;
+    link->is_subscribed = link->is_begun = false;
+    link->access_id = 0;
     link->outcome = NULL;
     link_subscribe(link);
 }
@@ -217,8 +220,9 @@ static void link_on_subscribed(void *userdata)
     struct presence_link *link = userdata;
     struct presence *presence = link->presence;
 
-    if (presence->is_going_offline || !link->is_subscribed)
+    if (presence->is_going_offline || !link->is_subscribed || link->is_begun)
         return;
+    link->is_begun = true;
     if (link == presence->next)
         presence_switch(presence);
     if (!presence->is_online_kept)
@@ -227,6 +231,7 @@ static void link_on_subscribed(void *userdata)
     link_limit_messages(link);
     link_warn_without_retained(link);
     presence_state_begin(presence);
+    presence_access_subscribe(link);
     presence->events->on_change(presence->userdata);
 }
 

@@ -15,9 +15,13 @@
 enum recheck {
     RECHECK_GRANTED,
     RECHECK_KEY,      /* the key that it was agreed under is neither in use nor the previous one */
-    RECHECK_UNSIGNED, /* pins are required, and the operator gave no certificate */
+    RECHECK_UNSIGNED, /* pins or a list are required, and the operator gave no certificate */
     RECHECK_PIN,      /* no pin for this name and certificate */
     RECHECK_EXPIRED,  /* the last day of the pin is over */
+    RECHECK_NO_LIST,  /* an access list is required, and there is none */
+    RECHECK_OLD_LIST, /* the access list is older than trust.access_max_age */
+    RECHECK_REVOKED,  /* the access list revokes the operator */
+    RECHECK_UNLISTED, /* no entry for this name, certificate and device that has not expired */
     RECHECK_CHANGED, /* a granted service or permitted target was removed, moved, or is not for this
                          operator: the session continues with the present grant */
     RECHECK_NOTHING, /* likewise, and nothing is granted to this operator any more */

@@ -124,6 +124,7 @@ static void request_handler_fill_extensions(const struct request_handler *reques
                                             struct gt_extensions *ret)
 {
     ret->version = gt_span_text(GOTTHARD_VERSION);
+    ret->access_serial = request_handler->settings.access_serial;
     ret->n_sessions = (uint16_t)GT_MIN(
         request_handler->events->count_sessions(request_handler->userdata, NULL), UINT16_MAX);
 }

@@ -58,6 +58,7 @@ struct request_handler_settings { /* keeps all pointers but the first two */
     size_t n_host_keys;
     const struct tags *tags; /* of STATE; NULL: none */
     const char *fault;       /* why the present files are not in use; empty or NULL: they are */
+    uint64_t access_serial;  /* of the access list in force; 0: none */
     uint32_t stream_window;  /* bytes, sent in an ACK */
 };
 

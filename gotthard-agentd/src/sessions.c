@@ -157,8 +157,11 @@ static enum recheck sessions_judge(const struct sessions *sessions, const struct
 
 time_t sessions_now(const struct sessions *sessions)
 {
-    time_t now = expiry_clock_time(&sessions->clock, time(NULL), gt_clock_ms());
+    uint64_t now_ms = gt_clock_ms();
+    time_t now = expiry_clock_time(&sessions->clock, time(NULL), now_ms);
+    time_t listed = sessions->access ? access_time(sessions->access, now_ms) : 0;
 
+    now = GT_MAX(now, listed);
     return GT_MAX(now, sessions->setup->trust.pins_time);
 }
 

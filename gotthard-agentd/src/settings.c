@@ -148,12 +148,28 @@ static const struct gt_config_item items[] = {
              "devices; set 5s with less than 300 devices."),
 
     ITEM(
-        "trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin",
+        "trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin list",
         .help = "How an operator proves who they are.",
         .details =
             "psk accepts every holder of the key under any name. pin accepts only certificates "
-            "that trust.pins lists. auto is pin if trust.pins is set or the default file exists, else "
+            "that trust.pins lists. list accepts only certificates of the access list that trust.authority has "
+            "signed; without such a list it accepts none. auto is list if trust.authority is set, pin if trust.pins "
+            "is set or the default file exists, else "
             "psk. Set pin on a device that must never accept the key alone."),
+    ITEM(
+        "trust.authority", STRING, trust_authority,
+        .help = "Public key that signs the access list.",
+        .details =
+            "A string that begins with gk1a. The fleet's authority signs the access list, which states the rights of all operators on all devices. The broker sends the "
+            "list, and the agent keeps it in its state directory. A list that revokes an operator ends the sessions of "
+            "this operator at once. The broker must let the device subscribe to PREFIX/fleet/access/+."),
+    ITEM(
+        "trust.access_max_age", DURATION, access_max_age_ms, .fallback = "0",
+        .max = 3650 * 24 * HOUR, .help = "Maximum age of an access list, 0 for any.",
+        .details =
+            "A list that was issued longer ago grants nothing, and ends sessions within 30 s. It limits for how long a "
+            "broker that withholds lists can delay a revocation. The authority must issue the list again "
+            "before that time is over, so set it only if that is done regularly."),
     ITEM(
         "trust.pins", PATH, trust_pins, .fallback = "/etc/gotthard/operators.pins",
         .help = "File of the operators' fingerprints.",

@@ -27,7 +27,8 @@ struct settings {
     char *permit;
     char *data_host;
     uint64_t data_port;
-    char *trust_policy, *trust_pins;
+    char *trust_policy, *trust_pins, *trust_authority;
+    uint64_t access_max_age_ms;
     char *host_keys;
     bool keeps_sessions;
     uint64_t sessions_max, per_operator_max, streams_max;

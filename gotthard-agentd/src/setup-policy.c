@@ -146,6 +146,24 @@ static bool setup_has_no_pins(const struct setup *setup)
            gt_protectedfile_is_absent(setup->pins_path);
 }
 
+static int setup_load_list(struct setup *setup, char *ret_error)
+{
+    const struct settings *s = setup->settings;
+    const char *why = NULL;
+
+    if (!s->trust_authority)
+        return setup_fail(setup, ret_error, "trust.policy", "list needs trust.authority");
+    if (gt_authority_parse_public(s->trust_authority, setup->authority, &why) != 0)
+        return setup_fail(setup, ret_error, "trust.authority", "%s", why);
+    gt_trust_init_list(&setup->trust, s->device_name, s->access_max_age_ms / 1000);
+    return 0;
+}
+
+static bool setup_has_policy(const struct setup *setup, const char *policy)
+{
+    return strcmp(setup->settings->trust_policy, policy) == 0;
+}
+
 /* With `auto` the key alone is trusted only if there were never pins. A file that cannot be read is
  * an error. */
 int setup_load_trust(struct setup *setup, char *ret_error)
@@ -153,15 +171,23 @@ int setup_load_trust(struct setup *setup, char *ret_error)
     setup->pins_path = setup_pins_path(setup);
     if (!setup->pins_path)
         return -ENOMEM;
+    bool is_auto = setup_has_policy(setup, "auto");
+    if (setup_has_policy(setup, "list") || (is_auto && setup->settings->trust_authority))
+        return setup_load_list(setup, ret_error);
+    if (is_auto && pin_memory_is_set(PIN_MEMORY_LIST))
+        return setup_fail(
+            setup, ret_error, "trust.authority",
+            "absent, and an access list was required; restore it, or set trust.policy "
+            "to pin or psk");
     bool has_no_pins = setup_has_no_pins(setup);
-    if (has_no_pins && pin_memory_is_set()) {
+    if (has_no_pins && pin_memory_is_set(PIN_MEMORY_PINS)) {
         (void)setup_fail(setup, ret_error, "trust.pins",
                          "%s is absent, and operators were pinned; restore it, or set "
                          "trust.policy to psk",
                          setup->pins_path);
         return SETUP_E_FILE;
     }
-    if (!has_no_pins && strcmp(setup->settings->trust_policy, "psk") != 0)
+    if (!has_no_pins && !setup_has_policy(setup, "psk"))
         return setup_parse_pins(setup, setup->pins_path, ret_error);
     gt_trust_init_psk(&setup->trust);
     return 0;
@@ -171,7 +197,10 @@ void setup_remember(const struct setup *setup)
 {
     if (setup->is_last_good)
         return;
-    if (setup->trust.policy == GT_POLICY_PIN || strcmp(setup->settings->trust_policy, "psk") == 0)
-        pin_memory_set(setup->trust.policy == GT_POLICY_PIN);
+    enum gt_policy policy = setup->trust.policy;
+    if (policy != GT_POLICY_PSK || setup_has_policy(setup, "psk"))
+        pin_memory_set(PIN_MEMORY_PINS, policy == GT_POLICY_PIN);
+    if (policy == GT_POLICY_LIST || !setup_has_policy(setup, "auto"))
+        pin_memory_set(PIN_MEMORY_LIST, policy == GT_POLICY_LIST);
     last_good_save(setup->config);
 }

@@ -7,9 +7,16 @@
 
 #include <string.h>
 
-/* Pins may be replaced by others, or by trust.policy = "psk" in words. */
+/* Pins may be replaced by others, or by trust.policy = "psk" in words; the authority's list
+ * likewise. */
 static int check_policy(const struct setup *old, const struct setup *new, char *ret_error)
 {
+    if (old->trust.policy == GT_POLICY_LIST && new->trust.policy != GT_POLICY_LIST &&
+        strcmp(new->settings->trust_policy, "auto") == 0)
+        return setup_fail(
+            new, ret_error, "trust.authority",
+            "absent, and an access list was required; restore it, or set trust.policy "
+            "to pin or psk");
     if (old->trust.policy != GT_POLICY_PIN || new->trust.policy != GT_POLICY_PSK ||
         strcmp(new->settings->trust_policy, "psk") == 0)
         return 0;

@@ -26,7 +26,12 @@ const char *setup_permit_text(const struct setup *setup)
 
 const char *setup_policy_name(const struct setup *setup)
 {
-    return setup->trust.policy == GT_POLICY_PIN ? "pin" : "psk";
+    switch (setup->trust.policy) {
+    case GT_POLICY_PSK: return "psk";
+    case GT_POLICY_PIN: return "pin";
+    case GT_POLICY_LIST: return "list";
+    }
+    return "";
 }
 
 /* A line for each entry. */
@@ -53,7 +58,10 @@ void setup_show(const struct setup *setup, int fd)
 
     gt_config_show(setup->config, fd);
     dprintf(fd, "# In effect:\n");
-    if (setup->trust.policy == GT_POLICY_PIN)
+    if (setup->trust.policy == GT_POLICY_LIST)
+        dprintf(fd, "#   trust policy list: only the certificates of the access list of %s\n",
+                setup->settings->trust_authority);
+    else if (setup->trust.policy == GT_POLICY_PIN)
         dprintf(fd, "#   trust policy pin: only the %zu pinned certificates of %s\n",
                 setup->trust.n_pins, setup->pins_path);
     else

@@ -328,6 +328,12 @@ static void warn_proxies(const struct setup *setup)
         warn_proxy(&setup->settings->server_proxy, "server.proxy", relays->all[0].address.host);
 }
 
+static void warn_unused_pins(const struct setup *setup)
+{
+    if (gt_config_is_set(setup->config, "trust.pins"))
+        gt_warn("trust.pins is not used: trust.authority decides by its access list");
+}
+
 void setup_warn(const struct setup *setup)
 {
     const struct settings *s = setup->settings;
@@ -347,6 +353,8 @@ void setup_warn(const struct setup *setup)
         gt_warn("trust.policy is psk: any holder of the key can open tunnels under any name; pin "
                 "the operators' certificates in %s",
                 setup->pins_path);
+    else if (setup->trust.policy == GT_POLICY_LIST)
+        warn_unused_pins(setup);
     else if (setup->trust.n_pins == 0)
         gt_warn("%s is empty: no operator can open a tunnel", setup->pins_path);
     else if (setup->trust.pins_time > time(NULL))

@@ -2,8 +2,8 @@
 /*
  * The agent's setup: everything that follows from its configuration and the files that this names,
  * i.e. keys, certificates, pins, services, relays. A setup is created completely or not at all, and
- * never changed, except for renewed certificates. A reload creates a new one, and keeps the old one
- * on failure.
+ * never changed, except for renewed certificates and the access list in force. A reload creates a
+ * new one, and keeps the old one on failure.
  */
 #pragma once
 
@@ -24,7 +24,8 @@ struct setup {
     struct gt_mqtt_url broker;
     struct credentials *credentials; /* owned reference */
     struct gt_trust trust;
-    char *pins_path; /* owned; the file need not exist */
+    uint8_t authority[GT_KEY_SIZE]; /* under policy list */
+    char *pins_path;                /* owned; the file need not exist */
     struct policy policy;
     struct hostkeys host_keys;
     struct tags tags;

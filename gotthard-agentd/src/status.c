@@ -13,8 +13,7 @@ void agent_status_log(const struct agent_status *status)
         "status device=%s broker=%s:%u connected=%d sessions=%u services=%zu policy=%s pins=%zu "
         "state=%s",
         status->device, status->broker_host, status->broker_port, status->is_connected,
-        status->n_sessions, status->n_services, status->is_policy_pin ? "pin" : "psk",
-        status->n_pins,
+        status->n_sessions, status->n_services, status->policy, status->n_pins,
         status->refusal     ? "refused"
         : status->is_online ? "acknowledged"
                             : "pending");

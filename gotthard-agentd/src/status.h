@@ -19,7 +19,7 @@ struct agent_status { /* borrows its strings */
     const char *fault;   /* why the present configuration files are not in use; or NULL */
     unsigned n_sessions;
     size_t n_services, n_pins;
-    bool is_policy_pin; /* else psk */
+    const char *policy; /* static */
 };
 
 struct session_status { /* borrows its strings */

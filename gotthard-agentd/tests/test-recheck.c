@@ -23,6 +23,7 @@ struct env {
     struct gt_trust trust;
     struct gt_pin pins[2];
     struct recheck_rules rules;
+    struct gt_access_list *list; /* owned */
 };
 
 static void setup(struct env *env)
@@ -211,6 +212,82 @@ static void lower_limits(struct env *env)
     env->policy.lifetime_max_s = 1;
 }
 
+/* Policy list, with this line as the only entry. NULL: without a list. It was issued at NOW - 10.
+ */
+static void use_list(struct env *env, const char *entry)
+{
+    char text[256], why[GT_ACCESS_WHY] = "";
+
+    gt_trust_init_list(&env->trust, "dev", 0);
+    env->rules.now = 1000000000; /* 2001-09-09T01:46:40Z */
+    if (!entry)
+        return;
+    snprintf(text, sizeof(text), "serial 1\nissued 2001-09-09T01:46:30Z\n%s\n", entry);
+    if (gt_access_list_parse(gt_span_text(text), &env->list, why) != 0)
+        fail_msg("%s", why);
+    env->trust.list = env->list;
+}
+
+#define ALICE "operator alice 0700000000000000000000000000000000000000000000000000000000000000"
+
+static void list_operator(struct env *env)
+{
+    use_list(env, ALICE " devices=de*");
+}
+
+static void list_no_operator(struct env *env)
+{
+    use_list(env, "");
+}
+
+static void use_no_list(struct env *env)
+{
+    use_list(env, NULL);
+}
+
+static void revoke_operator(struct env *env)
+{
+    use_list(env, ALICE "\nrevoked o:alice");
+}
+
+static void list_other_device(struct env *env)
+{
+    use_list(env, ALICE " devices=other");
+}
+
+static void list_fewer_services(struct env *env)
+{
+    use_list(env, ALICE " services=ssh");
+}
+
+static void list_with_expiry(struct env *env)
+{
+    use_list(env, ALICE " until=2001-09-09");
+}
+
+static void list_expired(struct env *env)
+{
+    use_list(env, ALICE " until=2001-09-08");
+}
+
+static void list_unsigned(struct env *env)
+{
+    use_list(env, ALICE);
+    env->info.is_signed = false;
+}
+
+static void list_at_maximum_age(struct env *env)
+{
+    use_list(env, ALICE);
+    env->trust.list_max_age_s = 10;
+}
+
+static void list_too_old(struct env *env)
+{
+    use_list(env, ALICE);
+    env->trust.list_max_age_s = 9;
+}
+
 static void test_recheck_of_each_change(void **state)
 {
     static const struct {
@@ -246,6 +323,17 @@ static void test_recheck_of_each_change(void **state)
         {permit_none, RECHECK_CHANGED, 0},
         {permit_to_others, RECHECK_CHANGED, 0},
         {lower_limits, RECHECK_GRANTED, 0},
+        {list_operator, RECHECK_GRANTED, 0},
+        {list_no_operator, RECHECK_UNLISTED, 0},
+        {use_no_list, RECHECK_NO_LIST, 0},
+        {revoke_operator, RECHECK_REVOKED, 0},
+        {list_other_device, RECHECK_UNLISTED, 0},
+        {list_fewer_services, RECHECK_CHANGED, 0},
+        {list_with_expiry, RECHECK_GRANTED, 1000080000},
+        {list_expired, RECHECK_UNLISTED, 0},
+        {list_unsigned, RECHECK_UNSIGNED, 0},
+        {list_at_maximum_age, RECHECK_GRANTED, 0},
+        {list_too_old, RECHECK_OLD_LIST, 0},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
@@ -262,6 +350,7 @@ static void test_recheck_of_each_change(void **state)
         assert_int_equal(pin != &unwritten, is_continuing);
         if (is_continuing)
             assert_int_equal(pin ? pin->until : 0, cases[i].until);
+        gt_access_list_free(env.list);
         session_info_deinit(&env.info);
         targets_deinit(&env.policy.services);
         permit_deinit(&env.policy.permit);

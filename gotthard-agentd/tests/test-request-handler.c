@@ -162,6 +162,7 @@ static int setup(void **state)
         .policy = &env->policy,
         .host_keys = host_keys,
         .n_host_keys = 1,
+        .access_serial = 42,
         .stream_window = 1 << 20,
     };
     assert_int_equal(request_handler_new(&settings, of_device, NULL, env->now_ms, &events, env,
@@ -722,6 +723,7 @@ static void test_state_fits_with_many_services(void **state)
                      0);
     assert_false(now.is_online);
     assert_int_equal(now.extensions.since, 99);
+    assert_int_equal(now.extensions.access_serial, 42);
     assert_true(now.extensions.n_services > 1);
     assert_in_range(n, 1, 500); /* CONNECT contains it, whatever packets the broker accepts */
     learn_epoch(env, &initiator, &now, buffer);

@@ -469,38 +469,85 @@ static void test_pins_are_remembered_in_the_state_directory(void **state)
     set_path("STATE_DIRECTORY", "state:/nonexistent");
     struct setup *setup = make();
 
-    assert_false(pin_memory_is_set());
+    assert_false(pin_memory_is_set(PIN_MEMORY_PINS));
     setup_remember(setup);
-    assert_true(pin_memory_is_set());
+    assert_true(pin_memory_is_set(PIN_MEMORY_PINS));
     setup_free(setup);
     run("rm etc/operators.pins");
     assert_unusable("operators.pins is absent, and operators were pinned");
     setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
     setup = make();
     setup_remember(setup);
-    assert_false(pin_memory_is_set());
+    assert_false(pin_memory_is_set(PIN_MEMORY_PINS));
     setup_free(setup);
     unsetenv("GOTTHARD_TRUST_POLICY");
     setup = make();
     setup_remember(setup); /* never pinned: nothing to remember */
-    assert_false(pin_memory_is_set());
+    assert_false(pin_memory_is_set(PIN_MEMORY_PINS));
     setup_free(setup);
     unsetenv("STATE_DIRECTORY");
-    pin_memory_set(true);
-    assert_false(pin_memory_is_set());
+    pin_memory_set(PIN_MEMORY_PINS, true);
+    assert_false(pin_memory_is_set(PIN_MEMORY_PINS));
 }
 
 /* It may be older than the pins. */
+#define AUTHORITY "gk1a.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+static void test_authority_requires_its_list(void **state)
+{
+    setenv("GOTTHARD_TRUST_AUTHORITY", AUTHORITY, 1);
+    struct setup *setup = make();
+
+    assert_int_equal(setup->trust.policy, GT_POLICY_LIST);
+    assert_int_equal(setup->authority[31], 31);
+    assert_null(setup->trust.list);
+    assert_string_equal(setup->trust.device, setup->settings->device_name);
+    unsetenv("GOTTHARD_TRUST_AUTHORITY");
+    assert_reload(setup, "trust.authority: absent, and an access list was required");
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
+    assert_reload(setup, NULL);
+    setenv("GOTTHARD_TRUST_POLICY", "list", 1);
+    assert_fails(SETUP_E_BAD, "list needs trust.authority");
+    setenv("GOTTHARD_TRUST_AUTHORITY", "gk1a-private.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+           1);
+    assert_fails(SETUP_E_BAD, "private key, which belongs on no other machine");
+    unsetenv("GOTTHARD_TRUST_POLICY");
+    unsetenv("GOTTHARD_TRUST_AUTHORITY");
+    setup_free(setup);
+}
+
+static void test_required_list_is_remembered_in_the_state_directory(void **state)
+{
+    run("rm -rf state && mkdir -m 700 state");
+    set_path("STATE_DIRECTORY", "state");
+    setenv("GOTTHARD_TRUST_AUTHORITY", AUTHORITY, 1);
+    struct setup *setup = make();
+
+    setup_remember(setup);
+    assert_true(pin_memory_is_set(PIN_MEMORY_LIST));
+    assert_false(pin_memory_is_set(PIN_MEMORY_PINS));
+    setup_free(setup);
+    unsetenv("GOTTHARD_TRUST_AUTHORITY");
+    assert_fails(SETUP_E_BAD, "trust.authority: absent, and an access list was required");
+    setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
+    setup = make();
+    setup_remember(setup);
+    assert_false(pin_memory_is_set(PIN_MEMORY_LIST));
+    setup_free(setup);
+    unsetenv("GOTTHARD_TRUST_POLICY");
+    unsetenv("STATE_DIRECTORY");
+}
+
 static void test_last_good_configuration_keeps_the_pin_memory(void **state)
 {
     set_path("STATE_DIRECTORY", "state");
-    pin_memory_set(true);
+    pin_memory_set(PIN_MEMORY_PINS, true);
     setenv("GOTTHARD_TRUST_POLICY", "psk", 1);
     struct setup *setup = make();
 
     setup->is_last_good = true;
     setup_remember(setup);
-    assert_true(pin_memory_is_set());
+    assert_true(pin_memory_is_set(PIN_MEMORY_PINS));
     setup_free(setup);
 }
 
@@ -540,6 +587,8 @@ int main(void)
         cmocka_unit_test_setup(test_reload_does_not_add_the_default_service, each_setup),
         cmocka_unit_test_setup(test_reload_does_not_lose_certificates_by_absence, each_setup),
         cmocka_unit_test_setup(test_pins_are_remembered_in_the_state_directory, each_setup),
+        cmocka_unit_test_setup(test_authority_requires_its_list, each_setup),
+        cmocka_unit_test_setup(test_required_list_is_remembered_in_the_state_directory, each_setup),
         cmocka_unit_test_setup(test_last_good_configuration_keeps_the_pin_memory, each_setup),
         cmocka_unit_test_setup(test_has_same_detects_changes, each_setup),
     };

@@ -367,6 +367,7 @@ class Env:
 pattern read {self.PREFIX}/d/%u/req
 pattern write {self.PREFIX}/d/%u/rsp/+
 pattern write {self.PREFIX}/d/%u/state
+pattern read {self.PREFIX}/fleet/access/+
 """ + "".join(f"""
 user {name}
 topic write {self.PREFIX}/d/+/req

@@ -24,8 +24,9 @@ struct gt_extensions {
     struct gt_span limit; /* 6: the limit that refuses a session; for display only */
     struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
     size_t n_tags;
-    struct gt_span status; /* 8: device-status.h; the answer to a query */
-    struct gt_span fault;  /* 9: why the device's files are not in use; for display only */
+    struct gt_span status;  /* 8: device-status.h; the answer to a query */
+    struct gt_span fault;   /* 9: why the device's files are not in use; for display only */
+    uint64_t access_serial; /* 10: of the access list in force; signed in an ACK, a hint in STATE */
 };
 
 /* Appends those that are not absent to @w, which fails as it does. */

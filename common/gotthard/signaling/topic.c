@@ -74,6 +74,13 @@ int gt_topic_access(const char *prefix, const char *part, char *ret)
     return topic_join(prefix, (const char *const[]){"fleet", "access", part, NULL}, ret);
 }
 
+bool gt_topic_is_access(const char *prefix, const char *topic)
+{
+    size_t n = strlen(prefix);
+
+    return strncmp(topic, prefix, n) == 0 && strncmp(topic + n, "/fleet/access/", 14) == 0;
+}
+
 int gt_topic_device(const char *prefix, const char *topic, char *ret_device)
 {
     struct gt_reader r = gt_reader(topic, strlen(topic));

@@ -350,6 +350,12 @@ int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_l
     return 0;
 }
 
+void gt_trust_init_list(struct gt_trust *trust, const char *device, uint64_t max_age_s)
+{
+    *trust =
+        (struct gt_trust){.policy = GT_POLICY_LIST, .device = device, .list_max_age_s = max_age_s};
+}
+
 void gt_trust_deinit(struct gt_trust *trust)
 {
     gt_pins_free(trust->pins, trust->n_pins);
@@ -370,7 +376,33 @@ static const struct gt_pin *find_pin(const struct gt_trust *trust, bool is_opera
     return NULL;
 }
 
-/* A key that is not pinned costs no verification: its owner may have chosen a slow one. */
+static const struct gt_pin *find_listed(const struct gt_trust *trust, bool is_operator,
+                                        const char *name, time_t now, const uint8_t *fingerprint)
+{
+    if (!trust->list || gt_access_list_is_too_old(trust->list, now, trust->list_max_age_s))
+        return NULL;
+    return is_operator ? gt_access_list_operator(trust->list, name, fingerprint, trust->device, now)
+                       : gt_access_list_device(trust->list, name, fingerprint, now);
+}
+
+const struct gt_pin *gt_trust_find(const struct gt_trust *trust, bool is_operator, const char *name,
+                                   const uint8_t fingerprint[static GT_KEY_SIZE], time_t now)
+{
+    switch (trust->policy) {
+    case GT_POLICY_PSK: return NULL;
+    case GT_POLICY_PIN:
+        return find_pin(trust, is_operator, name, GT_MAX(now, trust->pins_time), fingerprint);
+    case GT_POLICY_LIST: return find_listed(trust, is_operator, name, now, fingerprint);
+    }
+    return NULL;
+}
+
+size_t gt_trust_count(const struct gt_trust *trust)
+{
+    return trust->list ? gt_access_list_count(trust->list) : trust->n_pins;
+}
+
+/* A key that is not trusted costs no verification: its owner may have chosen a slow one. */
 static const struct gt_pin *find_pin_of_proof(const struct gt_trust *trust, bool is_operator,
                                               const char *name, time_t now,
                                               const struct gt_proof *proof)
@@ -378,7 +410,7 @@ static const struct gt_pin *find_pin_of_proof(const struct gt_trust *trust, bool
     uint8_t fingerprint[GT_KEY_SIZE];
 
     return gt_proof_fingerprint(proof, fingerprint)
-               ? find_pin(trust, is_operator, name, GT_MAX(now, trust->pins_time), fingerprint)
+               ? gt_trust_find(trust, is_operator, name, fingerprint, now)
                : NULL;
 }
 
@@ -393,6 +425,7 @@ int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *n
     switch (trust->policy) {
     case GT_POLICY_PSK: break;
     case GT_POLICY_PIN:
+    case GT_POLICY_LIST:
         pin = is_signed ? find_pin_of_proof(trust, is_operator, name, now, proof) : NULL;
         if (!pin)
             return GT_TRUST_E_DENIED;

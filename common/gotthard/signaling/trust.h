@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Authorization: signatures over messages, and the receiver's own policy about them. Under `psk`
- * the seal alone authorizes. Under `pin` a signature by a pinned key is required (pins.h). The
- * policy is never negotiated. Pure except for libcrypto: the caller reads the files.
+ * the seal alone authorizes. Under `pin` a signature by a pinned key is required (pins.h), under
+ * `list` one by a key of the access list (access-list.h). The policy is never negotiated. Pure
+ * except for libcrypto: the caller reads the files.
  */
 #pragma once
 
 #include "gotthard/signaling/message.h"
+#include "gotthard/trust/access-list.h"
 #include "gotthard/trust/pins.h"
 
 enum {
@@ -48,7 +50,7 @@ int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context 
 /* Writes the fingerprint of the key of proof->certificate. Returns false if there is none. */
 bool gt_proof_fingerprint(const struct gt_proof *proof, uint8_t ret[static GT_KEY_SIZE]);
 
-enum gt_policy { GT_POLICY_PSK, GT_POLICY_PIN };
+enum gt_policy { GT_POLICY_PSK, GT_POLICY_PIN, GT_POLICY_LIST };
 
 struct gt_trust {
     enum gt_policy policy;
@@ -56,6 +58,10 @@ struct gt_trust {
     size_t n_pins;
     time_t pins_time; /* set by the caller: when the pins were written; expiry is judged by no
                          earlier time, whatever the clock shows */
+    /* list: */
+    const struct gt_access_list *list; /* keeps; set by the caller; NULL: none, which denies all */
+    uint64_t list_max_age_s;           /* an older list grants nothing; 0: any age */
+    const char *device;                /* keeps; the device for which operators are judged */
 };
 
 void gt_trust_init_psk(struct gt_trust *trust);
@@ -63,14 +69,22 @@ void gt_trust_init_psk(struct gt_trust *trust);
  * 1) and a static *ret_why, or -ENOMEM. */
 int gt_trust_parse_pins(struct gt_span text, struct gt_trust *ret, size_t *ret_line,
                         const char **ret_why) GT_MUST_CHECK;
+/* Sets policy `list`, without a list. */
+void gt_trust_init_list(struct gt_trust *trust, const char *device, uint64_t max_age_s);
 void gt_trust_deinit(struct gt_trust *trust);
+/* Returns the pin or the entry of the list that trusts a key of @name at @now; NULL if there is
+ * none, and under `psk`. Owned by @trust. */
+const struct gt_pin *gt_trust_find(const struct gt_trust *trust, bool is_operator, const char *name,
+                                   const uint8_t fingerprint[static GT_KEY_SIZE], time_t now);
+/* Returns the number of pins, or of entries of the list. */
+size_t gt_trust_count(const struct gt_trust *trust);
 
 /*
  * Checks whether the policy accepts a message by @name. Under `psk` it does, with *ret_pin = NULL;
- * a signature that is present must be valid nevertheless. Under `pin` the signature must be valid
- * and its key pinned for @name, unexpired at @now, with a suitable role: operator or admin if
- * @is_operator, otherwise device. Returns 0 with *ret_pin owned by @trust, E_DENIED, or a negative
- * errno.
+ * a signature that is present must be valid nevertheless. Under `pin` and `list` the signature must
+ * be valid and its key trusted for @name, unexpired at @now, with a suitable role: operator or
+ * admin if @is_operator, otherwise device. Returns 0 with *ret_pin owned by @trust, E_DENIED, or a
+ * negative errno.
  */
 int gt_trust_check(const struct gt_trust *trust, bool is_operator, const char *name, time_t now,
                    const struct gt_proof *proof, enum gt_signature_context context,

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: ISC */
+/* Connects the access list with the setup, the sessions and the broker; see device.h. */
+#include "device-private.h"
+#include "gotthard/base/clock.h"
+
+void device_use_access(struct device *device)
+{
+    struct setup *setup = device->setup;
+    struct access *access = &device->access;
+    bool is_needed = setup->trust.policy == GT_POLICY_LIST;
+
+    if (!is_needed || !access_has_authority(access, setup->authority))
+        access_close(access);
+    if (is_needed && !access_has_authority(access, setup->authority))
+        access_open(access, device_name(device), device->sessions.folder, setup->authority,
+                    gt_clock_ms());
+    access->device = device_name(device);
+    device->sessions.access = access;
+    setup->trust.list = access_list(access);
+}
+
+bool device_receive_access(struct device *device, const char *topic, struct gt_span payload)
+{
+    if (!gt_topic_is_access(device->setup->settings->mqtt_prefix, topic))
+        return false;
+    if (device->setup->trust.policy != GT_POLICY_LIST ||
+        !access_receive(&device->access, payload, gt_clock_ms()))
+        return true;
+    device->setup->trust.list = access_list(&device->access);
+    device_set_request_handlers(device);
+    device_recheck(device);
+    presence_changed(&device->presence);
+    device->events->on_change(device->userdata);
+    return true;
+}
+
+void device_tick_access(struct device *device)
+{
+    if (access_tick(&device->access))
+        presence_request_access(&device->presence);
+}
