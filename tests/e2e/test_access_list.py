@@ -87,6 +87,18 @@ def test_list_grants_by_name_key_service_and_device(system):
     assert_refused(fleet, "alice")
 
 
+def test_list_of_thousands_of_entries_arrives_in_parts(system):
+    """And is read again at a restart."""
+    fleet = Fleet(system)
+    others = [f"operator operator{i} {i:064x} services=ssh,web" for i in range(5000)]
+    fleet.publish(1, *others, fleet.operator("alice"), n=80)
+    assert_granted(fleet)
+    assert fleet.agent.stop() == 0
+    fleet.agent = fleet.start()
+    fleet.agent.wait_for("access list serial=1 entries=5001 read from the state directory")
+    assert_granted(fleet)
+
+
 LOST = {  # the next list, and the reason in the log
     "revoked": (["alice", "revoked o:alice"], "revokes the operator"),
     "removed": ([], "does not grant it"),
