@@ -283,7 +283,7 @@ def test_file_of_a_secret_is_relative_to_its_file_or_to_the_home(program, tmp_pa
     assert shown(done)["crypt.key"][0] == "set"
 
 
-SECRETS = [(program, path) for program, path in ALL if path.startswith("crypt.") or path == "mqtt.password"]
+SECRETS = [(program, path) for program, path in ALL if path in ("crypt.key", "crypt.iv", "crypt.key_previous", "mqtt.password")]
 
 
 @effect("all", "CREDENTIALS_DIRECTORY")
