@@ -71,6 +71,16 @@ bool request_withdraw(struct request *request)
     return request_close(request, &close);
 }
 
+bool request_reject_version(struct request *request)
+{
+    if (!request_opens_session(request) ||
+        !diagnosis_of_version(request->settings.device, &request->answer.ack.extensions,
+                              &request->failure))
+        return false;
+    (void)request_withdraw(request); /* without a connection nothing can be done */
+    return true;
+}
+
 void request_withdraw_unanswered(struct request *request)
 {
     const struct gt_initiator *asked[] = {&request->initiator, &request->earlier};

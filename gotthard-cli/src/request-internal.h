@@ -76,6 +76,9 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
 /* Requests the device to close the sessions that the request may have opened, although no answer
  * has come. */
 void request_withdraw_unanswered(struct request *request);
+/* Returns true, with ->failure, if the device has agreed to a session whose streams it carries in
+ * another way. The session is withdrawn. */
+bool request_reject_version(struct request *request);
 
 /* Waits for the device if ->failure is temporary and there is time left. Returns false if the
  * request fails. */

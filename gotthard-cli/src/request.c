@@ -329,7 +329,11 @@ static void request_receive_answer(struct request *request, const char *topic,
     switch (r) {
     case 0:
         request->answered_at = gt_clock();
-        request_enter(request, request_opens_session(request) ? REQUEST_ATTENDING : REQUEST_DONE);
+        if (request_reject_version(request))
+            request_fail(request);
+        else
+            request_enter(request,
+                          request_opens_session(request) ? REQUEST_ATTENDING : REQUEST_DONE);
         return;
     case GT_INITIATOR_E_RETRY: request_retry(request); return;
     case GT_INITIATOR_E_REFUSED: request_refuse(request); return;

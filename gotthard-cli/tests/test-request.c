@@ -46,6 +46,7 @@ static struct {
     unsigned n_unheard;   /* and so many answers not the operator */
     uint64_t time_passed; /* milliseconds for the device between two publications */
     const char *down;     /* the connection fails with this row of mqtt-error.h */
+    bool is_of_0_1;       /* the device's answer has no number of a session's version */
     enum gt_ack_status status;
     enum gt_nak_code close_code;
     uint16_t n_closed;
@@ -195,6 +196,8 @@ static void device_receive(struct gt_incoming *in, struct gt_span payload)
     static const char topic[] = PREFIX "/d/" DEVICE "/req";
     struct gt_ack ack = {.max_streams = 8, .device = DEVICE, .operator_ = OPERATOR};
 
+    ack.extensions.version = gt_span_text("0.1.0");
+    ack.extensions.session_version = fakes.is_of_0_1 ? 0 : GT_SESSION_VERSION;
     assert_int_equal(
         gt_responder_receive(responder, fakes.now_ms, 1700000000, topic, false, payload, in), 0);
     switch (in->verdict) {
@@ -809,6 +812,23 @@ static void test_request_refused_by_device(void **state)
     }
 }
 
+/* The sentence comes at once, and the device does not wait for an operator: [GTD-E48]. */
+static void test_request_of_a_session_with_an_older_device(void **state)
+{
+    struct result result;
+
+    fakes.retained = ONLINE;
+    fakes.is_of_0_1 = true;
+    run_request("ssh", &result);
+    assert_int_equal(result.n_failures, 1);
+    assert_int_equal(result.failure.id, FAILURE_VERSION);
+    assert_string_equal(result.failure.message,
+                        DEVICE " has gotthard-agentd 0.1.0, which cannot open a tunnel with "
+                               "gotthard-cli " GOTTHARD_VERSION);
+    assert_string_equal(result.failure.hint, "upgrade gotthard-agentd on " DEVICE);
+    assert_int_equal(fakes.n_closes, 1);
+}
+
 /* Under `pin` an answer without a pinned signature is not trusted. */
 static void test_request_untrusted_answer_is_withdrawn(void **state)
 {
@@ -923,6 +943,7 @@ int main(void)
         TEST(request_undelivered_fails_by_state),
         TEST(request_offline_device_short_deadline),
         TEST(request_refused_by_device),
+        TEST(request_of_a_session_with_an_older_device),
         TEST(request_untrusted_answer_is_withdrawn),
         TEST(request_close_all),
         TEST(request_broker_failures),

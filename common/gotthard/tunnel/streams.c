@@ -64,6 +64,8 @@ static void streams_reject_ticket(struct gt_streams *streams, const struct gt_ti
         gt_control_connection_stream_end(streams->control, ticket->stream, ticket->attempt,
                                          GT_CODE_NO_SESSION, 0, 0))
         gt_debug("stream=%u rejection not reported to the relay", ticket->stream);
+    if (gt_shared_connection_attempt(streams->shared) == 0 && streams->events.on_older_operator)
+        streams->events.on_older_operator(streams->userdata);
 }
 
 void gt_streams_connect(struct gt_streams *streams, const struct gt_addr *relay,

@@ -146,6 +146,13 @@ static void tunnel_on_connected(void *userdata, uint32_t stream)
         tunnel->events.on_connected(tunnel->userdata, stream);
 }
 
+/* Without this an operator of version 0.1 would wait for 20 s, and get no reason. */
+static void tunnel_on_older_operator(void *userdata)
+{
+    tunnel_end(userdata, GT_END_CLOSED, GT_CODE_NONE,
+               "the operator's gotthard-cli is older than 0.2: upgrade it");
+}
+
 static void tunnel_on_empty(struct gt_streams *streams)
 {
     struct gt_tunnel *tunnel = gt_container_of(streams, struct gt_tunnel, streams);
@@ -350,6 +357,7 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
         .on_service = tunnel_on_service,
         .on_connected = tunnel_on_connected,
         .on_end = tunnel_on_stream_end,
+        .on_older_operator = tunnel_on_older_operator,
         .on_empty = tunnel_on_empty,
     };
     const struct gt_channel_settings channels = {
