@@ -57,6 +57,8 @@ static const char *check(const void *opaque, char *ret_why, size_t cap)
     return "server.ports_from";
 }
 
+static const struct gt_config_removed removed[] = {{"server.legacy", "because port replaces it"}};
+
 static const struct gt_config_program program = {
     .name = "test",
     .items = items,
@@ -64,6 +66,8 @@ static const struct gt_config_program program = {
     .settings_size = sizeof(struct settings),
     .has_home_file = true,
     .check = check,
+    .removed = removed,
+    .n_removed = GT_ARRAY_SIZE(removed),
 };
 
 /* A separate folder for each test, as $GOTTHARD_CONFIG_DIR and as $HOME. */
@@ -478,6 +482,10 @@ static const struct {
     {"mqtt = { username = \"\"; };", NULL},
     {"server = {\n prot = 22; };",
      "test.conf:2: unknown setting server.prot; did you mean server.port?"},
+    {"server = { legacy = 22; port = 23; };", NULL},
+    {"server = { legacy = { port = 22; }; };", NULL},
+    {"legacy = 22;", "unknown setting legacy"},
+    {"server = { legac = 22; };", "unknown setting server.legac"},
     {"zzz = 1;", "unknown setting zzz; see 'gotthard-test --help'"},
     {"server = 1;", "server is a group"},
     {"server = \"x\";", "server is a group"},

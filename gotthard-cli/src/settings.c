@@ -281,6 +281,10 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
     return check_relays(settings, ret_why, cap);
 }
 
+static const struct gt_config_removed removed[] = {
+    {"client.spares", "because all connections begin in a shared one"},
+};
+
 const struct gt_config_program *settings_table(void)
 {
     static const struct gt_config_program program = {
@@ -292,6 +296,8 @@ const struct gt_config_program *settings_table(void)
         .check = settings_check,
         .groups = groups,
         .n_groups = GT_ARRAY_SIZE(groups),
+        .removed = removed,
+        .n_removed = GT_ARRAY_SIZE(removed),
         .manual = "gotthard-cli(1)",
         .usage = "`gotthard-cli config show` prints each value with its origin.",
     };
