@@ -58,6 +58,14 @@ static bool is_done_in_shared(const struct gt_channel *channel)
            (!channel->may_peer_know || gt_stream_is_done(&channel->stream));
 }
 
+/* Operator: a move to a data connection of its own is of no use any more. The device completes it,
+ * because the operator may be attached there already, and waits for the last frames. */
+static void channel_cancel_move(struct gt_channel *channel)
+{
+    if (channel->settings->role == GT_ROLE_OPERATOR && !gt_channel_is_own(channel))
+        gt_channel_drop_own(channel);
+}
+
 /* The stream is over. The endpoint is closed at once, the attachment ends after the last frames. If
  * it is attached to nothing, a peer that knows of the stream is informed over the next. */
 static void channel_on_stream_over(struct gt_channel *channel)
@@ -65,14 +73,15 @@ static void channel_on_stream_over(struct gt_channel *channel)
     channel_close_endpoint(channel);
     if (channel->state == CHANNEL_WAITING && gt_channel_may_attach(channel))
         return;
-    if (!gt_channel_is_own(channel))
-        gt_channel_drop_own(channel);
+    channel_cancel_move(channel);
     if (is_done_in_shared(channel))
         gt_channel_detach(channel);
-    if (!is_attached(channel) && channel->state < CHANNEL_ENDED)
+    if (!is_attached(channel) && channel->state < CHANNEL_ENDED) {
+        gt_channel_drop_own(channel);
         gt_channel_enter(channel, CHANNEL_ENDED);
-    else if (channel->state < CHANNEL_CLOSING)
+    } else if (channel->state < CHANNEL_CLOSING) {
         gt_channel_enter(channel, CHANNEL_CLOSING);
+    }
     if (gt_channel_is_own(channel) && !gt_stream_has_output(&channel->stream))
         gt_data_connection_close(channel->own.connection);
 }
