@@ -1120,6 +1120,35 @@ static void test_channel_expires_without_an_attachment(void **state)
     stream_deinit(&ends);
 }
 
+/* A stream that is over may wait long for its peer, and holds no memory meanwhile. */
+static void test_channel_reset_stream_holds_no_memory(void **state)
+{
+    for (int side = 0; side < 2; side++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        set_resume(&ends, 60);
+        ends.has_no_tickets = true;
+        stream_start(&ends);
+        ev_io_stop(loop, &ends.client.reader);
+        ev_io_stop(loop, &ends.server.reader);
+        app_send(&ends.client, 64 * MIB, false);
+        app_send(&ends.server, 64 * MIB, false);
+        run_for(5);
+        relay.is_refusing = true;
+        relay_cut(&relay);
+        gt_channel_reject(side ? ends.d : ends.o, GT_RST_WITHDRAWN);
+        run_for(15);
+        assert_alive(&ends);
+        assert_false(ev_is_active(&ends.side[side].sweep.timer)); /* nothing to release */
+        assert_true(ev_is_active(&ends.side[!side].sweep.timer));
+        relay.is_refusing = false;
+        assert_broken(&ends, GT_RST_WITHDRAWN, GT_RST_WITHDRAWN);
+        stream_deinit(&ends);
+    }
+}
+
 /* The peer is informed of a reset after the cut. */
 static void test_channel_reset_while_attached_to_nothing_is_reported(void **state)
 {
@@ -1207,6 +1236,7 @@ int main(void)
         channel_test(test_channel_stale_ticket_is_ignored),
         channel_test(test_channel_attempt_that_is_not_greater_resets_the_stream),
         channel_test(test_channel_expires_without_an_attachment),
+        channel_test(test_channel_reset_stream_holds_no_memory),
         channel_test(test_channel_reset_while_attached_to_nothing_is_reported),
         channel_test(test_channel_free_at_any_time),
     };

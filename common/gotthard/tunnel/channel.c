@@ -71,6 +71,7 @@ static void channel_cancel_move(struct gt_channel *channel)
 static void channel_on_stream_over(struct gt_channel *channel)
 {
     channel_close_endpoint(channel);
+    gt_stream_discard(&channel->stream);
     if (channel->state == CHANNEL_WAITING && gt_channel_may_attach(channel))
         return;
     channel_cancel_move(channel);
@@ -378,7 +379,8 @@ enum gt_rst gt_channel_code(const struct gt_channel *channel)
 void gt_channel_byte_counts(const struct gt_channel *channel, uint64_t *ret_up, uint64_t *ret_down)
 {
     bool is_operator = channel->settings->role == GT_ROLE_OPERATOR;
-    uint64_t sent = channel->stream.tx.tail, received = channel->stream.rx.head;
+    uint64_t sent = channel->stream.tx.tail;
+    uint64_t received = channel->stream.rx.head - channel->stream.n_undelivered;
 
     *ret_up = is_operator ? sent : received;
     *ret_down = is_operator ? received : sent;
