@@ -987,6 +987,33 @@ static void test_channel_reported_failure_of_a_move_delays_the_next(void **state
     stream_deinit(&ends);
 }
 
+/* A request from inside the look at a stream that is idle otherwise. */
+static void test_channel_request_for_an_idle_stream_has_a_deadline(void **state)
+{
+    bool has_requested = false;
+
+    for (int i = 0; i < 5; i++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        ends.has_no_tickets = true;
+        stream_start(&ends);
+        app_send(&ends.server, MIB, false);
+        run_until(ends.client.n_in == MIB);
+        run_for(18 + i / 2.); /* the next one not before 20 to 21 s */
+        app_send(&ends.server, 1, false);
+        run_for(4);
+        if (ends.n_requested == 2) {
+            assert_true(ev_is_active(&ends.side[0].sweep.timer));
+            has_requested = true;
+        }
+        run_until(!ev_is_active(&ends.side[0].sweep.timer));
+        stream_deinit(&ends);
+    }
+    assert_true(has_requested);
+}
+
 /* Moves bytes until the operator has requested another data connection, and that one is up. Returns
  * the seconds until the request. */
 static double move_again(struct ends *ends)
@@ -1230,6 +1257,7 @@ int main(void)
         channel_test(test_channel_abort_at_any_moment_of_a_move),
         channel_test(test_channel_move_that_fails_is_tried_again),
         channel_test(test_channel_reported_failure_of_a_move_delays_the_next),
+        channel_test(test_channel_request_for_an_idle_stream_has_a_deadline),
         channel_test(test_channel_connections_that_break_off_early_are_requested_ever_later),
         channel_test(test_channel_failed_dial_of_the_device_is_reported),
         channel_test(test_channel_idle_stream_moves_back),

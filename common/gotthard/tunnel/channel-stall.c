@@ -101,14 +101,14 @@ bool gt_channel_detect_reset(struct gt_channel *channel)
 static bool channel_on_look(struct gt_sweep_item *item)
 {
     struct gt_channel *channel = gt_container_of(item, struct gt_channel, held);
-    bool is_moving = gt_channel_look_at_move(channel);
 
+    gt_channel_look_at_move(channel);
     if (has_unacknowledged(channel))
         channel_look_at_stall(channel);
     (void)gt_channel_detect_reset(channel);
     channel_look_at_memory(channel);
-    gt_channel_update(channel);
-    return is_moving || has_unacknowledged(channel) || has_memory(channel);
+    gt_channel_update(channel); /* may request a move */
+    return gt_channel_is_moving(channel) || has_unacknowledged(channel) || has_memory(channel);
 }
 
 void gt_channel_init_look(struct gt_channel *channel)
