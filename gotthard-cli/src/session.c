@@ -71,6 +71,7 @@ static void session_end(struct session *session, const struct session_end *end)
         return;
     if (session->tunnel && !session->was_up)
         (void)session_withdraw(session);
+    session_drop_prepared(session);
     session_enter(session, SESSION_ENDED);
     session->events.on_end(session->userdata, end);
 }
@@ -240,10 +241,10 @@ static int session_join(struct session *session, const struct gt_answer *answer,
 {
     uint8_t client_key[GT_KEY_SIZE];
 
-    if (gt_key_client(&session->identity.key, GT_ROLE_OPERATOR,
-                      session_settings(session)->client_name, client_key) != 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot derive the relay's key");
+    if (session_relay_key(session, client_key, ret_failure) != 0)
+        return 1;
     struct gt_tunnel_settings tunnel = tunnel_settings(session, answer, client_key);
+    tunnel.prepared = gt_steal(&session->prepared);
     int r =
         gt_tunnel_new(session->settings.loop, &tunnel, &tunnel_events, session, &session->tunnel);
     gt_wipe(client_key, sizeof(client_key));
@@ -261,10 +262,19 @@ static void request_on_broker(void *userdata)
     session->events.on_broker_connected(session->userdata);
 }
 
+static void request_on_sent(void *userdata, bool is_likely)
+{
+    if (is_likely)
+        session_prepare_relay(userdata);
+    else
+        session_drop_prepared(userdata);
+}
+
 static void request_on_wait(void *userdata, const struct failure *why)
 {
     struct session *session = userdata;
 
+    session_drop_prepared(session);
     if (session->events.on_wait)
         session->events.on_wait(session->userdata, why);
 }
@@ -336,6 +346,7 @@ struct session *session_free(struct session *session)
         return NULL;
     ev_timer_stop(session->settings.loop, &session->deadline);
     request_free(session->request);
+    session_drop_prepared(session);
     gt_tunnel_free(session->tunnel);
     identity_deinit(&session->identity);
     gt_wipe(&session->proxy, sizeof(session->proxy));
@@ -347,6 +358,7 @@ int session_start(struct session *session, struct failure *ret_failure)
 {
     static const struct request_events events = {
         .on_broker = request_on_broker,
+        .on_sent = request_on_sent,
         .on_wait = request_on_wait,
         .on_agreed = request_on_agreed,
         .on_report = session_on_report,

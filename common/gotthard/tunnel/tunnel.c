@@ -407,6 +407,7 @@ static void tunnel_init_registration(struct gt_tunnel *tunnel,
 
     gt_registration_init(&tunnel->registration, tunnel->loop, &registration, &tunnel->streams,
                          &events, tunnel);
+    gt_reconnect_set_prepared(&tunnel->registration.reconnect, settings->prepared);
 }
 
 int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
@@ -414,8 +415,10 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
 {
     struct gt_tunnel *tunnel = calloc(1, sizeof(*tunnel));
 
-    if (!tunnel)
+    if (!tunnel) {
+        gt_control_connection_free(settings->prepared);
         return -ENOMEM;
+    }
     tunnel->loop = loop;
     tunnel->events = *events;
     tunnel->userdata = userdata;

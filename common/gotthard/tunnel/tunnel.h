@@ -25,6 +25,8 @@ struct gt_tunnel_settings { /* strings and keys are copied */
                                           dialed in turn */
     size_t n_relays;                   /* at least 1 */
     const struct gt_proxy *proxy;      /* on the way to it; borrowed likewise; NULL: none */
+    /* Taken by gt_tunnel_new, also on failure: as gt_reconnect_set_prepared. NULL: none */
+    struct gt_control_connection *prepared;
     bool is_single_port;        /* data connections use the relay's main port from the start */
     const char *name;           /* this side's: operator or device */
     const uint8_t *client_key;  /* K_rc */
