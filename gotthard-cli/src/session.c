@@ -18,6 +18,7 @@
 #include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
+#include "gotthard/tls/suite-choice.h"
 
 /* A stream has its local socket, and while it moves or has moved one or two more. */
 #define DESCRIPTORS(max_streams) (2 * (size_t)(max_streams) + 1024)
@@ -228,6 +229,7 @@ static struct gt_tunnel_settings tunnel_settings(const struct session *session,
         .max_streams = session->max_streams,
         .shared_idle_ms = (unsigned)settings->shared_idle_ms,
         .ring_size = (size_t)settings->ring_size,
+        .suite = gt_suite_preferred(),
         .peer_timeout_ms = (unsigned)settings->peer_timeout_ms,
         .resume_window_ms = (unsigned)settings->resume_window_ms,
         .vanished_ms = (unsigned)settings->vanished_ms,

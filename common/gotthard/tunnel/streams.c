@@ -433,6 +433,8 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     streams->load_due.data = streams;
     int r = gt_tls_context_new(channels->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
                                GT_STREAM_ALPN, &streams->channels.tls);
+    if (r == 0)
+        r = gt_tls_context_prefer(streams->channels.tls, channels->suite);
     return r ? r : streams_init_shared(streams);
 }
 

@@ -364,6 +364,7 @@ static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_
         .loop = tunnel->loop,
         .role = settings->role,
         .session_key = settings->session_key,
+        .suite = settings->suite,
         .ring_size = settings->ring_size,
         .resume_s = tunnel->registration.reconnect.window,
         .vanished_s = settings->vanished_ms / 1000.,

@@ -37,7 +37,8 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     /* Operator: time without streams until the shared connection is closed; 0: never. The next
      * stream opens it again. */
     unsigned shared_idle_ms;
-    size_t ring_size; /* bytes of one direction of a stream, at most */
+    size_t ring_size;           /* bytes of one direction of a stream, at most */
+    enum gt_record_suite suite; /* preferred for data connections (tls/suite-choice.h) */
     /* For this side to register at first, and from then on for the other side; 0: 30 s. */
     unsigned peer_timeout_ms;
     /* How long the control connection, the other side, or all data connections of a stream may be
