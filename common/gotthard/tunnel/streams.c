@@ -10,8 +10,6 @@
 #include "gotthard/net/sock.h"
 #include "gotthard/tunnel/streams-internal.h"
 
-#define RINGS_MAX 16 /* rings of full size that all streams together may have */
-
 static struct streams_entry *streams_find(const struct gt_streams *streams, uint32_t number)
 {
     struct streams_entry *entry;
@@ -424,7 +422,7 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     };
     memcpy(streams->session_key, channels->session_key, sizeof(streams->session_key));
     streams->channels.session_key = streams->session_key;
-    streams->memory.max = RINGS_MAX * channels->ring_size;
+    gt_window_memory_init(&streams->memory, channels->ring_size);
     streams->channels.memory = &streams->memory;
     streams->channels.path = &streams->path;
     streams->channels.sweep = &streams->sweep;

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/registration.h"
@@ -350,6 +351,15 @@ bool gt_tunnel_waits(struct gt_tunnel *tunnel, struct gt_tunnel_wait *ret)
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
+
+size_t gt_tunnel_ring_size(uint64_t setting)
+{
+    long n_pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    if (setting > 0)
+        return (size_t)setting;
+    return gt_window_default_max(n_pages > 0 && page > 0 ? (uint64_t)n_pages * (uint64_t)page : 0);
+}
 
 static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)
 {

@@ -51,6 +51,10 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     unsigned linger_ms; /* before a reset, without progress of the local socket; 0: 30 s */
 };
 
+/* Returns the limit of a stream's buffer in bytes: that of the setting, or the default of this
+ * machine if it is 0. */
+size_t gt_tunnel_ring_size(uint64_t setting);
+
 struct gt_tunnel_events {
     /* Before on_up: the control connection could not be established, or was lost again (@why), and
      * is tried again. */
