@@ -19,7 +19,7 @@
 
 struct settings {
     char *host, *name, *text, *path, *key, *level;
-    uint64_t port, from, to, window, buffer;
+    uint64_t port, from, to, window, buffer, reserve;
     bool is_single;
     struct gt_config_map services;
 };
@@ -44,6 +44,8 @@ static const struct gt_config_item items[] = {
          .min = 1000, .max = 3600000),
     ITEM("stream.buffer", SIZE, buffer, .env = "T_BUFFER", .fallback = "1MiB", .min = 65536,
          .max = 1 << 26),
+    ITEM("stream.reserve", SIZE, reserve, .env = "T_RESERVE", .fallback_help = "a tenth of all",
+         .min = 65536, .max = 1 << 26),
     ITEM("services", MAP, services, .env = "T_SERVICES", .fallback = "ssh=127.0.0.1:22"),
 };
 
@@ -932,6 +934,24 @@ static void test_args_become_settings_options_and_words(void **state)
     assert_rejected_with(&args, "--server-host: server.host: empty value");
 }
 
+/* As in the annotated file, which has "" for a default that it does not know. */
+static void test_empty_text_keeps_default_of_the_machine(void **state)
+{
+    put("test.conf", "stream = { reserve = \"\"; };");
+    struct gt_config *config = load();
+    assert_int_equal(settings_of(config)->reserve, 0);
+    assert_false(gt_config_is_set(config, "stream.reserve"));
+    gt_config_free(config);
+
+    put("test.conf", "stream = { reserve = \"2MiB\"; };");
+    config = load();
+    assert_int_equal(settings_of(config)->reserve, 2 << 20);
+    gt_config_free(config);
+
+    put("test.conf", "stream = { buffer = \"\"; };");
+    assert_rejected("stream.buffer");
+}
+
 static void test_help_contains_every_setting(void **state)
 {
     char text[8192];
@@ -972,6 +992,7 @@ int main(void)
         TEST(test_read_file_checks_size_mode_and_nul),
         TEST(test_taken_secrets_can_be_restored),
         TEST(test_args_become_settings_options_and_words),
+        TEST(test_empty_text_keeps_default_of_the_machine),
         TEST(test_help_contains_every_setting),
     };
 

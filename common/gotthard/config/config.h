@@ -68,7 +68,8 @@ struct gt_config_item {
     const char *flag;     /* "server-port" without dashes, or NULL. Never for a SECRET or PROXY */
     uint32_t commands;    /* bits of the commands that accept the flag; 0: every command */
     const char *fallback; /* the default as text, NULL: none; MAP: "name=value,name=value" */
-    const char *fallback_help; /* describes a default that depends on the machine, or NULL */
+    const char *fallback_help; /* describes a default that depends on the machine, or NULL. Then an
+                                  empty text counts as not given, for each type */
     uint64_t min, max;         /* NUMBER, DURATION (ms), SIZE; max UINT64_MAX: no upper limit */
     const char *choices;       /* CHOICE: "psk pin" */
     const char *help;          /* one sentence of at most GT_CONFIG_HELP_MAX bytes, for --help */
