@@ -90,7 +90,7 @@ bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uin
 /*
  * The memory that the rings of several streams share, beyond the first GT_WINDOW_RING of each. What
  * a ring has beyond GT_WINDOW_LARGE counts separately: few streams need that much, and those that
- * have it leave to all others what they would have without them.
+ * have it take nothing from the others.
  */
 struct gt_window_memory {
     size_t max, n_used;        /* bytes up to GT_WINDOW_LARGE of each ring */
