@@ -187,6 +187,11 @@ static void channel_on_segment(struct gt_shared_member *member, const uint8_t *d
         gt_shared_connection_acknowledged(channel->settings->shared);
 }
 
+static void channel_on_invalid_begin(struct gt_shared_member *member)
+{
+    gt_stream_reset(&channel_of(member)->stream, GT_RST_PROTOCOL);
+}
+
 static void channel_on_segments_end(struct gt_shared_member *member)
 {
     gt_channel_update(channel_of(member));
@@ -209,6 +214,7 @@ static void channel_on_shared_lost(struct gt_shared_member *member)
 const struct gt_shared_member_events gt_channel_member_events = {
     .compose = channel_on_turn,
     .consume = channel_on_segment,
+    .reset = channel_on_invalid_begin,
     .settle = channel_on_segments_end,
     .heartbeat = channel_on_shared_heartbeat,
     .lost = channel_on_shared_lost,
