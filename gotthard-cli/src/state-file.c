@@ -79,7 +79,8 @@ bool state_file_write(const char *path, const char *text, size_t n, bool is_dura
     gt_cleanup(gt_close) int of_folder = -1, fd = -1;
 
     make_folders(path);
-    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
+    snprintf(folder, sizeof(folder), "%s", path);
+    *strrchr(folder, '/') = 0; /* the path is absolute */
     if (gt_protectedfile_open_folder(folder, &of_folder, why) != 0) {
         gt_debug("%s: %s", folder, why);
         errno = EPERM;
