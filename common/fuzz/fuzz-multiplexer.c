@@ -38,6 +38,11 @@ static void on_consume(struct gt_shared_member *member, const uint8_t *data, siz
     assert(n > 0 && gt_stream_consume(&stream_of(member)->stream, data, n) == 0);
 }
 
+static void on_reset(struct gt_shared_member *member)
+{
+    gt_stream_reset(&stream_of(member)->stream, GT_RST_PROTOCOL);
+}
+
 static void on_settle(struct gt_shared_member *member)
 {
     struct fuzz_stream *s = stream_of(member);
@@ -59,6 +64,7 @@ static void attach(struct end *end, uint32_t number, uint32_t attempt)
     static const struct gt_shared_member_events events = {
         .compose = on_compose,
         .consume = on_consume,
+        .reset = on_reset,
         .settle = on_settle,
         .lost = on_lost,
     };

@@ -179,11 +179,20 @@ static void test_channel_small_and_unequal_rings(void **state)
     }
 }
 
+/* Calls are cut short at random from now on. */
+static void start_short_calls(void)
+{
+    const char *given = getenv("TEST_SEED");
+    unsigned seed = given ? (unsigned)strtoul(given, NULL, 0) : (unsigned)time(NULL);
+
+    print_message("TEST_SEED=%u\n", seed);
+    short_io_seed = seed * 2654435761ull + 1;
+    short_io_is_on = true;
+}
+
 static void test_channel_short_and_interrupted_calls(void **state)
 {
-    short_io_seed ^= (uint64_t)time(NULL);
-    print_message("short-io seed %llu\n", (unsigned long long)short_io_seed);
-    short_io_is_on = true;
+    start_short_calls();
     for (int is_moved = 0; is_moved < 2; is_moved++) {
         transfer(2 * MIB, 2 * MIB, MIB, MIB, is_moved);
         transfer(MIB, MIB, 4096, 65536, is_moved);
@@ -341,7 +350,7 @@ static void test_channel_reset_before_the_service_is_connected(void **state)
 
 static void test_channel_reset_with_short_calls(void **state)
 {
-    short_io_is_on = true;
+    start_short_calls();
     for (int how = 0; how < 4; how++)
         reset_after(100000, how & 1, how & 2, MIB);
     short_io_is_on = false;
@@ -891,6 +900,25 @@ static void test_channel_reset_at_any_moment_of_a_move(void **state)
     }
 }
 
+/* The same without a resume window: a move that the reset overtakes is no loss. */
+static void test_channel_reset_during_a_move_is_no_loss(void **state)
+{
+    for (unsigned iterations = 0; iterations < 120; iterations++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_begin(&ends, &relay);
+        app_send(&ends.client, 64 * MIB, true);
+        app_send(&ends.server, 64 * MIB, true);
+        run_until(ends.n_requested);
+        for (unsigned i = 0; i < iterations / 2; i++)
+            ev_run(loop, EVRUN_ONCE);
+        app_reset(iterations % 2 ? &ends.client : &ends.server);
+        assert_broken(&ends, GT_RST_LOCAL, GT_RST_LOCAL);
+        stream_deinit(&ends);
+    }
+}
+
 static void test_channel_abort_at_any_moment_of_a_move(void **state)
 {
     for (unsigned iterations = 0; iterations < 40; iterations++) {
@@ -957,6 +985,33 @@ static void test_channel_reported_failure_of_a_move_delays_the_next(void **state
     run_until(ends_are_on_their_own(&ends));
     assert_int_equal(ends.n_requested, 2);
     stream_deinit(&ends);
+}
+
+/* A request from inside the look at a stream that is idle otherwise. */
+static void test_channel_request_for_an_idle_stream_has_a_deadline(void **state)
+{
+    bool has_requested = false;
+
+    for (int i = 0; i < 5; i++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        ends.has_no_tickets = true;
+        stream_start(&ends);
+        app_send(&ends.server, MIB, false);
+        run_until(ends.client.n_in == MIB);
+        run_for(18 + i / 2.); /* the next one not before 20 to 21 s */
+        app_send(&ends.server, 1, false);
+        run_for(4);
+        if (ends.n_requested == 2) {
+            assert_true(ev_is_active(&ends.side[0].sweep.timer));
+            has_requested = true;
+        }
+        run_until(!ev_is_active(&ends.side[0].sweep.timer));
+        stream_deinit(&ends);
+    }
+    assert_true(has_requested);
 }
 
 /* Moves bytes until the operator has requested another data connection, and that one is up. Returns
@@ -1092,6 +1147,35 @@ static void test_channel_expires_without_an_attachment(void **state)
     stream_deinit(&ends);
 }
 
+/* A stream that is over may wait long for its peer, and holds no memory meanwhile. */
+static void test_channel_reset_stream_holds_no_memory(void **state)
+{
+    for (int side = 0; side < 2; side++) {
+        struct relay relay;
+        struct ends ends;
+
+        stream_init(&ends, &relay);
+        set_resume(&ends, 60);
+        ends.has_no_tickets = true;
+        stream_start(&ends);
+        ev_io_stop(loop, &ends.client.reader);
+        ev_io_stop(loop, &ends.server.reader);
+        app_send(&ends.client, 64 * MIB, false);
+        app_send(&ends.server, 64 * MIB, false);
+        run_for(5);
+        relay.is_refusing = true;
+        relay_cut(&relay);
+        gt_channel_reject(side ? ends.d : ends.o, GT_RST_WITHDRAWN);
+        run_for(15);
+        assert_alive(&ends);
+        assert_false(ev_is_active(&ends.side[side].sweep.timer)); /* nothing to release */
+        assert_true(ev_is_active(&ends.side[!side].sweep.timer));
+        relay.is_refusing = false;
+        assert_broken(&ends, GT_RST_WITHDRAWN, GT_RST_WITHDRAWN);
+        stream_deinit(&ends);
+    }
+}
+
 /* The peer is informed of a reset after the cut. */
 static void test_channel_reset_while_attached_to_nothing_is_reported(void **state)
 {
@@ -1169,15 +1253,18 @@ int main(void)
         channel_test(test_channel_connections_are_replaced_in_a_transfer),
         channel_test(test_channel_cut_at_any_moment_of_a_move),
         channel_test(test_channel_reset_at_any_moment_of_a_move),
+        channel_test(test_channel_reset_during_a_move_is_no_loss),
         channel_test(test_channel_abort_at_any_moment_of_a_move),
         channel_test(test_channel_move_that_fails_is_tried_again),
         channel_test(test_channel_reported_failure_of_a_move_delays_the_next),
+        channel_test(test_channel_request_for_an_idle_stream_has_a_deadline),
         channel_test(test_channel_connections_that_break_off_early_are_requested_ever_later),
         channel_test(test_channel_failed_dial_of_the_device_is_reported),
         channel_test(test_channel_idle_stream_moves_back),
         channel_test(test_channel_stale_ticket_is_ignored),
         channel_test(test_channel_attempt_that_is_not_greater_resets_the_stream),
         channel_test(test_channel_expires_without_an_attachment),
+        channel_test(test_channel_reset_stream_holds_no_memory),
         channel_test(test_channel_reset_while_attached_to_nothing_is_reported),
         channel_test(test_channel_free_at_any_time),
     };

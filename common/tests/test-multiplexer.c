@@ -98,6 +98,11 @@ static void on_consume(struct gt_shared_member *member, const uint8_t *data, siz
     model_check("memory", gt_stream_consume(stream_of(sw, e), data, n) == 0);
 }
 
+static void on_reset(struct gt_shared_member *member)
+{
+    model_check("begins are valid", false);
+}
+
 static void on_settle(struct gt_shared_member *member)
 {
 }
@@ -110,6 +115,7 @@ static void on_lost(struct gt_shared_member *member)
 static const struct gt_shared_member_events member_events = {
     .compose = on_compose,
     .consume = on_consume,
+    .reset = on_reset,
     .settle = on_settle,
     .lost = on_lost,
 };

@@ -352,6 +352,81 @@ static const struct seen *find_seen(const struct raw_end *raw, uint32_t number)
     return NULL;
 }
 
+/* In the middle of a DATA frame, whose next bytes they would be. */
+static void write_data_header(struct raw_end *raw, uint32_t number)
+{
+    raw_write(raw, (uint8_t[]){0, 0, 0, (uint8_t)number, 0, 4, GT_FRAME_DATA, 0, 0, 200}, 10);
+}
+
+static void test_invalid_begin_of_an_attached_stream_resets_it(void **state)
+{
+    static const struct gt_frame begins[] = {
+        {.type = GT_FRAME_PING}, {.type = GT_FRAME_RST, .code = 1}, HELLO(6, 2), HELLO(5, 0)};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(begins); i++) {
+        const struct gt_stream *stream = &ends.d.streams[5].stream;
+        struct raw_end raw;
+
+        start_device(&raw);
+        raw_write_segment(&raw, 5, true, &(struct gt_frame)HELLO(5, 1), 1);
+        write_data_header(&raw, 5);
+        shared_run_until(&ends, raw.n_seen == 1);
+        raw_write_segment(&raw, 5, true, &begins[i], 1);
+        raw_write_segment(&raw, 0, false, &(struct gt_frame){.type = GT_FRAME_PING}, 1);
+        shared_run_until(&ends, find_seen(&raw, 0));
+        assert_int_equal(stream->state, GT_STREAM_RESET);
+        assert_int_equal(stream->code, GT_RST_PROTOCOL);
+        assert_false(stream->is_reset_by_peer);
+        shared_run_until(&ends, raw.n_seen == 3);
+        const struct seen *last = &raw.seen[raw.seen[2].number == 5 ? 2 : 1];
+        assert_int_equal(last->number, 5);
+        assert_int_equal(last->first[0], GT_FRAME_RST);
+        raw_deinit(&raw);
+        shared_ends_deinit(&ends);
+    }
+}
+
+/* The device answers a begin once, by HELLO of the same attempt, or by RST. */
+static void test_invalid_answer_to_a_begin_resets_the_stream(void **state)
+{
+    static const struct {
+        bool is_second;
+        struct gt_frame frame;
+        enum gt_rst code;
+    } cases[] = {
+        {true, HELLO(4, 1), GT_RST_PROTOCOL},
+        {true, {.type = GT_FRAME_RST, .code = GT_RST_LOST}, GT_RST_PROTOCOL},
+        {true, {.type = GT_FRAME_PING}, GT_RST_PROTOCOL},
+        {false, HELLO(4, 2), GT_RST_PROTOCOL},
+        {false, HELLO(5, 1), GT_RST_PROTOCOL},
+        {false, {.type = GT_FRAME_PING}, GT_RST_PROTOCOL},
+        {false, {.type = GT_FRAME_RST, .code = GT_RST_LIMIT}, GT_RST_LIMIT},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        const struct gt_stream *stream = &ends.o.streams[4].stream;
+        struct raw_end raw;
+
+        start_operator(&raw);
+        shared_open(&ends, 4, 0);
+        shared_run_until(&ends, ends.o.n_up > 0 && raw.is_ready && raw.n_seen > 0);
+        if (cases[i].is_second) {
+            struct gt_frame hello = HELLO(4, 1);
+
+            hello.service = gt_span(NULL, 0);
+            raw_write_segment(&raw, 4, true, &hello, 1);
+            write_data_header(&raw, 4);
+        }
+        raw_write_segment(&raw, 4, true, &cases[i].frame, 1);
+        raw_write_segment(&raw, 0, false, &(struct gt_frame){.type = GT_FRAME_PING}, 1);
+        shared_run_until(&ends, find_seen(&raw, 0));
+        assert_int_equal(stream->state, GT_STREAM_RESET);
+        assert_int_equal(stream->code, cases[i].code);
+        raw_deinit(&raw);
+        shared_ends_deinit(&ends);
+    }
+}
+
 /* The peer reads nothing meanwhile: the oldest answers are dropped, and nothing else. */
 static void test_flood_of_begins_is_bounded(void **state)
 {
@@ -550,6 +625,10 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_begin_of_an_attached_stream_needs_a_greater_attempt,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(test_invalid_begin_of_an_attached_stream_resets_it, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_invalid_answer_to_a_begin_resets_the_stream, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_flood_of_begins_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_segments_of_an_older_attachment_are_dropped, setup,
                                         teardown),

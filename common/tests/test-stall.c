@@ -158,6 +158,20 @@ static void test_stall_limit_includes_the_round_trip(void **state)
     assert_true(blocked_after(&path, GT_STALL_BLOCKED) >= 16);
 }
 
+static void test_stall_is_suspect_while_only_the_relay_answers(void **state)
+{
+    struct path path = path_new();
+
+    path.is_relay_silent = true;
+    (void)look(&path, 5);
+    assert_false(gt_stall_is_suspect(&path.stall, &path.facts));
+    path.facts.relay_at = path.facts.now;
+    assert_true(gt_stall_is_suspect(&path.stall, &path.facts));
+    path.facts.acked += 100;
+    (void)look(&path, 1);
+    assert_false(gt_stall_is_suspect(&path.stall, &path.facts));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_stall_time_counts_from_the_question),
         cmocka_unit_test(test_stall_limit_doubles_after_wrong_verdicts),
         cmocka_unit_test(test_stall_limit_includes_the_round_trip),
+        cmocka_unit_test(test_stall_is_suspect_while_only_the_relay_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -319,6 +319,37 @@ static void test_rings_start_small_and_give_memory_back(void **state)
     pair_deinit(&p);
 }
 
+/* The peer decides how long a stream that is over lasts, but not what it holds. */
+static void test_stream_that_is_over_is_discarded(void **state)
+{
+    struct gt_window_memory memory = {.max = 64 << 20};
+    struct pair p;
+
+    shared_init(&p);
+    p.d.memory = &memory;
+    move(&p, GT_STREAM_OWN);
+    fill(&p.o, &p.d);
+    fill(&p.d, &p.o);
+    gt_stream_local_written(&p.d, 1000);
+    uint64_t received = p.d.rx.tail, sent = p.d.tx.tail;
+    gt_stream_reset(&p.d, GT_RST_WITHDRAWN);
+    gt_stream_discard(&p.d);
+    gt_stream_discard(&p.d);
+    assert_null(p.d.rx.data);
+    assert_null(p.d.tx.data);
+    assert_int_equal(p.d.rx.capacity, GT_RING_MIN);
+    assert_int_equal(p.d.tx.capacity, GT_RING_MIN);
+    assert_int_equal(memory.n_used, 0);
+    assert_int_equal(p.d.rx.tail, received);
+    assert_int_equal(p.d.tx.tail, sent);
+    assert_int_equal(p.d.rx.head - p.d.n_undelivered, 1000);
+    move(&p, GT_STREAM_SHARED); /* the reason still arrives */
+    transfer_all(&p);
+    assert_int_equal(p.o.state, GT_STREAM_RESET);
+    assert_int_equal(p.o.code, GT_RST_WITHDRAWN);
+    pair_deinit(&p);
+}
+
 static void test_stream_is_held_up_by_the_shared_window_only(void **state)
 {
     struct pair p;
@@ -363,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_window_is_small_until_the_stream_moves),
         cmocka_unit_test(test_grant_survives_the_move_back),
         cmocka_unit_test(test_rings_start_small_and_give_memory_back),
+        cmocka_unit_test(test_stream_that_is_over_is_discarded),
         cmocka_unit_test(test_stream_is_held_up_by_the_shared_window_only),
     };
 

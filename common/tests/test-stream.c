@@ -319,14 +319,19 @@ static void flood(struct pair *p, int n_rounds, double seconds, bool is_read)
     }
 }
 
-static void flood_init(struct pair *p)
+static void flood_init_max(struct pair *p, size_t ring_max)
 {
-    gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
-    gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
+    gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", ring_max);
+    gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, ring_max);
     p->o.now = p->d.now = 1000;
     gt_stream_attach(&p->o, 1, GT_STREAM_OWN);
     gt_stream_attach(&p->d, 1, GT_STREAM_OWN);
     transfer_all(p);
+}
+
+static void flood_init(struct pair *p)
+{
+    flood_init_max(p, 4 << 20);
 }
 
 /* The window grows for a peer that fills it. It does not grow for a slow local socket or a
@@ -416,6 +421,48 @@ static void test_rings_share_limited_memory(void **state)
     pair_deinit(&p[1]);
     pair_deinit(&p[2]);
     assert_int_equal(memory.n_used, 0);
+}
+
+/* Two streams have 16 MiB. All others have as much as without them. */
+static void test_large_rings_leave_the_others_theirs(void **state)
+{
+    struct gt_window_memory memory;
+    struct pair p[20];
+
+    gt_window_memory_init(&memory, 16 << 20);
+    for (int i = 0; i < 20; i++) {
+        flood_init_max(&p[i], 16 << 20);
+        p[i].d.memory = &memory;
+        flood(&p[i], 12, .07, true);
+        assert_int_equal(p[i].d.window.size, i < 2 ? 16 << 20 : 4 << 20);
+        assert_int_equal(p[i].d.rx.capacity, p[i].d.window.size);
+    }
+    pair_deinit(&p[0]); /* the next one gets its place */
+    flood(&p[7], 12, .07, true);
+    assert_int_equal(p[7].d.window.size, 16 << 20);
+    for (int i = 1; i < 20; i++)
+        pair_deinit(&p[i]);
+    assert_int_equal(memory.n_used, 0);
+    assert_int_equal(memory.n_large, 0);
+}
+
+/* The send ring of a large window grows in the same memory. */
+static void test_large_send_ring_is_charged(void **state)
+{
+    struct gt_window_memory memory;
+    struct pair p[3];
+
+    gt_window_memory_init(&memory, 16 << 20);
+    for (int i = 0; i < 3; i++) {
+        flood_init_max(&p[i], 16 << 20);
+        p[i].o.memory = &memory;
+        flood(&p[i], 12, .07, true);
+        assert_int_equal(p[i].o.tx.capacity, i < 2 ? 16 << 20 : 4 << 20);
+    }
+    for (int i = 0; i < 3; i++)
+        pair_deinit(&p[i]);
+    assert_int_equal(memory.n_used, 0);
+    assert_int_equal(memory.n_large, 0);
 }
 
 static void test_many_pings_get_one_pong(void **state)
@@ -677,6 +724,8 @@ int main(void)
         cmocka_unit_test(test_window_grows_only_if_it_limits_the_peer),
         cmocka_unit_test(test_idle_stream_releases_memory),
         cmocka_unit_test(test_rings_share_limited_memory),
+        cmocka_unit_test(test_large_rings_leave_the_others_theirs),
+        cmocka_unit_test(test_large_send_ring_is_charged),
         cmocka_unit_test(test_many_pings_get_one_pong),
         cmocka_unit_test(test_invalid_frames_reset_the_stream),
         cmocka_unit_test(test_connected_reaches_the_operator),

@@ -647,6 +647,29 @@ static void test_stream_unknown_to_the_device_fails_fast(void **state)
     fixture_deinit(&f);
 }
 
+static bool is_device_down(void *userdata)
+{
+    return ((const struct fixture *)userdata)->end[1].n_down == 1;
+}
+
+/* Version 0.1 requests a data connection for each stream, and none of stream 0. */
+static void test_tunnel_with_an_older_operator_ends_at_once(void **state)
+{
+    static struct fixture f;
+    struct gt_control_frame ticket = fake_frame(GT_CONTROL_TICKET);
+
+    fixture_init(&f);
+    ticket.ticket = (struct gt_ticket){.stream = 1, .attempt = 1, .ttl_s = 30};
+    f.board.tickets[f.board.n_tickets++] = ticket;
+    fixture_start(&f, 1);
+    double begun = gt_clock();
+    assert_true(fake_run(f.loop, is_device_down, &f, 5));
+    assert_true(gt_clock() - begun < 3);
+    expect_end(&f.end[1], GT_END_CLOSED, GT_CODE_NONE,
+               "the operator's gotthard-cli is older than 0.2: upgrade it");
+    fixture_deinit(&f);
+}
+
 static void board_stop(struct switchboard *board)
 {
     ev_io_stop(board->loop, &board->relay.acceptable);
@@ -901,6 +924,7 @@ int main(void)
         cmocka_unit_test(test_stream_end_is_repeated_after_a_cut),
         cmocka_unit_test(test_stream_reset_is_repeated_after_a_cut),
         cmocka_unit_test(test_stream_unknown_to_the_device_fails_fast),
+        cmocka_unit_test(test_tunnel_with_an_older_operator_ends_at_once),
         cmocka_unit_test(test_tunnel_ends_after_the_resume_window),
         cmocka_unit_test(test_stream_after_the_window_requests_the_shared_connection),
         cmocka_unit_test(test_tunnel_close_while_streams_are_parked),

@@ -249,6 +249,82 @@ static void test_memory_is_charged_beyond_the_first_ring_size(void **state)
     gt_window_memory_charge(NULL, 4096, (size_t)1 << 30);
 }
 
+static void test_part_of_a_large_ring_is_charged_separately(void **state)
+{
+    static const struct {
+        size_t n_used, n_large, before, after;
+        bool is_allowed;
+        size_t n_large_after;
+    } cases[] = {
+        {3 * MIB, 0, 4 * MIB, 8 * MIB, true, 4 * MIB},
+        {3 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, true, 12 * MIB},
+        {3 * MIB, 12 * MIB, 4 * MIB, 16 * MIB, true, 24 * MIB},
+        {3 * MIB, 13 * MIB, 4 * MIB, 16 * MIB, false, 0},
+        {3 * MIB, 24 * MIB, 4 * MIB, 8 * MIB, false, 0},
+        {3 * MIB, 24 * MIB, MIB, 4 * MIB, true, 24 * MIB}, /* takes nothing from it */
+        {64 * MIB, 0, MIB, 16 * MIB, false, 0},
+        {64 * MIB, 0, 4 * MIB, 16 * MIB, true, 12 * MIB}, /* and the other way round */
+        {64 * MIB, 24 * MIB, 16 * MIB, 8 * MIB, true, 16 * MIB},
+        {64 * MIB, 24 * MIB, 16 * MIB, 0, true, 12 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_window_memory memory;
+
+        gt_window_memory_init(&memory, 16 * MIB);
+        memory.n_used = cases[i].n_used;
+        memory.n_large = cases[i].n_large;
+        if (gt_window_memory_allows(&memory, cases[i].before, cases[i].after) !=
+            cases[i].is_allowed)
+            fail_msg("case %zu", i);
+        if (!cases[i].is_allowed)
+            continue;
+        gt_window_memory_charge(&memory, cases[i].before, cases[i].after);
+        if (memory.n_large != cases[i].n_large_after)
+            fail_msg("case %zu: %zu bytes used", i, memory.n_large);
+    }
+}
+
+static void test_memory_follows_from_the_limit_of_a_ring(void **state)
+{
+    static const struct {
+        size_t ring_max, max, large_max;
+    } cases[] = {
+        {64 * KIB, MIB, 0},
+        {MIB, 16 * MIB, 0},
+        {4 * MIB, 64 * MIB, 0},
+        {4 * MIB + 1, 64 * MIB, 8 * MIB}, /* a ring has a power of two */
+        {16 * MIB, 64 * MIB, 24 * MIB},
+        {64 * MIB, 64 * MIB, 120 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_window_memory memory;
+
+        gt_window_memory_init(&memory, cases[i].ring_max);
+        if (memory.max != cases[i].max || memory.large_max != cases[i].large_max)
+            fail_msg("case %zu: %zu and %zu", i, memory.max, memory.large_max);
+    }
+}
+
+static void test_default_limit_follows_from_the_memory_of_the_machine(void **state)
+{
+    static const struct {
+        uint64_t physical;
+        size_t ring_max;
+    } cases[] = {
+        {0, 4 * MIB}, /* not known */
+        {64 * MIB, 4 * MIB},
+        {512 * MIB, 4 * MIB},
+        {906 * MIB, 16 * MIB}, /* a Raspberry Pi with 1 GB */
+        {(uint64_t)64 << 30, 16 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++)
+        if (gt_window_default_max(cases[i].physical) != cases[i].ring_max)
+            fail_msg("case %zu", i);
+}
+
 /* Random grants: the limit only rises, and the ring size covers a grant that is larger than the
  * window of the shared connection. */
 static void test_random_grants_fit_into_the_ring(void **state)
@@ -292,6 +368,9 @@ int main(void)
         cmocka_unit_test(test_send_ring_grows_for_a_larger_peer_window),
         cmocka_unit_test(test_idle_is_reported_once_per_period),
         cmocka_unit_test(test_memory_is_charged_beyond_the_first_ring_size),
+        cmocka_unit_test(test_part_of_a_large_ring_is_charged_separately),
+        cmocka_unit_test(test_memory_follows_from_the_limit_of_a_ring),
+        cmocka_unit_test(test_default_limit_follows_from_the_memory_of_the_machine),
         cmocka_unit_test(test_random_grants_fit_into_the_ring),
     };
 

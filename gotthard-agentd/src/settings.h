@@ -34,7 +34,7 @@ struct settings {
     uint64_t sessions_max, per_operator_max, streams_max;
     uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms, resume_window_ms;
     uint64_t vanished_ms, linger_ms;
-    uint64_t stream_buffer;
+    uint64_t stream_buffer; /* 0: gt_tunnel_ring_size */
     char *log_level;
 };
 

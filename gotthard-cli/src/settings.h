@@ -56,7 +56,8 @@ struct settings {
 
     char *trust_policy, *trust_pins;
 
-    uint64_t ring_size, peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;
+    uint64_t ring_size; /* 0: gt_tunnel_ring_size */
+    uint64_t peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;
     char *log_level;
 };
 

@@ -260,6 +260,23 @@ static void test_stream_slots_stream_0_has_its_own_slot(void **state)
     stream_slots_deinit(&streams);
 }
 
+/* Its own unused ticket leaves the others all of theirs. */
+static void test_stream_slots_ticket_of_stream_0_is_not_limited(void **state)
+{
+    struct streams streams = new_streams(4, 2);
+
+    for (uint32_t i = 0; i <= 3; i++)
+        assert_int_equal(stream_slots_open(&streams, i, 1), 0);
+    for (uint32_t i = 0; i <= 2; i++)
+        assert_int_equal(grant_next(&streams)->ticket.stream, i);
+    assert_null(grant_next(&streams));
+    stream_slots_join(&streams, stream_slots_find(&streams, 0, 1));
+    assert_null(grant_next(&streams));
+    stream_slots_join(&streams, stream_slots_find(&streams, 1, 1));
+    assert_int_equal(grant_next(&streams)->ticket.stream, 3);
+    stream_slots_deinit(&streams);
+}
+
 static void test_stream_slots_restore_stream_0_into_its_slot(void **state)
 {
     const struct stream shared = {.state = STREAM_SLOT_TICKETED,
@@ -292,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_stream_slots_grow_with_live_streams),
         cmocka_unit_test(test_stream_slots_end_is_notified_once_per_side),
         cmocka_unit_test(test_stream_slots_stream_0_has_its_own_slot),
+        cmocka_unit_test(test_stream_slots_ticket_of_stream_0_is_not_limited),
         cmocka_unit_test(test_stream_slots_restore_stream_0_into_its_slot),
     };
 

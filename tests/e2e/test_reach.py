@@ -100,13 +100,16 @@ def test_blocked_data_ports_are_bypassed(side, how):
 
 
 def test_data_ports_blocked_later(env, network):
-    """The firewall changes while the tunnel is in use: bytes that are not acknowledged cost 8 s, not 45."""
+    """The firewall changes while the tunnel is in use: bytes that are not acknowledged cost 8 s, not 45. The shared
+    connection, to which the streams return, is known to be blocked by then."""
     side = Side(env, network, "both")
     side.connect()
     side.start_load()
     side.load.wait_for_progress(4 << 20)  # each stream has moved to a data connection of its own
     side.block("drop")
+    started = time.monotonic()
     side.load.wait_for_progress(64 << 10, limit=20 * SLOW)
+    print(f"{side.where}: recovered after {time.monotonic() - started:.1f} s")
     side.finish()
     assert_fell_back(side)
 

@@ -128,6 +128,14 @@ def test_shared_idle(fleet, idle, n):
     assert read_tag(tunnel) == "<oli!>"
 
 
+def test_removed_setting_is_a_warning(fleet):
+    """A file for an earlier version works, with one sentence about the setting that went."""
+    result = fleet.cli("devices", **configured(fleet, 'client = {\n    name = "alice";\n    spares = 4;\n};'))
+    assert result.returncode == 0 and "GatewayOli" in result.stdout, result.stderr
+    (warning,) = (line for line in result.stderr.splitlines() if "spares" in line)
+    assert "/cli.conf:3: client.spares has no effect any more" in warning and warning.endswith("remove it"), warning
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 

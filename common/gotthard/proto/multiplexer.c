@@ -205,14 +205,17 @@ static void answer(struct gt_multiplexer *mux, uint32_t number, enum gt_rst code
     mux->n_answers++;
 }
 
-/* Returns true if @segment begins with a whole HELLO of its stream. */
-static bool peek_hello(const struct gt_segment *segment, struct gt_framer *framer,
+/* Returns true if @segment begins with a whole frame that may be the first of its stream: HELLO
+ * with the stream's number and any attempt, or RST. */
+static bool peek_first(const struct gt_segment *segment, struct gt_framer *framer,
                        struct gt_frame *ret)
 {
     struct gt_reader in = gt_reader(segment->data.data, segment->data.n);
 
-    return gt_framer_next(framer, &in, ret) == 0 && ret->type == GT_FRAME_HELLO &&
-           ret->stream == segment->stream && ret->attempt > 0;
+    if (gt_framer_next(framer, &in, ret))
+        return false;
+    return ret->type == GT_FRAME_RST ||
+           (ret->type == GT_FRAME_HELLO && ret->stream == segment->stream && ret->attempt > 0);
 }
 
 /* The device: the operator begins a stream, or begins it again. */
@@ -228,21 +231,38 @@ static struct gt_shared_member *receive_peer_begin(struct gt_multiplexer *mux, u
     return member;
 }
 
-/* Returns the member whose attachment begins with @segment, or NULL if it is dropped. A stream that
- * is attached judges an invalid begin itself. */
+/* The operator: the device answers the begin of @member. A device's member has begun already.
+ * @first: NULL if it is malformed. Returns @member, or NULL if the segment is dropped. */
+static struct gt_shared_member *receive_answer(struct gt_shared_member *member,
+                                               const struct gt_frame *first)
+{
+    bool is_first = first && !member->has_peer_begun;
+    bool is_hello = first && first->type == GT_FRAME_HELLO;
+
+    if (is_first && is_hello && first->attempt < member->attempt)
+        return NULL; /* in flight since an older attachment */
+    if (is_first && (!is_hello || first->attempt == member->attempt))
+        return member;
+    member_touch(member);
+    member->events->reset(member);
+    return NULL;
+}
+
+/* Returns the member whose attachment begins with @segment, or NULL if it is dropped. */
 static struct gt_shared_member *receive_begin(struct gt_multiplexer *mux,
                                               const struct gt_segment *segment)
 {
     struct gt_shared_member *member = mux->events->find(mux->userdata, segment->stream);
     bool is_device = mux->role == GT_ROLE_DEVICE;
     struct gt_framer framer = {0};
-    struct gt_frame hello;
-    bool has_hello = peek_hello(segment, &framer, &hello);
+    struct gt_frame first;
+    bool is_valid = peek_first(segment, &framer, &first);
+    bool has_hello = is_valid && first.type == GT_FRAME_HELLO;
 
-    if (is_device && (!member || (has_hello && hello.attempt > member->attempt)))
-        member = receive_peer_begin(mux, segment->stream, has_hello ? &hello : NULL);
-    else if (member && !member->has_peer_begun && has_hello && hello.attempt < member->attempt)
-        return NULL; /* in flight since an older attachment */
+    if (is_device && (!member || (has_hello && first.attempt > member->attempt)))
+        member = receive_peer_begin(mux, segment->stream, has_hello ? &first : NULL);
+    else if (member)
+        member = receive_answer(member, is_valid ? &first : NULL);
     if (member)
         member->has_peer_begun = true;
     return member;

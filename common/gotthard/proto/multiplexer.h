@@ -28,6 +28,9 @@ struct gt_shared_member_events {
      * ->settle. The first one begins with HELLO, or with RST if the peer does not know the stream.
      * Must not detach or free a member. */
     void (*consume)(struct gt_shared_member *member, const uint8_t *data, size_t n);
+    /* An invalid begin has arrived, which is dropped: reset the stream, RST "protocol". ->settle
+     * follows. Must not detach or free a member. */
+    void (*reset)(struct gt_shared_member *member);
     /* After the segments that arrived together, once, if any of them was the member's: deliver and
      * act on the state of the stream. Members may be attached, detached and freed. */
     void (*settle)(struct gt_shared_member *member);

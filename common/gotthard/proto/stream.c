@@ -66,6 +66,16 @@ void gt_stream_trim(struct gt_stream *s)
     shrink_ring(s, &s->rx, gt_window_ring_size(&s->window, s->rx.head));
 }
 
+void gt_stream_discard(struct gt_stream *s)
+{
+    assert(gt_stream_is_over(s));
+    s->n_undelivered += gt_ring_used(&s->rx);
+    gt_ring_drop(&s->rx, gt_ring_used(&s->rx));
+    gt_ring_drop(&s->tx, gt_ring_used(&s->tx));
+    shrink_ring(s, &s->tx, 0);
+    shrink_ring(s, &s->rx, 0);
+}
+
 bool gt_stream_is_over(const struct gt_stream *s)
 {
     return s->state == GT_STREAM_ENDED || s->state == GT_STREAM_RESET;

@@ -82,11 +82,12 @@ struct gt_stream {
     enum gt_rst tx_stop; /* the peer delivers no more bytes: its local socket was reset */
     bool is_end_sent, is_end_acked;
 
-    struct gt_ring rx;     /* head: written to the local socket; tail: received */
-    bool is_end_received;  /* at rx.tail */
-    enum gt_rst rx_end;    /* the received END's code */
-    enum gt_rst rx_stop;   /* received bytes are dropped: the local socket was reset */
-    bool is_end_delivered; /* to the local socket; the END is acknowledged from then on */
+    struct gt_ring rx;      /* head: written to the local socket; tail: received */
+    bool is_end_received;   /* at rx.tail */
+    enum gt_rst rx_end;     /* the received END's code */
+    enum gt_rst rx_stop;    /* received bytes are dropped: the local socket was reset */
+    uint64_t n_undelivered; /* bytes that were dropped when the stream was over */
+    bool is_end_delivered;  /* to the local socket; the END is acknowledged from then on */
     struct gt_window window;
 
     struct gt_window_memory *memory; /* borrows; NULL: no limit */
@@ -107,6 +108,9 @@ void gt_stream_deinit(struct gt_stream *s);
 /* Frees the memory of empty rings, until the next byte, and resets the window to its initial size.
  * Cheap if there is none. gt_stream_consume() calls it for a stream with little traffic. */
 void gt_stream_trim(struct gt_stream *s);
+/* Drops all bytes of a stream that is over, and frees the memory of its rings. Nothing of it is
+ * sent or delivered any more, but it may last as long as its peer pleases. */
+void gt_stream_discard(struct gt_stream *s);
 
 /*
  * Attaches the stream to a new data connection, or to the shared one (@kind: not DETACHED).

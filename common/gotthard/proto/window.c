@@ -5,10 +5,16 @@
  */
 #include "gotthard/proto/window.h"
 
+#include "gotthard/base/ring.h"
+
 #define ACK_EVERY   (256 * 1024)         /* bytes received until an ACK is due at the latest */
 #define RATE_MAX    (512. * 1024 * 1024) /* bytes per second that need no larger window */
 #define STRETCH     2.                   /* a round trip this much longer than the shortest ... */
 #define ROUND_MIN_S 0.1                  /* ... or than this, in seconds, waited in a queue */
+
+#define N_RINGS       16 /* rings that all streams together may have */
+#define N_LARGE_RINGS 2  /* for both directions of a stream, or for two streams */
+#define PHYSICAL_MIN  ((uint64_t)800 << 20) /* what remains of a GB beside a kernel and graphics */
 
 static size_t initial_size(const struct gt_window *window)
 {
@@ -108,21 +114,47 @@ bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uin
     return !is_busy;
 }
 
-/* Returns the part of a ring's capacity that is charged to the shared memory. */
+/* Returns the part of a ring's capacity that is charged to the memory for all streams. */
 static size_t charge_of(size_t capacity)
 {
+    capacity = GT_MIN(capacity, GT_WINDOW_LARGE);
     return capacity > GT_WINDOW_RING ? capacity - GT_WINDOW_RING : 0;
+}
+
+/* Returns the part that is charged to the memory of large rings. */
+static size_t large_charge_of(size_t capacity)
+{
+    return capacity > GT_WINDOW_LARGE ? capacity - GT_WINDOW_LARGE : 0;
+}
+
+size_t gt_window_default_max(uint64_t physical)
+{
+    return physical < PHYSICAL_MIN ? GT_WINDOW_LARGE : GT_WINDOW_DEFAULT_MAX;
+}
+
+void gt_window_memory_init(struct gt_window_memory *memory, size_t ring_max)
+{
+    struct gt_ring largest;
+
+    gt_ring_init(&largest, ring_max);
+    *memory = (struct gt_window_memory){
+        .max = N_RINGS * GT_MIN(largest.capacity, GT_WINDOW_LARGE),
+        .large_max = N_LARGE_RINGS * large_charge_of(largest.capacity),
+    };
 }
 
 bool gt_window_memory_allows(const struct gt_window_memory *memory, size_t before, size_t after)
 {
-    if (!memory || charge_of(after) <= charge_of(before))
+    if (!memory || after <= before)
         return true;
-    return memory->n_used - charge_of(before) + charge_of(after) <= memory->max;
+    return memory->n_used - charge_of(before) + charge_of(after) <= memory->max &&
+           memory->n_large - large_charge_of(before) + large_charge_of(after) <= memory->large_max;
 }
 
 void gt_window_memory_charge(struct gt_window_memory *memory, size_t before, size_t after)
 {
-    if (memory)
-        memory->n_used += charge_of(after) - charge_of(before);
+    if (!memory)
+        return;
+    memory->n_used += charge_of(after) - charge_of(before);
+    memory->n_large += large_charge_of(after) - large_charge_of(before);
 }

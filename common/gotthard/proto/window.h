@@ -22,8 +22,11 @@
 #define GT_WINDOW_INITIAL    (256 * 1024) /* bytes; also the limit of unsent data in the send ring */
 #define GT_WINDOW_RING_FIRST (64 * 1024)  /* first capacity of a ring: not mapped */
 #define GT_WINDOW_RING \
-    (1024 * 1024)             /* the same on a connection of its own; unused pages cost nothing */
-#define GT_WINDOW_IDLE_S 15.0 /* seconds with little traffic, after which memory is freed */
+    (1024 * 1024) /* the same on a connection of its own; unused pages cost nothing */
+#define GT_WINDOW_LARGE \
+    ((size_t)4 << 20) /* a larger ring takes part of it from memory of its own kind */
+#define GT_WINDOW_DEFAULT_MAX ((size_t)16 << 20)
+#define GT_WINDOW_IDLE_S      15.0 /* seconds with little traffic, after which memory is freed */
 
 /* The receive window of one stream. */
 struct gt_window {
@@ -84,10 +87,21 @@ struct gt_window_idle {
 /* Returns true, once per period, if little was transferred for GT_WINDOW_IDLE_S. */
 bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uint64_t tx);
 
-/* The memory that the rings of several streams share, beyond the first GT_WINDOW_RING of each. */
+/*
+ * The memory that the rings of several streams share, beyond the first GT_WINDOW_RING of each. What
+ * a ring has beyond GT_WINDOW_LARGE counts separately: few streams need that much, and those that
+ * have it take nothing from the others.
+ */
 struct gt_window_memory {
-    size_t max, n_used; /* bytes */
+    size_t max, n_used;        /* bytes up to GT_WINDOW_LARGE of each ring */
+    size_t large_max, n_large; /* bytes beyond */
 };
+
+/* @ring_max: bytes, the limit of one ring. Enough for 16 rings of that size or of GT_WINDOW_LARGE,
+ * of which two may be larger. */
+void gt_window_memory_init(struct gt_window_memory *memory, size_t ring_max);
+/* Returns the default limit of one ring, on a machine with @physical bytes of memory. */
+size_t gt_window_default_max(uint64_t physical);
 
 /* Returns true if a ring may change its capacity from @before to @after. @memory: NULL: no limit.
  */

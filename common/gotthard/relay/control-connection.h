@@ -26,7 +26,7 @@ struct gt_control_connection_settings { /* strings, keys and the relay are copie
     enum gt_role role;
     const char *name;            /* operator or device */
     const uint8_t *client_key;   /* K_rc, GT_KEY_SIZE */
-    const uint8_t *rid;          /* GT_RID_SIZE */
+    const uint8_t *rid;          /* GT_RID_SIZE; NULL: gt_control_connection_register follows */
     uint32_t generation;         /* of RENDEZVOUS */
     uint16_t port_hint;          /* the session port to request; 0: any */
     uint32_t ttl_s;              /* lifetime to request; 0: the relay's maximum */
@@ -59,8 +59,17 @@ int gt_control_connection_new(struct ev_loop *loop,
                               const struct gt_control_connection_settings *settings,
                               const struct gt_control_connection_events *events, void *userdata,
                               struct gt_control_connection **ret) GT_MUST_CHECK;
-/* Sends BYE (best effort) if it was connected, and closes. Not from inside its callbacks. Takes
- * NULL; returns NULL. */
+/*
+ * Without ->rid: sends RENDEZVOUS with @settings' rid, generation, port_hint and ttl_s, and changes
+ * the events and their @userdata. The time limits of the attempt continue. It must be called within
+ * 30 s, or the connection ends. E_FULL; E_OVER if it has ended: nothing has changed then.
+ */
+int gt_control_connection_register(struct gt_control_connection *control,
+                                   const struct gt_control_connection_settings *settings,
+                                   const struct gt_control_connection_events *events,
+                                   void *userdata) GT_MUST_CHECK;
+/* Sends BYE (best effort) if it was connected for a session, and closes. Not from inside its
+ * callbacks. Takes NULL; returns NULL. */
 struct gt_control_connection *gt_control_connection_free(struct gt_control_connection *control);
 
 /* Sends a PING now, if it is registered; the answer changes what the next function returns. */

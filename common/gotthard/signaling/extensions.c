@@ -50,7 +50,8 @@ static const struct extension extensions[] = {
     LIST(7, tags),
     BYTES(8, status),
     TEXT(9, fault),
-    INTEGER(10, GT_FIELD_U64(struct gt_extensions, access_serial)),
+    INTEGER(10, GT_FIELD_U16(struct gt_extensions, session_version)),
+    INTEGER(11, GT_FIELD_U64(struct gt_extensions, access_serial)),
 };
 
 static const void *extension_member(const struct gt_extensions *x, size_t offset)

@@ -117,8 +117,13 @@ void gt_channel_drop_own(struct gt_channel *channel);
 /* Its own data connection, to which it is attached, is lost: begins again on the shared connection,
  * and delays the next move. */
 void gt_channel_lose_own(struct gt_channel *channel);
-/* Acts on the deadlines of a move. Returns true if one is in progress. */
-bool gt_channel_look_at_move(struct gt_channel *channel);
+/* Acts on the deadlines of a move. */
+void gt_channel_look_at_move(struct gt_channel *channel);
+/* Returns true if a data connection of its own is requested or dialed. */
+static inline bool gt_channel_is_moving(const struct gt_channel *channel)
+{
+    return channel->own.state == OWN_REQUESTED || channel->own.state == OWN_DIALING;
+}
 
 /* --- channel-stall.c -------------------------------------------------------------------------- */
 

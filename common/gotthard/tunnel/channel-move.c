@@ -276,14 +276,10 @@ static bool may_move_back(const struct gt_channel *channel)
            gt_channel_is_own(channel) && gt_shared_connection_is_up(channel->settings->shared);
 }
 
-bool gt_channel_look_at_move(struct gt_channel *channel)
+void gt_channel_look_at_move(struct gt_channel *channel)
 {
-    struct channel_own *own = &channel->own;
-    bool is_coming = own->state == OWN_REQUESTED || own->state == OWN_DIALING;
-
-    if (is_coming && gt_clock() >= own->at)
+    if (gt_channel_is_moving(channel) && gt_clock() >= channel->own.at)
         own_failed(channel);
     else if (may_move_back(channel) && is_idle(channel))
         gt_channel_return(channel);
-    return is_coming;
 }

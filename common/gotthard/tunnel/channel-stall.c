@@ -41,23 +41,32 @@ static void channel_on_blocked(struct gt_channel *channel, bool is_black_hole)
         gt_channel_resume(channel);
 }
 
-static void channel_look_at_stall(struct gt_channel *channel)
+static struct gt_stall_facts stall_facts(struct gt_channel *channel)
 {
-    struct gt_stall_facts facts = {
+    const struct gt_shared_connection *shared = channel->settings->shared;
+    bool is_shared = gt_channel_is_shared(channel);
+
+    return (struct gt_stall_facts){
         .now = gt_clock(),
         .acked = channel->stream.tx.head,
         .sent = channel->stream.tx_sent,
-        .acked_at = gt_channel_is_shared(channel)
-                        ? gt_shared_connection_acked_at(channel->settings->shared)
-                        : 0,
-        .connected_at = gt_channel_is_shared(channel)
-                            ? gt_shared_connection_up_at(channel->settings->shared)
-                            : channel->own.at,
+        .acked_at = is_shared ? gt_shared_connection_acked_at(shared) : 0,
+        .connected_at = is_shared ? gt_shared_connection_up_at(shared) : channel->own.at,
         .rtt_s = channel->settings->path->rtt_s,
         .relay_at = channel->events->relay_at(channel, channel->userdata),
     };
+}
 
-    switch (gt_stall_judge(&channel->stall, &facts)) {
+/* A stream whose own connection is blocked returns to the shared one, which may be blocked as well:
+ * that is found out before. */
+static void channel_look_at_stall(struct gt_channel *channel)
+{
+    const struct gt_stall_facts facts = stall_facts(channel);
+    enum gt_stall_verdict verdict = gt_stall_judge(&channel->stall, &facts);
+
+    if (gt_channel_is_own(channel) && gt_stall_is_suspect(&channel->stall, &facts))
+        gt_shared_connection_probe(channel->settings->shared);
+    switch (verdict) {
     case GT_STALL_NONE: break;
     case GT_STALL_ASK:
         channel->events->on_ask(channel, channel->userdata);
@@ -101,14 +110,14 @@ bool gt_channel_detect_reset(struct gt_channel *channel)
 static bool channel_on_look(struct gt_sweep_item *item)
 {
     struct gt_channel *channel = gt_container_of(item, struct gt_channel, held);
-    bool is_moving = gt_channel_look_at_move(channel);
 
+    gt_channel_look_at_move(channel);
     if (has_unacknowledged(channel))
         channel_look_at_stall(channel);
     (void)gt_channel_detect_reset(channel);
     channel_look_at_memory(channel);
-    gt_channel_update(channel);
-    return is_moving || has_unacknowledged(channel) || has_memory(channel);
+    gt_channel_update(channel); /* may request a move */
+    return gt_channel_is_moving(channel) || has_unacknowledged(channel) || has_memory(channel);
 }
 
 void gt_channel_init_look(struct gt_channel *channel)

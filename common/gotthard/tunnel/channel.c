@@ -58,21 +58,31 @@ static bool is_done_in_shared(const struct gt_channel *channel)
            (!channel->may_peer_know || gt_stream_is_done(&channel->stream));
 }
 
+/* Operator: a move to a data connection of its own is of no use any more. The device completes it,
+ * because the operator may be attached there already, and waits for the last frames. */
+static void channel_cancel_move(struct gt_channel *channel)
+{
+    if (channel->settings->role == GT_ROLE_OPERATOR && !gt_channel_is_own(channel))
+        gt_channel_drop_own(channel);
+}
+
 /* The stream is over. The endpoint is closed at once, the attachment ends after the last frames. If
  * it is attached to nothing, a peer that knows of the stream is informed over the next. */
 static void channel_on_stream_over(struct gt_channel *channel)
 {
     channel_close_endpoint(channel);
+    gt_stream_discard(&channel->stream);
     if (channel->state == CHANNEL_WAITING && gt_channel_may_attach(channel))
         return;
-    if (!gt_channel_is_own(channel))
-        gt_channel_drop_own(channel);
+    channel_cancel_move(channel);
     if (is_done_in_shared(channel))
         gt_channel_detach(channel);
-    if (!is_attached(channel) && channel->state < CHANNEL_ENDED)
+    if (!is_attached(channel) && channel->state < CHANNEL_ENDED) {
+        gt_channel_drop_own(channel);
         gt_channel_enter(channel, CHANNEL_ENDED);
-    else if (channel->state < CHANNEL_CLOSING)
+    } else if (channel->state < CHANNEL_CLOSING) {
         gt_channel_enter(channel, CHANNEL_CLOSING);
+    }
     if (gt_channel_is_own(channel) && !gt_stream_has_output(&channel->stream))
         gt_data_connection_close(channel->own.connection);
 }
@@ -177,6 +187,11 @@ static void channel_on_segment(struct gt_shared_member *member, const uint8_t *d
         gt_shared_connection_acknowledged(channel->settings->shared);
 }
 
+static void channel_on_invalid_begin(struct gt_shared_member *member)
+{
+    gt_stream_reset(&channel_of(member)->stream, GT_RST_PROTOCOL);
+}
+
 static void channel_on_segments_end(struct gt_shared_member *member)
 {
     gt_channel_update(channel_of(member));
@@ -199,6 +214,7 @@ static void channel_on_shared_lost(struct gt_shared_member *member)
 const struct gt_shared_member_events gt_channel_member_events = {
     .compose = channel_on_turn,
     .consume = channel_on_segment,
+    .reset = channel_on_invalid_begin,
     .settle = channel_on_segments_end,
     .heartbeat = channel_on_shared_heartbeat,
     .lost = channel_on_shared_lost,
@@ -369,7 +385,8 @@ enum gt_rst gt_channel_code(const struct gt_channel *channel)
 void gt_channel_byte_counts(const struct gt_channel *channel, uint64_t *ret_up, uint64_t *ret_down)
 {
     bool is_operator = channel->settings->role == GT_ROLE_OPERATOR;
-    uint64_t sent = channel->stream.tx.tail, received = channel->stream.rx.head;
+    uint64_t sent = channel->stream.tx.tail;
+    uint64_t received = channel->stream.rx.head - channel->stream.n_undelivered;
 
     *ret_up = is_operator ? sent : received;
     *ret_down = is_operator ? received : sent;

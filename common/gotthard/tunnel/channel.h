@@ -33,6 +33,7 @@ struct gt_channel_settings {
     enum gt_role role;
     const uint8_t *session_key;          /* K_sess; keeps */
     struct gt_tls_context *tls;          /* keeps: client for an operator, server for a device */
+    enum gt_record_suite suite;          /* its preferred one; 0: AES */
     struct gt_path *path;                /* shared by all streams; keeps */
     struct gt_shared_connection *shared; /* keeps */
     struct gt_sweep *sweep;              /* shared by all streams; keeps */

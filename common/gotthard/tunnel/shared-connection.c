@@ -87,13 +87,12 @@ static void shared_notify_lost(struct gt_shared_connection *shared)
 
 static void shared_lose(struct gt_shared_connection *shared)
 {
-    static const struct gt_attempt_stream stream = {0};
     bool was_established = is_established(shared);
     bool is_urgent = shared->is_urgent;
 
     shared_disconnect(shared);
     shared->is_urgent = false;
-    if (shared->is_wanted && gt_attempt_policy_may_retry(&shared->attempts, &stream, gt_clock())) {
+    if (shared->is_wanted && gt_attempt_policy_may_retry(&shared->attempts, gt_clock())) {
         shared_enter(shared, SHARED_WAITING);
         shared_arm(shared, is_urgent ? 0 : gt_backoff_next(&shared->attempts.backoff));
     } else {
@@ -139,10 +138,8 @@ static void shared_on_deadline(struct ev_loop *loop, ev_timer *watcher, int reve
 static void shared_on_ready(void *userdata)
 {
     struct gt_shared_connection *shared = userdata;
-    struct gt_backoff backoff = shared->attempts.backoff;
 
     gt_attempt_policy_up(&shared->attempts);
-    shared->attempts.backoff = backoff;
     shared->up_at = gt_clock();
     shared_enter(shared, SHARED_UP);
     shared->events->on_up(shared->userdata);

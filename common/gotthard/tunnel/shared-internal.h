@@ -23,8 +23,8 @@ struct gt_shared_connection {
     void *userdata;
 
     enum shared_state state;
-    bool
-        is_wanted; /* operator: since _resume. Device: since a ticket, until the operator's close */
+    /* Operator: since _resume. Device: since a ticket, until the operator closes. */
+    bool is_wanted;
     ev_timer deadline;
     struct gt_attempt_policy attempts;
     double up_at;    /* of the last data connection that was up */

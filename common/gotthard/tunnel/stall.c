@@ -73,3 +73,8 @@ enum gt_stall_verdict gt_stall_judge(struct gt_stall *stall, const struct gt_sta
         return GT_STALL_NONE;
     return stall_lose(stall, facts);
 }
+
+bool gt_stall_is_suspect(const struct gt_stall *stall, const struct gt_stall_facts *facts)
+{
+    return stall->asked_at > 0 && facts->relay_at >= stall->asked_at;
+}

@@ -47,3 +47,6 @@ void gt_stall_restart(struct gt_stall *stall, double now, uint64_t acked);
 /* Call it about once a second while ->acked < ->sent. After BLOCKED and BLACK_HOLE call
  * gt_stall_restart. */
 enum gt_stall_verdict gt_stall_judge(struct gt_stall *stall, const struct gt_stall_facts *facts);
+/* True while the relay has answered and the data makes no progress: other data connections of this
+ * session may be blocked in the same way. For use after gt_stall_judge. */
+bool gt_stall_is_suspect(const struct gt_stall *stall, const struct gt_stall_facts *facts);

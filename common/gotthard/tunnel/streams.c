@@ -10,8 +10,6 @@
 #include "gotthard/net/sock.h"
 #include "gotthard/tunnel/streams-internal.h"
 
-#define RINGS_MAX 16 /* rings of full size that all streams together may have */
-
 static struct streams_entry *streams_find(const struct gt_streams *streams, uint32_t number)
 {
     struct streams_entry *entry;
@@ -64,6 +62,8 @@ static void streams_reject_ticket(struct gt_streams *streams, const struct gt_ti
         gt_control_connection_stream_end(streams->control, ticket->stream, ticket->attempt,
                                          GT_CODE_NO_SESSION, 0, 0))
         gt_debug("stream=%u rejection not reported to the relay", ticket->stream);
+    if (gt_shared_connection_attempt(streams->shared) == 0 && streams->events.on_older_operator)
+        streams->events.on_older_operator(streams->userdata);
 }
 
 void gt_streams_connect(struct gt_streams *streams, const struct gt_addr *relay,
@@ -422,7 +422,7 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     };
     memcpy(streams->session_key, channels->session_key, sizeof(streams->session_key));
     streams->channels.session_key = streams->session_key;
-    streams->memory.max = RINGS_MAX * channels->ring_size;
+    gt_window_memory_init(&streams->memory, channels->ring_size);
     streams->channels.memory = &streams->memory;
     streams->channels.path = &streams->path;
     streams->channels.sweep = &streams->sweep;
@@ -431,6 +431,8 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     streams->load_due.data = streams;
     int r = gt_tls_context_new(channels->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
                                GT_STREAM_ALPN, &streams->channels.tls);
+    if (r == 0)
+        r = gt_tls_context_prefer(streams->channels.tls, channels->suite);
     return r ? r : streams_init_shared(streams);
 }
 

@@ -22,6 +22,9 @@ struct gt_streams_events {
      * stream. */
     void (*on_end)(void *userdata, const char *service, uint32_t stream, enum gt_rst code,
                    uint64_t n_up, uint64_t n_down);
+    /* Device: the operator's end is of version 0.1: it requests a data connection for a stream, and
+     * had no shared connection before. NULL: not wanted. */
+    void (*on_older_operator)(void *userdata);
     /* For the object that embeds @streams: the last stream is removed. */
     void (*on_empty)(struct gt_streams *streams);
 };

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/registration.h"
@@ -144,6 +145,13 @@ static void tunnel_on_connected(void *userdata, uint32_t stream)
 
     if (tunnel->events.on_connected)
         tunnel->events.on_connected(tunnel->userdata, stream);
+}
+
+/* Without this an operator of version 0.1 would wait for 20 s, and get no reason. */
+static void tunnel_on_older_operator(void *userdata)
+{
+    tunnel_end(userdata, GT_END_CLOSED, GT_CODE_NONE,
+               "the operator's gotthard-cli is older than 0.2: upgrade it");
 }
 
 static void tunnel_on_empty(struct gt_streams *streams)
@@ -344,18 +352,29 @@ bool gt_tunnel_waits(struct gt_tunnel *tunnel, struct gt_tunnel_wait *ret)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+size_t gt_tunnel_ring_size(uint64_t setting)
+{
+    long n_pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    if (setting > 0)
+        return (size_t)setting;
+    return gt_window_default_max(n_pages > 0 && page > 0 ? (uint64_t)n_pages * (uint64_t)page : 0);
+}
+
 static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)
 {
     const struct gt_streams_events events = {
         .on_service = tunnel_on_service,
         .on_connected = tunnel_on_connected,
         .on_end = tunnel_on_stream_end,
+        .on_older_operator = tunnel_on_older_operator,
         .on_empty = tunnel_on_empty,
     };
     const struct gt_channel_settings channels = {
         .loop = tunnel->loop,
         .role = settings->role,
         .session_key = settings->session_key,
+        .suite = settings->suite,
         .ring_size = settings->ring_size,
         .resume_s = tunnel->registration.reconnect.window,
         .vanished_s = settings->vanished_ms / 1000.,
@@ -399,6 +418,7 @@ static void tunnel_init_registration(struct gt_tunnel *tunnel,
 
     gt_registration_init(&tunnel->registration, tunnel->loop, &registration, &tunnel->streams,
                          &events, tunnel);
+    gt_reconnect_set_prepared(&tunnel->registration.reconnect, settings->prepared);
 }
 
 int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
@@ -406,8 +426,10 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
 {
     struct gt_tunnel *tunnel = calloc(1, sizeof(*tunnel));
 
-    if (!tunnel)
+    if (!tunnel) {
+        gt_control_connection_free(settings->prepared);
         return -ENOMEM;
+    }
     tunnel->loop = loop;
     tunnel->events = *events;
     tunnel->userdata = userdata;

@@ -25,6 +25,8 @@ struct gt_tunnel_settings { /* strings and keys are copied */
                                           dialed in turn */
     size_t n_relays;                   /* at least 1 */
     const struct gt_proxy *proxy;      /* on the way to it; borrowed likewise; NULL: none */
+    /* Taken by gt_tunnel_new, also on failure: as gt_reconnect_set_prepared. NULL: none */
+    struct gt_control_connection *prepared;
     bool is_single_port;        /* data connections use the relay's main port from the start */
     const char *name;           /* this side's: operator or device */
     const uint8_t *client_key;  /* K_rc */
@@ -35,7 +37,8 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     /* Operator: time without streams until the shared connection is closed; 0: never. The next
      * stream opens it again. */
     unsigned shared_idle_ms;
-    size_t ring_size; /* bytes of one direction of a stream, at most */
+    size_t ring_size;           /* bytes of one direction of a stream, at most */
+    enum gt_record_suite suite; /* preferred for data connections (tls/suite-choice.h) */
     /* For this side to register at first, and from then on for the other side; 0: 30 s. */
     unsigned peer_timeout_ms;
     /* How long the control connection, the other side, or all data connections of a stream may be
@@ -47,6 +50,10 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     unsigned vanished_ms;
     unsigned linger_ms; /* before a reset, without progress of the local socket; 0: 30 s */
 };
+
+/* Returns the limit of a stream's buffer in bytes: that of the setting, or the default of this
+ * machine if it is 0. */
+size_t gt_tunnel_ring_size(uint64_t setting);
 
 struct gt_tunnel_events {
     /* Before on_up: the control connection could not be established, or was lost again (@why), and

@@ -69,6 +69,13 @@ static void on_consume(struct gt_shared_member *member, const uint8_t *data, siz
     assert_int_equal(gt_stream_consume(&s->stream, data, n), 0);
 }
 
+static void on_reset(struct gt_shared_member *member)
+{
+    struct shared_stream *s = gt_container_of(member, struct shared_stream, member);
+
+    gt_stream_reset(&s->stream, GT_RST_PROTOCOL);
+}
+
 static void forget_if_done(struct shared_stream *s)
 {
     if (!gt_stream_is_done(&s->stream))
@@ -107,6 +114,7 @@ static void on_lost(struct gt_shared_member *member)
 static const struct gt_shared_member_events member_events = {
     .compose = on_compose,
     .consume = on_consume,
+    .reset = on_reset,
     .settle = on_settle,
     .lost = on_lost,
 };

@@ -157,13 +157,21 @@ size_t stream_slots_n_live(const struct streams *streams)
     return streams->n_live + stream_is_live(&streams->slots[0]);
 }
 
+/* Returns true if the limit allows one more unused ticket. That of stream 0 does not count. */
+static bool streams_has_ticket(const struct streams *streams)
+{
+    size_t n_shared = streams->slots[0].state == STREAM_SLOT_TICKETED;
+
+    return streams->n_tickets - n_shared < streams->n_tickets_max;
+}
+
 struct stream *stream_slots_next(struct streams *streams)
 {
     struct stream *first = NULL;
 
     if (streams->slots[0].state == STREAM_SLOT_WAITING)
         return &streams->slots[0];
-    if (streams->n_tickets >= streams->n_tickets_max)
+    if (!streams_has_ticket(streams))
         return NULL;
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];

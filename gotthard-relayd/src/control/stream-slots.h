@@ -36,7 +36,7 @@ struct streams {
     size_t n_slots, n_slots_max;
     size_t n_max, n_tickets_max; /* limits of live streams and unused tickets, without stream 0 */
     size_t n_live;               /* WAITING, TICKETED, JOINED; without stream 0 */
-    size_t n_tickets;            /* TICKETED */
+    size_t n_tickets;            /* TICKETED, with stream 0 */
     uint64_t serial;             /* of the last change */
 };
 
