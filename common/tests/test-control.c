@@ -53,6 +53,7 @@ static const struct {
     {{.type = GT_CONTROL_BYE, .rid = {8}, .code = GT_CODE_BYE}, 18},
     {{.type = GT_CONTROL_ERROR, .rid = {9}, .code = GT_CODE_NO_PORT}, 18},
     {{.type = GT_CONTROL_LOAD, .rid = {10}, .load = 0x01020304}, 20},
+    {{.type = GT_CONTROL_ACCESS, .access = {(const uint8_t *)"a part", 6}}, 2 + 6},
     {{.type = GT_CONTROL_LIMIT, .rid = {11}, .limit = {.code = GT_CODE_IDENTITY, .value = 64}}, 22},
 };
 

@@ -45,7 +45,7 @@ static void on_frame(void *userdata, struct client *client, const struct gt_cont
     client_send_code(client, GT_CONTROL_ERROR, frame->rid, GT_CODE_NO_SESSION);
     if (frame->type == GT_CONTROL_BYE)
         client_close(client, "BYE received");
-    client_throttle(client);
+    client_charge(client, 10);
 }
 
 static void on_end(void *userdata, struct client *client)

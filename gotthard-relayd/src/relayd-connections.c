@@ -18,9 +18,35 @@ static enum gt_code relayd_check(void *userdata, const char *identity, const uin
 /* Sessions first: the other side reads the reason, and not that a connection was lost. */
 void relayd_apply_admission(struct relayd *relayd)
 {
+    relayd->admission.access = access_list(&relayd->access);
     relayd->clients.check = relayd_check;
     registry_check(&relayd->registry, relayd_check, relayd);
     client_host_check(&relayd->clients);
+}
+
+static void relayd_on_access_tick(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct relayd *relayd = gt_container_of(timer, struct relayd, access_tick);
+
+    access_tick(&relayd->access, gt_clock_ms());
+    if (!access_is_pending(&relayd->access))
+        ev_timer_stop(loop, timer);
+}
+
+/* An honest client never sends a part that is rejected. */
+void relayd_on_access(struct relayd *relayd, struct client *client, struct gt_span part)
+{
+    enum access_result result =
+        access_receive(&relayd->access, client->identity, part, gt_clock_ms());
+
+    if (result == ACCESS_REJECTED)
+        client_charge(client, 1);
+    else if (result != ACCESS_IGNORED)
+        client_charge(client, 100);
+    if (result == ACCESS_IN_FORCE)
+        relayd_apply_admission(relayd);
+    if (access_is_pending(&relayd->access))
+        ev_timer_start(relayd->loop, &relayd->access_tick);
 }
 
 /* --- callbacks -------------------------------------------------------------------------------- */
@@ -86,7 +112,10 @@ static void relayd_on_frame(void *userdata, struct client *client,
 {
     struct relayd *relayd = userdata;
 
-    registry_on_frame(&relayd->registry, client, frame);
+    if (frame->type == GT_CONTROL_ACCESS)
+        relayd_on_access(relayd, client, frame->access);
+    else
+        registry_on_frame(&relayd->registry, client, frame);
 }
 
 static void relayd_on_client_end(void *userdata, struct client *client)
@@ -106,6 +135,7 @@ static void relayd_on_message(void *userdata, struct message *message)
 
 int relayd_init_connections(struct relayd *relayd)
 {
+    ev_timer_init(&relayd->access_tick, relayd_on_access_tick, ACCESS_TICK_S, ACCESS_TICK_S);
     int r = preauth_host_init(&relayd->preauths, relayd->loop, &relayd->quota);
 
     mailbox_init(&relayd->inbox, relayd->loop, relayd_on_message, relayd);

@@ -22,6 +22,9 @@ void relayd_apply_settings(struct relayd *relayd)
     client_host_set_limits(&relayd->clients, &client_limits);
     relayd->registry.limits = settings_registry_limits(s);
     relayd->registry.sessions.limits = settings_session_limits(s);
+    const struct admission *admission = &relayd->admission;
+    access_configure(&relayd->access, admission->has_authority ? admission->authority : NULL,
+                     s->access_list);
     relayd_apply_admission(relayd);
 }
 
@@ -44,15 +47,21 @@ static void relayd_replace_settings(struct relayd *relayd, struct gt_config *con
     admission_move(admission, &relayd->admission);
 }
 
-/* Returns false, with the reason in @ret_error, if @new lacks the list of refused identities. The
- * absence of a setting never lowers a protection. */
+/* Returns false, with the reason in @ret_error, if @new lacks the list of refused identities or the
+ * authority. The absence of a setting never lowers a protection. */
 static bool keeps_refused(const struct relayd *relayd, const struct settings *new, char *ret_error)
 {
-    if (!relayd->settings->refused || new->refused)
+    const struct settings *old = relayd->settings;
+
+    if (old->refused && !new->refused)
+        snprintf(ret_error, GT_CONFIG_ERROR_MAX,
+                 "relay.refused: missing, but was set; to refuse no identity, set it to a file "
+                 "that lists none, or restart the relay");
+    else if (old->authority && !new->authority)
+        snprintf(ret_error, GT_CONFIG_ERROR_MAX,
+                 "trust.authority: missing, but was set; restart the relay to use no access list");
+    else
         return true;
-    snprintf(ret_error, GT_CONFIG_ERROR_MAX,
-             "relay.refused: missing, but was set; to refuse no identity, set it to a file that "
-             "lists none, or restart the relay");
     return false;
 }
 

@@ -19,6 +19,7 @@ static struct snapshot snapshot_of(struct relayd *relayd)
         .registry = &relayd->registry,
         .clients = &relayd->clients,
         .quota = &relayd->quota,
+        .access = &relayd->access,
         .seen_binders = &relayd->seen_binders,
         .data_threads = relayd->data_threads.all,
         .n_data_threads = relayd->data_threads.n,

@@ -3,8 +3,8 @@
  * The control thread: it owns the parts, accepts on the main port, starts the data threads, and
  * handles signals within the loop, never in a signal handler. The states are in relayd-states.c.
  *
- * After the start the relay opens no file but its configuration, makes no connection and starts no
- * program but itself, in an upgrade.
+ * After the start the relay opens no file but its configuration and the access list, makes no
+ * connection and starts no program but itself, in an upgrade.
  */
 #include "relayd.h"
 
@@ -210,6 +210,7 @@ static void relayd_deinit(struct relayd *relayd)
     ev_loop_destroy(relayd->loop);
     gt_config_free(relayd->config);
     admission_deinit(&relayd->admission);
+    access_deinit(&relayd->access);
 }
 
 int relayd_run(struct gt_config *config, struct admission *admission,

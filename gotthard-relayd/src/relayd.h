@@ -11,6 +11,7 @@
 #include "data/data-threads.h"
 #include "gotthard/base/notify.h"
 #include "gotthard/base/reload-server.h"
+#include "limits/access.h"
 #include "settings.h"
 #include "upgrade/rehearsal.h"
 #include "upgrade/restore.h"
@@ -55,6 +56,8 @@ struct relayd {
     const struct settings *settings;
     const struct relayd_invocation *invocation;
     struct admission admission;
+    struct access access;
+    ev_timer access_tick; /* active while the access list is incomplete or not stored */
     struct ev_loop *loop;
     struct gt_tls_context *tls;
     struct quota quota;
@@ -102,8 +105,10 @@ void relayd_check_done(struct relayd *relayd);
 /* Sets the callbacks through which connections and messages pass from part to part. A negative
  * errno. */
 int relayd_init_connections(struct relayd *relayd) GT_MUST_CHECK;
-/* Admits clients by ->admission from now on. Ends the connections and sessions of those that it no
- * longer admits. */
+/* Handles the part of an access list that @client has sent, and charges @client for it. */
+void relayd_on_access(struct relayd *relayd, struct client *client, struct gt_span part);
+/* Admits clients by ->admission and the access list from now on. Ends the connections and sessions
+ * of those that it no longer admits. */
 void relayd_apply_admission(struct relayd *relayd);
 /* The callback of the main listener. */
 void relayd_on_accept(void *userdata, int fd, const struct gt_addr *addr);
@@ -115,7 +120,7 @@ void relayd_apply_settings(struct relayd *relayd);
 void relayd_apply_log_level(const struct relayd *relayd);
 /* Applies the keys and refused identities of the configuration, if this version can read it, and no
  * other setting. Returns false, with the reason in @ret_error (GT_CONFIG_ERROR_MAX), if the list of
- * refused identities would be lost. */
+ * refused identities or the authority would be lost. */
 bool relayd_reload_admission(struct relayd *relayd, char *ret_error) GT_MUST_CHECK;
 /* SIGHUP. ->data of @signal is the relay. */
 void relayd_on_reload(struct ev_loop *loop, ev_signal *signal, int revents);

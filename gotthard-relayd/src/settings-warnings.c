@@ -51,6 +51,8 @@ void settings_warnings_log(const struct settings *settings, const struct admissi
         gt_warn("crypt.key is a passphrase; a random key from `gotthard-cli keygen` is stronger");
     if (admission->n_keys == ADMISSION_N_KEYS)
         gt_info("the previous key is still accepted");
+    if (settings->access_list && !settings->authority)
+        gt_warn("relay.access_list is not used: it needs trust.authority");
     if (settings->refused)
         gt_info("relay.refused: identities=%zu", admission->refused.n);
 }

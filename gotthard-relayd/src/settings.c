@@ -71,6 +71,17 @@ static const struct gt_config_item items[] = {
          .details = "One a line: o:NAME for an operator, d:NAME for a device. A reload also ends "
                     "their connections and sessions."),
 
+    ITEM("relay.access_list", PATH, access_list,
+         .help = "Directory in which the relay keeps the access list.",
+         .details = "It must belong to the relay's user. Without it a restarted relay has no list "
+                    "until a client sends it. The service may write to "
+                    "/var/lib/gotthard-relayd."),
+
+    ITEM("trust.authority", STRING, authority, .help = "Public key that signs the access list.",
+         .details = "A string that begins with gk1a, as in the agents' trust.authority. Any client "
+                    "may send the list. The relay refuses the operators and devices that it "
+                    "revokes, and ends their connections and sessions at once."),
+
     ITEM("timeouts.handshake", DURATION, handshake_ms, .fallback = "10s", .min = 100, .max = HOUR,
          .help = "Maximum time for a TLS handshake on the main port.",
          .details = "It begins when the connection is accepted."),
@@ -144,6 +155,7 @@ static const struct gt_config_group groups[] = {
     {"server", "Addresses and ports."},
     {"crypt", "Keys."},
     {"relay", "The data path, and who may use it."},
+    {"trust", "Whose access list revokes identities."},
     {"timeouts", "Durations."},
     {"limits", "Amounts."},
     {"log", "Logging to standard error."},
@@ -302,6 +314,20 @@ static int settings_load_refused(const struct gt_config *config, struct admissio
     return r > 0 ? GT_CONFIG_E_FILE : r;
 }
 
+static int settings_load_authority(const struct gt_config *config, struct admission *admission,
+                                   char *ret_error)
+{
+    const struct settings *settings = gt_config_settings(config);
+    const char *why;
+
+    if (!settings->authority)
+        return 0;
+    if (gt_authority_parse_public(settings->authority, admission->authority, &why) != 0)
+        return settings_bad_value(config, "trust.authority", why, ret_error);
+    admission->has_authority = true;
+    return 0;
+}
+
 int settings_load(const struct gt_config_args *args, struct gt_config **ret,
                   struct admission *ret_admission, char ret_error[static GT_CONFIG_ERROR_MAX])
 {
@@ -314,6 +340,8 @@ int settings_load(const struct gt_config_args *args, struct gt_config **ret,
     r = settings_derive_keys(config, &admission, ret_error);
     if (r == 0)
         r = settings_load_refused(config, &admission, ret_error);
+    if (r == 0)
+        r = settings_load_authority(config, &admission, ret_error);
     if (r == 0) {
         *ret = config;
         admission_move(&admission, ret_admission);

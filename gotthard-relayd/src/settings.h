@@ -13,7 +13,7 @@ struct settings {
     uint64_t port, ports_from, ports_to, port_cooldown_ms;
     char *key, *key_previous, *iv;
     uint64_t n_threads, pipe_size, drain_ms;
-    char *splice, *congestion, *refused;
+    char *splice, *congestion, *refused, *authority, *access_list;
     uint64_t handshake_ms, hello_ms, join_ms, join_peer_ms, heartbeat_ms, dead_ms;
     uint64_t pairing_ms, grace_ms, idle_ms, lifetime_ms, half_closed_ms, ticket_ms;
     uint64_t n_preauth, n_per_source;

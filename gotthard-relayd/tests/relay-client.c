@@ -149,6 +149,7 @@ static void print_frame(const struct gt_control_frame *f)
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_OPEN:
+    case GT_CONTROL_ACCESS:
     case GT_CONTROL_LOAD: print_line("unexpected type=%u", (unsigned)f->type); return;
     }
 }

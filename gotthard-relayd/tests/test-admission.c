@@ -84,6 +84,34 @@ static void test_admission_of_refused_identities(void **state)
     admission_deinit(&admission);
 }
 
+/* Only a revocation counts: not that a name is in no entry. */
+static void test_admission_of_revoked_identities(void **state)
+{
+    static const char text[] = "serial 1\nissued 2026-11-30T14:05:00Z\n"
+                               "revoked o:mallory\nrevoked d:stolen-17\n";
+    struct admission admission = {0};
+    struct gt_access_list *list;
+    uint8_t psk[GT_KEY_SIZE], id[GT_KEY_ID_SIZE];
+    char why[GT_ACCESS_WHY];
+
+    add_key(&admission, 1);
+    add_key(&admission, 2);
+    assert_int_equal(gt_access_list_parse(gt_span_text(text), &list, why), 0);
+    admission.access = list;
+    for (size_t which = 0; which < ADMISSION_N_KEYS; which++) {
+        assert_false(find(&admission, which, "g1:o:mallory", psk, id));
+        assert_false(find(&admission, which, "g1:d:stolen-17", psk, id));
+        assert_true(find(&admission, which, "g1:d:mallory", psk, id));
+        assert_true(find(&admission, which, "g1:o:enroll-1", psk, id));
+        assert_int_equal(admission_check(&admission, "g1:o:alice", id), GT_CODE_NONE);
+        assert_int_equal(admission_check(&admission, "g1:o:mallory", id), GT_CODE_REFUSED);
+    }
+    refuse(&admission, "o:alice\n");
+    assert_int_equal(admission_check(&admission, "g1:o:alice", id), GT_CODE_REFUSED);
+    admission_deinit(&admission);
+    gt_access_list_free(list);
+}
+
 static void test_admission_after_a_change_of_keys(void **state)
 {
     struct admission before = {0}, after = {0}, moved = {0};
@@ -124,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_admission_derives_the_psk_of_each_key),
         cmocka_unit_test(test_admission_of_refused_identities),
+        cmocka_unit_test(test_admission_of_revoked_identities),
         cmocka_unit_test(test_admission_after_a_change_of_keys),
         cmocka_unit_test(test_admission_without_a_relay_key),
     };

@@ -31,6 +31,8 @@ static const struct saved_record ports = {.kind = SAVED_PORTS, .ports = {3}};
 static const struct saved_record cooldown = {
     .kind = SAVED_COOLDOWN, .cooldown = {7001, .free_at = 9, .has_last_rid = true, "rid"}};
 static const struct saved_record quota = {.kind = SAVED_QUOTA, .quota = {7}};
+static const struct saved_record access_ = {.kind = SAVED_ACCESS,
+                                            .access = {{(const uint8_t *)"a list", 6}}};
 static const struct saved_record binder = {.kind = SAVED_BINDER, .binder = {"a binder"}};
 static const struct saved_record tombstone = {.kind = SAVED_TOMBSTONE,
                                               .tombstone = {"rid", 9, GT_CODE_BYE}};
@@ -86,9 +88,9 @@ static const struct saved_record unused = {
 static const struct saved_record end = {.kind = SAVED_END};
 
 static const struct saved_record *const good[] = {
-    &relay,    &secret,   &main_listener, &main_listener, &registry, &ports,
-    &cooldown, &quota,    &binder,        &tombstone,     &session,  &shared,
-    &stream,   &splicing, &waiting,       &used,          &unused,   &end};
+    &relay,    &secret,  &main_listener, &main_listener, &registry, &ports,  &cooldown,
+    &quota,    &access_, &binder,        &tombstone,     &session,  &shared, &stream,
+    &splicing, &waiting, &used,          &unused,        &end};
 #define N_GOOD GT_ARRAY_SIZE(good)
 
 /* The second main listener needs a descriptor of its own. */
@@ -200,8 +202,8 @@ static void test_snapshot_format_rejects_wrong_order(void **state)
         memcpy(records, good, sizeof(good));
         memmove(records + i, records + i + 1, (N_GOOD - i - 1) * sizeof(*records));
         bool may_miss = good[i] == &secret || good[i] == &main_listener || good[i] == &cooldown ||
-                        good[i] == &binder || good[i] == &tombstone || good[i] == &splicing ||
-                        good[i] == &unused;
+                        good[i] == &access_ || good[i] == &binder || good[i] == &tombstone ||
+                        good[i] == &splicing || good[i] == &unused;
         assert_int_equal(check(records, N_GOOD - 1), may_miss ? 0 : SNAPSHOT_FORMAT_E_BAD);
 
         memcpy(records, good, sizeof(good));
@@ -243,6 +245,7 @@ static void test_snapshot_format_rejects_invalid_values(void **state)
     REJECTED(registry, registry.bind.n, sizeof(struct sockaddr_in6));
     REJECTED(registry, registry.bind.n, 0);
     REJECTED(main_listener, main_listener.fd, -1);
+    REJECTED(access_, access.text.n, 0);
     REJECTED(tombstone, tombstone.code, 99);
     REJECTED(session, session.state, RENDEZVOUS_ENDED);
     REJECTED(session, session.state, 17);

@@ -129,6 +129,7 @@ const char *gt_code_limit_text(unsigned code, uint32_t value)
 #define BODY_LOAD(ROW)           \
     ROW(BYTES, rid, GT_RID_SIZE) \
     ROW(U32, load)
+#define BODY_ACCESS(ROW) ROW(SPAN, access)
 #define BODY_LIMIT(ROW)          \
     ROW(BYTES, rid, GT_RID_SIZE) \
     ROW(U16, limit.code)         \
@@ -155,6 +156,7 @@ BODY(RESTARTING, 8);
 BODY(BYE, 18);
 BODY(ERROR, 18);
 BODY(LOAD, 20);
+BODY(ACCESS, 2); /* plus the part, at most GT_CONTROL_PART_MAX bytes */
 BODY(LIMIT, 22);
 
 #define FRAME(type) [GT_CONTROL_##type] = {type##_fields, GT_ARRAY_SIZE(type##_fields)}
@@ -163,9 +165,10 @@ static const struct {
     const struct gt_field *fields; /* NULL: unknown type */
     size_t n_fields;
 } bodies[] = {
-    FRAME(HELLO),      FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION), FRAME(PEER),
-    FRAME(OPEN),       FRAME(TICKET),  FRAME(STREAM_END), FRAME(PING),    FRAME(PONG),
-    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(LOAD),    FRAME(LIMIT),
+    FRAME(HELLO), FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION),
+    FRAME(PEER),  FRAME(OPEN),    FRAME(TICKET),     FRAME(STREAM_END),
+    FRAME(PING),  FRAME(PONG),    FRAME(RESTARTING), FRAME(BYE),
+    FRAME(ERROR), FRAME(LOAD),    FRAME(ACCESS),     FRAME(LIMIT),
 };
 
 static bool is_known(uint8_t type)

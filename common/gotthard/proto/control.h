@@ -13,6 +13,7 @@
 #define GT_CONTROL_BODY_MAX  1024
 #define GT_CONTROL_FILLER    0xff /* a type that stays unknown: its frames are skipped */
 #define GT_CONTROL_FRAME_MAX (GT_CONTROL_HEADER + GT_CONTROL_BODY_MAX)
+#define GT_CONTROL_PART_MAX  (GT_CONTROL_BODY_MAX - 2) /* bytes of the part in ACCESS */
 #define GT_CONTROL_ALPN      "gotthard-r/1"
 #define GT_SOFTWARE_MAX      64
 
@@ -31,8 +32,9 @@ enum gt_control_type {
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
     /* Optional: an unknown type from 0x80 on is skipped. */
-    GT_CONTROL_LOAD = 0x81,  /* how many streams the session has */
-    GT_CONTROL_LIMIT = 0x90, /* the value of the limit that the ERROR behind it names */
+    GT_CONTROL_LOAD = 0x81,   /* how many streams the session has */
+    GT_CONTROL_ACCESS = 0x82, /* a part of the access list */
+    GT_CONTROL_LIMIT = 0x90,  /* the value of the limit that the ERROR behind it names */
 };
 
 /* The reason in PEER and the code in BYE, ERROR and STREAM_END: one list with one table of texts.
@@ -61,7 +63,7 @@ enum gt_code {
     GT_CODE_IDENTITY = 20,   /* the relay's limits.sessions_per_identity */
     GT_CODE_LARGE_LOST = 21, /* STREAM_END only: as LOST, and large packets do not arrive */
     GT_CODE_OLD_KEY = 22,    /* a side authenticated with a key that the relay no longer has */
-    GT_CODE_REFUSED = 23,    /* a side is listed in relay.refused */
+    GT_CODE_REFUSED = 23,    /* a side is listed in relay.refused, or the access list revokes it */
     GT_CODE_WITHDRAWN = 24,  /* the device no longer grants the session */
 };
 /* Returns a short text for users, or "code N" for an unknown code. Static; thread-local. */
@@ -115,6 +117,7 @@ struct gt_control_frame {
         } restarting;
         uint16_t code; /* BYE and ERROR */
         uint32_t load;
+        struct gt_span access; /* trust/access-parts.h; borrows from the decoded bytes */
         struct {
             uint16_t code;
             uint32_t value;
@@ -128,8 +131,8 @@ enum {
     GT_CONTROL_E_BAD,       /* close: unknown type below 0x80, flags, length, or a malformed body */
 };
 
-/* Encodes @frame, whose type must be known and whose strings must be within their limits. Returns
- * the number of bytes. */
+/* Encodes @frame, whose type must be known and whose strings and part must be within their limits.
+ * Returns the number of bytes. */
 size_t gt_control_encode(const struct gt_control_frame *frame,
                          uint8_t ret[static GT_CONTROL_FRAME_MAX]);
 /* Writes a frame of an optional unknown type and of the maximum size, which a receiver skips.

@@ -26,7 +26,7 @@ static void framed_free_in(struct gt_framed_connection *framed)
         gt_wipe(framed->in, GT_FRAMED_CONNECTION_IN);
     free(framed->in);
     framed->in = NULL;
-    framed->n_in = 0;
+    framed->n_in = framed->n_used = 0;
 }
 
 static void framed_free_out(struct gt_framed_connection *framed)
@@ -153,23 +153,33 @@ bool gt_framed_connection_has_room(const struct gt_framed_connection *framed)
 
 /* --- receiving -------------------------------------------------------------------------------- */
 
-static void framed_consume(struct gt_framed_connection *framed, size_t n)
+/* Removes the frame that was decoded last, unless that was done. */
+static void framed_consume(struct gt_framed_connection *framed)
 {
-    framed->n_in -= (uint32_t)n;
+    uint32_t n = framed->n_used;
+
+    if (n == 0)
+        return;
+    framed->n_in -= n;
+    framed->n_used = 0;
     memmove(framed->in, framed->in + n, framed->n_in);
     gt_wipe(framed->in + framed->n_in, n);
 }
 
 int gt_framed_connection_decode(struct gt_framed_connection *framed, struct gt_control_frame *ret)
 {
-    int r = framed->n_in > 0 ? GT_CONTROL_E_UNKNOWN : GT_CONTROL_E_SHORT;
+    int r = GT_CONTROL_E_UNKNOWN;
 
     while (r == GT_CONTROL_E_UNKNOWN) {
         size_t n_used = 0;
 
+        framed_consume(framed);
+        if (framed->n_in == 0)
+            return GT_FRAMED_CONNECTION_E_AGAIN;
         r = gt_control_decode(framed->in, framed->n_in, ret, &n_used);
-        if (r == 0 || r == GT_CONTROL_E_UNKNOWN)
-            framed_consume(framed, n_used);
+        framed->n_used = (uint32_t)n_used;
+        if (r == 0 && ret->type != GT_CONTROL_ACCESS) /* wiped at once: it may be a ticket */
+            framed_consume(framed);
     }
     if (r == GT_CONTROL_E_SHORT)
         return GT_FRAMED_CONNECTION_E_AGAIN;

@@ -21,7 +21,8 @@ struct gt_framed_connection {
     int fd;               /* owned; -1 likewise */
     bool is_blocked;      /* the socket took less than it was given */
     bool is_finishing;    /* close_notify was given to TLS */
-    uint32_t n_in, n_out; /* bytes received and not decoded, queued and not given to TLS */
+    uint32_t n_in, n_out; /* bytes received and not consumed, queued and not given to TLS */
+    uint32_t n_used;      /* of ->n_in: of an ACCESS frame that was decoded last */
     uint32_t out_size;    /* of ->out, at most GT_FRAMED_CONNECTION_OUT */
     uint8_t *in, *out;    /* owned; NULL when empty */
 };
@@ -73,8 +74,9 @@ bool gt_framed_connection_has_room(const struct gt_framed_connection *framed);
 
 /*
  * Takes the next complete frame out of the receive buffer; frames of unknown types are skipped.
- * E_AGAIN: there is no complete frame, read more. E_BAD. @ret holds copies only; a caller that
- * receives TICKET frames wipes it.
+ * E_AGAIN: there is no complete frame, read more. E_BAD. The part of an ACCESS frame is in the
+ * receive buffer, until the next call; the rest of @ret holds copies. A caller that receives TICKET
+ * frames wipes it.
  */
 int gt_framed_connection_decode(struct gt_framed_connection *framed,
                                 struct gt_control_frame *ret) GT_MUST_CHECK;

@@ -133,6 +133,14 @@ static int save_serial(const struct gt_access_store *store, char *ret_why)
 
 /* --- the list --------------------------------------------------------------------------------- */
 
+static void forget_list(struct gt_access_store *store)
+{
+    store->list = gt_access_list_free(store->list);
+    free(gt_steal(&store->text));
+    store->n_text = 0;
+    store->is_stored = false;
+}
+
 static int load_list(struct gt_access_store *store, char *ret_why)
 {
     gt_cleanup(gt_free) char *text = NULL;
@@ -143,7 +151,12 @@ static int load_list(struct gt_access_store *store, char *ret_why)
     if (r || n == 0)
         return r;
     r = gt_access_list_open(gt_span(text, n), store->authority, &store->list, why);
-    return r > 0 ? fail(store, LIST_NAME, why, ret_why) : r;
+    if (r)
+        return r > 0 ? fail(store, LIST_NAME, why, ret_why) : r;
+    store->text = gt_steal(&text);
+    store->n_text = n;
+    store->is_stored = true;
+    return 0;
 }
 
 /* An older list than the last one was put in its place, or there is none. */
@@ -156,7 +169,7 @@ static int check_serial(struct gt_access_store *store, char *ret_why)
     snprintf(why, sizeof(why), "serial %llu was in force, and %s",
              (unsigned long long)store->serial_min,
              store->list ? "this list is older" : "there is no list");
-    store->list = gt_access_list_free(store->list);
+    forget_list(store);
     return fail(store, LIST_NAME, why, ret_why);
 }
 
@@ -184,15 +197,24 @@ int gt_access_store_init(struct gt_access_store *store, const char *folder,
 
 void gt_access_store_deinit(struct gt_access_store *store)
 {
-    gt_access_list_free(store->list);
+    forget_list(store);
     free(store->folder);
-    free(store->text);
     *store = (struct gt_access_store){0};
 }
 
 uint64_t gt_access_store_serial(const struct gt_access_store *store)
 {
     return store->list ? gt_access_list_serial(store->list) : 0;
+}
+
+struct gt_span gt_access_store_text(const struct gt_access_store *store)
+{
+    return gt_span(store->text, store->n_text);
+}
+
+bool gt_access_store_is_unsaved(const struct gt_access_store *store)
+{
+    return store->list && store->folder && !store->is_stored;
 }
 
 /* Without the list, the same one is accepted once more. */
@@ -222,23 +244,22 @@ int gt_access_store_take(struct gt_access_store *store, struct gt_span text,
         return r ? r : -ENOMEM;
     }
     memcpy(copy, text.data, text.n);
-    free(store->text);
+    forget_list(store);
     store->text = copy;
     store->n_text = text.n;
-    gt_access_list_free(store->list);
     store->list = list;
     return 0;
 }
 
 int gt_access_store_save(struct gt_access_store *store, char ret_why[static GT_ACCESS_STORE_WHY])
 {
-    if (!store->text || !store->folder)
+    if (!gt_access_store_is_unsaved(store))
         return 0;
     int r = save_serial(store, ret_why);
     if (r == 0)
         r = replace_file(store, LIST_NAME, gt_span(store->text, store->n_text), ret_why);
     if (r == 0) {
-        free(gt_steal(&store->text));
+        store->is_stored = true;
         store->serial_min = gt_access_list_serial(store->list);
     }
     return r;

@@ -22,8 +22,9 @@ struct gt_access_store {         /* fields are private, but ->list */
     uint8_t authority[GT_KEY_SIZE];
     uint64_t serial_min; /* of the file; a list with a smaller one is not accepted */
     char *folder;        /* owned; NULL: nothing is stored */
-    char *text;          /* owned; of a list that is not stored yet, otherwise NULL */
+    char *text;          /* owned; the whole text of ->list */
     size_t n_text;
+    bool is_stored; /* the file has it */
 };
 
 enum {
@@ -44,6 +45,10 @@ int gt_access_store_init(struct gt_access_store *store, const char *folder,
 void gt_access_store_deinit(struct gt_access_store *store);
 /* Returns the serial of the list in force, 0 without one. */
 uint64_t gt_access_store_serial(const struct gt_access_store *store);
+/* Returns the whole text of the list in force, empty without one. Valid as long as the list is. */
+struct gt_span gt_access_store_text(const struct gt_access_store *store);
+/* Returns true if the list in force has to be stored: gt_access_store_save() failed. */
+bool gt_access_store_is_unsaved(const struct gt_access_store *store);
 /* Returns the greatest serial that is not accepted. */
 uint64_t gt_access_store_floor(const struct gt_access_store *store);
 /*

@@ -76,6 +76,7 @@ static const struct {
     {GT_CONTROL_OPEN, CLIENT_READY, handle_request},
     {GT_CONTROL_STREAM_END, CLIENT_READY, handle_request},
     {GT_CONTROL_LOAD, CLIENT_READY, handle_request},
+    {GT_CONTROL_ACCESS, CLIENT_READY, handle_request},
     {GT_CONTROL_BYE, CLIENT_READY, handle_request},
     {GT_CONTROL_PING, CLIENT_READY, handle_ping},
     {GT_CONTROL_PONG, CLIENT_READY, handle_pong},
@@ -120,7 +121,7 @@ static bool handle_frames(struct client *client)
     struct gt_control_frame frame;
 
     while (client_rules(client)->can_decode && make_room(client)) {
-        uint64_t now = gt_clock_ms(); /* per frame: client_throttle may advance the bucket */
+        uint64_t now = gt_clock_ms(); /* per frame: client_charge may advance the bucket */
 
         if (gt_token_bucket_level(&client->frames, now) == 0) {
             pause_reading(client);

@@ -157,9 +157,10 @@ void client_leave_slot(struct client *client, struct gt_list *slot)
         client_arm(client);
 }
 
-void client_throttle(struct client *client)
+void client_charge(struct client *client, unsigned n_per_second)
 {
-    gt_token_bucket_drain(&client->frames, client->host->limits.n_frames / 10, gt_clock_ms());
+    gt_token_bucket_drain(&client->frames, client->host->limits.n_frames / n_per_second,
+                          gt_clock_ms());
 }
 
 /* --- events ----------------------------------------------------------------------------------- */

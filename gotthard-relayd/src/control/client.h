@@ -61,7 +61,7 @@ struct client_host {
     struct name_counts identities; /* of authenticated connections */
     struct gt_list open, closed;   /* clients, owned */
     struct gt_list to_flush;       /* clients with frames to send before the loop sleeps */
-    /* A RENDEZVOUS, OPEN, STREAM_END, LOAD or BYE of a READY client. */
+    /* A RENDEZVOUS, OPEN, STREAM_END, LOAD, ACCESS or BYE of a READY client. */
     void (*on_frame)(void *userdata, struct client *client, const struct gt_control_frame *frame);
     /* The last callback, for each client that was READY: nothing can be sent to it any more. */
     void (*on_end)(void *userdata, struct client *client);
@@ -137,5 +137,5 @@ static inline bool client_has_slot(const struct client *client)
 {
     return !gt_list_is_empty(&client->slots_held);
 }
-/* Charges an expensive request as a tenth of a second's frames: the limit is ten a second. */
-void client_throttle(struct client *client);
+/* Charges an expensive request, so that the limit is @n_per_second of them. */
+void client_charge(struct client *client, unsigned n_per_second);

@@ -193,7 +193,7 @@ static void registry_send_end(struct client *client, const struct gt_control_fra
 {
     gt_info("client=%s rejoined an ended session reason=\"%s\"", client->identity,
             gt_code_text(code));
-    client_throttle(client);
+    client_charge(client, 10);
     client_send_code(client, GT_CONTROL_BYE, frame->rid, code);
 }
 
@@ -214,7 +214,7 @@ static void registry_on_rendezvous(struct registry *registry, struct client *cli
     enum gt_code code = GT_CODE_NONE;
 
     if (!is_registered) {
-        client_throttle(client); /* a rejection costs as much */
+        client_charge(client, 10); /* a rejection costs as much */
         code = registry_check_limits(registry, client, !session);
     }
     if (!code && !session)
@@ -294,6 +294,7 @@ void registry_on_frame(struct registry *registry, struct client *client,
     case GT_CONTROL_PING:
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
+    case GT_CONTROL_ACCESS:
     case GT_CONTROL_LIMIT:
     case GT_CONTROL_ERROR: return; /* handled by the client itself */
     }

@@ -33,14 +33,26 @@ void admission_deinit(struct admission *admission)
 }
 
 /* The identity is well-formed, and may be forged: the binder has not been checked. */
-static void log_refused(const char *identity)
+static void log_refused(const char *identity, const char *why)
 {
     static struct gt_log_rate rate;
     unsigned n_suppressed;
 
     if (gt_log_is_allowed(&rate, 1, &n_suppressed))
-        gt_info("client=%s refused suppressed=%u reason=\"listed in relay.refused\"", identity,
-                n_suppressed);
+        gt_info("client=%s refused suppressed=%u reason=\"%s\"", identity, n_suppressed, why);
+}
+
+/* Returns why a well-formed identity is refused, or NULL. An identity that the access list does not
+ * mention may use the relay: rights are judged by the devices. */
+static const char *why_refused(const struct admission *admission, const char *identity,
+                               enum gt_role role, const char *name)
+{
+    if (refused_has(&admission->refused, identity))
+        return "listed in relay.refused";
+    if (admission->access &&
+        gt_access_list_is_revoked(admission->access, role == GT_ROLE_OPERATOR, name))
+        return "revoked by the access list";
+    return NULL;
 }
 
 bool admission_find_psk(const struct admission *admission, size_t which, struct gt_span identity,
@@ -53,9 +65,10 @@ bool admission_find_psk(const struct admission *admission, size_t which, struct 
     if (which >= admission->n_keys || !gt_key_parse_identity(identity, &role, name))
         return false;
     gt_key_identity(role, name, text);
-    if (refused_has(&admission->refused, text)) {
+    const char *why = why_refused(admission, text, role, name);
+    if (why) {
         if (which == ADMISSION_CURRENT) /* once for each handshake */
-            log_refused(text);
+            log_refused(text, why);
         return false;
     }
     const struct admission_key *key = &admission->keys[which];
@@ -68,7 +81,11 @@ bool admission_find_psk(const struct admission *admission, size_t which, struct 
 enum gt_code admission_check(const struct admission *admission, const char *identity,
                              const uint8_t key_id[static GT_KEY_ID_SIZE])
 {
-    if (refused_has(&admission->refused, identity))
+    char name[GT_NAME_MAX + 1];
+    enum gt_role role;
+
+    if (!gt_key_parse_identity(gt_span_text(identity), &role, name) ||
+        why_refused(admission, identity, role, name))
         return GT_CODE_REFUSED;
     for (size_t i = 0; i < admission->n_keys; i++)
         if (memcmp(admission->keys[i].id, key_id, GT_KEY_ID_SIZE) == 0)

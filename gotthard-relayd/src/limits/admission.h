@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Which clients may use the relay: those that have the current key or the previous one, except for
- * refused identities. Every decision about an identity is made here: before a handshake, after it,
- * and for connections that exist when the settings change.
+ * refused and revoked identities. Every decision about an identity is made here: before a
+ * handshake, after it, and for connections that exist when the settings change.
  */
 #pragma once
 
 #include "gotthard/crypto/key.h"
 #include "gotthard/proto/control.h"
+#include "gotthard/trust/access-list.h"
 #include "limits/refused.h"
 
 enum { ADMISSION_CURRENT, ADMISSION_PREVIOUS };
@@ -20,6 +21,9 @@ struct admission {
         uint8_t id[GT_KEY_ID_SIZE];
     } keys[ADMISSION_N_KEYS];
     struct refused refused;
+    bool has_authority; /* of the access list */
+    uint8_t authority[GT_KEY_SIZE];
+    const struct gt_access_list *access; /* borrows; NULL: none. Only its revocations count */
 };
 
 /* Adds @key, first the current one. Returns 0 or a negative errno. */
@@ -31,8 +35,8 @@ void admission_deinit(struct admission *admission);
 
 /*
  * Derives the TLS PSK of @identity, which is not authenticated yet, from key @which. Returns false
- * if there is no such key, if @identity is malformed, or if it is refused; then a client must get
- * the same response as one with a wrong key. *ret_key_id identifies the key.
+ * if there is no such key, if @identity is malformed, or if it is refused or revoked; then a client
+ * must get the same response as one with a wrong key. *ret_key_id identifies the key.
  */
 bool admission_find_psk(const struct admission *admission, size_t which, struct gt_span identity,
                         uint8_t ret_psk[static GT_KEY_SIZE],

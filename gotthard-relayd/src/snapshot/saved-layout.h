@@ -25,6 +25,7 @@ enum saved_kind {
     SAVED_PORTS,         /* once */
     SAVED_COOLDOWN,      /* an unused port that is reserved for its last session */
     SAVED_QUOTA,         /* once */
+    SAVED_ACCESS,        /* the access list, if one is in force */
     SAVED_BINDER,        /* of a ClientHello that was admitted */
     SAVED_TOMBSTONE,     /* of a session that was ended */
     SAVED_SESSION,       /* its streams, pairs and tickets follow */
@@ -33,7 +34,7 @@ enum saved_kind {
     SAVED_TICKET, /* valid in the data thread */
     SAVED_END,    /* once, last */
 };
-#define SAVED_N_KINDS 15
+#define SAVED_N_KINDS 16
 
 /* An int member that is a descriptor. */
 struct saved_fd {

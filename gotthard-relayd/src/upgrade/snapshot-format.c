@@ -27,13 +27,21 @@ const struct saved_layout secret_layout = {SAVED_LAYOUT(SECRET, secret_fields)};
 const struct saved_layout end_layout = {.kind = SAVED_END};
 
 static const struct saved_layout *const layouts[SAVED_N_KINDS] = {
-    [SAVED_RELAY] = &relay_layout,         [SAVED_SECRET] = &secret_layout,
-    [SAVED_REGISTRY] = &registry_layout,   [SAVED_MAIN_LISTENER] = &main_listener_layout,
-    [SAVED_PORTS] = &ports_layout,         [SAVED_COOLDOWN] = &ports_cooldown_layout,
-    [SAVED_QUOTA] = &quota_layout,         [SAVED_BINDER] = &seen_binder_layout,
-    [SAVED_TOMBSTONE] = &tombstone_layout, [SAVED_SESSION] = &session_layout,
-    [SAVED_STREAM] = &stream_layout,       [SAVED_PAIR] = &pair_layout,
-    [SAVED_TICKET] = &ticket_layout,       [SAVED_END] = &end_layout,
+    [SAVED_RELAY] = &relay_layout,
+    [SAVED_SECRET] = &secret_layout,
+    [SAVED_REGISTRY] = &registry_layout,
+    [SAVED_MAIN_LISTENER] = &main_listener_layout,
+    [SAVED_PORTS] = &ports_layout,
+    [SAVED_COOLDOWN] = &ports_cooldown_layout,
+    [SAVED_QUOTA] = &quota_layout,
+    [SAVED_BINDER] = &seen_binder_layout,
+    [SAVED_TOMBSTONE] = &tombstone_layout,
+    [SAVED_SESSION] = &session_layout,
+    [SAVED_STREAM] = &stream_layout,
+    [SAVED_PAIR] = &pair_layout,
+    [SAVED_TICKET] = &ticket_layout,
+    [SAVED_ACCESS] = &access_layout,
+    [SAVED_END] = &end_layout,
 };
 
 void snapshot_format_write_head(struct gt_writer *writer)
@@ -100,7 +108,7 @@ static bool set_bit(uint8_t *bits, unsigned i)
 
 #define BIT(kind)   (1 << SAVED_##kind)
 #define IN_SESSION  (BIT(SESSION) | BIT(STREAM) | BIT(PAIR) | BIT(TICKET))
-#define BEFORE_THEM (BIT(QUOTA) | BIT(BINDER) | BIT(TOMBSTONE))
+#define BEFORE_THEM (BIT(QUOTA) | BIT(ACCESS) | BIT(BINDER) | BIT(TOMBSTONE))
 
 /* For each kind, the kinds that may come directly before it. Bit 0: it is the first record. */
 static const uint16_t predecessors[SAVED_N_KINDS] = {
@@ -111,7 +119,8 @@ static const uint16_t predecessors[SAVED_N_KINDS] = {
     [SAVED_PORTS] = BIT(REGISTRY),
     [SAVED_COOLDOWN] = BIT(PORTS) | BIT(COOLDOWN),
     [SAVED_QUOTA] = BIT(PORTS) | BIT(COOLDOWN),
-    [SAVED_BINDER] = BIT(QUOTA) | BIT(BINDER),
+    [SAVED_ACCESS] = BIT(QUOTA),
+    [SAVED_BINDER] = BIT(QUOTA) | BIT(ACCESS) | BIT(BINDER),
     [SAVED_TOMBSTONE] = BEFORE_THEM,
     [SAVED_SESSION] = BEFORE_THEM | IN_SESSION,
     [SAVED_STREAM] = BIT(SESSION) | BIT(STREAM),

@@ -13,12 +13,13 @@
 #include "control/registry-snapshot.h"
 #include "control/session-snapshot.h"
 #include "data/pair-snapshot.h"
+#include "limits/access.h"
 #include "limits/seen-binders.h"
 
 /* To be raised with every change of a record or of its meaning. After an installation with another
  * version the relay is restarted instead, see debian/gotthard-relayd.postinst. */
 #ifndef SNAPSHOT_FORMAT_VERSION
-#define SNAPSHOT_FORMAT_VERSION 2
+#define SNAPSHOT_FORMAT_VERSION 3
 #endif
 
 struct saved_relay {
@@ -43,6 +44,7 @@ struct saved_record {
         struct saved_ports ports;
         struct saved_cooldown cooldown;
         struct saved_quota quota;
+        struct saved_access access;
         struct seen_binder binder;
         struct tombstone tombstone;
         struct saved_session session;

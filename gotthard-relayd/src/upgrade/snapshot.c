@@ -48,6 +48,7 @@ void snapshot_write(const struct snapshot *snapshot, struct gt_writer *writer)
     registry_save(registry, writer);
     ports_save(&registry->ports, now, writer);
     quota_save(snapshot->quota, writer);
+    access_save(snapshot->access, writer);
     seen_binders_save(snapshot->seen_binders, writer);
     tombstones_save(&registry->tombstones, now, writer);
     registry_save_sessions(registry, writer);
@@ -140,6 +141,7 @@ static int restore_on_record(void *userdata, const struct saved_record *record)
     case SAVED_PORTS: ports_restore(&registry->ports, &record->ports); break;
     case SAVED_COOLDOWN: ports_restore_cooldown(&registry->ports, &record->cooldown); break;
     case SAVED_QUOTA: quota_restore(snapshot->quota, &record->quota); break;
+    case SAVED_ACCESS: access_restore(snapshot->access, &record->access); break;
     case SAVED_BINDER: seen_binders_add(snapshot->seen_binders, record->binder.bytes); break;
     case SAVED_TOMBSTONE: tombstones_restore(&registry->tombstones, &record->tombstone); break;
     case SAVED_SESSION: return restore_session(restoring, &record->session);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The state of a relay that outlives its program image: listening sockets, sessions with their
- * streams and tickets, pairs with their sockets and the bytes between them, ports, and the binders
- * that were admitted. Each module saves and restores its own records; this one calls them in order.
- * The data threads are paused, or have not been started.
+ * streams and tickets, pairs with their sockets and the bytes between them, ports, the binders that
+ * were admitted, and the access list. Each module saves and restores its own records; this one
+ * calls them in order. The data threads are paused, or have not been started.
  *
  * Control connections are not part of it, because the state of TLS cannot be saved: both slots of a
  * session are as after a loss. Nor are unauthenticated connections, which simply try again.
@@ -12,12 +12,14 @@
 
 #include "control/main-listener.h"
 #include "control/registry.h"
+#include "limits/access.h"
 
 struct snapshot { /* all borrowed */
     struct ev_loop *loop;
     struct registry *registry;
     struct client_host *clients;
     struct quota *quota;
+    struct access *access;
     struct seen_binders *seen_binders;
     struct data_thread *const *data_threads;
     size_t n_data_threads;
