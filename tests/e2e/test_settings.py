@@ -36,7 +36,7 @@ SAMPLES = {
         **COMMON, "server.bind": "127.0.0.2", "server.ports_from": "7500", "server.ports_to": "8500",
         "server.port_cooldown": "7s", "relay.threads": "3", "relay.splice": "off", "relay.pipe_size": "128KiB",
         "relay.congestion": "reno", "relay.drain": "7s", "relay.refused": "@certificates/refused",
-        "relay.access_list": "/nonexistent/access", "trust.authority": "gk1a." + "W" * 43, "timeouts.handshake": "7s", "timeouts.hello": "7s",
+        "relay.access_list": "/nonexistent/access", "trust.authority": "gk1a." + 43 * "A", "timeouts.handshake": "7s", "timeouts.hello": "7s",
         "timeouts.join": "7s", "timeouts.join_peer": "7s", "timeouts.heartbeat_interval": "7s", "timeouts.heartbeat": "50s",
         "timeouts.pairing": "7s", "timeouts.session_grace": "7s", "timeouts.idle": "7s", "timeouts.lifetime": "7s",
         "timeouts.half_closed": "7s", "timeouts.ticket": "7s", "limits.preauth": "100",
