@@ -18,7 +18,7 @@
 
 #define QUERIES     8   /* at a time: each has a connection to the broker */
 #define AGAIN_S     1.  /* until a device is asked again */
-#define LIMIT_S     30. /* for a few devices */
+#define LIMIT_S     20. /* for a few devices */
 #define PER_DEVICE  .25 /* s more for each */
 #define NAMED_MAX   20  /* devices that the result names */
 #define REASON_SIZE 96
@@ -28,6 +28,7 @@ struct target {
     const struct device_row *row;
     struct request *query; /* owned */
     double again_at;       /* when it is queried next */
+    bool is_asked;         /* it is online, and answers this operator */
     bool has_list;
     char why[REASON_SIZE]; /* why it does not count */
 };
@@ -59,6 +60,19 @@ static bool is_online(const struct target *target)
     return target->row->knowledge == DEVICE_AUTHENTIC && target->row->is_online;
 }
 
+/* A device with the list answers only operators that it grants something there. */
+static bool is_granted(const struct access_count *count, const char *device)
+{
+    const struct gt_signer *signer = count->identity->signer;
+    uint8_t fingerprint[GT_KEY_SIZE];
+
+    if (!signer)
+        return false;
+    gt_signer_fingerprint(signer, fingerprint);
+    return gt_access_list_operator(count->authority->list, count->context->settings->client_name,
+                                   fingerprint, device, time(NULL)) != NULL;
+}
+
 static void target_judge(struct target *target, uint64_t serial)
 {
     target->has_list = serial >= authority_serial(target->count->authority);
@@ -66,8 +80,10 @@ static void target_judge(struct target *target, uint64_t serial)
         target->count->n_confirmed++;
     else if (serial > 0)
         snprintf(target->why, sizeof(target->why), "has the list %llu", (unsigned long long)serial);
-    else
+    else {
         snprintf(target->why, sizeof(target->why), "uses no access list");
+        target->is_asked = false; /* by its policy, which asking does not change */
+    }
 }
 
 static void query_on_nothing(void *userdata)
@@ -143,7 +159,7 @@ static size_t count_query(struct access_count *count, double now)
     for (size_t i = 0; i < count->n_targets; i++) {
         struct target *target = &count->targets[i];
 
-        if (target->has_list || !is_online(target))
+        if (target->has_list || !target->is_asked)
             continue;
         n_open++;
         if (!target->query && now >= target->again_at && count->n_running < QUERIES)
@@ -185,7 +201,8 @@ static void explain_state(struct target *target)
     else if (row->knowledge == DEVICE_FOREIGN)
         snprintf(target->why, sizeof(target->why), "has another key");
     else if (row->is_online)
-        snprintf(target->why, sizeof(target->why), "no answer");
+        snprintf(target->why, sizeof(target->why), "%s",
+                 target->is_asked ? "no answer" : "the list does not let this operator ask it");
     else if (row->since == 0)
         snprintf(target->why, sizeof(target->why), "offline");
     else {
@@ -207,6 +224,7 @@ static bool count_make_targets(struct access_count *count)
         if (gt_access_list_is_revoked(count->authority->list, false, row->name))
             continue;
         *target = (struct target){.count = count, .row = row};
+        target->is_asked = is_online(target) && is_granted(count, row->name);
         explain_state(target);
         count->n_targets++;
     }

@@ -130,7 +130,7 @@ char *access_text_with_head(const char *body, uint64_t serial, time_t issued)
 
 /* --- entries ---------------------------------------------------------------------------------- */
 
-/* Parses what follows the kind of an entry. Returns as gt_pin_parse(). */
+/* Parses an entry without its kind. Returns as gt_pin_parse(). */
 static int parse_entry(struct gt_span words, bool is_operator, struct gt_pin *ret,
                        const char **ret_why)
 {

@@ -153,11 +153,11 @@ static const struct gt_config_item items[] = {
          .details =
              "A path that is set must exist. An empty file denies all. See devices.pins.example."),
     ITEM("trust.authority_key", PATH, trust_authority_key,
-         .help = "File of the private key of the fleet's authority, which signs the access list.",
+         .help = "File of the key that signs the access list.",
          .details =
-             "For `access` and `revoke`, on one machine of the fleet. `access init` makes it. The "
-             "access list is beside it, in a file with .list behind its name. Other users must not "
-             "be able to read the key."),
+             "The private key of the fleet's authority, for `access` and `revoke` on one machine. "
+             "`access init` makes it. The list is beside it, in a file with .list behind its name. "
+             "Other users must not be able to read the key."),
 
     ITEM("stream.buffer", SIZE, ring_size, .fallback = "4MiB", .min = 64 << 10, .max = 64 << 20,
          .help = "Maximum buffer of one connection in each direction.",
