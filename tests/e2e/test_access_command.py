@@ -335,6 +335,7 @@ def test_revoke_accepts_no_answer_without_a_listed_key(fleet):
     assert done.returncode == 75 and "not signed by a key that the list has for it" in done.stderr, done.stderr
 
 
+@effect("cli", "--device")
 def test_revoke_of_a_device(fleet):
     fleet.agent()
     for name in ("GatewayOli", "Pump7"):
