@@ -9,7 +9,8 @@
 
 #define PRINTS_JSON                                                                             \
     (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
-     COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS | COMMAND_RUN)
+     COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS | COMMAND_RUN | COMMAND_ACCESS |       \
+     COMMAND_REVOKE)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -37,7 +38,10 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_USER] = {"--user", NULL, "USER", "Log in as this user.", COMMAND_RUN},
     [OPTION_FORKS] = {"--forks", NULL, "N", "Run it on this many devices at a time; 5 by default.",
                       COMMAND_RUN},
-    [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.", COMMAND_FORGET},
+    [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.",
+                    COMMAND_FORGET | COMMAND_ACCESS},
+    [OPTION_DEVICE] = {"--device", NULL, NULL, "Revoke the device of this name, not an operator.",
+                       COMMAND_REVOKE},
     [OPTION_ALL] = {"--all", NULL, NULL, "Close the sessions of all operators, not only your own.",
                     COMMAND_DISCONNECT},
     [OPTION_REASON] = {"--reason", NULL, "TEXT",

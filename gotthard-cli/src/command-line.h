@@ -22,6 +22,7 @@ enum option_id {
     OPTION_FORKS,
     OPTION_YES,
     OPTION_ALL,
+    OPTION_DEVICE,
     OPTION_REASON,
     OPTION_WAIT, /* its argument may be missing: "" */
     OPTION_BACKGROUND,

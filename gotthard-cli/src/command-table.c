@@ -165,6 +165,30 @@ static const struct command commands[] = {
         .run = cmd_fingerprint,
     },
     {
+        .name = "access",
+        .bit = COMMAND_ACCESS,
+        .settings = COMMAND_ACCESS,
+        .usage = "init | add operator|device NAME FINGERPRINT [RIGHT]... | remove operator|device "
+                 "NAME | show | edit | refresh | publish | fetch",
+        .help = "Make and change the signed list of all operators' rights on all devices.",
+        .examples = "access init\naccess add operator bob 5e884898...1542d8 services=ssh "
+                    "devices='plant-7-*'\naccess show",
+        .n_arguments_min = 1,
+        .n_arguments_max = SIZE_MAX,
+        .run = cmd_access,
+    },
+    {
+        .name = "revoke",
+        .bit = COMMAND_REVOKE,
+        .settings = COMMAND_REVOKE,
+        .usage = "[--device] NAME",
+        .help = "Revoke an operator, or a device, on all devices, and count those that know it.",
+        .examples = "revoke bob\nrevoke --device GatewayOli",
+        .n_arguments_min = 1,
+        .n_arguments_max = 1,
+        .run = cmd_revoke,
+    },
+    {
         .name = "config",
         .bit = COMMAND_CONFIG,
         .settings = COMMAND_ANY,

@@ -48,6 +48,21 @@ static const struct failure_row rows[] = {
                 "the authority is, then copy FOLDER/cert.pem",
     },
     {
+        .id = FAILURE_AUTHORITY,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The authority's key, or its access list, cannot be used.",
+        .cause = "A file is missing, damaged or readable by others, or the list would not be "
+                 "valid. Nothing was signed.",
+        .hint = "check {trust.authority_key}, and the list in the file beside it",
+    },
+    {
+        .id = FAILURE_LIST_NEWER,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The access list at the broker is newer than the one on this machine.",
+        .cause = "Another machine with the authority's key has changed it. Nothing was signed.",
+        .hint = "take it from the broker: gotthard-cli access fetch, then repeat the change",
+    },
+    {
         .id = FAILURE_BROKER_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The broker cannot be reached.",
@@ -120,6 +135,15 @@ static const struct failure_row rows[] = {
         .cause = "The broker dropped or withheld states of devices, or the connection was lost. "
                  "The devices that were found are listed. gotthard-cli(1) has the reasons.",
         .hint = "run the command again",
+    },
+    {
+        .id = FAILURE_LIST_NOT_EVERYWHERE,
+        .exit = GT_EXIT_TRY_AGAIN,
+        .title = "Some devices do not have the access list yet.",
+        .cause = "They are offline, or have not proven within the time of the command that they "
+                 "have it. The broker keeps the list, and they get it when they are online.",
+        .hint = "repeat the command later, it counts again; a device whose policy is not list "
+                "needs trust.authority",
     },
     {
         .id = FAILURE_DENIED,

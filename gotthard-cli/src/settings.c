@@ -17,8 +17,9 @@
 #define HOUR       (3600 * SECOND)
 
 #define TUNNELS (COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DOCTOR)
-#define USES_BROKER \
-    (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET)
+#define USES_BROKER                                                                     \
+    (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
+     COMMAND_ACCESS | COMMAND_REVOKE)
 
 #define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
@@ -56,8 +57,9 @@ static const struct gt_config_item items[] = {
     ITEM("client.relay", NAME, relay, .flag = "relay", .commands = TUNNELS, .fallback = MAIN_RELAY,
          .help = "Name of the relay at which to meet the device."),
     ITEM("client.name", NAME, client_name, .flag = "client-name",
-         .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT, .fallback = login_name,
-         .fallback_help = "the login name", .help = "Name of this operator.",
+         .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT | COMMAND_REVOKE,
+         .fallback = login_name, .fallback_help = "the login name",
+         .help = "Name of this operator.",
          .details = "Devices and their logs know the operator by this name."),
     ITEM("client.devices", STRING, devices,
          .help = "Names of devices that `devices` asks the broker for, one by one.",
@@ -150,6 +152,12 @@ static const struct gt_config_item items[] = {
          .help = "File of the devices' fingerprints.",
          .details =
              "A path that is set must exist. An empty file denies all. See devices.pins.example."),
+    ITEM("trust.authority_key", PATH, trust_authority_key,
+         .help = "File of the key that signs the access list.",
+         .details =
+             "The private key of the fleet's authority, for `access` and `revoke` on one machine. "
+             "`access init` makes it. The list is beside it, in a file with .list behind its name. "
+             "Other users must not be able to read the key."),
 
     ITEM("stream.buffer", SIZE, ring_size, .min = 64 << 10, .max = 64 << 20,
          .fallback_help = "16MiB, or 4MiB on a machine with less than 800MiB of memory",

@@ -28,7 +28,9 @@ enum {
     COMMAND_KNOWN_HOSTS = 1 << 15,
     COMMAND_SESSIONS = 1 << 16,
     COMMAND_RUN = 1 << 17,
-    COMMAND_END = 1 << 18, /* after the last command */
+    COMMAND_ACCESS = 1 << 18,
+    COMMAND_REVOKE = 1 << 19,
+    COMMAND_END = 1 << 20, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 
@@ -55,6 +57,7 @@ struct settings {
     uint64_t shared_idle_ms; /* until the shared connection is closed; 0: never */
 
     char *trust_policy, *trust_pins;
+    char *trust_authority_key; /* path */
 
     uint64_t ring_size; /* 0: gt_tunnel_ring_size */
     uint64_t peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;

@@ -11,6 +11,7 @@ import pytest
 import harness
 from access_list import Authority, time_text
 from harness import echo, wait_until
+from setting_markers import effect, refuses
 from test_broker import publish
 from test_faults import open_stream
 from test_tunnel import assert_broken
@@ -70,6 +71,8 @@ def assert_granted(fleet, name="alice"):
     tunnel.disconnect()
 
 
+@effect("agentd", "trust.authority")
+@refuses("agentd", "trust.authority")
 def test_without_a_list_no_operator_is_granted_anything(system):
     """The authority alone decides the policy: the fleet key is not enough."""
     fleet = Fleet(system)
@@ -222,6 +225,8 @@ def test_absent_authority_never_lowers_the_policy(system):
     assert "policy=psk" not in agent.log() and "policy=pin" not in agent.log()
 
 
+@effect("agentd", "trust.access_max_age")
+@refuses("agentd", "trust.access_max_age")
 def test_list_that_is_too_old_grants_nothing(system):
     fleet = Fleet(system, GOTTHARD_TRUST_ACCESS_MAX_AGE="1h")
     fleet.publish(1, fleet.operator("alice"), issued=time_text(3700))

@@ -26,6 +26,9 @@ Failure = collections.namedtuple("Failure", "id exit message hint text")
 
 # The ids whose sentence is read by a test of another file.
 ELSEWHERE = {
+    "GTD-E15": "e2e/test_access_command.py::test_init_never_overwrites_a_key",
+    "GTD-E16": "e2e/test_access_command.py::test_newer_list_at_the_broker_is_not_overwritten",
+    "GTD-E35": "e2e/test_access_command.py::test_revoke_names_devices_without_the_list",
     "GTD-E45": "e2e/test_revocation.py::assert_withdrawn",
     "GTD-E47": "e2e/test_scripts.py::test_tunnel_closed_by_the_other_side",
     "GTD-E53": "faults/test_hostile_operator.py::hostile_operator",

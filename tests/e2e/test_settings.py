@@ -48,12 +48,12 @@ SAMPLES = {
         "trust.pins": "@certificates/operators.pins", "agent.data_host": "10.0.0.1", "agent.data_port": "2222", "agent.host_keys": "/nonexistent/*.pub",
         "agent.permit": "10.0.0.0/8:80,443 plc.local:*", "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
         "limits.sessions": "3", "limits.sessions_per_operator": "3", "limits.streams": "3", "timeouts.lifetime": "7s",
-        "timeouts.dial": "7s",
+        "timeouts.dial": "7s", "trust.authority": "gk1a." + 43 * "A", "trust.access_max_age": "3d",
     },
     "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "timeouts.lifetime": "7min",
             "timeouts.answer": "7s", "client.shared_idle": "7s", "client.hold": "7s", "client.share": "true",
             "client.devices": "GatewayOli GatewayEli", "crypt.device_keys": "/nonexistent/keys",
-            "crypt.device_keys_previous": "/nonexistent/keys"},
+            "crypt.device_keys_previous": "/nonexistent/keys", "trust.authority_key": "/nonexistent/key"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 NEEDS = {"mqtt.alpn": {"GOTTHARD_MQTT_ENDPOINT": "localhost"}}  # TLS

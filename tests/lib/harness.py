@@ -373,7 +373,9 @@ user {name}
 topic write {self.PREFIX}/d/+/req
 topic read {self.PREFIX}/d/+/rsp/{name}
 topic read {self.PREFIX}/d/+/state
-""" for name in ("alice", "bob", "operator")) + """
+""" for name in ("alice", "bob", "operator", "admin")) + f"""\
+topic write {self.PREFIX}/fleet/access/+
+
 user god
 topic readwrite #
 """)
