@@ -15,6 +15,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/config/protected-file.h"
 #include "remembered.h"
+#include "state-folder.h"
 
 #define FILE_MAX (32u << 20) /* bytes: more than DEVICE_TABLE_MAX lines */
 #define DAY_S    86400u
@@ -23,24 +24,6 @@
 
 /* --- the file -----------------------------------------------------------------------------------
  */
-
-/* Writes the path of the folder. Returns false without a home of this user: root may run with that
- * of another one. A home is never created: build systems set one that must not exist. */
-static bool find_folder(char *ret, size_t cap)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool is_set = state && *state == '/';
-    const char *base = is_set ? state : home;
-    struct stat status;
-
-    if (!base || *base != '/')
-        return false;
-    bool exists = stat(base, &status) == 0;
-    if ((!exists && !is_set) || (exists && status.st_uid != geteuid()))
-        return false;
-    int n = snprintf(ret, cap, "%s%s/gotthard", base, is_set ? "" : "/.local/state");
-    return n > 0 && (size_t)n < cap;
-}
 
 /* Writes "devices-" and a hash of the broker, the prefix and the fleet. */
 static bool find_name(const struct settings *settings, const struct identity *identity, char *ret,
@@ -68,24 +51,11 @@ static bool find_path(const struct settings *settings, const struct identity *id
 {
     char folder[PATH_MAX], name[64];
 
-    if (!settings->mqtt_endpoint || !find_folder(folder, sizeof(folder)) ||
+    if (!settings->mqtt_endpoint || !state_folder_find(folder, sizeof(folder)) ||
         !find_name(settings, identity, name, sizeof(name)))
         return false;
     int n = snprintf(ret, cap, "%s/%s", folder, name);
     return n > 0 && (size_t)n < cap;
-}
-
-/* Creates the folders of @path, for this user alone. Existing ones stay as they are. */
-static void make_folders(const char *path)
-{
-    char copy[PATH_MAX];
-
-    snprintf(copy, sizeof(copy), "%s", path);
-    for (char *at = strchr(copy + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = 0;
-        (void)!mkdir(copy, 0700);
-        *at = '/';
-    }
 }
 
 /* Returns false with errno. */
@@ -94,7 +64,7 @@ static bool write_file(const char *path, const char *text, size_t n)
     char temporary[PATH_MAX], why[GT_PROTECTEDFILE_WHY], folder[PATH_MAX];
     gt_cleanup(gt_close) int of_folder = -1, fd = -1;
 
-    make_folders(path);
+    state_folder_make(path);
     snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
     if (gt_protectedfile_open_folder(folder, &of_folder, why) != 0) {
         gt_debug("%s: %s", folder, why);
@@ -314,7 +284,7 @@ static bool is_memory(const char *name)
 void device_memory_each(device_memory_fn on_device, void *userdata)
 {
     char folder[PATH_MAX], path[PATH_MAX];
-    DIR *files = find_folder(folder, sizeof(folder)) ? opendir(folder) : NULL;
+    DIR *files = state_folder_find(folder, sizeof(folder)) ? opendir(folder) : NULL;
 
     if (!files)
         return;

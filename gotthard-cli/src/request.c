@@ -225,20 +225,13 @@ static void request_withdraw_untrusted(struct request *request)
 /* Keeps the failure for the end of the wait. */
 static void request_note_untrusted(struct request *request)
 {
-    const struct request_settings *settings = &request->settings;
-
-    bool is_list = settings->identity->trust.policy == GT_POLICY_LIST;
-
     if (!request->is_noted)
-        print_note(settings->print,
+        print_note(request->settings.print,
                    "an answer was not signed by the %s key of %s; waiting for another",
-                   is_list ? "listed" : "pinned", settings->device);
+                   request->settings.identity->access ? "listed" : "pinned",
+                   request->settings.device);
     request->is_noted = true;
-    failure_set(
-        &request->failure, FAILURE_UNTRUSTED,
-        is_list ? "compare the device's fingerprint with its line in the access list" : NULL,
-        "the answer is not from a trusted key: the key of %s is not %s %s", settings->device,
-        is_list ? "in" : "pinned in", is_list ? "the access list" : settings->identity->pins_path);
+    request_explain_untrusted(request);
     request_withdraw_untrusted(request);
 }
 
@@ -264,13 +257,24 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
     return true;
 }
 
+/* An answer that comes before the access list would not be trusted. The deadline of the state
+ * limits the wait for both. */
+static void request_send_when_ready(struct request *request)
+{
+    bool is_known =
+        request->device_state == DEVICE_ONLINE || request->device_state == DEVICE_OFFLINE;
+
+    if (request->state == REQUEST_AWAITING_STATE && is_known && !request_awaits_list(request))
+        request_send(request);
+}
+
 static void request_receive_state(struct request *request, const char *topic, bool is_retained,
                                   struct gt_span payload)
 {
     if (!request_keep_state(request, topic, is_retained, payload))
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
-        request_send(request);
+        request_send_when_ready(request);
     } else if (request->state == REQUEST_WAITING) {
         if (request->device_state == DEVICE_ONLINE)
             request_ask_again(request);
@@ -352,7 +356,9 @@ static void request_on_up(void *userdata)
     if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING &&
         request->state != REQUEST_WAITING)
         return;
-    int r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
+    int r = request_subscribe_list(request);
+    if (r == 0)
+        r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
     if (r == 0)
         r = gt_mqtt_subscribe(request->mqtt, request->initiator.state_topic);
     if (request->state != REQUEST_CONNECTING)
@@ -384,8 +390,7 @@ static void request_on_subscribed(void *userdata)
     if (request->state != REQUEST_SUBSCRIBING)
         return;
     request_enter(request, REQUEST_AWAITING_STATE);
-    if (request->device_state == DEVICE_ONLINE || request->device_state == DEVICE_OFFLINE)
-        request_send(request); /* the state message arrived before the SUBACK was reported */
+    request_send_when_ready(request); /* if the state arrived before the SUBACK was reported */
 }
 
 static void request_on_message(void *userdata, const char *topic, bool is_retained,
@@ -395,7 +400,9 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
 
     if (request->state == REQUEST_DONE)
         return;
-    if (request->state == REQUEST_ATTENDING)
+    if (request_receive_list(request, topic, payload))
+        request_send_when_ready(request);
+    else if (request->state == REQUEST_ATTENDING)
         request_attend(request, topic, is_retained, payload);
     else if (strcmp(topic, request->initiator.state_topic) == 0)
         request_receive_state(request, topic, is_retained, payload);
