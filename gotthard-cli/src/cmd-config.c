@@ -18,6 +18,9 @@ static void show_policy(const struct gt_config *config, int fd)
     dprintf(fd, "# In effect:\n");
     if (identity_load_trust(config, &identity, &failure) != 0)
         dprintf(fd, "#   trust policy unusable: %s\n", failure.message);
+    else if (identity.trust.policy == GT_POLICY_LIST)
+        dprintf(fd, "#   trust policy list: only devices of the access list (%zu entries here)\n",
+                gt_trust_count(&identity.trust));
     else if (identity.trust.policy == GT_POLICY_PIN)
         dprintf(fd, "#   trust policy pin: only the %zu pinned certificates of %s\n",
                 identity.trust.n_pins, identity.pins_path);

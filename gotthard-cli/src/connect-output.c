@@ -93,8 +93,22 @@ static void keep_services(struct connect_output *output, const struct gt_extensi
 
 static const char *proof_of(const struct connect_output *output)
 {
-    return output->identity->trust.policy == GT_POLICY_PIN ? "its pinned certificate"
-                                                           : "the fleet key";
+    switch (output->identity->trust.policy) {
+    case GT_POLICY_PIN: return "its pinned certificate";
+    case GT_POLICY_LIST: return "its certificate in the access list";
+    case GT_POLICY_PSK: break;
+    }
+    return "the fleet key";
+}
+
+static const char *word_of(enum gt_policy policy)
+{
+    switch (policy) {
+    case GT_POLICY_PIN: return "pin";
+    case GT_POLICY_LIST: return "list";
+    case GT_POLICY_PSK: break;
+    }
+    return "psk";
 }
 
 void connect_output_answered(struct connect_output *output, const struct gt_extensions *extensions,
@@ -109,8 +123,8 @@ void connect_output_answered(struct connect_output *output, const struct gt_exte
     print_fact(output->print, "%s answered within %s, authenticated by %s", output->device,
                gt_text_ago(ms, took, sizeof(took)), proof_of(output));
     print_event(output->print, "answered", "{s:s, s:I, s:s, s:O}", "device", output->device, "ms",
-                (json_int_t)ms, "authenticated_by",
-                identity->trust.policy == GT_POLICY_PIN ? "pin" : "psk", "host_keys", host_keys);
+                (json_int_t)ms, "authenticated_by", word_of(identity->trust.policy), "host_keys",
+                host_keys);
     json_decref(host_keys);
     connect_progress_step(&output->progress, "%s answered, connecting through the relay",
                           output->device);

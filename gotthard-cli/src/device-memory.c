@@ -14,6 +14,7 @@
 #include "gotthard/config/protected-file.h"
 #include "remembered.h"
 #include "state-file.h"
+#include "state-folder.h"
 
 #define FILE_MAX (32u << 20) /* bytes: more than DEVICE_TABLE_MAX lines */
 #define DAY_S    86400u
@@ -219,7 +220,7 @@ static bool is_memory(const char *name)
 void device_memory_each(device_memory_fn on_device, void *userdata)
 {
     char folder[PATH_MAX], path[PATH_MAX];
-    DIR *files = state_file_folder(folder) ? opendir(folder) : NULL;
+    DIR *files = state_folder_find(folder, sizeof(folder)) ? opendir(folder) : NULL;
 
     if (!files)
         return;

@@ -87,6 +87,11 @@ static void check_trust(struct doctor *doctor)
         doctor_fail(doctor, "trust", &failure);
         return;
     }
+    if (identity->trust.policy == GT_POLICY_LIST) {
+        gt_checkup_ok(&doctor->checkup, "trust", "the access list (%zu entries here)",
+                      gt_trust_count(&identity->trust));
+        return;
+    }
     if (!identity->has_no_pins) {
         gt_checkup_ok(&doctor->checkup, "trust",
                       identity->trust.policy == GT_POLICY_PIN ? "%zu pins of devices in %s"

@@ -123,8 +123,8 @@ static const struct failure_row rows[] = {
     {
         .id = FAILURE_UNTRUSTED,
         .exit = GT_EXIT_REFUSED,
-        .title = "The answer is not signed by a key that this operator's pin file lists for the "
-                 "device.",
+        .title = "The answer is not signed by a key that this operator's pin file, or the access "
+                 "list, has for the device.",
         .cause = "",
         .hint = "compare the device's fingerprint with its line in {trust.pins}",
     },

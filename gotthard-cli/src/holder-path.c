@@ -50,6 +50,7 @@ int holder_path(const struct settings *settings, const char *device, const char 
         part(relay.host),
         part(settings->trust_policy),
         part(settings->trust_pins),
+        part(settings->trust_authority),
     };
     int r = hash(parts, GT_ARRAY_SIZE(parts), id);
     if (r != 0)

@@ -103,6 +103,27 @@ static char *find_pins(const struct gt_config *config)
     return asprintf(&path, "%s/devices.pins", folder) < 0 ? NULL : path;
 }
 
+static int load_access(const struct settings *settings, struct identity *ret,
+                       struct failure *ret_failure)
+{
+    uint8_t authority[GT_KEY_SIZE];
+    const char *why = "";
+
+    if (!settings->trust_authority)
+        return failure_set(ret_failure, FAILURE_CONFIG, "set {+trust.authority}",
+                           "trust.policy: list needs trust.authority");
+    if (gt_authority_parse_public(settings->trust_authority, authority, &why) != 0)
+        return failure_set(ret_failure, FAILURE_CONFIG,
+                           "set {trust.authority} to the line that gotthard-cli access init prints",
+                           "trust.authority: %s", why);
+    ret->access = operator_access_free(ret->access); /* it may be loaded again */
+    int r = operator_access_new(authority, settings->access_max_age_ms / 1000, &ret->trust,
+                                &ret->access);
+    return r == 0
+               ? 0
+               : failure_set(ret_failure, FAILURE_INTERNAL, NULL, "access list: %s", strerror(-r));
+}
+
 /* `auto` is `psk` only if no path is configured and the default file does not exist. A file that
  * cannot be read is a failure. */
 int identity_load_trust(const struct gt_config *config, struct identity *ret,
@@ -111,6 +132,8 @@ int identity_load_trust(const struct gt_config *config, struct identity *ret,
     const struct settings *settings = gt_config_settings(config);
     bool is_auto = strcmp(settings->trust_policy, "auto") == 0;
 
+    if (strcmp(settings->trust_policy, "list") == 0 || (is_auto && settings->trust_authority))
+        return load_access(settings, ret, ret_failure);
     ret->pins_path = find_pins(config);
     if (!ret->pins_path)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "out of memory");
@@ -267,6 +290,7 @@ void identity_deinit(struct identity *identity)
     if (identity->private_key.text)
         gt_wipe(identity->private_key.text, identity->private_key.n);
     free(gt_steal(&identity->private_key.text));
+    identity->access = operator_access_free(identity->access);
     gt_trust_deinit(&identity->trust);
     free(gt_steal(&identity->pins_path));
 }

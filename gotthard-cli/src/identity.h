@@ -9,6 +9,7 @@
 #include "gotthard/signaling/trust.h"
 #include "gotthard/tls/verification.h"
 #include "gotthard/trust/device-keys.h"
+#include "operator-access.h"
 #include "print.h"
 #include "settings.h"
 
@@ -27,8 +28,9 @@ struct identity {
     struct gt_signer *signer;                        /* owned; of the same pair, or NULL */
     char unsigned_why[GT_TRUST_WHY];                 /* why its key cannot sign, or empty */
     struct gt_trust trust;
-    char *pins_path;  /* owned; of the pin file, even if it does not exist */
-    bool has_no_pins; /* trust.policy is auto, and there is no pin file: policy psk */
+    struct operator_access *access; /* owned; policy list, else NULL */
+    char *pins_path;                /* owned; of the pin file, even if it does not exist */
+    bool has_no_pins;               /* trust.policy is auto, and there is no pin file: policy psk */
 };
 
 /* Each returns 0, or 1 with @ret_failure. */
@@ -44,7 +46,7 @@ int identity_load_fleet_key(const struct settings *settings, struct print *print
 /* Loads the certificate only: ->signer stays NULL if none is configured. */
 int identity_load_signer(const struct settings *settings, struct identity *ret,
                          struct failure *ret_failure) GT_MUST_CHECK;
-/* Loads the pins only, as trust.policy demands. */
+/* Loads the pins only, or the stored access list, as trust.policy demands. */
 int identity_load_trust(const struct gt_config *config, struct identity *ret,
                         struct failure *ret_failure) GT_MUST_CHECK;
 int identity_load(const struct gt_config *config, struct print *print, struct identity *ret,

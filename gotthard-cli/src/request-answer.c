@@ -28,19 +28,13 @@ static void request_withdraw_untrusted(struct request *request)
 /* Keeps the failure for the end of the wait. */
 static void request_note_untrusted(struct request *request)
 {
-    const struct request_settings *settings = &request->settings;
-    bool is_list = settings->identity->trust.policy == GT_POLICY_LIST;
-
     if (!request->is_noted)
-        print_note(settings->print,
+        print_note(request->settings.print,
                    "an answer was not signed by the %s key of %s; waiting for another",
-                   is_list ? "listed" : "pinned", settings->device);
+                   request->settings.identity->access ? "listed" : "pinned",
+                   request->settings.device);
     request->is_noted = true;
-    failure_set(
-        &request->failure, FAILURE_UNTRUSTED,
-        is_list ? "compare the device's fingerprint with its line in the access list" : NULL,
-        "the answer is not from a trusted key: the key of %s is not %s %s", settings->device,
-        is_list ? "in" : "pinned in", is_list ? "the access list" : settings->identity->pins_path);
+    request_explain_untrusted(request);
     request_withdraw_untrusted(request);
 }
 

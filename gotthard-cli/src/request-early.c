@@ -3,7 +3,8 @@
  * A request with the epoch that the device had the last time leaves together with the
  * subscriptions, one round trip before the device's state can arrive. If the state names another
  * epoch, the request is sent again at once, as it would have been without this one. An answer to
- * either counts.
+ * either counts. With an access list nothing is sent early, because an answer that comes before the
+ * list would not be trusted.
  */
 #include <string.h>
 
@@ -11,7 +12,7 @@
 
 void request_send_early(struct request *request)
 {
-    if (!request_opens_session(request) ||
+    if (!request_opens_session(request) || request->settings.identity->access ||
         !epoch_memory_find(&request->epochs, request->settings.device, request->epoch))
         return;
     request->is_early = request_send_first(request) == 0;

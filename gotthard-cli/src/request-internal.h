@@ -107,6 +107,16 @@ void request_withdraw_unanswered(struct request *request, bool with_refused);
  * another way. The session is withdrawn. */
 bool request_reject_version(struct request *request);
 
+/* The access list, where the policy is `list`; otherwise these do nothing. */
+/* Subscribes to its parts. Returns as gt_mqtt_subscribe. */
+int request_subscribe_list(struct request *request);
+/* Returns true if the topic is that of a part, which is handled. */
+bool request_receive_list(struct request *request, const char *topic, struct gt_span payload);
+/* Returns true if the request should not be sent before more parts have come. */
+bool request_awaits_list(const struct request *request);
+/* Sets ->failure: an answer is not signed by a trusted key. */
+void request_explain_untrusted(struct request *request);
+
 /* Waits for the device if ->failure is temporary and there is time left. Returns false if the
  * request fails. */
 bool request_wait(struct request *request);

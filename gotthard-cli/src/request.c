@@ -233,6 +233,17 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
     return true;
 }
 
+/* An answer that comes before the access list would not be trusted. The deadline of the state
+ * limits the wait for both. */
+static void request_send_when_ready(struct request *request)
+{
+    bool is_known =
+        request->device_state == DEVICE_ONLINE || request->device_state == DEVICE_OFFLINE;
+
+    if (request->state == REQUEST_AWAITING_STATE && is_known && !request_awaits_list(request))
+        request_send(request);
+}
+
 static void request_receive_state(struct request *request, const char *topic, bool is_retained,
                                   struct gt_span payload)
 {
@@ -240,7 +251,7 @@ static void request_receive_state(struct request *request, const char *topic, bo
         request->state == REQUEST_SUBSCRIBING)
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
-        request_send(request);
+        request_send_when_ready(request);
     } else if (request->state == REQUEST_WAITING) {
         if (request->device_state == DEVICE_ONLINE)
             request_ask_again(request);
@@ -262,7 +273,9 @@ static void request_on_up(void *userdata)
     if (request->state != REQUEST_CONNECTING && request->state != REQUEST_ATTENDING &&
         request->state != REQUEST_WAITING)
         return;
-    int r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
+    int r = request_subscribe_list(request);
+    if (r == 0)
+        r = gt_mqtt_subscribe(request->mqtt, request->initiator.rsp_topic);
     if (r == 0)
         r = gt_mqtt_subscribe(request->mqtt, request->initiator.state_topic);
     if (request->state != REQUEST_CONNECTING)
@@ -295,8 +308,7 @@ static void request_on_subscribed(void *userdata)
     if (request->state != REQUEST_SUBSCRIBING)
         return;
     request_enter(request, REQUEST_AWAITING_STATE);
-    if (request->device_state == DEVICE_ONLINE || request->device_state == DEVICE_OFFLINE)
-        request_send(request); /* the state message arrived before the SUBACK was reported */
+    request_send_when_ready(request); /* if the state arrived before the SUBACK was reported */
 }
 
 static void request_on_message(void *userdata, const char *topic, bool is_retained,
@@ -306,7 +318,9 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
 
     if (request->state == REQUEST_DONE)
         return;
-    if (request->state == REQUEST_ATTENDING)
+    if (request_receive_list(request, topic, payload))
+        request_send_when_ready(request);
+    else if (request->state == REQUEST_ATTENDING)
         request_attend(request, topic, is_retained, payload);
     else if (strcmp(topic, request->initiator.state_topic) == 0)
         request_receive_state(request, topic, is_retained, payload);

@@ -142,12 +142,26 @@ static const struct gt_config_item items[] = {
     ITEM("mqtt.keepalive", DURATION, mqtt_keepalive_ms, .fallback = "30s", .min = 5 * SECOND,
          .max = HOUR, .help = "MQTT keep-alive interval."),
 
-    ITEM("trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin",
+    ITEM("trust.policy", CHOICE, trust_policy, .fallback = "auto", .choices = "auto psk pin list",
          .help = "How a device proves its identity.",
          .details =
              "psk accepts every holder of the fleet key. pin accepts only certificates that "
-             "trust.pins lists. auto is pin if trust.pins is set or the default file exists, "
-             "else psk. `connect` reports which one authenticated the device."),
+             "trust.pins lists. list accepts only devices of the access list that trust.authority "
+             "has signed; without a list it accepts none. auto is list if trust.authority is set, "
+             "pin if trust.pins is set or the default file exists, else psk. `connect` reports "
+             "which one authenticated the device."),
+    ITEM("trust.authority", STRING, trust_authority,
+         .help = "Public key that signs the access list.",
+         .details =
+             "A string that begins with gk1a, from `access init`. The broker sends the list, and "
+             "commands keep it. The list must then name each device, and the broker must let "
+             "this operator subscribe to PREFIX/fleet/access/+."),
+    ITEM("trust.access_max_age", DURATION, access_max_age_ms, .fallback = "0",
+         .max = 3650 * 24 * HOUR, .help = "Maximum age of an access list, 0 for any.",
+         .details =
+             "A list that was issued longer ago proves no device. It limits for how long a broker "
+             "that withholds lists can hide that a device was revoked. Set it only if the list is "
+             "issued again regularly (`access refresh`)."),
     ITEM("trust.pins", PATH, trust_pins, .fallback = "/etc/gotthard/devices.pins",
          .help = "File of the devices' fingerprints.",
          .details =

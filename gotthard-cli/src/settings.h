@@ -57,7 +57,8 @@ struct settings {
     uint64_t shared_idle_ms; /* until the shared connection is closed; 0: never */
 
     char *trust_policy, *trust_pins;
-    char *trust_authority_key; /* path */
+    char *trust_authority, *trust_authority_key; /* a key; the path of one */
+    uint64_t access_max_age_ms;
 
     uint64_t ring_size; /* 0: gt_tunnel_ring_size */
     uint64_t peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;

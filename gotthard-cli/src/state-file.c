@@ -10,26 +10,9 @@
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/protected-file.h"
+#include "state-folder.h"
 
 #define N_ID (STATE_FILE_ID / 2) /* bytes of the hash in a file's name */
-
-/* Root may run with the home of another user. A home is never created: build systems set one that
- * must not exist. */
-bool state_file_folder(char ret[static PATH_MAX])
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool is_set = state && *state == '/';
-    const char *base = is_set ? state : home;
-    struct stat status;
-
-    if (!base || *base != '/')
-        return false;
-    bool exists = stat(base, &status) == 0;
-    if ((!exists && !is_set) || (exists && status.st_uid != geteuid()))
-        return false;
-    int n = snprintf(ret, PATH_MAX, "%s%s/gotthard", base, is_set ? "" : "/.local/state");
-    return n > 0 && n < PATH_MAX;
-}
 
 /* Hashes the broker, the prefix and the fleet. */
 static bool find_id(const struct settings *settings, const struct identity *identity,
@@ -54,23 +37,11 @@ bool state_file_path(const char *kind, const struct settings *settings,
 {
     char folder[PATH_MAX], id[STATE_FILE_ID + 1];
 
-    if (!settings->mqtt_endpoint || !state_file_folder(folder) || !find_id(settings, identity, id))
+    if (!settings->mqtt_endpoint || !state_folder_find(folder, sizeof(folder)) ||
+        !find_id(settings, identity, id))
         return false;
     int n = snprintf(ret, PATH_MAX, "%s/%s-%s", folder, kind, id);
     return n > 0 && n < PATH_MAX;
-}
-
-/* Creates the folders of @path, for this user alone. Existing ones stay as they are. */
-static void make_folders(const char *path)
-{
-    char copy[PATH_MAX];
-
-    snprintf(copy, sizeof(copy), "%s", path);
-    for (char *at = strchr(copy + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = 0;
-        (void)!mkdir(copy, 0700);
-        *at = '/';
-    }
 }
 
 bool state_file_write(const char *path, const char *text, size_t n, bool is_durable)
@@ -78,7 +49,7 @@ bool state_file_write(const char *path, const char *text, size_t n, bool is_dura
     char temporary[PATH_MAX], why[GT_PROTECTEDFILE_WHY], folder[PATH_MAX];
     gt_cleanup(gt_close) int of_folder = -1, fd = -1;
 
-    make_folders(path);
+    state_folder_make(path);
     snprintf(folder, sizeof(folder), "%s", path);
     *strrchr(folder, '/') = 0; /* the path is absolute */
     if (gt_protectedfile_open_folder(folder, &of_folder, why) != 0) {

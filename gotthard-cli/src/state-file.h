@@ -12,8 +12,6 @@
 
 #define STATE_FILE_ID 16 /* characters: hex digits */
 
-/* Writes the path of the folder. Returns false without a home of this user. */
-bool state_file_folder(char ret[static PATH_MAX]);
 /* Writes the path of a file; @kind is a static word. Needs the keys of @identity. Returns false if
  * there is none. */
 bool state_file_path(const char *kind, const struct settings *settings,

@@ -53,7 +53,8 @@ SAMPLES = {
     "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "timeouts.lifetime": "7min",
             "timeouts.answer": "7s", "client.shared_idle": "7s", "client.hold": "7s", "client.share": "true",
             "client.devices": "GatewayOli GatewayEli", "crypt.device_keys": "/nonexistent/keys",
-            "crypt.device_keys_previous": "/nonexistent/keys", "trust.authority_key": "/nonexistent/key"},
+            "crypt.device_keys_previous": "/nonexistent/keys", "trust.authority_key": "/nonexistent/key",
+            "trust.authority": "gk1a." + 43 * "A", "trust.access_max_age": "3d"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 NEEDS = {"mqtt.alpn": {"GOTTHARD_MQTT_ENDPOINT": "localhost"}}  # TLS
