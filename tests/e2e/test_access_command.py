@@ -349,9 +349,20 @@ def test_revoke_of_a_device(fleet):
 
 
 def test_revoke_of_an_unknown_name_is_a_warning(fleet):
+    fleet.agent()
+    fleet.add("operator", "admin")
     done = fleet.revoke("mallory")
     assert done.returncode == 0 and "the list had no entry of the operator mallory" in done.stderr, done.stderr
-    assert fleet.text() == (1, ["revoked o:mallory"])
+    assert "the access list names no devices" in done.stderr and "All devices have the access list (1)" in done.stderr
+    assert fleet.text()[1][1:] == ["revoked o:mallory"]
+
+
+def test_revoke_does_not_count_what_the_broker_hides(env):
+    """A broker without retained messages names no device."""
+    env.broker(extra="retain_available false\n")
+    done = Admin(env).revoke("mallory")
+    assert done.returncode == 69 and error_id(done) == "GTD-E34" and "there may be more" in done.stderr, done.stderr
+    assert "keeps no retained messages" in done.stderr
 
 
 # --- devices --------------------------------------------------------------------------------------
