@@ -42,6 +42,7 @@ struct access_count {
     struct target *targets; /* owned */
     size_t n_targets, n_running, n_confirmed;
     ev_timer timer;
+    struct list_verdict verdict; /* whether all devices with a state were found */
     double until;
     int code;
 };
@@ -241,6 +242,7 @@ static void count_on_devices(void *userdata, const struct list_verdict *verdict,
         count_end(count);
         return;
     }
+    count->verdict = *verdict;
     if (!count_make_targets(count)) {
         count_end(count);
         return;
@@ -265,10 +267,10 @@ static json_t *count_json(const struct access_count *count)
             json_array_append_new(missing,
                                   json_pack("{s:s, s:s}", "device", count->targets[i].row->name,
                                             "reason", count->targets[i].why));
-    return json_pack("{s:I, s:I, s:I, s:o}", "serial",
-                     (json_int_t)authority_serial(count->authority), "devices",
-                     (json_int_t)count->n_targets, "confirmed", (json_int_t)count->n_confirmed,
-                     "missing", missing);
+    return json_pack("{s:I, s:b, s:I, s:I, s:o}", "serial",
+                     (json_int_t)authority_serial(count->authority), "whole",
+                     count->verdict.is_whole, "devices", (json_int_t)count->n_targets, "confirmed",
+                     (json_int_t)count->n_confirmed, "missing", missing);
 }
 
 /* Writes "plant-3 (offline since ...), plant-4 (no answer) and 7 more". */
@@ -301,6 +303,12 @@ static int count_report(struct access_count *count)
 
     print_clear_progress(print);
     print_json_event(print, "confirmed", count_json(count));
+    if (count->n_confirmed == count->n_targets && !count->verdict.is_whole) {
+        failure_set(&failure, FAILURE_LIST_NOT_WHOLE, count->verdict.hint,
+                    "%zu devices have the access list, but there may be more: %s", count->n_targets,
+                    count->verdict.why);
+        return print_failure(print, &failure);
+    }
     if (count->n_confirmed == count->n_targets) {
         print_note(print, "All devices have the access list (%zu).", count->n_targets);
         return 0;

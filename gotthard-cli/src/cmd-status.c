@@ -266,6 +266,8 @@ static int status_run(struct status *status)
         r = identity_check_device(&status->identity, status->device, &failure);
     if (r == 0)
         r = identity_load_signer(context->settings, &status->identity, &failure);
+    if (r == 0 && status->device) /* a list of devices asks none of them */
+        r = identity_load_trust(context->config, &status->identity, &failure);
     if (r == 0) {
         status_load_names(status);
         r = device_list_new(&settings, &events, status, &list, &failure);

@@ -78,10 +78,13 @@ json_t *device_output_json(const struct device_row *row)
     device_output_time(row->since, true, since, sizeof(since));
     json_t *online =
         row->knowledge == DEVICE_AUTHENTIC ? json_boolean(row->is_online) : json_null();
-    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:i, s:o}", "device", row->name, "online", online,
-                     "since", since, "version", row->version, "services",
-                     json_of_services(row->services), "sessions", (int)row->n_sessions, "tags",
-                     json_of_tags(row->tags));
+    json_t *object = json_pack("{s:s, s:o, s:s, s:s, s:o, s:i, s:o}", "device", row->name, "online",
+                               online, "since", since, "version", row->version, "services",
+                               json_of_services(row->services), "sessions", (int)row->n_sessions,
+                               "tags", json_of_tags(row->tags));
+    if (row->access_serial > 0)
+        json_object_set_new(object, "access_serial", json_integer((json_int_t)row->access_serial));
+    return object;
 }
 
 /* --- text ---------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ json_t *device_output_json(const struct device_row *row)
 
 #define LINE_SIZE (2 * GT_MESSAGE_MAX)
 
-enum column { DEVICE, STATE, SINCE, SESSIONS, VERSION, TAGS, SERVICES, N_COLUMNS };
+enum column { DEVICE, STATE, SINCE, SESSIONS, VERSION, LIST, TAGS, SERVICES, N_COLUMNS };
 
 /* A narrow terminal shows name and state to the end. */
 static const struct table_column all_columns[N_COLUMNS] = {
@@ -98,17 +101,40 @@ static const struct table_column all_columns[N_COLUMNS] = {
     [SINCE] = {.title = "SINCE", .width = 19, .priority = 4},
     [SESSIONS] = {.title = "SESSIONS", .priority = 6},
     [VERSION] = {.title = "VERSION", .priority = 5},
+    [LIST] = {.title = "LIST", .priority = 2},
     [TAGS] = {.title = "TAGS", .min = 14, .priority = 1},
     [SERVICES] = {.title = "SERVICES", .min = 12, .priority = 3},
 };
 
 struct cells {
-    char since[40], sessions[8];
+    char since[40], sessions[8], list[40];
     const char *texts[N_COLUMNS];
 };
 
-static void cells_of_row(const struct device_row *row, struct cells *ret)
+/* Returns the greatest serial of an access list, 0 if no device has one. */
+static uint64_t newest_list(const struct device_table *table)
 {
+    uint64_t serial = 0;
+
+    for (const struct device_row *row = table->rows; row; row = row->hh.next)
+        serial = GT_MAX(serial, row->access_serial);
+    return serial;
+}
+
+static void format_list(const struct device_row *row, uint64_t newest, char *ret, size_t cap)
+{
+    if (row->access_serial == 0)
+        snprintf(ret, cap, "-");
+    else
+        snprintf(ret, cap, "%llu%s", (unsigned long long)row->access_serial,
+                 row->access_serial < newest ? " old" : "");
+}
+
+/* @newest: the serial of the newest access list of all devices. */
+static void cells_of_row(const struct device_row *row, uint64_t newest, struct cells *ret)
+{
+    format_list(row, newest, ret->list, sizeof(ret->list));
+    ret->texts[LIST] = ret->list;
     device_output_time(row->since, false, ret->since, sizeof(ret->since));
     snprintf(ret->sessions, sizeof(ret->sessions), "%u", (unsigned)row->n_sessions);
     ret->texts[DEVICE] = row->name;
@@ -126,6 +152,7 @@ static size_t measure_columns(const struct device_table *table, const struct sel
 {
     size_t n = 0;
     bool has_tags = false;
+    uint64_t newest = newest_list(table);
 
     memcpy(ret, all_columns, sizeof(all_columns));
     for (size_t i = 0; i < N_COLUMNS; i++)
@@ -137,12 +164,14 @@ static size_t measure_columns(const struct device_table *table, const struct sel
             continue;
         n++;
         has_tags |= *row->tags != 0;
-        cells_of_row(row, &cells);
+        cells_of_row(row, newest, &cells);
         for (size_t i = 0; i < N_COLUMNS; i++)
             ret[i].width = GT_MAX(ret[i].width, (int)strlen(cells.texts[i]));
     }
     if (!has_tags)
         ret[TAGS].width = 0;
+    if (newest == 0)
+        ret[LIST].width = 0;
     return n;
 }
 
@@ -172,6 +201,7 @@ static void print_table(struct print *print, const struct device_table *table,
 {
     struct table_column columns[N_COLUMNS];
     const char *titles[N_COLUMNS];
+    uint64_t newest = newest_list(table);
 
     if (measure_columns(table, selection, columns) == 0)
         return;
@@ -184,7 +214,7 @@ static void print_table(struct print *print, const struct device_table *table,
 
         if (!selection_accepts(selection, row))
             continue;
-        cells_of_row(row, &cells);
+        cells_of_row(row, newest, &cells);
         print_line(print, columns, cells.texts);
     }
 }
@@ -224,4 +254,7 @@ void device_output_one(struct print *print, const struct device_row *row)
     print_data(print, "  %-9s %s\n", "services", *row->services ? row->services : "none");
     print_data(print, "  %-9s %s\n", "tags", *row->tags ? row->tags : "none");
     print_data(print, "  %-9s %u\n", "sessions", (unsigned)row->n_sessions);
+    if (row->access_serial > 0)
+        print_data(print, "  %-9s access list %llu\n", "list",
+                   (unsigned long long)row->access_serial);
 }

@@ -77,6 +77,7 @@ static bool row_set(struct device_row *row, const struct gt_state *state)
     row->tags = copy + tags;
     row->is_online = state->is_online;
     row->n_sessions = extensions->n_sessions;
+    row->access_serial = extensions->access_serial;
     row->since = extensions->since;
     row->is_will = gt_state_is_will(state);
     return true;

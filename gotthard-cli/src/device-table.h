@@ -27,12 +27,13 @@ struct device_row {
     unsigned pass;    /* in which the last state came */
     bool is_online;
     uint16_t n_sessions;
-    uint64_t since;       /* unix time, 0: unknown */
-    bool is_will;         /* ->since is when the device came online, before it was lost */
-    uint64_t seen;        /* unix time of the last state before this list, 0: never */
-    const char *version;  /* printable, "" if unknown */
-    const char *services; /* "ssh web", printable */
-    const char *tags;     /* "role=gateway site=zurich", well-formed, sorted */
+    uint64_t access_serial; /* of the access list, as it states itself; 0: none */
+    uint64_t since;         /* unix time, 0: unknown */
+    bool is_will;           /* ->since is when the device came online, before it was lost */
+    uint64_t seen;          /* unix time of the last state before this list, 0: never */
+    const char *version;    /* printable, "" if unknown */
+    const char *services;   /* "ssh web", printable */
+    const char *tags;       /* "role=gateway site=zurich", well-formed, sorted */
     struct gt_state_order order;
     char *text;       /* owned: ->version, ->services and ->tags */
     char *remembered; /* owned: services and tags of an earlier state (remembered.h), or NULL */

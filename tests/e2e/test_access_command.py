@@ -349,7 +349,41 @@ def test_revoke_of_a_device(fleet):
 
 
 def test_revoke_of_an_unknown_name_is_a_warning(fleet):
+    fleet.agent()
+    fleet.add("operator", "admin")
     done = fleet.revoke("mallory")
     assert done.returncode == 0 and "the list had no entry of the operator mallory" in done.stderr, done.stderr
-    assert fleet.text() == (1, ["revoked o:mallory"])
+    assert "the access list names no devices" in done.stderr and "All devices have the access list (1)" in done.stderr
+    assert fleet.text()[1][1:] == ["revoked o:mallory"]
 
+
+def test_revoke_does_not_count_what_the_broker_hides(env):
+    """A broker without retained messages names no device."""
+    env.broker(extra="retain_available false\n")
+    done = Admin(env).revoke("mallory")
+    assert done.returncode == 69 and error_id(done) == "GTD-E34" and "there may be more" in done.stderr, done.stderr
+    assert "keeps no retained messages" in done.stderr
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+
+def test_devices_shows_who_has_an_older_list(admin):
+    """The column is there if a device has a list."""
+    plain = admin.env.agent("other")
+    assert "LIST" not in admin.env.cli("devices").stdout
+    pump = admin.agent("Pump7")
+    admin.add("operator", "alice")
+    pump.wait_for("access list serial=1 .*in force")
+    assert pump.stop() == 0
+    agent = admin.agent()
+    admin.good("refresh")
+    agent.wait_for("access list serial=2 .*in force")
+    wait_until(lambda: re.search(r"^GatewayOli .* 2 ", admin.env.cli("devices").stdout, re.M), "its state has the serial")
+    shown = admin.env.cli("devices").stdout
+    assert re.search(r"^DEVICE .* LIST +SERVICES$", shown, re.M) and re.search(r"^Pump7 .* 1 old ", shown, re.M), shown
+    assert re.search(r"^other .* - ", shown, re.M), shown
+    rows = {row["device"]: row.get("access_serial") for row in map(json.loads, admin.env.cli("devices", "--json").stdout.splitlines())}
+    assert rows == {"GatewayOli": 2, "Pump7": 1, "other": None}
+    assert "access list 1\n" in admin.env.cli("status", "Pump7").stdout
+    assert plain.stop() == 0

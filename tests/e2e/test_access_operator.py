@@ -124,6 +124,16 @@ def test_list_that_is_too_old_proves_no_device(alice):
     alice.connect(GOTTHARD_TRUST_ACCESS_MAX_AGE="1h").disconnect()
 
 
+def test_status_accepts_the_answer_of_a_listed_device_only(alice):
+    """Every holder of the keys of devices can invent states and answers."""
+    alice.publish(1, alice.device)
+    done = alice.env.cli("status", "GatewayOli", **alice.variables)
+    assert done.returncode == 0 and "answered" in done.stdout, done.stderr
+    alice.publish(2, f"device GatewayOli {MALLORY}")
+    done = alice.env.cli("status", "GatewayOli", **alice.variables)
+    assert "answered" not in done.stdout and f"no answer to the query: the answer is not from a trusted key: {NOT_LISTED}" in done.stderr
+
+
 def test_policy_and_authority_must_agree(env):
     done = env.cli("connect", "GatewayOli", GOTTHARD_TRUST_POLICY="list")
     assert done.returncode == 78 and "list needs trust.authority" in done.stderr
