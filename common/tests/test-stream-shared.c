@@ -333,8 +333,10 @@ static void test_stream_that_is_over_is_discarded(void **state)
     gt_stream_local_written(&p.d, 1000);
     uint64_t received = p.d.rx.tail, sent = p.d.tx.tail;
     gt_stream_reset(&p.d, GT_RST_WITHDRAWN);
+    assert_true(p.d.tx_sent < p.d.tx.tail);
     gt_stream_discard(&p.d);
     gt_stream_discard(&p.d);
+    assert_true(p.d.tx_sent >= p.d.tx.head && p.d.tx_sent <= p.d.tx.tail);
     assert_null(p.d.rx.data);
     assert_null(p.d.tx.data);
     assert_int_equal(p.d.rx.capacity, GT_RING_MIN);

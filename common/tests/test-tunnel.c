@@ -221,6 +221,38 @@ static bool has_three_streams(void *userdata)
     return ((const struct fixture *)userdata)->board.load == 3;
 }
 
+static unsigned n_full; /* this many LOADs find no room in the queue */
+
+int __real_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n);
+int __wrap_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n);
+
+int __wrap_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n)
+{
+    if (n_full == 0)
+        return __real_gt_control_connection_set_load(control, n);
+    n_full--;
+    return GT_CONTROL_CONNECTION_E_FULL;
+}
+
+/* The relay did not read for a while. No stream begins or ends meanwhile. */
+static void test_load_that_was_not_queued_is_sent_later(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+
+    fixture_up(&f);
+    n_full = 5; /* the first stream, two more, and two repetitions */
+    flows_begin(&flows, &f, 3, 1000);
+    assert_int_equal(f.board.load, 0);
+    assert_true(fake_run(f.loop, has_three_streams, &f, 10));
+    assert_int_equal(n_full, 0);
+    n_full = 2;
+    flows_finish(&flows);
+    assert_true(fake_run(f.loop, is_unloaded, &f, 10));
+    assert_int_equal(n_full, 0);
+    fixture_deinit(&f);
+}
+
 /* The first stream at once, other changes and the end of the last one a second later. */
 static void test_tunnel_reports_its_load_to_the_relay(void **state)
 {
@@ -908,6 +940,7 @@ int main(void)
         cmocka_unit_test(test_stream_without_ticket_is_carried_all_the_same),
         cmocka_unit_test(test_streams_of_few_bytes_share_one_connection),
         cmocka_unit_test(test_tunnel_reports_its_load_to_the_relay),
+        cmocka_unit_test(test_load_that_was_not_queued_is_sent_later),
         cmocka_unit_test(test_tunnel_closes_an_idle_shared_connection),
         cmocka_unit_test(test_ticket_of_an_ended_stream_is_ignored),
         cmocka_unit_test(test_tunnel_close_by_either_side),

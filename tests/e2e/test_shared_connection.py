@@ -24,7 +24,10 @@ from setting_markers import effect
 from test_sessions import tagged
 
 DENIED = 5
-BOUND = 1.1  # one-way trips, from a local connect and its first bytes to the target's reading them
+# The number of one-way trips, from a local connect and its first bytes to the target's reading them, is proven by less time than two
+# of them. So a busy machine has the length of a trip to spare, and a trip of SLOW is long even for a very busy one.
+BOUND = 2
+SLOW = 2000  # ms: a round trip
 MIB = 1 << 20
 
 
@@ -86,34 +89,34 @@ def clocked(env, rtt_ms, share=0.5, **more):
 # --- one trip -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rtt_ms", [50, 150])
+@pytest.mark.parametrize("rtt_ms", [50, 150, SLOW])
 @pytest.mark.parametrize("share", [0.5, 0.2])
 def test_each_connection_takes_one_trip(env, rtt_ms, share):
-    """From the first one on. The machine may be busy, the network is not: repeated until the best one is not disturbed."""
-    one_way = rtt_ms / 2000
+    """From the first one on, as the slow network shows. With the quick ones a busy machine takes longer than a trip: repeated until one
+    connection is not disturbed."""
+    one_way, n = rtt_ms / 2000, 3 if rtt_ms == SLOW else 7
     with clocked(env, rtt_ms, share) as (clock, tunnel):
         found = []
-        while len(found) < 7 or (min(found) > BOUND and len(found) < 40):
+        while len(found) < n or (min(found) >= BOUND and len(found) < 40):
             found += [seconds / one_way for seconds in clock.latencies(tunnel, [len(found)])]
     print(f"rtt={rtt_ms} ms, {share:.0%} of it at the operator's: the first connection takes {found[0]:.3f} one-way trips, "
           f"all {min(found):.3f} at least, {statistics.median(found):.3f} in the middle, {max(found):.3f} at most")
     assert min(found) >= 1  # or the measure is wrong
     if harness.SANITIZER == "none":
-        assert min(found) <= BOUND
-        assert statistics.median(found) < 4 and found[0] < 7  # a connection of its own takes 7 and more
+        assert (max if rtt_ms == SLOW else min)(found) < BOUND  # a connection of its own takes 7 and more
 
 
 def test_many_connections_at_once_take_one_trip(env):
-    """The last of 64 as well. Repeated while a busy machine disturbs it: a connection of its own takes 7 trips."""
+    """The last of 64 as well: a connection of its own takes 7 trips."""
     found = []
-    with clocked(env, 150) as (clock, tunnel):
-        while not found or (max(found) >= 2 and len(clock.received) < 64 * 8):
+    with clocked(env, SLOW) as (clock, tunnel):
+        while not found or (max(found) >= BOUND and len(clock.received) < 64 * 4):
             first = len(clock.received)
-            found = [seconds / 0.075 for seconds in clock.latencies(tunnel, range(first, first + 64))]
+            found = [seconds * 2000 / SLOW for seconds in clock.latencies(tunnel, range(first, first + 64))]
             print(f"64 at once take {min(found):.3f} to {max(found):.3f} one-way trips")
     assert min(found) >= 1
     if harness.SANITIZER == "none":
-        assert max(found) < 2
+        assert max(found) < BOUND
 
 
 def test_target_speaks_first(env):

@@ -72,6 +72,7 @@ void gt_stream_discard(struct gt_stream *s)
     s->n_undelivered += gt_ring_used(&s->rx);
     gt_ring_drop(&s->rx, gt_ring_used(&s->rx));
     gt_ring_drop(&s->tx, gt_ring_used(&s->tx));
+    s->tx_sent = s->tx.head;
     shrink_ring(s, &s->tx, 0);
     shrink_ring(s, &s->rx, 0);
 }

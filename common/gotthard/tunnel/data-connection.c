@@ -322,6 +322,8 @@ void gt_data_connection_check(struct gt_data_connection *connection, bool has_sl
     enum gt_route route = gt_route_check_socket(fd, &connection->relay);
     if (route == GT_ROUTE_GONE)
         connection_lose(connection, "no route to the relay");
+    else if (connection->dial && route == GT_ROUTE_CHANGED)
+        connection_lose(connection, "the route to the relay has changed");
     else if (connection->state == CONNECTION_READY && (route == GT_ROUTE_CHANGED || has_slept))
         connection_doubt(connection, has_slept);
 }

@@ -154,10 +154,14 @@ void gt_streams_close_shared(struct gt_streams *streams)
 
 static void streams_send_load(struct gt_streams *streams, uint32_t n)
 {
-    if (gt_control_connection_set_load(streams->control, n) == 0)
+    int r = gt_control_connection_set_load(streams->control, n);
+
+    if (r == 0)
         streams->load = n;
-    else
-        gt_debug("load of %u streams not reported, trying again later", n);
+    if (r != GT_CONTROL_CONNECTION_E_FULL)
+        return; /* E_OVER: the next control connection gets it */
+    gt_debug("load of %u streams not reported, trying again later", n);
+    ev_timer_again(streams->channels.loop, &streams->load_due);
 }
 
 static void streams_on_load_due(struct ev_loop *loop, ev_timer *timer, int revents)
