@@ -210,7 +210,7 @@ static void test_accepted_socket_needs_no_options_of_its_own(void **state)
 
     assert_int_equal(gt_addr_parse("127.0.0.1", 0, &addr), 0);
     gt_cleanup(gt_close) int listener = gt_sock_listen(&addr, 4);
-    gt_endpoint_prepare_listener(listener, 80.);
+    gt_endpoint_prepare(listener, 80.);
     for (int is_orderly = 0; is_orderly < 2; is_orderly++) {
         gt_cleanup(gt_close) int app = connect_to(listener);
         int fd = gt_sock_accept_inheriting(listener, gt_sock_inherited(listener), &peer);

@@ -19,11 +19,9 @@
 struct worker_stream {
     UT_hash_handle hh;
     struct worker_streams *streams;
-    struct gt_channel *channel; /* the tunnel's */
-    struct ev_loop *loop;
-    struct service *service; /* owned, until it is connected or refused */
-    struct udp_target *udp;  /* owned: once it is connected, of UDP */
-    const struct worker_grant *grant;
+    struct gt_channel *channel;            /* the tunnel's */
+    struct service *service;               /* owned, until it is connected or refused */
+    struct udp_target *udp;                /* owned: once it is connected, of UDP */
     char service_name[GT_SERVICE_MAX + 1]; /* "": a permitted target */
     struct permit_target to;
     struct gt_addr addr; /* connected to, if ->source is not "" */
@@ -149,7 +147,8 @@ static void worker_stream_serve_udp(struct worker_stream *stream, int fd)
 {
     int end;
 
-    if (udp_target_new(stream->loop, fd, worker_stream_on_udp_end, stream, &stream->udp, &end) != 0)
+    if (udp_target_new(stream->streams->loop, fd, worker_stream_on_udp_end, stream, &stream->udp,
+                       &end) != 0)
         gt_channel_reject(stream->channel, GT_RST_INTERNAL);
     else
         gt_channel_serve(stream->channel, end);
@@ -161,8 +160,8 @@ static bool worker_stream_is_granted(const struct worker_stream *stream)
 
     memcpy(service.name, stream->service_name, sizeof(service.name));
     if (service.name[0])
-        return worker_grant_has_service(stream->grant, &service);
-    return worker_grant_has_target(stream->grant, &stream->to,
+        return worker_grant_has_service(stream->streams->grant, &service);
+    return worker_grant_has_target(stream->streams->grant, &stream->to,
                                    stream->source[0] ? &stream->addr : NULL);
 }
 
@@ -214,8 +213,6 @@ static int worker_streams_dial(struct worker_streams *streams, struct gt_channel
     if (!stream)
         return -ENOMEM;
     stream->channel = channel;
-    stream->loop = streams->loop;
-    stream->grant = streams->grant;
     stream->to = *target;
     if (service)
         snprintf(stream->service_name, sizeof(stream->service_name), "%s", service->name);

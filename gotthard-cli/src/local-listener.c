@@ -152,7 +152,7 @@ static void local_listener_take(struct local_listener *listener, int fd)
 
 static int local_listener_take_port(struct local_listener *listener, int fd)
 {
-    gt_endpoint_prepare_listener(fd, listener->vanished_s);
+    gt_endpoint_prepare(fd, listener->vanished_s);
     local_listener_take(listener, fd);
     return gt_sock_local(fd, &listener->sockets[listener->n_sockets - 1].addr);
 }

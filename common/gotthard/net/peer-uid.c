@@ -108,7 +108,7 @@ static int socket_of(uid_t uid)
 static bool try_keeping(void)
 {
     uid_t uid = geteuid() == 0 ? TRIAL_UID : geteuid();
-    struct gt_peer_uids uids = {.netlink = -1};
+    struct gt_peer_uids uids;
     struct gt_addr here, there;
     struct gt_inet_diag_owner owner;
 
@@ -122,6 +122,7 @@ static bool try_keeping(void)
     if (connect(client, &here.any, here.n) < 0 || gt_sock_local(client, &there) != 0)
         return false;
     gt_close(&client);
+    gt_peer_uids_init(&uids);
     int r = look_up(&uids, &there, &here, &owner);
     gt_peer_uids_deinit(&uids);
     return r == 0 && owner.uid == uid && owner.state == TCP_FIN_WAIT1;
@@ -160,11 +161,12 @@ static int look_up_user(struct gt_peer_uids *uids, int fd, const struct gt_addr 
 
 static int uid_of_tcp(int fd, uid_t *ret)
 {
-    struct gt_peer_uids uids = {.netlink = -1};
+    struct gt_peer_uids uids;
     struct gt_addr own, peer;
 
     if (gt_sock_local(fd, &own) != 0 || gt_sock_peer(fd, &peer) != 0)
         return GT_PEER_UID_E_CLOSED;
+    gt_peer_uids_init(&uids);
     int r = look_up_user(&uids, fd, &own, &peer, ret);
     gt_peer_uids_deinit(&uids);
     return r;

@@ -65,15 +65,10 @@ static void pair_open(struct gt_endpoint *endpoint)
     fcntl(endpoint->out, F_SETFL, endpoint->out_flags | O_NONBLOCK);
 }
 
-static void prepare(int socket, double vanished_s)
+void gt_endpoint_prepare(int socket, double vanished_s)
 {
     gt_sock_set_abortive(socket, true);
     gt_silence_prepare(socket, vanished_s);
-}
-
-void gt_endpoint_prepare_listener(int listener, double vanished_s)
-{
-    prepare(listener, vanished_s);
 }
 
 void gt_endpoint_open(struct gt_endpoint *endpoint, struct gt_endpoint_fds fds)
@@ -84,7 +79,7 @@ void gt_endpoint_open(struct gt_endpoint *endpoint, struct gt_endpoint_fds fds)
         pair_open(endpoint);
     } else {
         if (!fds.is_prepared)
-            prepare(fds.in, endpoint->silence.limit_s);
+            gt_endpoint_prepare(fds.in, endpoint->silence.limit_s);
         gt_silence_start(&endpoint->silence, fds.in);
     }
     ev_io_set(&endpoint->reader, fds.in, EV_READ);

@@ -28,9 +28,9 @@ static inline struct gt_endpoint_fds gt_endpoint_fds(int socket)
 {
     return (struct gt_endpoint_fds){.in = socket, .out = socket};
 }
-/* Sets the options of a local endpoint on a listening TCP socket, so that accepted sockets inherit
- * them. @vanished_s as in gt_endpoint_init. */
-void gt_endpoint_prepare_listener(int listener, double vanished_s);
+/* Sets the options of a local endpoint on a TCP socket: a connected one, or a listening one, from
+ * which accepted sockets inherit them. @vanished_s as in gt_endpoint_init. */
+void gt_endpoint_prepare(int socket, double vanished_s);
 /* @socket was accepted from such a listener, and its options were not changed. */
 static inline struct gt_endpoint_fds gt_endpoint_fds_accepted(int socket)
 {
