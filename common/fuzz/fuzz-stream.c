@@ -13,13 +13,11 @@ static void prepare(struct gt_stream *s, uint8_t how)
 {
     uint8_t buf[16384];
     bool is_device = how & 1;
+    enum gt_stream_kind kind = how & 128 ? GT_STREAM_SHARED : GT_STREAM_OWN;
 
-    gt_stream_init(s, is_device ? GT_ROLE_DEVICE : GT_ROLE_OPERATOR, 1,
-                   is_device   ? NULL
-                   : (how & 2) ? ""
-                               : "ssh",
+    gt_stream_init(s, is_device ? GT_ROLE_DEVICE : GT_ROLE_OPERATOR, 1, is_device ? NULL : "ssh",
                    GT_RING_MIN);
-    gt_stream_attach(s, 1);
+    gt_stream_attach(s, 1, kind);
     if (how & 4) { /* HELLO was exchanged */
         struct gt_writer w = gt_writer(buf, sizeof(buf));
         gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_HELLO,
@@ -34,7 +32,7 @@ static void prepare(struct gt_stream *s, uint8_t how)
         assert(gt_ring_write(&s->tx, "0123456789", 10) == 0);
         assert(gt_stream_produce(s, buf, sizeof(buf)) > 0);
         gt_stream_park(s);
-        gt_stream_attach(s, 2);
+        gt_stream_attach(s, 2, kind);
     }
     if (how & 16)
         gt_stream_local_end(s, GT_RST_NONE);
@@ -56,6 +54,7 @@ static void check(struct gt_stream *s)
     assert(s->tx_sent >= s->tx.head && s->tx_sent <= s->tx.tail);
     assert(s->state != GT_STREAM_RESET || s->code != GT_RST_NONE);
     assert(gt_stream_is_over(s) || s->code == GT_RST_NONE);
+    assert(!s->is_peer_done || gt_stream_is_over(s));
     for (size_t n; (n = gt_stream_produce(s, buf, sizeof(buf))) > 0; total += n)
         assert(n <= sizeof(buf));
     assert(!gt_stream_has_output(s));
@@ -76,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (size_t at = 1, piece = 1; at < n; at += piece, piece = piece % 13 + 1)
         assert(gt_stream_consume(&cut, data + at, GT_MIN(piece, n - at)) == 0);
     assert(whole.state == cut.state && whole.code == cut.code);
+    assert(whole.is_peer_done == cut.is_peer_done);
     if (whole.state != GT_STREAM_RESET) /* data beyond the window may be accepted in part */
         assert(whole.rx.tail == cut.rx.tail);
     assert(whole.tx.head == cut.tx.head);

@@ -13,8 +13,8 @@ static inline void pair_init(struct pair *p, const char *service)
 {
     gt_stream_init(&p->o, GT_ROLE_OPERATOR, 3, service, 64 * 1024);
     gt_stream_init(&p->d, GT_ROLE_DEVICE, 3, NULL, 64 * 1024);
-    gt_stream_attach(&p->o, 1);
-    gt_stream_attach(&p->d, 1);
+    gt_stream_attach(&p->o, 1, GT_STREAM_OWN);
+    gt_stream_attach(&p->d, 1, GT_STREAM_OWN);
 }
 
 static inline void pair_deinit(struct pair *p)

@@ -13,8 +13,6 @@
 
 #define WINDOW 120. /* seconds */
 
-static const struct gt_attempt_stream running = {0};
-
 static void policy_dial(struct gt_attempt_policy *policy)
 {
     uint32_t attempt = gt_attempt_policy_request(policy);
@@ -23,7 +21,7 @@ static void policy_dial(struct gt_attempt_policy *policy)
     gt_attempt_policy_dialed(policy, attempt);
 }
 
-/* A stream whose first data connection was up, and was lost at 1000 s. */
+/* The first data connection was up, and was lost at 1000 s. */
 static struct gt_attempt_policy policy_after_loss(void)
 {
     struct gt_attempt_policy policy;
@@ -40,13 +38,13 @@ static void test_attempt_retry_before_first_success(void **state)
     struct gt_attempt_policy policy;
 
     gt_attempt_policy_init(&policy, WINDOW, 1000);
-    assert_true(gt_attempt_policy_may_retry(&policy, &running, 1000 + GT_ATTEMPT_FIRST_S - .1));
-    assert_false(gt_attempt_policy_may_retry(&policy, &running, 1000 + GT_ATTEMPT_FIRST_S));
+    assert_true(gt_attempt_policy_may_retry(&policy, 1000 + GT_ATTEMPT_FIRST_S - .1));
+    assert_false(gt_attempt_policy_may_retry(&policy, 1000 + GT_ATTEMPT_FIRST_S));
     for (int i = 0; i < GT_ATTEMPT_TRIES; i++) {
-        assert_true(gt_attempt_policy_may_retry(&policy, &running, 1001));
+        assert_true(gt_attempt_policy_may_retry(&policy, 1001));
         gt_backoff_next(&policy.backoff);
     }
-    assert_false(gt_attempt_policy_may_retry(&policy, &running, 1001));
+    assert_false(gt_attempt_policy_may_retry(&policy, 1001));
 }
 
 static void test_attempt_retry_within_window(void **state)
@@ -55,44 +53,16 @@ static void test_attempt_retry_within_window(void **state)
 
     for (int i = 0; i < 2 * GT_ATTEMPT_TRIES; i++)
         gt_backoff_next(&policy.backoff);
-    assert_true(gt_attempt_policy_may_retry(&policy, &running, 1000 + WINDOW - .1));
-    assert_false(gt_attempt_policy_may_retry(&policy, &running, 1000 + WINDOW));
+    assert_true(gt_attempt_policy_may_retry(&policy, 1000 + WINDOW - .1));
+    assert_false(gt_attempt_policy_may_retry(&policy, 1000 + WINDOW));
 }
 
 static void test_attempt_never_without_window(void **state)
 {
-    struct gt_attempt_policy policy = policy_after_loss();
+    struct gt_attempt_policy policy;
 
-    gt_attempt_policy_stop(&policy);
-    assert_false(gt_attempt_policy_may_retry(&policy, &running, 1000));
-    assert_true(gt_attempt_policy_is_useful(&policy, &running)); /* a ticket in transit is used */
-}
-
-static void test_attempt_depends_on_the_stream(void **state)
-{
-    static const struct {
-        struct gt_attempt_stream stream;
-        bool was_up, is_useful, may_retry;
-    } rows[] = {
-        {{.is_over = false}, false, true, true},
-        {{.is_over = false}, true, true, true},
-        {{.is_over = true}, false, false, false}, /* the peer does not know the stream */
-        {{.is_over = true}, true, true, true},    /* the peer may not know the end */
-        {{.is_over = true, .is_reset_by_peer = true}, true, false, false},
-        {{.is_spare = true}, true, true, false}, /* replaced, not resumed */
-        {{.is_spare = true}, false, true, false},
-    };
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
-        struct gt_attempt_policy policy = policy_after_loss();
-
-        if (!rows[i].was_up)
-            gt_attempt_policy_init(&policy, WINDOW, 1000);
-        bool is_useful = gt_attempt_policy_is_useful(&policy, &rows[i].stream);
-        bool may_retry = gt_attempt_policy_may_retry(&policy, &rows[i].stream, 1001);
-        if (is_useful != rows[i].is_useful || may_retry != rows[i].may_retry)
-            fail_msg("row %zu: is_useful %d, may_retry %d", i, is_useful, may_retry);
-    }
+    gt_attempt_policy_init(&policy, 0, 1000);
+    assert_false(gt_attempt_policy_may_retry(&policy, 1000));
 }
 
 static void test_attempt_accepts_only_newer_attempts(void **state)
@@ -112,19 +82,16 @@ static void test_attempt_accepts_only_newer_attempts(void **state)
     assert_int_equal(gt_attempt_policy_attempt(&policy), 8);
 }
 
-static void test_attempt_success_resets_backoff(void **state)
+/* A data connection that is lost at once would otherwise be replaced without a pause. */
+static void test_attempt_success_keeps_the_backoff(void **state)
 {
     struct gt_attempt_policy policy;
 
     gt_attempt_policy_init(&policy, WINDOW, 1000);
     gt_backoff_next(&policy.backoff);
     policy_dial(&policy);
-    assert_false(gt_attempt_policy_was_up(&policy));
     gt_attempt_policy_up(&policy);
-    assert_true(gt_attempt_policy_was_up(&policy));
-    assert_int_equal(policy.backoff.n_tries, 0);
-    policy_dial(&policy);
-    assert_false(gt_attempt_policy_was_up(&policy)); /* this attempt was not */
+    assert_int_equal(policy.backoff.n_tries, 1);
 }
 
 int main(void)
@@ -133,9 +100,8 @@ int main(void)
         cmocka_unit_test(test_attempt_retry_before_first_success),
         cmocka_unit_test(test_attempt_retry_within_window),
         cmocka_unit_test(test_attempt_never_without_window),
-        cmocka_unit_test(test_attempt_depends_on_the_stream),
         cmocka_unit_test(test_attempt_accepts_only_newer_attempts),
-        cmocka_unit_test(test_attempt_success_resets_backoff),
+        cmocka_unit_test(test_attempt_success_keeps_the_backoff),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

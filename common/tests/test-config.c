@@ -19,7 +19,7 @@
 
 struct settings {
     char *host, *name, *text, *path, *key, *level;
-    uint64_t port, from, to, window, buffer;
+    uint64_t port, from, to, window, buffer, reserve;
     bool is_single;
     struct gt_config_map services;
 };
@@ -44,6 +44,8 @@ static const struct gt_config_item items[] = {
          .min = 1000, .max = 3600000),
     ITEM("stream.buffer", SIZE, buffer, .env = "T_BUFFER", .fallback = "1MiB", .min = 65536,
          .max = 1 << 26),
+    ITEM("stream.reserve", SIZE, reserve, .env = "T_RESERVE", .fallback_help = "a tenth of all",
+         .min = 65536, .max = 1 << 26),
     ITEM("services", MAP, services, .env = "T_SERVICES", .fallback = "ssh=127.0.0.1:22"),
 };
 
@@ -57,6 +59,8 @@ static const char *check(const void *opaque, char *ret_why, size_t cap)
     return "server.ports_from";
 }
 
+static const struct gt_config_removed removed[] = {{"server.legacy", "because port replaces it"}};
+
 static const struct gt_config_program program = {
     .name = "test",
     .items = items,
@@ -64,6 +68,8 @@ static const struct gt_config_program program = {
     .settings_size = sizeof(struct settings),
     .has_home_file = true,
     .check = check,
+    .removed = removed,
+    .n_removed = GT_ARRAY_SIZE(removed),
 };
 
 /* A separate folder for each test, as $GOTTHARD_CONFIG_DIR and as $HOME. */
@@ -478,6 +484,10 @@ static const struct {
     {"mqtt = { username = \"\"; };", NULL},
     {"server = {\n prot = 22; };",
      "test.conf:2: unknown setting server.prot; did you mean server.port?"},
+    {"server = { legacy = 22; port = 23; };", NULL},
+    {"server = { legacy = { port = 22; }; };", NULL},
+    {"legacy = 22;", "unknown setting legacy"},
+    {"server = { legac = 22; };", "unknown setting server.legac"},
     {"zzz = 1;", "unknown setting zzz; see 'gotthard-test --help'"},
     {"server = 1;", "server is a group"},
     {"server = \"x\";", "server is a group"},
@@ -924,6 +934,24 @@ static void test_args_become_settings_options_and_words(void **state)
     assert_rejected_with(&args, "--server-host: server.host: empty value");
 }
 
+/* As in the annotated file, which has "" for a default that it does not know. */
+static void test_empty_text_keeps_default_of_the_machine(void **state)
+{
+    put("test.conf", "stream = { reserve = \"\"; };");
+    struct gt_config *config = load();
+    assert_int_equal(settings_of(config)->reserve, 0);
+    assert_false(gt_config_is_set(config, "stream.reserve"));
+    gt_config_free(config);
+
+    put("test.conf", "stream = { reserve = \"2MiB\"; };");
+    config = load();
+    assert_int_equal(settings_of(config)->reserve, 2 << 20);
+    gt_config_free(config);
+
+    put("test.conf", "stream = { buffer = \"\"; };");
+    assert_rejected("stream.buffer");
+}
+
 static void test_help_contains_every_setting(void **state)
 {
     char text[8192];
@@ -964,6 +992,7 @@ int main(void)
         TEST(test_read_file_checks_size_mode_and_nul),
         TEST(test_taken_secrets_can_be_restored),
         TEST(test_args_become_settings_options_and_words),
+        TEST(test_empty_text_keeps_default_of_the_machine),
         TEST(test_help_contains_every_setting),
     };
 

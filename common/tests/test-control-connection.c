@@ -194,6 +194,13 @@ static bool has_ticket(void *userdata)
     return f->n_tickets > 0;
 }
 
+static bool has_load(void *userdata)
+{
+    const struct fixture *f = userdata;
+
+    return f->relay.clients[0].n_frames[GT_CONTROL_LOAD] == 1;
+}
+
 static void test_open_leaves_with_hello(void **state)
 {
     struct fixture f;
@@ -201,6 +208,7 @@ static void test_open_leaves_with_hello(void **state)
     fixture_init(&f);
     fixture_dial(&f);
     assert_int_equal(gt_control_connection_request_ticket(f.control, 1, 1, 0), 0);
+    assert_int_equal(gt_control_connection_set_load(f.control, 3), 0);
     assert_true(fake_run(f.loop, has_ticket, &f, 5));
     assert_int_equal(f.n_sessions, 1);
     assert_int_equal(f.port, 7001);
@@ -209,6 +217,7 @@ static void test_open_leaves_with_hello(void **state)
     assert_int_equal(f.ticket.stream, 1);
     assert_int_equal(f.ticket.secret[31], 0x5a);
     assert_int_equal(f.relay.n_accepted, 1);
+    assert_true(fake_run(f.loop, has_load, &f, 5));
     fixture_deinit(&f);
 }
 
@@ -229,7 +238,7 @@ static void test_frames_cut_at_any_byte_are_handled(void **state)
         fake_frame(GT_CONTROL_PING),    fake_frame(GT_CONTROL_RESTARTING),
         fake_frame(GT_CONTROL_SESSION),
     };
-    static const uint8_t unknown[] = {0x81, 0, 0, 3, 'n', 'e', 'w'};
+    static const uint8_t unknown[] = {0x80, 0, 0, 3, 'n', 'e', 'w'};
     size_t n = sizeof(unknown);
 
     memcpy(data, unknown, n);
@@ -796,9 +805,140 @@ static void test_malformed_frame_ends_it(void **state)
     }
 }
 
+/* --- prepared before the session is known ------------------------------------------------------
+ */
+
+/* Begins without a session: only HELLO leaves. */
+static void fixture_prepare(struct fixture *f)
+{
+    static const struct gt_control_connection_events prepared = {
+        .on_restart_notice = on_restart_notice,
+        .on_down = on_down,
+    };
+
+    f->settings.rid = NULL;
+    assert_int_equal(gt_control_connection_new(f->loop, &f->settings, &prepared, f, &f->control),
+                     0);
+    f->settings.rid = fake_rid;
+}
+
+static int fixture_register(struct fixture *f)
+{
+    return gt_control_connection_register(f->control, &f->settings, &events, f);
+}
+
+static bool has_welcome(void *userdata)
+{
+    const struct fixture *f = userdata;
+
+    return gt_control_connection_received_at(f->control) > 0;
+}
+
+static bool has_no_client(void *userdata)
+{
+    const struct fixture *f = userdata;
+
+    return f->relay.clients[0].fd < 0;
+}
+
+/* RENDEZVOUS, and an OPEN behind it, follow in any state: at once, when the relay has accepted, and
+ * after WELCOME. */
+static void test_prepared_connection_is_registered(void **state)
+{
+    for (int n = 0; n < 3; n++) {
+        struct fixture f;
+
+        fixture_init(&f);
+        fixture_prepare(&f);
+        if (n > 0)
+            assert_true(fake_run(f.loop, n == 1 ? is_accepted : has_welcome, &f, 5));
+        assert_int_equal(f.relay.clients[0].n_frames[GT_CONTROL_RENDEZVOUS], 0);
+        assert_int_equal(fixture_register(&f), 0);
+        assert_int_equal(gt_control_connection_request_ticket(f.control, 0, 1, 0), 0);
+        assert_true(fake_run(f.loop, has_ticket, &f, 5));
+        assert_int_equal(f.n_sessions, 1);
+        assert_int_equal(f.relay.n_accepted, 1);
+        assert_int_equal(f.relay.clients[0].n_frames[GT_CONTROL_HELLO], 1);
+        assert_int_equal(f.relay.clients[0].n_frames[GT_CONTROL_RENDEZVOUS], 1);
+        fixture_deinit(&f);
+    }
+}
+
+/* It leaves no BYE: there is no session. */
+static void test_prepared_connection_is_closed_without_bye(void **state)
+{
+    struct fixture f;
+
+    fixture_init(&f);
+    fixture_prepare(&f);
+    assert_true(fake_run(f.loop, has_welcome, &f, 5));
+    f.control = gt_control_connection_free(f.control);
+    assert_true(fake_run(f.loop, has_no_client, &f, 5));
+    assert_int_equal(f.relay.n_close_notifies, 1);
+    assert_int_equal(f.relay.clients[0].n_frames[GT_CONTROL_BYE], 0);
+    assert_int_equal(f.n_downs, 0);
+    fixture_deinit(&f);
+}
+
+static void test_prepared_connection_that_ended_is_not_registered(void **state)
+{
+    struct fixture f;
+
+    fixture_init(&f);
+    fixture_prepare(&f);
+    assert_true(fake_run(f.loop, has_welcome, &f, 5));
+    fake_client_code(&f.relay.clients[0], GT_CONTROL_BYE, GT_CODE_PAIRING);
+    expect_down(&f, GT_END_PEER, GT_CODE_PAIRING, "");
+    assert_int_equal(fixture_register(&f), GT_CONTROL_CONNECTION_E_OVER);
+    assert_int_equal(f.n_downs, 1);
+    fixture_deinit(&f);
+}
+
+/* No frame of a session is in order before RENDEZVOUS. */
+static void test_session_frame_before_rendezvous_ends_a_prepared_connection(void **state)
+{
+    const struct gt_control_frame frames[] = {
+        /* the rid is zeros, as here */
+        {.type = GT_CONTROL_SESSION, .session.port = 7001},
+        {.type = GT_CONTROL_PEER, .peer.reason = GT_CODE_LOST},
+        {.type = GT_CONTROL_TICKET, .ticket = {1, 1, .ttl_s = 30}},
+        {.type = GT_CONTROL_STREAM_END, .stream_end = {1, 1, .code = GT_CODE_LOST}},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(frames); i++) {
+        struct fixture f;
+
+        fixture_init(&f);
+        fixture_prepare(&f);
+        assert_true(fake_run(f.loop, has_welcome, &f, 5));
+        fake_client_send(&f.relay.clients[0], &frames[i]);
+        expect_down(&f, GT_END_RELAY, GT_CODE_PROTOCOL, "broke the protocol");
+        fixture_deinit(&f);
+    }
+}
+
+/* The relay's own limit for a first RENDEZVOUS is 30 s. */
+static void test_prepared_connection_ends_without_a_session(void **state)
+{
+    struct fixture f;
+
+    fixture_init(&f);
+    fixture_prepare(&f);
+    assert_true(fake_run(f.loop, has_welcome, &f, 5));
+    fake_clock_start();
+    assert_true(fake_run(f.loop, is_down, &f, 40));
+    expect_down(&f, GT_END_LOST, GT_CODE_NONE, "no session");
+    fixture_deinit(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prepared_connection_is_registered),
+        cmocka_unit_test(test_prepared_connection_is_closed_without_bye),
+        cmocka_unit_test(test_prepared_connection_that_ended_is_not_registered),
+        cmocka_unit_test(test_session_frame_before_rendezvous_ends_a_prepared_connection),
+        cmocka_unit_test(test_prepared_connection_ends_without_a_session),
         cmocka_unit_test(test_open_leaves_with_hello),
         cmocka_unit_test(test_frames_cut_at_any_byte_are_handled),
         cmocka_unit_test(test_many_frames_in_few_records_are_answered),

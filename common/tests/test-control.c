@@ -52,10 +52,7 @@ static const struct {
      8},
     {{.type = GT_CONTROL_BYE, .rid = {8}, .code = GT_CODE_BYE}, 18},
     {{.type = GT_CONTROL_ERROR, .rid = {9}, .code = GT_CODE_NO_PORT}, 18},
-    {{.type = GT_CONTROL_SPARE,
-      .rid = {10},
-      .spare = {.stream = 3, .attempt = 1, .is_spare = true}},
-     25},
+    {{.type = GT_CONTROL_LOAD, .rid = {10}, .load = 0x01020304}, 20},
     {{.type = GT_CONTROL_LIMIT, .rid = {11}, .limit = {.code = GT_CODE_IDENTITY, .value = 64}}, 22},
 };
 
@@ -124,10 +121,10 @@ static void test_invalid_header_is_rejected_before_its_body(void **state)
         {{0x30, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0x30, 1, 0, 8}, GT_CONTROL_E_BAD},
         {{0x30, 0x80, 0, 8}, GT_CONTROL_E_BAD},  {{0x00, 0, 0, 0}, GT_CONTROL_E_BAD},
         {{0x7f, 0, 0, 8}, GT_CONTROL_E_BAD},     {{0x03, 0, 0, 8}, GT_CONTROL_E_BAD},
-        {{0x81, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0xff, 0, 4, 0}, GT_CONTROL_E_SHORT},
-        {{0xff, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x81, 0, 0xff, 0xff}, GT_CONTROL_E_BAD},
-        {{0x01, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x81, 1, 0, 0}, GT_CONTROL_E_BAD},
-        {{0x81, 0, 0, 0}, GT_CONTROL_E_UNKNOWN}, {{0xff, 0, 0, 0}, GT_CONTROL_E_UNKNOWN},
+        {{0x80, 0, 0, 8}, GT_CONTROL_E_SHORT},   {{0xff, 0, 4, 0}, GT_CONTROL_E_SHORT},
+        {{0xff, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x80, 0, 0xff, 0xff}, GT_CONTROL_E_BAD},
+        {{0x01, 0, 4, 1}, GT_CONTROL_E_BAD},     {{0x80, 1, 0, 0}, GT_CONTROL_E_BAD},
+        {{0x80, 0, 0, 0}, GT_CONTROL_E_UNKNOWN}, {{0xff, 0, 0, 0}, GT_CONTROL_E_UNKNOWN},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(table); i++) {
@@ -163,11 +160,8 @@ static void test_invalid_values_are_rejected(void **state)
         {GT_CONTROL_WELCOME, 0, {0, 0}, 2},     /* no version 0 */
         {GT_CONTROL_SESSION, 22, {2}, 1},       /* neither true nor false */
         {GT_CONTROL_PEER, 16, {0xff}, 1},
-        {GT_CONTROL_OPEN, 16, {0, 0, 0, 0}, 4}, /* streams and attempts count from 1 */
-        {GT_CONTROL_OPEN, 20, {0, 0, 0, 0}, 4},
-        {GT_CONTROL_TICKET, 16, {0, 0, 0, 0}, 4},
+        {GT_CONTROL_OPEN, 20, {0, 0, 0, 0}, 4}, /* attempts count from 1 */
         {GT_CONTROL_TICKET, 20, {0, 0, 0, 0}, 4},
-        {GT_CONTROL_STREAM_END, 16, {0, 0, 0, 0}, 4},
         {GT_CONTROL_STREAM_END, 20, {0, 0, 0, 0}, 4},
     };
 

@@ -343,7 +343,7 @@ static void test_more_frames_than_the_buffer_holds_arrive_from_one_record(void *
 
 static void test_frame_of_unknown_type_is_skipped(void **state)
 {
-    static const uint8_t unknown[] = {0x81, 0, 0, 3, 'n', 'e', 'w'};
+    static const uint8_t unknown[] = {0x8e, 0, 0, 3, 'n', 'e', 'w'};
     struct fixture fixture;
 
     set_up_connected(&fixture);
@@ -360,7 +360,7 @@ static void test_malformed_frame_is_reported(void **state)
         {0x7f, 0, 0, 0},            /* an unknown type that may not be skipped */
         {GT_CONTROL_PING, 0, 0, 7}, /* a wrong length */
         {GT_CONTROL_PING, 1, 0, 8}, /* flags */
-        {0x81, 0, 0xff, 0xff},      /* too long */
+        {0x8e, 0, 0xff, 0xff},      /* too long */
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++) {

@@ -214,6 +214,20 @@ static void test_buffers_are_wiped_when_a_connection_ends(void **state)
     gt_iobuf_deinit(&other);
 }
 
+/* The connection that had the plaintext of a stream stays. */
+static void test_buffers_are_wiped_when_a_stream_ends(void **state)
+{
+    uint8_t *room;
+    size_t n;
+
+    assert_int_equal(send(fds[1], data, 10000, 0), 10000);
+    assert_int_equal(gt_iobuf_read(&iobuf, copy, 10000, &n), 0);
+    gt_iobuf_wipe();
+    assert_int_equal(gt_iobuf_reserve(&iobuf, 10000, &room), 0); /* the same buffer */
+    for (size_t i = 0; i < 10000; i++)
+        assert_int_equal(room[i], 0);
+}
+
 /* A slow connection holds the buffer of another one while that ends. */
 static void test_held_buffer_is_wiped_when_it_returns(void **state)
 {
@@ -248,6 +262,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_closed_peer_breaks_without_sigpipe, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pool_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_buffers_are_wiped_when_a_connection_ends, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_buffers_are_wiped_when_a_stream_ends, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_held_buffer_is_wiped_when_it_returns, set_up,
                                         tear_down),

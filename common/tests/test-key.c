@@ -75,6 +75,9 @@ static void test_session_keys_match_known_answers(void **state)
     assert_int_equal(gt_key_stream(session.session, 1, 1, &stream), 0);
     assert_hex(stream.psk, "7c57199de9bc7d18ec8d78ef81345438d5b5ac37c27d02034154b07965654f9a");
     assert_hex(stream.id, "08f3f83df0e2bb98ecf0444e01bf6f53");
+    assert_int_equal(gt_key_stream(session.session, 0, 1, &stream), 0); /* the shared connection */
+    assert_hex(stream.psk, "877f08b71a07cfa4e8b8ce58dc81831f2fa22f4845a05f7faf273c3f63634909");
+    assert_hex(stream.id, "5e885bd2d2dcf2922fdd8db0cce322ea");
 }
 
 /* Each of these is the key 00..1f. */

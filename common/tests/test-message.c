@@ -44,6 +44,7 @@ static struct gt_extensions sample_extensions(void)
         .tags = {gt_span_text("site=zurich"), gt_span_text("role=gateway")},
         .n_tags = 2,
         .status = gt_span("\0\1\2", 3),
+        .session_version = 3,
     };
 }
 
@@ -236,6 +237,7 @@ static void assert_extensions(const struct gt_extensions *got)
     assert_int_equal(got->n_host_keys, 1);
     assert_true(gt_span_equals(got->host_keys[0], want.host_keys[0]));
     assert_int_equal(got->n_sessions, 7);
+    assert_int_equal(got->session_version, 3);
     assert_int_equal(got->since, 1700000000);
     assert_int_equal(got->n_tags, 2);
     assert_true(gt_span_equals(got->tags[1], want.tags[1]));

@@ -371,6 +371,55 @@ static void test_reconnect_dials_its_addresses_in_turn(void **state)
     gt_iobuf_trim();
 }
 
+/* The prepared connection serves as the first one, if it has not ended. */
+static void test_reconnect_uses_a_prepared_connection_once(void **state)
+{
+    static const struct gt_control_connection_events events = {
+        .on_session = turns_on_session,
+        .on_restart_notice = turns_on_restart_notice,
+        .on_down = turns_on_down,
+    };
+    const struct gt_control_connection_settings settings = {
+        .name = "alice", .client_key = fake_key, .rid = fake_rid};
+    struct ev_loop *loop = ev_loop_new(0);
+    struct fake_relay relay;
+
+    fake_relay_init(&relay, loop);
+    relay.on_frame = turns_on_frame;
+    for (int has_ended = 0; has_ended < 2; has_ended++) {
+        struct gt_control_connection_settings of_prepared = settings;
+        struct gt_control_connection *control;
+        struct gt_reconnect reconnect;
+        struct turns before = {0};
+
+        relay.n_accepted = 0;
+        relay.closes_at_once = has_ended;
+        of_prepared.rid = NULL;
+        of_prepared.relay = &relay.address;
+        gt_reconnect_init(&reconnect, &relay.address, 1, &settings, 0);
+        assert_int_equal(gt_control_connection_new(loop, &of_prepared, &events, &before, &control),
+                         0);
+        gt_reconnect_set_prepared(&reconnect, control);
+        if (has_ended)
+            assert_true(fake_run(loop, turns_has_result, &before, 5));
+        relay.closes_at_once = false;
+        for (unsigned i = 0; i < 2; i++) {
+            struct turns turns = {0};
+
+            assert_int_equal(gt_reconnect_connect(&reconnect, loop, &events, &turns, &control), 0);
+            assert_true(fake_run(loop, turns_has_result, &turns, 5));
+            assert_int_equal(turns.n_sessions, 1);
+            assert_int_equal(relay.n_accepted, i + 1 + (unsigned)has_ended);
+            gt_control_connection_free(control);
+        }
+        assert_int_equal(before.n_sessions, 0);
+        gt_reconnect_deinit(&reconnect);
+    }
+    fake_relay_deinit(&relay);
+    ev_loop_destroy(loop);
+    gt_iobuf_trim();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_delay_without_notice_is_the_back_off),
         cmocka_unit_test(test_window_can_be_shortened_and_restored),
         cmocka_unit_test(test_reconnect_dials_its_addresses_in_turn),
+        cmocka_unit_test(test_reconnect_uses_a_prepared_connection_once),
         cmocka_unit_test(test_hundred_tunnels_return_spread_over_the_notice),
     };
 

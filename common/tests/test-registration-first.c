@@ -39,7 +39,6 @@ static void test_first_attempt_that_fails_is_repeated(void **state)
         fixture_init(&f);
         const struct gt_host_port relays[] = {nowhere, f.board.relay.address};
         set_relays(&f, i, relays, 2);
-        f.settings[0].n_spares = 1;
         fixture_start_both(&f);
         assert_true(fake_run(f.loop, are_both_up, &f, 5));
         assert_int_equal(f.end[i].n_retries, 1);

@@ -3,12 +3,14 @@
 #include "gotthard/net/sock.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <cmocka.h>
 
@@ -292,6 +294,24 @@ static void test_sock_reset_sends_rst(void **state)
     close(fds[2]);
 }
 
+/* The peer reads nothing: its window closes, and little more is accepted. */
+static void test_sock_accepts_little_beyond_the_window_of_the_peer(void **state)
+{
+    static uint8_t bytes[65536];
+    int fds[3], n_unsent;
+
+    connect_to("127.0.0.1", "127.0.0.1", fds);
+    setsockopt(fds[2], SOL_SOCKET, SO_RCVBUF, &(int){65536}, sizeof(int));
+    gt_sock_set_unsent_max(fds[1], 32 * 1024);
+    struct pollfd full = {.fd = fds[1], .events = POLLOUT};
+    while (poll(&full, 1, 50) == 1)
+        assert_true(send(fds[1], bytes, sizeof(bytes), MSG_NOSIGNAL) > 0);
+    assert_int_equal(ioctl(fds[1], SIOCOUTQNSD, &n_unsent), 0);
+    assert_in_range(n_unsent, 1, 128 * 1024);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+}
+
 static void test_sock_failures_are_negative_errnos(void **state)
 {
     struct gt_addr any = address("127.0.0.1", 0), at;
@@ -346,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_sock_unix_listener_needs_no_options),
         cmocka_unit_test(test_sock_connect_again_reports_the_result),
         cmocka_unit_test(test_sock_reset_sends_rst),
+        cmocka_unit_test(test_sock_accepts_little_beyond_the_window_of_the_peer),
         cmocka_unit_test(test_sock_failures_are_negative_errnos),
         cmocka_unit_test(test_sock_pair_is_connected),
     };

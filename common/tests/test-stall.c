@@ -16,6 +16,7 @@ struct path {
     struct gt_stall stall;
     struct gt_stall_facts facts;
     bool is_relay_silent;
+    bool is_older; /* the next connection was there before the loss of the last one */
     unsigned n_asked;
 };
 
@@ -31,6 +32,8 @@ static enum gt_stall_verdict look(struct path *path, int seconds)
                 path->facts.relay_at = path->facts.now;
         } else if (verdict != GT_STALL_NONE) {
             gt_stall_restart(&path->stall, path->facts.now, path->facts.acked);
+            if (!path->is_older)
+                path->facts.connected_at = path->facts.now + .1;
             return verdict;
         }
     }
@@ -66,6 +69,19 @@ static void test_stall_second_loss_at_one_offset_is_a_black_hole(void **state)
     assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLACK_HOLE), 25, 45);
 }
 
+/* Whatever has blocked the connection that was given up, the next one may have been blocked at the
+ * same moment. Only one that was handshaken afterwards lets small packets pass. */
+static void test_stall_over_an_older_connection_is_no_black_hole(void **state)
+{
+    struct path path = path_new();
+
+    path.is_older = true;
+    blocked_after(&path, GT_STALL_BLOCKED);
+    path.is_older = false;
+    assert_true(blocked_after(&path, GT_STALL_BLOCKED) <= 8);
+    blocked_after(&path, GT_STALL_BLACK_HOLE);
+}
+
 static void test_stall_progress_is_no_stall(void **state)
 {
     struct path path = path_new();
@@ -78,6 +94,20 @@ static void test_stall_progress_is_no_stall(void **state)
     assert_int_equal(look(&path, 1000), GT_STALL_NONE);
     path.facts.sent += 100;
     assert_int_equal(look(&path, 6), GT_STALL_NONE);
+}
+
+/* On a slow link, the data of each stream in a shared connection waits for that of many others. */
+static void test_stall_another_stream_shows_that_the_connection_carries_data(void **state)
+{
+    struct path path = path_new();
+
+    for (int i = 0; i < 20; i++) {
+        path.facts.acked_at = path.facts.now;
+        assert_int_equal(look(&path, 4), GT_STALL_NONE);
+    }
+    assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLOCKED), 4, 9);
+    path.facts.acked_at = path.facts.now + 1; /* small data at first, then none */
+    assert_in_range((uintmax_t)blocked_after(&path, GT_STALL_BLACK_HOLE), 3, 6);
 }
 
 /* The whole network is away, or the relay is stopped: another data connection is of no use. */
@@ -128,15 +158,32 @@ static void test_stall_limit_includes_the_round_trip(void **state)
     assert_true(blocked_after(&path, GT_STALL_BLOCKED) >= 16);
 }
 
+static void test_stall_is_suspect_while_only_the_relay_answers(void **state)
+{
+    struct path path = path_new();
+
+    path.is_relay_silent = true;
+    (void)look(&path, 5);
+    assert_false(gt_stall_is_suspect(&path.stall, &path.facts));
+    path.facts.relay_at = path.facts.now;
+    assert_true(gt_stall_is_suspect(&path.stall, &path.facts));
+    path.facts.acked += 100;
+    (void)look(&path, 1);
+    assert_false(gt_stall_is_suspect(&path.stall, &path.facts));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stall_second_loss_at_one_offset_is_a_black_hole),
+        cmocka_unit_test(test_stall_over_an_older_connection_is_no_black_hole),
         cmocka_unit_test(test_stall_progress_is_no_stall),
+        cmocka_unit_test(test_stall_another_stream_shows_that_the_connection_carries_data),
         cmocka_unit_test(test_stall_without_an_answer_of_the_relay_is_not_judged),
         cmocka_unit_test(test_stall_time_counts_from_the_question),
         cmocka_unit_test(test_stall_limit_doubles_after_wrong_verdicts),
         cmocka_unit_test(test_stall_limit_includes_the_round_trip),
+        cmocka_unit_test(test_stall_is_suspect_while_only_the_relay_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,8 +96,8 @@ static void test_stop_discards_unsent_bytes(void **state)
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
     gt_stream_local_stop(&p.d, GT_RST_LOCAL);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_true(sent > 0);
     assert_int_equal(p.o.tx.tail, 0); /* HELLO has the stop: nothing is sent again */
@@ -214,16 +214,16 @@ static void test_reset_survives_every_cut(void **state)
             assert_int_equal(gt_stream_consume(from, buf, n > cut ? 0 : n), 0);
             gt_stream_park(from);
             gt_stream_park(to);
-            gt_stream_attach(from, 2);
-            gt_stream_attach(to, 2);
+            gt_stream_attach(from, 2, GT_STREAM_OWN);
+            gt_stream_attach(to, 2, GT_STREAM_OWN);
             transfer_all(&p);
             assert_local_read(to, "last bytes");
             deliver_end(to, GT_RST_LOCAL);
             gt_stream_produce(to, buf, sizeof(buf)); /* the acknowledgment is lost */
             gt_stream_park(from);
             gt_stream_park(to);
-            gt_stream_attach(from, 3);
-            gt_stream_attach(to, 3);
+            gt_stream_attach(from, 3, GT_STREAM_OWN);
+            gt_stream_attach(to, 3, GT_STREAM_OWN);
             transfer_all(&p);
             assert_ended_by_reset(&p);
             pair_deinit(&p);
@@ -271,8 +271,8 @@ static void test_repeated_end_with_another_code_aborts_the_stream(void **state)
     transfer_all(&p);
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     p.o.tx_end = p.o.rx_stop = GT_RST_LOCAL;
     transfer(&p.o, &p.d);
     assert_int_equal(p.d.code, GT_RST_NONE);

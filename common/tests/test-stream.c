@@ -78,39 +78,6 @@ static void test_bytes_before_hello_are_bounded(void **state)
     pair_deinit(&p);
 }
 
-static void test_spare_gets_its_service_by_bind(void **state)
-{
-    struct pair p;
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    assert_string_equal(p.d.service, "");
-    gt_stream_bind(&p.o, "web");
-    local_write(&p.o, "at once");
-    transfer(&p.o, &p.d);
-    assert_string_equal(p.d.service, "web");
-    assert_local_read(&p.d, "at once");
-    pair_deinit(&p);
-}
-
-static void test_spare_bound_while_parked_gets_its_service(void **state)
-{
-    struct pair p;
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    gt_stream_park(&p.o);
-    gt_stream_park(&p.d);
-    gt_stream_bind(&p.o, "web");
-    local_write(&p.o, "later");
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
-    transfer_all(&p);
-    assert_string_equal(p.d.service, "web");
-    assert_local_read(&p.d, "later");
-    pair_deinit(&p);
-}
-
 static void test_resume_sends_lost_bytes_again(void **state)
 {
     struct pair p;
@@ -125,8 +92,8 @@ static void test_resume_sends_lost_bytes_again(void **state)
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
     assert_int_equal(gt_stream_produce(&p.o, lost, sizeof(lost)), 0);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_local_read(&p.d, "kept lost in flight");
     pair_deinit(&p);
@@ -151,8 +118,8 @@ static void test_lost_last_ack_is_sent_again(void **state)
     gt_stream_park(&p.d);
     assert_int_equal(p.o.state, GT_STREAM_PARKED);
     assert_int_equal(p.d.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
-    gt_stream_attach(&p.d, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, 2, GT_STREAM_OWN);
     transfer_all(&p);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
     assert_int_equal(p.d.state, GT_STREAM_ENDED);
@@ -193,10 +160,10 @@ static void test_complete_stream_stays_ended(void **state)
     gt_stream_end_delivered(&p.d);
     transfer_all(&p);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
     gt_stream_park(&p.o);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 3);
+    gt_stream_attach(&p.o, 3, GT_STREAM_OWN);
     gt_stream_reset(&p.o, GT_RST_LOST);
     gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_RST, .code = GT_RST_LOST});
     assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
@@ -225,7 +192,7 @@ static void test_malformed_input_after_completion_ends_well(void **state)
     gt_write_bytes(&w, malformed, sizeof(malformed));
     assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0); /* its PONG is still scheduled */
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
-    gt_stream_attach(&p.o, 2);
+    gt_stream_attach(&p.o, 2, GT_STREAM_OWN);
     assert_int_equal(gt_stream_consume(&p.o, malformed, sizeof(malformed)), 0);
     assert_int_equal(p.o.state, GT_STREAM_ENDED);
     assert_int_equal(p.o.code, GT_RST_NONE);
@@ -294,8 +261,8 @@ static void test_sender_with_a_small_ring_requests_acks(void **state)
     memset(chunk, 'y', sizeof(chunk));
     gt_stream_init(&o, GT_ROLE_OPERATOR, 1, "ssh", GT_RING_MIN);
     gt_stream_init(&d, GT_ROLE_DEVICE, 1, NULL, 1 << 20);
-    gt_stream_attach(&o, 1);
-    gt_stream_attach(&d, 1);
+    gt_stream_attach(&o, 1, GT_STREAM_OWN);
+    gt_stream_attach(&d, 1, GT_STREAM_OWN);
     for (int i = 0; i < 200; i++) {
         assert_true(gt_stream_has_tx_room(&o));
         assert_int_equal(gt_ring_write(&o.tx, chunk, sizeof(chunk)), 0);
@@ -352,14 +319,19 @@ static void flood(struct pair *p, int n_rounds, double seconds, bool is_read)
     }
 }
 
+static void flood_init_max(struct pair *p, size_t ring_max)
+{
+    gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", ring_max);
+    gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, ring_max);
+    p->o.now = p->d.now = 1000;
+    gt_stream_attach(&p->o, 1, GT_STREAM_OWN);
+    gt_stream_attach(&p->d, 1, GT_STREAM_OWN);
+    transfer_all(p);
+}
+
 static void flood_init(struct pair *p)
 {
-    gt_stream_init(&p->o, GT_ROLE_OPERATOR, 1, "ssh", 4 << 20);
-    gt_stream_init(&p->d, GT_ROLE_DEVICE, 1, NULL, 4 << 20);
-    p->o.now = p->d.now = 1000;
-    gt_stream_attach(&p->o, 1);
-    gt_stream_attach(&p->d, 1);
-    transfer_all(p);
+    flood_init_max(p, 4 << 20);
 }
 
 /* The window grows for a peer that fills it. It does not grow for a slow local socket or a
@@ -451,6 +423,48 @@ static void test_rings_share_limited_memory(void **state)
     assert_int_equal(memory.n_used, 0);
 }
 
+/* Two streams have 16 MiB. All others have as much as without them. */
+static void test_large_rings_leave_the_others_theirs(void **state)
+{
+    struct gt_window_memory memory;
+    struct pair p[20];
+
+    gt_window_memory_init(&memory, 16 << 20);
+    for (int i = 0; i < 20; i++) {
+        flood_init_max(&p[i], 16 << 20);
+        p[i].d.memory = &memory;
+        flood(&p[i], 12, .07, true);
+        assert_int_equal(p[i].d.window.size, i < 2 ? 16 << 20 : 4 << 20);
+        assert_int_equal(p[i].d.rx.capacity, p[i].d.window.size);
+    }
+    pair_deinit(&p[0]); /* the next one gets its place */
+    flood(&p[7], 12, .07, true);
+    assert_int_equal(p[7].d.window.size, 16 << 20);
+    for (int i = 1; i < 20; i++)
+        pair_deinit(&p[i]);
+    assert_int_equal(memory.n_used, 0);
+    assert_int_equal(memory.n_large, 0);
+}
+
+/* The send ring of a large window grows in the same memory. */
+static void test_large_send_ring_is_charged(void **state)
+{
+    struct gt_window_memory memory;
+    struct pair p[3];
+
+    gt_window_memory_init(&memory, 16 << 20);
+    for (int i = 0; i < 3; i++) {
+        flood_init_max(&p[i], 16 << 20);
+        p[i].o.memory = &memory;
+        flood(&p[i], 12, .07, true);
+        assert_int_equal(p[i].o.tx.capacity, i < 2 ? 16 << 20 : 4 << 20);
+    }
+    for (int i = 0; i < 3; i++)
+        pair_deinit(&p[i]);
+    assert_int_equal(memory.n_used, 0);
+    assert_int_equal(memory.n_large, 0);
+}
+
 static void test_many_pings_get_one_pong(void **state)
 {
     struct pair p;
@@ -517,7 +531,7 @@ static const struct invalid_input invalid_inputs[] = {
     {"two FINs", GT_RST_PROTOCOL, false, {FIN_(0), FIN_(0)}},
     {"second HELLO", GT_RST_PROTOCOL, false, {HELLO_(SERVICE_("ssh"))}},
     {"CONNECTED to a device", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_CONNECTED}}},
-    {"BIND of a bound one", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_BIND, SERVICE_("web")}}},
+    {"DONE", GT_RST_PROTOCOL, false, {{.type = GT_FRAME_DONE}}},
     {"PONG without a PING", GT_RST_NONE, false, {{.type = GT_FRAME_PONG, .value = 9}}},
     {"RST", GT_RST_LOCAL, false, {{.type = GT_FRAME_RST, .code = GT_RST_LOCAL}}},
     {"RST without code", GT_RST_INTERNAL, false, {{.type = GT_FRAME_RST, .code = 0}}},
@@ -537,14 +551,8 @@ static const struct invalid_input invalid_inputs[] = {
     {"wrong stream", GT_RST_PROTOCOL, true, {HELLO_AS(1, 4, 1, 0, SERVICE_("ssh"))}},
     {"wrong attempt", GT_RST_PROTOCOL, true, {HELLO_AS(1, 3, 2, 0, SERVICE_("ssh"))}},
     {"rx_off beyond", GT_RST_RESYNC, true, {HELLO_AS(1, 3, 1, 1, SERVICE_("ssh"))}},
-    {"data for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), DATA_("abc")}},
-    {"FIN for a spare", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_("")), FIN_(0)}},
-    {"two BINDs",
-     GT_RST_PROTOCOL,
-     true,
-     {HELLO_(SERVICE_("")),
-      {.type = GT_FRAME_BIND, SERVICE_("web")},
-      {.type = GT_FRAME_BIND, SERVICE_("web")}}},
+    {"no service", GT_RST_PROTOCOL, true, {HELLO_(SERVICE_(""))}},
+    {"another service", GT_RST_PROTOCOL, false, {HELLO_AS(1, 3, 2, 0, SERVICE_("web"))}},
 };
 
 static void device_with_history(struct gt_stream *d, bool is_fresh)
@@ -554,7 +562,7 @@ static void device_with_history(struct gt_stream *d, bool is_fresh)
     struct gt_writer w = gt_writer(buf, sizeof(buf));
 
     gt_stream_init(d, GT_ROLE_DEVICE, 3, NULL, 64 * 1024);
-    gt_stream_attach(d, 1);
+    gt_stream_attach(d, 1, GT_STREAM_OWN);
     if (is_fresh)
         return;
     gt_frame_write(&w, &hello);
@@ -615,8 +623,8 @@ static void test_connected_is_repeated_on_the_next_data_connection(void **state)
     assert_true(gt_stream_produce(&p.d, buf, sizeof(buf)) > 0);
     gt_stream_park(&p.o);
     gt_stream_park(&p.d);
-    gt_stream_attach(&p.o, p.o.attempt + 1);
-    gt_stream_attach(&p.d, p.d.attempt + 1);
+    gt_stream_attach(&p.o, p.o.attempt + 1, GT_STREAM_OWN);
+    gt_stream_attach(&p.d, p.d.attempt + 1, GT_STREAM_OWN);
     transfer_all(&p);
     assert_true(p.o.is_target_connected);
     pair_deinit(&p);
@@ -667,20 +675,6 @@ static void test_data_beyond_the_window_resets_the_stream(void **state)
     gt_stream_deinit(&d);
 }
 
-static void test_bind_to_an_operator_resets_the_stream(void **state)
-{
-    struct pair p;
-    uint8_t buf[64];
-    struct gt_writer w = gt_writer(buf, sizeof(buf));
-
-    pair_init(&p, "");
-    transfer_all(&p);
-    gt_frame_write(&w, &(struct gt_frame){.type = GT_FRAME_BIND, SERVICE_("web")});
-    assert_int_equal(gt_stream_consume(&p.o, buf, w.n), 0);
-    assert_int_equal(p.o.code, GT_RST_PROTOCOL);
-    pair_deinit(&p);
-}
-
 /* xorshift: the same numbers on every machine. */
 struct random_source {
     struct model_source source;
@@ -717,8 +711,6 @@ int main(void)
         cmocka_unit_test(test_stream_ends_after_both_half_closes),
         cmocka_unit_test(test_first_bytes_follow_hello_at_once),
         cmocka_unit_test(test_bytes_before_hello_are_bounded),
-        cmocka_unit_test(test_spare_gets_its_service_by_bind),
-        cmocka_unit_test(test_spare_bound_while_parked_gets_its_service),
         cmocka_unit_test(test_resume_sends_lost_bytes_again),
         cmocka_unit_test(test_lost_last_ack_is_sent_again),
         cmocka_unit_test(test_stream_parked_before_its_last_ack_is_not_ended),
@@ -732,6 +724,8 @@ int main(void)
         cmocka_unit_test(test_window_grows_only_if_it_limits_the_peer),
         cmocka_unit_test(test_idle_stream_releases_memory),
         cmocka_unit_test(test_rings_share_limited_memory),
+        cmocka_unit_test(test_large_rings_leave_the_others_theirs),
+        cmocka_unit_test(test_large_send_ring_is_charged),
         cmocka_unit_test(test_many_pings_get_one_pong),
         cmocka_unit_test(test_invalid_frames_reset_the_stream),
         cmocka_unit_test(test_connected_reaches_the_operator),
@@ -739,7 +733,6 @@ int main(void)
         cmocka_unit_test(test_connected_with_a_code_resets_the_stream),
         cmocka_unit_test(test_unknown_optional_frames_are_skipped),
         cmocka_unit_test(test_data_beyond_the_window_resets_the_stream),
-        cmocka_unit_test(test_bind_to_an_operator_resets_the_stream),
         cmocka_unit_test(test_random_runs_are_exact_or_reset),
     };
 

@@ -784,6 +784,39 @@ static void test_invalid_client_hellos_are_rejected(void **state)
     }
 }
 
+/* Sets the preferences of both ends and returns the suite that they use. */
+static const char *suite_of(enum gt_record_suite client, enum gt_record_suite server)
+{
+    struct ends e;
+    int r[2];
+
+    ends_init(&e, "g1:o:alice", right, ALPN);
+    for (int i = 0; i < 2; i++)
+        gt_tls_free(e.tls[i]);
+    assert_int_equal(gt_tls_context_prefer(e.context[0], client), 0);
+    assert_int_equal(gt_tls_context_prefer(e.context[1], server), 0);
+    assert_int_equal(
+        gt_tls_new_client(e.context[0], e.fd[0], gt_span_text("g1:o:alice"), right, &e.tls[0]), 0);
+    assert_int_equal(gt_tls_new_server(e.context[1], e.fd[1], find_psk, NULL, &e.tls[1]), 0);
+    handshake_both(&e, r);
+    assert_int_equal(r[0] | r[1], 0);
+    assert_string_equal(gt_tls_suite(e.tls[0]), gt_tls_suite(e.tls[1]));
+    const char *suite = gt_tls_suite(e.tls[0]);
+    ends_deinit(&e);
+    return suite;
+}
+
+static void test_chacha20_is_used_if_either_end_prefers_it(void **state)
+{
+    static const char *const aes = "TLS_AES_128_GCM_SHA256", *const chacha20 =
+                                                                 "TLS_CHACHA20_POLY1305_SHA256";
+
+    assert_string_equal(suite_of(GT_RECORD_AES128, GT_RECORD_AES128), aes);
+    assert_string_equal(suite_of(GT_RECORD_CHACHA20, GT_RECORD_AES128), chacha20);
+    assert_string_equal(suite_of(GT_RECORD_AES128, GT_RECORD_CHACHA20), chacha20);
+    assert_string_equal(suite_of(GT_RECORD_CHACHA20, GT_RECORD_CHACHA20), chacha20);
+}
+
 static void raw_up(struct ends *e, struct raw *raw)
 {
     ends_init(e, "g1:o:alice", right, ALPN);
@@ -982,6 +1015,7 @@ int main(void)
         cmocka_unit_test(test_server_with_a_certificate_is_rejected),
         cmocka_unit_test(test_client_without_dhe_is_rejected),
         cmocka_unit_test(test_invalid_client_hellos_are_rejected),
+        cmocka_unit_test(test_chacha20_is_used_if_either_end_prefers_it),
         cmocka_unit_test(test_flood_of_key_updates_breaks),
         cmocka_unit_test(test_own_key_is_updated_at_its_limit),
         cmocka_unit_test(test_own_key_is_updated_on_request),

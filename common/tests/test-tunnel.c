@@ -72,9 +72,9 @@ static void test_tunnel_streams_opened_before_the_device_registers(void **state)
     fixture_start(&f, 0);
     flows = (struct flows){.f = &f, .n_streams = 3, .n = 1000};
     flows_open(&flows);
-    for (int i = 0; i < 50 && f.board.n_tickets < 3; i++)
+    for (int i = 0; i < 50 && f.board.n_tickets < 1; i++)
         ev_run(f.loop, EVRUN_ONCE);
-    fixture_start(&f, 1); /* the device is late, and gets its tickets */
+    fixture_start(&f, 1); /* the device is late, and gets its ticket */
     flows_run(&flows);
     flows_finish(&flows);
     fixture_deinit(&f);
@@ -182,16 +182,129 @@ static void test_stream_rejected_by_a_full_device(void **state)
     fixture_deinit(&f);
 }
 
-static void test_stream_without_ticket_is_rejected(void **state)
+/* The relay has no room for it: the stream stays on the shared connection. */
+static void test_stream_without_ticket_is_carried_all_the_same(void **state)
 {
     static struct fixture f;
+    static struct flows flows;
 
     fixture_up(&f);
     f.board.has_no_tickets = true;
-    int fd = open_stream(&f);
-    assert_true(fake_run(f.loop, has_one_ended, &f, 5));
-    assert_int_equal(f.end[0].last_rst, GT_RST_LIMIT);
-    close(fd);
+    flows_begin(&flows, &f, 3, 4 << 20);
+    assert_true(f.board.n_opens >= 3);
+    assert_int_equal(f.board.n_joins, 0);
+    flows_finish(&flows);
+    fixture_deinit(&f);
+}
+
+/* Streams of few bytes cost no ticket, no data connection and no message to the relay. */
+static void test_streams_of_few_bytes_share_one_connection(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+
+    fixture_up(&f);
+    flows_begin(&flows, &f, STREAMS_MAX, 1000);
+    assert_in_range(f.board.load, 1, STREAMS_MAX);
+    flows_finish(&flows);
+    assert_int_equal(f.board.n_opens + f.board.n_joins + f.board.n_stream_ends, 0);
+    fixture_deinit(&f);
+}
+
+static bool is_unloaded(void *userdata)
+{
+    return ((const struct fixture *)userdata)->board.load == 0;
+}
+
+static bool has_three_streams(void *userdata)
+{
+    return ((const struct fixture *)userdata)->board.load == 3;
+}
+
+static unsigned n_full; /* this many LOADs find no room in the queue */
+
+int __real_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n);
+int __wrap_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n);
+
+int __wrap_gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n)
+{
+    if (n_full == 0)
+        return __real_gt_control_connection_set_load(control, n);
+    n_full--;
+    return GT_CONTROL_CONNECTION_E_FULL;
+}
+
+/* The relay did not read for a while. No stream begins or ends meanwhile. */
+static void test_load_that_was_not_queued_is_sent_later(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+
+    fixture_up(&f);
+    n_full = 5; /* the first stream, two more, and two repetitions */
+    flows_begin(&flows, &f, 3, 1000);
+    assert_int_equal(f.board.load, 0);
+    assert_true(fake_run(f.loop, has_three_streams, &f, 10));
+    assert_int_equal(n_full, 0);
+    n_full = 2;
+    flows_finish(&flows);
+    assert_true(fake_run(f.loop, is_unloaded, &f, 10));
+    assert_int_equal(n_full, 0);
+    fixture_deinit(&f);
+}
+
+/* The first stream at once, other changes and the end of the last one a second later. */
+static void test_tunnel_reports_its_load_to_the_relay(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+
+    fixture_up(&f);
+    assert_int_equal(f.board.load, 0);
+    flows_begin(&flows, &f, 3, 1000);
+    assert_int_equal(f.board.load, 1);
+    assert_true(fake_run(f.loop, has_three_streams, &f, 5));
+    flows_finish(&flows);
+    double begun = gt_clock();
+    assert_true(fake_run(f.loop, is_unloaded, &f, 5));
+    assert_true(gt_clock() - begun > .5 && gt_clock() - begun < 2);
+    fixture_deinit(&f);
+}
+
+static bool has_no_data_connection(void *userdata)
+{
+    const struct fixture *f = userdata;
+
+    for (size_t i = 0; i < DATA_MAX; i++)
+        if (f->board.data[i].fd >= 0)
+            return false;
+    return true;
+}
+
+static void test_tunnel_closes_an_idle_shared_connection(void **state)
+{
+    static struct fixture f;
+    static struct flows flows;
+
+    fixture_init(&f);
+    f.settings[0].shared_idle_ms = 60000;
+    fixture_start_both(&f);
+    assert_true(fake_run(f.loop, are_both_up, &f, 5));
+    for (int i = 1; i <= 2; i++) {
+        double begun = gt_clock();
+        assert_true(fake_run(f.loop, has_no_data_connection, &f, 70));
+        assert_true(gt_clock() - begun > 55);
+        assert_false(fake_run(f.loop, is_operator_down, &f, 100)); /* nor is another one opened */
+        assert_true(has_no_data_connection(&f));
+        begun = gt_clock();
+        flows_begin(&flows, &f, 2, 1000);
+        assert_true(gt_clock() - begun < 2);
+        assert_int_equal(f.board.n_joins, 2 + 2 * i);
+        flows_finish(&flows);
+        for (int k = 0; k < 2; k++)
+            f.end[k] = (struct end){.tunnel = f.end[k].tunnel, .fixture = &f, .n_up = 1};
+    }
+    assert_int_equal(f.end[0].n_down + f.end[1].n_down, 0);
     fixture_deinit(&f);
 }
 
@@ -370,6 +483,8 @@ static void test_tunnel_lost_peer_may_return(void **state)
     assert_true(fake_run(f.loop, is_peer_back, &f, 5));
     assert_true(f.end[0].is_peer_up && gt_tunnel_is_up(f.end[0].tunnel));
     fake_client_peer(operator_, false, GT_CODE_LOST);
+    assert_false(fake_run(f.loop, is_operator_down, &f, 2)); /* its data connection lives */
+    board_cut_data(&f.board);
     assert_true(fake_run(f.loop, is_operator_down, &f, 5));
     expect_end(&f.end[0], GT_END_PEER, GT_CODE_LOST, "did not return");
     fixture_deinit(&f);
@@ -412,7 +527,7 @@ static void test_tunnel_reconnects_lost_control_connection(void **state)
     assert_true(gt_tunnel_is_up(f.end[0].tunnel));
     assert_int_equal(f.board.generation[0], 2);
     assert_int_equal(f.end[0].n_ends + f.end[1].n_ends, 0);
-    assert_int_equal(f.board.n_joins, 2); /* its data connection was not cut */
+    assert_int_equal(f.board.n_joins, 0); /* the shared connection was not cut */
     close(fd);
     fixture_deinit(&f);
 }
@@ -456,7 +571,7 @@ static void board_cut_data_of(struct switchboard *board, enum gt_role role)
     }
 }
 
-/* Whichever side has lost its data connection, the other side is informed without waiting for a
+/* Whichever side has lost its data connections, the other side is informed without waiting for a
  * heartbeat. */
 static void test_stream_half_open_connection_is_replaced(void **state)
 {
@@ -468,10 +583,18 @@ static void test_stream_half_open_connection_is_replaced(void **state)
         flows_begin(&flows, &f, 4, 100000);
         board_cut_data_of(&f.board, role);
         double begun = gt_clock();
-        flows.n *= 2;
+        flows.n += 1000;
         flows_continue(&flows);
         assert_true(gt_clock() - begun < 2);
-        assert_int_equal(f.board.n_joins, 16); /* two attempts, two sides */
+        assert_int_equal(f.board.n_joins, 2); /* one shared connection, two sides */
+        flows.n = 2 << 20;
+        flows_continue(&flows); /* each over one of its own */
+        assert_int_equal(f.board.n_joins, 10);
+        board_cut_data_of(&f.board, role);
+        begun = gt_clock();
+        flows.n += 1000;
+        flows_continue(&flows);
+        assert_true(gt_clock() - begun < 2);
         assert_int_equal(f.end[0].n_control + f.end[1].n_control, 0);
         flows_finish(&flows);
         fixture_deinit(&f);
@@ -492,7 +615,7 @@ static void test_stream_end_is_repeated_after_a_cut(void **state)
         for (int i = 0; i < delay; i++)
             ev_run(f.loop, EVRUN_NOWAIT);
         board_cut_data(&f.board);
-        assert_true(fake_run(f.loop, are_all_ended, &flows, 10));
+        assert_true(fake_run(f.loop, are_all_ended, &flows, 20));
         assert_int_equal(f.end[0].n_well + f.end[1].n_well, 2);
         gt_close(&flows.fds[0]);
         fixture_deinit(&f);
@@ -527,22 +650,55 @@ static void test_stream_reset_is_repeated_after_a_cut(void **state)
     }
 }
 
-/* A device that does not know a stream reports that: neither side waits for the window to end. */
+static bool is_device_stream_over(void *userdata)
+{
+    return ((const struct fixture *)userdata)->end[1].n_ends == 1;
+}
+
+/* A device that does not know a stream any more answers its beginning with that: the operator does
+ * not wait for its window to end. */
 static void test_stream_unknown_to_the_device_fails_fast(void **state)
 {
     static struct fixture f;
     static struct flows flows;
 
-    fixture_up(&f);
+    fixture_init(&f);
+    f.settings[1].resume_window_ms = 2000;
+    fixture_start_both(&f);
+    assert_true(fake_run(f.loop, are_both_up, &f, 5));
     flows_begin(&flows, &f, 1, 1000);
-    f.board.has_no_tickets = true; /* answers with a STREAM_END */
+    f.board.has_no_tickets = true;
     f.board.end_code = GT_CODE_NO_SESSION;
     board_cut_data(&f.board);
-    double begun = gt_clock();
-    assert_true(fake_run(f.loop, has_one_ended, &f, 5));
-    assert_true(gt_clock() - begun < 2);
-    assert_int_equal(f.end[0].last_rst, GT_RST_RESYNC);
+    assert_true(fake_run(f.loop, is_device_stream_over, &f, 5));
+    assert_int_equal(f.end[0].n_ends, 0);
+    f.board.has_no_tickets = false;
+    assert_true(fake_run(f.loop, has_one_ended, &f, 15));
+    assert_int_equal(f.end[0].last_rst, GT_RST_LOST);
     close(flows.fds[0]);
+    fixture_deinit(&f);
+}
+
+static bool is_device_down(void *userdata)
+{
+    return ((const struct fixture *)userdata)->end[1].n_down == 1;
+}
+
+/* Version 0.1 requests a data connection for each stream, and none of stream 0. */
+static void test_tunnel_with_an_older_operator_ends_at_once(void **state)
+{
+    static struct fixture f;
+    struct gt_control_frame ticket = fake_frame(GT_CONTROL_TICKET);
+
+    fixture_init(&f);
+    ticket.ticket = (struct gt_ticket){.stream = 1, .attempt = 1, .ttl_s = 30};
+    f.board.tickets[f.board.n_tickets++] = ticket;
+    fixture_start(&f, 1);
+    double begun = gt_clock();
+    assert_true(fake_run(f.loop, is_device_down, &f, 5));
+    assert_true(gt_clock() - begun < 3);
+    expect_end(&f.end[1], GT_END_CLOSED, GT_CODE_NONE,
+               "the operator's gotthard-cli is older than 0.2: upgrade it");
     fixture_deinit(&f);
 }
 
@@ -576,6 +732,32 @@ static void test_tunnel_ends_after_the_resume_window(void **state)
     char byte;
     assert_true(recv(fd, &byte, 1, 0) <= 0);
     close(fd);
+    fixture_deinit(&f);
+}
+
+static bool has_passed(void *userdata)
+{
+    return gt_clock() >= *(const double *)userdata;
+}
+
+/* No data connection came about for the whole window, while the relay was there. */
+static void test_stream_after_the_window_requests_the_shared_connection(void **state)
+{
+    static struct fixture f;
+
+    fixture_init(&f);
+    f.settings[0].resume_window_ms = f.settings[1].resume_window_ms = 700;
+    fixture_start_both(&f);
+    assert_true(fake_run(f.loop, are_both_up, &f, 5));
+    fixture_settle(&f);
+    f.board.has_no_tickets = true;
+    board_cut_data(&f.board);
+    double later = gt_clock() + 1.5;
+    assert_true(fake_run(f.loop, has_passed, &later, 5));
+    f.board.has_no_tickets = false;
+    assert_true(gt_tunnel_is_up(f.end[0].tunnel));
+    gt_close((int[]){open_served_stream(&f)});
+    assert_int_equal(f.board.n_joins, 2);
     fixture_deinit(&f);
 }
 
@@ -755,7 +937,11 @@ int main(void)
         cmocka_unit_test(test_tunnel_without_data_connection_ends_with_the_reason),
         cmocka_unit_test(test_stream_rejection_has_its_reason),
         cmocka_unit_test(test_stream_rejected_by_a_full_device),
-        cmocka_unit_test(test_stream_without_ticket_is_rejected),
+        cmocka_unit_test(test_stream_without_ticket_is_carried_all_the_same),
+        cmocka_unit_test(test_streams_of_few_bytes_share_one_connection),
+        cmocka_unit_test(test_tunnel_reports_its_load_to_the_relay),
+        cmocka_unit_test(test_load_that_was_not_queued_is_sent_later),
+        cmocka_unit_test(test_tunnel_closes_an_idle_shared_connection),
         cmocka_unit_test(test_ticket_of_an_ended_stream_is_ignored),
         cmocka_unit_test(test_tunnel_close_by_either_side),
         cmocka_unit_test(test_tunnel_withdraw_ends_streams_and_the_other_side),
@@ -771,7 +957,9 @@ int main(void)
         cmocka_unit_test(test_stream_end_is_repeated_after_a_cut),
         cmocka_unit_test(test_stream_reset_is_repeated_after_a_cut),
         cmocka_unit_test(test_stream_unknown_to_the_device_fails_fast),
+        cmocka_unit_test(test_tunnel_with_an_older_operator_ends_at_once),
         cmocka_unit_test(test_tunnel_ends_after_the_resume_window),
+        cmocka_unit_test(test_stream_after_the_window_requests_the_shared_connection),
         cmocka_unit_test(test_tunnel_close_while_streams_are_parked),
         cmocka_unit_test(test_tunnel_bye_over_a_new_control_connection),
         cmocka_unit_test(test_tunnel_bye_over_a_control_connection_that_returns),

@@ -15,20 +15,27 @@
 static void test_window_starts_small_and_within_its_limit(void **state)
 {
     static const struct {
-        size_t max, size;
+        size_t max, shared, own;
     } cases[] = {
-        {4 * KIB, 4 * KIB},         {256 * KIB - 1, 256 * KIB - 1}, {256 * KIB, 256 * KIB},
-        {256 * KIB + 1, 256 * KIB}, {16 * MIB, 256 * KIB},
+        {4 * KIB, 4 * KIB, 4 * KIB},
+        {128 * KIB + 1, 128 * KIB, 128 * KIB + 1},
+        {256 * KIB - 1, 128 * KIB, 256 * KIB - 1},
+        {256 * KIB, 128 * KIB, 256 * KIB},
+        {256 * KIB + 1, 128 * KIB, 256 * KIB},
+        {16 * MIB, 128 * KIB, 256 * KIB},
     };
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
         struct gt_window window;
 
         gt_window_init(&window, cases[i].max, 4096);
-        assert_int_equal(window.size, cases[i].size);
+        assert_int_equal(window.size, cases[i].shared);
         assert_int_equal(window.max, cases[i].max);
         assert_int_equal(window.acked, 0);
         assert_int_equal(window.limit, 4096);
+        assert_false(gt_window_set_shared(&window, true));
+        assert_true(gt_window_set_shared(&window, false));
+        assert_int_equal(window.size, cases[i].own);
     }
 }
 
@@ -37,6 +44,7 @@ static void test_granted_limit_is_never_withdrawn(void **state)
     struct gt_window window;
 
     gt_window_init(&window, 4 * MIB, 4096);
+    gt_window_set_shared(&window, false);
     assert_int_equal(gt_window_limit(&window, 0), 256 * KIB);
     gt_window_announced(&window, 0, 0);
     assert_int_equal(window.limit, 256 * KIB);
@@ -51,6 +59,27 @@ static void test_granted_limit_is_never_withdrawn(void **state)
     assert_int_equal(window.limit, 4 * MIB + 500);
     assert_int_equal(gt_window_ring_size(&window, 1000), 4 * MIB - 500);
     assert_int_equal(gt_window_ring_size(&window, 4 * MIB), MIB);
+    gt_window_set_shared(&window, true);
+    assert_int_equal(window.limit, 4 * MIB + 500);
+    assert_int_equal(gt_window_limit(&window, 1000), 4 * MIB + 500);
+    assert_int_equal(gt_window_ring_size(&window, 1000), 4 * MIB - 500);
+    assert_int_equal(gt_window_ring_size(&window, 4 * MIB), 64 * KIB);
+}
+
+static void test_window_of_the_shared_connection_never_grows(void **state)
+{
+    struct gt_window window;
+    struct gt_window_probe probe = {.began = 50};
+
+    gt_window_init(&window, 4 * MIB, 4096);
+    assert_false(gt_window_may_grow(&window));
+    assert_false(gt_window_probe_end(&window, &probe, 50.07, 128 * KIB, 0));
+    assert_true(gt_window_is_send_ring_short(&window, 64 * KIB, 64 * KIB, 4 * MIB));
+    assert_false(gt_window_is_send_ring_short(&window, 128 * KIB, 128 * KIB, 4 * MIB));
+    gt_window_set_shared(&window, false);
+    probe = (struct gt_window_probe){.began = 50};
+    assert_true(gt_window_may_grow(&window));
+    assert_true(gt_window_probe_end(&window, &probe, 50.07, 128 * KIB, 0));
 }
 
 static void test_ack_is_due_after_a_quarter_of_the_window(void **state)
@@ -220,7 +249,84 @@ static void test_memory_is_charged_beyond_the_first_ring_size(void **state)
     gt_window_memory_charge(NULL, 4096, (size_t)1 << 30);
 }
 
-/* Random grants: the limit only rises, and the ring size always covers the grant. */
+static void test_part_of_a_large_ring_is_charged_separately(void **state)
+{
+    static const struct {
+        size_t n_used, n_large, before, after;
+        bool is_allowed;
+        size_t n_large_after;
+    } cases[] = {
+        {3 * MIB, 0, 4 * MIB, 8 * MIB, true, 4 * MIB},
+        {3 * MIB, 4 * MIB, 8 * MIB, 16 * MIB, true, 12 * MIB},
+        {3 * MIB, 12 * MIB, 4 * MIB, 16 * MIB, true, 24 * MIB},
+        {3 * MIB, 13 * MIB, 4 * MIB, 16 * MIB, false, 0},
+        {3 * MIB, 24 * MIB, 4 * MIB, 8 * MIB, false, 0},
+        {3 * MIB, 24 * MIB, MIB, 4 * MIB, true, 24 * MIB}, /* takes nothing from it */
+        {64 * MIB, 0, MIB, 16 * MIB, false, 0},
+        {64 * MIB, 0, 4 * MIB, 16 * MIB, true, 12 * MIB}, /* and the other way round */
+        {64 * MIB, 24 * MIB, 16 * MIB, 8 * MIB, true, 16 * MIB},
+        {64 * MIB, 24 * MIB, 16 * MIB, 0, true, 12 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_window_memory memory;
+
+        gt_window_memory_init(&memory, 16 * MIB);
+        memory.n_used = cases[i].n_used;
+        memory.n_large = cases[i].n_large;
+        if (gt_window_memory_allows(&memory, cases[i].before, cases[i].after) !=
+            cases[i].is_allowed)
+            fail_msg("case %zu", i);
+        if (!cases[i].is_allowed)
+            continue;
+        gt_window_memory_charge(&memory, cases[i].before, cases[i].after);
+        if (memory.n_large != cases[i].n_large_after)
+            fail_msg("case %zu: %zu bytes used", i, memory.n_large);
+    }
+}
+
+static void test_memory_follows_from_the_limit_of_a_ring(void **state)
+{
+    static const struct {
+        size_t ring_max, max, large_max;
+    } cases[] = {
+        {64 * KIB, MIB, 0},
+        {MIB, 16 * MIB, 0},
+        {4 * MIB, 64 * MIB, 0},
+        {4 * MIB + 1, 64 * MIB, 8 * MIB}, /* a ring has a power of two */
+        {16 * MIB, 64 * MIB, 24 * MIB},
+        {64 * MIB, 64 * MIB, 120 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct gt_window_memory memory;
+
+        gt_window_memory_init(&memory, cases[i].ring_max);
+        if (memory.max != cases[i].max || memory.large_max != cases[i].large_max)
+            fail_msg("case %zu: %zu and %zu", i, memory.max, memory.large_max);
+    }
+}
+
+static void test_default_limit_follows_from_the_memory_of_the_machine(void **state)
+{
+    static const struct {
+        uint64_t physical;
+        size_t ring_max;
+    } cases[] = {
+        {0, 4 * MIB}, /* not known */
+        {64 * MIB, 4 * MIB},
+        {512 * MIB, 4 * MIB},
+        {906 * MIB, 16 * MIB}, /* a Raspberry Pi with 1 GB */
+        {(uint64_t)64 << 30, 16 * MIB},
+    };
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++)
+        if (gt_window_default_max(cases[i].physical) != cases[i].ring_max)
+            fail_msg("case %zu", i);
+}
+
+/* Random grants: the limit only rises, and the ring size covers a grant that is larger than the
+ * window of the shared connection. */
 static void test_random_grants_fit_into_the_ring(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -234,14 +340,17 @@ static void test_random_grants_fit_into_the_ring(void **state)
 
         tail += (uint64_t)rand_r(&seed) % (window.limit - tail + 1);
         head += (uint64_t)rand_r(&seed) % (tail - head + 1);
-        if (rand_r(&seed) % 8 == 0 && window.size < window.max)
+        if (rand_r(&seed) % 8 == 0 && gt_window_may_grow(&window))
             window.size *= 2;
+        if (rand_r(&seed) % 64 == 0)
+            gt_window_set_shared(&window, rand_r(&seed) % 2);
         if (rand_r(&seed) % 16 == 0)
             gt_window_shrink(&window);
         if (rand_r(&seed) % 2)
             gt_window_announced(&window, tail, head);
         assert_true(window.limit >= limit);
-        assert_true(window.limit - head <= gt_window_ring_size(&window, head));
+        bool is_lazy = window.is_shared && window.limit - head <= GT_WINDOW_SHARED;
+        assert_true(is_lazy || window.limit - head <= gt_window_ring_size(&window, head));
         assert_true(window.limit - head <= window.max);
     }
 }
@@ -251,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_starts_small_and_within_its_limit),
         cmocka_unit_test(test_granted_limit_is_never_withdrawn),
+        cmocka_unit_test(test_window_of_the_shared_connection_never_grows),
         cmocka_unit_test(test_ack_is_due_after_a_quarter_of_the_window),
         cmocka_unit_test(test_update_is_due_after_a_quarter_of_the_window_is_free),
         cmocka_unit_test(test_window_grows_only_if_it_limits_the_peer),
@@ -258,6 +368,9 @@ int main(void)
         cmocka_unit_test(test_send_ring_grows_for_a_larger_peer_window),
         cmocka_unit_test(test_idle_is_reported_once_per_period),
         cmocka_unit_test(test_memory_is_charged_beyond_the_first_ring_size),
+        cmocka_unit_test(test_part_of_a_large_ring_is_charged_separately),
+        cmocka_unit_test(test_memory_follows_from_the_limit_of_a_ring),
+        cmocka_unit_test(test_default_limit_follows_from_the_memory_of_the_machine),
         cmocka_unit_test(test_random_grants_fit_into_the_ring),
     };
 

@@ -324,7 +324,7 @@ def random_parameters(dice):
         "service": dice.choice(["", "ssh", "127.0.0.1:22", "s" * 128]),
         "lifetime": str(dice.choice([0, 1, 3600, 2**32 - 1])),
         "relay": dice.choice(["", "main", "r" * 64]),
-        "stream": str(dice.randrange(2**32)),
+        "stream": str(dice.choice((0, dice.randrange(2**32)))),  # 0: the shared connection
         "attempt": str(dice.randrange(2**32)),
     }
 

@@ -2,6 +2,7 @@
 /* Connects the request handler with presence and sessions; see device.h. */
 #include "device-private.h"
 #include "gotthard/base/clock.h"
+#include "gotthard/tunnel/tunnel.h"
 
 static unsigned device_count_sessions(void *userdata, const char *operator_)
 {
@@ -90,7 +91,7 @@ request_handler_settings(const struct device *device, const struct setup *setup,
         .n_host_keys = setup->host_keys.n,
         .tags = &setup->tags,
         .fault = device->fault,
-        .stream_window = (uint32_t)setup->settings->stream_buffer,
+        .stream_window = (uint32_t)gt_tunnel_ring_size(setup->settings->stream_buffer),
     };
 }
 

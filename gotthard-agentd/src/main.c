@@ -9,6 +9,7 @@
 
 #include "agentd.h"
 #include "doctor.h"
+#include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/format.h"
 #include "gotthard/base/hardening.h"
@@ -17,12 +18,15 @@
 #include "gotthard/base/reload-client.h"
 #include "gotthard/base/standard-fds.h"
 #include "gotthard/config/config-wait.h"
+#include "settings.h"
 #include "setup-summary.h"
 #include "worker.h"
 
 /* Bytes, of the listener. libmosquitto allocates what the length field of a packet announces, and a
  * hostile broker can announce 256 MiB. */
 #define MEMORY_MAX (128u << 20)
+/* A stream has its target's socket, and while it moves or resolves a name one or two more. */
+#define WORKER_DESCRIPTORS (2 * SETTINGS_STREAMS_MAX + 1024)
 
 enum command {
     COMMAND_SERVE,
@@ -160,6 +164,7 @@ int main(int argc, char **argv)
     gt_loop_exit_on_out_of_memory();
     if (argc == 2 && strcmp(argv[1], "--worker") == 0) {
         gt_hardening_lift_memory_limit();
+        gt_descriptor_limit_raise(WORKER_DESCRIPTORS);
         return worker_main();
     }
     gt_hardening_limit_memory(MEMORY_MAX);

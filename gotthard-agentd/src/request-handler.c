@@ -198,6 +198,7 @@ static void request_handler_fill_ack(const struct request_handler *request_handl
     ret->window = request_handler->settings.stream_window;
     snprintf(ret->device, sizeof(ret->device), "%s", req->device);
     snprintf(ret->operator_, sizeof(ret->operator_), "%s", req->operator_);
+    ret->extensions.session_version = GT_SESSION_VERSION;
     request_handler_fill_offer(request_handler, &grant->services, 0, &ret->extensions);
 }
 

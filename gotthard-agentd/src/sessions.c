@@ -11,6 +11,8 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
+#include "gotthard/tls/suite-choice.h"
+#include "gotthard/tunnel/tunnel.h"
 #include "recheck.h"
 #include "sessions-private.h"
 #include "status.h"
@@ -211,8 +213,9 @@ static int sessions_fill_worker_parameters(const struct sessions *sessions,
     ret->vanished_ms = (uint32_t)s->vanished_ms;
     ret->linger_ms = (uint32_t)s->linger_ms;
     ret->dial_timeout_ms = (uint32_t)s->dial_timeout_ms;
-    ret->ring_size = (uint32_t)s->stream_buffer;
+    ret->ring_size = (uint32_t)gt_tunnel_ring_size(s->stream_buffer);
     ret->max_streams = (uint16_t)s->streams_max;
+    ret->suite = (uint16_t)gt_suite_preferred();
     ret->services = offer->grant->services; /* borrowed while the parameters are sent */
     int r = setup_client_key(sessions->setup, offer->device, ret->client_key);
     return r > 0 ? -EACCES : r;

@@ -166,16 +166,20 @@ static const struct gt_config_item items[] = {
     ITEM("limits.sessions_per_operator", NUMBER, per_operator_max, .fallback = "16", .min = 1,
          .max = 1000, .help = "Maximum number of open tunnels of one operator.",
          .details = "Each ssh over ProxyCommand has a tunnel of its own."),
-    ITEM("limits.streams", NUMBER, streams_max, .fallback = "64", .min = 1, .max = 1024,
-         .help = "Maximum number of connections in one tunnel."),
+    ITEM("limits.streams", NUMBER, streams_max, .fallback = "1024", .min = 1,
+         .max = SETTINGS_STREAMS_MAX, .help = "Maximum number of connections in one tunnel.",
+         .details = "Each takes a file descriptor at either end, and up to 256 KiB of memory while "
+                    "data waits in it. Lower it on a device with little of both."),
 
-    ITEM("stream.buffer", SIZE, stream_buffer, .fallback = "4MiB", .min = 64 << 10, .max = 64 << 20,
+    ITEM("stream.buffer", SIZE, stream_buffer, .min = 64 << 10, .max = 64 << 20,
+         .fallback_help = "16MiB, or 4MiB on a machine with less than 800MiB of memory",
          .help = "Maximum buffer of one connection in each direction.",
          .details =
              "It bounds the data in flight. A buffer begins with 256KiB, grows on a route "
-             "that needs more, and shrinks when the connection is quiet. All connections of a "
-             "session together use at most 16 times this size. 4MiB carry 480 Mbit/s over a "
-             "round trip of 70 ms. Set 1MiB on a device with little memory."),
+             "that needs more, and shrinks when the connection is quiet. The connections of a "
+             "session together use at most 16 buffers of up to 4MiB, of which two may have the "
+             "full size. 4MiB carry 370 Mbit/s over a round trip of 70 ms. Set 1MiB on a device "
+             "with little memory."),
 
     ITEM("timeouts.lifetime", DURATION, lifetime_ms, .fallback = "12h", .min = SECOND,
          .max = 7 * 24 * HOUR, .help = "Maximum duration of a tunnel."),

@@ -8,6 +8,8 @@
 #include "gotthard/config/config.h"
 #include "gotthard/config/mqtt-url.h"
 
+#define SETTINGS_STREAMS_MAX 8192 /* of limits.streams; an ACK has 16 bits for it */
+
 struct settings {
     char *server_host;
     uint64_t server_port;
@@ -31,7 +33,7 @@ struct settings {
     uint64_t sessions_max, per_operator_max, streams_max;
     uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms, resume_window_ms;
     uint64_t vanished_ms, linger_ms;
-    uint64_t stream_buffer;
+    uint64_t stream_buffer; /* 0: gt_tunnel_ring_size */
     char *log_level;
 };
 

@@ -34,6 +34,7 @@ static const struct gt_field fields[] = {
     GT_FIELD_U32(struct worker_parameters, linger_ms),
     GT_FIELD_U32(struct worker_parameters, ring_size),
     GT_FIELD_U16(struct worker_parameters, max_streams),
+    GT_FIELD_U16(struct worker_parameters, suite),
 };
 
 static const struct gt_field last_field[] = {GT_FIELD_STRING(struct worker_parameters, permit)};

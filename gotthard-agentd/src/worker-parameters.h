@@ -28,6 +28,7 @@ struct worker_parameters {
     uint32_t lifetime_s, peer_timeout_ms, resume_window_ms, dial_timeout_ms, vanished_ms, linger_ms;
     uint32_t ring_size; /* bytes */
     uint16_t max_streams;
+    uint16_t suite; /* enum gt_record_suite: the preferred one, measured once for all workers */
     struct targets services;          /* owned */
     char permit[PERMIT_TEXT_MAX + 1]; /* other targets, as the setting has them; "": none */
 };

@@ -259,7 +259,7 @@ void worker_streams_recheck(struct worker_streams *streams)
     }
 }
 
-/* A stream without a service is a spare that ended unused. */
+/* A stream whose HELLO was rejected has no service, and no line. */
 static void worker_streams_log_end(struct worker_streams *streams, uint32_t number,
                                    const struct worker_stream *stream, const char *service,
                                    enum gt_rst code, uint64_t n_up, uint64_t n_down)

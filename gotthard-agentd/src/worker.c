@@ -220,6 +220,7 @@ static int worker_start_tunnel(struct worker *worker)
         .lifetime_s = parameters->lifetime_s,
         .max_streams = parameters->max_streams,
         .ring_size = parameters->ring_size,
+        .suite = parameters->suite,
         .peer_timeout_ms = parameters->peer_timeout_ms,
         .resume_window_ms = parameters->resume_window_ms,
         .vanished_ms = parameters->vanished_ms,

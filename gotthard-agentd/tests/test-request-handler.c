@@ -276,6 +276,7 @@ static void test_request_starts_session_and_gets_reply(void **state)
     assert_int_equal(answer.ack.extensions.n_host_keys, 1);
     assert_true(gt_span_equals(answer.ack.extensions.host_keys[0], gt_span_text(HOST_KEY)));
     assert_int_equal(answer.ack.extensions.n_sessions, 1);
+    assert_int_equal(answer.ack.extensions.session_version, GT_SESSION_VERSION);
     gt_initiator_deinit(&initiator);
 }
 

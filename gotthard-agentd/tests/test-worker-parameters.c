@@ -27,6 +27,7 @@ static struct worker_parameters make(size_t n_services)
         .linger_ms = 30000,
         .ring_size = 1 << 20,
         .max_streams = 64,
+        .suite = 0x1303,
         .permit = "10.0.0.0/8:80",
     };
 
@@ -63,6 +64,7 @@ static void assert_same(const struct worker_parameters *a, const struct worker_p
     assert_int_equal(a->linger_ms, b->linger_ms);
     assert_int_equal(a->ring_size, b->ring_size);
     assert_int_equal(a->max_streams, b->max_streams);
+    assert_int_equal(a->suite, b->suite);
     assert_int_equal(a->services.n, b->services.n);
     for (size_t i = 0; i < a->services.n; i++)
         assert_true(target_equals(&a->services.all[i], &b->services.all[i]));

@@ -297,7 +297,7 @@ static void test_thousands_of_streams_end_in_any_order(void **state)
     assert_null(strstr(f.text, "target=- ")); /* the line of a stream that was not found */
 }
 
-static void test_spare_has_no_line_and_many_are_summed(void **state)
+static void test_stream_without_service_has_no_line_and_many_are_summed(void **state)
 {
     for (uint32_t number = 1; number <= 50; number++) {
         worker_streams_end(&f.streams, NULL, number, GT_RST_CLOSED, 0, 0);
@@ -321,7 +321,7 @@ int main(void)
         TEST(test_line_of_a_failure_has_its_cause),
         TEST(test_stream_that_ends_cancels_its_dial),
         TEST(test_thousands_of_streams_end_in_any_order),
-        TEST(test_spare_has_no_line_and_many_are_summed),
+        TEST(test_stream_without_service_has_no_line_and_many_are_summed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

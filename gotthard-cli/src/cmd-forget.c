@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "device-memory.h"
+#include "epoch-memory.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/signaling/topic.h"
 #include "mqtt-connect.h"
@@ -61,7 +62,10 @@ static void forget_fail_refused(struct forget *forget, const char *why)
 static void forget_succeed(struct forget *forget)
 {
     struct print *print = &forget->context->print;
+    struct epoch_memory epochs;
 
+    epoch_memory_init(&epochs, forget->context->settings, &forget->identity);
+    epoch_memory_set(&epochs, forget->device, NULL);
     device_memory_forget(forget->context->settings, &forget->identity, print, forget->device,
                          (uint64_t)time(NULL));
     print_note(print, "The broker has no state of %s any more.", forget->device);

@@ -6,113 +6,18 @@
 #include "device-memory.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/protected-file.h"
 #include "remembered.h"
+#include "state-file.h"
 
 #define FILE_MAX (32u << 20) /* bytes: more than DEVICE_TABLE_MAX lines */
 #define DAY_S    86400u
 #define KEEP_S   (90u * DAY_S)
-#define N_ID     8 /* bytes of the hash in the name of the file */
-
-/* --- the file -----------------------------------------------------------------------------------
- */
-
-/* Writes the path of the folder. Returns false without a home of this user: root may run with that
- * of another one. A home is never created: build systems set one that must not exist. */
-static bool find_folder(char *ret, size_t cap)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    bool is_set = state && *state == '/';
-    const char *base = is_set ? state : home;
-    struct stat status;
-
-    if (!base || *base != '/')
-        return false;
-    bool exists = stat(base, &status) == 0;
-    if ((!exists && !is_set) || (exists && status.st_uid != geteuid()))
-        return false;
-    int n = snprintf(ret, cap, "%s%s/gotthard", base, is_set ? "" : "/.local/state");
-    return n > 0 && (size_t)n < cap;
-}
-
-/* Writes "devices-" and a hash of the broker, the prefix and the fleet. */
-static bool find_name(const struct settings *settings, const struct identity *identity, char *ret,
-                      size_t cap)
-{
-    uint8_t fleet[GT_KEY_ID_SIZE], hash[GT_KEY_SIZE];
-    char hex[2 * N_ID + 1];
-    struct gt_span parts[] = {
-        gt_span(settings->mqtt_endpoint, strlen(settings->mqtt_endpoint) + 1),
-        gt_span(settings->mqtt_prefix, strlen(settings->mqtt_prefix) + 1),
-        gt_span(fleet, sizeof(fleet)),
-    };
-
-    if (gt_key_relay_id(&identity->key, fleet) != 0 ||
-        gt_sha256(parts, GT_ARRAY_SIZE(parts), hash) != 0)
-        return false;
-    gt_text_hex(hash, N_ID, hex);
-    snprintf(ret, cap, "devices-%s", hex);
-    return true;
-}
-
-/* Writes the path of the file. Returns false if there is none. */
-static bool find_path(const struct settings *settings, const struct identity *identity, char *ret,
-                      size_t cap)
-{
-    char folder[PATH_MAX], name[64];
-
-    if (!settings->mqtt_endpoint || !find_folder(folder, sizeof(folder)) ||
-        !find_name(settings, identity, name, sizeof(name)))
-        return false;
-    int n = snprintf(ret, cap, "%s/%s", folder, name);
-    return n > 0 && (size_t)n < cap;
-}
-
-/* Creates the folders of @path, for this user alone. Existing ones stay as they are. */
-static void make_folders(const char *path)
-{
-    char copy[PATH_MAX];
-
-    snprintf(copy, sizeof(copy), "%s", path);
-    for (char *at = strchr(copy + 1, '/'); at; at = strchr(at + 1, '/')) {
-        *at = 0;
-        (void)!mkdir(copy, 0700);
-        *at = '/';
-    }
-}
-
-/* Returns false with errno. */
-static bool write_file(const char *path, const char *text, size_t n)
-{
-    char temporary[PATH_MAX], why[GT_PROTECTEDFILE_WHY], folder[PATH_MAX];
-    gt_cleanup(gt_close) int of_folder = -1, fd = -1;
-
-    make_folders(path);
-    snprintf(folder, sizeof(folder), "%.*s", (int)(strrchr(path, '/') - path), path);
-    if (gt_protectedfile_open_folder(folder, &of_folder, why) != 0) {
-        gt_debug("%s: %s", folder, why);
-        errno = EPERM;
-        return false;
-    }
-    const char *name = strrchr(path, '/') + 1;
-    snprintf(temporary, sizeof(temporary), "%.64s.%ld", name, (long)getpid());
-    (void)!unlinkat(of_folder, temporary, 0); /* of a process that was killed */
-    fd = openat(of_folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return false;
-    bool is_written = write(fd, text, n) == (ssize_t)n && fsync(fd) == 0 &&
-                      renameat(of_folder, temporary, of_folder, name) == 0;
-    if (!is_written)
-        unlinkat(of_folder, temporary, 0);
-    return is_written;
-}
 
 /* --- its text -----------------------------------------------------------------------------------
  */
@@ -139,7 +44,7 @@ void device_memory_load(const struct settings *settings, const struct identity *
     const char *why = "cannot be read";
     size_t n;
 
-    if (!find_path(settings, identity, path, sizeof(path)) || gt_protectedfile_is_absent(path))
+    if (!state_file_path("devices", settings, identity, path) || gt_protectedfile_is_absent(path))
         return;
     if (gt_config_read_file(path, FILE_MAX, false, &text, &n, &why) != 0) {
         print_warning(print, "%s is not used: %s", path, why);
@@ -195,13 +100,13 @@ void device_memory_save(const struct settings *settings, const struct identity *
     const char *why;
     size_t n_before = 0, n = 0;
 
-    if (!find_path(settings, identity, path, sizeof(path)) || !(text = format(table, now, &n)))
+    if (!state_file_path("devices", settings, identity, path) || !(text = format(table, now, &n)))
         return;
     bool is_read = !gt_protectedfile_is_absent(path) &&
                    gt_config_read_file(path, FILE_MAX, false, &before, &n_before, &why) == 0;
     if (is_read ? n == n_before && memcmp(text, before, n) == 0 : n == 0)
         return;
-    if (!write_file(path, text, n))
+    if (!state_file_write(path, text, n, true))
         gt_debug("%s cannot be written: %s", path, strerror(errno));
 }
 
@@ -253,7 +158,7 @@ void device_memory_note(const struct settings *settings, const struct identity *
     const char *why;
     size_t n = 0;
 
-    if (!find_path(settings, identity, path, sizeof(path)))
+    if (!state_file_path("devices", settings, identity, path))
         return;
     if (!gt_protectedfile_is_absent(path) &&
         gt_config_read_file(path, FILE_MAX, false, &before, &n, &why) != 0)
@@ -263,7 +168,7 @@ void device_memory_note(const struct settings *settings, const struct identity *
         (!*services || remembered_equal(remembered_words(line), services, REMEMBERED_SERVICES)))
         return;
     text = replace_line(before ? before : "", line, device, services, now, &n);
-    if (text && !write_file(path, text, n))
+    if (text && !state_file_write(path, text, n, true))
         gt_debug("%s cannot be written: %s", path, strerror(errno));
 }
 
@@ -302,19 +207,19 @@ static void each_line(const char *path, device_memory_fn on_device, void *userda
             on_device(userdata, line.name, line.words);
 }
 
-/* Only the names that find_name() makes: no temporary file. */
+/* Only the names that state_file_path() makes: no temporary file. */
 static bool is_memory(const char *name)
 {
     const char *hex = name + strlen("devices-");
 
-    return strncmp(name, "devices-", strlen("devices-")) == 0 && strlen(hex) == 2 * N_ID &&
-           strspn(hex, "0123456789abcdef") == 2 * N_ID;
+    return strncmp(name, "devices-", strlen("devices-")) == 0 && strlen(hex) == STATE_FILE_ID &&
+           strspn(hex, "0123456789abcdef") == STATE_FILE_ID;
 }
 
 void device_memory_each(device_memory_fn on_device, void *userdata)
 {
     char folder[PATH_MAX], path[PATH_MAX];
-    DIR *files = find_folder(folder, sizeof(folder)) ? opendir(folder) : NULL;
+    DIR *files = state_file_folder(folder) ? opendir(folder) : NULL;
 
     if (!files)
         return;

@@ -189,6 +189,23 @@ void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, co
                    "%s refused the request (status %u)", device, answer->ack.status);
 }
 
+bool diagnosis_of_version(const char *device, const struct gt_extensions *extensions,
+                          struct failure *ret)
+{
+    bool is_older = extensions->session_version < GT_SESSION_VERSION;
+    char version[64] = "of another version";
+
+    if (extensions->session_version == GT_SESSION_VERSION)
+        return false;
+    if (extensions->version.n > 0)
+        gt_text_escape(extensions->version, version, sizeof(version));
+    failure_set_of(ret, device, FAILURE_VERSION,
+                   is_older ? "upgrade gotthard-agentd on {device}" : "upgrade gotthard-cli here",
+                   "%s has gotthard-agentd %s, which cannot open a tunnel with gotthard-cli %s",
+                   device, version, GOTTHARD_VERSION);
+    return true;
+}
+
 static enum failure_id failure_of_code(enum gt_code code)
 {
     if (code == GT_CODE_NO_PORT)

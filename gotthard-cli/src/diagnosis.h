@@ -28,6 +28,11 @@ void diagnosis_of_silence(const char *device, enum device_state state, uint64_t 
 void diagnosis_of_refusal(const char *device, const struct gt_answer *answer, const char *service,
                           const char *relay, struct failure *ret);
 
+/* Returns true, and sets @ret, if the device, which has sent @extensions in its ACK, carries
+ * streams in another way than this version. */
+bool diagnosis_of_version(const char *device, const struct gt_extensions *extensions,
+                          struct failure *ret);
+
 /* The device offers this operator no such service. */
 void diagnosis_of_service(const char *device, const char *service, struct failure *ret);
 

@@ -182,6 +182,14 @@ static const struct failure_row rows[] = {
         .hint = "connect again; the log of the device has the operator's name and reason",
     },
     {
+        .id = FAILURE_VERSION,
+        .exit = GT_EXIT_PROTOCOL,
+        .title = "The versions of gotthard-cli and of the device's gotthard-agentd cannot work "
+                 "together.",
+        .cause = "One of them is 0.1.0, and the other a later one.",
+        .hint = "install the same version on both",
+    },
+    {
         .id = FAILURE_RELAY_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The relay cannot be reached.",

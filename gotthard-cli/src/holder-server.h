@@ -18,8 +18,9 @@
 #include "holder-message.h"
 #include "local-socket.h"
 
-#define HOLDER_CLIENTS_MAX 256 /* further ones wait in the backlog */
-#define HOLDER_CLIENT_S    5.  /* for each request of a client */
+#define HOLDER_CLIENTS_MAX 256  /* further ones wait in the backlog */
+#define HOLDER_OPEN_MAX    192u /* of them, with a stream: further ones need another holder */
+#define HOLDER_CLIENT_S    5.   /* for each request of a client */
 
 enum holder_client_state {
     HOLDER_CLIENT_NEW,     /* nothing received */

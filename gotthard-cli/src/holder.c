@@ -80,12 +80,13 @@ static void holder_on_signal(void *userdata, int number)
  * none either. */
 static bool is_unfit(struct holder *holder)
 {
-    unsigned max = session_max_streams(holder->session);
+    unsigned granted = session_max_streams(holder->session); /* 0: not known yet */
+    unsigned max = granted > 0 ? GT_MIN(granted, HOLDER_OPEN_MAX) : HOLDER_OPEN_MAX;
     struct gt_tunnel_wait wait;
 
     if (session_is_aging(holder->session))
         return true;
-    if (max > 0 && holder_server_n_taken(&holder->server) >= max)
+    if (holder_server_n_taken(&holder->server) >= max)
         return true;
     return session_state(holder->session) == SESSION_AWAY &&
            session_waits(holder->session, &wait) && !wait.is_relay_lost;

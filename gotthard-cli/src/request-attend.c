@@ -71,14 +71,24 @@ bool request_withdraw(struct request *request)
     return request_close(request, &close);
 }
 
-void request_withdraw_unanswered(struct request *request)
+bool request_reject_version(struct request *request)
+{
+    if (!request_opens_session(request) ||
+        !diagnosis_of_version(request->settings.device, &request->answer.ack.extensions,
+                              &request->failure))
+        return false;
+    (void)request_withdraw(request); /* without a connection nothing can be done */
+    return true;
+}
+
+void request_withdraw_unanswered(struct request *request, bool with_refused)
 {
     const struct gt_initiator *asked[] = {&request->initiator, &request->earlier};
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(asked); i++) {
         struct gt_close close = {.scope = GT_CLOSE_REQUEST};
 
-        if (!asked[i]->is_outstanding)
+        if (!asked[i]->is_outstanding || (asked[i]->n_naks > 0 && !with_refused))
             continue;
         memcpy(close.request, asked[i]->id, sizeof(close.request));
         (void)request_close(request, &close); /* without a connection nothing can be done */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The parts of a request: from the broker to the answer (request.c), its repetitions
- * (request-send.c), and the time between the answer and a tunnel that is up (request-attend.c).
- * Only these files include this header.
+ * The parts of a request: from the broker to the answer (request.c), the answer (request-answer.c),
+ * before the device's state is there (request-early.c), its repetitions (request-send.c), and the
+ * time between the answer and a tunnel that is up (request-attend.c). Only these files include this
+ * header.
  */
 #pragma once
 
 #include "diagnosis.h"
+#include "epoch-memory.h"
 #include "gotthard/mqtt/mqtt.h"
 #include "gotthard/signaling/state-order.h"
 #include "request.h"
@@ -38,14 +40,17 @@ struct request {
     uint8_t message[GT_MESSAGE_MAX]; /* the request, published again as it is */
     size_t n_message;
     uint8_t sent_epoch[GT_EPOCH_SIZE]; /* in ->message */
-    ev_timer repeat;                   /* AWAITING_ANSWER: the next repetition */
-    double repeat_wait;                /* seconds to the one after it */
-    int publish_id;                    /* of the last publication */
-    double sent_at, answered_at;       /* seconds of gt_clock() */
-    unsigned n_undelivered;         /* publications for which the broker has found no subscriber */
-    bool is_failed;                 /* DONE: by ->failure, else ->answer */
-    bool is_noted;                  /* ->failure is set, unless a better answer follows */
-    unsigned n_withdrawn;           /* sessions of untrusted answers */
+    struct epoch_memory epochs;
+    bool is_early;               /* SUBSCRIBING, AWAITING_STATE: sent with the remembered epoch */
+    bool is_epoch_confirmed;     /* the device has agreed to a request with ->sent_epoch */
+    ev_timer repeat;             /* AWAITING_ANSWER: the next repetition */
+    double repeat_wait;          /* seconds to the one after it */
+    int publish_id;              /* of the last publication */
+    double sent_at, answered_at; /* seconds of gt_clock() */
+    unsigned n_undelivered;      /* publications for which the broker has found no subscriber */
+    bool is_failed;              /* DONE: by ->failure, else ->answer */
+    bool is_noted;               /* ->failure is set, unless a better answer follows */
+    unsigned n_withdrawn;        /* sessions of untrusted answers */
     uint8_t withdrawn[GT_RID_SIZE]; /* the last of them: a repetition repeats its answer */
     struct failure failure;
     struct gt_answer answer;
@@ -55,6 +60,16 @@ struct request {
     struct gt_report report; /* the device's latest; seq 0: none yet */
 };
 
+void request_enter(struct request *request, enum request_state state);
+/* Ends the request with ->failure, or waits for the device. */
+void request_fail(struct request *request);
+/* The same by @err of a call to the MQTT connection or the initiator. */
+void request_fail_with(struct request *request, int err);
+/* Sends the request, or keeps the early one, and awaits the answer. */
+void request_send(struct request *request);
+/* A message on the topic of answers, while a request is outstanding. */
+void request_receive_answer(struct request *request, const char *topic, struct gt_span payload);
+
 /* Returns true unless the request closes sessions or is a query. */
 bool request_opens_session(const struct request *request);
 /* Publishes a message on the req topic. Returns as gt_mqtt_publish. */
@@ -62,6 +77,10 @@ int request_publish(struct request *request, const uint8_t *message, size_t n, i
 /* Writes and publishes a new request. It is repeated until request_stop_repeating. Returns as
  * gt_initiator_request or gt_mqtt_publish. */
 int request_send_first(struct request *request);
+/* The request was sent, or it turned out whether it will be answered: on_sent, for a session. */
+void request_notify_sent(struct request *request, bool is_likely);
+/* Begins to repeat the request, as after request_send_first. */
+void request_start_repeating(struct request *request);
 /* Publishes the same request again now. */
 void request_repeat(struct request *request);
 void request_on_repeat(struct ev_loop *loop, ev_timer *timer, int revents);
@@ -73,9 +92,20 @@ bool request_wait_while_busy(struct request *request);
 bool request_keep_state(struct request *request, const char *topic, bool is_retained,
                         struct gt_span payload);
 
+/* SUBSCRIBING: sends a request for a session with the remembered epoch, if there is one. */
+void request_send_early(struct request *request);
+/* Returns true if there is an early request, and it has the present epoch: it is repeated from now
+ * on. Otherwise a new one is due, and the early one becomes ->earlier. */
+bool request_keep_early(struct request *request);
+/* Remembers the epoch in which the device has agreed. */
+void request_remember_epoch(const struct request *request);
+
 /* Requests the device to close the sessions that the request may have opened, although no answer
- * has come. */
-void request_withdraw_unanswered(struct request *request);
+ * has come. @with_refused: also those of requests that got a NAK, which is not signed. */
+void request_withdraw_unanswered(struct request *request, bool with_refused);
+/* Returns true, with ->failure, if the device has agreed to a session whose streams it carries in
+ * another way. The session is withdrawn. */
+bool request_reject_version(struct request *request);
 
 /* Waits for the device if ->failure is temporary and there is time left. Returns false if the
  * request fails. */

@@ -51,10 +51,21 @@ int request_send_first(struct request *request)
         r = request_publish(request, request->message, request->n_message, &request->publish_id);
     request->n_undelivered = 0;
     request->sent_at = gt_clock();
-    request->repeat_wait = REPEAT_S;
     if (r == 0)
-        request_repeat_in(request, REPEAT_S);
+        request_start_repeating(request);
     return r;
+}
+
+void request_notify_sent(struct request *request, bool is_likely)
+{
+    if (request_opens_session(request) && request->events.on_sent)
+        request->events.on_sent(request->userdata, is_likely);
+}
+
+void request_start_repeating(struct request *request)
+{
+    request->repeat_wait = REPEAT_S;
+    request_repeat_in(request, REPEAT_S);
 }
 
 /* A failure is not the end: if the connection is lost, on_down follows. */

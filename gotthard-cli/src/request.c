@@ -4,8 +4,7 @@
  *
  *   CONNECTING -> SUBSCRIBING -> AWAITING_STATE -> AWAITING_ANSWER -> ATTENDING, DONE
  *
- * A message that is not the device's own never ends a wait: the real one may follow. An answer that
- * is sealed correctly, but not trusted, is the failure only if no better one comes in time.
+ * The answer to an early request (request-early.c) may come before AWAITING_ANSWER.
  *
  * The last callback always comes from a timer of zero and never from inside a callback of MQTT, so
  * that the owner may free everything at once. An offline device gets the request as well, with a
@@ -27,14 +26,11 @@
 #define NAME_TIMEOUT_S   3. /* for an answer that the broker probably withholds from this name */
 #define SERVICE_OF_CLOSE ""
 #define UNDELIVERED_MAX  2
-#define WITHDRAWN_MAX    8 /* sessions of untrusted answers: each costs a message */
 
 /* --- states -------------------------------------------------------------------------------- */
 
-static void request_fail(struct request *request);
 static void request_fail_broker_timeout(struct request *request);
 static void request_fail_silence(struct request *request);
-static void request_send(struct request *request);
 static void request_notify_owner(struct request *request);
 static void request_ask_again(struct request *request);
 
@@ -79,7 +75,7 @@ static void request_set_deadline(struct request *request, double seconds)
     ev_timer_start(request->settings.loop, &request->deadline);
 }
 
-static void request_enter(struct request *request, enum request_state state)
+void request_enter(struct request *request, enum request_state state)
 {
     gt_debug("device=%s state %s -> %s", request->settings.device, states[request->state].name,
              states[state].name);
@@ -108,11 +104,11 @@ static void request_notify_owner(struct request *request)
 
 /* --- failures ------------------------------------------------------------------------------ */
 
-/* Ends the request with ->failure. */
-static void request_fail(struct request *request)
+void request_fail(struct request *request)
 {
     if (request->state == REQUEST_DONE)
         return;
+    request->is_early = false;
     if (request_wait(request)) {
         request_enter(request, REQUEST_WAITING);
         request_set_deadline(request, request_wait_s(request));
@@ -124,6 +120,8 @@ static void request_fail(struct request *request)
 
 static void request_fail_broker_timeout(struct request *request)
 {
+    if (request->is_early)
+        request_withdraw_unanswered(request, true);
     mqtt_connect_failure(request->settings.settings, NULL, "no answer in time", &request->failure);
     request_fail(request);
 }
@@ -151,13 +149,13 @@ static void request_fail_silence(struct request *request)
     if (!request->is_noted)
         request_diagnose_silence(request);
     if (request_opens_session(request) && request->n_undelivered < UNDELIVERED_MAX)
-        request_withdraw_unanswered(request);
+        request_withdraw_unanswered(request, true);
     request_fail(request);
 }
 
-/* @err: of a call to the MQTT connection or the initiator. ENOTCONN is not an internal error: the
- * broker has closed the connection, and the loop does not know yet. */
-static void request_fail_with(struct request *request, int err)
+/* ENOTCONN is not an internal error: the broker has closed the connection, and the loop does not
+ * know yet. */
+void request_fail_with(struct request *request, int err)
 {
     if (err == -ENOTCONN)
         mqtt_connect_failure(request->settings.settings, NULL, "the connection was lost",
@@ -174,11 +172,15 @@ static void request_fail_with(struct request *request, int err)
 
 /* --- sending the request ------------------------------------------------------------------- */
 
-/* Shortens the deadline if the device does not seem to be online. Fails at once if the broker has
- * also reported twice that the device is not subscribed: once may be too early. */
+/* Notifies the owner, and shortens the deadline if the device does not seem to be online. Fails at
+ * once if the broker has also reported twice that the device is not subscribed: once may be too
+ * early. */
 static void request_adjust_deadline(struct request *request)
 {
-    if (request->state != REQUEST_AWAITING_ANSWER || request->device_state == DEVICE_ONLINE)
+    if (request->state != REQUEST_AWAITING_ANSWER)
+        return;
+    request_notify_sent(request, request->device_state == DEVICE_ONLINE);
+    if (request->device_state == DEVICE_ONLINE)
         return;
     if (request->n_undelivered >= UNDELIVERED_MAX)
         request_fail_silence(request);
@@ -186,9 +188,9 @@ static void request_adjust_deadline(struct request *request)
         request_set_deadline(request, SHORT_TIMEOUT_S);
 }
 
-static void request_send(struct request *request)
+void request_send(struct request *request)
 {
-    int r = request_send_first(request);
+    int r = request_keep_early(request) ? 0 : request_send_first(request);
 
     if (r != 0) {
         request_fail_with(request, r);
@@ -207,35 +209,6 @@ static void request_ask_again(struct request *request)
     }
     request_wait_over(request);
     request_send(request);
-}
-
-/* Closes the session that the sender of an untrusted answer has opened, because it would wait for
- * this operator at the relay. */
-static void request_withdraw_untrusted(struct request *request)
-{
-    const uint8_t *rid = request->answer.keys.rid;
-
-    if (!request_opens_session(request) || request->answer.ack.status != GT_ACK_OK ||
-        request->n_withdrawn >= WITHDRAWN_MAX || memcmp(request->withdrawn, rid, GT_RID_SIZE) == 0)
-        return;
-    memcpy(request->withdrawn, rid, GT_RID_SIZE);
-    request->n_withdrawn += request_withdraw(request);
-}
-
-/* Keeps the failure for the end of the wait. */
-static void request_note_untrusted(struct request *request)
-{
-    const struct request_settings *settings = &request->settings;
-
-    if (!request->is_noted)
-        print_note(settings->print,
-                   "an answer was not signed by the pinned key of %s; waiting for another",
-                   settings->device);
-    request->is_noted = true;
-    failure_set(&request->failure, FAILURE_UNTRUSTED, NULL,
-                "the answer is not from a trusted key: the key of %s is not pinned in %s",
-                settings->device, settings->identity->pins_path);
-    request_withdraw_untrusted(request);
 }
 
 /* --- messages of the device ---------------------------------------------------------------- */
@@ -263,7 +236,8 @@ bool request_keep_state(struct request *request, const char *topic, bool is_reta
 static void request_receive_state(struct request *request, const char *topic, bool is_retained,
                                   struct gt_span payload)
 {
-    if (!request_keep_state(request, topic, is_retained, payload))
+    if (!request_keep_state(request, topic, is_retained, payload) ||
+        request->state == REQUEST_SUBSCRIBING)
         return;
     if (request->state == REQUEST_AWAITING_STATE) {
         request_send(request);
@@ -275,66 +249,6 @@ static void request_receive_state(struct request *request, const char *topic, bo
         request_repeat(request);
     } else {
         request_adjust_deadline(request);
-    }
-}
-
-/* A NAK: the device has another epoch, or a holder of the key pretends that. The request before it
- * stays outstanding beside the new one. */
-static void request_retry(struct request *request)
-{
-    if (memcmp(request->sent_epoch, request->answer.epoch, GT_EPOCH_SIZE) == 0)
-        return;
-    memcpy(request->epoch, request->answer.epoch, GT_EPOCH_SIZE);
-    request->earlier = request->initiator;
-    request_send(request);
-}
-
-static void request_refuse(struct request *request)
-{
-    const struct request_settings *settings = &request->settings;
-    bool is_signed = request->answer.nak_code == UINT16_MAX;
-
-    diagnosis_of_refusal(settings->device, &request->answer, settings->service,
-                         settings->settings->relay, &request->failure);
-    if (request->answer.nak_code == GT_NAK_BUSY && request_wait_while_busy(request)) {
-        request->is_noted = true;
-        return;
-    }
-    request->is_noted = true;
-    if (is_signed || !settings->service || settings->identity->trust.policy == GT_POLICY_PSK)
-        request_fail(request);
-}
-
-/* Returns as gt_initiator_receive. Of the request before a NAK only an ACK counts. */
-static int request_open_answer(struct request *request, const char *topic, struct gt_span payload)
-{
-    time_t now = time(NULL);
-    int r = gt_initiator_receive(&request->initiator, topic, payload, now, &request->answer);
-
-    if (r != GT_INITIATOR_E_IGNORE)
-        return r;
-    r = gt_initiator_receive(&request->earlier, topic, payload, now, &request->answer);
-    return r > 0 && request->answer.nak_code != UINT16_MAX ? GT_INITIATOR_E_IGNORE : r;
-}
-
-static void request_receive_answer(struct request *request, const char *topic,
-                                   struct gt_span payload)
-{
-    int r = request_open_answer(request, topic, payload);
-
-    if (r < 0) {
-        request_fail_with(request, r);
-        return;
-    }
-    switch (r) {
-    case 0:
-        request->answered_at = gt_clock();
-        request_enter(request, request_opens_session(request) ? REQUEST_ATTENDING : REQUEST_DONE);
-        return;
-    case GT_INITIATOR_E_RETRY: request_retry(request); return;
-    case GT_INITIATOR_E_REFUSED: request_refuse(request); return;
-    case GT_INITIATOR_E_UNTRUSTED: request_note_untrusted(request); return;
-    default: return; /* not an answer to this request */
     }
 }
 
@@ -358,6 +272,7 @@ static void request_on_up(void *userdata)
         return;
     }
     request_enter(request, REQUEST_SUBSCRIBING);
+    request_send_early(request);
     request->events.on_broker(request->userdata);
 }
 
@@ -395,7 +310,7 @@ static void request_on_message(void *userdata, const char *topic, bool is_retain
         request_attend(request, topic, is_retained, payload);
     else if (strcmp(topic, request->initiator.state_topic) == 0)
         request_receive_state(request, topic, is_retained, payload);
-    else if (request->state == REQUEST_AWAITING_ANSWER && !is_retained)
+    else if ((request->state == REQUEST_AWAITING_ANSWER || request->is_early) && !is_retained)
         request_receive_answer(request, topic, payload);
 }
 
@@ -469,6 +384,7 @@ int request_new(const struct request_settings *settings, const struct request_ev
     request->wait_until = settings->wait_s > 0 ? gt_clock() + settings->wait_s : 0;
     ev_init(&request->deadline, request_on_deadline);
     ev_init(&request->repeat, request_on_repeat);
+    epoch_memory_init(&request->epochs, settings->settings, settings->identity);
     request->deadline.data = request->repeat.data = request;
     if (request_init_initiator(request, ret_failure) != 0 ||
         mqtt_connect(settings->loop, settings->settings, settings->identity, settings->print,
@@ -485,12 +401,14 @@ struct request *request_free(struct request *request)
 {
     if (!request)
         return NULL;
-    if (request->state == REQUEST_AWAITING_ANSWER && request_opens_session(request))
-        request_withdraw_unanswered(request);
+    if ((request->state == REQUEST_AWAITING_ANSWER || request->is_early) &&
+        request_opens_session(request))
+        request_withdraw_unanswered(request, true);
     else if (request->state == REQUEST_ATTENDING && !request->is_agreed)
         (void)request_withdraw(request);
     ev_timer_stop(request->settings.loop, &request->deadline);
     request_stop_repeating(request);
+    request_remember_epoch(request);
     gt_mqtt_free(request->mqtt);
     gt_initiator_deinit(&request->initiator);
     gt_initiator_deinit(&request->earlier);

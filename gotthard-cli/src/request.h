@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * One request to one device over MQTT, and its answer: connect to the broker, subscribe to the
- * device's state and answers, send the request with the device's current epoch, and wait. Without
+ * device's state and answers, send the request with the device's current epoch, and wait. A request
+ * for a session is sent with the subscriptions if the epoch is known from the last time. Without
  * an answer, the retained state message decides the failure: unknown device, offline, another key,
  * or no answer.
  *
@@ -36,6 +37,10 @@ struct request_settings { /* all kept until request_free */
 struct request_events {
     /* The connection to the broker is up. */
     void (*on_broker)(void *userdata);
+    /* A request for a session was sent. @is_likely: the device will probably answer; false when it
+     * turns out not to be online. May repeat the same value. NULL: not wanted. Do not free the
+     * request inside. */
+    void (*on_sent)(void *userdata, bool is_likely);
     /* The session is agreed; only the next two follow. @answer: borrowed, and its session key is
      * wiped afterwards. Do not free the request inside. Not for a request to close sessions. */
     void (*on_agreed)(void *userdata, const struct gt_answer *answer);

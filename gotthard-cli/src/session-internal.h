@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The parts of a session: the time until both sides are at the relay (session-joining.c), and
- * everything else (session.c). Only these files include this header.
+ * The parts of a session: the connection to the relay that is begun before the answer
+ * (session-relay.c), the time until both sides are at the relay (session-joining.c), and everything
+ * else (session.c). Only these files include this header.
  */
 #pragma once
 
@@ -19,6 +20,7 @@ struct session {
     struct gt_host_port relay;
     struct gt_proxy proxy;                     /* on the way to it */
     struct request *request;                   /* REQUESTING, JOINING */
+    struct gt_control_connection *prepared;    /* REQUESTING: to the relay; NULL: none */
     struct gt_report report;                   /* the device's latest; seq 0: none */
     bool is_waiting;                           /* JOINING: this side is at the relay */
     enum gt_end_reason retry_cause;            /* JOINING: the last failure of this side, */
@@ -34,6 +36,15 @@ struct session {
 
 /* Ends the session. */
 void session_fail(struct session *session, const char *reason, const struct failure *failure);
+
+/* REQUESTING: begins to connect to the relay, unless that has begun. A failure is silent: the
+ * tunnel connects again, and reports. */
+void session_prepare_relay(struct session *session);
+/* Closes that connection: no session uses it. */
+void session_drop_prepared(struct session *session);
+/* Derives K_rc; the caller wipes it. Returns 0, or 1 with @ret_failure. */
+int session_relay_key(const struct session *session, uint8_t ret[static GT_KEY_SIZE],
+                      struct failure *ret_failure) GT_MUST_CHECK;
 
 /* Before the tunnel was up. The device may be unable to receive a BYE: requests it over MQTT to
  * close its side, once. Returns true if its side is or will be closed. */

@@ -15,8 +15,13 @@
 #include <string.h>
 
 #include "gotthard/base/clock.h"
+#include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
+#include "gotthard/tls/suite-choice.h"
+
+/* A stream has its local socket, and while it moves or has moved one or two more. */
+#define DESCRIPTORS(max_streams) (2 * (size_t)(max_streams) + 1024)
 
 static const struct settings *session_settings(const struct session *session)
 {
@@ -67,6 +72,7 @@ static void session_end(struct session *session, const struct session_end *end)
         return;
     if (session->tunnel && !session->was_up)
         (void)session_withdraw(session);
+    session_drop_prepared(session);
     session_enter(session, SESSION_ENDED);
     session->events.on_end(session->userdata, end);
 }
@@ -221,8 +227,9 @@ static struct gt_tunnel_settings tunnel_settings(const struct session *session,
         .rid = answer->keys.rid,
         .lifetime_s = answer->ack.lifetime_s,
         .max_streams = session->max_streams,
-        .n_spares = (unsigned)settings->n_spares,
-        .ring_size = (size_t)settings->ring_size,
+        .shared_idle_ms = (unsigned)settings->shared_idle_ms,
+        .ring_size = gt_tunnel_ring_size(settings->ring_size),
+        .suite = gt_suite_preferred(),
         .peer_timeout_ms = (unsigned)settings->peer_timeout_ms,
         .resume_window_ms = (unsigned)settings->resume_window_ms,
         .vanished_ms = (unsigned)settings->vanished_ms,
@@ -236,10 +243,10 @@ static int session_join(struct session *session, const struct gt_answer *answer,
 {
     uint8_t client_key[GT_KEY_SIZE];
 
-    if (gt_key_client(&session->identity.key, GT_ROLE_OPERATOR,
-                      session_settings(session)->client_name, client_key) != 0)
-        return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "cannot derive the relay's key");
+    if (session_relay_key(session, client_key, ret_failure) != 0)
+        return 1;
     struct gt_tunnel_settings tunnel = tunnel_settings(session, answer, client_key);
+    tunnel.prepared = gt_steal(&session->prepared);
     int r =
         gt_tunnel_new(session->settings.loop, &tunnel, &tunnel_events, session, &session->tunnel);
     gt_wipe(client_key, sizeof(client_key));
@@ -257,10 +264,19 @@ static void request_on_broker(void *userdata)
     session->events.on_broker_connected(session->userdata);
 }
 
+static void request_on_sent(void *userdata, bool is_likely)
+{
+    if (is_likely)
+        session_prepare_relay(userdata);
+    else
+        session_drop_prepared(userdata);
+}
+
 static void request_on_wait(void *userdata, const struct failure *why)
 {
     struct session *session = userdata;
 
+    session_drop_prepared(session);
     if (session->events.on_wait)
         session->events.on_wait(session->userdata, why);
 }
@@ -271,6 +287,7 @@ static void request_on_agreed(void *userdata, const struct gt_answer *answer)
     struct failure failure;
 
     session->max_streams = GT_MAX(answer->ack.max_streams, 1u);
+    gt_descriptor_limit_raise(DESCRIPTORS(session->max_streams));
     session->joined_at = gt_clock();
     session->granted_s = answer->ack.lifetime_s;
     session->events.on_agreed(session->userdata, &answer->ack.extensions, &session->identity);
@@ -331,6 +348,7 @@ struct session *session_free(struct session *session)
         return NULL;
     ev_timer_stop(session->settings.loop, &session->deadline);
     request_free(session->request);
+    session_drop_prepared(session);
     gt_tunnel_free(session->tunnel);
     identity_deinit(&session->identity);
     gt_wipe(&session->proxy, sizeof(session->proxy));
@@ -342,6 +360,7 @@ int session_start(struct session *session, struct failure *ret_failure)
 {
     static const struct request_events events = {
         .on_broker = request_on_broker,
+        .on_sent = request_on_sent,
         .on_wait = request_on_wait,
         .on_agreed = request_on_agreed,
         .on_report = session_on_report,

@@ -50,11 +50,13 @@ struct settings {
     char *client_name, *devices;
     uint64_t client_port; /* 0: any free port */
     bool is_shared;       /* every user of this machine may use the local ports */
-    uint64_t lifetime_ms, answer_timeout_ms, n_spares, hold_ms;
+    uint64_t lifetime_ms, answer_timeout_ms, hold_ms;
+    uint64_t shared_idle_ms; /* until the shared connection is closed; 0: never */
 
     char *trust_policy, *trust_pins;
 
-    uint64_t ring_size, peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;
+    uint64_t ring_size; /* 0: gt_tunnel_ring_size */
+    uint64_t peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;
     char *log_level;
 };
 

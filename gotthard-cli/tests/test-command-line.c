@@ -32,9 +32,9 @@ static void test_command_line_options_belong_to_commands(void **state)
         const char *argv[ARGV_MAX];
         const char *foreign;
     } rows[] = {
-        {{"x", "connect", "d", "--bind", "*", "--json", "--spares=0", "--config", "f"}, NULL},
+        {{"x", "connect", "d", "--bind", "*", "--json", "--relay=main", "--config", "f"}, NULL},
         {{"x", "disconnect", "d", "--json", "--answer-timeout", "1s"}, NULL},
-        {{"x", "disconnect", "d", "--spares", "0"}, "spares"},
+        {{"x", "disconnect", "d", "--relay", "main"}, "relay"},
         {{"x", "status", "--bind", "*"}, "bind"},
         {{"x", "devices", "--server-host", "h"}, "server-host"},
         {{"x", "keygen", "--json"}, "json"},
@@ -84,8 +84,8 @@ static void test_command_table_rows_are_complete(void **state)
 /* Options of ssh before the device, with their values; from the device on all is for ssh. */
 static void test_command_line_passes_options_of_another_program(void **state)
 {
-    char *argv[] = {"x",   "ssh", "-vl", "pi",     "--spares=0", "-oUser=x", "-y", "-q",
-                    "oli", "-p",  "1",   "--json", "--",         "-h",       NULL};
+    char *argv[] = {"x",   "ssh", "-vl", "pi",     "--relay=main", "-oUser=x", "-y", "-q",
+                    "oli", "-p",  "1",   "--json", "--",           "-h",       NULL};
     static const char *const passed[] = {"-vl", "pi", "-oUser=x", "-y"};
     static const char *const arguments[] = {"ssh", "oli", "-p", "1", "--json", "--", "-h"};
     char error[GT_CONFIG_ERROR_MAX];

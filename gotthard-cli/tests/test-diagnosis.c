@@ -88,6 +88,28 @@ static void test_diagnosis_limit_of_the_device(void **state)
     assert_string_equal(failure.hint, "close your sessions: gotthard-cli disconnect " DEVICE);
 }
 
+static void test_diagnosis_of_the_older_side(void **state)
+{
+    static const struct {
+        uint16_t session_version;
+        const char *hint;
+    } rows[] = {
+        {0, "upgrade gotthard-agentd on " DEVICE},
+        {GT_SESSION_VERSION + 1, "upgrade gotthard-cli here"},
+    };
+    struct failure failure;
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        struct gt_extensions extensions = {.session_version = rows[i].session_version};
+
+        assert_true(diagnosis_of_version(DEVICE, &extensions, &failure));
+        assert_failure(&failure, FAILURE_VERSION, "cannot open a tunnel with gotthard-cli");
+        assert_string_equal(failure.hint, rows[i].hint);
+    }
+    assert_false(diagnosis_of_version(
+        DEVICE, &(struct gt_extensions){.session_version = GT_SESSION_VERSION}, &failure));
+}
+
 static void test_diagnosis_tunnel_end_by_cause(void **state)
 {
     static const struct {
@@ -348,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_diagnosis_silence_by_device_state),
         cmocka_unit_test(test_diagnosis_refusal_by_status_or_nak),
         cmocka_unit_test(test_diagnosis_limit_of_the_device),
+        cmocka_unit_test(test_diagnosis_of_the_older_side),
         cmocka_unit_test(test_diagnosis_tunnel_end_by_cause),
         cmocka_unit_test(test_diagnosis_of_the_devices_report),
         cmocka_unit_test(test_diagnosis_target),

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "epoch-memory.h"
 #include "gotthard/mqtt/mqtt-error.h"
 #include "gotthard/mqtt/mqtt.h"
 #include "gotthard/signaling/request-rate.h"
@@ -29,13 +30,15 @@ struct gt_mqtt {
     struct gt_mqtt_events events;
     void *userdata;
     ev_timer connected, published;
-    struct gt_incoming in; /* the device's answer, on its way */
+    struct gt_incoming in[4]; /* the device's answers, on their way */
+    unsigned n_in;
 };
 
 /* The behavior of the fakes, and what happened. */
 static struct {
     enum retained retained;
     bool is_early;        /* the retained message arrives before the SUBACK */
+    bool has_no_suback;   /* the broker answers no SUBSCRIBE, and sends no retained message */
     bool is_unsubscribed; /* the device is not subscribed to requests */
     bool is_silent;       /* the device receives requests and does not answer */
     bool is_refused;      /* the broker rejects the request */
@@ -46,6 +49,7 @@ static struct {
     unsigned n_unheard;   /* and so many answers not the operator */
     uint64_t time_passed; /* milliseconds for the device between two publications */
     const char *down;     /* the connection fails with this row of mqtt-error.h */
+    bool is_of_0_1;       /* the device's answer has no number of a session's version */
     enum gt_ack_status status;
     enum gt_nak_code close_code;
     uint16_t n_closed;
@@ -53,6 +57,7 @@ static struct {
 
     struct gt_mqtt *mqtt;
     struct gt_session_keys keys; /* of the device */
+    unsigned n_before_suback;    /* requests that left together with the subscriptions */
     unsigned n_requests, n_mqtts, n_closes, n_subscriptions, n_sessions, n_same;
     uint64_t now_ms;      /* of the device */
     struct gt_span first; /* the bytes of the first request, owned */
@@ -91,6 +96,9 @@ static void mqtt_on_connected(struct ev_loop *l, ev_timer *timer, int revents)
         return;
     }
     mqtt->events.on_up(mqtt->userdata);
+    fakes.n_before_suback = fakes.n_requests;
+    if (fakes.has_no_suback)
+        return;
     if (fakes.is_early)
         mqtt_send_state(mqtt);
     mqtt->events.on_subscribed(mqtt->userdata);
@@ -113,7 +121,7 @@ static void device_report(struct gt_mqtt *mqtt, const struct gt_session_keys *ke
 static void mqtt_on_published(struct ev_loop *l, ev_timer *timer, int revents)
 {
     struct gt_mqtt *mqtt = timer->data;
-    const struct gt_incoming *in = &mqtt->in;
+    unsigned n_in = mqtt->n_in;
     int id = (int)fakes.n_requests;
 
     if (fakes.is_refused)
@@ -123,9 +131,11 @@ static void mqtt_on_published(struct ev_loop *l, ev_timer *timer, int revents)
     if (fakes.is_noisy)
         mqtt->events.on_message(mqtt->userdata, PREFIX "/d/" DEVICE "/rsp/" OPERATOR, false,
                                 gt_span("GTM1\x02noise", 10));
-    if (in->n_reply > 0)
-        mqtt->events.on_message(mqtt->userdata, in->rsp_topic, false,
-                                gt_span(in->reply, in->n_reply));
+    mqtt->n_in = 0;
+    for (unsigned i = 0; i < n_in; i++)
+        if (mqtt->in[i].n_reply > 0)
+            mqtt->events.on_message(mqtt->userdata, mqtt->in[i].rsp_topic, false,
+                                    gt_span(mqtt->in[i].reply, mqtt->in[i].n_reply));
     if (fakes.is_reported)
         device_report(mqtt, &fakes.keys, 1);
     if (fakes.reconnects && fakes.is_unsubscribed) {
@@ -195,6 +205,8 @@ static void device_receive(struct gt_incoming *in, struct gt_span payload)
     static const char topic[] = PREFIX "/d/" DEVICE "/req";
     struct gt_ack ack = {.max_streams = 8, .device = DEVICE, .operator_ = OPERATOR};
 
+    ack.extensions.version = gt_span_text("0.1.0");
+    ack.extensions.session_version = fakes.is_of_0_1 ? 0 : GT_SESSION_VERSION;
     assert_int_equal(
         gt_responder_receive(responder, fakes.now_ms, 1700000000, topic, false, payload, in), 0);
     switch (in->verdict) {
@@ -236,13 +248,15 @@ int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payl
     assert_int_equal(expiry_s, 20);
     assert_string_equal(topic, PREFIX "/d/" DEVICE "/req");
     *ret_id = (int)++fakes.n_requests;
-    mqtt->in.n_reply = 0;
+    assert_true(mqtt->n_in < GT_ARRAY_SIZE(mqtt->in));
+    struct gt_incoming *in = &mqtt->in[mqtt->n_in++];
+    in->n_reply = 0;
     fakes.now_ms += fakes.time_passed;
     if (!fakes.is_unsubscribed && !fakes.is_silent && !fakes.is_refused &&
         fakes.n_requests > fakes.n_lost)
-        device_receive(&mqtt->in, payload);
+        device_receive(in, payload);
     if (fakes.n_requests <= fakes.n_lost + fakes.n_unheard)
-        mqtt->in.n_reply = 0;
+        in->n_reply = 0;
     keep_first(payload);
     ev_timer_stop(mqtt->loop, &mqtt->published);
     ev_timer_set(&mqtt->published, 0, 0);
@@ -255,7 +269,8 @@ int gt_mqtt_publish(struct gt_mqtt *mqtt, const char *topic, struct gt_span payl
 
 struct result {
     struct request *request;
-    unsigned n_broker, n_answers, n_failures;
+    bool is_likely;
+    unsigned n_broker, n_sent, n_answers, n_failures;
     struct failure failure;
     struct gt_session_keys keys;
     uint16_t n_closed;
@@ -267,6 +282,14 @@ struct result {
 static void on_broker(void *userdata)
 {
     ((struct result *)userdata)->n_broker++;
+}
+
+static void on_sent(void *userdata, bool is_likely)
+{
+    struct result *result = userdata;
+
+    result->n_sent++;
+    result->is_likely = is_likely;
 }
 
 static void on_end(void *userdata, const struct gt_answer *answer, const struct failure *failure)
@@ -324,6 +347,7 @@ static void on_wait(void *userdata, const struct failure *why)
 static const struct request_events events = {
     .on_wait = on_wait,
     .on_broker = on_broker,
+    .on_sent = on_sent,
     .on_agreed = on_agreed,
     .on_report = on_report,
     .on_offline = on_offline,
@@ -380,25 +404,49 @@ static void expect_failure(const char *service, enum failure_id id)
     assert_int_equal(result.failure.id, id);
 }
 
+static char state_home[64]; /* of each test: no epoch is remembered at its start */
+
+/* Another device of the same name, or the same one after a restart: its epoch is new. */
+static int start_device(void)
+{
+    struct gt_responder_settings device = {PREFIX, DEVICE, NULL, &identity.trust};
+    uint8_t device_key[GT_KEY_SIZE];
+
+    gt_responder_free(responder);
+    responder = NULL;
+    if (gt_key_device(&identity.key, DEVICE, device_key) != 0)
+        return -1;
+    return gt_responder_new(&device, device_key, NULL, 0, &responder);
+}
+
 static int setup(void **state)
 {
     struct gt_trust *trust = &identity.trust;
-    struct gt_responder_settings device = {PREFIX, DEVICE, NULL, trust};
-    uint8_t device_key[GT_KEY_SIZE];
 
+    strcpy(state_home, "/tmp/gotthard-state-XXXXXX");
+    assert_non_null(mkdtemp(state_home));
+    setenv("XDG_STATE_HOME", state_home, 1);
     memset(&fakes, 0, sizeof(fakes));
     fakes.now_ms = 1000;
     loop = ev_default_loop(0);
     gt_trust_init_psk(trust);
     identity.pins_path = strdup("devices.pins");
-    if (gt_key_parse(KEY, IV, &identity.key) != 0 ||
-        gt_key_device(&identity.key, DEVICE, device_key) != 0)
+    if (gt_key_parse(KEY, IV, &identity.key) != 0)
         return -1;
-    return gt_responder_new(&device, device_key, NULL, 0, &responder);
+    return start_device();
 }
 
 static int teardown(void **state)
 {
+    char path[PATH_MAX], folder[96];
+    struct epoch_memory memory;
+
+    epoch_memory_init(&memory, &settings, &identity);
+    snprintf(path, sizeof(path), "%s", memory.path);
+    snprintf(folder, sizeof(folder), "%s/gotthard", state_home);
+    unlink(path);
+    rmdir(folder);
+    assert_int_equal(rmdir(state_home), 0);
     responder = gt_responder_free(responder);
     identity_deinit(&identity);
     free((void *)(uintptr_t)fakes.first.data);
@@ -809,6 +857,23 @@ static void test_request_refused_by_device(void **state)
     }
 }
 
+/* The sentence comes at once, and the device does not wait for an operator: [GTD-E48]. */
+static void test_request_of_a_session_with_an_older_device(void **state)
+{
+    struct result result;
+
+    fakes.retained = ONLINE;
+    fakes.is_of_0_1 = true;
+    run_request("ssh", &result);
+    assert_int_equal(result.n_failures, 1);
+    assert_int_equal(result.failure.id, FAILURE_VERSION);
+    assert_string_equal(result.failure.message,
+                        DEVICE " has gotthard-agentd 0.1.0, which cannot open a tunnel with "
+                               "gotthard-cli " GOTTHARD_VERSION);
+    assert_string_equal(result.failure.hint, "upgrade gotthard-agentd on " DEVICE);
+    assert_int_equal(fakes.n_closes, 1);
+}
+
 /* Under `pin` an answer without a pinned signature is not trusted. */
 static void test_request_untrusted_answer_is_withdrawn(void **state)
 {
@@ -894,6 +959,219 @@ static void test_request_free_in_any_state(void **state)
     assert_null(request_free(NULL));
 }
 
+/* --- the remembered epoch ----------------------------------------------------------------------
+ */
+
+/* A first session, after which the epoch is remembered. */
+static void remember_epoch(void)
+{
+    fakes.retained = ONLINE;
+    expect_agreement();
+    assert_int_equal(fakes.n_before_suback, 0);
+    fakes.n_requests = fakes.n_sessions = 0;
+}
+
+static void test_request_with_remembered_epoch_leaves_with_the_subscriptions(void **state)
+{
+    struct result result;
+
+    remember_epoch();
+    for (int is_early = 0; is_early < 2; is_early++) {
+        fakes.n_requests = fakes.n_sessions = 0;
+        fakes.is_early = is_early;
+        run_request("ssh", &result);
+        assert_int_equal(result.n_answers, 1);
+        assert_memory_equal(&result.keys, &fakes.keys, sizeof(fakes.keys));
+        assert_int_equal(fakes.n_before_suback, 1);
+        assert_int_equal(fakes.n_requests, 1);
+        assert_int_equal(fakes.n_sessions, 1);
+        assert_true(result.n_sent > 0 && result.is_likely);
+    }
+    assert_int_equal(fakes.n_closes, 0);
+}
+
+static void test_early_request_is_agreed_before_the_suback(void **state)
+{
+    remember_epoch();
+    fakes.has_no_suback = true;
+    expect_agreement();
+    assert_int_equal(fakes.n_requests, 1);
+}
+
+/* The state has the epoch that is valid now: the second request does not wait for the NAK. */
+static void test_early_request_with_a_stale_epoch_is_sent_again(void **state)
+{
+    remember_epoch();
+    assert_int_equal(start_device(), 0);
+    expect_agreement();
+    assert_int_equal(fakes.n_before_suback, 1);
+    assert_int_equal(fakes.n_requests, 2);
+    assert_int_equal(fakes.n_sessions, 1);
+    assert_int_equal(fakes.n_closes, 0);
+    fakes.n_requests = 0;
+    expect_agreement(); /* the new epoch is remembered */
+    assert_int_equal(fakes.n_before_suback, 1);
+    assert_int_equal(fakes.n_requests, 1);
+}
+
+/* The NAK arrives before any state, or there is none: its epoch counts, as before a first state. */
+static void test_early_request_with_a_stale_epoch_is_sent_again_after_a_nak(void **state)
+{
+    for (int has_no_suback = 0; has_no_suback < 2; has_no_suback++) {
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        remember_epoch();
+        assert_int_equal(start_device(), 0);
+        fakes.retained = NONE;
+        fakes.has_no_suback = has_no_suback;
+        expect_agreement();
+        assert_int_equal(fakes.n_requests, 2);
+        assert_int_equal(fakes.n_sessions, 1);
+    }
+}
+
+/* The retained state is older than the remembered epoch: the early request is the valid one, and
+ * its ACK counts although another request was sent since. */
+static void test_early_request_is_agreed_beside_a_stale_state(void **state)
+{
+    struct gt_extensions extensions = {0};
+    struct gt_state_form form = {.kind = GT_STATE_ONLINE, .extensions = &extensions};
+    uint8_t message[GT_MESSAGE_MAX];
+    struct result result;
+    struct gt_fit fit;
+    size_t n;
+
+    assert_int_equal(gt_responder_state(responder, &form, &fit, message, &n), 0);
+    assert_int_equal(start_device(), 0);
+    remember_epoch();
+    fakes.retained = NONE;
+    start_request("ssh", &result);
+    while (fakes.n_requests == 0)
+        ev_run(loop, EVRUN_ONCE);
+    fakes.mqtt->events.on_message(result.request, PREFIX "/d/" DEVICE "/state", true,
+                                  gt_span(message, n));
+    assert_int_equal(fakes.n_requests, 2);
+    ev_run(loop, 0);
+    assert_int_equal(result.n_answers, 1);
+    assert_memory_equal(&result.keys, &fakes.keys, sizeof(fakes.keys));
+    assert_int_equal(fakes.n_sessions, 1);
+    request_free(result.request);
+}
+
+/* For a minute the device accepts the epoch before as well: it opens two sessions. One of them is
+ * closed again. */
+static void test_session_of_an_early_request_is_withdrawn_if_another_is_agreed(void **state)
+{
+    remember_epoch();
+    fakes.now_ms += GT_EPOCH_LIFE_MS;
+    assert_true(gt_responder_tick(responder, fakes.now_ms));
+    fakes.status = GT_ACK_OK;
+    struct result result;
+    run_request("ssh", &result);
+    assert_int_equal(result.n_answers, 1);
+    assert_int_equal(fakes.n_sessions, 2);
+    assert_int_equal(fakes.n_closes, 1);
+    assert_int_equal(fakes.closed_scope, GT_CLOSE_REQUEST);
+}
+
+/* Ctrl+C, and a broker that does not answer: the device may have opened a session. */
+static void test_early_request_that_is_given_up_is_withdrawn(void **state)
+{
+    struct result result;
+
+    remember_epoch();
+    fakes.n_unheard = 1;
+    fakes.has_no_suback = true;
+    start_request("ssh", &result);
+    while (fakes.n_requests == 0)
+        ev_run(loop, EVRUN_ONCE);
+    request_free(result.request);
+    assert_int_equal(fakes.n_closes, 1);
+    assert_int_equal(fakes.closed_scope, GT_CLOSE_REQUEST);
+}
+
+/* The owner learns from the state that a connection to the relay is of no use. */
+static void test_early_request_to_an_offline_device_is_unlikely(void **state)
+{
+    struct result result;
+
+    remember_epoch();
+    fakes.is_silent = true;
+    fakes.retained = OFFLINE;
+    start_request("ssh", &result);
+    while (fakes.n_before_suback == 0)
+        ev_run(loop, EVRUN_ONCE);
+    assert_true(result.n_sent >= 2);
+    assert_false(result.is_likely);
+    request_free(result.request);
+}
+
+/* The state decides about the reported failure, whether an epoch is remembered or not. */
+static void test_early_request_fails_by_state(void **state)
+{
+    remember_epoch();
+    fakes.is_unsubscribed = true;
+    fakes.retained = NONE;
+    expect_failure("ssh", FAILURE_UNKNOWN_DEVICE);
+    fakes.retained = OFFLINE;
+    expect_failure("ssh", FAILURE_OFFLINE);
+    fakes.retained = FOREIGN;
+    expect_failure("ssh", FAILURE_NO_ANSWER);
+    fakes.is_unsubscribed = false;
+    fakes.retained = ONLINE;
+    fakes.status = GT_ACK_DENIED;
+    expect_failure("ssh", FAILURE_DENIED);
+    fakes.is_refused = true;
+    expect_failure("ssh", FAILURE_BROKER_REFUSED);
+}
+
+static void test_early_request_is_repeated_until_it_is_answered(void **state)
+{
+    static const struct {
+        unsigned n_lost, n_unheard;
+    } rows[] = {{1, 0}, {0, 1}, {1, 1}};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++) {
+        unsigned n = rows[i].n_lost + rows[i].n_unheard + 1;
+
+        teardown(state);
+        assert_int_equal(setup(state), 0);
+        remember_epoch();
+        free((void *)(uintptr_t)fakes.first.data);
+        fakes.first = (struct gt_span){0};
+        fakes.n_same = 0;
+        fakes.time_passed = 500;
+        fakes.n_lost = rows[i].n_lost;
+        fakes.n_unheard = rows[i].n_unheard;
+        expect_agreement();
+        assert_int_equal(fakes.n_before_suback, 1);
+        assert_int_equal(fakes.n_requests, n);
+        assert_int_equal(fakes.n_same, n);
+        assert_int_equal(fakes.n_sessions, 1);
+    }
+}
+
+static void test_early_request_waits_while_the_device_is_busy(void **state)
+{
+    remember_epoch();
+    fakes.now_ms += 1000; /* the share is whole again */
+    use_up_share();
+    fakes.time_passed = 100;
+    expect_agreement();
+    assert_int_equal(fakes.n_before_suback, 1);
+    assert_int_equal(fakes.n_sessions, 1);
+}
+
+static void test_request_to_close_waits_for_the_state(void **state)
+{
+    struct result result;
+
+    remember_epoch();
+    run_request(NULL, &result);
+    assert_int_equal(result.n_answers, 1);
+    assert_int_equal(fakes.n_before_suback, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 
 int main(void)
@@ -923,10 +1201,23 @@ int main(void)
         TEST(request_undelivered_fails_by_state),
         TEST(request_offline_device_short_deadline),
         TEST(request_refused_by_device),
+        TEST(request_of_a_session_with_an_older_device),
         TEST(request_untrusted_answer_is_withdrawn),
         TEST(request_close_all),
         TEST(request_broker_failures),
         TEST(request_free_in_any_state),
+        TEST(request_with_remembered_epoch_leaves_with_the_subscriptions),
+        TEST(early_request_is_agreed_before_the_suback),
+        TEST(early_request_with_a_stale_epoch_is_sent_again),
+        TEST(early_request_with_a_stale_epoch_is_sent_again_after_a_nak),
+        TEST(early_request_is_agreed_beside_a_stale_state),
+        TEST(session_of_an_early_request_is_withdrawn_if_another_is_agreed),
+        TEST(early_request_that_is_given_up_is_withdrawn),
+        TEST(early_request_to_an_offline_device_is_unlikely),
+        TEST(early_request_fails_by_state),
+        TEST(early_request_is_repeated_until_it_is_answered),
+        TEST(early_request_waits_while_the_device_is_busy),
+        TEST(request_to_close_waits_for_the_state),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

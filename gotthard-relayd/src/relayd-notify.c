@@ -21,7 +21,7 @@ static void notify_status(struct relayd *relayd)
 
     gt_notify("STATUS=listening on port %u, %zu %s, %zu %s", relayd->port, n_sessions,
               n_sessions == 1 ? "tunnel" : "tunnels", n_pairs,
-              n_pairs == 1 ? "connection" : "connections");
+              n_pairs == 1 ? "data connection" : "data connections");
     relayd->notified.n_sessions = n_sessions;
     relayd->notified.n_pairs = n_pairs;
 }

@@ -123,7 +123,10 @@ static const struct gt_config_item items[] = {
          .min = 1, .max = 65535, .help = "Maximum number of sessions of one operator or device.",
          .details = "Raise it if one operator opens tunnels to many devices at once."),
     ITEM("limits.streams", NUMBER, n_streams, .fallback = "64", .min = 1, .max = 1024,
-         .help = "Maximum number of streams in one session."),
+         .help = "Maximum number of data connections in one session.",
+         .details = "The shared one, which every session has, does not count. A stream that "
+                    "transfers much has a connection of its own; beyond the limit it stays in the "
+                    "shared one. The agents' limits.streams limits the number of streams."),
     ITEM("limits.tickets", NUMBER, n_tickets, .fallback = "16", .min = 1, .max = 1024,
          .help = "Maximum number of unused tickets of one session.",
          .details = "Further streams wait in a queue."),

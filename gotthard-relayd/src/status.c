@@ -77,11 +77,11 @@ void status_format_session(const struct session_status *session, char ret[static
     const struct session_status_side *sides = session->sides;
 
     snprintf(ret, STATUS_LINE,
-             "session=%s state=%s operator=%s%s device=%s%s port=%u thread=%u streams=%zu "
-             "spares=%zu tickets=%zu seconds=%llu",
+             "session=%s state=%s operator=%s%s device=%s%s port=%u thread=%u connections=%zu "
+             "load=%u tickets=%zu seconds=%llu",
              session->tag, session->state, sides[0].name, sides[0].is_connected ? "" : "(absent)",
              sides[1].name, sides[1].is_connected ? "" : "(absent)", session->port, session->thread,
-             session->n_streams, session->n_spares, session->n_tickets,
+             session->n_connections, (unsigned)session->load, session->n_tickets,
              (unsigned long long)session->age_s);
 }
 

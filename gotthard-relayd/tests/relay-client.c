@@ -149,7 +149,7 @@ static void print_frame(const struct gt_control_frame *f)
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_OPEN:
-    case GT_CONTROL_SPARE: print_line("unexpected type=%u", (unsigned)f->type); return;
+    case GT_CONTROL_LOAD: print_line("unexpected type=%u", (unsigned)f->type); return;
     }
 }
 
@@ -216,7 +216,7 @@ static bool parse_frame(const char *line, struct gt_control_frame *ret)
 {
     struct gt_control_frame f = {0};
     char rid[33] = "00000000000000000000000000000000";
-    unsigned code = 0, hint = 0, is_spare = 0, min, max;
+    unsigned code = 0, hint = 0, min, max;
 
     if (sscanf(line, "hello %u %u", &min, &max) == 2) {
         f.type = GT_CONTROL_HELLO;
@@ -234,10 +234,8 @@ static bool parse_frame(const char *line, struct gt_control_frame *ret)
                       &f.stream_end.attempt, &code) == 4) {
         f.type = GT_CONTROL_STREAM_END;
         f.stream_end.code = (uint16_t)code;
-    } else if (sscanf(line, "spare %32s %" SCNu32 " %" SCNu32 " %u", rid, &f.spare.stream,
-                      &f.spare.attempt, &is_spare) == 4) {
-        f.type = GT_CONTROL_SPARE;
-        f.spare.is_spare = is_spare;
+    } else if (sscanf(line, "load %32s %" SCNu32, rid, &f.load) == 2) {
+        f.type = GT_CONTROL_LOAD;
     } else if (sscanf(line, "ping %" SCNu64, &f.ping) == 1) {
         f.type = GT_CONTROL_PING;
     } else if (sscanf(line, "pong %" SCNu64, &f.ping) == 1) {

@@ -254,7 +254,7 @@ static struct gt_control_frame frame_of(enum gt_control_type type)
     case GT_CONTROL_OPEN: frame.open.stream = frame.open.attempt = 1; break;
     case GT_CONTROL_TICKET: frame.ticket.stream = frame.ticket.attempt = 1; break;
     case GT_CONTROL_STREAM_END: frame.stream_end.stream = frame.stream_end.attempt = 1; break;
-    case GT_CONTROL_SPARE: frame.spare.stream = frame.spare.attempt = 1; break;
+    case GT_CONTROL_LOAD: frame.load = 1; break;
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_PEER:
     case GT_CONTROL_PING:
@@ -271,7 +271,7 @@ static const enum gt_control_type all_types[] = {
     GT_CONTROL_HELLO, GT_CONTROL_WELCOME, GT_CONTROL_RENDEZVOUS, GT_CONTROL_SESSION,
     GT_CONTROL_PEER,  GT_CONTROL_OPEN,    GT_CONTROL_TICKET,     GT_CONTROL_STREAM_END,
     GT_CONTROL_PING,  GT_CONTROL_PONG,    GT_CONTROL_RESTARTING, GT_CONTROL_BYE,
-    GT_CONTROL_ERROR, GT_CONTROL_SPARE,   GT_CONTROL_LIMIT,
+    GT_CONTROL_ERROR, GT_CONTROL_LOAD,    GT_CONTROL_LIMIT,
 };
 
 /* --- handshake and HELLO ---------------------------------------------------------------------- */
@@ -438,7 +438,7 @@ static void test_client_handles_each_frame_type_when_ready(void **state)
         unsigned n_frames = env.n_frames, n_ends = env.n_ends;
         enum gt_control_type type = all_types[i];
         bool is_request = type == GT_CONTROL_RENDEZVOUS || type == GT_CONTROL_OPEN ||
-                          type == GT_CONTROL_STREAM_END || type == GT_CONTROL_SPARE ||
+                          type == GT_CONTROL_STREAM_END || type == GT_CONTROL_LOAD ||
                           type == GT_CONTROL_BYE;
 
         send_frame(frame_of(type));

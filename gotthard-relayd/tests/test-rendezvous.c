@@ -149,11 +149,7 @@ static void test_rendezvous_deadline_of_each_state(void **state)
     assert_int_equal(rendezvous_deadline(&rendezvous, &limits), 121000);
     rendezvous.state = RENDEZVOUS_PAIRED;
     assert_int_equal(rendezvous_deadline(&rendezvous, &limits), 1801000);
-    rendezvous.streams.n_live = 1; /* a stream in use */
-    assert_true(rendezvous_deadline(&rendezvous, &limits) == GT_CLOCK_NEVER);
-    rendezvous.streams.n_spares = 1; /* only a spare */
-    assert_int_equal(rendezvous_deadline(&rendezvous, &limits), 1801000);
-    rendezvous.streams.n_live = 2;
+    rendezvous.streams.n_live = 1; /* a stream with a data connection of its own */
     assert_true(rendezvous_deadline(&rendezvous, &limits) == GT_CLOCK_NEVER);
     rendezvous.expires_at = 43201000;
     assert_int_equal(rendezvous_deadline(&rendezvous, &limits), 43201000);
@@ -206,8 +202,29 @@ static void test_rendezvous_without_an_idle_limit_is_kept(void **state)
     rendezvous_init(&rendezvous, rid, 0);
     rendezvous.state = RENDEZVOUS_PAIRED;
     assert_true(rendezvous_deadline(&rendezvous, &unlimited) == GT_CLOCK_NEVER);
-    rendezvous.streams.n_live = rendezvous.streams.n_spares = 1;
+    rendezvous_set_load(&rendezvous, 1, 0);
+    rendezvous_set_load(&rendezvous, 0, 0);
     assert_true(rendezvous_deadline(&rendezvous, &unlimited) == GT_CLOCK_NEVER);
+}
+
+/* The time of an idle session begins when the last stream in the shared connection has ended. */
+static void test_rendezvous_is_idle_without_a_load(void **state)
+{
+    struct rendezvous rendezvous;
+
+    rendezvous_init(&rendezvous, rid, 1000);
+    rendezvous.state = RENDEZVOUS_PAIRED;
+    assert_false(rendezvous_carries_streams(&rendezvous));
+    rendezvous_set_load(&rendezvous, 3, 2000);
+    assert_true(rendezvous_carries_streams(&rendezvous));
+    assert_true(rendezvous_deadline(&rendezvous, &limits) == GT_CLOCK_NEVER);
+    rendezvous_set_load(&rendezvous, 0, 5000);
+    assert_false(rendezvous_carries_streams(&rendezvous));
+    assert_int_equal(rendezvous_deadline(&rendezvous, &limits), 1805000);
+    rendezvous.streams.n_live = 1;
+    rendezvous_set_load(&rendezvous, 0, 6000);
+    assert_true(rendezvous_carries_streams(&rendezvous));
+    assert_true(rendezvous_deadline(&rendezvous, &limits) == GT_CLOCK_NEVER);
 }
 
 /* Events in random order, as the registry produces them. */
@@ -255,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_rendezvous_due_event_after_the_lifetime),
         cmocka_unit_test(test_rendezvous_each_limit_has_its_own_code),
         cmocka_unit_test(test_rendezvous_without_an_idle_limit_is_kept),
+        cmocka_unit_test(test_rendezvous_is_idle_without_a_load),
         cmocka_unit_test(test_rendezvous_random_events_keep_the_invariants),
     };
 

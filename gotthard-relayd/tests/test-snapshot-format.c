@@ -47,14 +47,16 @@ static const struct saved_record session = {
                 .fd = 11,
                 .slots = {{"alice", "its key", 1}, {"oli", "another key", 2}},
                 .streams_serial = 5,
-                .n_streams = 6,
+                .n_connections = 6,
                 .n_up = 7,
                 .n_down = 8,
                 .n_slots = 2},
 };
 static const struct saved_record stream = {
     .kind = SAVED_STREAM,
-    .stream = {STREAM_SLOT_TICKETED, 1, {1, 1, "an id", "a secret", 30, 1160}, 99, 1, true}};
+    .stream = {STREAM_SLOT_TICKETED, 1, {1, 1, "an id", "a secret", 30, 1160}, 99, 1}};
+static const struct saved_record shared = {
+    .kind = SAVED_STREAM, .stream = {STREAM_SLOT_JOINED, 1, {0, 1, "an id", "", 30, 0}, 99, 0}};
 static const struct saved_record splicing = {
     .kind = SAVED_PAIR,
     .pair =
@@ -85,7 +87,7 @@ static const struct saved_record end = {.kind = SAVED_END};
 
 static const struct saved_record *const good[] = {
     &relay,    &secret,   &main_listener, &main_listener, &registry, &ports,
-    &cooldown, &quota,    &binder,        &tombstone,     &session,  &stream,
+    &cooldown, &quota,    &binder,        &tombstone,     &session,  &shared,
     &stream,   &splicing, &waiting,       &used,          &unused,   &end};
 #define N_GOOD GT_ARRAY_SIZE(good)
 
@@ -258,7 +260,8 @@ static void test_snapshot_format_rejects_invalid_values(void **state)
     REJECTED(stream, stream.state, STREAM_SLOT_FREE);
     REJECTED(stream, stream.state, 9);
     REJECTED(stream, stream.n_end_notices, 3);
-    REJECTED(stream, stream.ticket.stream, 0);
+    REJECTED(stream, stream.ticket.attempt, 0);
+    REJECTED(stream, stream.ticket.stream, 0); /* a second one */
     REJECTED(splicing, pair.state, PAIR_CLOSED);
     REJECTED(splicing, pair.state, PAIR_ONE_JOINED);
     REJECTED(splicing, pair.state, PAIR_HALF_CLOSED);

@@ -84,8 +84,8 @@ static void test_status_lines_have_their_form(void **state)
         .sides = {{"alice", true}, {"oli", false}},
         .port = 7001,
         .thread = 1,
-        .n_streams = 2,
-        .n_spares = 3,
+        .n_connections = 2,
+        .load = 3,
         .n_tickets = 4,
         .age_s = 5,
     };
@@ -99,7 +99,7 @@ static void test_status_lines_have_their_form(void **state)
                         "thread=1 sessions=14 tickets=15 pairs=16 pipes=17 bytes=18 wake-ups=19");
     status_format_session(&session, line);
     assert_string_equal(line, "session=0123abcd state=paired operator=alice device=oli(absent) "
-                              "port=7001 thread=1 streams=2 spares=3 tickets=4 seconds=5");
+                              "port=7001 thread=1 connections=2 load=3 tickets=4 seconds=5");
 }
 
 /* No line is cut at the largest values. */
@@ -117,8 +117,8 @@ static void test_status_lines_fit_at_largest_values(void **state)
         .sides = {{name, false}, {name, false}},
         .port = UINT16_MAX,
         .thread = UINT32_MAX,
-        .n_streams = SIZE_MAX,
-        .n_spares = SIZE_MAX,
+        .n_connections = SIZE_MAX,
+        .load = UINT32_MAX,
         .n_tickets = SIZE_MAX,
         .age_s = UINT64_MAX,
     };

@@ -40,13 +40,12 @@ class Candidate:
     is_encrypted = False
     is_ours = False
     most_streams = 1 << 20  # the number of streams that it opens in a reasonable time
-    held_by_one = 1 << 20  # of those, through one port
     idle_cycle = 0  # seconds: the period of its activity when idle
 
     def __init__(self, folder, target):
         self.env = harness.Env(folder)
         self.target = target
-        self.port = self.second_port = free_ports(1)
+        self.port = free_ports(1)
         self.is_up = False
         self.at_rest = None  # the first result of measures.idle
         self.roots = []  # the processes that transfer payload; their children count as well
@@ -82,12 +81,9 @@ class Candidate:
     def start(self):
         raise NotImplementedError
 
-    def load(self, is_second=False):
-        """Arguments of `load`: the address of the path to the target; the second uses another path if there is one."""
-        return ["-p", self.second_port if is_second else self.port]
-
-    def turn_to(self, number):
-        """The path for the next ->held_by_one streams."""
+    def load(self):
+        """Arguments of `load`: the address of the path to the target."""
+        return ["-p", self.port]
 
     def close(self):
         self.env.close()
@@ -97,7 +93,7 @@ class Loopback(Candidate):
     name, hops = "no relay at all", 0
 
     def start(self):
-        self.port = self.second_port = self.target.port
+        self.port = self.target.port
 
 
 # --- haproxy, nginx, stunnel, socat ---------------------------------------------------------------
@@ -454,7 +450,7 @@ class GotthardRelay(Candidate):
         os.environ.update(GOTTHARD_CRYPT_KEY=self.env.key, GOTTHARD_CRYPT_IV=self.env.iv)
         return self.env.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(self.env))
 
-    def load(self, is_second=False):
+    def load(self):
         return ["-p", self.env.relay_port, "-u", self.target.socket, "-s", 1000]
 
     def load_environment(self):
@@ -462,23 +458,37 @@ class GotthardRelay(Candidate):
 
 
 class Gotthard(Candidate):
-    """The complete system: mosquitto, the relay, the agent, and an operator's command for each tunnel."""
+    """The complete system: mosquitto, the relay, the agent, and an operator's command for the tunnel."""
 
-    name, is_ours, is_encrypted, hops, n_tunnels = "Gotthard", True, True, 3, 2
+    name, is_ours, is_encrypted, hops = "Gotthard", True, True, 3
     idle_cycle = 25
 
     def start(self):
         env = self.env
         env.broker()
-        self.relay = env.relay("--bind", "127.0.0.1", env=env.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(env)))
+        self.relay_env = env.relay_environment(GOTTHARD_CONFIG_DIR=relay_settings(env))
+        self.relay = env.relay("--bind", "127.0.0.1", env=self.relay_env)
         self.agent = env.agent(**self.device_environment())
         self.roots = [self.relay, self.agent]
-        self.tunnels = [self.tunnel() for _ in range(self.n_tunnels)]
-        self.port = self.tunnels[0].port()
-        self.second_port = self.tunnels[-1].port()
+        self.connect, self.other = self.tunnel(), None
+        self.port = self.connect.port()
+
+    def other_tunnel(self):
+        self.other = self.other or self.tunnel()
+        return self.other
+
+    def kill_and_start_relay(self):
+        self.relay.kill()
+        self.roots.remove(self.relay)
+        self.relay = self.env.relay("--bind", "127.0.0.1", env=self.relay_env)
+        self.roots.append(self.relay)
+
+    def n_data_connections(self):
+        """Of the tunnel; the relay has two sockets for each."""
+        return harness.n_connections_at(self.connect.event("relay")["port"]) // 2
 
     def device_environment(self):
-        return {"GOTTHARD_AGENT_DATA_PORT": self.target.port, "GOTTHARD_LIMITS_STREAMS": 1024,
+        return {"GOTTHARD_AGENT_DATA_PORT": self.target.port, "GOTTHARD_LIMITS_STREAMS": 8192,
                 "GOTTHARD_LIMITS_SESSIONS": 64, "GOTTHARD_LIMITS_SESSIONS_PER_OPERATOR": 64,
                 "GOTTHARD_AGENT_HOST_KEYS": ""}
 
@@ -513,7 +523,7 @@ class Slow:
     def device_leg(self, port):
         return self.slow(Proxy.before_port(port)).port
 
-    def load(self, is_second=False):
+    def load(self):
         if not hasattr(self, "operators_port"):
             self.operators_port = self.slow(Proxy.before_port(self.port)).port
         return ["-p", self.operators_port]
@@ -526,8 +536,6 @@ class Slow:
 
 class SlowGotthard(Slow, Gotthard):
     """The operator's port is local to the operator. The broker has the same delay as the relay."""
-
-    n_tunnels = 1
 
     def leg(self):
         relay = self.slow(Proxy.before_relay(self.env))
@@ -542,8 +550,8 @@ class SlowGotthard(Slow, Gotthard):
             self.operators_leg = self.leg()
         return {**super().operator_environment(), **self.operators_leg}
 
-    def load(self, is_second=False):
-        return Gotthard.load(self, is_second)
+    def load(self):
+        return Gotthard.load(self)
 
 
 SLOW = tuple([SlowGotthard] + [type(f"Slow{base.__name__}", (Slow, base), {}) for base in (

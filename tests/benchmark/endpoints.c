@@ -14,14 +14,14 @@ static void fail(const char *what)
     exit(1);
 }
 
-static int dial_tcp(uint16_t port)
+static int dial_tcp(uint16_t port, int flags)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), on = 1;
 
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+    if (fd < 0 || (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) && errno != EINPROGRESS))
         fail("connect");
     return fd;
 }
@@ -73,11 +73,16 @@ void path_init(struct path *path)
 
 int path_dial(struct path *path, char mode)
 {
-    int fd = path->target ? dial_relay(path) : dial_tcp(path->port);
+    int fd = path->target ? dial_relay(path) : dial_tcp(path->port, 0);
 
     if (send(fd, &mode, 1, MSG_NOSIGNAL) != 1)
         fail("first byte");
     return fd;
+}
+
+int path_dial_start(struct path *path)
+{
+    return dial_tcp(path->port, SOCK_NONBLOCK);
 }
 
 void path_wait(struct path *path, int fd)

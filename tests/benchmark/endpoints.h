@@ -2,7 +2,8 @@
 /*
  * The path to the target: through a listener on a local port, or through gotthard-relayd itself,
  * without the ends of a tunnel. In the second case the device's side of each pair is passed to the
- * target over its Unix socket. A dial blocks, and exits the program on failure: half a measurement
+ * target over its Unix socket. A dial blocks (except
+ * path_dial_start()), and exits the program on failure: half a measurement
  * is of no use.
  */
 #pragma once
@@ -23,5 +24,7 @@ struct path {
 void path_init(struct path *path);
 /* Returns a connection on which @mode was sent. */
 int path_dial(struct path *path, char mode);
+/* Returns a non-blocking connection that is being established; a listener's port only. */
+int path_dial_start(struct path *path);
 /* Blocks until @fd is readable. */
 void path_wait(struct path *path, int fd);

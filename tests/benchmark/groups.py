@@ -128,9 +128,11 @@ def run_tunnel(results, plan, classes, wanted=("tunnel", "latency", "connections
     steps = {
         "tunnel": [lambda c, way=way, n=n: measures.throughput(c, way, n, plan.seconds)
                    for way in ("down", "up") for n in plan.streams],
-        "latency": [lambda c: measures.echo(c, plan.seconds), lambda c: measures.echo_beside_bulk(c, plan.seconds)],
-        "connections": [lambda c, n=n: measures.connections(c, n, plan.seconds) for n in (1, 8)] +
-                       [lambda c: measures.first_byte(c, 2 * plan.seconds, 0.02)],
+        "latency": [lambda c: measures.echo(c, plan.seconds), lambda c: measures.echo_beside_bulk(c, plan.seconds),
+                    lambda c: measures.echo_beside_other_tunnel(c, plan.seconds),
+                    lambda c: measures.echo_beside_new_bulk(c, 2 * plan.seconds), measures.moving],
+        "connections": [lambda c, n=n: measures.connections(c, n, 2 * plan.seconds) for n in (1, 8, 64)] +
+                       [lambda c: measures.first_byte(c, 2 * plan.seconds, 0.02), lambda c: measures.burst(c, 200)],
     }
     with Stage(results, wanted[0], classes) as stage:
         for group in wanted:
@@ -140,17 +142,10 @@ def run_tunnel(results, plan, classes, wanted=("tunnel", "latency", "connections
 # --- idle -----------------------------------------------------------------------------------------
 
 
-class FiveTunnels(candidates.Gotthard):
-    n_tunnels, held_by_one = 5, 1000
-
-    def turn_to(self, number):
-        self.port = self.tunnels[number].port()
-
-
 class Agent(candidates.Gotthard):
     """An idle agent, and the proxy that counts its bytes to the broker."""
 
-    name, n_tunnels, keepalive = "gotthard-agentd, idle", 0, 900
+    name, keepalive = "gotthard-agentd, idle", 900
 
     def start(self):
         self.env.broker()
@@ -201,7 +196,7 @@ def _idle_agent(candidate, seconds):
 
 def run_idle(results, plan, classes):
     for cls in classes:
-        with Stage(results, "idle", [FiveTunnels if cls is candidates.Gotthard else cls]) as stage:
+        with Stage(results, "idle", [cls]) as stage:
             for n in plan.held:
                 for candidate in stage.up():
                     if n <= candidate.most_streams:
@@ -240,7 +235,8 @@ def _wan_figures(results, group, candidate, seconds):
     def echo(c):
         return {"echo p50 ms": measures.echo(c, seconds / 2)["echo p50 us"] / 1000}
 
-    for step in (connect, echo, lambda c: bulk(c, "down"), lambda c: bulk(c, "up")):
+    for step in (connect, echo, lambda c: measures.burst(c, 64), lambda c: measures.answer(c, seconds, 0.5),
+                 lambda c: bulk(c, "down"), lambda c: bulk(c, "up")):
         results.take(group, candidate, step)
 
 
@@ -255,9 +251,17 @@ def run_wan(results, plan, classes):
                 show_progress(f"{group}: round {number + 1} of {plan.wan_rounds}")
 
 
+# --- recovery -------------------------------------------------------------------------------------
+
+
+def run_recovery(results, plan, classes):
+    with Stage(results, "recovery", classes) as stage:
+        _interleave(results, "recovery", stage, plan.rounds, [lambda c, n=n: measures.recovery(c, n) for n in (8, 100)])
+
+
 IDLE = (candidates.Gotthard, candidates.HaproxyTls, candidates.NginxTls, candidates.Stunnel, candidates.Ssh,
         candidates.RatholeNoise, candidates.FrpTls, candidates.Chisel)
-GROUPS = ("relay", "tunnel", "latency", "connections", "idle", "wan")
+GROUPS = ("relay", "tunnel", "latency", "connections", "idle", "recovery", "wan")
 
 
 def run(results, plan, wanted, is_wanted):
@@ -273,5 +277,7 @@ def run(results, plan, wanted, is_wanted):
         run_tunnel(results, plan, those(candidates.TUNNELS), together)
     if "idle" in wanted:
         run_idle(results, plan, those(IDLE))
+    if "recovery" in wanted:
+        run_recovery(results, plan, those([candidates.Gotthard]))
     if "wan" in wanted:
         run_wan(results, plan, those(candidates.SLOW))

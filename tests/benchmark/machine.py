@@ -93,7 +93,7 @@ PEERS = {peer.name: peer for peer in (
 def build(folder=None):
     """Gotthard and the tools of the benchmark with the packages' flags, or an existing build in @folder. Each source
     tree has its own folder: a folder configured for a removed source tree cannot be built again."""
-    folder = pathlib.Path(folder or CACHE / f"gotthard-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}")
+    folder = pathlib.Path(folder or CACHE / f"gotthard-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}").resolve()
     if not (folder / "build.ninja").exists():
         flags = subprocess.run(["dpkg-buildflags", "--get", "CFLAGS"], capture_output=True, text=True,
                                env={**os.environ, "DEB_BUILD_MAINT_OPTIONS": "hardening=+all"}).stdout.split()
@@ -126,6 +126,22 @@ def _commit():
     with contextlib.suppress(FileNotFoundError):
         return subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return ""
+
+
+class Steal:
+    """Time that the hypervisor gave to other machines, from now on."""
+
+    def __init__(self):
+        self.before = self._ticks()
+
+    @staticmethod
+    def _ticks():
+        fields = [int(n) for n in pathlib.Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]]
+        return sum(fields[:8]), fields[7]
+
+    def percent(self):
+        total, stolen = (after - before for after, before in zip(self._ticks(), self.before))
+        return 100 * stolen / max(total, 1)
 
 
 def describe():

@@ -47,8 +47,8 @@ TOOLS = harness.BUILD / "tests" / "benchmark"
 class Load:
     """One run of load.c. Its lines are read as they arrive; closing its standard input ends it."""
 
-    def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, is_second=False, gap=None):
-        argv = [TOOLS / "load", what, *candidate.load(is_second), "-n", n, "-c", candidate.target.counters]
+    def __init__(self, candidate, what, n=1, seconds=None, warm_up=None, gap=None, address=None):
+        argv = [TOOLS / "load", what, *(address or candidate.load()), "-n", n, "-c", candidate.target.counters]
         for option, value in (("-t", seconds), ("-w", warm_up), ("-g", gap)):
             argv += [option, value] if value is not None else []
         environment = getattr(candidate, "load_environment", lambda: None)()
@@ -65,6 +65,10 @@ class Load:
             self.child.kill()
             raise Failed(self.child.stderr.read().strip()[-120:] or "no answer")
         return [float(x) for x in numbers]
+
+    def say(self, line):
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
 
     def is_running(self):
         return self.child.poll() is None
@@ -126,8 +130,12 @@ def pss_kib(candidate):
     return _sum_of(candidate, "smaps_rollup", "Pss:")
 
 
+def n_descriptors_of(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def n_descriptors(candidate):
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in tree(candidate))
+    return sum(n_descriptors_of(pid) for pid in tree(candidate))
 
 
 def n_wakeups(candidate):
@@ -187,17 +195,91 @@ def echo(candidate, seconds, label="echo", warm_up=None):
 
 
 def echo_beside_bulk(candidate, seconds):
-    with Load(candidate, "down", 1, 0, is_second=True) as bulk:
+    """In the same tunnel, when the bulk connection has run for a while."""
+    with Load(candidate, "down", 1, 0, warm_up=0.3) as bulk:
         bulk.line("begin")
         figures = echo(candidate, seconds, "echo beside bulk")
     settle(candidate)
     return figures
 
 
+def echo_beside_other_tunnel(candidate, seconds):
+    """Ours: the bulk connection is in another operator's tunnel, in processes of its own except for the relay."""
+    if not hasattr(candidate, "other_tunnel"):
+        return {}
+    with Load(candidate, "down", 1, 0, warm_up=0.3, address=["-p", candidate.other_tunnel().port()]) as bulk:
+        bulk.line("begin")
+        figures = echo(candidate, seconds, "echo beside another tunnel's bulk")
+    settle(candidate)
+    return figures
+
+
+NEW = 0.05  # seconds: the age up to which a bulk connection is a new one
+
+
+def echo_beside_new_bulk(candidate, seconds):
+    """In the same tunnel, beside bulk connections that have just begun."""
+    with Load(candidate, "beside", 1, seconds, gap=NEW) as load:
+        _, p50, p99 = load.line("end")
+    settle(candidate)
+    return {"echo beside new bulk p50 us": p50, "echo beside new bulk p99 us": p99}
+
+
+def moving(candidate):
+    """Ours: how long a bulk stream stays in the shared connection, until the relay has joined one of its own."""
+    if not hasattr(candidate, "n_data_connections"):
+        return {}
+    settle(candidate)
+    wait_until(lambda: candidate.n_data_connections() == 1, "only the shared connection is left", LIMIT)
+    with Load(candidate, "down", 1, 0, warm_up=0) as bulk:
+        bulk.line("begin")
+        begin = time.monotonic()
+        wait_until(lambda: candidate.n_data_connections() > 1, "the bulk stream moves", LIMIT, step=0.0005)
+        took = time.monotonic() - begin
+    settle(candidate)
+    return {"bulk has moved ms": 1000 * took}
+
+
 def connections(candidate, n, seconds):
+    settle(candidate)
+    before = cpu(candidate)
     with Load(candidate, "connect", n, seconds) as load:
         rate, _, _ = load.line("end")
-    return {f"connections/s {n}": rate}
+    settle(candidate)
+    figures = {f"connections/s {n}": rate}
+    if candidate.roots:
+        figures[f"CPU us/connection {n}"] = 1e6 * cpu_between(before, cpu(candidate)) / (rate * seconds)
+    return figures
+
+
+def burst(candidate, n):
+    """@n connections at once: the longest that one of them takes to its echo."""
+    with Load(candidate, "burst", n) as load:
+        worst, p50, _ = load.line("end")
+    settle(candidate)
+    return {f"{n} at once, last ms": worst / 1000, f"{n} at once, p50 ms": p50 / 1000}
+
+
+def answer(candidate, seconds, gap):
+    """A new connection and an answer of 100 KiB, to the last byte."""
+    with Load(candidate, "answer", 1, seconds, gap=gap) as load:
+        _, p50, _ = load.line("end")
+    return {"100 KiB answer p50 ms": p50 / 1000}
+
+
+def recovery(candidate, n):
+    """Of @n connections after a kill -9 of the relay: from its return until all of them have transferred data again."""
+    with Load(candidate, "again", n) as load:
+        load.line("held")
+        load.say("")
+        load.line("again")
+        candidate.kill_and_start_relay()
+        begin = time.monotonic()
+        load.say("")
+        load.line("again")
+        took = time.monotonic() - begin
+    settle(candidate)
+    return {f"recovery ms {n}": 1000 * took}
 
 
 def first_byte(candidate, seconds, gap):
@@ -211,14 +293,10 @@ def idle(candidate, n, seconds):
     """The cost of @n idle streams, of all processes together."""
     # The first time only: memory left from earlier streams would make later ones look cheap.
     before = candidate.at_rest = candidate.at_rest or (pss_kib(candidate), n_descriptors(candidate), slab_kib())
+    relay_before = n_descriptors_of(candidate.relay.pid) if hasattr(candidate, "relay") else 0
     begin = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        loads = []
-        for number, first in enumerate(range(0, n, candidate.held_by_one)):
-            candidate.turn_to(number)
-            part = min(n - first, candidate.held_by_one)
-            loads.append(stack.enter_context(Load(candidate, "hold", part)))
-            loads[-1].line("held")
+    with Load(candidate, "hold", n) as load:
+        load.line("held")
         took = time.monotonic() - begin
         time.sleep(seconds / 2)  # remaining work of the last streams
         figures = {
@@ -227,11 +305,13 @@ def idle(candidate, n, seconds):
             f"slab KiB/stream {n}": (slab_kib() - before[2]) / n,
             f"opened/s {n}": n / took,
         }
+        if hasattr(candidate, "relay"):
+            figures[f"relay's descriptors/stream {n}"] = (n_descriptors_of(candidate.relay.pid) - relay_before) / n
         wakeups, seconds_of_cpu, begin = n_wakeups(candidate), cpu(candidate), time.monotonic()
         time.sleep(max(seconds, 2 * candidate.idle_cycle))
         took = time.monotonic() - begin
         figures[f"wake-ups/s {n}"] = max(0, n_wakeups(candidate) - wakeups) / took
         figures[f"CPU % {n}"] = 100 * cpu_between(seconds_of_cpu, cpu(candidate)) / took
-        if not all(load.is_running() for load in loads):
+        if not load.is_running():
             raise Failed(f"did not hold {n} streams")
     return figures

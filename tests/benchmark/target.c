@@ -33,6 +33,7 @@ struct connection {
     char mode;
     bool has_counter; /* of WIRE_DISCARD: its byte was received */
     uint8_t counter;
+    size_t n_sent; /* of an answer */
     size_t n_owed; /* of an echo: read and not yet written */
     char owed[4096];
 };
@@ -122,6 +123,17 @@ static bool connection_source(struct connection *connection)
     return true;
 }
 
+static bool connection_answer(struct connection *connection)
+{
+    ssize_t n = 0;
+
+    while (connection->n_sent < WIRE_ANSWER_SIZE && n >= 0) {
+        n = send(connection->fd, buffer, WIRE_ANSWER_SIZE - connection->n_sent, MSG_NOSIGNAL);
+        connection->n_sent += n > 0 ? (size_t)n : 0;
+    }
+    return n < 0 && errno == EAGAIN;
+}
+
 static bool connection_begin(struct connection *connection)
 {
     ssize_t n = recv(connection->fd, &connection->mode, 1, 0);
@@ -130,7 +142,7 @@ static bool connection_begin(struct connection *connection)
         connection_watch(connection, EPOLL_CTL_DEL, 0);
         connection->epoll_fd = bulk_epoll;
         connection_watch(connection, EPOLL_CTL_ADD,
-                         connection->mode == WIRE_SOURCE ? EPOLLOUT : EPOLLIN);
+                         connection->mode == WIRE_DISCARD ? EPOLLIN : EPOLLOUT);
     }
     return n > 0 || (n < 0 && errno == EAGAIN);
 }
@@ -141,6 +153,7 @@ static bool connection_serve(struct connection *connection)
     case WIRE_ECHO: return connection_echo(connection);
     case WIRE_DISCARD: return connection_discard(connection);
     case WIRE_SOURCE: return connection_source(connection);
+    case WIRE_ANSWER: return connection_answer(connection);
     case 0: return connection_begin(connection);
     }
     return false;

@@ -17,8 +17,11 @@
 #define WIRE_DISCARD \
     'd'                 /* the next byte selects a counter; later bytes are counted and discarded */
 #define WIRE_SOURCE 's' /* endless bytes */
+#define WIRE_ANSWER 'a' /* WIRE_ANSWER_SIZE bytes, then the end */
 
 #define WIRE_BUFFER (256 * 1024)
+
+#define WIRE_ANSWER_SIZE (100 * 1024)
 
 #define WIRE_COUNTERS 256
 

@@ -211,7 +211,7 @@ def test_worker_has_only_its_session(env):
     env.broker()
     env.relay()
     agent = env.agent(GOTTHARD_AGENT_DATA_PORT=env.target(echo).port, NOTIFY_SOCKET="/nonexistent/notify")
-    tunnel = env.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = env.connect()
     worker, = harness.children_of(agent.pid)
     with open(f"/proc/{worker}/cmdline", "rb") as cmdline:
         assert b"GatewayOli session of alice" in cmdline.read()
@@ -224,13 +224,13 @@ def test_worker_has_only_its_session(env):
     for word in (b"GOTTHARD_", b"MACHINE_ID", b"NOTIFY_SOCKET", env.key.encode()):
         assert word not in text
 
-    def has_three_sockets():
+    def has_four_sockets():
         with contextlib.suppress(FileNotFoundError):  # one that is being closed
-            return sum(os.readlink(fd.path).startswith("socket:") for fd in os.scandir(f"/proc/{worker}/fd")) == 3
+            return sum(os.readlink(fd.path).startswith("socket:") for fd in os.scandir(f"/proc/{worker}/fd")) == 4
         return False
 
-    # The relay connection, netlink and the resolver; the data connection that proved the tunnel is closed soon.
-    wait_until(has_three_sockets, "three sockets of the worker")
+    # The relay connection, the shared data connection, netlink and the resolver.
+    wait_until(has_four_sockets, "four sockets of the worker")
     tunnel.disconnect()
 
 

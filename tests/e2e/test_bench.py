@@ -22,11 +22,17 @@ def bench(folder, *args):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="requires root: the daemons are not dumpable")
 def test_every_group_of_streams(tmp_path):
-    medians = bench(tmp_path, "--only", "relay", "--only", "tunnel", "--only", "latency", "--only", "connections")
+    medians = bench(tmp_path, "--only", "relay", "--only", "tunnel", "--only", "latency", "--only", "connections",
+                    "--only", "recovery")
     assert medians["relay"]["gotthard-relayd"]["Gbit/s down 8"] > 0
     assert medians["tunnel"]["Gotthard"]["CPU s/GB up 1"] > 0
     assert medians["latency"]["Gotthard"]["echo beside bulk p99 us"] > 0
-    assert medians["connections"]["Gotthard"]["connections/s 8"] > 0
+    assert medians["latency"]["Gotthard"]["echo beside new bulk p99 us"] > 0
+    assert medians["latency"]["Gotthard"]["bulk has moved ms"] > 0
+    connections = medians["connections"]["Gotthard"]
+    assert connections["connections/s 64"] > 0 and connections["CPU us/connection 8"] > 0
+    assert connections["200 at once, last ms"] >= connections["200 at once, p50 ms"] > 0
+    assert medians["recovery"]["Gotthard"]["recovery ms 100"] > 0
     assert abs(medians["relay"]["gotthard-relayd"]["descriptors/stream 1000"] - 2) < 0.1
 
 

@@ -97,7 +97,7 @@ def test_version_is_the_one_version():
 COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
-              "--client-port": ["0"], "--share": [], "--spares": ["0"], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
+              "--client-port": ["0"], "--share": [], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
               "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": []}
 ARGUMENTS = {"completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
@@ -166,7 +166,7 @@ def test_options_of_commands():
     assert run("version", "--bind", "nonsense").returncode == 64
     assert run("--bind", "nonsense", "version").returncode == 64
     assert run("version", "--log-level", "debug").returncode == 64
-    for option in ("--json", "--print-port", "--bind", "--config", "--server-host", "--spares", "--log-level"):
+    for option in ("--json", "--print-port", "--bind", "--config", "--server-host", "--share", "--log-level"):
         assert option in run("help", "connect").stdout
 
 
@@ -697,7 +697,7 @@ def test_several_services(fleet):
     with tunnel.dial("ssh") as sock:
         assert sock.recv(100) == b"<ssh!>"
     opened = [e for e in tunnel.events() if e["event"] == "stream-opened"]
-    first = opened[0]["stream"]  # after the stream that proved the data connection
+    first = opened[0]["stream"]
     assert [e["stream"] for e in opened] == [first, first + 1, first + 2]
     ended = tunnel.event("stream-ended", stream=first)
     assert (ended["service"], ended["code"], ended["up"], ended["down"]) == ("echo", 0, 14, 14)

@@ -252,7 +252,7 @@ def test_names_follow_replaced_files_in_a_live_session(env, names):
                             ["unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc && exec "$2"', "sh", etc, harness.PROGRAMS["agentd"]],
                             env=env.agent_environment("GatewayOli", GOTTHARD_CONFIG_DIR=folder))
     agent.wait_for(harness.AGENT_READY)
-    tunnel = env.connect("GatewayOli", "0:first", "0:second", "0:third", options=("--spares", "0"))
+    tunnel = env.connect("GatewayOli", "0:first", "0:second", "0:third")
     assert read_tag(tunnel, "first") == "<name>"
     replace(etc / "resolv.conf", f"nameserver {second.address}\noptions timeout:1\n")
     assert read_tag(tunnel, "second") == "<name>" and second.n_tcp > 0

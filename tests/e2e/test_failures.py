@@ -36,6 +36,8 @@ ELSEWHERE = {
     "GTD-E72": "e2e/test_limits.py::test_idle_limit_of_the_relay",
     "GTD-E73": "e2e/test_limits.py::test_lifetime_names_the_program_whose_limit_it_was",
 }
+# A unit test, because it takes a device of an older version.
+UNITS = {"GTD-E48": "gotthard-cli/tests/test-request.c::test_request_of_a_session_with_an_older_device"}
 
 
 # --- an operator with files ------------------------------------------------------------------------
@@ -718,7 +720,7 @@ def test_no_descriptor_for_a_socket(system):
 
 
 def test_every_id_has_a_test():
-    """A new id needs a test that reads its sentence: here, or in a file that ELSEWHERE names."""
+    """A new id needs a test that reads its sentence: here, or in a file that ELSEWHERE or UNITS names."""
     here = pathlib.Path(__file__).read_text()
     provoked = here[:here.index("# --- all of them")].partition("ELSEWHERE")[2].partition("}")[2]
     numbers = re.findall(r"FAILURE_\w+ = (\d+),", (ROOT / "gotthard-cli/src/failure.h").read_text())
@@ -731,5 +733,8 @@ def test_every_id_has_a_test():
             text = (ROOT / "tests" / name).read_text()
             body = re.search(rf"def {function}\(.*?(?=\n(?:def|class|@|# ---)|\Z)", text, re.S)
             assert body and id_ in body[0], ELSEWHERE[id_]
+        elif id_ in UNITS:
+            name, function = UNITS[id_].split("::")
+            assert re.search(rf"\[{id_}\].*?\nstatic void {function}\(", (ROOT / name).read_text(), re.S), UNITS[id_]
         else:
             assert id_ in provoked, f"no test for {id_}"

@@ -10,13 +10,14 @@ import re
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 
 import pytest
 
 import harness
-from harness import wait_until
+from harness import PROGRAMS, wait_until
 
 DEVICE = "GatewayOli"
 STATE = f"{harness.Env.PREFIX}/d/{DEVICE}/state"
@@ -190,8 +191,11 @@ def test_broker_keepalive_is_used(env, played):
     is_answering(agent)
 
 
+TOO_LARGE = "the broker sent a packet that needs more memory than this program may use"
+
+
 def test_packet_of_256_mebibytes(env, played):
-    """The agent must not allocate what a packet's length field announces."""
+    """The agent must not allocate what a packet's length field announces. It says whose fault that is, and connects again."""
     if harness.SANITIZER != "none":
         pytest.skip("sanitizers need more address space than the limit allows")
 
@@ -211,7 +215,25 @@ def test_packet_of_256_mebibytes(env, played):
 
     wait_until(is_over, "the connection is closed")
     assert most < 160 * 1024
+    agent.wait_for(TOO_LARGE)
+    wait_until(lambda: broker.n_subscriptions > 1, "the agent connects again")
     is_answering(agent)
+
+
+HEADER_OF_256_MEBIBYTES = bytes([PUBLISH]) + length((1 << 28) - 1)
+
+
+@pytest.mark.parametrize("connack, sentence", [(packet(CONNACK, b"\0\0\0"), TOO_LARGE), (HEADER_OF_256_MEBIBYTES, "the answer is not MQTT")],
+                         ids=["later", "first"])
+def test_command_reads_packet_of_256_mebibytes(env, played, connack, sentence):
+    """The broker is at fault, not the memory of this machine, which here has too little of it."""
+    if harness.SANITIZER != "none":
+        pytest.skip("sanitizers need more address space than the limit allows")
+    broker = played(lambda b, sock: sock.sendall(HEADER_OF_256_MEBIBYTES), connack=connack)
+    limited = ["sh", "-c", 'ulimit -d 163840; exec "$@"', "sh", PROGRAMS["cli"], "status", DEVICE]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=harness.LIMIT, cwd=env.folder,
+                          env=env.cli_environment(GOTTHARD_MQTT_ENDPOINT=broker.endpoint, GOTTHARD_AWS_CERT_PATH=None))
+    assert done.returncode == 76 and "GTD-E23" in done.stderr and sentence in done.stderr, (done.returncode, done.stderr)
 
 
 def flood_of(*packets):

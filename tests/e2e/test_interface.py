@@ -143,7 +143,7 @@ def test_arguments_of_options_are_the_same_everywhere():
     of_help = {}
     for command in usages():
         of_help |= dict(re.findall(rf"^  (?:-\w, )?{option}(?= )", output("cli", "help", command), re.M))
-    of_lists = dict(re.findall(option, plain(part(cli, "Options of each command"))))
+    of_lists = dict(re.findall(option, plain(part(cli, "Options of each command").replace("\n\t", " "))))
     of_terms = dict(re.findall(option, plain("\n".join(terms(part(cli, "OPTIONS")) + terms(part(cli, "Options for settings"))))))
     agree(**{"help": of_help.items(), "gotthard-cli(1), Options of each command": of_lists.items(),
              "gotthard-cli(1), OPTIONS and Options for settings": of_terms.items()})

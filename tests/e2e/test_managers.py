@@ -7,6 +7,7 @@ kernel ends every other process. Only a manager that sets agent.keep_sessions le
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -15,7 +16,7 @@ import time
 import pytest
 
 import harness
-from harness import echo
+from harness import echo, wait_until
 from setting_markers import effect
 from test_agent import is_process_alive
 from test_faults import open_stream
@@ -168,16 +169,26 @@ def test_shipped_unit_declares_what_it_does():
 # --- SIGKILL: no process is left, and the kernel closes the connections ---------------------------
 
 
+def n_unread_from(port):
+    """Returns the received bytes that a stopped process has not read from its connection to this port."""
+    tables = [path for path in map(pathlib.Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    rows = [row.split() for path in tables for row in path.read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[2].endswith(f":{port:04X}"))
+
+
 @pytest.mark.parametrize("is_reset", [False, True], ids=["FIN", "RST"])
 def test_killed_agent_is_noticed_at_once(system, is_reset):
     """SIGKILL to the whole group. With a byte unread in its socket the kernel sends a reset in place of a FIN."""
     agent = start_agent(system)
-    tunnel = system.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = system.connect()
     worker, = harness.children_of(agent.pid)
     if is_reset:
+        pending = tunnel.dial()
+        pending.sendall(b"x")
+        assert harness.receive_exactly(pending, 1) == b"x"
         os.kill(worker, signal.SIGSTOP)
-        pending = tunnel.dial()  # its ticket stays unread
-        time.sleep(0.3)
+        pending.sendall(bytes(300_000))  # more than its window: it is to move, and its ticket stays unread
+        wait_until(lambda: n_unread_from(system.relay_port), "a ticket that the worker has not read")
     os.killpg(agent.pid, signal.SIGKILL)
     started = time.monotonic()
     assert tunnel.event("peer-lost", limit=5)["reason"] == "connection closed without BYE"

@@ -46,7 +46,8 @@ def is_established(sock):
 
 def test_no_connection_waits_for_a_second_syn(parts):
     """The local port's queue has room for all of them. Each is served with its own bytes, as streams become free."""
-    tunnel = parts.connect()
+    parts.agent("GatewayTwo", GOTTHARD_AGENT_DATA_PORT=parts.target(tagged).port, GOTTHARD_LIMITS_STREAMS=64)
+    tunnel = parts.connect("GatewayTwo")
     sockets = [socket.socket() for _ in range(AT_ONCE)]
     for sock in sockets:
         sock.setblocking(False)

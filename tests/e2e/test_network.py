@@ -97,6 +97,7 @@ def test_tunnel_survives_address_removal(side):
 def test_f09_half_open_connections_are_replaced(side):
     """Twenty changes of address: connections of the old one are half-open at the relay, which closes them."""
     edge, ip = side.network.edge, side.network.ip
+    wait_until(lambda: side.relay_has()[1] == 5, "each stream has moved to its own connection", step=0.1)
     before = side.relay_has()
     for round_ in range(20):
         n = round_ % 2

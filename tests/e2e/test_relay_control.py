@@ -13,9 +13,9 @@ from relayclient import PAIRING, PROTOCOL, RID, VERSION, Client, is_disconnected
 
 BODIES = {  # by type: a valid body (of a client's frames), or one of the valid length
     0x01: struct.pack(">HHH", 1, 1, 2) + b"me", 0x02: bytes(30), 0x10: RID + struct.pack(">IHI", 1, 0, 0),
-    0x11: RID + bytes(7), 0x12: RID + bytes(2), 0x20: RID + struct.pack(">II", 1, 1), 0x21: RID + bytes(58),
+    0x11: RID + bytes(7), 0x12: RID + bytes(2), 0x20: RID + struct.pack(">IIH", 1, 1, 0), 0x21: RID + bytes(58),
     0x22: RID + struct.pack(">IIHQQ", 1, 1, 0, 0, 0), 0x30: bytes(8), 0x31: bytes(8), 0x3e: bytes(8),
-    0x3f: struct.pack(">H", 0) + RID, 0x40: struct.pack(">H", 0) + RID, 0x80: RID + struct.pack(">IIB", 1, 1, 0),
+    0x3f: struct.pack(">H", 0) + RID, 0x40: struct.pack(">H", 0) + RID, 0x81: RID + struct.pack(">I", 1),
 }
 
 
@@ -30,14 +30,12 @@ def bad_frames():
         yield f"{kind:#x} flags", raw(kind, body, flags=1)
     yield "0x7f", raw(0x7F, b"")
     yield "0x00", raw(0, b"")
-    yield "unknown, too long", raw(0x81, bytes(1025))
-    yield "unknown, flags", raw(0x81, b"", flags=0x80)
+    yield "unknown, too long", raw(0x80, bytes(1025))
+    yield "unknown, flags", raw(0x80, b"", flags=0x80)
     yield "strings lie", raw(0x01, struct.pack(">HHH", 1, 1, 3) + b"me")
     yield "strings overlong", raw(0x01, struct.pack(">HHH", 1, 1, 65) + b"m" * 65)
     yield "NUL in a string", raw(0x01, struct.pack(">HHH", 1, 1, 2) + b"m\0")
-    yield "open stream 0", raw(0x20, RID + struct.pack(">II", 0, 1))
-    yield "spare that is neither", raw(0x80, RID + struct.pack(">IIB", 1, 1, 2))
-    yield "open attempt 0", raw(0x20, RID + struct.pack(">II", 1, 0))
+    yield "open attempt 0", raw(0x20, RID + struct.pack(">IIH", 1, 0, 0))
 
 
 @pytest.mark.parametrize("when", ["before-hello", "after-hello"])
@@ -110,9 +108,9 @@ def test_framing(env, relay):
     client.do("repeat 4000", raw(0x30, struct.pack(">Q", 9)).hex())
     for _ in range(4000):
         client.receive("pong", n=9)
-    for kind in (0x81, 0xFF):
+    for kind in (0x80, 0xFF):
         client.do("raw", (raw(kind, b"") + raw(kind, bytes(1024))).hex())
-    client.do("raw", raw(0x81, bytes(1000)).hex() * 15 + raw(0x30, struct.pack(">Q", 8)).hex())
+    client.do("raw", raw(0x80, bytes(1000)).hex() * 15 + raw(0x30, struct.pack(">Q", 8)).hex())
     client.receive("pong", n=8)
     assert client.has_no_more_frames()
 
@@ -165,7 +163,7 @@ def test_flood_before_hello(env, relay_of):
     relay_of("frames = 10;")
     client = Client(env, "g1:o:alice", hello=False)
     client.receive("connected")
-    client.do("repeat 100", raw(0x81, bytes(1000)).hex())
+    client.do("repeat 100", raw(0x80, bytes(1000)).hex())
     client.do("rendezvous", secrets.token_hex(16), 1, 0, 0)
     client.receive("error", code=PROTOCOL)
 

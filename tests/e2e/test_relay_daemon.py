@@ -73,6 +73,24 @@ def test_drain_keeps_streams_and_rejects_sessions(env, relay_of):
     assert time.monotonic() - started < 11
 
 
+def test_drain_waits_for_streams_in_the_shared_connection(env, relay_of):
+    relay = relay_of("", 'relay = { drain = "9s"; };')
+    operator, device, rid, port = register_pair(env)
+    ends = joined(operator, device, rid, port, 0)
+    operator.do("load", rid, 1)
+    assert operator.has_no_more_frames()
+    relay.send(signal.SIGTERM)
+    operator.receive("restarting")
+    ends[0].sendall(b"still here")
+    assert receive_exactly(ends[1], 10) == b"still here"
+    assert operator.has_no_more_frames() and relay.is_running()
+    started = time.monotonic()
+    operator.do("load", rid, 0)
+    operator.receive("bye", code=SHUTDOWN, rid=rid)
+    assert relay.wait(10) == 0
+    assert time.monotonic() - started < 3
+
+
 def test_restart_window_grows_with_clients(env, relay_of):
     relay = relay_of(LENIENT)
     clients = [Client(env, f"g1:d:device-{n}") for n in range(32)]
@@ -279,17 +297,17 @@ def test_status_of_the_service_follows_tunnels_and_connections(env):
     manager = Notifications(env)
     env.n_relay_ports, env.clients = 20, []
     relay = env.relay(env=env.relay_environment(NOTIFY_SOCKET=manager.path))
-    manager.wait_for(f"STATUS=listening on port {env.relay_port}, 0 tunnels, 0 connections")
+    manager.wait_for(f"STATUS=listening on port {env.relay_port}, 0 tunnels, 0 data connections")
     manager.wait_for("READY=1")
     started, n_texts = time.monotonic(), 0
     parts = [register_pair(env, names=(f"alice{n}", f"oli{n}")) for n in range(10)]
     streams = joined(*parts[0], 1)
-    while "10 tunnels, 1 connection" not in manager.socket.recv(4096).decode():
+    while "10 tunnels, 1 data connection" not in manager.socket.recv(4096).decode():
         n_texts += 1
     assert n_texts <= 2 + time.monotonic() - started
     for sock in streams:
         sock.close()
-    manager.wait_for("10 tunnels, 0 connections")
+    manager.wait_for("10 tunnels, 0 data connections")
     relay.send(signal.SIGUSR2)
     manager.wait_for("STATUS=listening on port")
     manager.wait_for("READY=1")

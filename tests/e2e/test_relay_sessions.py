@@ -188,44 +188,63 @@ def test_lifetime_and_idleness(env, relay_of):
         client.receive("bye", code=IDLE, rid=rid)
 
 
-def test_spare_does_not_keep_a_session(env, relay_of):
+def test_load_keeps_a_session(env, relay_of):
+    """The shared connection alone does not keep a session; streams in it do. The idle time begins when the last has ended."""
     relay = relay_of('idle = "1500ms";')
     operator, device, rid, port = register_pair(env)
-    held = joined(operator, device, rid, port, 1)
-    operator.do("spare", rid, 1, 1, 1)
-    operator.do("spare", rid, 77, 1, 1)  # another stream, another attempt: no effect
-    operator.do("spare", rid, 1, 9, 0)
-    assert operator.has_no_more_frames()
-    operator.do("spare", rid, 1, 1, 0)  # bound to a local connection: not a spare
+    held = joined(operator, device, rid, port, 0)
+    operator.do("load", rid, 2)
     operator.has_no_more_frames()
     started = time.monotonic()
     wait_until(lambda: time.monotonic() - started > 3, "longer than idle")
-    operator.do("spare", rid, 1, 1, 1)
+    held[0].sendall(b"x")
+    assert receive_exactly(held[1], 1) == b"x"
+    operator.do("load", rid, 0)
+    started = time.monotonic()
+    for client in (operator, device):
+        client.receive("bye", code=IDLE, rid=rid)
+    assert 1.4 < time.monotonic() - started < 10
+    for end in held:
+        assert_closed_without_data(end)
+    relay.wait_for("ended operator=alice device=oli .* connections=1 ")
+
+
+def test_shared_connection_does_not_keep_a_session(env, relay_of):
+    relay_of('idle = "1500ms";')
+    operator, device, rid, port = register_pair(env)
+    held = joined(operator, device, rid, port, 0)
     for client in (operator, device):
         client.receive("bye", code=IDLE, rid=rid)
     for end in held:
         assert_closed_without_data(end)
-    relay.wait_for("ended operator=alice device=oli .* streams=0 ")
 
 
-def test_reconnect_clears_spare_marks(env, relay_of):
-    """The operator's last SPARE may be lost. A session that lasts too long is better than a stream that is cut."""
-    relay_of('idle = "1s";')
+def test_load_is_valid_until_the_next_rendezvous(env, relay_of):
+    """The operator's new connection reports its load again, or the session is idle."""
+    relay_of('idle = "1500ms";')
     operator, device, rid, port = register_pair(env)
-    held = joined(operator, device, rid, port, 1)
-    operator.do("spare", rid, 1, 1, 1)
+    held = joined(operator, device, rid, port, 0)
+    operator.do("load", rid, 1)
     again = Client(env, "g1:o:alice")
     again.register(rid, generation=2)
+    again.do("load", rid, 1)
+    again.has_no_more_frames()
     started = time.monotonic()
-    wait_until(lambda: time.monotonic() - started > 2.5, "longer than idle")
+    wait_until(lambda: time.monotonic() - started > 3, "longer than idle")
     assert again.has_no_more_frames()
-    held[0].sendall(b"x")
-    assert receive_exactly(held[1], 1) == b"x"
+    third = Client(env, "g1:o:alice")
+    third.register(rid, generation=3)
+    for _ in range(2):
+        device.receive("peer", up=1)
+    for client in (third, device):
+        client.receive("bye", code=IDLE, rid=rid)
+    for end in held:
+        assert_closed_without_data(end)
 
 
-def test_spare_by_a_device_is_a_violation(env, relay):
+def test_load_by_a_device_is_a_violation(env, relay):
     operator, device, rid, _ = register_pair(env)
-    device.do("spare", rid, 1, 1, 1)
+    device.do("load", rid, 1)
     assert is_disconnected(device)
 
 

@@ -36,7 +36,8 @@ def test_draining_stream_makes_room(env, relay_of):
 
 
 def test_open_limits(env, relay_of):
-    """At most 64 live streams and 16 unused tickets. The other streams wait for a ticket; the 65th is rejected."""
+    """At most 64 live streams and 16 unused tickets. The other streams wait for a ticket; the 65th is rejected. Stream 0, the shared
+    connection, is beyond both limits."""
     relay_of(LENIENT)
     operator, device, rid, port = register_pair(env)
     for stream in range(1, 66):
@@ -46,6 +47,9 @@ def test_open_limits(env, relay_of):
     assert operator.has_no_more_frames()
     for n in range(1, 17):
         device.receive("ticket", stream=n)
+    shared = joined(operator, device, rid, port, 0)
+    shared[0].sendall(b"x")
+    assert receive_exactly(shared[1], 1) == b"x"
     ends = []
     for n in range(48):  # each used ticket makes room for another
         ends.append((join(port, tickets[n], OPERATOR), join(port, tickets[n], DEVICE)))

@@ -50,7 +50,7 @@ SAMPLES = {
         "timeouts.dial": "7s",
     },
     "cli": {**ENDS, "client.relay": "alps", "client.name": "zoe", "client.port": "5555", "timeouts.lifetime": "7min",
-            "timeouts.answer": "7s", "client.spares": "3", "client.hold": "7s", "client.share": "true",
+            "timeouts.answer": "7s", "client.shared_idle": "7s", "client.hold": "7s", "client.share": "true",
             "client.devices": "GatewayOli GatewayEli"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]

@@ -74,7 +74,7 @@ def test_server(fleet):
 @pytest.mark.parametrize("is_single", ["true", "false"])
 def test_single_port(fleet, is_single):
     device(fleet, f"server = {{ single_port = {is_single}; }};")
-    tunnel = fleet.connect(GOTTHARD_CLIENT_SPARES=0)
+    tunnel = fleet.connect()
     with tunnel.dial() as sock:
         assert harness.receive_exactly(sock, 6) == b"<oli!>"
         assert harness.n_connections_at(tunnel.event("relay")["port"]) == (1 if is_single == "true" else 2)

@@ -53,7 +53,7 @@ def test_server(fleet):
 @effect("cli", "server.single_port")
 @pytest.mark.parametrize("is_single", ["true", "false"])
 def test_single_port(fleet, is_single):
-    tunnel = fleet.connect(**configured(fleet, f"server = {{ single_port = {is_single}; }};"), GOTTHARD_CLIENT_SPARES=0)
+    tunnel = fleet.connect(**configured(fleet, f"server = {{ single_port = {is_single}; }};"))
     with tunnel.dial() as sock:
         assert harness.receive_exactly(sock, 6) == b"<oli!>"
         port = int(fleet.agent_process.wait_for(r" up relay=\S+ port=(\d+)")[1])
@@ -115,13 +115,25 @@ def stopped(process):
     os.kill(process.pid, signal.SIGCONT)
 
 
-@effect("cli", "client.spares")
-@pytest.mark.parametrize("n", [0, 1, 3])
-def test_spares(fleet, n):
-    """Streams opened in advance: two connections at the relay's port for each."""
-    fleet.connect(**configured(fleet, f"client = {{ spares = {n}; }};"))
+@effect("cli", "client.shared_idle")
+@pytest.mark.parametrize("idle, n", [("0", 2), ("300ms", 0)])
+def test_shared_idle(fleet, idle, n):
+    """Without streams for that long, the shared data connection is closed: two sockets of the relay."""
+    tunnel = fleet.connect(**configured(fleet, f'client = {{ shared_idle = "{idle}"; }};'))
+    assert read_tag(tunnel) == "<oli!>"
+    tunnel.event("stream-ended")
+    time.sleep(0.6)  # longer than 300 ms
     port = int(fleet.agent_process.wait_for(r" up relay=\S+ port=(\d+)")[1])
-    wait_until(lambda: harness.n_connections_at(port) == 2 * n, f"{n} spares are joined")
+    wait_until(lambda: harness.n_connections_at(port) == n, f"{n} sockets of the shared connection")
+    assert read_tag(tunnel) == "<oli!>"
+
+
+def test_removed_setting_is_a_warning(fleet):
+    """A file for an earlier version works, with one sentence about the setting that went."""
+    result = fleet.cli("devices", **configured(fleet, 'client = {\n    name = "alice";\n    spares = 4;\n};'))
+    assert result.returncode == 0 and "GatewayOli" in result.stdout, result.stderr
+    (warning,) = (line for line in result.stderr.splitlines() if "spares" in line)
+    assert "/cli.conf:3: client.spares has no effect any more" in warning and warning.endswith("remove it"), warning
 
 
 # --- keys -----------------------------------------------------------------------------------------

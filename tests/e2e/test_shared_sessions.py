@@ -176,10 +176,23 @@ def test_refused_service_of_the_first_command_does_not_fail_the_second(fleet):
 def test_more_than_the_device_permits(fleet):
     fleet.agent_process.stop()
     fleet.agent_process = fleet.agent(GOTTHARD_AGENT_DATA_PORT=fleet.echo.port, GOTTHARD_LIMITS_STREAMS=2)
-    connections = [Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"hello") for _ in range(2)]
-    more = Connection(fleet, GOTTHARD_CLIENT_SPARES=0).echo(b"in a second session")
+    connections = [Connection(fleet).echo(b"hello") for _ in range(2)]
+    more = Connection(fleet).echo(b"in a second session")
     assert n_sessions(fleet) == 2
     assert more.finish() == (0, b"", "")
+    for connection in connections:
+        assert connection.finish() == (0, b"", "")
+
+
+@pytest.mark.soak
+def test_more_than_one_holder_serves(fleet):
+    """A holder serves 192 commands. The next one opens a session of its own instead of waiting for a place."""
+    connections = [Connection(fleet).echo(b"hello")]
+    for _ in range(8):
+        connections += [Connection(fleet) for _ in range(33)]
+        for connection in connections[-33:]:
+            connection.echo(b"hello")
+    assert n_sessions(fleet) == 2
     for connection in connections:
         assert connection.finish() == (0, b"", "")
 

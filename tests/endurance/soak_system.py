@@ -20,6 +20,7 @@ from process_stats import cpu_and_wakeups, is_alive, pss_kib
 
 DEVICE = "GatewayOli"
 N_STREAMS = 4  # of each of the two tunnels
+N_QUIET = 20  # of the first: they stay in its shared data connection
 N_IDLE_PIPES = 16  # per data thread: gotthard-relayd/src/data/pipe.c
 WINDOW = 130  # seconds: the resume window and a margin
 
@@ -106,11 +107,9 @@ class System:
         return [pid for pid in self.restored if is_alive(pid)] + own
 
     def connect(self, name, **more):
-        """Opens tunnels with the maximum number of spares, so that it is the same before and after."""
         return self.env.connect(
             DEVICE, *[f"0:{service}" for service in self.ports], name=name,
-            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(),
-            GOTTHARD_CLIENT_SPARES=8, **more)
+            GOTTHARD_SERVER_HOST=self.operator_proxy.host, GOTTHARD_MQTT_ENDPOINT=self.endpoint(), **more)
 
     def try_connect(self):
         """Opens a third tunnel and uses it once. Returns true on success."""
@@ -173,7 +172,8 @@ class System:
 
 
 class Loaded(System):
-    """Two tunnels of four streams each. An interactive user has one in the first; the second also has short connections."""
+    """Two tunnels of four streams each, which have data connections of their own. In the first, an interactive user and quiet streams
+    share one, and a stream with bursts moves between both kinds; the second also has short connections."""
 
     def __init__(self, folder, seed, rate):
         """@rate: bytes per second of all streams together, in both directions."""
@@ -181,7 +181,7 @@ class Loaded(System):
         each = rate / (2 * N_STREAMS) / 2
         self.steady = [Steady(self.env, N_STREAMS, each, n * N_STREAMS) for n in range(2)]
         self.shorts = Shorts(self.env, seed=seed)
-        self.echo = None
+        self.echo, self.quiet = None, []
         self.n_loads = 0
 
     def services(self):
@@ -197,10 +197,12 @@ class Loaded(System):
         for number, steady in enumerate(self.steady):
             steady.start(self.tunnels[number], ("one", "two")[number])
         self.echo = Echo(self.tunnels[0].dial("echo"))
+        self.quiet = [Echo(self.tunnels[0].dial("echo"), pause=1) for _ in range(N_QUIET)]
+        self.quiet.append(Echo(self.tunnels[0].dial("echo"), pause=70, n=300_000))  # it moves, and moves back after a minute
         self.shorts.start(self.tunnels[1], "short")
 
     def check(self):
-        for part in (*self.steady, self.echo, self.shorts):
+        for part in (*self.steady, self.echo, *self.quiet, self.shorts):
             part.check()
         for tunnel in self.tunnels:
             assert tunnel.is_running(), f"{tunnel.name} ended with {tunnel.child.returncode}: {tunnel.log()[-2000:]}"
@@ -226,15 +228,15 @@ class Loaded(System):
         return time.monotonic() - started
 
     def end_load(self):
-        for part in (*self.steady, self.echo, self.shorts):
+        for part in (*self.steady, self.echo, *self.quiet, self.shorts):
             part.end()
         first = self.tunnels[0]  # the other one has short connections, which may be reset
-        first.event("stream-ended", count=self.n_loads * (N_STREAMS + 1))
+        first.event("stream-ended", count=self.n_loads * (N_STREAMS + 1 + len(self.quiet)))
         bad = [e for e in first.events() if e["event"] == "stream-ended" and e["code"]]
         assert not bad, bad
 
     def close(self):
-        for part in filter(None, (*self.steady, self.echo, self.shorts)):
+        for part in filter(None, (*self.steady, self.echo, *self.quiet, self.shorts)):
             part.is_over.set()  # where a violation ended the soak before end_load()
         super().close()
 

@@ -11,8 +11,8 @@ import pytest
 
 import harness
 from fault_run import FaultRun
-from harness import wait_until
-from relayclient import OPERATOR, Client, join, raw, receive_reply
+from harness import receive_exactly, wait_until
+from relayclient import OPERATOR, RECEIPT, Client, join, raw, receive_reply
 
 MIB = 1024  # in KiB
 STREAM_MAX = 0xffffffff
@@ -49,8 +49,8 @@ class Bob:
 
 
 @contextlib.contextmanager
-def hostile_operator(env):
-    """A run with the load of alice. Bob's command has come to the relay and is then replaced by Bob."""
+def hostile_operator(env, **of_command):
+    """A run with the load of alice. Bob's command, with these variables, has come to the relay and is then replaced by Bob."""
     state = env.folder / "state"
     state.mkdir(mode=0o700)
     env.clients = []
@@ -58,7 +58,7 @@ def hostile_operator(env):
         run.load.rate = 1 << 20
         run.start()
         before = set(run.workers())
-        tunnel = env.connect("GatewayOli", "0:echo", name="bob")
+        tunnel = env.connect("GatewayOli", "0:echo", name="bob", **of_command)
         worker, = set(run.workers()) - before
         bob = Bob(env, wait_until(lambda: rid_of(state, b"bob"), "the session file of bob"))
         bob.client()
@@ -85,8 +85,8 @@ def stream_end(rid, stream, attempt, code):
     return raw(0x22, bytes.fromhex(rid) + stream.to_bytes(4, "big") + attempt.to_bytes(4, "big") + code.to_bytes(2, "big") + bytes(16))
 
 
-def spare(rid, stream):
-    return raw(0x80, bytes.fromhex(rid) + stream.to_bytes(4, "big") + (1).to_bytes(4, "big") + b"\1")
+def load(rid, n_streams):
+    return raw(0x81, bytes.fromhex(rid) + n_streams.to_bytes(4, "big"))
 
 
 def send(client, frames):
@@ -103,10 +103,11 @@ FLOODS = {
     "opens": [lambda rid: [open_frame(rid, n, 1) for n in range(1, 10001)],
               lambda rid: [open_frame(rid, STREAM_MAX - n, STREAM_MAX - n) for n in range(100)],
               lambda rid: [open_frame(rid, 30000 + n, 1, n * 257) for n in range(256)]],
-    "attempts": [lambda rid: [open_frame(rid, 40000, n) for n in range(1, 10001)]],
+    "attempts": [lambda rid: [open_frame(rid, 40000, n) for n in range(1, 10001)],
+                 lambda rid: [open_frame(rid, 0, 1000 + n) for n in range(1, 10001)]],
     "ends": [lambda rid: [stream_end(rid, n % 300, n % 3, n % 64) for n in range(10000)],
              lambda rid: [frame for n in range(50000, 52000) for frame in (open_frame(rid, n, 1), stream_end(rid, n, 1, 21))],
-             lambda rid: [spare(rid, n) for n in range(1, 5000)],
+             lambda rid: [load(rid, n % 2 * n) for n in range(1, 5000)],
              lambda rid: [raw(0x12, bytes.fromhex(rid) + b"\0\4")]],
 }
 
@@ -137,19 +138,31 @@ def test_f42_session_of_another_operator(env):
 NO_TLS = [b"", os.urandom(1 << 18), b"\x16\x03\x01\xff\xff" + bytes(1 << 17), b"\x16\x03\x01\x00\xc8\1\0\0\xc4"]
 
 
+def send_no_tls(sock, data):
+    """Sends something other than TLS to the device on a joined connection, and closes it."""
+    receive_reply(sock)
+    sock.settimeout(1)
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+    sock.settimeout(None)
+    if select.select([sock], [], [], 0.2)[0]:
+        with contextlib.suppress(ConnectionError):
+            assert len(sock.recv(100)) <= 7, "an alert at most"
+    sock.close()
+
+
 def test_f42_joined_without_tls(env):
-    """Bob joins the tickets and sends something other than TLS to the device: nothing, noise, a long record, half a hello."""
+    """Bob joins tickets of the shared connection without TLS: nothing, noise, a long record, half a hello."""
     with hostile_operator(env) as (_, bob):
         client = bob.client()
-        socks = [join(env.relay_port, client.ticket(bob.rid, 2000 + n), OPERATOR) for n in range(12)]
-        for n, sock in enumerate(socks):
-            receive_reply(sock)
-            sock.settimeout(1)
-            with contextlib.suppress(OSError):
-                sock.sendall(NO_TLS[n % len(NO_TLS)])
-        for sock in socks:
-            sock.settimeout(None)
-            if select.select([sock], [], [], 0.2)[0]:
-                with contextlib.suppress(ConnectionError):
-                    assert len(sock.recv(100)) <= 7, "an alert at most"
-            sock.close()
+        for n in range(len(NO_TLS)):  # each ends the one before
+            send_no_tls(join(env.relay_port, client.ticket(bob.rid, 0, 2000 + n), OPERATOR), NO_TLS[n])
+
+
+def test_f42_tickets_of_streams_that_are_not_there(env):
+    """The device rejects them, and the relay closes the connection without a byte, or behind its receipt."""
+    with hostile_operator(env) as (_, bob):
+        client = bob.client()
+        for n in range(12):
+            with join(env.relay_port, client.ticket(bob.rid, 2000 + n), OPERATOR) as sock, contextlib.suppress(ConnectionError):
+                assert receive_exactly(sock, 16) in (b"", RECEIPT)

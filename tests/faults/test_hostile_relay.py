@@ -21,6 +21,7 @@ def hostile_run(env, n_streams):
         with FaultRun(env, n_streams=n_streams, relay_env={"GOTTHARD_SERVER_BIND": "127.0.0.1"}, agent_env=there, cli_env=there) as run:
             run.load.rate = RATE
             run.start()
+            wait_until(lambda: len({connection.key for connection in relay.connections}) > n_streams, "each stream has moved")
             yield run, relay
 
 
@@ -42,6 +43,20 @@ def test_f41_changed_records(env, way):
         wait_until(lambda: not relay.plan, "each attack takes place")
         wait_until(lambda: all(connection.is_over for connection in relay.done), "each attacked connection ends", limit=20)
         run.load.wait_for_progress(64 << 10)
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_f41_changed_records_of_the_shared_connection(env, way):
+    """The same attacks one after another, each on the connection that many streams share: all of them continue in the next one."""
+    with hostile_run(env, 1) as (run, relay):
+        key = next(connection.key for connection in relay.connections if connection.key[2:] == bytes(4))
+        for attack in RECORD_ATTACKS:
+            relay.plan = {("record", key): (attack, way)}
+            wait_until(lambda: not relay.plan, f"the attack takes place: {attack}")
+            wait_until(lambda: relay.done[-1].is_over, f"the attacked connection ends: {attack}", limit=20)
+            before = [echo.n_echoes for echo in run.quiet]
+            wait_until(lambda before=before: all(echo.error or echo.n_echoes > n + 1 for echo, n in zip(run.quiet, before)),
+                       f"the streams continue: {attack}")
 
 
 def test_f41_changed_replies_to_a_join(env):

@@ -20,14 +20,16 @@ import harness
 import invariants
 from bystander import Bystander
 from harness import LIMIT, wait_until
-from load import Steady
+from load import Echo, Steady
 from load_resets import Resets
 from process_stats import is_alive, program_of
 
 
 class FaultRun:
-    """@relayd, @agentd: text of their configuration files. @n_streams of load, none before start()."""
+    """@relayd, @agentd: text of their configuration files. @n_streams of load, none before start(). They move to connections of
+    their own; a few quiet streams stay in the shared connection."""
 
+    N_QUIET = 3
     DEVICE = "GatewayOli"
 
     def __init__(self, env, n_streams=4, relayd="", agentd="", relay_env=None, agent_env=None, cli_env=None,
@@ -44,7 +46,7 @@ class FaultRun:
         self.relay_env = env.relay_environment(GOTTHARD_CONFIG_DIR=self.folder, **(relay_env or {}))
         self.agent_env = dict(GOTTHARD_CONFIG_DIR=self.folder, GOTTHARD_AGENT_DATA_PORT=self.load.target.port,
                               **(agent_env or {}))
-        self.tunnels, self.sniffer, self.bystander = [], None, None
+        self.tunnels, self.quiet, self.sniffer, self.bystander = [], [], None, None
         self.relay_host = "127.0.0.1"
         self.earlier_workers = []  # pids: of an agent that was killed
         self.has_started = self.is_wrong_key_checked = False
@@ -83,6 +85,8 @@ class FaultRun:
     def start(self):
         """Starts the load."""
         self.load.start(self.tunnel)
+        self.quiet = [Echo(self.tunnel.dial("echo"), pause=0.1) for _ in range(self.N_QUIET)]
+        wait_until(lambda: all(echo.n_echoes for echo in self.quiet), "the echo of each quiet stream")
         self.resets.start(self.tunnel, "resets")
         self.has_started = True
         return self
@@ -125,6 +129,8 @@ class FaultRun:
     def end_load(self, is_reported=True):
         """Ends each stream and compares its last byte; @is_reported: compares the tunnel's report of the bytes as well."""
         self.has_started = False
+        for echo in self.quiet:
+            echo.end()
         self.resets.end(self.tunnel, "resets")
         if is_reported:
             self.load.finish(self.tunnel)

@@ -42,7 +42,9 @@ def check_streams(run):
     error. Streams that were reset delivered every byte before the reset, or were reported as lost."""
     assert not run.load.errors and not run.load.target.errors, (run.load.errors, run.load.target.errors)
     if run.has_started:
+        before = [echo.n_echoes for echo in run.quiet]
         run.load.wait_for_progress(1)
+        wait_until(lambda: all(echo.error or echo.n_echoes > n for echo, n in zip(run.quiet, before)), "an echo of each quiet stream")
         run.end_load()
 
 

@@ -182,7 +182,9 @@ class Siege:
         self.figures |= {"echo before": normal, "echo during": p99(tunnel)}
         if IS_ALONE:
             quietest, machine = p99(tunnel), 0
-        assert quietest <= 2 * normal + NOISE + 5 * machine or IS_SANITIZED, f"an echo takes {quietest:.4f} s, normally {normal:.4f} s"
+        limit = 2 * normal + NOISE + 5 * machine
+        is_quick = quietest < limit if IS_ALONE else is_within(quietest, limit)
+        assert is_quick or IS_SANITIZED, f"an echo takes {quietest:.4f} s, normally {normal:.4f} s"
 
     def session_port(self):
         """The port of the live tunnel's session."""

@@ -159,16 +159,17 @@ def check_new_session(fleet):
         exchange(connection, MIB)
 
 
-def upgrade_all(fleet, debs, how=APT):
+def upgrade_all(fleet, debs, how=APT, is_protocol_changed=False):
     """Relay, agent and command line, one after the other, through the tunnel. The caller has the load. Between them the other
-    programs are of another version, and new sessions work as well."""
+    programs are of another version, and new sessions work as well, unless the versions have different protocols."""
     for machine, deb in ((fleet.relay, debs.relayd), (fleet["gateway"], debs.agentd), (fleet["alice"], debs.cli)):
         started = time.monotonic()
         install(fleet, machine, deb, how)
         if package_of(deb) in SERVICES:
             wait_upgraded(machine, deb)
         wait_reported(fleet, fleet["gateway"])
-        check_new_session(fleet)
+        if not is_protocol_changed or deb == debs.cli:
+            check_new_session(fleet)
         print(f"  {package_of(deb)} {debs.field(deb, 'Version')} ({time.monotonic() - started:.1f} s)", flush=True)
 
 
@@ -197,16 +198,17 @@ def as_found(fleet):
 
 @step(previous=True)
 def upgrade_from_previous(fleet):
-    """From the version before to this one: each package through the tunnel, under load; and back again."""
+    """From the version before to this one: each package through the tunnel, under load; and back again. The protocol of 0.1 is
+    another one: sessions that are open continue with the programs that they began with."""
     previous = fleet.packages.previous()
     with as_found(fleet):
         for machine, deb in ((fleet.relay, previous.relayd), (fleet["gateway"], previous.agentd), (fleet["alice"], previous.cli)):
             machine.install(deb)
         wait_online(fleet, "GatewayOli")
         with load(fleet):
-            upgrade_all(fleet, fleet.packages)
+            upgrade_all(fleet, fleet.packages, is_protocol_changed=True)
         with load(fleet):
-            upgrade_all(fleet, previous)
+            upgrade_all(fleet, previous, is_protocol_changed=True)
 
 
 @step

@@ -11,7 +11,7 @@ enum gt_exit_status {
     GT_EXIT_UNAVAILABLE = 69,   /* EX_UNAVAILABLE: peer unreachable, or the main port is in use */
     GT_EXIT_INTERNAL = 70,      /* EX_SOFTWARE: unexpected error, or out of memory */
     GT_EXIT_TRY_AGAIN = 75,     /* EX_TEMPFAIL: limit reached, or resource in use */
-    GT_EXIT_PROTOCOL = 76,      /* EX_PROTOCOL: protocol violation by the relay */
+    GT_EXIT_PROTOCOL = 76,      /* EX_PROTOCOL: protocol violation, or no version in common */
     GT_EXIT_REFUSED = 77,       /* EX_NOPERM: request denied */
     GT_EXIT_CONFIGURATION = 78, /* EX_CONFIG: invalid configuration */
     GT_EXIT_BYE_UNSENT = 79,    /* agent's worker: orderly end, but BYE could not be sent */

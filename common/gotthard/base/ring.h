@@ -32,6 +32,11 @@ struct gt_borrowed {
     size_t n_spans, n_bytes;
 };
 
+static inline void gt_borrowed_init(struct gt_borrowed *borrowed)
+{
+    borrowed->n_spans = borrowed->n_bytes = 0;
+}
+
 struct gt_ring {
     uint8_t *data;   /* owned; allocated by the first write, kept until it is released */
     size_t capacity; /* bytes; a power of two */

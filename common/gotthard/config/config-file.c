@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A file is read whole, scanned, parsed by libconfig, and its tree compared with the table. An
- * unknown setting or another type is an error with its line. The code must never open a file by
- * itself (protected-file.c does), never follow @include, and never guess.
+ * unknown setting or another type is an error with its line; a removed one is a warning. The code
+ * must never open a file by itself (protected-file.c does), never follow @include, and never guess.
  */
 #include "gotthard/config/config-file.h"
+#include "gotthard/base/log.h"
 #include "gotthard/base/proxy.h"
 
 #include <libconfig.h>
@@ -184,6 +185,28 @@ static int reject_unknown(const struct gt_config_file *file, const char *origin,
                               path, file->program->name);
 }
 
+static const struct gt_config_removed *find_removed(const struct gt_config_program *program,
+                                                    const char *path)
+{
+    for (size_t i = 0; i < program->n_removed; i++)
+        if (strcmp(program->removed[i].path, path) == 0)
+            return &program->removed[i];
+    return NULL;
+}
+
+/* A setting that no longer exists is no reason not to start. Any other one may be a typing error.
+ */
+static int ignore_or_reject(const struct gt_config_file *file, const char *origin, const char *path,
+                            char *ret_error)
+{
+    const struct gt_config_removed *removed = find_removed(file->program, path);
+
+    if (!removed)
+        return reject_unknown(file, origin, path, ret_error);
+    gt_warn("%s: %s has no effect any more, %s: remove it", origin, path, removed->why);
+    return 0;
+}
+
 /* Writes the value for a message: nothing for a secret or a group. */
 static const char *shown_value(const struct gt_config_item *item, const config_setting_t *setting,
                                char *ret, size_t cap)
@@ -322,7 +345,7 @@ static int walk_group(const struct gt_config_file *file, config_setting_t *group
         else if (is_group(file->program, path) && config_setting_is_group(setting))
             r = walk_group(file, setting, path, ret_error);
         else
-            r = reject_unknown(file, origin, path, ret_error);
+            r = ignore_or_reject(file, origin, path, ret_error);
     }
     return r;
 }

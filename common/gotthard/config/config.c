@@ -27,7 +27,7 @@ int gt_config_assign(struct gt_config *config, const struct gt_config_item *item
 {
     struct gt_config_assignments *assignments = &config->assignments[item - config->program->items];
 
-    if (!*given->text && gt_configvalue_is_string(item->type))
+    if (!*given->text && (gt_configvalue_is_string(item->type) || item->fallback_help))
         return 0;
     if (given->is_standard && !gt_configvalue_is_usable(item, given->text)) {
         assignments->unusable = strdup(given->origin);

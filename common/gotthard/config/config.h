@@ -9,9 +9,9 @@
  * /etc/gotthard/<program>.conf, <program>.conf.d/ *.conf in name order, (for the CLI)
  * ~/.config/gotthard/cli.conf, the command line. Each value keeps its origin. Nothing is guessed:
  * an unknown key, a wrong type, a number out of range or a duplicate is an error with file:line and
- * the expected form. Values that a later layer overrides are checked as well. An empty
- * variable counts as not given, as does an empty text in a file if the setting is a text. An empty
- * number, choice or duration in a file is an error.
+ * the expected form. A setting of an earlier version is ignored with a warning. Values that a later
+ * layer overrides are checked as well. An empty variable counts as not given, as does an empty text
+ * in a file if the setting is a text. An empty number, choice or duration in a file is an error.
  */
 #pragma once
 
@@ -68,7 +68,8 @@ struct gt_config_item {
     const char *flag;     /* "server-port" without dashes, or NULL. Never for a SECRET or PROXY */
     uint32_t commands;    /* bits of the commands that accept the flag; 0: every command */
     const char *fallback; /* the default as text, NULL: none; MAP: "name=value,name=value" */
-    const char *fallback_help; /* describes a default that depends on the machine, or NULL */
+    const char *fallback_help; /* describes a default that depends on the machine, or NULL. Then an
+                                  empty text counts as not given, for each type */
     uint64_t min, max;         /* NUMBER, DURATION (ms), SIZE; max UINT64_MAX: no upper limit */
     const char *choices;       /* CHOICE: "psk pin" */
     const char *help;          /* one sentence of at most GT_CONFIG_HELP_MAX bytes, for --help */
@@ -113,6 +114,12 @@ struct gt_config_group {
     const char *help;
 };
 
+/* A setting of earlier versions. A file that gives it is accepted, with a warning. */
+struct gt_config_removed {
+    const char *path;
+    const char *why; /* a clause: what replaces it */
+};
+
 struct gt_config_program {
     const char *name; /* "relayd": /etc/gotthard/relayd.conf */
     const struct gt_config_item *items;
@@ -125,6 +132,8 @@ struct gt_config_program {
     const char *(*check)(const void *settings, char *ret_why, size_t cap);
     const struct gt_config_group *groups;
     size_t n_groups;
+    const struct gt_config_removed *removed;
+    size_t n_removed;
     const char *manual; /* "gotthard-relayd(8)" */
     const char *usage;  /* how to show and apply a configuration: the head of the file */
 };

@@ -88,7 +88,7 @@ static bool is_name_unknown(const struct gt_mqtt_error *end)
 
 static bool has_no_memory(const struct gt_mqtt_error *end)
 {
-    return end->rc == MOSQ_ERR_NOMEM;
+    return end->rc == MOSQ_ERR_NOMEM && !end->is_packet_large;
 }
 
 static bool is_keepalive(const struct gt_mqtt_error *end)
@@ -134,10 +134,16 @@ static bool is_errno(const struct gt_mqtt_error *end)
     return end->rc == MOSQ_ERR_ERRNO;
 }
 
+static bool is_packet_large(const struct gt_mqtt_error *end)
+{
+    return end->was_up && end->is_packet_large;
+}
+
 static bool is_bad_packet(const struct gt_mqtt_error *end)
 {
-    return end->rc == MOSQ_ERR_PROTOCOL || end->rc == MOSQ_ERR_MALFORMED_PACKET ||
-           end->rc == MOSQ_ERR_MALFORMED_UTF8 || end->rc == MOSQ_ERR_CONN_REFUSED;
+    return end->is_packet_large || end->rc == MOSQ_ERR_PROTOCOL ||
+           end->rc == MOSQ_ERR_MALFORMED_PACKET || end->rc == MOSQ_ERR_MALFORMED_UTF8 ||
+           end->rc == MOSQ_ERR_CONN_REFUSED;
 }
 
 static bool is_answer_without_mqtt(const struct gt_mqtt_error *end)
@@ -364,6 +370,9 @@ static const struct gt_mqtt_outcome later_outcomes[] = {
     {"not-mqtt", .is = is_answer_without_mqtt,
      .words = "the answer is not MQTT; is this the broker's port, and does it need TLS?",
      ATTEMPT(V3_GUESS), KIND(FOREIGN), .hint = HINT_PORT},
+    {"large-packet", .is = is_packet_large,
+     .words = "the broker sent a packet that needs more memory than this program may use",
+     KIND(FOREIGN), .hint = "report it with the name and the version of the broker"},
     {"bad-packet", .is = is_bad_packet, .words = "the broker sent an invalid packet", KIND(FOREIGN),
      .hint = "report it with the name and the version of the broker"},
     {"other", .is = is_any, .describe = describe_other, .hint = "see the log of the broker"},

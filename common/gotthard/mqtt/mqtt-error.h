@@ -41,6 +41,7 @@ struct gt_mqtt_error {
     bool is_tls;
     bool was_up;                         /* an accepting CONNACK was received */
     bool is_aborted;                     /* the library failed an assertion */
+    bool is_packet_large;                /* rc: no memory for the size that a packet announces */
     char client_id[GT_NAME_MAX + 1];     /* truncated */
     char server[64], remark[96];         /* Server Reference and Reason String of the CONNACK */
     char last_error[160];                /* the last error that the library logged, or empty */

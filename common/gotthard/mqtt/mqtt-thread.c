@@ -28,7 +28,8 @@
 #define ITERATION_MS 500 /* longest sleep of an iteration before CONNACK, shortest one after it */
 /* Iterations in a keep-alive interval after CONNACK; PINGREQ is delayed by one of them at most. */
 #define KEEPALIVE_ITERATIONS 8
-#define ABANDONED_MAX        8 /* threads; no new one is started until some have ended */
+#define ORDINARY_PACKETS     (1 << 20) /* bytes: many times the largest packet that we wait for */
+#define ABANDONED_MAX        8         /* threads; no new one is started until some have ended */
 
 static atomic_int n_abandoned;
 
@@ -304,6 +305,18 @@ static int connection_check(const struct gt_mqtt_connection *connection)
     return MOSQ_ERR_SUCCESS;
 }
 
+/* The library allocates up to 256 MiB for a packet, as its header says. Returns true if that failed
+ * and this process has memory for all that a broker may send us: the header is at fault. */
+static bool connection_is_packet_large(const struct gt_mqtt_connection *connection)
+{
+    if (connection->how.rc != MOSQ_ERR_NOMEM || connection->is_out_of_memory)
+        return false;
+    void *volatile ordinary = malloc(ORDINARY_PACKETS); /* volatile: must not be optimized away */
+    bool is_left = ordinary;
+    free(ordinary);
+    return is_left;
+}
+
 /*
  * One iteration of the library's loop, which itself must not sleep. UP is reported after the
  * iteration that received the CONNACK: during the callback the library has not yet resent its
@@ -319,6 +332,7 @@ static void connection_iterate(struct gt_mqtt_connection *connection)
     errno = 0;
     connection->how.rc = mosquitto_loop(connection->mosquitto, 0, 1);
     connection->how.err = errno;
+    connection->how.is_packet_large = connection_is_packet_large(connection);
     if (connection->how.rc == MOSQ_ERR_SUCCESS)
         connection->how.rc = connection_check(connection);
     if (connection->how.rc != MOSQ_ERR_SUCCESS)

@@ -314,6 +314,11 @@ void gt_sock_set_timeout(int fd, double seconds)
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
+void gt_sock_set_unsent_max(int fd, int n)
+{
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &n, sizeof(n));
+}
+
 static void sock_set_time(int fd, int option, double value)
 {
     sock_set(fd, (struct sock_option){IPPROTO_TCP, option}, GT_MAX((int)value, 1));

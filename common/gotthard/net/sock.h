@@ -92,6 +92,9 @@ void gt_sock_set_abortive(int fd, bool is_abortive);
  * window. Use it only for connections whose peer always reads.
  */
 void gt_sock_set_timeout(int fd, double seconds);
+/* The socket is writable only while fewer than @n bytes wait in the kernel unsent, so that the data
+ * that is sent next can still be decided late (TCP_NOTSENT_LOWAT). */
+void gt_sock_set_unsent_max(int fd, int n);
 /*
  * Keep-alive probes of an idle connection (tcp(7)): it breaks when the peer's machine has answered
  * nothing for about @seconds. Where the kernel permits it, the repeats of data and the probes of a

@@ -97,12 +97,12 @@ const char *gt_code_limit_text(unsigned code, uint32_t value)
     ROW(U8, peer.reason)
 #define BODY_OPEN(ROW)           \
     ROW(BYTES, rid, GT_RID_SIZE) \
-    ROW(ORDINAL32, open.stream)  \
+    ROW(U32, open.stream)        \
     ROW(ORDINAL32, open.attempt) \
     ROW(U16, open.segment)
 #define BODY_TICKET(ROW)                     \
     ROW(BYTES, rid, GT_RID_SIZE)             \
-    ROW(ORDINAL32, ticket.stream)            \
+    ROW(U32, ticket.stream)                  \
     ROW(ORDINAL32, ticket.attempt)           \
     ROW(BYTES, ticket.id, GT_TICKET_ID_SIZE) \
     ROW(BYTES, ticket.secret, GT_KEY_SIZE)   \
@@ -110,7 +110,7 @@ const char *gt_code_limit_text(unsigned code, uint32_t value)
     ROW(U16, ticket.segment)
 #define BODY_STREAM_END(ROW)           \
     ROW(BYTES, rid, GT_RID_SIZE)       \
-    ROW(ORDINAL32, stream_end.stream)  \
+    ROW(U32, stream_end.stream)        \
     ROW(ORDINAL32, stream_end.attempt) \
     ROW(U16, stream_end.code)          \
     ROW(U64, stream_end.n_up)          \
@@ -126,11 +126,9 @@ const char *gt_code_limit_text(unsigned code, uint32_t value)
 #define BODY_ERROR(ROW) \
     ROW(U16, code)      \
     ROW(BYTES, rid, GT_RID_SIZE)
-#define BODY_SPARE(ROW)           \
-    ROW(BYTES, rid, GT_RID_SIZE)  \
-    ROW(ORDINAL32, spare.stream)  \
-    ROW(ORDINAL32, spare.attempt) \
-    ROW(FLAG, spare.is_spare)
+#define BODY_LOAD(ROW)           \
+    ROW(BYTES, rid, GT_RID_SIZE) \
+    ROW(U32, load)
 #define BODY_LIMIT(ROW)          \
     ROW(BYTES, rid, GT_RID_SIZE) \
     ROW(U16, limit.code)         \
@@ -156,7 +154,7 @@ BODY(PONG, 8);
 BODY(RESTARTING, 8);
 BODY(BYE, 18);
 BODY(ERROR, 18);
-BODY(SPARE, 25);
+BODY(LOAD, 20);
 BODY(LIMIT, 22);
 
 #define FRAME(type) [GT_CONTROL_##type] = {type##_fields, GT_ARRAY_SIZE(type##_fields)}
@@ -167,7 +165,7 @@ static const struct {
 } bodies[] = {
     FRAME(HELLO),      FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION), FRAME(PEER),
     FRAME(OPEN),       FRAME(TICKET),  FRAME(STREAM_END), FRAME(PING),    FRAME(PONG),
-    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(SPARE),   FRAME(LIMIT),
+    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(LOAD),    FRAME(LIMIT),
 };
 
 static bool is_known(uint8_t type)

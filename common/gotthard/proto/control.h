@@ -31,7 +31,7 @@ enum gt_control_type {
     GT_CONTROL_BYE = 0x3f,
     GT_CONTROL_ERROR = 0x40,
     /* Optional: an unknown type from 0x80 on is skipped. */
-    GT_CONTROL_SPARE = 0x80,
+    GT_CONTROL_LOAD = 0x81,  /* how many streams the session has */
     GT_CONTROL_LIMIT = 0x90, /* the value of the limit that the ERROR behind it names */
 };
 
@@ -72,7 +72,7 @@ const char *gt_code_limit_text(unsigned code, uint32_t value);
 
 struct gt_control_frame {
     enum gt_control_type type;
-    uint8_t rid[GT_RID_SIZE]; /* RENDEZVOUS to STREAM_END, BYE, ERROR, SPARE, LIMIT */
+    uint8_t rid[GT_RID_SIZE]; /* RENDEZVOUS to STREAM_END, BYE, ERROR, LOAD, LIMIT */
     union {
         struct {
             uint16_t version_min, version_max;
@@ -114,10 +114,7 @@ struct gt_control_frame {
             uint32_t reconnect_in_ms, try_for_ms;
         } restarting;
         uint16_t code; /* BYE and ERROR */
-        struct {
-            uint32_t stream, attempt;
-            bool is_spare;
-        } spare;
+        uint32_t load;
         struct {
             uint16_t code;
             uint32_t value;

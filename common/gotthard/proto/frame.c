@@ -59,7 +59,6 @@ const char *gt_rst_text(unsigned code)
 #define BODY_RST(ROW)       ROW(U16, code)
 #define BODY_PING(ROW)      ROW(U64, value)
 #define BODY_PONG(ROW)      ROW(U64, value)
-#define BODY_BIND(ROW)      ROW(SPAN, service)
 #define BODY_CONNECTED(ROW) ROW(U16, code)
 
 #define FIELD(kind, ...)        GT_FIELD_##kind(struct gt_frame, __VA_ARGS__),
@@ -75,7 +74,6 @@ BODY(END, 10);
 BODY(RST, 2);
 BODY(PING, 8);
 BODY(PONG, 8);
-BODY(BIND, 2); /* plus the service */
 BODY(CONNECTED, 2);
 static_assert(GT_FRAME_BODY_MAX == HELLO_SIZE + GT_SERVICE_MAX,
               "HELLO is the longest buffered frame");
@@ -85,8 +83,7 @@ static_assert(GT_FRAME_BODY_MAX == HELLO_SIZE + GT_SERVICE_MAX,
                                          GT_ARRAY_SIZE(type##_fields), min, max}
 #define FIXED_FRAME(type) FRAME(type, type##_SIZE, type##_SIZE)
 
-/* The fields of each known type, and the limits of its body's length in bytes. A spare's HELLO has
- * an empty service, a BIND has not. */
+/* The fields of each known type, and the limits of its body's length in bytes. */
 static const struct {
     uint8_t type; /* 0: none */
     const struct gt_field *fields;
@@ -100,7 +97,7 @@ static const struct {
     FIXED_FRAME(RST),
     FIXED_FRAME(PING),
     FIXED_FRAME(PONG),
-    FRAME(BIND, BIND_SIZE + 1, BIND_SIZE + GT_SERVICE_MAX),
+    [GT_FRAME_DONE] = {GT_FRAME_DONE, NULL, 0, 0, 0},
     FIXED_FRAME(CONNECTED),
 };
 
@@ -109,13 +106,12 @@ static bool is_known(uint8_t type)
     return type != 0 && bodies[GT_FRAME_INDEX(type)].type == type;
 }
 
-/* Returns true if @type is known and a body of @n bytes is within its limits. No known type has an
- * empty body. */
+/* Returns true if @type is known and a body of @n bytes is within its limits. */
 static bool is_length_valid(uint8_t type, size_t n)
 {
     unsigned i = GT_FRAME_INDEX(type);
 
-    return is_known(type) && n > 0 && n >= bodies[i].n_min && n <= bodies[i].n_max;
+    return is_known(type) && n >= bodies[i].n_min && n <= bodies[i].n_max;
 }
 
 /* Decodes a whole body of a known type other than DATA. */
@@ -154,7 +150,7 @@ static bool framer_piece(struct gt_framer *framer, struct gt_reader *in, struct 
     return true;
 }
 
-int gt_framer_next(struct gt_framer *framer, struct gt_reader *in, struct gt_frame *ret)
+static int framer_next(struct gt_framer *framer, struct gt_reader *in, struct gt_frame *ret)
 {
     while (in->left) {
         if (framer->left) {
@@ -180,6 +176,14 @@ int gt_framer_next(struct gt_framer *framer, struct gt_reader *in, struct gt_fra
         return frame_decode(type, gt_reader(framer->partial + GT_FRAME_HEADER, n), ret);
     }
     return GT_FRAME_E_MORE;
+}
+
+int gt_framer_next(struct gt_framer *framer, struct gt_reader *in, struct gt_frame *ret)
+{
+    int r = framer->is_bad ? GT_FRAME_E_BAD : framer_next(framer, in, ret);
+
+    framer->is_bad = r == GT_FRAME_E_BAD;
+    return r;
 }
 
 void gt_frame_write(struct gt_writer *w, const struct gt_frame *frame)

@@ -21,7 +21,7 @@ enum gt_frame_type {
     GT_FRAME_RST = 0x05,
     GT_FRAME_PING = 0x06,
     GT_FRAME_PONG = 0x07,
-    GT_FRAME_BIND = 0x08,
+    GT_FRAME_DONE = 0x08,
     GT_FRAME_CONNECTED = 0x89, /* skipped by an older side */
 };
 #define GT_FRAME_MAY_SKIP 0x80 /* unknown types from here on are skipped, below it is an error */
@@ -60,7 +60,7 @@ struct gt_frame {
     uint16_t version;       /* HELLO */
     uint32_t stream;        /* HELLO */
     uint32_t attempt;       /* HELLO */
-    struct gt_span service; /* HELLO, BIND: borrows from the framer until its next call */
+    struct gt_span service; /* HELLO: borrows from the framer until its next call */
     struct gt_span data;    /* DATA: the available part of the payload; borrows from the input */
     uint16_t stop;          /* HELLO, ACK */
     uint16_t code;          /* END, RST; CONNECTED: 0 */
@@ -73,6 +73,7 @@ struct gt_framer {
     size_t n_partial;
     size_t left; /* bytes that remain of the payload of DATA, or of a body to skip */
     bool is_skipping;
+    bool is_bad; /* a malformed frame was found */
 };
 
 enum {

@@ -20,7 +20,7 @@ const uint8_t gt_join_reply[GT_JOIN_REPLY_SIZE] = {'G', 'T', 'J', '1', JOIN_VERS
 
 /* The rows after the prefix. */
 #define ROWS(ROW)                     \
-    ROW(ORDINAL32, stream)            \
+    ROW(U32, stream)                  \
     ROW(ORDINAL32, attempt)           \
     ROW(BYTES, id, GT_TICKET_ID_SIZE) \
     ROW(BYTES, secret, GT_KEY_SIZE)

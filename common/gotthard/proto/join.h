@@ -13,7 +13,8 @@
 #define GT_TICKET_TTL_S    30
 
 struct gt_ticket {
-    uint32_t stream, attempt; /* from 1; 0 is malformed in every message */
+    uint32_t stream;  /* 0: the session's shared connection */
+    uint32_t attempt; /* from 1; 0 is malformed in every message */
     uint8_t id[GT_TICKET_ID_SIZE];
     uint8_t secret[GT_KEY_SIZE];
     uint16_t ttl_s;

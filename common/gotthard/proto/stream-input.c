@@ -41,8 +41,7 @@ static int handle_offset(struct gt_stream *s, const struct gt_frame *frame, uint
     gt_ring_drop(&s->tx, ack.n_released);
     s->is_end_acked = ack.is_end_acked;
     s->tx_limit = frame->offset + frame->window;
-    if (gt_window_is_send_ring_short(&s->window, n_used, s->tx.capacity, frame->window))
-        gt_stream_resize_ring(s, &s->tx, 2 * s->tx.capacity);
+    gt_stream_grow_tx(s, n_used, frame->window);
     *ret_send_from = ack.send_from;
     return 0;
 }
@@ -52,10 +51,10 @@ static bool is_service_valid(struct gt_span service)
     for (size_t i = 0; i < service.n; i++)
         if (service.data[i] <= 0x20 || service.data[i] >= 0x7f)
             return false;
-    return service.n <= GT_SERVICE_MAX;
+    return service.n > 0 && service.n <= GT_SERVICE_MAX;
 }
 
-/* Device: a service is named once, by HELLO or by BIND, and never changes. */
+/* Device: each HELLO names the service, which never changes. */
 static bool accept_service(struct gt_stream *s, struct gt_span service)
 {
     if (s->role != GT_ROLE_DEVICE || !is_service_valid(service))
@@ -84,15 +83,10 @@ static enum gt_rst handle_hello(struct gt_stream *s, const struct gt_frame *hell
     return GT_RST_NONE;
 }
 
-static enum gt_rst handle_bind(struct gt_stream *s, const struct gt_frame *bind)
-{
-    return !s->service[0] && accept_service(s, bind->service) ? GT_RST_NONE : GT_RST_PROTOCOL;
-}
-
 /* Operator: may be repeated, because the one before may be lost with its data connection. */
 static enum gt_rst handle_connected(struct gt_stream *s, const struct gt_frame *connected)
 {
-    if (s->role != GT_ROLE_OPERATOR || connected->code != GT_RST_NONE || !s->service[0])
+    if (s->role != GT_ROLE_OPERATOR || connected->code != GT_RST_NONE)
         return GT_RST_PROTOCOL;
     s->is_target_connected = true;
     return GT_RST_NONE;
@@ -123,7 +117,7 @@ static void grow_window(struct gt_stream *s)
 static void schedule_data_ack(struct gt_stream *s)
 {
     stream_schedule(s, GT_FRAME_ACK);
-    if (s->window.size < s->window.max && !s->connection.is_pong_awaited)
+    if (gt_window_may_grow(&s->window) && !s->connection.is_pong_awaited)
         gt_stream_ping(s, s->rx.tail);
 }
 
@@ -133,11 +127,20 @@ static bool is_ack_overdue(const struct gt_stream *s)
     return s->now - s->acked_at >= ACK_S && s->rx.tail - s->window.acked >= GT_STREAM_EARLY;
 }
 
+/* A small ring grows with the data, up to the granted window. */
+static int receive(struct gt_stream *s, struct gt_span data)
+{
+    if (data.n > gt_ring_free(&s->rx) &&
+        !gt_stream_resize_ring(s, &s->rx, gt_ring_used(&s->rx) + data.n))
+        return -ENOMEM;
+    return gt_ring_write(&s->rx, data.data, data.n);
+}
+
 static enum gt_rst handle_data(struct gt_stream *s, struct gt_span data, int *ret_r)
 {
-    if (s->is_end_received || data.n > s->window.limit - s->rx.tail || !s->service[0])
+    if (s->is_end_received || data.n > s->window.limit - s->rx.tail)
         return GT_RST_PROTOCOL;
-    *ret_r = gt_ring_write(&s->rx, data.data, data.n);
+    *ret_r = receive(s, data);
     if (*ret_r < 0)
         return GT_RST_INTERNAL;
     if (s->rx_stop != GT_RST_NONE)
@@ -157,7 +160,7 @@ static enum gt_rst handle_end(struct gt_stream *s, const struct gt_frame *end)
 {
     enum gt_rst code = known_code(end->code);
 
-    if (s->connection.is_end_received || end->offset != s->rx.tail || !s->service[0] ||
+    if (s->connection.is_end_received || end->offset != s->rx.tail ||
         (s->is_end_received && code != s->rx_end) || !is_code_justified(s, code))
         return GT_RST_PROTOCOL;
     s->connection.is_end_received = s->is_end_received = true;
@@ -173,7 +176,6 @@ static bool end_complete(struct gt_stream *s)
 {
     if (!stream_is_complete(s))
         return false;
-    s->connection.due = 0;
     gt_stream_end(s);
     return true;
 }
@@ -189,7 +191,7 @@ static enum gt_rst handle_rst(struct gt_stream *s, const struct gt_frame *rst)
 {
     if (end_complete(s))
         return GT_RST_NONE;
-    s->connection.due = 0;
+    s->connection.due = stream_last_due(s, 0);
     s->state = GT_STREAM_RESET;
     s->code = rst->code == GT_RST_NONE ? GT_RST_INTERNAL : known_code(rst->code);
     s->is_reset_by_peer = true;
@@ -217,6 +219,15 @@ static enum gt_rst handle_pong(struct gt_stream *s)
     return GT_RST_NONE;
 }
 
+/* The peer is over: so are we, by its last frames. */
+static enum gt_rst handle_done(struct gt_stream *s)
+{
+    if (s->connection.kind != GT_STREAM_SHARED)
+        return GT_RST_PROTOCOL;
+    s->is_peer_done = true;
+    return end_complete(s) ? GT_RST_NONE : GT_RST_PROTOCOL;
+}
+
 /* Returns the reason to reset the stream, or GT_RST_NONE. *ret_r: a negative errno. */
 static enum gt_rst handle_frame(struct gt_stream *s, const struct gt_frame *frame, int *ret_r)
 {
@@ -231,10 +242,20 @@ static enum gt_rst handle_frame(struct gt_stream *s, const struct gt_frame *fram
     case GT_FRAME_RST: return handle_rst(s, frame);
     case GT_FRAME_PING: return handle_ping(s, frame);
     case GT_FRAME_PONG: return handle_pong(s);
-    case GT_FRAME_BIND: return handle_bind(s, frame);
+    case GT_FRAME_DONE: return handle_done(s);
     case GT_FRAME_CONNECTED: return handle_connected(s, frame);
     }
     return GT_RST_PROTOCOL;
+}
+
+/* A stream that is over waits for the peer's DONE. Other frames have no effect any more. */
+static void await_done(struct gt_stream *s, struct gt_reader *in)
+{
+    struct gt_frame frame;
+
+    while (s->connection.kind == GT_STREAM_SHARED && !s->is_peer_done &&
+           gt_framer_next(&s->connection.framer, in, &frame) == 0)
+        s->is_peer_done = frame.type == GT_FRAME_DONE;
 }
 
 int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
@@ -249,11 +270,12 @@ int gt_stream_consume(struct gt_stream *s, const uint8_t *data, size_t n)
         int r = gt_framer_next(&s->connection.framer, &in, &frame);
 
         if (r == GT_FRAME_E_MORE)
-            break;
+            return failed;
         enum gt_rst code = r ? GT_RST_PROTOCOL : handle_frame(s, &frame, &failed);
         if (code)
             fail(s, code);
         stream_end_if_complete(s);
     }
+    await_done(s, &in);
     return failed;
 }

@@ -97,8 +97,8 @@ static size_t compose_data(struct gt_stream *s, struct gt_writer *w, size_t cap,
 size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_record *ret)
 {
     static const enum gt_frame_type order[] = {
-        GT_FRAME_HELLO, GT_FRAME_RST,  GT_FRAME_ACK,       GT_FRAME_PONG,
-        GT_FRAME_PING,  GT_FRAME_BIND, GT_FRAME_CONNECTED,
+        GT_FRAME_HELLO, GT_FRAME_RST,  GT_FRAME_ACK,
+        GT_FRAME_PONG,  GT_FRAME_PING, GT_FRAME_CONNECTED,
     };
     struct gt_writer w = gt_writer(ret->frames, sizeof(ret->frames));
 
@@ -111,6 +111,9 @@ size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_recor
     for (size_t i = 0; i < GT_ARRAY_SIZE(order); i++)
         if (s->connection.due & STREAM_DUE(order[i]))
             compose_frame(s, &w, order[i]);
+    stream_end_if_complete(s);
+    if (s->connection.due & STREAM_DUE(GT_FRAME_DONE))
+        compose_frame(s, &w, GT_FRAME_DONE);
     size_t n_data = compose_data(s, &w, cap, ret);
     size_t n_before = w.n;
     if (is_end_sendable(s) && cap - w.n - n_data >= MAX_CONTROL) {
@@ -119,7 +122,6 @@ size_t gt_stream_compose(struct gt_stream *s, size_t cap, struct gt_stream_recor
         ret->parts[ret->n_parts++] = gt_span(ret->frames + n_before, w.n - n_before);
     }
     ret->parts[0] = gt_span(ret->frames, n_before);
-    stream_end_if_complete(s);
     return w.n + n_data;
 }
 

@@ -36,7 +36,15 @@ static inline bool stream_is_complete(const struct gt_stream *s)
     return s->is_end_acked && s->is_end_delivered && s->window.acked == stream_rx_offset(s);
 }
 
-/* Enters ENDED, with the result of both directions. */
+/* Returns the frames to be sent by a stream that is over. @last: the last ones before DONE. */
+static inline unsigned stream_last_due(const struct gt_stream *s, unsigned last)
+{
+    if (s->connection.kind == GT_STREAM_SHARED)
+        return (s->connection.due & STREAM_DUE(GT_FRAME_HELLO)) | last | STREAM_DUE(GT_FRAME_DONE);
+    return last;
+}
+
+/* Enters ENDED, with the result of both directions. Other scheduled frames are not sent. */
 void gt_stream_end(struct gt_stream *s);
 
 /* An OPEN stream ends as soon as it is complete and all scheduled frames are sent. */
@@ -55,3 +63,5 @@ static inline size_t stream_read_min(const struct gt_stream *s)
 /* Changes the capacity of @ring, within ->memory. Returns false, with nothing changed, if there is
  * no memory for it. */
 bool gt_stream_resize_ring(struct gt_stream *s, struct gt_ring *ring, size_t capacity);
+/* Doubles the tx ring if the peer's window is larger and @n_used bytes of the ring are used. */
+void gt_stream_grow_tx(struct gt_stream *s, size_t n_used, size_t peer_window);

@@ -15,12 +15,12 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
 {
     *s = (struct gt_stream){.role = role, .number = number, .tx_limit = GT_STREAM_EARLY};
     if (service) {
-        assert(strlen(service) <= GT_SERVICE_MAX);
+        assert(service[0] && strlen(service) <= GT_SERVICE_MAX);
         strcpy(s->service, service);
     }
     gt_ring_init(&s->tx, GT_MIN(ring_max, (size_t)1 << 30)); /* a window is a u32 */
     gt_window_init(&s->window, s->tx.capacity, GT_STREAM_EARLY);
-    gt_ring_init(&s->tx, GT_MIN(s->window.max, (size_t)GT_WINDOW_RING));
+    gt_ring_init(&s->tx, gt_window_ring_first(&s->window));
     gt_ring_init(&s->rx, s->tx.capacity);
 }
 
@@ -44,6 +44,12 @@ bool gt_stream_resize_ring(struct gt_stream *s, struct gt_ring *ring, size_t cap
     return true;
 }
 
+void gt_stream_grow_tx(struct gt_stream *s, size_t n_used, size_t peer_window)
+{
+    if (gt_window_is_send_ring_short(&s->window, n_used, s->tx.capacity, peer_window))
+        gt_stream_resize_ring(s, &s->tx, 2 * s->tx.capacity);
+}
+
 /* Shrinks @ring to @capacity, or to its used bytes if they are more. If there is no memory for the
  * copy, the ring stays as it is. */
 static void shrink_ring(struct gt_stream *s, struct gt_ring *ring, size_t capacity)
@@ -56,8 +62,19 @@ static void shrink_ring(struct gt_stream *s, struct gt_ring *ring, size_t capaci
 void gt_stream_trim(struct gt_stream *s)
 {
     gt_window_shrink(&s->window);
-    shrink_ring(s, &s->tx, GT_WINDOW_RING);
+    shrink_ring(s, &s->tx, gt_window_ring_first(&s->window));
     shrink_ring(s, &s->rx, gt_window_ring_size(&s->window, s->rx.head));
+}
+
+void gt_stream_discard(struct gt_stream *s)
+{
+    assert(gt_stream_is_over(s));
+    s->n_undelivered += gt_ring_used(&s->rx);
+    gt_ring_drop(&s->rx, gt_ring_used(&s->rx));
+    gt_ring_drop(&s->tx, gt_ring_used(&s->tx));
+    s->tx_sent = s->tx.head;
+    shrink_ring(s, &s->tx, 0);
+    shrink_ring(s, &s->rx, 0);
 }
 
 bool gt_stream_is_over(const struct gt_stream *s)
@@ -75,26 +92,41 @@ void gt_stream_end(struct gt_stream *s)
     const enum gt_rst codes[] = {s->rx_end, s->tx_end, s->tx_stop, s->rx_stop};
 
     s->state = GT_STREAM_ENDED;
+    s->connection.due = stream_last_due(s, 0);
     s->code = GT_RST_NONE;
     for (size_t i = 0; i < GT_ARRAY_SIZE(codes) && s->code == GT_RST_NONE; i++)
         s->code = codes[i];
 }
 
-void gt_stream_attach(struct gt_stream *s, uint32_t attempt)
+/* A connection of its own has larger rings from the beginning. A ring that cannot grow now grows
+ * when the bytes arrive. */
+static void stream_adapt(struct gt_stream *s, enum gt_stream_kind kind)
+{
+    if (!gt_window_set_shared(&s->window, kind == GT_STREAM_SHARED) || kind == GT_STREAM_SHARED)
+        return;
+    gt_stream_resize_ring(s, &s->tx, GT_MAX(s->tx.capacity, gt_window_ring_first(&s->window)));
+    gt_stream_resize_ring(s, &s->rx, GT_MAX(s->rx.capacity, gt_window_ring_first(&s->window)));
+}
+
+void gt_stream_attach(struct gt_stream *s, uint32_t attempt, enum gt_stream_kind kind)
 {
     const struct gt_resume sent = stream_sent_state(s);
 
-    assert(attempt > s->attempt);
+    assert(attempt > s->attempt && kind != GT_STREAM_DETACHED);
     s->attempt = attempt;
+    stream_adapt(s, kind);
+    s->connection = (struct gt_stream_connection){
+        .kind = kind,
+        .due = STREAM_DUE(GT_FRAME_HELLO),
+        .is_resumed = gt_resume_must_wait(&sent),
+        .tx_from = s->tx_sent,
+        .rx_from = s->rx.tail,
+    };
     if (s->state == GT_STREAM_RESET) {
-        s->connection = (struct gt_stream_connection){.due = STREAM_DUE(GT_FRAME_RST)};
+        s->connection.due = stream_last_due(s, STREAM_DUE(GT_FRAME_RST));
         return;
     }
     s->state = GT_STREAM_HELLO_SENT;
-    s->connection = (struct gt_stream_connection){
-        .due = STREAM_DUE(GT_FRAME_HELLO),
-        .is_resumed = gt_resume_must_wait(&sent),
-    };
     if (s->role == GT_ROLE_DEVICE && s->is_target_connected)
         stream_schedule(s, GT_FRAME_CONNECTED);
 }
@@ -106,14 +138,6 @@ void gt_stream_park(struct gt_stream *s)
         gt_stream_end(s);
     else if (stream_has_connection(s))
         s->state = GT_STREAM_PARKED;
-}
-
-void gt_stream_bind(struct gt_stream *s, const char *service)
-{
-    assert(!s->service[0] && service[0] && strlen(service) <= GT_SERVICE_MAX);
-    strcpy(s->service, service);
-    if (!(s->connection.due & STREAM_DUE(GT_FRAME_HELLO)))
-        stream_schedule(s, GT_FRAME_BIND);
 }
 
 void gt_stream_target_connected(struct gt_stream *s)
@@ -128,10 +152,35 @@ void gt_stream_reset(struct gt_stream *s, enum gt_rst code)
     if (gt_stream_is_over(s) || stream_is_complete(s))
         return;
     if (stream_has_connection(s))
-        s->connection.due =
-            (s->connection.due & STREAM_DUE(GT_FRAME_HELLO)) | STREAM_DUE(GT_FRAME_RST);
+        s->connection.due = (s->connection.due & STREAM_DUE(GT_FRAME_HELLO)) |
+                            stream_last_due(s, STREAM_DUE(GT_FRAME_RST));
     s->state = GT_STREAM_RESET;
     s->code = code;
+}
+
+bool gt_stream_is_done(const struct gt_stream *s)
+{
+    return gt_stream_is_over(s) && s->is_peer_done && !s->connection.due;
+}
+
+uint64_t gt_stream_n_moved(const struct gt_stream *s)
+{
+    const struct gt_stream_connection *connection = &s->connection;
+
+    if (connection->kind == GT_STREAM_DETACHED)
+        return 0;
+    return s->tx_sent - GT_MIN(connection->tx_from, s->tx_sent) + s->rx.tail - connection->rx_from;
+}
+
+bool gt_stream_is_held_up(const struct gt_stream *s)
+{
+    bool has_unsent = s->tx.tail > s->tx_sent || gt_ring_free(&s->tx) < stream_read_min(s);
+    bool is_tx_limited = has_unsent && s->tx_sent == s->tx_limit;
+    bool is_rx_limited =
+        s->rx.tail == s->window.limit && gt_ring_used(&s->rx) <= s->window.size / 2;
+
+    return s->state == GT_STREAM_OPEN && s->connection.kind == GT_STREAM_SHARED &&
+           gt_stream_n_moved(s) >= s->window.size / 4 && (is_tx_limited || is_rx_limited);
 }
 
 bool gt_stream_has_tx_room(const struct gt_stream *s)
@@ -145,6 +194,8 @@ void gt_stream_local_read(struct gt_stream *s, size_t n)
 {
     assert(!s->is_tx_finished);
     gt_ring_fill(&s->tx, n);
+    if (s->window.is_shared)
+        gt_stream_grow_tx(s, gt_ring_used(&s->tx), (size_t)(s->tx_limit - s->tx.head));
 }
 
 void gt_stream_local_end(struct gt_stream *s, enum gt_rst code)

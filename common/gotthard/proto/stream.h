@@ -43,8 +43,17 @@ enum gt_stream_state {
     GT_STREAM_RESET, /* aborted, with ->code as the reason; an RST may still be produced */
 };
 
-/* The state of one data connection. */
+/* What a stream is attached to. */
+enum gt_stream_kind {
+    GT_STREAM_DETACHED,
+    GT_STREAM_OWN,    /* a data connection of its own, which close_notify ends */
+    GT_STREAM_SHARED, /* the shared connection: DONE ends the attachment */
+};
+
+/* The state of one attachment to a data connection. */
 struct gt_stream_connection {
+    enum gt_stream_kind kind;
+    uint64_t tx_from, rx_from; /* ->tx_sent and ->rx.tail at its beginning */
     struct gt_framer framer;
     unsigned due;     /* the frames to be sent, except DATA and END: bits 1 << their index */
     bool is_resumed;  /* something was sent before: HELLO determines the offset */
@@ -61,7 +70,8 @@ struct gt_stream {
     enum gt_stream_state state;
     enum gt_rst code;
     bool is_reset_by_peer;            /* aborted by the peer's RST */
-    char service[GT_SERVICE_MAX + 1]; /* operator: requested; device: received. "": a spare */
+    bool is_peer_done;                /* its DONE was received: it is over there as well */
+    char service[GT_SERVICE_MAX + 1]; /* operator: requested; device: received, or "" */
     bool is_target_connected;         /* operator: as far as it knows */
 
     struct gt_ring tx;   /* head: acknowledged; tail: read from the local socket */
@@ -72,11 +82,12 @@ struct gt_stream {
     enum gt_rst tx_stop; /* the peer delivers no more bytes: its local socket was reset */
     bool is_end_sent, is_end_acked;
 
-    struct gt_ring rx;     /* head: written to the local socket; tail: received */
-    bool is_end_received;  /* at rx.tail */
-    enum gt_rst rx_end;    /* the received END's code */
-    enum gt_rst rx_stop;   /* received bytes are dropped: the local socket was reset */
-    bool is_end_delivered; /* to the local socket; the END is acknowledged from then on */
+    struct gt_ring rx;      /* head: written to the local socket; tail: received */
+    bool is_end_received;   /* at rx.tail */
+    enum gt_rst rx_end;     /* the received END's code */
+    enum gt_rst rx_stop;    /* received bytes are dropped: the local socket was reset */
+    uint64_t n_undelivered; /* bytes that were dropped when the stream was over */
+    bool is_end_delivered;  /* to the local socket; the END is acknowledged from then on */
     struct gt_window window;
 
     struct gt_window_memory *memory; /* borrows; NULL: no limit */
@@ -87,7 +98,7 @@ struct gt_stream {
     struct gt_stream_connection connection;
 };
 
-/* Initializes a stream that is PARKED. @service: the operator's ("" for a spare), at most
+/* Initializes a stream that is PARKED. @service: the operator's, 1 to
  * GT_SERVICE_MAX bytes, copied; NULL for a device. @ring_max: limit of the capacity of each ring in
  * bytes. The owner may then set ->memory and ->now. */
 void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, const char *service,
@@ -95,19 +106,23 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
 /* Frees the rings and returns their share of ->memory. */
 void gt_stream_deinit(struct gt_stream *s);
 /* Frees the memory of empty rings, until the next byte, and resets the window to its initial size.
- * gt_stream_consume() calls it for a stream with little traffic. */
+ * Cheap if there is none. gt_stream_consume() calls it for a stream with little traffic. */
 void gt_stream_trim(struct gt_stream *s);
+/* Drops all bytes of a stream that is over, and frees the memory of its rings. Nothing of it is
+ * sent or delivered any more, but it may last as long as its peer pleases. */
+void gt_stream_discard(struct gt_stream *s);
 
 /*
- * Attaches a new data connection. @attempt must be greater than all before. HELLO is scheduled. A
- * stream that is over may be attached again, for a peer that did not receive the last
- * acknowledgement or the reason of the reset. In the latter case only RST is scheduled.
+ * Attaches the stream to a new data connection, or to the shared one (@kind: not DETACHED).
+ * @attempt must be greater than all before. HELLO is scheduled. A stream that is over may be
+ * attached again, for a peer that did not receive the last acknowledgement or the reason of the
+ * reset. In the latter case RST is scheduled; on a connection of its own it comes alone.
+ *
+ * On the shared connection, DONE follows the last frame of a stream that is over.
  */
-void gt_stream_attach(struct gt_stream *s, uint32_t attempt);
+void gt_stream_attach(struct gt_stream *s, uint32_t attempt, enum gt_stream_kind kind);
 /* Detaches the data connection, which was lost. The stream is PARKED, unless it is over. */
 void gt_stream_park(struct gt_stream *s);
-/* Operator: gives a spare its service (1 to GT_SERVICE_MAX bytes, copied) and schedules BIND. */
-void gt_stream_bind(struct gt_stream *s, const char *service);
 /* Device: its target is connected. Schedules CONNECTED, now and on each later data connection. */
 void gt_stream_target_connected(struct gt_stream *s);
 /* Aborts the stream from this side and schedules RST if there is a data connection. Has no effect
@@ -117,6 +132,17 @@ void gt_stream_reset(struct gt_stream *s, enum gt_rst code);
 bool gt_stream_is_over(const struct gt_stream *s);
 /* Returns true if the stream is ENDED and no direction was reset. */
 bool gt_stream_is_well_ended(const struct gt_stream *s);
+/* Returns true if the stream is over on both sides, and all frames were sent: it may be forgotten.
+ * A peer that did not receive our DONE needs nothing more of us. */
+bool gt_stream_is_done(const struct gt_stream *s);
+
+/* Returns the payload bytes that were sent and received since the attachment. */
+uint64_t gt_stream_n_moved(const struct gt_stream *s);
+/* Returns true if the small window of the shared connection holds the stream up, and it would be
+ * faster on one of its own: this side has data that it may not send, or the peer used all of its
+ * window although our local socket keeps up. False until a quarter of the window has moved, so that
+ * a stream that stalls on its local socket does not move again and again. */
+bool gt_stream_is_held_up(const struct gt_stream *s);
 
 /* Processes @n bytes received on the data connection, cut anywhere. Invalid input resets the
  * stream. Returns 0 or -ENOMEM. */

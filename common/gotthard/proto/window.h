@@ -10,18 +10,28 @@
  * delay then gets the window that it needs, and a short path fewer wake-ups. The window does not
  * grow when the round trip took much longer than the shortest one: the path is saturated, and more
  * data would only wait in its queues.
+ *
+ * On the shared connection, other streams wait behind the data of this one. Its window is smaller
+ * there and does not grow: a stream that needs more moves to a connection of its own.
  */
 #pragma once
 
 #include "gotthard/base/base.h"
 
-#define GT_WINDOW_INITIAL (256 * 1024)  /* bytes; also the limit of unsent data in the send ring */
-#define GT_WINDOW_RING    (1024 * 1024) /* initial capacity of a ring; unused pages cost nothing */
-#define GT_WINDOW_IDLE_S  15.0 /* seconds with little traffic, after which memory is freed */
+#define GT_WINDOW_SHARED     (128 * 1024) /* bytes, on the shared connection */
+#define GT_WINDOW_INITIAL    (256 * 1024) /* bytes; also the limit of unsent data in the send ring */
+#define GT_WINDOW_RING_FIRST (64 * 1024)  /* first capacity of a ring: not mapped */
+#define GT_WINDOW_RING \
+    (1024 * 1024) /* the same on a connection of its own; unused pages cost nothing */
+#define GT_WINDOW_LARGE \
+    ((size_t)4 << 20) /* a larger ring takes part of it from memory of its own kind */
+#define GT_WINDOW_DEFAULT_MAX ((size_t)16 << 20)
+#define GT_WINDOW_IDLE_S      15.0 /* seconds with little traffic, after which memory is freed */
 
 /* The receive window of one stream. */
 struct gt_window {
-    size_t size;    /* bytes wanted in flight or in the ring; at most the ring's capacity */
+    bool is_shared; /* on the shared connection, also at first */
+    size_t size;    /* bytes wanted in flight or in the ring */
     size_t max;     /* limit of the size, and of the capacity of either ring */
     uint64_t acked; /* last receive offset that was sent to the peer */
     uint64_t limit; /* greatest offset granted to the peer; never withdrawn */
@@ -38,9 +48,17 @@ bool gt_window_is_ack_due(const struct gt_window *window, uint64_t tail);
 bool gt_window_is_update_due(const struct gt_window *window, uint64_t head);
 /* Records that an ACK or HELLO with @offset and the current limit was sent. */
 void gt_window_announced(struct gt_window *window, uint64_t offset, uint64_t head);
+/* The stream continues on the shared connection or on one of its own. Returns true if that is a
+ * change: the window has its initial size then. What the peer was granted remains granted. */
+bool gt_window_set_shared(struct gt_window *window, bool is_shared);
 /* Returns the window to its initial size at most. What the peer was granted remains granted. */
 void gt_window_shrink(struct gt_window *window);
-/* Returns the capacity in bytes that a receive ring with this head needs at least. */
+/* Returns true if the window may grow beyond its present size. */
+bool gt_window_may_grow(const struct gt_window *window);
+/* Returns the first capacity of a ring in bytes. */
+size_t gt_window_ring_first(const struct gt_window *window);
+/* Returns the capacity in bytes that a receive ring with this head keeps at least. It may be less
+ * than the granted window: a ring of GT_WINDOW_RING_FIRST grows when the bytes arrive. */
 size_t gt_window_ring_size(const struct gt_window *window, uint64_t head);
 /* Returns true if the send ring should double: @n_used of its @capacity bytes were kept when the
  * peer announced @peer_window, which is larger than the ring. */
@@ -69,10 +87,21 @@ struct gt_window_idle {
 /* Returns true, once per period, if little was transferred for GT_WINDOW_IDLE_S. */
 bool gt_window_is_idle(struct gt_window_idle *idle, double now, uint64_t rx, uint64_t tx);
 
-/* The memory that the rings of several streams share, beyond the first GT_WINDOW_RING of each. */
+/*
+ * The memory that the rings of several streams share, beyond the first GT_WINDOW_RING of each. What
+ * a ring has beyond GT_WINDOW_LARGE counts separately: few streams need that much, and those that
+ * have it take nothing from the others.
+ */
 struct gt_window_memory {
-    size_t max, n_used; /* bytes */
+    size_t max, n_used;        /* bytes up to GT_WINDOW_LARGE of each ring */
+    size_t large_max, n_large; /* bytes beyond */
 };
+
+/* @ring_max: bytes, the limit of one ring. Enough for 16 rings of that size or of GT_WINDOW_LARGE,
+ * of which two may be larger. */
+void gt_window_memory_init(struct gt_window_memory *memory, size_t ring_max);
+/* Returns the default limit of one ring, on a machine with @physical bytes of memory. */
+size_t gt_window_default_max(uint64_t physical);
 
 /* Returns true if a ring may change its capacity from @before to @after. @memory: NULL: no limit.
  */

@@ -4,6 +4,8 @@
  * queued at once, OPENs behind them, and all of them leave in the flight that completes the
  * handshake: nothing waits for WELCOME, because each round trip delays a new connection.
  *
+ * A connection may be prepared while the session is not known yet: RENDEZVOUS follows then.
+ *
  * It never dials again once it was connected: a connection that is lost has ended, and its owner
  * decides about another.
  */
@@ -34,6 +36,7 @@ static const struct {
     [CONTROL_DIALING] = {"dialing", 0., false, GT_END_UNREACHABLE, "", GT_END_UNREACHABLE},
     [CONTROL_HELLO_SENT] = {"hello-sent", 10., true, GT_END_UNREACHABLE,
                             "no WELCOME from the relay", GT_END_UNREACHABLE},
+    [CONTROL_PREPARED] = {"prepared", 30., true, GT_END_LOST, "no session", GT_END_LOST},
     [CONTROL_REGISTERING] = {"registering", 10., true, GT_END_RELAY, "no SESSION from the relay",
                              GT_END_LOST},
     [CONTROL_UP] = {"up", 0., true, GT_END_LOST, "the relay does not answer: heartbeat timeout",
@@ -331,7 +334,6 @@ static void control_init(struct gt_control_connection *control, struct ev_loop *
     control->loop = loop;
     gt_framed_connection_init(&control->framed);
     gt_key_identity(settings->role, settings->name, control->identity);
-    memcpy(control->rid, settings->rid, sizeof(control->rid));
     gt_heartbeat_init(&control->heartbeat, loop, control->identity, &events, control);
     ev_init(&control->io, control_on_io);
     ev_init(&control->deadline, control_on_deadline);
@@ -372,7 +374,9 @@ int gt_control_connection_new(struct ev_loop *loop,
     control_init(control, loop, settings);
     control->events = *events;
     control->userdata = userdata;
-    int r = gt_control_connection_queue_hello(control, settings);
+    int r = gt_control_connection_queue_hello(control);
+    if (r == 0 && settings->rid)
+        r = gt_control_connection_queue_rendezvous(control, settings);
     if (r == 0)
         r = control_dial(control, settings);
     if (r != 0) {
@@ -381,6 +385,23 @@ int gt_control_connection_new(struct ev_loop *loop,
     }
     gt_control_connection_enter(control, CONTROL_DIALING);
     *ret = control;
+    return 0;
+}
+
+int gt_control_connection_register(struct gt_control_connection *control,
+                                   const struct gt_control_connection_settings *settings,
+                                   const struct gt_control_connection_events *events,
+                                   void *userdata)
+{
+    if (control->state >= CONTROL_CLOSING)
+        return GT_CONTROL_CONNECTION_E_OVER;
+    int r = gt_control_connection_queue_rendezvous(control, settings);
+    if (r != 0)
+        return r;
+    control->events = *events;
+    control->userdata = userdata;
+    if (control->state == CONTROL_PREPARED)
+        gt_control_connection_enter(control, CONTROL_REGISTERING);
     return 0;
 }
 
@@ -410,7 +431,7 @@ struct gt_control_connection *gt_control_connection_free(struct gt_control_conne
 {
     if (!control)
         return NULL;
-    if (control->state >= CONTROL_HELLO_SENT)
+    if (control->state >= CONTROL_HELLO_SENT && control->has_session)
         gt_control_connection_bye(control, GT_CODE_BYE);
     if (control->state == CONTROL_CLOSING && control->framed.tls &&
         gt_framed_connection_flush(&control->framed) != 0)

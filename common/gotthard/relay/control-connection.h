@@ -26,7 +26,7 @@ struct gt_control_connection_settings { /* strings, keys and the relay are copie
     enum gt_role role;
     const char *name;            /* operator or device */
     const uint8_t *client_key;   /* K_rc, GT_KEY_SIZE */
-    const uint8_t *rid;          /* GT_RID_SIZE */
+    const uint8_t *rid;          /* GT_RID_SIZE; NULL: gt_control_connection_register follows */
     uint32_t generation;         /* of RENDEZVOUS */
     uint16_t port_hint;          /* the session port to request; 0: any */
     uint32_t ttl_s;              /* lifetime to request; 0: the relay's maximum */
@@ -59,8 +59,17 @@ int gt_control_connection_new(struct ev_loop *loop,
                               const struct gt_control_connection_settings *settings,
                               const struct gt_control_connection_events *events, void *userdata,
                               struct gt_control_connection **ret) GT_MUST_CHECK;
-/* Sends BYE (best effort) if it was connected, and closes. Not from inside its callbacks. Takes
- * NULL; returns NULL. */
+/*
+ * Without ->rid: sends RENDEZVOUS with @settings' rid, generation, port_hint and ttl_s, and changes
+ * the events and their @userdata. The time limits of the attempt continue. It must be called within
+ * 30 s, or the connection ends. E_FULL; E_OVER if it has ended: nothing has changed then.
+ */
+int gt_control_connection_register(struct gt_control_connection *control,
+                                   const struct gt_control_connection_settings *settings,
+                                   const struct gt_control_connection_events *events,
+                                   void *userdata) GT_MUST_CHECK;
+/* Sends BYE (best effort) if it was connected for a session, and closes. Not from inside its
+ * callbacks. Takes NULL; returns NULL. */
 struct gt_control_connection *gt_control_connection_free(struct gt_control_connection *control);
 
 /* Sends a PING now, if it is registered; the answer changes what the next function returns. */
@@ -85,10 +94,11 @@ enum {
  * RENDEZVOUS. E_FULL, E_OVER. */
 int gt_control_connection_request_ticket(struct gt_control_connection *control, uint32_t stream,
                                          uint32_t attempt, uint16_t segment) GT_MUST_CHECK;
-/* Operator: marks a stream as spare, or as used again (SPARE). A spare stream does not keep the
- * session alive. E_FULL, E_OVER. */
-int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
-                                     uint32_t attempt, bool is_spare) GT_MUST_CHECK;
+/* Operator: reports how many streams the session has (LOAD). It is
+ * valid for this control connection only: report it again on the next one, after
+ * gt_control_connection_new, unless it is 0. E_FULL, E_OVER. */
+int gt_control_connection_set_load(struct gt_control_connection *control,
+                                   uint32_t n_streams) GT_MUST_CHECK;
 /* Reports the end of a stream's attempt, with the bytes from operator to device (@n_up) and back.
  * E_FULL, E_OVER. */
 int gt_control_connection_stream_end(struct gt_control_connection *control, uint32_t stream,

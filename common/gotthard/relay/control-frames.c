@@ -47,14 +47,11 @@ int gt_control_connection_request_ticket(struct gt_control_connection *control, 
     return control_send(control, &frame);
 }
 
-int gt_control_connection_mark_spare(struct gt_control_connection *control, uint32_t stream,
-                                     uint32_t attempt, bool is_spare)
+int gt_control_connection_set_load(struct gt_control_connection *control, uint32_t n_streams)
 {
-    struct gt_control_frame frame = gt_control_connection_frame(control, GT_CONTROL_SPARE);
+    struct gt_control_frame frame = gt_control_connection_frame(control, GT_CONTROL_LOAD);
 
-    frame.spare.stream = stream;
-    frame.spare.attempt = attempt;
-    frame.spare.is_spare = is_spare;
+    frame.load = n_streams;
     return control_send(control, &frame);
 }
 
@@ -72,20 +69,26 @@ int gt_control_connection_stream_end(struct gt_control_connection *control, uint
     return control_send(control, &frame);
 }
 
-int gt_control_connection_queue_hello(struct gt_control_connection *control,
-                                      const struct gt_control_connection_settings *settings)
+int gt_control_connection_queue_hello(struct gt_control_connection *control)
 {
     struct gt_control_frame hello = {.type = GT_CONTROL_HELLO};
-    struct gt_control_frame rendezvous =
-        gt_control_connection_frame(control, GT_CONTROL_RENDEZVOUS);
 
     hello.hello.version_min = hello.hello.version_max = GT_CONTROL_VERSION;
     snprintf(hello.hello.software, sizeof(hello.hello.software), "gotthard/%s", GOTTHARD_VERSION);
+    return gt_control_connection_queue(control, &hello, 0);
+}
+
+int gt_control_connection_queue_rendezvous(struct gt_control_connection *control,
+                                           const struct gt_control_connection_settings *settings)
+{
+    memcpy(control->rid, settings->rid, sizeof(control->rid));
+    control->has_session = true;
+    struct gt_control_frame rendezvous =
+        gt_control_connection_frame(control, GT_CONTROL_RENDEZVOUS);
     rendezvous.rendezvous.generation = settings->generation;
     rendezvous.rendezvous.port_hint = settings->port_hint;
     rendezvous.rendezvous.ttl_s = settings->ttl_s;
-    int r = gt_control_connection_queue(control, &hello, 0);
-    return r != 0 ? r : gt_control_connection_queue(control, &rendezvous, 0);
+    return gt_control_connection_queue(control, &rendezvous, 0);
 }
 
 /* --- frames of the relay ---------------------------------------------------------------------- */
@@ -99,7 +102,8 @@ static void control_on_welcome(struct gt_control_connection *control,
         return;
     }
     gt_heartbeat_set_interval(&control->heartbeat, frame->welcome.heartbeat_ms);
-    gt_control_connection_enter(control, CONTROL_REGISTERING);
+    gt_control_connection_enter(control,
+                                control->has_session ? CONTROL_REGISTERING : CONTROL_PREPARED);
 }
 
 static void control_on_session(struct gt_control_connection *control,

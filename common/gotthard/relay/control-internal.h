@@ -14,7 +14,8 @@
 
 enum control_state {
     CONTROL_DIALING,
-    CONTROL_HELLO_SENT,  /* and RENDEZVOUS; no WELCOME yet */
+    CONTROL_HELLO_SENT,  /* and RENDEZVOUS, if the session is known; no WELCOME yet */
+    CONTROL_PREPARED,    /* WELCOME received; the session is not known yet */
     CONTROL_REGISTERING, /* WELCOME received, no SESSION yet */
     CONTROL_UP,
     CONTROL_CLOSING,       /* BYE is queued */
@@ -29,6 +30,7 @@ struct gt_control_connection {
     void *userdata;
 
     char identity[GT_IDENTITY_MAX + 1];
+    bool has_session; /* ->rid is set, and RENDEZVOUS was queued */
     uint8_t rid[GT_RID_SIZE];
 
     struct gt_tls_dial tls_dial;
@@ -62,9 +64,11 @@ struct gt_control_frame gt_control_connection_frame(const struct gt_control_conn
 int gt_control_connection_queue(struct gt_control_connection *control,
                                 const struct gt_control_frame *frame,
                                 size_t reserved) GT_MUST_CHECK;
-/* Queues HELLO and RENDEZVOUS. GT_CONTROL_CONNECTION_E_FULL: out of memory. */
-int gt_control_connection_queue_hello(struct gt_control_connection *control,
-                                      const struct gt_control_connection_settings *settings)
+/* Queues HELLO. GT_CONTROL_CONNECTION_E_FULL: out of memory. */
+int gt_control_connection_queue_hello(struct gt_control_connection *control) GT_MUST_CHECK;
+/* Sets the session, and queues RENDEZVOUS. GT_CONTROL_CONNECTION_E_FULL. */
+int gt_control_connection_queue_rendezvous(struct gt_control_connection *control,
+                                           const struct gt_control_connection_settings *settings)
     GT_MUST_CHECK;
 /* Handles a frame of the relay, in a state before CLOSING. May end the connection. */
 void gt_control_connection_handle_frame(struct gt_control_connection *control,

@@ -42,8 +42,15 @@ void gt_reconnect_init(struct gt_reconnect *reconnect, const struct gt_host_port
     memcpy(reconnect->rid, control->rid, sizeof(reconnect->rid));
 }
 
+void gt_reconnect_set_prepared(struct gt_reconnect *reconnect,
+                               struct gt_control_connection *prepared)
+{
+    reconnect->prepared = prepared;
+}
+
 void gt_reconnect_deinit(struct gt_reconnect *reconnect)
 {
+    reconnect->prepared = gt_control_connection_free(reconnect->prepared);
     gt_wipe(reconnect->client_key, sizeof(reconnect->client_key));
 }
 
@@ -52,6 +59,24 @@ uint32_t gt_reconnect_ttl(const struct gt_reconnect *reconnect)
     double passed = reconnect->started_at > 0 ? gt_clock() - reconnect->started_at : 0;
 
     return reconnect->lifetime_s > 0 ? (uint32_t)GT_MAX(reconnect->lifetime_s - passed, 1.) : 0;
+}
+
+/* Returns true if the prepared connection serves: it is *ret then. */
+static bool reconnect_use_prepared(struct gt_reconnect *reconnect,
+                                   const struct gt_control_connection_settings *control,
+                                   const struct gt_control_connection_events *events,
+                                   void *userdata, struct gt_control_connection **ret)
+{
+    struct gt_control_connection *prepared = gt_steal(&reconnect->prepared);
+
+    if (!prepared)
+        return false;
+    if (gt_control_connection_register(prepared, control, events, userdata) != 0) {
+        gt_control_connection_free(prepared);
+        return false;
+    }
+    *ret = prepared;
+    return true;
 }
 
 int gt_reconnect_connect(struct gt_reconnect *reconnect, struct ev_loop *loop,
@@ -73,6 +98,8 @@ int gt_reconnect_connect(struct gt_reconnect *reconnect, struct ev_loop *loop,
 
     reconnect->generation++;
     reconnect->dialed_at = gt_clock();
+    if (reconnect_use_prepared(reconnect, &control, events, userdata, ret))
+        return 0;
     return gt_control_connection_new(loop, &control, events, userdata, ret);
 }
 
@@ -107,12 +134,15 @@ bool gt_reconnect_is_upgrade(const struct gt_reconnect *reconnect, enum gt_code 
            gt_clock() < reconnect->restart_until - NOTICE_FOR_S + UPGRADE_S;
 }
 
+unsigned gt_reconnect_attempt_ms(double seconds)
+{
+    return (unsigned)(GT_MIN(GT_MAX(seconds / 3, 1.), TIMEOUT_MS / 1000.) * 1000);
+}
+
 void gt_reconnect_open(struct gt_reconnect *reconnect, double seconds)
 {
-    double attempt = GT_MIN(GT_MAX(seconds / 3, 1.), TIMEOUT_MS / 1000.);
-
     reconnect->give_up_at = reconnect->full_window_end = gt_clock() + seconds;
-    reconnect->attempt_ms = (unsigned)(attempt * 1000);
+    reconnect->attempt_ms = gt_reconnect_attempt_ms(seconds);
 }
 
 void gt_reconnect_start(struct gt_reconnect *reconnect)

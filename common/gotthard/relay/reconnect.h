@@ -13,7 +13,8 @@
 struct gt_reconnect {
     const struct gt_host_port *relays; /* borrowed */
     size_t n_relays;
-    const struct gt_proxy *proxy; /* borrowed; NULL: none */
+    const struct gt_proxy *proxy;           /* borrowed; NULL: none */
+    struct gt_control_connection *prepared; /* owned; for the first connection; NULL: none */
     char name[GT_NAME_MAX + 1];
     enum gt_role role;
     uint8_t client_key[GT_KEY_SIZE], rid[GT_RID_SIZE];
@@ -41,6 +42,10 @@ struct gt_reconnect {
 void gt_reconnect_init(struct gt_reconnect *reconnect, const struct gt_host_port *relays,
                        size_t n_relays, const struct gt_control_connection_settings *control,
                        unsigned window_ms);
+/* Takes a connection that was begun without a session, to the first address. It serves as the first
+ * connection, unless it has ended. */
+void gt_reconnect_set_prepared(struct gt_reconnect *reconnect,
+                               struct gt_control_connection *prepared);
 /* Wipes the key. */
 void gt_reconnect_deinit(struct gt_reconnect *reconnect);
 
@@ -67,6 +72,8 @@ bool gt_reconnect_is_upgrade(const struct gt_reconnect *reconnect, enum gt_code 
 /* Returns the seconds left of the lifetime, at least 1; 0: no limit of its own. */
 uint32_t gt_reconnect_ttl(const struct gt_reconnect *reconnect);
 
+/* Returns the time limit in milliseconds of one attempt to register within @seconds. */
+unsigned gt_reconnect_attempt_ms(double seconds);
 /* Opens a window of @seconds, whether one is open or not: the time to register at first. It has
  * room for three attempts of 1 s or more. */
 void gt_reconnect_open(struct gt_reconnect *reconnect, double seconds);

@@ -50,6 +50,7 @@ static const struct extension extensions[] = {
     LIST(7, tags),
     BYTES(8, status),
     TEXT(9, fault),
+    INTEGER(10, GT_FIELD_U16(struct gt_extensions, session_version)),
 };
 
 static const void *extension_member(const struct gt_extensions *x, size_t offset)

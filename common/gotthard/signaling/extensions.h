@@ -12,6 +12,10 @@
 #define GT_HOST_KEYS_MAX 8
 #define GT_FAULT_TEXT    201 /* bytes of a fault with its NUL */
 
+/* How the two ends of a session carry its streams: as docs/protocol.md, section 4, describes it.
+ * 0.1.0 knew no number, and had a data connection for each stream. */
+#define GT_SESSION_VERSION 2
+
 /* Absent extensions are empty or 0. */
 struct gt_extensions {
     struct gt_span version;                   /* 1: software version */
@@ -24,8 +28,9 @@ struct gt_extensions {
     struct gt_span limit; /* 6: the limit that refuses a session; for display only */
     struct gt_span tags[GT_TAGS_MAX]; /* 7: "KEY=VALUE", printable; tag.h has the form */
     size_t n_tags;
-    struct gt_span status; /* 8: device-status.h; the answer to a query */
-    struct gt_span fault;  /* 9: why the device's files are not in use; for display only */
+    struct gt_span status;    /* 8: device-status.h; the answer to a query */
+    struct gt_span fault;     /* 9: why the device's files are not in use; for display only */
+    uint16_t session_version; /* 10: ACK: the device's GT_SESSION_VERSION */
 };
 
 /* Appends those that are not absent to @w, which fails as it does. */

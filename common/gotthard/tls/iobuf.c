@@ -4,9 +4,9 @@
  * serves one connection after another uses the same few buffers, which stay in the CPU cache.
  *
  * Input is decrypted in place, so that a returned buffer has plaintext. Wiping it each time would
- * cost a tenth of the decryption. It is wiped when a connection ends, as far as it was used; one
- * that another connection holds at that time, when it returns. A buffer that the pool does not keep
- * returns to the kernel.
+ * cost a tenth of the decryption. It is wiped when a connection or a stream ends, as far as it was
+ * used; one that a connection holds at that time, when it returns. A buffer that the pool does not
+ * keep returns to the kernel.
  */
 #include "gotthard/tls/iobuf.h"
 
@@ -52,7 +52,7 @@ static void pool_put(uint8_t **buffer, const struct gt_iobuf_use *use)
 
     if (!*buffer)
         return;
-    if (use->n_wipes != pool.n_wipes) { /* a connection has ended, and this may be its data */
+    if (use->n_wipes != pool.n_wipes) { /* something has ended, and this may be its data */
         gt_wipe(*buffer, n_used);
         n_used = 0;
     }
@@ -66,7 +66,7 @@ static void pool_put(uint8_t **buffer, const struct gt_iobuf_use *use)
     *buffer = NULL;
 }
 
-static void pool_wipe(void)
+void gt_iobuf_wipe(void)
 {
     for (size_t i = 0; i < pool.n_kept; i++) {
         gt_wipe(pool.kept[i], pool.n_used[i]);
@@ -95,7 +95,7 @@ void gt_iobuf_deinit(struct gt_iobuf *iobuf)
 {
     pool_put(&iobuf->in, &iobuf->in_use);
     pool_put(&iobuf->out, &iobuf->out_use);
-    pool_wipe();
+    gt_iobuf_wipe();
 }
 
 /* Moves the input to the beginning of the buffer, so that all free room is after it. */

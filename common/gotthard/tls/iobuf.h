@@ -38,8 +38,11 @@ enum {
 };
 
 void gt_iobuf_init(struct gt_iobuf *iobuf, int fd);
-/* Wipes its buffers and those that the pool keeps: input is decrypted in place. */
+/* Returns its buffers, and wipes those of the pool. */
 void gt_iobuf_deinit(struct gt_iobuf *iobuf);
+/* Wipes the buffers that the pool keeps, and any other one when it returns: input is decrypted in
+ * place. To be called when a stream ends, whose plaintext they may have. */
+void gt_iobuf_wipe(void);
 
 /*
  * Reads up to @n bytes. After a recv() that did not fill the buffer, the next call returns E_AGAIN

@@ -6,12 +6,8 @@
  */
 #include "gotthard/tls/tls-context.h"
 
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-#endif
 #include <openssl/err.h>
 #include <string.h>
-#include <sys/auxv.h>
 
 #include "gotthard/base/text.h"
 #include "gotthard/crypto/crypto-start.h"
@@ -164,27 +160,20 @@ static void tls_on_secret(const SSL *ssl, const char *line)
 
 /* --- the context ------------------------------------------------------------------------------ */
 
-static bool has_aes_instructions(void)
+/* A client's first suite is ChaCha20 if it prefers that, and then the server uses it whatever its
+ * own order (SSL_OP_PRIORITIZE_CHACHA). Otherwise the server's order decides. */
+static bool set_suites(struct gt_tls_context *context, enum gt_record_suite first)
 {
-#if defined(__x86_64__) || defined(__i386__)
-    unsigned eax, ebx, ecx, edx;
+    const char *suites = first == GT_RECORD_CHACHA20
+                             ? "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+                             : "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";
 
-    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_AES);
-#elif defined(__aarch64__)
-    return getauxval(AT_HWCAP) & (1ul << 3); /* HWCAP_AES */
-#elif defined(__arm__)
-    return getauxval(AT_HWCAP2) & (1ul << 0); /* HWCAP2_AES */
-#else
-    return false;
-#endif
+    return SSL_CTX_set_ciphersuites(context->ssl, suites);
 }
 
 static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
 {
     SSL_CTX *ssl = context->ssl;
-    const char *suites = has_aes_instructions()
-                             ? "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256"
-                             : "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
 
     /* A system-wide openssl.cnf may set any of these options. */
     SSL_CTX_clear_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_ALLOW_NO_DHE_KEX |
@@ -204,7 +193,7 @@ static bool configure(struct gt_tls_context *context, enum gt_tls_role role)
     }
     return SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) &&
            SSL_CTX_set_max_proto_version(ssl, TLS1_3_VERSION) &&
-           SSL_CTX_set_ciphersuites(ssl, suites) && SSL_CTX_set1_groups_list(ssl, "X25519") &&
+           set_suites(context, GT_RECORD_AES128) && SSL_CTX_set1_groups_list(ssl, "X25519") &&
            SSL_CTX_set_num_tickets(ssl, 0) && SSL_CTX_set_max_early_data(ssl, 0) &&
            SSL_CTX_set_recv_max_early_data(ssl, 0) &&
            (role == GT_TLS_CLIENT
@@ -233,6 +222,12 @@ int gt_tls_context_new(enum gt_tls_role role, const char *alpn, struct gt_tls_co
     }
     *ret = context;
     return 0;
+}
+
+int gt_tls_context_prefer(struct gt_tls_context *context, enum gt_record_suite suite)
+{
+    ERR_clear_error();
+    return set_suites(context, suite) ? 0 : -ENOMEM;
 }
 
 struct gt_tls_context *gt_tls_context_free(struct gt_tls_context *context)

@@ -16,6 +16,7 @@
 
 #include "gotthard/crypto/crypto.h"
 #include "gotthard/tls/iobuf.h"
+#include "gotthard/tls/record.h"
 
 #define GT_TLS_SEGMENT \
     1350 /* bytes of payload; with the headers of TLS, TCP and IP they fit into one packet */
@@ -40,6 +41,9 @@ enum {
  * -ENOMEM. */
 int gt_tls_context_new(enum gt_tls_role role, const char *alpn,
                        struct gt_tls_context **ret) GT_MUST_CHECK;
+/* Sets the preferred suite of later connections (suite-choice.h): AES at first. The other one stays
+ * permitted. ChaCha20 is used if either end prefers it. Returns 0 or -ENOMEM. */
+int gt_tls_context_prefer(struct gt_tls_context *context, enum gt_record_suite suite) GT_MUST_CHECK;
 struct gt_tls_context *gt_tls_context_free(struct gt_tls_context *context);
 
 /* Create a connection on @fd, which is borrowed: the caller closes it after gt_tls_free(). A

@@ -17,11 +17,6 @@ void gt_attempt_policy_wait(struct gt_attempt_policy *policy, double now)
     policy->give_up_at = now + (is_resuming ? policy->window_s : GT_ATTEMPT_FIRST_S);
 }
 
-void gt_attempt_policy_stop(struct gt_attempt_policy *policy)
-{
-    policy->window_s = 0;
-}
-
 uint32_t gt_attempt_policy_request(struct gt_attempt_policy *policy)
 {
     policy->requested = GT_MAX(policy->requested, policy->attempt) + 1;
@@ -36,34 +31,18 @@ void gt_attempt_policy_dialed(struct gt_attempt_policy *policy, uint32_t attempt
 void gt_attempt_policy_up(struct gt_attempt_policy *policy)
 {
     policy->up_attempt = policy->attempt;
-    policy->backoff = (struct gt_backoff){0};
 }
 
-bool gt_attempt_policy_is_useful(const struct gt_attempt_policy *policy,
-                                 const struct gt_attempt_stream *stream)
-{
-    bool has_peer_to_inform = policy->up_attempt > 0 && !stream->is_reset_by_peer;
-
-    return !stream->is_over || (policy->window_s > 0 && has_peer_to_inform);
-}
-
-bool gt_attempt_policy_may_retry(const struct gt_attempt_policy *policy,
-                                 const struct gt_attempt_stream *stream, double now)
+bool gt_attempt_policy_may_retry(const struct gt_attempt_policy *policy, double now)
 {
     bool is_exhausted = policy->up_attempt == 0 && policy->backoff.n_tries >= GT_ATTEMPT_TRIES;
 
-    return policy->window_s > 0 && !is_exhausted && !stream->is_spare &&
-           gt_attempt_policy_is_useful(policy, stream) && now < policy->give_up_at;
+    return policy->window_s > 0 && !is_exhausted && now < policy->give_up_at;
 }
 
 bool gt_attempt_policy_accepts(const struct gt_attempt_policy *policy, uint32_t attempt)
 {
     return attempt > policy->attempt && attempt >= policy->requested;
-}
-
-bool gt_attempt_policy_was_up(const struct gt_attempt_policy *policy)
-{
-    return policy->up_attempt > 0 && policy->up_attempt == policy->attempt;
 }
 
 uint32_t gt_attempt_policy_attempt(const struct gt_attempt_policy *policy)

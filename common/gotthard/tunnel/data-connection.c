@@ -27,6 +27,7 @@ struct gt_data_connection {
     struct ev_loop *loop;
     enum connection_state state;
     uint32_t stream, attempt;
+    int unsent_max;
     const struct gt_data_connection_events *events;
     void *userdata;
     bool is_closed_by_peer; /* its close_notify was received */
@@ -321,6 +322,8 @@ void gt_data_connection_check(struct gt_data_connection *connection, bool has_sl
     enum gt_route route = gt_route_check_socket(fd, &connection->relay);
     if (route == GT_ROUTE_GONE)
         connection_lose(connection, "no route to the relay");
+    else if (connection->dial && route == GT_ROUTE_CHANGED)
+        connection_lose(connection, "the route to the relay has changed");
     else if (connection->state == CONNECTION_READY && (route == GT_ROUTE_CHANGED || has_slept))
         connection_doubt(connection, has_slept);
 }
@@ -336,6 +339,8 @@ static void connection_on_dialed(void *userdata, int fd, struct gt_tls *tls)
     connection->dial = gt_data_dial_free(connection->dial);
     connection->fd = fd;
     connection->tls = tls;
+    if (connection->unsent_max > 0)
+        gt_sock_set_unsent_max(fd, connection->unsent_max);
     ev_io_set(&connection->reader, fd, EV_READ);
     ev_io_set(&connection->writer, fd, EV_WRITE);
     gt_liveness_received(&connection->liveness, gt_clock());
@@ -423,6 +428,7 @@ int gt_data_connection_new(const struct gt_data_connection_settings *settings,
     connection->events = events;
     connection->userdata = userdata;
     connection->relay = *relay;
+    connection->unsent_max = settings->unsent_max;
     connection->fd = -1;
     gt_liveness_init(&connection->liveness, settings->role, settings->heartbeat_s,
                      settings->timeout_s);

@@ -30,6 +30,7 @@ struct gt_data_connection_settings {
     /* Silence before the connection counts as lost; as long as that it may also accept nothing. 0:
      * GT_LIVENESS_TIMEOUT_S. */
     double timeout_s;
+    int unsent_max; /* bytes that the kernel keeps unsent before it is writable; 0: its default */
 };
 
 struct gt_data_connection_events {
@@ -56,7 +57,8 @@ struct gt_data_connection *gt_data_connection_free(struct gt_data_connection *co
 void gt_data_connection_close(struct gt_data_connection *connection);
 
 /* The network has changed, or this machine has slept (@has_slept). A connection without a route is
- * lost. One in doubt gets 5 s for a sign of life (on_heartbeat comes from inside). */
+ * lost, and so is one that is still dialed over another route: its handshake would wait for packets
+ * that do not return. One in doubt gets 5 s for a sign of life (on_heartbeat comes from inside). */
 void gt_data_connection_check(struct gt_data_connection *connection, bool has_slept);
 /* The next data is urgent: if nothing was received for a few seconds, the connection gets 5 s for a
  * sign of life, as above. */

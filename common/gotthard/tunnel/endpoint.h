@@ -82,6 +82,10 @@ static inline bool gt_endpoint_is_open(const struct gt_endpoint *endpoint)
 /* Starts or stops the watcher of one direction. */
 void gt_endpoint_watch_read(struct gt_endpoint *endpoint, bool is_wanted);
 void gt_endpoint_watch_write(struct gt_endpoint *endpoint, bool is_wanted);
+static inline bool gt_endpoint_is_read_watched(const struct gt_endpoint *endpoint)
+{
+    return ev_is_active(&endpoint->reader);
+}
 static inline bool gt_endpoint_is_write_watched(const struct gt_endpoint *endpoint)
 {
     return ev_is_active(&endpoint->writer);

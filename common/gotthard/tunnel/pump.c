@@ -10,7 +10,6 @@
 void gt_pump_init(struct gt_pump *pump, struct gt_stream *stream, struct gt_endpoint *endpoint)
 {
     *pump = (struct gt_pump){.stream = stream, .endpoint = endpoint};
-    stream->rx.borrowed = &pump->borrowed;
 }
 
 /* --- stream to data connection ---------------------------------------------------------------- */
@@ -112,10 +111,10 @@ void gt_pump_write(struct gt_pump *pump)
         pump_write_bytes(pump);
     if (!gt_stream_is_end_due(stream) || stream->rx_end != GT_RST_NONE)
         return;
-    if (gt_endpoint_half_close(pump->endpoint) == 0)
-        gt_stream_end_delivered(stream);
-    else
+    if (gt_endpoint_half_close(pump->endpoint) != 0)
         gt_stream_local_stop(stream, GT_RST_LOCAL);
+    else if (!gt_stream_is_peer_gone(stream)) /* else linger.h waits for the last bytes */
+        gt_stream_end_delivered(stream);
 }
 
 void gt_pump_write_if_ready(struct gt_pump *pump)
@@ -133,14 +132,13 @@ static void pump_deliver(struct gt_pump *pump)
 }
 
 /* One write to the endpoint for each recv() on the data connection. */
-void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection)
+static void pump_receive_records(struct gt_pump *pump, struct gt_data_connection *connection)
 {
     struct gt_stream *stream = pump->stream;
     struct gt_span record;
 
-    stream->now = gt_clock();
     for (size_t total = 0; total < GT_PUMP_BUDGET;) {
-        if (pump->borrowed.n_spans == GT_RING_BORROWED_MAX)
+        if (stream->rx.borrowed->n_spans == GT_RING_BORROWED_MAX)
             pump_deliver(pump);
         if (gt_data_connection_next_record(connection, &record)) {
             total += record.n;
@@ -152,7 +150,33 @@ void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection
         if (!gt_data_connection_fill(connection))
             break;
     }
+}
+
+void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection)
+{
+    struct gt_stream *stream = pump->stream;
+    struct gt_borrowed borrowed;
+
+    gt_borrowed_init(&borrowed);
+    stream->now = gt_clock();
+    stream->rx.borrowed = &borrowed;
+    pump_receive_records(pump, connection);
     pump_deliver(pump);
+    stream->rx.borrowed = NULL;
+}
+
+void gt_pump_consume(struct gt_pump *pump, const uint8_t *data, size_t n)
+{
+    struct gt_stream *stream = pump->stream;
+    struct gt_borrowed borrowed;
+
+    gt_borrowed_init(&borrowed);
+    stream->now = gt_clock();
+    stream->rx.borrowed = &borrowed;
+    if (gt_stream_consume(stream, data, n) < 0)
+        gt_stream_reset(stream, GT_RST_INTERNAL); /* out of memory */
+    pump_deliver(pump);
+    stream->rx.borrowed = NULL;
 }
 
 /* --- endpoint to stream ----------------------------------------------------------------------- */

@@ -28,8 +28,6 @@ struct gt_pump {
     struct gt_stream *stream;     /* borrows */
     struct gt_endpoint *endpoint; /* borrows */
     enum gt_rst eof; /* the meaning of an end of file: a reset that a write has already reported */
-    struct gt_borrowed
-        borrowed; /* received bytes in the input buffer of TLS; empty between calls */
 };
 
 /* Borrows both; the stream must be initialized. */
@@ -41,6 +39,8 @@ void gt_pump_init(struct gt_pump *pump, struct gt_stream *stream, struct gt_endp
 void gt_pump_send(struct gt_pump *pump, struct gt_data_connection *connection);
 /* Data connection to stream to endpoint. */
 void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection);
+/* @n received bytes of frames, which lie in the input buffer of TLS, to stream to endpoint. */
+void gt_pump_consume(struct gt_pump *pump, const uint8_t *data, size_t n);
 /* Endpoint to stream to data connection (NULL: none), while the stream has room. */
 void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection);
 /* One read from the endpoint into the stream, which must have room. Returns true if the endpoint

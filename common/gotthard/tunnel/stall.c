@@ -20,28 +20,36 @@ void gt_stall_restart(struct gt_stall *stall, double now, uint64_t acked)
     stall->asked_at = 0;
 }
 
-static bool is_repeated(const struct gt_stall *stall)
+/* The small packets of a handshake have passed since the loss. A connection that is older may be
+ * blocked by the same cause. */
+static bool is_repeated(const struct gt_stall *stall, const struct gt_stall_facts *facts)
 {
-    return stall->has_lost && stall->lost_at == stall->acked;
+    return stall->has_lost && stall->lost_at == stall->acked &&
+           facts->connected_at > stall->lost_when;
 }
 
 static double stall_limit(const struct gt_stall *stall, const struct gt_stall_facts *facts)
 {
-    unsigned n_doublings = is_repeated(stall) ? GT_MAX(stall->n_again, N_SIZES) - N_SIZES
-                                              : GT_MAX(stall->n_false, 1u) - 1;
-    double limit = is_repeated(stall) ? AGAIN_S : LIMIT_S;
+    bool is_again = is_repeated(stall, facts);
+    unsigned n_doublings =
+        is_again ? GT_MAX(stall->n_again, N_SIZES) - N_SIZES : GT_MAX(stall->n_false, 1u) - 1;
+    double limit = is_again ? AGAIN_S : LIMIT_S;
 
     return limit * (double)(1u << n_doublings) + TRIPS * facts->rtt_s;
 }
 
-static enum gt_stall_verdict stall_lose(struct gt_stall *stall)
+static enum gt_stall_verdict stall_lose(struct gt_stall *stall, const struct gt_stall_facts *facts)
 {
-    if (is_repeated(stall)) {
+    bool is_again = is_repeated(stall, facts);
+    bool is_elsewhere = stall->has_lost && stall->lost_at != stall->acked;
+
+    stall->lost_when = facts->now;
+    if (is_again) {
         stall->n_again = GT_MIN(stall->n_again + 1, N_SIZES + DOUBLINGS_MAX);
         return GT_STALL_BLACK_HOLE;
     }
     stall->n_again = 0;
-    if (stall->has_lost)
+    if (is_elsewhere)
         stall->n_false = GT_MIN(stall->n_false + 1, 1 + DOUBLINGS_MAX);
     stall->has_lost = true;
     stall->lost_at = stall->acked;
@@ -50,7 +58,9 @@ static enum gt_stall_verdict stall_lose(struct gt_stall *stall)
 
 enum gt_stall_verdict gt_stall_judge(struct gt_stall *stall, const struct gt_stall_facts *facts)
 {
-    if (facts->acked != stall->acked || facts->acked >= facts->sent) {
+    bool has_progress = facts->acked != stall->acked || facts->acked_at > stall->since;
+
+    if (has_progress || facts->acked >= facts->sent) {
         gt_stall_restart(stall, facts->now, facts->acked);
         return GT_STALL_NONE;
     }
@@ -61,5 +71,10 @@ enum gt_stall_verdict gt_stall_judge(struct gt_stall *stall, const struct gt_sta
     double waited = stall->asked_at > 0 ? ASK_S + facts->now - stall->asked_at : 0;
     if (waited < stall_limit(stall, facts) || facts->relay_at < stall->asked_at)
         return GT_STALL_NONE;
-    return stall_lose(stall);
+    return stall_lose(stall, facts);
+}
+
+bool gt_stall_is_suspect(const struct gt_stall *stall, const struct gt_stall_facts *facts)
+{
+    return stall->asked_at > 0 && facts->relay_at >= stall->asked_at;
 }

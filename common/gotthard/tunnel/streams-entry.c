@@ -3,10 +3,9 @@
  * One stream in the table: its creation, the events of its channel, and its end. Must never report
  * an end twice.
  */
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/streams-internal.h"
-
-#define UNBOUND_MAX 16 /* on the device: twice an operator's limit, for spares that it has lost */
 
 void gt_streams_entry_remove(struct streams_entry *entry)
 {
@@ -15,55 +14,41 @@ void gt_streams_entry_remove(struct streams_entry *entry)
     free(entry);
 }
 
-/* Reports the end to the relay and to the tunnel. */
+/* The relay knows only the streams that had, or requested, a data connection of their own. */
 void gt_streams_entry_report_end(const struct streams_entry *entry, enum gt_rst code)
 {
     const struct gt_streams *streams = entry->streams;
-    uint32_t attempt = GT_MAX(gt_channel_attempt(entry->channel), 1u);
     uint64_t n_up, n_down;
 
     gt_channel_byte_counts(entry->channel, &n_up, &n_down);
-    if (gt_control_connection_stream_end(streams->control, entry->number, attempt,
-                                         code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_BYE, n_up,
-                                         n_down))
+    if (gt_channel_is_known_to_relay(entry->channel) &&
+        gt_control_connection_stream_end(
+            streams->control, entry->number, gt_channel_attempt(entry->channel),
+            code == GT_RST_NONE ? GT_CODE_NONE : GT_CODE_BYE, n_up, n_down))
         gt_debug("stream=%u end not reported to the relay", entry->number);
-    if (!gt_channel_is_spare(entry->channel))
-        streams->events.on_end(streams->userdata, gt_channel_service(entry->channel), entry->number,
-                               code, n_up, n_down);
+    streams->events.on_end(streams->userdata, gt_channel_service(entry->channel), entry->number,
+                           code, n_up, n_down);
 }
 
 static void entry_on_end(struct gt_channel *channel, void *userdata, enum gt_rst code)
 {
     struct streams_entry *entry = userdata;
     struct gt_streams *streams = entry->streams;
-    bool is_spare = gt_channel_is_spare(channel);
 
     gt_streams_entry_report_end(entry, code);
     gt_streams_entry_remove(entry);
-    if (is_spare)
-        streams->events.on_spare_end(streams, code);
+    gt_streams_report_load(streams);
     if (!streams->entries)
         streams->events.on_empty(streams);
 }
 
-/* Operator: informs the relay whether the stream is a spare. Returns false if the message was not
- * queued. */
-bool gt_streams_entry_mark_spare(const struct streams_entry *entry, bool is_spare)
-{
-    return gt_control_connection_mark_spare(entry->streams->control, entry->number,
-                                            gt_channel_attempt(entry->channel), is_spare) == 0;
-}
-
-static void entry_on_ticket_needed(struct gt_channel *channel, void *userdata, uint32_t attempt)
+static bool entry_on_ticket_needed(struct gt_channel *channel, void *userdata, uint32_t attempt)
 {
     const struct streams_entry *entry = userdata;
 
-    if (entry->streams->is_paused)
-        return; /* gt_streams_resume requests all */
-    if (gt_control_connection_request_ticket(entry->streams->control, entry->number, attempt,
-                                             entry->streams->path.segment) ||
-        (gt_channel_is_spare(channel) && !gt_streams_entry_mark_spare(entry, true)))
-        gt_debug("stream=%u ticket not requested, trying again later", entry->number);
+    return !entry->streams->is_paused &&
+           gt_control_connection_request_ticket(entry->streams->control, entry->number, attempt,
+                                                entry->streams->path.segment) == 0;
 }
 
 static void entry_on_connection_lost(struct gt_channel *channel, void *userdata, uint32_t attempt,
@@ -78,9 +63,16 @@ static void entry_on_connection_lost(struct gt_channel *channel, void *userdata,
         gt_debug("stream=%u loss not reported, trying again later", entry->number);
 }
 
+/* The channels that ask do so together, in one sweep: one PING is for all of them. */
 static void entry_on_ask(struct gt_channel *channel, void *userdata)
 {
-    gt_control_connection_ping(((const struct streams_entry *)userdata)->streams->control);
+    struct gt_streams *streams = ((const struct streams_entry *)userdata)->streams;
+    double now = gt_clock();
+
+    if (now - streams->asked_at < GT_SWEEP_S / 2)
+        return;
+    streams->asked_at = now;
+    gt_control_connection_ping(streams->control);
 }
 
 static double entry_relay_at(struct gt_channel *channel, void *userdata)
@@ -105,39 +97,6 @@ static void entry_on_connected(struct gt_channel *channel, void *userdata)
         entry->streams->events.on_connected(entry->streams->userdata, entry->number);
 }
 
-/* Device: returns true if the stream is up and waits for its service. */
-static bool is_unbound(const struct streams_entry *entry)
-{
-    return entry->state != ENTRY_OPENING && gt_channel_is_spare(entry->channel) &&
-           gt_channel_code(entry->channel) == GT_RST_NONE;
-}
-
-/* Device: if too many streams wait for a service, ends the oldest one that the operator has lost,
- * or else the newest. */
-static void streams_limit_unbound(struct gt_streams *streams, struct gt_channel *newest)
-{
-    struct streams_entry *oldest = NULL;
-    unsigned n = 0;
-
-    for (struct streams_entry *at = streams->entries; at; at = at->hh.next) {
-        n += is_unbound(at);
-        if (is_unbound(at) && !gt_channel_is_connected(at->channel) &&
-            (!oldest || at->number < oldest->number))
-            oldest = at;
-    }
-    if (n > UNBOUND_MAX)
-        gt_channel_abort(oldest ? oldest->channel : newest, GT_RST_DENIED);
-}
-
-static void entry_on_up(struct gt_channel *channel, void *userdata)
-{
-    struct streams_entry *entry = userdata;
-
-    entry->state = ENTRY_ESTABLISHED;
-    if (entry->streams->channels.role == GT_ROLE_DEVICE && gt_channel_is_spare(channel))
-        streams_limit_unbound(entry->streams, channel);
-}
-
 /* Takes @local, also on failure. */
 int gt_streams_entry_new(struct gt_streams *streams, uint32_t number, struct gt_endpoint_fds local,
                          const char *service, struct streams_entry **ret)
@@ -149,7 +108,6 @@ int gt_streams_entry_new(struct gt_streams *streams, uint32_t number, struct gt_
         .relay_at = entry_relay_at,
         .on_service = entry_on_service,
         .on_connected = entry_on_connected,
-        .on_up = entry_on_up,
         .on_end = entry_on_end,
     };
     struct streams_entry *entry = calloc(1, sizeof(*entry));
@@ -171,6 +129,6 @@ int gt_streams_entry_new(struct gt_streams *streams, uint32_t number, struct gt_
         return r;
     }
     *ret = entry;
-    gt_channel_resume(entry->channel);
+    gt_streams_report_load(streams);
     return 0;
 }

@@ -10,27 +10,19 @@
 
 #include "gotthard/tunnel/streams.h"
 
-enum entry_state {
-    ENTRY_OPENING,     /* never was up: only the relay can report that it never will be */
-    ENTRY_ESTABLISHED, /* was up: its end arrives through a data connection */
-    ENTRY_PEER_ENDED,  /* has ended on the other side, and ends here soon */
-};
-
 struct streams_entry {
     uint32_t number;
-    enum entry_state state;
     struct gt_streams *streams;
     struct gt_channel *channel; /* owned */
     UT_hash_handle hh;
 };
 
-/* Adds a stream and requests its first ticket. Takes @local, also on failure. -ENOMEM. */
+/* Adds a stream. Takes @local, also on failure. -ENOMEM. */
 int gt_streams_entry_new(struct gt_streams *streams, uint32_t number, struct gt_endpoint_fds local,
                          const char *service, struct streams_entry **ret) GT_MUST_CHECK;
 /* Removes and frees it at once, without on_end. */
 void gt_streams_entry_remove(struct streams_entry *entry);
 /* Reports the end to the relay and to the tunnel. */
 void gt_streams_entry_report_end(const struct streams_entry *entry, enum gt_rst code);
-/* Operator: informs the relay whether the stream is a spare. Returns false if the message was not
- * queued. */
-bool gt_streams_entry_mark_spare(const struct streams_entry *entry, bool is_spare) GT_MUST_CHECK;
+/* Operator: informs the relay whether the session carries streams, if that has changed. */
+void gt_streams_report_load(struct gt_streams *streams);

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One hash table. The state of an entry (enum entry_state) decides whether the end of its stream
- * arrives through its data connection or must be taken from the relay. Must never remove a stream
- * with a service without on_end, except in deinit. Spares end silently.
+ * One hash table, in the order of the numbers, and the events of the shared connection. The end of
+ * a stream arrives through the connection that it is attached to; a report of the relay counts for
+ * one that is attached to nothing. Must never remove a stream without on_end, except in deinit.
  */
 #include <string.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/net/sock.h"
 #include "gotthard/tunnel/streams-internal.h"
-
-#define RINGS_MAX 16 /* rings of full size that all streams together may have */
 
 static struct streams_entry *streams_find(const struct gt_streams *streams, uint32_t number)
 {
@@ -20,6 +18,10 @@ static struct streams_entry *streams_find(const struct gt_streams *streams, uint
     return entry;
 }
 
+/* --- commands --------------------------------------------------------------------------------- */
+
+/* The shared connection may have been lost undetected, for example in a NAT that dropped its
+ * mapping. A user who waits for the first bytes must not wait until the heartbeat notices. */
 int gt_streams_open(struct gt_streams *streams, struct gt_endpoint_fds local, const char *service)
 {
     struct streams_entry *entry;
@@ -28,8 +30,10 @@ int gt_streams_open(struct gt_streams *streams, struct gt_endpoint_fds local, co
         gt_endpoint_fds_reset(local);
         return GT_STREAMS_E_FULL;
     }
-    streams->opened = ++streams->last;
-    return gt_streams_entry_new(streams, streams->last, local, service, &entry);
+    streams->is_shared_closed = false;
+    gt_shared_connection_want(streams->shared);
+    gt_shared_connection_probe(streams->shared);
+    return gt_streams_entry_new(streams, ++streams->last, local, service, &entry);
 }
 
 void gt_streams_serve(struct gt_streams *streams, uint32_t number, int fd)
@@ -42,46 +46,188 @@ void gt_streams_serve(struct gt_streams *streams, uint32_t number, int fd)
         gt_sock_reset(fd);
 }
 
-int gt_streams_open_spare(struct gt_streams *streams)
-{
-    struct streams_entry *entry;
+/* --- the relay -------------------------------------------------------------------------------- */
 
-    if (!gt_streams_has_room(streams, 0))
-        return GT_STREAMS_E_FULL;
-    return gt_streams_entry_new(streams, ++streams->last, gt_endpoint_fds(-1), "", &entry);
+static void streams_connect_shared(struct gt_streams *streams, const struct gt_addr *relay,
+                                   const struct gt_ticket *ticket)
+{
+    if (gt_shared_connection_connect(streams->shared, relay, ticket) != 0)
+        gt_debug("stream=0 attempt=%u ticket not used", ticket->attempt);
 }
 
-/* Prefers spares that are up, and of those the newest: its path was seen open last. NULL: none. */
-static struct streams_entry *streams_find_spare(const struct gt_streams *streams)
+/* A stream that has ended here, or that this process never had, cannot continue. */
+static void streams_reject_ticket(struct gt_streams *streams, const struct gt_ticket *ticket)
 {
-    struct streams_entry *best = NULL;
-
-    for (struct streams_entry *at = streams->entries; at; at = at->hh.next)
-        if (gt_channel_is_bindable(at->channel) &&
-            (!best || gt_channel_is_up(at->channel) >= gt_channel_is_up(best->channel)))
-            best = at;
-    return best;
+    if (streams->channels.role == GT_ROLE_DEVICE &&
+        gt_control_connection_stream_end(streams->control, ticket->stream, ticket->attempt,
+                                         GT_CODE_NO_SESSION, 0, 0))
+        gt_debug("stream=%u rejection not reported to the relay", ticket->stream);
+    if (gt_shared_connection_attempt(streams->shared) == 0 && streams->events.on_older_operator)
+        streams->events.on_older_operator(streams->userdata);
 }
 
-void gt_streams_drop_spare(struct gt_streams *streams)
+void gt_streams_connect(struct gt_streams *streams, const struct gt_addr *relay,
+                        const struct gt_ticket *ticket)
 {
-    for (struct streams_entry *at = streams->entries; at; at = at->hh.next)
-        if (gt_channel_is_bindable(at->channel)) {
-            gt_channel_abort(at->channel, GT_RST_CLOSED);
-            return;
-        }
+    struct streams_entry *entry = streams_find(streams, ticket->stream);
+
+    if (ticket->stream == 0)
+        streams_connect_shared(streams, relay, ticket);
+    else if (!entry)
+        streams_reject_ticket(streams, ticket);
+    else if (gt_channel_connect(entry->channel, relay, ticket) < 0)
+        gt_channel_abort(entry->channel, GT_RST_INTERNAL);
 }
 
-/* Not without a control connection: the relay would count the stream as a spare indefinitely. */
-bool gt_streams_bind(struct gt_streams *streams, struct gt_endpoint_fds local, const char *service)
+/* Returns true if @code reports the end of the stream itself on the other side. All others are
+ * about one attempt. */
+static bool is_stream_end(unsigned code)
 {
-    struct streams_entry *entry = streams->is_paused ? NULL : streams_find_spare(streams);
+    return code == GT_CODE_NONE || code == GT_CODE_BYE || code == GT_CODE_NO_SESSION;
+}
 
-    if (!entry || !gt_streams_entry_mark_spare(entry, false))
-        return false;
-    streams->opened = entry->number;
-    gt_channel_bind(entry->channel, local, service);
-    return true;
+static bool is_loss(unsigned code)
+{
+    return code == GT_CODE_LOST || code == GT_CODE_LARGE_LOST;
+}
+
+static void shared_on_peer_end(struct gt_streams *streams, uint32_t attempt, unsigned code)
+{
+    if (code == GT_CODE_LARGE_LOST && attempt == gt_shared_connection_attempt(streams->shared))
+        gt_path_on_black_hole(&streams->path, gt_shared_connection_segment(streams->shared));
+    if (is_loss(code))
+        gt_shared_connection_drop(streams->shared, attempt);
+}
+
+/* While the stream is attached, its end arrives there, with the exact reason; the relay's message
+ * may overtake it. One that is attached to nothing would wait for its whole window. */
+static void entry_on_peer_end(struct streams_entry *entry, uint32_t attempt, unsigned code)
+{
+    struct gt_channel *channel = entry->channel;
+
+    if (code == GT_CODE_LARGE_LOST && attempt == gt_channel_attempt(channel))
+        gt_path_on_black_hole(&entry->streams->path, gt_channel_segment(channel));
+    if (is_stream_end(code) && gt_channel_is_waiting(channel))
+        gt_channel_abort(channel, GT_RST_RESYNC);
+    else if (!is_stream_end(code) || !gt_channel_is_on_its_own(channel))
+        gt_channel_drop_connection(channel, attempt);
+}
+
+void gt_streams_on_peer_end(struct gt_streams *streams, uint32_t number, uint32_t attempt,
+                            unsigned code)
+{
+    struct streams_entry *entry = streams_find(streams, number);
+
+    gt_debug("stream=%u attempt=%u ended by=\"relay or %s\" reason=\"%s\"", number, attempt,
+             streams->channels.role == GT_ROLE_OPERATOR ? "device" : "operator",
+             gt_code_text(code));
+    if (number == 0)
+        shared_on_peer_end(streams, attempt, code);
+    else if (entry)
+        entry_on_peer_end(entry, attempt, code);
+}
+
+void gt_streams_check(struct gt_streams *streams, bool has_slept)
+{
+    gt_shared_connection_check(streams->shared, has_slept);
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        gt_channel_check(entry->channel, has_slept);
+}
+
+void gt_streams_resume(struct gt_streams *streams)
+{
+    if (!streams->is_shared_closed)
+        gt_shared_connection_resume(streams->shared);
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        gt_channel_resume(entry->channel);
+}
+
+void gt_streams_close_shared(struct gt_streams *streams)
+{
+    streams->is_shared_closed = true;
+    gt_shared_connection_close(streams->shared);
+}
+
+/* --- the load --------------------------------------------------------------------------------- */
+
+#define LOAD_S 1. /* until a change is reported; the first stream is reported at once */
+
+static void streams_send_load(struct gt_streams *streams, uint32_t n)
+{
+    int r = gt_control_connection_set_load(streams->control, n);
+
+    if (r == 0)
+        streams->load = n;
+    if (r != GT_CONTROL_CONNECTION_E_FULL)
+        return; /* E_OVER: the next control connection gets it */
+    gt_debug("load of %u streams not reported, trying again later", n);
+    ev_timer_again(streams->channels.loop, &streams->load_due);
+}
+
+static void streams_on_load_due(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct gt_streams *streams = timer->data;
+    uint32_t n = HASH_COUNT(streams->entries);
+
+    ev_timer_stop(loop, timer);
+    if (n != streams->load)
+        streams_send_load(streams, n);
+}
+
+void gt_streams_report_load(struct gt_streams *streams)
+{
+    uint32_t n = HASH_COUNT(streams->entries);
+
+    if (streams->channels.role != GT_ROLE_OPERATOR)
+        return;
+    if (n > 0 && streams->load == 0)
+        streams_send_load(streams, n);
+    else if (n != streams->load && (n == 0 || !ev_is_active(&streams->load_due)))
+        ev_timer_again(streams->channels.loop, &streams->load_due);
+}
+
+/* --- the shared connection -------------------------------------------------------------------- */
+
+static void shared_on_ticket_needed(void *userdata, uint32_t attempt)
+{
+    const struct gt_streams *streams = userdata;
+
+    if (streams->is_paused)
+        return; /* gt_streams_resume requests it */
+    if (gt_control_connection_request_ticket(streams->control, 0, attempt, streams->path.segment))
+        gt_debug("stream=0 ticket not requested, trying again later");
+}
+
+static void shared_on_connection_lost(void *userdata, uint32_t attempt, bool is_black_hole)
+{
+    const struct gt_streams *streams = userdata;
+
+    if (streams->is_paused)
+        return; /* gt_streams_resume reports it */
+    if (gt_control_connection_stream_end(streams->control, 0, attempt,
+                                         is_black_hole ? GT_CODE_LARGE_LOST : GT_CODE_LOST, 0, 0))
+        gt_debug("stream=0 loss not reported, trying again later");
+}
+
+/* In the order of their numbers, because the device takes new streams in that order only. */
+static void shared_on_up(void *userdata)
+{
+    struct gt_streams *streams = userdata;
+
+    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
+        gt_channel_attach(entry->channel);
+}
+
+static void shared_on_down(void *userdata)
+{
+    gt_debug("stream=0 the shared connection is lost");
+}
+
+static struct gt_shared_member *shared_find(void *userdata, uint32_t number)
+{
+    struct streams_entry *entry = streams_find(userdata, number);
+
+    return entry ? gt_channel_member(entry->channel) : NULL;
 }
 
 /* Device: returns true if one more stream may be created. The operator opens a stream as soon as
@@ -91,98 +237,72 @@ static bool streams_may_accept(const struct gt_streams *streams)
 {
     unsigned n_active = 0;
 
+    if (HASH_COUNT(streams->entries) < streams->max)
+        return true;
     for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
-        n_active += entry->state != ENTRY_PEER_ENDED;
+        n_active += !gt_channel_is_over(entry->channel);
     return n_active < streams->max && HASH_COUNT(streams->entries) < 2 * streams->max;
 }
 
-/* Device: the first ticket of a stream creates it. Returns NULL if it must not, and informs the
- * operator of the reason: a stream that has ended here, or that this process never had, cannot
- * continue. */
-static struct streams_entry *streams_accept(struct gt_streams *streams,
-                                            const struct gt_ticket *ticket)
+/* Device: a new stream has a greater number than all before. Any other one has ended here, or this
+ * process never had it. Returns NULL, with the reason, if it must not be created. */
+static struct streams_entry *streams_accept(struct gt_streams *streams, uint32_t number,
+                                            enum gt_rst *ret_code)
 {
     struct streams_entry *entry;
-    bool is_new = ticket->stream > streams->last;
 
-    if (is_new)
-        streams->last = ticket->stream;
-    if (is_new && streams_may_accept(streams) &&
-        gt_streams_entry_new(streams, ticket->stream, gt_endpoint_fds(-1), NULL, &entry) == 0)
-        return entry;
-    if (gt_control_connection_stream_end(streams->control, ticket->stream, ticket->attempt,
-                                         is_new ? GT_CODE_LIMIT : GT_CODE_NO_SESSION, 0, 0))
-        gt_debug("stream=%u rejection not reported to the relay", ticket->stream);
-    return NULL;
+    if (number <= streams->last) {
+        *ret_code = GT_RST_LOST;
+        return NULL;
+    }
+    streams->last = number;
+    *ret_code = GT_RST_LIMIT;
+    if (!streams_may_accept(streams) ||
+        gt_streams_entry_new(streams, number, gt_endpoint_fds(-1), NULL, &entry))
+        return NULL;
+    return entry;
 }
 
-void gt_streams_connect(struct gt_streams *streams, const struct gt_addr *relay,
-                        const struct gt_ticket *ticket)
+static struct gt_shared_member *shared_on_begin(void *userdata, uint32_t number,
+                                                const struct gt_frame *hello, enum gt_rst *ret_code)
 {
-    struct streams_entry *entry = streams_find(streams, ticket->stream);
-
-    if (!entry && streams->channels.role == GT_ROLE_DEVICE)
-        entry = streams_accept(streams, ticket);
-    if (entry && gt_channel_connect(entry->channel, relay, ticket) < 0)
-        gt_channel_abort(entry->channel, GT_RST_INTERNAL);
-}
-
-/* Returns true if @code reports the end of the stream itself on the other side. All other codes are
- * the relay's, about one failed attempt. */
-static bool is_stream_end(const struct streams_entry *entry, unsigned code)
-{
-    return code == GT_CODE_NONE || code == GT_CODE_BYE || code == GT_CODE_NO_SESSION ||
-           (code == GT_CODE_LIMIT && entry->state == ENTRY_OPENING);
-}
-
-/* The result of a stream that has no data connection to receive its end from. */
-static enum gt_rst rst_of_end(enum entry_state state, unsigned code)
-{
-    if (state != ENTRY_OPENING)
-        return GT_RST_RESYNC;
-    return code == GT_CODE_LIMIT ? GT_RST_LIMIT : GT_RST_LOST;
-}
-
-/* While a data connection is up, the end of the stream arrives through it, with the exact reason;
- * the relay's message may overtake it. A parked stream would wait indefinitely. */
-void gt_streams_on_peer_end(struct gt_streams *streams, uint32_t number, uint32_t attempt,
-                            unsigned code)
-{
+    struct gt_streams *streams = userdata;
     struct streams_entry *entry = streams_find(streams, number);
 
     if (!entry)
-        return;
-    gt_debug("stream=%u attempt=%u ended by=\"relay or %s\" reason=\"%s\"", number, attempt,
-             streams->channels.role == GT_ROLE_OPERATOR ? "device" : "operator",
-             gt_code_text(code));
-    if (code == GT_CODE_LARGE_LOST && attempt == gt_channel_attempt(entry->channel))
-        gt_path_on_black_hole(&streams->path, gt_channel_segment(entry->channel));
-    if (code == GT_CODE_LOST || code == GT_CODE_LARGE_LOST)
-        gt_channel_drop_connection(entry->channel, attempt);
-    if (!is_stream_end(entry, code))
-        return;
-    enum gt_rst why = rst_of_end(entry->state, code);
-    entry->state = ENTRY_PEER_ENDED;
-    if (!gt_channel_is_connected(entry->channel))
-        gt_channel_abort(entry->channel, why);
+        entry = streams_accept(streams, number, ret_code);
+    else
+        *ret_code = gt_channel_is_over(entry->channel) ? GT_RST_LOST : GT_RST_PROTOCOL;
+    return entry ? gt_channel_begin(entry->channel, hello->attempt) : NULL;
 }
 
-void gt_streams_check(struct gt_streams *streams, bool has_slept)
+static int streams_init_shared(struct gt_streams *streams)
 {
-    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
-        gt_channel_check(entry->channel, has_slept);
+    static const struct gt_shared_connection_events events = {
+        .on_ticket_needed = shared_on_ticket_needed,
+        .on_connection_lost = shared_on_connection_lost,
+        .on_up = shared_on_up,
+        .on_down = shared_on_down,
+        .find = shared_find,
+        .on_begin = shared_on_begin,
+    };
+    const struct gt_shared_connection_settings settings = {
+        .loop = streams->channels.loop,
+        .role = streams->channels.role,
+        .session_key = streams->session_key,
+        .tls = streams->channels.tls,
+        .path = &streams->path,
+        .heartbeat_s = streams->channels.heartbeat_s,
+        .timeout_s = streams->channels.timeout_s,
+        .resume_s = streams->channels.resume_s,
+    };
+
+    int r = gt_shared_connection_new(&settings, &events, streams, &streams->shared);
+    streams->channels.shared = streams->shared;
+    return r;
 }
 
-void gt_streams_resume(struct gt_streams *streams)
-{
-    for (struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next) {
-        gt_channel_resume(entry->channel);
-        /* The relay drops the spare marks with the control connection. A missing mark only makes an
-         * idle session live longer. */
-        if (gt_channel_is_bindable(entry->channel) && !gt_streams_entry_mark_spare(entry, true))
-            gt_debug("stream=%u not marked as a spare", entry->number);
-    }
-}
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static enum gt_rst rst_of(enum gt_end_reason cause)
 {
@@ -224,10 +344,7 @@ void gt_streams_abort(struct gt_streams *streams, enum gt_end_reason cause)
     struct streams_entry *entry, *next;
 
     HASH_ITER (hh, streams->entries, entry, next)
-        if (gt_channel_is_spare(entry->channel))
-            gt_streams_entry_remove(entry);
-        else
-            gt_channel_abort(entry->channel, rst_of(cause));
+        gt_channel_abort(entry->channel, rst_of(cause));
 }
 
 void gt_streams_clear(struct gt_streams *streams)
@@ -240,32 +357,11 @@ void gt_streams_clear(struct gt_streams *streams)
     }
 }
 
-unsigned gt_streams_n_spares(const struct gt_streams *streams)
-{
-    unsigned n = 0;
-
-    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
-        n += gt_channel_is_spare(entry->channel);
-    return n;
-}
-
-unsigned gt_streams_n_ready(const struct gt_streams *streams)
-{
-    unsigned n = 0;
-
-    for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
-        n += gt_channel_is_bindable(entry->channel) && gt_channel_is_up(entry->channel);
-    return n;
-}
-
-bool gt_streams_has_room(const struct gt_streams *streams, unsigned n)
-{
-    return HASH_COUNT(streams->entries) + n < streams->max;
-}
+/* --- queries ---------------------------------------------------------------------------------- */
 
 unsigned gt_streams_count(const struct gt_streams *streams)
 {
-    return HASH_COUNT(streams->entries) - gt_streams_n_spares(streams);
+    return HASH_COUNT(streams->entries);
 }
 
 void gt_streams_byte_counts(const struct gt_streams *streams, uint64_t *ret_up, uint64_t *ret_down)
@@ -285,8 +381,6 @@ void gt_streams_each(const struct gt_streams *streams, gt_streams_each_fn fn, vo
     uint64_t n_up, n_down;
 
     for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next) {
-        if (gt_channel_is_spare(entry->channel))
-            continue;
         gt_channel_byte_counts(entry->channel, &n_up, &n_down);
         fn(userdata, gt_channel_service(entry->channel), n_up, n_down);
     }
@@ -299,15 +393,21 @@ bool gt_streams_is_empty(const struct gt_streams *streams)
 
 bool gt_streams_is_connected(const struct gt_streams *streams)
 {
+    if (gt_shared_connection_is_up(streams->shared))
+        return true;
     for (const struct streams_entry *entry = streams->entries; entry; entry = entry->hh.next)
-        if (gt_channel_is_connected(entry->channel))
+        if (gt_channel_is_on_its_own(entry->channel))
             return true;
     return false;
 }
 
+/* --- life ------------------------------------------------------------------------------------- */
+
 void gt_streams_set_control(struct gt_streams *streams, struct gt_control_connection *control)
 {
     streams->control = control;
+    streams->load = 0;
+    gt_streams_report_load(streams);
 }
 
 void gt_streams_pause(struct gt_streams *streams, bool is_paused)
@@ -326,11 +426,18 @@ int gt_streams_init(struct gt_streams *streams, const struct gt_channel_settings
     };
     memcpy(streams->session_key, channels->session_key, sizeof(streams->session_key));
     streams->channels.session_key = streams->session_key;
-    streams->memory.max = RINGS_MAX * channels->ring_size;
+    gt_window_memory_init(&streams->memory, channels->ring_size);
     streams->channels.memory = &streams->memory;
     streams->channels.path = &streams->path;
-    return gt_tls_context_new(channels->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
-                              GT_STREAM_ALPN, &streams->channels.tls);
+    streams->channels.sweep = &streams->sweep;
+    gt_sweep_init(&streams->sweep, channels->loop);
+    ev_timer_init(&streams->load_due, streams_on_load_due, LOAD_S, LOAD_S);
+    streams->load_due.data = streams;
+    int r = gt_tls_context_new(channels->role == GT_ROLE_OPERATOR ? GT_TLS_CLIENT : GT_TLS_SERVER,
+                               GT_STREAM_ALPN, &streams->channels.tls);
+    if (r == 0)
+        r = gt_tls_context_prefer(streams->channels.tls, channels->suite);
+    return r ? r : streams_init_shared(streams);
 }
 
 void gt_streams_deinit(struct gt_streams *streams)
@@ -339,6 +446,9 @@ void gt_streams_deinit(struct gt_streams *streams)
 
     HASH_ITER (hh, streams->entries, entry, next)
         gt_streams_entry_remove(entry);
+    gt_shared_connection_free(streams->shared);
+    gt_sweep_deinit(&streams->sweep);
+    ev_timer_stop(streams->channels.loop, &streams->load_due);
     gt_tls_context_free(streams->channels.tls);
     gt_wipe(streams->session_key, sizeof(streams->session_key));
 }

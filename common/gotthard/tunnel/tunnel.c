@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One end of a session: its registration at the relay, its streams, and the spares among them.
+ * One end of a session: its registration at the relay, and its streams with their connections.
  * Every end takes the same way: ENDING (the streams are reset and inform both their sides), CLOSING
  * (BYE is sent to the relay), DOWN (the caller is notified once, from the loop). Must never remove
  * a stream without reporting its end.
@@ -9,10 +9,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/registration.h"
-#include "gotthard/tunnel/spares.h"
 #include "gotthard/tunnel/streams.h"
 
 #define PROOF_S 20. /* from the registration of both sides to the first data connection */
@@ -41,10 +41,10 @@ struct gt_tunnel {
     void *userdata;
     struct gt_registration registration;
     struct gt_streams streams;
-    struct gt_spares spares;
     ev_timer deadline;
     uint16_t port;  /* of the session; 0 until both sides are registered */
     ev_timer proof; /* operator: the time for the first data connection */
+    ev_timer idle;  /* operator: no stream, until the shared connection is closed */
 
     enum gt_end_reason cause; /* from ENDING on: for on_down */
     enum gt_code code;
@@ -80,6 +80,7 @@ static void tunnel_end(struct gt_tunnel *tunnel, enum gt_end_reason cause, enum 
     snprintf(tunnel->why, sizeof(tunnel->why), "%s", why);
     tunnel_enter(tunnel, TUNNEL_ENDING);
     ev_timer_stop(tunnel->loop, &tunnel->proof);
+    ev_timer_stop(tunnel->loop, &tunnel->idle);
     gt_registration_end(&tunnel->registration);
     gt_streams_abort(&tunnel->streams, cause);
     if (gt_streams_is_empty(&tunnel->streams))
@@ -103,19 +104,31 @@ static void tunnel_on_deadline(struct ev_loop *loop, ev_timer *w, int revents)
     gt_registration_close(&tunnel->registration, bye_of(tunnel->cause));
 }
 
-/* --- events of the streams -------------------------------------------------------------------- */
+/* --- the shared connection without streams ---------------------------------------------------- */
 
-static void tunnel_on_spare_end(struct gt_streams *streams, enum gt_rst code)
+static void tunnel_start_idle(struct gt_tunnel *tunnel)
 {
-    gt_spares_on_end(&gt_container_of(streams, struct gt_tunnel, streams)->spares, code);
+    if (tunnel->idle.repeat > 0)
+        ev_timer_again(tunnel->loop, &tunnel->idle);
 }
+
+static void tunnel_on_idle(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct gt_tunnel *tunnel = w->data;
+
+    ev_timer_stop(loop, w);
+    if (tunnel->state != TUNNEL_OPEN || !gt_streams_is_empty(&tunnel->streams))
+        return;
+    gt_streams_close_shared(&tunnel->streams);
+}
+
+/* --- events of the streams -------------------------------------------------------------------- */
 
 static void tunnel_on_stream_end(void *userdata, const char *service, uint32_t stream,
                                  enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
     struct gt_tunnel *tunnel = userdata;
 
-    gt_spares_on_room(&tunnel->spares);
     tunnel->events.on_stream_end(tunnel->userdata, service, stream, code, n_up, n_down);
 }
 
@@ -134,12 +147,21 @@ static void tunnel_on_connected(void *userdata, uint32_t stream)
         tunnel->events.on_connected(tunnel->userdata, stream);
 }
 
+/* Without this an operator of version 0.1 would wait for 20 s, and get no reason. */
+static void tunnel_on_older_operator(void *userdata)
+{
+    tunnel_end(userdata, GT_END_CLOSED, GT_CODE_NONE,
+               "the operator's gotthard-cli is older than 0.2: upgrade it");
+}
+
 static void tunnel_on_empty(struct gt_streams *streams)
 {
     struct gt_tunnel *tunnel = gt_container_of(streams, struct gt_tunnel, streams);
 
     if (tunnel->state == TUNNEL_ENDING)
         tunnel_set_deadline(tunnel, 0);
+    else
+        tunnel_start_idle(tunnel);
 }
 
 /* --- the proof -------------------------------------------------------------------------------- */
@@ -171,7 +193,7 @@ static void tunnel_on_proven(void *userdata)
     if (tunnel->state != TUNNEL_OPEN)
         return;
     ev_timer_stop(tunnel->loop, &tunnel->proof);
-    gt_spares_on_proof(&tunnel->spares);
+    tunnel_start_idle(tunnel);
     if (tunnel->port != 0)
         tunnel_report_up(tunnel);
 }
@@ -229,10 +251,6 @@ static void tunnel_on_reachable(void *userdata, bool is_reachable)
     struct gt_tunnel *tunnel = userdata;
 
     gt_streams_pause(&tunnel->streams, !is_reachable);
-    if (is_reachable)
-        gt_spares_start(&tunnel->spares);
-    else
-        gt_spares_pause(&tunnel->spares);
 }
 
 static void tunnel_on_over(void *userdata, enum gt_end_reason cause, enum gt_code code,
@@ -258,7 +276,8 @@ int gt_tunnel_open(struct gt_tunnel *tunnel, struct gt_endpoint_fds local, const
         gt_endpoint_fds_reset(local);
         return GT_TUNNEL_E_OVER;
     }
-    int r = gt_spares_open(&tunnel->spares, local, service);
+    ev_timer_stop(tunnel->loop, &tunnel->idle);
+    int r = gt_streams_open(&tunnel->streams, local, service);
     return r == GT_STREAMS_E_FULL ? GT_TUNNEL_E_FULL : r;
 }
 
@@ -289,7 +308,7 @@ void gt_tunnel_withdraw(struct gt_tunnel *tunnel)
 
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel)
 {
-    return tunnel->streams.opened;
+    return tunnel->streams.last;
 }
 
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel)
@@ -300,11 +319,6 @@ unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel)
 void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uint64_t *ret_down)
 {
     gt_streams_byte_counts(&tunnel->streams, ret_up, ret_down);
-}
-
-unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel)
-{
-    return gt_streams_n_ready(&tunnel->streams);
 }
 
 void gt_tunnel_each_stream(const struct gt_tunnel *tunnel, gt_streams_each_fn fn, void *userdata)
@@ -338,30 +352,35 @@ bool gt_tunnel_waits(struct gt_tunnel *tunnel, struct gt_tunnel_wait *ret)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+size_t gt_tunnel_ring_size(uint64_t setting)
+{
+    long n_pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    if (setting > 0)
+        return (size_t)setting;
+    return gt_window_default_max(n_pages > 0 && page > 0 ? (uint64_t)n_pages * (uint64_t)page : 0);
+}
+
 static int tunnel_init_streams(struct gt_tunnel *tunnel, const struct gt_tunnel_settings *settings)
 {
     const struct gt_streams_events events = {
         .on_service = tunnel_on_service,
         .on_connected = tunnel_on_connected,
         .on_end = tunnel_on_stream_end,
-        .on_spare_end = tunnel_on_spare_end,
+        .on_older_operator = tunnel_on_older_operator,
         .on_empty = tunnel_on_empty,
     };
     const struct gt_channel_settings channels = {
         .loop = tunnel->loop,
         .role = settings->role,
         .session_key = settings->session_key,
+        .suite = settings->suite,
         .ring_size = settings->ring_size,
         .resume_s = tunnel->registration.reconnect.window,
         .vanished_s = settings->vanished_ms / 1000.,
         .linger_s = settings->linger_ms / 1000.,
     };
 
-    gt_spares_init(&tunnel->spares, tunnel->loop, &tunnel->streams,
-                   settings->role == GT_ROLE_OPERATOR ? settings->n_spares : 0,
-                   settings->spares_idle_s);
-    if (settings->role == GT_ROLE_OPERATOR)
-        gt_spares_require_proof(&tunnel->spares);
     int r = gt_streams_init(&tunnel->streams, &channels, settings->max_streams, &events, tunnel);
     tunnel->streams.path.proxy = settings->proxy;
     tunnel->streams.path.is_main_only = settings->is_single_port;
@@ -399,6 +418,7 @@ static void tunnel_init_registration(struct gt_tunnel *tunnel,
 
     gt_registration_init(&tunnel->registration, tunnel->loop, &registration, &tunnel->streams,
                          &events, tunnel);
+    gt_reconnect_set_prepared(&tunnel->registration.reconnect, settings->prepared);
 }
 
 int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *settings,
@@ -406,14 +426,18 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
 {
     struct gt_tunnel *tunnel = calloc(1, sizeof(*tunnel));
 
-    if (!tunnel)
+    if (!tunnel) {
+        gt_control_connection_free(settings->prepared);
         return -ENOMEM;
+    }
     tunnel->loop = loop;
     tunnel->events = *events;
     tunnel->userdata = userdata;
     ev_init(&tunnel->deadline, tunnel_on_deadline);
     ev_timer_init(&tunnel->proof, tunnel_on_unproven, PROOF_S, 0);
-    tunnel->deadline.data = tunnel->proof.data = tunnel;
+    ev_timer_init(&tunnel->idle, tunnel_on_idle, 0,
+                  settings->role == GT_ROLE_OPERATOR ? settings->shared_idle_ms / 1000. : 0);
+    tunnel->deadline.data = tunnel->proof.data = tunnel->idle.data = tunnel;
     tunnel_init_registration(tunnel, settings);
     int r = tunnel_init_streams(tunnel, settings);
     if (r == 0)
@@ -423,7 +447,7 @@ int gt_tunnel_new(struct ev_loop *loop, const struct gt_tunnel_settings *setting
         return r;
     }
     *ret = tunnel;
-    gt_spares_start(&tunnel->spares); /* requested with RENDEZVOUS: ready when the tunnel is up */
+    gt_streams_resume(&tunnel->streams); /* requested with RENDEZVOUS: up as soon as the tunnel */
     return 0;
 }
 
@@ -431,11 +455,11 @@ struct gt_tunnel *gt_tunnel_free(struct gt_tunnel *tunnel)
 {
     if (!tunnel)
         return NULL;
-    gt_spares_deinit(&tunnel->spares);
     gt_streams_deinit(&tunnel->streams);
     gt_registration_deinit(&tunnel->registration);
     ev_timer_stop(tunnel->loop, &tunnel->deadline);
     ev_timer_stop(tunnel->loop, &tunnel->proof);
+    ev_timer_stop(tunnel->loop, &tunnel->idle);
     free(tunnel);
     return NULL;
 }

@@ -5,8 +5,9 @@
  * opens streams; the device's end connects them to services.
  *
  * Once it was up, a tunnel outlives its control connection: the registration (registration.h)
- * reconnects and sends RENDEZVOUS with a greater generation, for up to resume_window. Each stream
- * replaces its own data connection likewise (channel.h). After BYE nothing is replaced.
+ * reconnects and sends RENDEZVOUS with a greater generation, for up to resume_window. The shared
+ * connection of its streams is replaced likewise (shared-connection.h). After BYE nothing is
+ * replaced.
  */
 #pragma once
 
@@ -24,6 +25,8 @@ struct gt_tunnel_settings { /* strings and keys are copied */
                                           dialed in turn */
     size_t n_relays;                   /* at least 1 */
     const struct gt_proxy *proxy;      /* on the way to it; borrowed likewise; NULL: none */
+    /* Taken by gt_tunnel_new, also on failure: as gt_reconnect_set_prepared. NULL: none */
+    struct gt_control_connection *prepared;
     bool is_single_port;        /* data connections use the relay's main port from the start */
     const char *name;           /* this side's: operator or device */
     const uint8_t *client_key;  /* K_rc */
@@ -31,12 +34,14 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     const uint8_t *rid;
     uint32_t lifetime_s; /* of the session; 0: the relay's own limit */
     unsigned max_streams;
-    unsigned n_spares;    /* operator: streams kept ready, at most GT_SPARES_MAX; see spares.h */
-    double spares_idle_s; /* as there; 0: GT_SPARES_IDLE */
-    size_t ring_size;     /* bytes of one direction of a stream, at most */
+    /* Operator: time without streams until the shared connection is closed; 0: never. The next
+     * stream opens it again. */
+    unsigned shared_idle_ms;
+    size_t ring_size;           /* bytes of one direction of a stream, at most */
+    enum gt_record_suite suite; /* preferred for data connections (tls/suite-choice.h) */
     /* For this side to register at first, and from then on for the other side; 0: 30 s. */
     unsigned peer_timeout_ms;
-    /* How long the control connection, the other side, or the data connection of a stream may be
+    /* How long the control connection, the other side, or all data connections of a stream may be
      * lost before it is given up; 0: 120 s. */
     unsigned resume_window_ms;
     /* Without an answer of a target's or local client's machine, until its stream is reset; 0: 100
@@ -45,6 +50,10 @@ struct gt_tunnel_settings { /* strings and keys are copied */
     unsigned vanished_ms;
     unsigned linger_ms; /* before a reset, without progress of the local socket; 0: 30 s */
 };
+
+/* Returns the limit of a stream's buffer in bytes: that of the setting, or the default of this
+ * machine if it is 0. */
+size_t gt_tunnel_ring_size(uint64_t setting);
 
 struct gt_tunnel_events {
     /* Before on_up: the control connection could not be established, or was lost again (@why), and
@@ -108,12 +117,9 @@ void gt_tunnel_close(struct gt_tunnel *tunnel);
 void gt_tunnel_withdraw(struct gt_tunnel *tunnel);
 /* The number of the stream opened last, as on_stream_end reports it; 0: none yet. */
 uint32_t gt_tunnel_last_stream(const struct gt_tunnel *tunnel);
-/* Without spares. */
 unsigned gt_tunnel_n_streams(const struct gt_tunnel *tunnel);
 /* Adds up the bytes of payload of the streams that are not over yet. */
 void gt_tunnel_byte_counts(const struct gt_tunnel *tunnel, uint64_t *ret_up, uint64_t *ret_down);
-/* The number of spares that are up: each serves a local connection at once. */
-unsigned gt_tunnel_n_ready(const struct gt_tunnel *tunnel);
 /* As gt_streams_each. */
 void gt_tunnel_each_stream(const struct gt_tunnel *tunnel, gt_streams_each_fn fn, void *userdata);
 bool gt_tunnel_is_up(const struct gt_tunnel *tunnel);

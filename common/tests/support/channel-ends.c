@@ -91,30 +91,137 @@ void app_close(struct app *app)
 
 /* --- both ends of one stream ------------------------------------------------------------------ */
 
-struct gt_ticket ticket_of(const struct ends *ends, uint32_t attempt)
+static const struct gt_channel_events channel_events; /* defined below its handlers */
+
+static struct gt_ticket ticket_of(const struct ends *ends, uint32_t stream, uint32_t attempt)
 {
-    struct gt_ticket ticket = {.stream = ends->number, .attempt = attempt, .ttl_s = 30};
+    struct gt_ticket ticket = {.stream = stream, .attempt = attempt, .ttl_s = 30};
 
     ticket.id[0] = 0x1d;
+    ticket.id[1] = (uint8_t)ends->number;
     ticket.secret[31] = 0x5e;
     return ticket;
 }
 
-void connect_both(struct ends *ends, uint32_t attempt)
+static void connect_shared(struct ends *ends, uint32_t attempt)
 {
-    struct gt_ticket ticket = ticket_of(ends, attempt);
+    struct gt_ticket ticket = ticket_of(ends, 0, attempt);
 
-    assert_int_equal(gt_channel_connect(ends->o, &ends->relay->addr, &ticket), 0);
-    assert_int_equal(gt_channel_connect(ends->d, &ends->relay->addr, &ticket), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(
+            gt_shared_connection_connect(ends->side[i].shared, &ends->relay->addr, &ticket), 0);
 }
 
-static void on_ticket_needed(struct gt_channel *channel, void *userdata, uint32_t attempt)
+void ends_connect(struct ends *ends)
+{
+    for (int i = 0; i < 2; i++)
+        gt_shared_connection_resume(ends->side[i].shared);
+}
+
+static void connect_own(struct ends *ends, uint32_t attempt)
+{
+    struct gt_ticket ticket = ticket_of(ends, ends->number, attempt);
+
+    if (ends->o)
+        assert_true(gt_channel_connect(ends->o, &ends->relay->addr, &ticket) >= 0);
+    if (ends->d)
+        assert_true(gt_channel_connect(ends->d, &ends->relay->addr, &ticket) >= 0);
+}
+
+static void on_due(struct ev_loop *l, ev_timer *timer, int revents)
+{
+    struct ends *ends = timer->data;
+    uint32_t own = ends->due_own, shared = ends->due_shared;
+
+    ends->due_own = ends->due_shared = 0;
+    if (shared)
+        connect_shared(ends, shared);
+    if (own)
+        connect_own(ends, own);
+}
+
+static bool on_ticket_needed(struct gt_channel *channel, void *userdata, uint32_t attempt)
 {
     struct ends *ends = userdata;
 
     assert_ptr_equal(channel, ends->o);
-    assert_int_equal(attempt, 1);
+    ends->n_requested++;
+    if (ends->has_no_tickets)
+        return true; /* and none arrives */
+    ends->due_own = attempt;
+    ev_timer_start(loop, &ends->due);
+    return true;
 }
+
+static void shared_on_ticket_needed(void *userdata, uint32_t attempt)
+{
+    struct side *side = userdata;
+
+    assert_false(side->is_device);
+    side->ends->due_shared = attempt;
+    ev_timer_start(loop, &side->ends->due);
+}
+
+static void shared_on_connection_lost(void *userdata, uint32_t attempt, bool is_black_hole)
+{
+    struct side *side = userdata;
+
+    assert_true(side->is_device);
+}
+
+static struct gt_channel *channel_of(const struct side *side, uint32_t number)
+{
+    if (number != side->ends->number)
+        return NULL;
+    return side->is_device ? side->ends->d : side->ends->o;
+}
+
+static void shared_on_up(void *userdata)
+{
+    struct side *side = userdata;
+
+    side->n_shared_up++;
+    if (channel_of(side, side->ends->number))
+        gt_channel_attach(channel_of(side, side->ends->number));
+}
+
+static void shared_on_down(void *userdata)
+{
+}
+
+static struct gt_shared_member *shared_find(void *userdata, uint32_t number)
+{
+    struct gt_channel *channel = channel_of(userdata, number);
+
+    return channel ? gt_channel_member(channel) : NULL;
+}
+
+static struct gt_shared_member *shared_on_begin(void *userdata, uint32_t number,
+                                                const struct gt_frame *hello, enum gt_rst *ret_code)
+{
+    struct side *side = userdata;
+    struct ends *ends = side->ends;
+
+    *ret_code = GT_RST_LOST;
+    assert_int_equal(number, ends->number);
+    assert_true(side->is_device);
+    if (ends->d_code >= 0)
+        return NULL;
+    if (!ends->d)
+        assert_int_equal(gt_channel_new(&ends->d_settings, ends->number, gt_endpoint_fds(-1), NULL,
+                                        &channel_events, ends, &ends->d),
+                         0);
+    return gt_channel_begin(ends->d, hello->attempt);
+}
+
+static const struct gt_shared_connection_events shared_events = {
+    .on_ticket_needed = shared_on_ticket_needed,
+    .on_connection_lost = shared_on_connection_lost,
+    .on_up = shared_on_up,
+    .on_down = shared_on_down,
+    .find = shared_find,
+    .on_begin = shared_on_begin,
+};
 
 static void on_service(struct gt_channel *channel, void *userdata, const char *service)
 {
@@ -128,7 +235,7 @@ static void on_service(struct gt_channel *channel, void *userdata, const char *s
         gt_channel_serve(channel, ends->server_fd);
 }
 
-void on_up(struct gt_channel *channel, void *userdata)
+static void on_up(struct gt_channel *channel, void *userdata)
 {
     struct ends *ends = userdata;
 
@@ -138,7 +245,7 @@ void on_up(struct gt_channel *channel, void *userdata)
         ends->n_up_d++;
 }
 
-void on_end(struct gt_channel *channel, void *userdata, enum gt_rst code)
+static void on_end(struct gt_channel *channel, void *userdata, enum gt_rst code)
 {
     struct ends *ends = userdata;
     bool is_operator = channel == ends->o;
@@ -172,7 +279,7 @@ static void on_connection_lost(struct gt_channel *channel, void *userdata, uint3
     ends->n_lost++;
 }
 
-const struct gt_channel_events events = {
+static const struct gt_channel_events channel_events = {
     .on_ticket_needed = on_ticket_needed,
     .on_connection_lost = on_connection_lost,
     .on_ask = on_ask,
@@ -190,17 +297,26 @@ void ends_init(struct ends *ends, struct relay *relay, uint32_t number)
     ends->relay = relay;
     ends->number = number;
     ends->o_code = ends->d_code = -1;
+    for (int i = 0; i < 2; i++) {
+        ends->side[i].ends = ends;
+        ends->side[i].is_device = i == 1;
+        gt_sweep_init(&ends->side[i].sweep, loop);
+    }
     ends->o_settings = (struct gt_channel_settings){
         .loop = loop,
         .role = GT_ROLE_OPERATOR,
         .session_key = session_key,
         .tls = client_context,
         .path = &ends->path,
+        .sweep = &ends->side[0].sweep,
         .ring_size = MIB,
     };
     ends->d_settings = ends->o_settings;
     ends->d_settings.role = GT_ROLE_DEVICE;
     ends->d_settings.tls = server_context;
+    ends->d_settings.sweep = &ends->side[1].sweep;
+    ev_timer_init(&ends->due, on_due, 0, 0);
+    ends->due.data = ends;
     tcp_pair(pair);
     app_init(&ends->client, pair[0], number, true);
     ends->client_fd = pair[1];
@@ -209,17 +325,38 @@ void ends_init(struct ends *ends, struct relay *relay, uint32_t number)
     ends->server_fd = pair[1];
 }
 
-void ends_open(struct ends *ends, bool is_spare)
+static void open_shared(struct side *side, struct gt_channel_settings *settings)
 {
+    const struct gt_shared_connection_settings shared = {
+        .loop = loop,
+        .role = settings->role,
+        .session_key = settings->session_key,
+        .tls = settings->tls,
+        .path = settings->path,
+        .heartbeat_s = settings->heartbeat_s,
+        .timeout_s = settings->timeout_s,
+        .resume_s = settings->resume_s,
+    };
+
+    assert_int_equal(gt_shared_connection_new(&shared, &shared_events, side, &side->shared), 0);
+    settings->shared = side->shared;
+}
+
+void ends_open(struct ends *ends)
+{
+    open_shared(&ends->side[0], &ends->o_settings);
+    open_shared(&ends->side[1], &ends->d_settings);
     assert_int_equal(gt_channel_new(&ends->o_settings, ends->number,
-                                    gt_endpoint_fds(is_spare ? -1 : ends->client_fd),
-                                    is_spare ? "" : "ssh", &events, ends, &ends->o),
+                                    gt_endpoint_fds(ends->client_fd), "ssh", &channel_events, ends,
+                                    &ends->o),
                      0);
-    assert_int_equal(gt_channel_new(&ends->d_settings, ends->number, gt_endpoint_fds(-1), NULL,
-                                    &events, ends, &ends->d),
-                     0);
-    gt_channel_resume(ends->o);
     assert_int_equal(gt_channel_number(ends->o), ends->number);
+}
+
+bool ends_are_on_their_own(const struct ends *ends)
+{
+    return ends->o && ends->d && gt_channel_is_on_its_own(ends->o) &&
+           gt_channel_is_on_its_own(ends->d);
 }
 
 bool ends_are_over(const struct ends *ends)
@@ -231,6 +368,11 @@ void ends_deinit(struct ends *ends)
 {
     gt_channel_free(ends->o);
     gt_channel_free(ends->d);
+    ev_timer_stop(loop, &ends->due);
+    for (int i = 0; i < 2; i++) {
+        gt_shared_connection_free(ends->side[i].shared);
+        gt_sweep_deinit(&ends->side[i].sweep);
+    }
     app_close(&ends->client);
     app_close(&ends->server);
     if (!ends->service[0] || ends->refusal || ends->is_target_late)

@@ -28,12 +28,23 @@ void app_close(struct app *app);
 
 /* --- both ends of one stream ------------------------------------------------------------------ */
 
+struct ends;
+
+struct side {
+    struct ends *ends;
+    struct gt_shared_connection *shared;
+    struct gt_sweep sweep;
+    bool is_device;
+    unsigned n_shared_up;
+};
+
 struct ends {
     struct relay *relay;
     uint32_t number;
-    struct gt_channel *o, *d;
-    struct gt_path path; /* of both ends */
-    double relay_at;     /* the relay answers each question at once */
+    struct gt_channel *o, *d; /* d: NULL until the operator begins the stream */
+    struct side side[2];      /* operator, device */
+    struct gt_path path;      /* of both ends */
+    double relay_at;          /* the relay answers each question at once */
     struct gt_channel_settings o_settings, d_settings;
     struct app client, server;
     int client_fd, server_fd; /* the channels' ends of the two connections */
@@ -43,23 +54,24 @@ struct ends {
     int o_code, d_code; /* -1: not over */
     uint64_t o_counts[2], d_counts[2];
     char service[GT_SERVICE_MAX + 1];
+
+    bool has_no_tickets;  /* the stream gets no data connection of its own */
+    unsigned n_requested; /* tickets for one */
+    ev_timer due;         /* tickets that were requested */
+    uint32_t due_own, due_shared;
 };
 
-struct gt_ticket ticket_of(const struct ends *ends, uint32_t attempt);
-
-void connect_both(struct ends *ends, uint32_t attempt);
-
-void on_up(struct gt_channel *channel, void *userdata);
-
-void on_end(struct gt_channel *channel, void *userdata, enum gt_rst code);
-
-extern const struct gt_channel_events events;
+/* Both ends get a ticket for the next shared connection. */
+void ends_connect(struct ends *ends);
 
 void ends_init(struct ends *ends, struct relay *relay, uint32_t number);
 
-void ends_open(struct ends *ends, bool is_spare);
+void ends_open(struct ends *ends);
 
 bool ends_are_over(const struct ends *ends);
+
+/* The stream runs over a data connection of its own at both ends. */
+bool ends_are_on_their_own(const struct ends *ends);
 
 void ends_deinit(struct ends *ends);
 

@@ -135,7 +135,7 @@ static void leg_find_other(struct leg *leg)
         struct leg *at = relay->legs[i];
 
         if (at == leg || at->other || at->fd < 0 || at->n_join < GT_JOIN_SIZE ||
-            at->decoded.stream != leg->decoded.stream ||
+            at->decoded.id[1] != leg->decoded.id[1] || at->decoded.stream != leg->decoded.stream ||
             at->decoded.attempt != leg->decoded.attempt)
             continue;
         assert_int_not_equal(at->decoded.role, leg->decoded.role);
@@ -209,6 +209,26 @@ void relay_cut(struct relay *relay)
 {
     for (size_t i = 0; i < relay->n_legs; i++)
         leg_close(relay->legs[i]);
+}
+
+static void cut_some(struct relay *relay, bool is_shared)
+{
+    for (size_t i = 0; i < relay->n_legs; i++) {
+        struct leg *leg = relay->legs[i];
+
+        if (leg->n_join == GT_JOIN_SIZE && (leg->decoded.stream == 0) == is_shared)
+            leg_close(leg);
+    }
+}
+
+void relay_cut_shared(struct relay *relay)
+{
+    cut_some(relay, true);
+}
+
+void relay_cut_own(struct relay *relay)
+{
+    cut_some(relay, false);
 }
 
 void relay_deinit(struct relay *relay)

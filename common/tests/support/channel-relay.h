@@ -46,7 +46,7 @@ struct relay {
     int listener;
     struct gt_addr addr;
     ev_io acceptor;
-    struct leg *legs[256];
+    struct leg *legs[1024];
     size_t n_legs;
     bool is_garbling, is_refusing;
 };
@@ -54,5 +54,10 @@ struct relay {
 void relay_init(struct relay *relay);
 
 void relay_cut(struct relay *relay);
+
+/* Cuts the data connections of stream 0, or those of all other streams. */
+void relay_cut_shared(struct relay *relay);
+
+void relay_cut_own(struct relay *relay);
 
 void relay_deinit(struct relay *relay);

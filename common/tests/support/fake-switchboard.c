@@ -189,8 +189,8 @@ static void board_on_frame(struct fake_client *client, const struct gt_control_f
     }
     if (frame->type == GT_CONTROL_OPEN)
         board_open(board, client, frame);
-    if (frame->type == GT_CONTROL_SPARE)
-        board->n_spares += frame->spare.is_spare ? 1 : -1;
+    if (frame->type == GT_CONTROL_LOAD)
+        board->load = frame->load;
     if (frame->type == GT_CONTROL_STREAM_END) {
         board->n_stream_ends++;
         board->n_reset += client->role == GT_ROLE_DEVICE && frame->stream_end.code == GT_CODE_BYE;

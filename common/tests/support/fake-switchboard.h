@@ -33,7 +33,7 @@ struct switchboard {
     unsigned n_stream_ends, n_joins, n_main_joins, n_opens;
     bool ignores_joins;      /* the session's port accepts connections, and answers nothing */
     bool ignores_main_joins; /* the same of the main port, for data connections */
-    int n_spares;            /* marked as spares, less those unmarked */
+    uint32_t load;           /* streams in the shared connection: the last LOAD */
     uint32_t generation[2];  /* of the last RENDEZVOUS, by role */
     bool has_no_tickets;     /* answers OPEN with STREAM_END */
     enum gt_code end_code;   /* the code of it; 0: LIMIT */

@@ -13,6 +13,7 @@ bool short_io_is_on;
 int short_io_full_fd = -1;
 bool short_io_fills_next;
 uint64_t short_io_seed = 88172645463325252u;
+unsigned short_io_n_sends;
 
 static uint32_t short_io_random(uint32_t n)
 {
@@ -55,7 +56,11 @@ ssize_t __wrap_send(int fd, const void *data, size_t n, int flags)
         errno = EAGAIN;
         return -1;
     }
-    return may < 0 ? may : __real_send(fd, data, (size_t)may, flags);
+    if (may < 0)
+        return may;
+    ssize_t n_sent = __real_send(fd, data, (size_t)may, flags);
+    short_io_n_sends += n_sent > 0;
+    return n_sent;
 }
 
 ssize_t __wrap_readv(int fd, const struct iovec *iov, int n_iov)

@@ -14,6 +14,7 @@ extern bool short_io_is_on;
 extern int short_io_full_fd;     /* accepts nothing until data is received from it; -1: none */
 extern bool short_io_fills_next; /* the next socket with a large send becomes the full one */
 extern uint64_t short_io_seed;
+extern unsigned short_io_n_sends; /* calls of send(2) by the library that moved bytes */
 
 /* The calls themselves, for the peers of the library. */
 ssize_t __real_recv(int fd, void *data, size_t n, int flags);

@@ -53,7 +53,7 @@ void fixture_deinit(struct fixture *f);
 
 bool are_both_up(void *userdata);
 
-/* Without spares: the stream that proved the data connection is over, and is not counted. */
+/* What proved the data connection is not counted. */
 void fixture_settle(struct fixture *f);
 
 void fixture_up(struct fixture *f);

@@ -75,7 +75,7 @@ static const struct {
     {GT_CONTROL_RENDEZVOUS, CLIENT_READY, handle_request},
     {GT_CONTROL_OPEN, CLIENT_READY, handle_request},
     {GT_CONTROL_STREAM_END, CLIENT_READY, handle_request},
-    {GT_CONTROL_SPARE, CLIENT_READY, handle_request},
+    {GT_CONTROL_LOAD, CLIENT_READY, handle_request},
     {GT_CONTROL_BYE, CLIENT_READY, handle_request},
     {GT_CONTROL_PING, CLIENT_READY, handle_ping},
     {GT_CONTROL_PONG, CLIENT_READY, handle_pong},

@@ -61,7 +61,7 @@ struct client_host {
     struct name_counts identities; /* of authenticated connections */
     struct gt_list open, closed;   /* clients, owned */
     struct gt_list to_flush;       /* clients with frames to send before the loop sleeps */
-    /* A RENDEZVOUS, OPEN, STREAM_END, SPARE or BYE of a READY client. */
+    /* A RENDEZVOUS, OPEN, STREAM_END, LOAD or BYE of a READY client. */
     void (*on_frame)(void *userdata, struct client *client, const struct gt_control_frame *frame);
     /* The last callback, for each client that was READY: nothing can be sent to it any more. */
     void (*on_end)(void *userdata, struct client *client);

@@ -241,15 +241,15 @@ static void registry_on_open(struct registry *registry, struct client *client,
     session_open(session, client, frame);
 }
 
-static void registry_on_spare(struct registry *registry, struct client *client,
-                              const struct gt_control_frame *frame)
+static void registry_on_load(struct registry *registry, struct client *client,
+                             const struct gt_control_frame *frame)
 {
     struct session *session = registry_find_own(registry, client, frame->rid);
 
     if (client->role != GT_ROLE_OPERATOR)
-        client_fail(client, GT_CODE_PROTOCOL, frame->rid, "SPARE by a device");
+        client_fail(client, GT_CODE_PROTOCOL, frame->rid, "LOAD by a device");
     else if (session)
-        session_spare(session, frame->spare.stream, frame->spare.attempt, frame->spare.is_spare);
+        session_set_load(session, frame->load);
 }
 
 static void registry_on_stream_end(struct registry *registry, struct client *client,
@@ -284,7 +284,7 @@ void registry_on_frame(struct registry *registry, struct client *client,
     case GT_CONTROL_RENDEZVOUS: registry_on_rendezvous(registry, client, frame); return;
     case GT_CONTROL_OPEN: registry_on_open(registry, client, frame); return;
     case GT_CONTROL_STREAM_END: registry_on_stream_end(registry, client, frame); return;
-    case GT_CONTROL_SPARE: registry_on_spare(registry, client, frame); return;
+    case GT_CONTROL_LOAD: registry_on_load(registry, client, frame); return;
     case GT_CONTROL_BYE: registry_on_bye(registry, client, frame); return;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_WELCOME:
@@ -420,7 +420,7 @@ bool registry_is_busy(const struct registry *registry)
     struct session *session, *next;
 
     HASH_ITER (by_serial, registry->by_serial, session, next)
-        if (session->rendezvous.streams.n_live > session->rendezvous.streams.n_spares)
+        if (rendezvous_carries_streams(&session->rendezvous))
             return true;
     return false;
 }

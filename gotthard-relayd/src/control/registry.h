@@ -73,7 +73,7 @@ void registry_check(struct registry *registry, client_check_fn check, void *user
 void registry_drain(struct registry *registry);
 /* Ends all sessions, with @code as the reason. */
 void registry_close(struct registry *registry, enum gt_code code);
-/* Returns true if any session has a stream other than spares. */
+/* Returns true if any session carries a stream. */
 bool registry_is_busy(const struct registry *registry);
 /* Returns the number of sessions that have not ended. */
 size_t registry_n_sessions(const struct registry *registry);

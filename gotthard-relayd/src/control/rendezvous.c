@@ -19,14 +19,12 @@ static uint64_t pairing_deadline(const struct rendezvous *rendezvous,
     return rendezvous->entered_at + limits->pairing_ms;
 }
 
-/* A session is idle while it has no streams except spares. */
 static uint64_t idle_deadline(const struct rendezvous *rendezvous,
                               const struct rendezvous_limits *limits)
 {
-    bool is_idle = rendezvous->streams.n_live <= rendezvous->streams.n_spares;
-
-    return is_idle && limits->idle_ms > 0 ? rendezvous->active_at + limits->idle_ms
-                                          : GT_CLOCK_NEVER;
+    if (rendezvous_carries_streams(rendezvous) || limits->idle_ms == 0)
+        return GT_CLOCK_NEVER;
+    return rendezvous->active_at + limits->idle_ms;
 }
 
 static uint64_t grace_deadline(const struct rendezvous *rendezvous,
@@ -166,6 +164,18 @@ int rendezvous_handle(struct rendezvous *rendezvous, enum rendezvous_event event
 
     rendezvous_enter(rendezvous, next ? (enum rendezvous_state)(next - 1) : RENDEZVOUS_ENDED, now);
     return next ? 0 : RENDEZVOUS_E_UNEXPECTED;
+}
+
+void rendezvous_set_load(struct rendezvous *rendezvous, uint32_t n_streams, uint64_t now)
+{
+    if (n_streams == 0)
+        rendezvous->active_at = now;
+    rendezvous->load = n_streams;
+}
+
+bool rendezvous_carries_streams(const struct rendezvous *rendezvous)
+{
+    return rendezvous->load > 0 || rendezvous->streams.n_live > 0;
 }
 
 uint64_t rendezvous_deadline(const struct rendezvous *rendezvous,

@@ -34,7 +34,7 @@ enum rendezvous_event {
 
 struct rendezvous_limits {
     uint64_t pairing_ms; /* time that the first side waits for the other */
-    uint64_t idle_ms;    /* time that a session may have no stream; 0: no limit */
+    uint64_t idle_ms;    /* time that a session may carry no stream; 0: no limit */
     uint64_t grace_ms;   /* time in which a lost side may return */
 };
 
@@ -53,6 +53,7 @@ struct rendezvous {
     uint16_t port;
     struct rendezvous_slot slots[2]; /* by role - 1 */
     struct streams streams;
+    uint32_t load; /* streams of the session, in the last LOAD of the present operator */
     uint64_t created_at, entered_at, active_at, expires_at; /* gt_clock_ms */
 };
 
@@ -89,6 +90,13 @@ void rendezvous_restore(struct rendezvous *rendezvous, enum rendezvous_state sta
 /* Changes the state. E_UNEXPECTED: the state is ENDED now. */
 int rendezvous_handle(struct rendezvous *rendezvous, enum rendezvous_event event,
                       uint64_t now) GT_MUST_CHECK;
+
+/* Sets the number of streams of the session. The time of an idle session begins when it
+ * becomes 0, and when the operator registers, which is reported as 0. */
+void rendezvous_set_load(struct rendezvous *rendezvous, uint32_t n_streams, uint64_t now);
+/* Returns true unless the session is idle: its only data connection is the shared one, which
+ * carries no stream. */
+bool rendezvous_carries_streams(const struct rendezvous *rendezvous);
 
 /* Returns the earlier of the deadline of the state and the end of the session's lifetime. */
 uint64_t rendezvous_deadline(const struct rendezvous *rendezvous,

@@ -10,7 +10,7 @@
 #include "control/session-internal.h"
 #include "gotthard/base/text.h"
 
-#define N_SLOTS_MAX 2048u /* at most two for each of limits.streams */
+#define N_SLOTS_MAX 2049u /* the shared connection's, and two for each of limits.streams */
 
 static bool session_is_valid(const void *record)
 {
@@ -38,7 +38,7 @@ static const struct gt_field session_fields[] = {
     GT_FIELD_BYTES(struct saved_session, slots[1].key_id, GT_KEY_ID_SIZE),
     GT_FIELD_U32(struct saved_session, slots[1].generation),
     GT_FIELD_U64(struct saved_session, streams_serial),
-    GT_FIELD_U64(struct saved_session, n_streams),
+    GT_FIELD_U64(struct saved_session, n_connections),
     GT_FIELD_U64(struct saved_session, n_up),
     GT_FIELD_U64(struct saved_session, n_down),
     GT_FIELD_U32(struct saved_session, n_slots),
@@ -63,7 +63,7 @@ void session_save(const struct session *session, struct gt_writer *writer)
         .port = rendezvous->port,
         .fd = session->session_port->acceptor.fd,
         .streams_serial = rendezvous->streams.serial,
-        .n_streams = session->n_streams,
+        .n_connections = session->n_connections,
         .n_up = session->n_up,
         .n_down = session->n_down,
         .n_slots = (uint32_t)stream_slots_n_used(&rendezvous->streams),
@@ -104,7 +104,7 @@ struct session *session_restore(struct session_host *host, const struct saved_se
             session_hold(session, session_roles[i], rendezvous->slots[i].name))
             return session_free(session);
     }
-    session->n_streams = saved->n_streams;
+    session->n_connections = saved->n_connections;
     session->n_up = saved->n_up;
     session->n_down = saved->n_down;
     return session;

@@ -19,7 +19,7 @@ struct saved_session {
         uint8_t key_id[GT_KEY_ID_SIZE];
         uint32_t generation;
     } slots[2];
-    uint64_t streams_serial, n_streams, n_up, n_down;
+    uint64_t streams_serial, n_connections, n_up, n_down;
     uint32_t n_slots; /* SAVED_STREAM records that follow */
 };
 

@@ -68,10 +68,10 @@ static void session_cancel(struct session *session, uint32_t stream, uint32_t at
         gt_warn("session=%s dropped a message reason=\"out of memory\"", session->rendezvous.tag);
 }
 
-/* A spare stream does not count as activity of the session. */
+/* The shared connection does not count as activity of the session: LOAD does. */
 static void session_end_stream(struct session *session, struct stream *stream)
 {
-    if (!stream->is_spare)
+    if (stream->ticket.stream != 0)
         session->rendezvous.active_at = gt_clock_ms();
     stream_slots_end(&session->rendezvous.streams, stream);
 }
@@ -98,9 +98,9 @@ void session_open(struct session *session, struct client *client,
     session_arm(session);
 }
 
-void session_spare(struct session *session, uint32_t stream, uint32_t attempt, bool is_spare)
+void session_set_load(struct session *session, uint32_t n_streams)
 {
-    stream_slots_mark(&session->rendezvous.streams, stream, attempt, is_spare);
+    rendezvous_set_load(&session->rendezvous, n_streams, gt_clock_ms());
     session_arm(session);
 }
 
@@ -126,6 +126,7 @@ void session_stream_end(struct session *session, struct client *client,
 
 static void session_on_stream_paired(struct session *session, struct stream *stream)
 {
+    session->n_connections++;
     stream_slots_join(&session->rendezvous.streams, stream);
     session_grant_tickets(session);
     session_arm(session);
@@ -136,7 +137,6 @@ static void session_on_stream_paired(struct session *session, struct stream *str
 static void session_on_stream_ended(struct session *session, struct stream *stream,
                                     const struct message *message)
 {
-    session->n_streams += stream->state == STREAM_SLOT_JOINED && !stream->is_spare;
     if (stream->state != STREAM_SLOT_JOINED)
         session_send_end_to_both(session, message->stream, message->attempt, message->code);
     session_end_stream(session, stream);

@@ -103,12 +103,12 @@ static void session_end(struct session *session, enum gt_code code)
             client_send_code(client, GT_CONTROL_BYE, rendezvous->rid, code);
         session_leave(session, session_roles[i]);
     }
-    gt_info("session=%s ended operator=%s device=%s port=%u seconds=%llu streams=%llu up=%llu "
-            "down=%llu reason=\"%s\"",
+    gt_info("session=%s ended operator=%s device=%s port=%u seconds=%llu connections=%llu "
+            "up=%llu down=%llu reason=\"%s\"",
             rendezvous->tag, rendezvous->slots[0].name[0] ? rendezvous->slots[0].name : "-",
             rendezvous->slots[1].name[0] ? rendezvous->slots[1].name : "-", rendezvous->port,
             (unsigned long long)(gt_clock_ms() - rendezvous->created_at) / 1000,
-            (unsigned long long)session->n_streams, (unsigned long long)session->n_up,
+            (unsigned long long)session->n_connections, (unsigned long long)session->n_up,
             (unsigned long long)session->n_down, gt_code_text(code));
     session_remove_port(session, code);
 }
@@ -192,7 +192,7 @@ void session_register(struct session *session, struct client *client,
         client_leave_slot(claim.replaced, slot_held);
     client_enter_slot(client, slot_held);
     if (client->role == GT_ROLE_OPERATOR)
-        stream_slots_unmark_all(&session->rendezvous.streams); /* its last SPARE may be lost */
+        rendezvous_set_load(&session->rendezvous, 0, now); /* until its next LOAD */
     if (ttl_ms)
         session->rendezvous.expires_at = GT_MIN(session->rendezvous.expires_at, now + ttl_ms);
     if (claim.replaced && claim.replaced != client)
@@ -310,9 +310,9 @@ void session_get_status(const struct session *session, struct session_status *re
         .state = rendezvous_state_text(rendezvous->state),
         .port = rendezvous->port,
         .thread = session->data_thread->index,
-        .n_streams = streams->n_live - streams->n_spares,
-        .n_spares = streams->n_spares,
+        .n_connections = stream_slots_n_live(streams),
         .n_tickets = streams->n_tickets,
+        .load = rendezvous->load,
         .age_s = (gt_clock_ms() - rendezvous->created_at) / 1000,
     };
     for (size_t i = 0; i < GT_ARRAY_SIZE(ret->sides); i++)

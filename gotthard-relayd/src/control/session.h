@@ -43,10 +43,11 @@ struct session {
         *session_port; /* of the data thread once started: passed in messages only */
     ev_timer timer;
     struct {
-        struct name_count *holder;    /* name that owns the slot; NULL: none */
-        struct gt_list slot_held;     /* entry in the list of the connected client */
-    } sides[2];                       /* by role - 1, like the slots of the rendezvous */
-    uint64_t n_streams, n_up, n_down; /* ended streams, their bytes */
+        struct name_count *holder; /* name that owns the slot; NULL: none */
+        struct gt_list slot_held;  /* entry in the list of the connected client */
+    } sides[2];                    /* by role - 1, like the slots of the rendezvous */
+    uint64_t n_connections;        /* data connections that both sides have joined so far */
+    uint64_t n_up, n_down;         /* bytes of the ended ones */
     UT_hash_handle by_rid, by_serial;
     struct gt_list ended; /* entry in the registry's list */
 };
@@ -78,8 +79,8 @@ void session_register(struct session *session, struct client *client,
                       const struct gt_control_frame *frame);
 void session_open(struct session *session, struct client *client,
                   const struct gt_control_frame *frame);
-/* The operator marks whether the stream is a spare: joined, but not used yet. */
-void session_spare(struct session *session, uint32_t stream, uint32_t attempt, bool is_spare);
+/* The operator reports how many streams the session has. */
+void session_set_load(struct session *session, uint32_t n_streams);
 void session_stream_end(struct session *session, struct client *client,
                         const struct gt_control_frame *frame);
 /* @code: of the BYE. */
@@ -100,8 +101,10 @@ struct session_status { /* all borrowed from the session */
         bool is_connected;
     } sides[2]; /* operator, device */
     uint16_t port;
-    unsigned thread; /* index of the data thread */
-    size_t n_streams, n_spares, n_tickets;
+    unsigned thread;      /* index of the data thread */
+    size_t n_connections; /* live data connections, and requested ones */
+    size_t n_tickets;
+    uint32_t load; /* streams of the session, in the operator's last LOAD */
     uint64_t age_s;
 };
 void session_get_status(const struct session *session, struct session_status *ret);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Stream slots, unused tickets, and the order of requests. The counts follow from the states: only
- * stream_enter and stream_mark change both.
+ * stream_enter changes both.
  */
 #include "control/stream-slots.h"
 
-#define SLOTS_MIN 4 /* a spare and a stream, and one ended stream for each */
+#define SLOTS_MIN 5 /* of stream 0, of two streams, and of one ended stream for each */
 
 static bool stream_is_live(const struct stream *stream)
 {
@@ -19,19 +19,28 @@ static bool stream_is_live(const struct stream *stream)
     return false;
 }
 
+/* Returns true if the slot is that of the shared connection. */
+static bool streams_is_shared(const struct streams *streams, const struct stream *slot)
+{
+    return slot == &streams->slots[0];
+}
+
+/* Returns 1 if the limit of streams applies to the slot, else 0. */
+static size_t streams_count(const struct streams *streams, const struct stream *slot)
+{
+    return stream_is_live(slot) && !streams_is_shared(streams, slot);
+}
+
 static void stream_enter(struct streams *streams, struct stream *stream,
                          enum stream_slot_state state)
 {
     if (stream->state == STREAM_SLOT_TICKETED)
         gt_wipe(stream->ticket.secret, sizeof(stream->ticket.secret));
-    streams->n_live -= stream_is_live(stream);
-    streams->n_spares -= stream->is_spare;
+    streams->n_live -= streams_count(streams, stream);
     streams->n_tickets -= stream->state == STREAM_SLOT_TICKETED;
     stream->state = state;
-    stream->is_spare &= stream_is_live(stream);
     stream->serial = ++streams->serial;
-    streams->n_live += stream_is_live(stream);
-    streams->n_spares += stream->is_spare;
+    streams->n_live += streams_count(streams, stream);
     streams->n_tickets += stream->state == STREAM_SLOT_TICKETED;
 }
 
@@ -61,13 +70,13 @@ static int streams_grow(struct streams *streams, size_t n_slots)
 /* Returns true if fewer than half of the slots are left for ended streams. */
 static bool streams_should_grow(const struct streams *streams)
 {
-    return 2 * streams->n_live >= streams->n_slots && streams->n_slots < streams->n_slots_max;
+    return 2 * streams->n_live + 1 >= streams->n_slots && streams->n_slots < streams->n_slots_max;
 }
 
 int stream_slots_init(struct streams *streams, size_t n_max, size_t n_tickets_max)
 {
-    *streams =
-        (struct streams){.n_slots_max = 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
+    *streams = (struct streams){
+        .n_slots_max = 1 + 2 * n_max, .n_max = n_max, .n_tickets_max = n_tickets_max};
     return streams_grow(streams, GT_MIN((size_t)SLOTS_MIN, streams->n_slots_max));
 }
 
@@ -77,15 +86,10 @@ void stream_slots_deinit(struct streams *streams)
     streams->n_slots = 0;
 }
 
-static void stream_mark(struct streams *streams, struct stream *stream, bool is_spare)
-{
-    streams->n_spares -= stream->is_spare;
-    stream->is_spare = is_spare;
-    streams->n_spares += stream->is_spare;
-}
-
 static struct stream *streams_find_known(struct streams *streams, uint32_t number)
 {
+    if (number == 0)
+        return &streams->slots[0];
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
 
@@ -100,7 +104,7 @@ static struct stream *streams_find_unused(struct streams *streams)
 {
     struct stream *best = NULL;
 
-    for (size_t i = 0; i < streams->n_slots; i++) {
+    for (size_t i = 1; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
 
         if (!stream_is_live(slot) && (!best || slot->serial < best->serial))
@@ -128,32 +132,46 @@ static bool streams_has_room(const struct streams *streams)
 {
     size_t n_open = 0;
 
-    for (size_t i = 0; i < streams->n_slots; i++)
+    for (size_t i = 1; i < streams->n_slots; i++)
         n_open += stream_is_live(&streams->slots[i]) && streams->slots[i].n_end_notices == 0;
     return n_open < streams->n_max;
 }
 
 int stream_slots_open(struct streams *streams, uint32_t number, uint32_t attempt)
 {
-    if (number == 0 || attempt == 0)
+    if (attempt == 0)
         return STREAM_SLOTS_E_ORDER;
     struct stream *slot = streams_find_or_allocate(streams, number);
-    if (!slot || (!stream_is_live(slot) && !streams_has_room(streams)))
+    if (!slot || (number != 0 && !stream_is_live(slot) && !streams_has_room(streams)))
         return STREAM_SLOTS_E_FULL;
     if (slot->ticket.stream == number && attempt <= slot->ticket.attempt)
         return STREAM_SLOTS_E_ORDER;
-    stream_mark(streams, slot, false);
     stream_enter(streams, slot, STREAM_SLOT_WAITING);
     slot->ticket = (struct gt_ticket){.stream = number, .attempt = attempt};
     slot->n_end_notices = 0;
     return 0;
 }
 
+size_t stream_slots_n_live(const struct streams *streams)
+{
+    return streams->n_live + stream_is_live(&streams->slots[0]);
+}
+
+/* Returns true if the limit allows one more unused ticket. That of stream 0 does not count. */
+static bool streams_has_ticket(const struct streams *streams)
+{
+    size_t n_shared = streams->slots[0].state == STREAM_SLOT_TICKETED;
+
+    return streams->n_tickets - n_shared < streams->n_tickets_max;
+}
+
 struct stream *stream_slots_next(struct streams *streams)
 {
     struct stream *first = NULL;
 
-    if (streams->n_tickets >= streams->n_tickets_max)
+    if (streams->slots[0].state == STREAM_SLOT_WAITING)
+        return &streams->slots[0];
+    if (!streams_has_ticket(streams))
         return NULL;
     for (size_t i = 0; i < streams->n_slots; i++) {
         struct stream *slot = &streams->slots[i];
@@ -196,20 +214,6 @@ struct stream *stream_slots_notify(struct streams *streams, uint32_t number, uin
         return slot;
     }
     return NULL;
-}
-
-void stream_slots_mark(struct streams *streams, uint32_t number, uint32_t attempt, bool is_spare)
-{
-    struct stream *stream = stream_slots_find(streams, number, attempt);
-
-    if (stream)
-        stream_mark(streams, stream, is_spare);
-}
-
-void stream_slots_unmark_all(struct streams *streams)
-{
-    for (size_t i = 0; i < streams->n_slots; i++)
-        stream_mark(streams, &streams->slots[i], false);
 }
 
 void stream_slots_join(struct streams *streams, struct stream *stream)
@@ -257,19 +261,28 @@ void stream_slots_save(const struct streams *streams, struct gt_writer *writer)
             saved_layout_write(&stream_layout, writer, &streams->slots[i]);
 }
 
-int stream_slots_restore(struct streams *streams, const struct stream *saved)
+/* Returns the slot for a restored stream, free or not. NULL: out of memory. */
+static struct stream *streams_find_for_restored(struct streams *streams, uint32_t number)
 {
-    struct stream *slot = streams_find_unused(streams);
+    struct stream *slot = number == 0 ? &streams->slots[0] : streams_find_unused(streams);
 
-    if ((!slot || slot->state != STREAM_SLOT_FREE) && streams->n_slots < streams->n_slots_max) {
+    if (number != 0 && (!slot || slot->state != STREAM_SLOT_FREE) &&
+        streams->n_slots < streams->n_slots_max) {
         if (streams_grow(streams, GT_MIN(2 * streams->n_slots, streams->n_slots_max)))
-            return STREAM_SLOTS_E_FULL;
+            return NULL;
         slot = streams_find_unused(streams);
     }
+    return slot;
+}
+
+int stream_slots_restore(struct streams *streams, const struct stream *saved)
+{
+    struct stream *slot = streams_find_for_restored(streams, saved->ticket.stream);
+
     if (!slot || slot->state != STREAM_SLOT_FREE)
         return STREAM_SLOTS_E_FULL;
     *slot = *saved;
-    streams->n_live += stream_is_live(saved);
+    streams->n_live += streams_count(streams, slot);
     streams->n_tickets += saved->state == STREAM_SLOT_TICKETED;
     return 0;
 }

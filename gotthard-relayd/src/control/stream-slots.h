@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The streams of one session in the control thread: requested, with a ticket, or joined. Pure.
- * There are twice as many slots as streams that have ever been live at once, and at most twice as
- * many as the limit. The operator may open a stream while the pair of an ended one still drains. An
- * ended stream, with its last attempt, is remembered until its slot is needed.
+ * The data connections of one session in the control thread: requested, with a ticket, or joined.
+ * Pure. The first slot is that of stream 0, the session's shared connection. Every other one is of
+ * a stream with a data connection of its own. There are twice as many of them as such streams have
+ * ever been live at once, and at most twice as many as the limit. The operator may open a stream
+ * while the pair of an ended one still drains. An ended stream, with its last attempt, is
+ * remembered until its slot is needed.
  *
- * The number of unused tickets is limited. A stream beyond that limit waits for its turn.
+ * The number of unused tickets is limited. A stream beyond that limit waits for its turn. Stream 0
+ * never waits, because it carries the others.
  */
 #pragma once
 
@@ -26,21 +29,19 @@ struct stream {
     struct gt_ticket ticket; /* stream and attempt; the secret while TICKETED */
     uint64_t expires_at;     /* of the ticket, gt_clock_ms */
     unsigned n_end_notices;  /* STREAM_ENDs received for this attempt, at most one per side */
-    bool is_spare;           /* not used yet, according to the operator */
 };
 
 struct streams {
-    struct stream *slots; /* owned; moved by stream_slots_open and _restore */
+    struct stream *slots; /* owned; moved by stream_slots_open and _restore; [0]: of stream 0 */
     size_t n_slots, n_slots_max;
-    size_t n_max, n_tickets_max; /* limits of live streams and unused tickets */
-    size_t n_live;               /* WAITING, TICKETED, JOINED */
-    size_t n_spares;             /* live ones that are spares */
-    size_t n_tickets;            /* TICKETED */
+    size_t n_max, n_tickets_max; /* limits of live streams and unused tickets, without stream 0 */
+    size_t n_live;               /* WAITING, TICKETED, JOINED; without stream 0 */
+    size_t n_tickets;            /* TICKETED, with stream 0 */
     uint64_t serial;             /* of the last change */
 };
 
 enum {
-    STREAM_SLOTS_E_ORDER = 1, /* a number of 0, or an attempt that is not greater than the last */
+    STREAM_SLOTS_E_ORDER = 1, /* an attempt that is not greater than the last */
     STREAM_SLOTS_E_FULL,      /* the limit of streams is reached, or out of memory */
 };
 
@@ -51,6 +52,8 @@ void stream_slots_deinit(struct streams *streams);
 
 /* Handles OPEN: the stream is WAITING, whatever its state was. E_ORDER, E_FULL: nothing changed. */
 int stream_slots_open(struct streams *streams, uint32_t stream, uint32_t attempt) GT_MUST_CHECK;
+/* Returns how many data connections are live: WAITING, TICKETED, JOINED, with that of stream 0. */
+size_t stream_slots_n_live(const struct streams *streams);
 /* Returns the stream that is next for a ticket, or NULL if none waits or the limit is reached. */
 struct stream *stream_slots_next(struct streams *streams);
 /* Grants @ticket, which is copied, to the stream returned by stream_slots_next. */
@@ -61,23 +64,19 @@ struct stream *stream_slots_find(struct streams *streams, uint32_t stream, uint3
 /* Records that a side has ended this attempt, live or not. Returns the stream, or NULL if it is
  * unknown or both sides have ended it. */
 struct stream *stream_slots_notify(struct streams *streams, uint32_t stream, uint32_t attempt);
-/* Marks a live attempt as a spare or as used. No effect on others. */
-void stream_slots_mark(struct streams *streams, uint32_t stream, uint32_t attempt, bool is_spare);
-/* Marks all streams as used. */
-void stream_slots_unmark_all(struct streams *streams);
 /* Change the state of @stream, which is a live one of @streams. */
 void stream_slots_join(struct streams *streams, struct stream *stream);
 void stream_slots_end(struct streams *streams, struct stream *stream);
 
 /* --- snapshot --------------------------------------------------------------------------------- */
 
-/* Of a struct stream. ->is_spare is not saved: the operator repeats it when it has reconnected. */
+/* Of a struct stream. */
 extern const struct saved_layout stream_layout;
 
 /* Returns the number of slots that are not FREE. */
 size_t stream_slots_n_used(const struct streams *streams);
 /* Writes a record for each of them. */
 void stream_slots_save(const struct streams *streams, struct gt_writer *writer);
-/* Restores one into a free slot. The caller restores ->serial of @streams. E_FULL: no free slot, or
- * out of memory. */
+/* Restores one into its slot, or into a free one. The caller restores ->serial of @streams. E_FULL:
+ * no free slot, or out of memory. */
 int stream_slots_restore(struct streams *streams, const struct stream *saved) GT_MUST_CHECK;

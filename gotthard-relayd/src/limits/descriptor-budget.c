@@ -6,9 +6,9 @@
  */
 #include "limits/descriptor-budget.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/log.h"
 
 #define N_OWN_FDS          16 /* standard streams, loop, signals, main listeners, the reserve */
@@ -21,15 +21,8 @@
 /* Returns the number of descriptors that the process may have, after raising its soft limit. */
 static size_t descriptor_budget_raise_limit(size_t n_max)
 {
-    struct rlimit limit = {1024, 1024};
+    size_t n = GT_MIN(gt_descriptor_limit_raise(N_FDS_MAX), N_FDS_MAX);
 
-    if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
-        struct rlimit raised = {GT_MIN(limit.rlim_max, (rlim_t)N_FDS_MAX), limit.rlim_max};
-
-        if (!setrlimit(RLIMIT_NOFILE, &raised))
-            limit = raised;
-    }
-    size_t n = (size_t)GT_MIN(limit.rlim_cur, (rlim_t)N_FDS_MAX);
     return n_max ? GT_MIN(n, n_max) : n;
 }
 

@@ -71,7 +71,7 @@ struct saved_layout {
 
 /* The rows of a struct gt_ticket (proto/join.h) in a record. */
 #define SAVED_TICKET_FIELDS(type, member)                                                   \
-    GT_FIELD_ORDINAL32(type, member.stream), GT_FIELD_ORDINAL32(type, member.attempt),      \
+    GT_FIELD_U32(type, member.stream), GT_FIELD_ORDINAL32(type, member.attempt),            \
         GT_FIELD_BYTES(type, member.id, GT_TICKET_ID_SIZE),                                 \
         GT_FIELD_BYTES(type, member.secret, GT_KEY_SIZE), GT_FIELD_U16(type, member.ttl_s), \
         GT_FIELD_U16(type, member.segment)

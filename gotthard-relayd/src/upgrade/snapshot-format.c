@@ -84,6 +84,7 @@ int snapshot_format_read(struct gt_span state, snapshot_format_fn on_record, voi
 struct order {
     enum saved_kind last;
     uint64_t n_slots;          /* streams of this session that are still to come */
+    bool has_stream_0;         /* its record of this session has come */
     struct saved_pair waiting; /* ONE_JOINED: its ticket must come next; else CLOSED */
     uint8_t ports[(UINT16_MAX + 1) / 8], fds[SAVED_FD_MAX / 8]; /* bit sets */
 };
@@ -141,8 +142,14 @@ static int order_on_record(void *userdata, const struct saved_record *record)
         return SNAPSHOT_FORMAT_E_BAD;
     if (record->kind == SAVED_STREAM ? order->n_slots-- == 0 : order->n_slots != 0)
         return SNAPSHOT_FORMAT_E_BAD;
+    if (record->kind == SAVED_STREAM && record->stream.ticket.stream == 0) {
+        if (order->has_stream_0)
+            return SNAPSHOT_FORMAT_E_BAD;
+        order->has_stream_0 = true;
+    }
     if (record->kind == SAVED_SESSION) {
         order->n_slots = record->session.n_slots;
+        order->has_stream_0 = false;
         if (!set_bit(order->ports, record->session.port))
             return SNAPSHOT_FORMAT_E_BAD;
     }

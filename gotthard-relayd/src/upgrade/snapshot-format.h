@@ -18,7 +18,7 @@
 /* To be raised with every change of a record or of its meaning. After an installation with another
  * version the relay is restarted instead, see debian/gotthard-relayd.postinst. */
 #ifndef SNAPSHOT_FORMAT_VERSION
-#define SNAPSHOT_FORMAT_VERSION 1
+#define SNAPSHOT_FORMAT_VERSION 2
 #endif
 
 struct saved_relay {
