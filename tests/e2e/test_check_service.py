@@ -157,7 +157,7 @@ def test_copy_has_no_effects_on_the_machine(tmp_path):
     check = Check(tmp_path, unit=UNIT + DROP_INS)
     assert check.run() == (0, "")
     text = "\n".join(check.copy())
-    for word in "reboot", "poweroff", "mail", "other.service", "touch", "/bin/false", "b.service", "78", "always", "RemainAfterExit=yes":
+    for word in "reboot", "poweroff", "mail", "other.service", "touch", "/bin/false", "b.service", "=78", "always", "RemainAfterExit=yes":
         assert word not in text, text
     assert "LoadCredential=key:/etc/key" in text and "ExecPaths=/usr" in text
 
