@@ -43,7 +43,7 @@ struct model_end {
     bool has_ended;             /* its application sends no more, and the stream knows */
     enum gt_rst end;            /* ... and how */
     bool is_gone;               /* its application was reset; written bytes may still be unread */
-    bool was_over;              /* a stream that ended is not over while it says so again */
+    bool was_over;              /* a stream that ended is not over while it sends END again */
     bool is_forgotten;
 };
 

@@ -305,7 +305,7 @@ static int connection_check(const struct gt_mqtt_connection *connection)
     return MOSQ_ERR_SUCCESS;
 }
 
-/* The library allocates up to 256 MiB for a packet, as its header says. Returns true if that failed
+/* The library allocates the size in a packet's header, up to 256 MiB. Returns true if that failed
  * and this process has memory for all that a broker may send us: the header is at fault. */
 static bool connection_is_packet_large(const struct gt_mqtt_connection *connection)
 {
