@@ -161,7 +161,7 @@ int main(int argc, char **argv)
     struct gt_config_args args;
 
     gt_hardening_hide_memory();
-    gt_loop_exit_on_out_of_memory();
+    gt_loop_set_allocator();
     if (argc == 2 && strcmp(argv[1], "--worker") == 0) {
         gt_hardening_lift_memory_limit();
         gt_descriptor_limit_raise(WORKER_DESCRIPTORS);

@@ -165,7 +165,7 @@ int main(int argc, char **argv)
     if (daemon)
         return cmd_exec_daemon(daemon->daemon, argv + 1);
     gt_hardening_hide_memory();
-    gt_loop_exit_on_out_of_memory();
+    gt_loop_set_allocator();
     signal(SIGPIPE, SIG_IGN);
     int r = command_line_parse(argc, argv, &line, error);
     init_context(&context, &line, r == 0 ? line.given[OPTION_JSON] != NULL : has_json(argc, argv));

@@ -193,7 +193,7 @@ int main(int argc, char **argv)
     char error[GT_CONFIG_ERROR_MAX];
 
     gt_hardening_hide_memory();
-    gt_loop_exit_on_out_of_memory();
+    gt_loop_set_allocator();
     signal(SIGPIPE, SIG_IGN);
     if (gt_standard_fds_open() < 0)
         return GT_EXIT_INTERNAL;
