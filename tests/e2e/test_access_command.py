@@ -25,15 +25,16 @@ MALLORY = "5e" * 32
 class Admin:
     """The operator "admin", who has the authority's key, and the fleet around it."""
 
-    def __init__(self, env, init=True):
+    def __init__(self, env, init=True, has_relay=False):
         self.env = env
+        self.variables = {} if has_relay else {"GOTTHARD_SERVER_HOST": None}
         self.path = env.folder / "authority.key"
         self.list = env.folder / "authority.key.list"
         self.public = self.run("init").stdout.strip() if init else None
 
     def run(self, *args, command="access", **more):
         more.setdefault("GOTTHARD_TRUST_AUTHORITY_KEY", self.path)
-        return self.env.cli(command, *args, name="admin", **more)
+        return self.env.cli(command, *args, name="admin", **{**self.variables, **more})
 
     def good(self, *args, **more):
         done = self.run(*args, **more)
@@ -68,7 +69,7 @@ def admin(env):
 def fleet(env):
     env.broker()
     env.relay()
-    return Admin(env)
+    return Admin(env, has_relay=True)
 
 
 def at_broker(admin, n=1):
