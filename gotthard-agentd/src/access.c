@@ -146,6 +146,11 @@ bool access_receive(struct access *access, struct gt_span payload, uint64_t now_
     return false;
 }
 
+size_t access_parts(const struct access *access)
+{
+    return access->is_open && access->assembly.serial > 0 ? access->assembly.parts : 0;
+}
+
 bool access_tick(struct access *access)
 {
     if (!access->is_open)

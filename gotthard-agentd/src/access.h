@@ -37,6 +37,8 @@ time_t access_time(const struct access *access, uint64_t now_ms);
 
 /* Handles a message with a part. Returns true if another list is in force now. */
 bool access_receive(struct access *access, struct gt_span payload, uint64_t now_ms);
+/* Returns the number of parts of the list that is being received, 0 for none. */
+size_t access_parts(const struct access *access);
 /* Stores a list that could not be stored before. Returns true if parts of a list are missing, which
  * the broker should send again. Call it about every 30 s. */
 bool access_tick(struct access *access);

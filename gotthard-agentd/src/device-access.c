@@ -23,8 +23,11 @@ bool device_receive_access(struct device *device, const char *topic, struct gt_s
 {
     if (!gt_topic_is_access(device->setup->settings->mqtt_prefix, topic))
         return false;
-    if (device->setup->trust.policy != GT_POLICY_LIST ||
-        !access_receive(&device->access, payload, gt_clock_ms()))
+    if (device->setup->trust.policy != GT_POLICY_LIST)
+        return true;
+    bool is_new = access_receive(&device->access, payload, gt_clock_ms());
+    presence_await_access(&device->presence, access_parts(&device->access));
+    if (!is_new)
         return true;
     device->setup->trust.list = access_list(&device->access);
     device_set_request_handlers(device);

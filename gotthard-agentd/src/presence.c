@@ -211,6 +211,7 @@ static void link_on_up(void *userdata)
         presence_switch(presence);
     link->is_subscribed = link->is_begun = false;
     link->access_id = 0;
+    link->n_parts = link->n_awaited = 0;
     link->outcome = NULL;
     link_subscribe(link);
 }
