@@ -6,9 +6,14 @@
  * Each part has a topic, and is subscribed by its exact name, since some brokers send retained
  * messages for exact names only (AWS IoT Core). Part 0 states how many there are, and is published
  * last: the others are retained when it arrives. One SUBSCRIBE is outstanding at a time.
+ *
+ * Part 0 is subscribed twice, because a subscription may work later than it was granted: a list
+ * that is published meanwhile is retained at the second one.
  */
 #include "gotthard/base/log.h"
 #include "presence-internal.h"
+
+#define AGAIN_S 2.
 
 static void link_subscribe_parts(struct presence_link *link)
 {
@@ -25,13 +30,38 @@ static void link_subscribe_parts(struct presence_link *link)
                       presence_device(link->presence));
 }
 
-void presence_access_subscribe(struct presence_link *link)
+static void link_subscribe_first(struct presence_link *link)
 {
     if (link->presence->setup->trust.policy != GT_POLICY_LIST)
         return;
     link->n_parts = 0;
     link->n_awaited = 1;
     link_subscribe_parts(link);
+}
+
+static void link_on_parts_again(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    link_subscribe_first(timer->data);
+}
+
+void presence_access_init(struct presence_link *link)
+{
+    ev_timer_init(&link->parts_again, link_on_parts_again, AGAIN_S, 0.);
+    link->parts_again.data = link;
+}
+
+void presence_access_reset(struct presence_link *link)
+{
+    ev_timer_stop(link->presence->loop, &link->parts_again);
+    link->access_id = 0;
+    link->n_parts = link->n_awaited = 0;
+}
+
+void presence_access_begin(struct presence_link *link)
+{
+    link_subscribe_first(link);
+    ev_timer_set(&link->parts_again, AGAIN_S, 0.);
+    ev_timer_start(link->presence->loop, &link->parts_again);
 }
 
 static void link_refuse_access(struct presence_link *link, const char *why)
@@ -69,7 +99,7 @@ void presence_request_access(struct presence *presence)
     struct presence_link *link = link_in_use(presence);
 
     if (link)
-        presence_access_subscribe(link);
+        link_subscribe_first(link);
 }
 
 void presence_await_access(struct presence *presence, size_t n_parts)
