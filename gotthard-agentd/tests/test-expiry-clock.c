@@ -142,7 +142,7 @@ static void test_time_that_the_authority_has_signed_runs_on(void **state)
     assert_int_equal(expiry_clock_time(&clock_, Y2026 + 90 * DAY, now_ms), Y2026 + 90 * DAY);
 }
 
-/* Older lists that a broker has withheld are issued before what is known. */
+/* Older lists, which a broker has withheld, are issued before the trusted time. */
 static void test_signed_time_never_goes_back(void **state)
 {
     start(0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The parts of the access list's broker: states and connection (access-broker.c), reading what is
- * there (access-broker-read.c), and publishing (access-broker-publish.c). Only these files include
- * this header.
+ * The parts of the access list's broker: states and connection (access-broker.c), reading the
+ * list (access-broker-read.c), and publishing it (access-broker-publish.c). Only these files
+ * include this header.
  */
 #pragma once
 
