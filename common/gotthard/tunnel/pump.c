@@ -217,7 +217,7 @@ void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection, s
     uint64_t end = stream->tx.tail + batch;
 
     while (stream->tx.tail < end && gt_stream_has_tx_room(stream) &&
-           gt_pump_read_once(pump, end - stream->tx.tail))
+           gt_pump_read_once(pump, (size_t)(end - stream->tx.tail)))
         gt_pump_send(pump, connection);
 }
 
