@@ -41,11 +41,11 @@ def test_list_in_parts_reaches_devices_and_operators(env, fleet_of, version):
 
 
 def test_change_reaches_a_device_that_has_a_list(fleet_of):
-    """It is subscribed to part 0, and to parts of the list before."""
+    """It is subscribed to part 0, and to parts of the list before. The broker has a state for its exact name only."""
     fleet = fleet_of(5)
     agent = fleet.agent()
     agent.wait_for("access list serial=5 entries=904 in force")
-    done = fleet.revoke("bob")
+    done = fleet.revoke("bob", GOTTHARD_CLIENT_DEVICES="GatewayOli")
     assert done.returncode == 0 and "All devices have the access list (1)." in done.stderr, done.stderr
     fleet.good("refresh")
     agent.wait_for("access list serial=7 entries=904 in force", limit=20)

@@ -66,6 +66,7 @@ static enum gt_code registry_listen(struct registry *registry, const struct gt_c
         gt_addr_set_port(&addr, port);
         int fd = gt_sock_listen(&addr, GT_SOCK_BACKLOG);
         if (fd >= 0) {
+            gt_sock_set_defer_accept(fd);
             *ret_fd = fd;
             *ret_port = port;
             return GT_CODE_NONE;

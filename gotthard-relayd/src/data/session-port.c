@@ -151,7 +151,6 @@ void session_port_start(struct session_port *session_port, struct data_thread *d
     ev_init(&session_port->expiry, session_port_on_expiry);
     gt_list_append(&data_thread->session_ports, &session_port->of_data_thread);
     atomic_fetch_add(&data_thread->counts.n_session_ports, 1);
-    gt_sock_set_defer_accept(session_port->fd);
     gt_acceptor_init(&session_port->acceptor, data_thread->loop, gt_steal_fd(&session_port->fd),
                      &data_thread->reserve, session_port_on_accept, session_port);
     gt_acceptor_start(&session_port->acceptor);
