@@ -385,7 +385,7 @@ static void test_key_without_pin_is_not_verified(void **state)
     began = cpu_s();
     for (unsigned i = 0; i < 50; i++)
         assert_int_equal(check(&trust, true, "alice", NOW, &s.proof, &pin), GT_TRUST_E_DENIED);
-    assert_true(cpu_s() - began < verified / 2);
+    assert_true(cpu_s() - began < verified * 3 / 4); /* both read the certificate */
     gt_trust_deinit(&trust);
 }
 
