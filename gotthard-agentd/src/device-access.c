@@ -3,6 +3,17 @@
 #include "device-private.h"
 #include "gotthard/base/clock.h"
 
+/* Events of the audit have the serial of the list that judged them. */
+static void device_note_access(struct device *device)
+{
+    const struct gt_access_list *list = device->setup->trust.list;
+    uint64_t serial = list ? gt_access_list_serial(list) : 0, before = device->audit.serial;
+
+    device->audit.serial = serial;
+    if (serial != before)
+        device_note(device, GT_AUDIT_ACCESS_LIST, list ? "in force" : "not used any more");
+}
+
 void device_use_access(struct device *device)
 {
     struct setup *setup = device->setup;
@@ -17,6 +28,7 @@ void device_use_access(struct device *device)
     access->device = device_name(device);
     device->sessions.access = access;
     setup->trust.list = access_list(access);
+    device_note_access(device);
 }
 
 bool device_receive_access(struct device *device, const char *topic, struct gt_span payload)
@@ -27,6 +39,7 @@ bool device_receive_access(struct device *device, const char *topic, struct gt_s
         !access_receive(&device->access, payload, gt_clock_ms()))
         return true;
     device->setup->trust.list = access_list(&device->access);
+    device_note_access(device);
     device_set_request_handlers(device);
     device_recheck(device);
     presence_changed(&device->presence);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "access.h"
+#include "audit.h"
 #include "expiry-clock.h"
 #include "late-byes.h"
 #include "relay-views.h"
@@ -27,6 +28,7 @@ struct sessions {
     struct reports reports; /* of the sessions that are not up yet */
     struct lifelines lifelines;
     const struct access *access; /* keeps; of the owner, NULL: none */
+    struct audit *audit;         /* keeps; of the owner, NULL: none */
     char *folder;                /* owned; of session files, NULL: none are written */
     struct expiry_clock clock;
     struct relay_views relay_views;

@@ -77,14 +77,55 @@ void worker_streams_flush_log(struct worker_streams *streams)
     gt_stream_log_flush(&streams->log);
 }
 
+/* --- the audit -------------------------------------------------------------------------------- */
+
+/* @stream: NULL if the service has no target. */
+static void fill_event(const struct worker_stream *stream, const char *service,
+                       struct worker_event *ret)
+{
+    gt_text_shorten(service, ret->service, sizeof(ret->service));
+    if (!stream)
+        return;
+    ret->seconds = (uint32_t)(gt_clock() - stream->begun_at);
+    snprintf(ret->source, sizeof(ret->source), "%s", stream->source);
+    if (stream->source[0])
+        gt_addr_text(&stream->addr, ret->target);
+    else
+        snprintf(ret->target, sizeof(ret->target), "%s:%u", stream->to.to.host, stream->to.to.port);
+}
+
+static void send_dialled(const struct worker_stream *stream)
+{
+    struct worker_event event = {.kind = WORKER_STREAM_DIALLED, .stream = stream->number};
+
+    fill_event(stream, gt_channel_service(stream->channel), &event);
+    worker_events_send(stream->streams->events, &event);
+}
+
+static void send_ended(const struct worker_streams *streams, uint32_t number,
+                       const struct worker_stream *stream, const char *service, enum gt_rst code,
+                       uint64_t n_up, uint64_t n_down)
+{
+    struct worker_event event = {
+        .kind = WORKER_STREAM_ENDED, .stream = number, .n_up = n_up, .n_down = n_down};
+    const char *why = code == GT_RST_NONE ? "closed" : gt_rst_text(code);
+
+    fill_event(stream, service, &event);
+    gt_text_shorten(stream && stream->why ? stream->why : why, event.why, sizeof(event.why));
+    worker_events_send(streams->events, &event);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct worker_grant *grant,
-                         unsigned dial_timeout_ms)
+                         struct worker_events *events, unsigned dial_timeout_ms)
 {
-    *streams = (struct worker_streams){
-        .loop = loop, .log_prefix = log_prefix, .grant = grant, .dial_timeout_ms = dial_timeout_ms};
+    *streams = (struct worker_streams){.loop = loop,
+                                       .log_prefix = log_prefix,
+                                       .grant = grant,
+                                       .events = events,
+                                       .dial_timeout_ms = dial_timeout_ms};
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
 
@@ -177,12 +218,16 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
     if (fd >= 0 && !worker_stream_is_granted(stream)) {
         close(fd);
         gt_channel_reject(stream->channel, GT_RST_WITHDRAWN);
-    } else if (fd >= 0 && stream->to.is_udp)
-        worker_stream_serve_udp(stream, fd);
-    else if (fd >= 0)
-        gt_channel_serve(stream->channel, fd);
-    else
+        return;
+    }
+    if (fd >= 0)
+        send_dialled(stream);
+    if (fd < 0)
         gt_channel_reject(stream->channel, code);
+    else if (stream->to.is_udp)
+        worker_stream_serve_udp(stream, fd);
+    else
+        gt_channel_serve(stream->channel, fd);
 }
 
 /* Returns NULL without memory. */
@@ -279,6 +324,8 @@ void worker_streams_end(struct worker_streams *streams, const char *service, uin
 
     streams->n_up += n_up;
     streams->n_down += n_down;
+    if (service && *service)
+        send_ended(streams, number, stream, service, code, n_up, n_down);
     worker_streams_log_end(streams, number, stream, service ? service : "", code, n_up, n_down);
     if (stream)
         worker_stream_free(stream);

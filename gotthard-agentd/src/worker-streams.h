@@ -13,6 +13,7 @@
 
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
+#include "worker-events.h"
 #include "worker-grant.h"
 
 struct worker_stream;
@@ -21,6 +22,7 @@ struct worker_streams {
     struct ev_loop *loop;
     const char *log_prefix;           /* keeps */
     const struct worker_grant *grant; /* keeps */
+    struct worker_events *events;     /* keeps; of the audit */
     unsigned dial_timeout_ms;
     struct worker_stream *open;       /* streams with a target, by number, until their end */
     uint64_t n_streams, n_up, n_down; /* streams and bytes since the beginning */
@@ -30,7 +32,7 @@ struct worker_streams {
 /* @log_prefix: "session=7f3a9c21 operator=alice". */
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct worker_grant *grant,
-                         unsigned dial_timeout_ms);
+                         struct worker_events *events, unsigned dial_timeout_ms);
 /* Cancels all dials; before the tunnel is freed. */
 void worker_streams_deinit(struct worker_streams *streams);
 /* A stream was opened for @service: dials its target, or refuses @channel. */

@@ -27,6 +27,7 @@ struct session;
 struct session_host {
     struct ev_loop *loop; /* borrowed */
     struct session_limits limits;
+    struct audit *audit;           /* borrowed; NULL: none */
     uint64_t n_unexpected;         /* events in states that do not list them: 0 unless a bug */
     struct name_counts holders[2]; /* by role - 1: sessions per name */
     /* The last callback: the session has ended and its port is closing. The host frees it after
