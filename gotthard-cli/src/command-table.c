@@ -189,6 +189,17 @@ static const struct command commands[] = {
         .run = cmd_revoke,
     },
     {
+        .name = "audit",
+        .bit = COMMAND_AUDIT,
+        .settings = COMMAND_AUDIT,
+        .usage = "--file PATH",
+        .help = "Print and verify the record of who was granted what, and what was done with it.",
+        .examples =
+            "audit --file /var/lib/gotthard-agentd --since 2h\naudit --file audit.log --verify",
+        .n_arguments_max = 0,
+        .run = cmd_audit,
+    },
+    {
         .name = "config",
         .bit = COMMAND_CONFIG,
         .settings = COMMAND_ANY,
