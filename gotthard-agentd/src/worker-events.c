@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -68,6 +69,15 @@ void worker_events_deinit(struct worker_events *events)
     gt_close(&events->fd);
 }
 
+/* A pipe is writable as long as one of its pages is free. The rest of the last page, which is left
+ * then, is for the last event. */
+static bool has_room(int fd, enum worker_event_kind kind)
+{
+    struct pollfd writable = {.fd = fd, .events = POLLOUT};
+
+    return kind == WORKER_SESSION_ENDED || (poll(&writable, 1, 0) == 1 && writable.revents);
+}
+
 void worker_events_send(struct worker_events *events, const struct worker_event *event)
 {
     struct worker_event sent = *event;
@@ -75,6 +85,10 @@ void worker_events_send(struct worker_events *events, const struct worker_event 
 
     if (events->fd < 0)
         return;
+    if (!has_room(events->fd, (enum worker_event_kind)event->kind)) {
+        events->n_lost += events->n_lost < UINT32_MAX;
+        return;
+    }
     sent.n_lost = events->n_lost;
     worker_event_encode(&sent, bytes);
     if (write(events->fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))

@@ -121,9 +121,11 @@ static void test_flood_is_limited_and_counted(void **state)
     send_n(env, n);
     ev_run(env->loop, EVRUN_NOWAIT);
     assert_true(env->n_events > 0 && env->n_events <= WORKER_EVENTS_BURST);
-    send_n(env, 1);
+    send_n(env, n);
+    worker_events_send(&env->worker, &(struct worker_event){.kind = WORKER_SESSION_ENDED});
     event_pipe_finish(&env->pipe);
-    assert_int_equal(env->n_events + env->n_lost, n + 1);
+    assert_int_equal(env->last.kind, WORKER_SESSION_ENDED); /* it is never lost */
+    assert_int_equal(env->n_events + env->n_lost, 2 * n + 1);
 }
 
 static void test_rate_pauses_the_reading(void **state)

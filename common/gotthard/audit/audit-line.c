@@ -14,10 +14,9 @@
 enum {
     HAS_STREAM = 1 << 0,
     HAS_STREAMS = 1 << 1,
-    HAS_PORT = 1 << 2,
-    HAS_BYTES = 1 << 3,
-    HAS_SECONDS = 1 << 4,
-    HAS_LOST = 1 << 5,
+    HAS_BYTES = 1 << 2,
+    HAS_SECONDS = 1 << 3,
+    HAS_LOST = 1 << 4,
 };
 
 static const struct {
@@ -37,8 +36,8 @@ static const struct {
     [GT_AUDIT_CHANGED] = {"changed", 0, false},
     [GT_AUDIT_DIALLED] = {"dialled", HAS_STREAM, true},
     [GT_AUDIT_ENDED] = {"ended", HAS_STREAM | HAS_BYTES | HAS_SECONDS, true},
-    [GT_AUDIT_WAITING] = {"waiting", HAS_PORT, true},
-    [GT_AUDIT_PAIRED] = {"paired", HAS_PORT, true},
+    [GT_AUDIT_WAITING] = {"waiting", 0, true},
+    [GT_AUDIT_PAIRED] = {"paired", 0, true},
     [GT_AUDIT_CLOSED] = {"closed", HAS_STREAMS | HAS_BYTES | HAS_SECONDS, false},
     [GT_AUDIT_CLIENT_UP] = {"client-up", 0, true},
     [GT_AUDIT_CLIENT_DOWN] = {"client-down", 0, true},
@@ -168,7 +167,7 @@ static void write_numbers(struct gt_writer *w, const struct gt_audit_event *even
 
     write_number(w, has & HAS_STREAM, "stream", event->stream);
     write_number(w, has & HAS_STREAMS, "streams", event->n_streams);
-    write_number(w, has & HAS_PORT, "port", event->port);
+    write_number(w, event->port != 0, "port", event->port);
     write_number(w, has & HAS_BYTES, "up", event->n_up);
     write_number(w, has & HAS_BYTES, "down", event->n_down);
     write_number(w, has & HAS_SECONDS, "seconds", event->seconds);

@@ -55,7 +55,7 @@ struct gt_audit_event {
     const char *service, *target, *source;
     const char *purpose, *software, *reason;
     uint32_t stream, n_streams;
-    uint16_t port;         /* of the relay, for the session */
+    uint16_t port;         /* of the relay, for the session; 0: the line does not have it */
     uint64_t n_up, n_down; /* bytes, from and to the operator */
     uint64_t seconds;
     uint64_t serial; /* of the access list in force; 0: none, and the line does not have it */

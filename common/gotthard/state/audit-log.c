@@ -174,6 +174,26 @@ static int join_chain(struct gt_audit_log *log, const struct gt_audit_chain *cha
     return append_event(log, &torn);
 }
 
+/* Another program may have moved, removed or changed the file. */
+static bool is_as_written(const struct gt_audit_log *log)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    make_path(log->folder, 0, path);
+    return lstat(path, &status) == 0 && status.st_dev == log->device &&
+           status.st_ino == log->inode && (uint64_t)status.st_size == log->size;
+}
+
+/* @status: of @fd, which is taken. */
+static void use_file(struct gt_audit_log *log, int fd, const struct stat *status)
+{
+    log->fd = fd;
+    log->size = (uint64_t)status->st_size;
+    log->device = status->st_dev;
+    log->inode = status->st_ino;
+}
+
 static int open_log(struct gt_audit_log *log)
 {
     struct gt_audit_chain chain;
@@ -182,8 +202,7 @@ static int open_log(struct gt_audit_log *log)
 
     if (fd < 0)
         return fd;
-    log->fd = fd;
-    log->size = (uint64_t)status.st_size;
+    use_file(log, fd, &status);
     gt_audit_chain_init(&chain, NULL, NULL);
     int r = log->size > 0 ? scan(fd, &chain) : scan_before(log, &chain);
     if (r == 0 && chain.n_broken > 0)
@@ -195,15 +214,6 @@ static int open_log(struct gt_audit_log *log)
     if (r)
         gt_close(&log->fd);
     return r;
-}
-
-/* Another program may have removed or changed the file. */
-static bool is_as_written(const struct gt_audit_log *log)
-{
-    struct stat status;
-
-    return fstat(log->fd, &status) == 0 && status.st_nlink == 1 &&
-           (uint64_t)status.st_size == log->size;
 }
 
 static int ensure_open(struct gt_audit_log *log)
@@ -251,11 +261,10 @@ static int rotate(struct gt_audit_log *log)
     if (r)
         return r;
     gt_close(&log->fd);
-    log->size = 0;
     r = open_own(log, O_EXCL, &status);
     if (r < 0)
         return r;
-    log->fd = r;
+    use_file(log, r, &status);
     return 0;
 }
 

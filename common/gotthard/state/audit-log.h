@@ -18,6 +18,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "gotthard/audit/audit-line.h"
 #include "gotthard/base/log.h"
 #include "gotthard/base/token-bucket.h"
@@ -31,6 +33,8 @@ struct gt_audit_log { /* fields are private */
     unsigned n_files; /* 0: off */
     int fd;           /* of audit.log; -1: not open */
     uint64_t size;    /* of audit.log, as far as known */
+    dev_t device;     /* of audit.log, with the next one */
+    ino_t inode;
     struct gt_audit_head head;
     uint64_t n_unwritten, n_limited; /* events since the last line about them */
     char why[64];                    /* the last failure */
