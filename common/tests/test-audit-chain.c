@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* Chains of audit lines: what is found, whatever the pieces in which the bytes arrive. */
+/* Chains of audit lines: changes that are found, in pieces of any size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -207,7 +207,7 @@ static void test_fewer_files_remove_the_oldest(void **state)
     write_n(f, 200);
     gt_audit_log_configure(&f->log, SIZE, 2);
     assert_false(exists(f, 2));
-    gt_audit_log_configure(&f->log, SIZE, 0); /* off: what was written stays */
+    gt_audit_log_configure(&f->log, SIZE, 0); /* off: the files stay */
     assert_false(gt_audit_log_is_on(&f->log));
     off_t before = size_of(f, 0);
     write_n(f, 1);

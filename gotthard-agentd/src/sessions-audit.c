@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* The audit of sessions: what was granted, their streams as their workers report them, their end.
- */
+/* The audit of sessions: their grants, their streams as their workers report them, their end. */
 #include "gotthard/base/clock.h"
 #include "sessions-private.h"
 

@@ -224,7 +224,7 @@ static const struct gt_config_item items[] = {
         "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
         .max = 64 << 20, .help = "Maximum size of a file of the audit.",
         .details =
-            "The agent records who asked for what, what was granted and which connections were made, in the file audit.log of its state directory. Each line has the hash of the line before. The command `audit` of gotthard-cli verifies them. See gotthard-agentd(8)."),
+            "The agent records requests, grants, refusals, sessions and connections in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-agentd(8)."),
     ITEM("audit.files", NUMBER, audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,
          .help = "Maximum number of files of the audit; 0 is no audit.",
          .details = "The audit takes at most so many times audit.size. When a file is full, the "

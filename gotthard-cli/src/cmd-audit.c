@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * `audit --file PATH`: prints the audit of a device or a relay, and verifies the chain of its
- * lines. The exit status tells whether it is intact.
+ * lines. The exit status is 76 if it is broken.
  */
 #include <stdio.h>
 #include <string.h>

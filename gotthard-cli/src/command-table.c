@@ -193,7 +193,7 @@ static const struct command commands[] = {
         .bit = COMMAND_AUDIT,
         .settings = COMMAND_AUDIT,
         .usage = "--file PATH",
-        .help = "Print and verify the record of who was granted what, and what was done with it.",
+        .help = "Print and verify the record of requests, grants, sessions and connections.",
         .examples =
             "audit --file /var/lib/gotthard-agentd --since 2h\naudit --file audit.log --verify",
         .n_arguments_max = 0,

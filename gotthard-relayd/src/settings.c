@@ -152,7 +152,7 @@ static const struct gt_config_item items[] = {
         "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
         .max = 64 << 20, .help = "Maximum size of a file of the audit.",
         .details =
-            "The relay records its clients and sessions in the file audit.log of its state directory. Each line has the hash of the line before. The command `audit` of gotthard-cli verifies them. See gotthard-relayd(8)."),
+            "The relay records its clients and sessions in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-relayd(8)."),
     ITEM("audit.files", NUMBER, n_audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,
          .help = "Maximum number of files of the audit; 0 is no audit.",
          .details = "The audit takes at most so many times audit.size. When a file is full, the "

@@ -4,9 +4,9 @@
  * of any size, as they come from a file or a device, and nothing is trusted: neither that they are
  * lines, nor their length.
  *
- * A chain proves that no line before the last one was changed, removed or inserted, to a reader who
- * knows the hash of the last one from elsewhere; without it, that nobody changed the lines who did
- * not also calculate all hashes after them. Pure.
+ * An intact chain proves that no line before the last one was changed, removed or inserted, to a
+ * reader who knows the hash of the last one from elsewhere. Without that hash, a change is still
+ * found unless its author has calculated all later hashes again. Pure.
  */
 #pragma once
 
