@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The audit of this device: requests, grants, refusals, sessions and their connections, in the state
- * directory (state/audit-log.h, docs/audit.md). Each event gets the serial of the access list
+ * The audit of this device: requests, grants, refusals, sessions and their connections, in the
+ * state directory (state/audit-log.h, docs/audit.md). Each event gets the serial of the access list
  * in force.
  */
 #pragma once
