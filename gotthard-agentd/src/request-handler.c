@@ -81,6 +81,8 @@ static size_t add_service_names(const struct targets *services, size_t budget,
 
         if (n_bytes + 2 + name.n > budget)
             break;
+        if (*name.data == '@') /* built in: no name for `connect` */
+            continue;
         n_bytes += 2 + name.n;
         ret->services[ret->n_services++] = name;
     }

@@ -155,6 +155,7 @@ struct session *session_free(struct session *session)
     ev_io_stop(session->loop, &session->reported);
     gt_close(&session->reports);
     event_pipe_close(&session->events);
+    audit_feed_free(session->audit);
     gt_close(&session->pidfd);
     gt_close(&session->session_file);
     free(session->session_file_path);
@@ -303,21 +304,28 @@ static int session_open_events(struct session *session)
     return GT_MAX(fd, -1);
 }
 
-static int session_spawn(struct session *session, const struct lifelines *lifelines)
+static int session_spawn(struct session *session, const struct session_settings *settings)
 {
+    const struct lifelines *lifelines = settings->lifelines;
+    gt_cleanup(gt_close) int audit = -1;
     char title[2 * GT_NAME_MAX + 64];
     struct worker_process process;
 
     snprintf(title, sizeof(title), "gotthard-agentd: %s session of %s", session->info.device,
              session->info.operator_);
+    int r = settings->audit_folder
+                ? audit_feed_new(session->loop, settings->audit_folder, &session->audit, &audit)
+                : 0;
+    if (r)
+        return r;
+    gt_cleanup(gt_close) int events = session_open_events(session);
     const struct worker_fds fds = {
         .session_file = session->session_file,
         .lifeline = lifelines_for_worker(lifelines, session->session_file_path != NULL),
-        .events = session_open_events(session),
+        .events = events,
+        .audit = audit,
     };
-    int r = worker_spawn(title, &fds, &process);
-    if (fds.events >= 0)
-        close(fds.events);
+    r = worker_spawn(title, &fds, &process);
     if (r)
         return r;
     session->info.pid = process.pid;
@@ -340,7 +348,7 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     snprintf(session->service, sizeof(session->service), "%s", settings->service);
     session->on_event = settings->on_event;
     session_open_file(session, settings->folder);
-    int r = session_spawn(session, settings->lifelines);
+    int r = session_spawn(session, settings);
     if (r) {
         session_remove_file(session);
         session_free(session);

@@ -11,6 +11,7 @@
 
 #include <ev.h>
 
+#include "audit-feed.h"
 #include "gotthard/base/list.h"
 #include "gotthard/base/token-bucket.h"
 #include "lifeline.h"
@@ -74,6 +75,7 @@ struct session {
     char service[GT_SERVICE_MAX + 1]; /* the one requested first; "": unknown */
     session_report_fn on_report;
     struct event_pipe events;
+    struct audit_feed *audit;            /* owned; NULL: the session is not for reading the audit */
     session_event_fn on_event;           /* NULL: there is no audit */
     struct worker_event over;            /* the worker's last event; zeros: none */
     char end_why[256];                   /* why the listener has closed it; "": it has not */
@@ -96,6 +98,7 @@ struct session_settings {
     const struct lifelines *lifelines; /* a session without a folder ends with this process */
     session_report_fn on_report;       /* with the userdata of session_new */
     session_event_fn on_event;         /* likewise; NULL: the worker reports no streams */
+    const char *audit_folder; /* of the audit that the session is for; NULL: it is for services */
 };
 
 /* Starts a worker. The loop must be libev's default loop, the only one with child watchers. Returns

@@ -179,6 +179,7 @@ int sessions_prepare(struct sessions *sessions, const struct request_handler_off
         .lifelines = &sessions->lifelines,
         .on_report = sessions_on_report,
         .on_event = audit_is_on(sessions->audit) ? sessions_on_worker_event : NULL,
+        .audit_folder = strcmp(offer->service, POLICY_AUDIT) == 0 ? sessions->folder : NULL,
     };
     const struct gt_pin *pin;
 

@@ -222,7 +222,7 @@ static const struct gt_config_item items[] = {
 
     ITEM(
         "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
-        .max = 64 << 20, .help = "Maximum size of a file of the audit.",
+        .max = GT_AUDIT_LOG_SIZE_MAX, .help = "Maximum size of a file of the audit.",
         .details =
             "The agent records requests, grants, refusals, sessions and connections in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-agentd(8)."),
     ITEM("audit.files", NUMBER, audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,

@@ -46,7 +46,7 @@ static char **worker_environment(void)
 /* The worker's descriptors in this process: above its own numbers, so that dup2(2) to one of them
  * cannot close another. -1: none. */
 struct given {
-    int parameters, session_file, reports, lifeline, events;
+    int parameters, session_file, reports, lifeline, events, audit;
 };
 
 static void given_close(struct given *given)
@@ -56,6 +56,7 @@ static void given_close(struct given *given)
     gt_close(&given->reports);
     gt_close(&given->lifeline);
     gt_close(&given->events);
+    gt_close(&given->audit);
 }
 
 /* Returns the number of a copy of @fd, or a negative errno. */
@@ -110,6 +111,8 @@ static int add_file_actions(posix_spawn_file_actions_t *actions, const struct gi
         err = add_optional(actions, given->lifeline, WORKER_LIFELINE_FD);
     if (!err)
         err = add_optional(actions, given->events, WORKER_EVENTS_FD);
+    if (!err)
+        err = add_optional(actions, given->audit, WORKER_AUDIT_FD);
     return err;
 }
 
@@ -141,7 +144,7 @@ static int spawn(const char *title, const struct given *given, pid_t *ret_pid)
 int worker_spawn(const char *title, const struct worker_fds *fds, struct worker_process *ret)
 {
     struct worker_process process = {.parameters = -1, .reports = -1};
-    struct given given = {-1, -1, -1, -1, -1};
+    struct given given = {-1, -1, -1, -1, -1, -1};
     int r = pipe_new(0, &given.parameters, &process.parameters);
 
     if (r == 0)
@@ -152,6 +155,8 @@ int worker_spawn(const char *title, const struct worker_fds *fds, struct worker_
         r = copy_optional(fds->lifeline, &given.lifeline);
     if (r == 0)
         r = copy_optional(fds->events, &given.events);
+    if (r == 0)
+        r = copy_optional(fds->audit, &given.audit);
     if (r == 0)
         r = spawn(title, &given, &process.pid);
     given_close(&given);

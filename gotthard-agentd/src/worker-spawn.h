@@ -2,8 +2,9 @@
 /*
  * Runs this program again as the worker of one session: /proc/self/exe, so that the version is the
  * same even while an upgrade replaces the file. The worker gets none of our environment variables,
- * no blocked or ignored signal, and at most five descriptors: the pipe of its parameters, its
- * session file, the pipe of its reports, its lifeline, and the pipe of its events.
+ * no blocked or ignored signal, and at most six descriptors: the pipe of its parameters, its
+ * session file, the pipe of its reports, its lifeline, the pipe of its events, and a socket with
+ * the audit.
  */
 #pragma once
 
@@ -12,10 +13,11 @@
 #include "gotthard/base/base.h"
 
 #define WORKER_LIFELINE_FD 6 /* the worker's descriptor of its lifeline (lifeline.h) */
-#define WORKER_FDS_END     8 /* the worker has no descriptor from here on */
+#define WORKER_AUDIT_FD    8 /* of a session for the audit: a socket with its bytes */
+#define WORKER_FDS_END     9 /* the worker has no descriptor from here on */
 
 struct worker_fds { /* borrowed; -1: none */
-    int session_file, lifeline, events;
+    int session_file, lifeline, events, audit;
 };
 
 struct worker_process {

@@ -12,6 +12,7 @@
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "policy.h"
 #include "service.h"
 #include "udp-target.h"
 
@@ -125,6 +126,7 @@ void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                                        .log_prefix = log_prefix,
                                        .grant = grant,
                                        .events = events,
+                                       .audit = -1,
                                        .dial_timeout_ms = dial_timeout_ms};
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
@@ -143,6 +145,7 @@ void worker_streams_deinit(struct worker_streams *streams)
     struct worker_stream *stream, *next;
 
     worker_streams_flush_log(streams);
+    gt_close(&streams->audit);
     HASH_ITER (hh, streams->open, stream, next)
         worker_stream_free(stream);
 }
@@ -278,6 +281,13 @@ void worker_streams_open(struct worker_streams *streams, struct gt_channel *chan
     int r;
 
     streams->n_streams++;
+    if (service && strcmp(service->name, POLICY_AUDIT) == 0) {
+        if (streams->audit >= 0)
+            gt_channel_serve(channel, gt_steal_fd(&streams->audit));
+        else
+            gt_channel_reject(channel, GT_RST_DENIED); /* it can be read once */
+        return;
+    }
     if (service) {
         target = (struct permit_target){service->address, target_udp(service->name) != NULL};
         r = worker_streams_dial(streams, channel, &target, service);
@@ -309,6 +319,11 @@ static void worker_streams_log_end(struct worker_streams *streams, uint32_t numb
                                    const struct worker_stream *stream, const char *service,
                                    enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
+    if (strcmp(service, POLICY_AUDIT) == 0) {
+        gt_info("%-s stream=%u service=%s ended down=%llu", streams->log_prefix, number, service,
+                (unsigned long long)n_down);
+        return;
+    }
     if (!*service || !gt_stream_log_end(&streams->log, code, n_up, n_down))
         return;
     if (stream && stream->source[0])

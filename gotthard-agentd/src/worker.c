@@ -356,6 +356,8 @@ static void worker_init(struct worker *worker)
     worker_events_init(&worker->events);
     worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &worker->grant,
                         &worker->events, parameters->dial_timeout_ms);
+    if (fcntl(WORKER_AUDIT_FD, F_GETFD) >= 0)
+        worker->streams.audit = WORKER_AUDIT_FD;
     worker_reports_init(&worker->reports, worker->loop, WORKER_REPORTS_FD,
                         &parameters->relay.address);
 }

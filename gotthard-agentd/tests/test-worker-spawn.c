@@ -77,7 +77,7 @@ static int worker(void)
 /* Returns the worker's faults. */
 static int spawn(int session_file, int lifeline)
 {
-    const struct worker_fds fds = {session_file, lifeline, .events = lifeline};
+    const struct worker_fds fds = {session_file, lifeline, .events = lifeline, .audit = -1};
     struct worker_process process;
     int status;
 

@@ -192,11 +192,10 @@ static const struct command commands[] = {
         .name = "audit",
         .bit = COMMAND_AUDIT,
         .settings = COMMAND_AUDIT,
-        .usage = "--file PATH",
+        .usage = "[DEVICE] [--file PATH]",
         .help = "Print and verify the record of requests, grants, sessions and connections.",
-        .examples =
-            "audit --file /var/lib/gotthard-agentd --since 2h\naudit --file audit.log --verify",
-        .n_arguments_max = 0,
+        .examples = "audit GatewayOli --since 2h\naudit --file /var/lib/gotthard-relayd --verify",
+        .n_arguments_max = 1,
         .run = cmd_audit,
     },
     {

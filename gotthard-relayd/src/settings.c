@@ -150,7 +150,7 @@ static const struct gt_config_item items[] = {
 
     ITEM(
         "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
-        .max = 64 << 20, .help = "Maximum size of a file of the audit.",
+        .max = GT_AUDIT_LOG_SIZE_MAX, .help = "Maximum size of a file of the audit.",
         .details =
             "The relay records its clients and sessions in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-relayd(8)."),
     ITEM("audit.files", NUMBER, n_audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,

@@ -312,6 +312,96 @@ def test_file_that_is_no_audit_is_reported(env, tmp_path):
     assert verify(env, PROGRAMS["cli"]).returncode == 76
 
 
+# --- reading through the tunnel ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["auditor", "admin"])
+def test_auditor_reads_the_audit_through_the_tunnel(fleet, role):
+    assert_granted(fleet)
+    wait_event(fleet.folder, "closed")
+    fleet.publish(2, fleet.operator("alice"), fleet.operator("bob", f"role={role}"))
+    result = fleet.env.cli("audit", "GatewayOli", name="bob")
+    assert result.returncode == 0, result.stderr
+    read = result.stdout.encode().splitlines(keepends=True)
+    assert read == audit.lines(fleet.folder)[:len(read)] and len(read) > 6
+    assert "is intact up to number" in result.stderr
+    (granted,) = wait_event(fleet.folder, "granted", operator="bob")  # the reading itself
+    assert granted["service"] == "@audit" and granted["key"] == fleet.keys["bob"]
+    wait_event(fleet.folder, "closed", operator="bob")
+    later = fleet.env.cli("audit", "GatewayOli", "--since", "2100-01-01", "--json", name="bob")
+    assert json.loads(later.stdout)["lines"] > len(read)
+
+
+def test_auditor_may_read_only(fleet):
+    fleet.publish(2, fleet.operator("alice"), fleet.operator("bob", "role=auditor"))
+    assert fleet.env.cli("connect", "GatewayOli", "0:ssh", name="bob").returncode == 77
+    fleet.publish(3, fleet.operator("alice"), fleet.operator("bob", "role=auditor services=ssh"))
+    assert_granted(fleet, "bob")
+
+
+def test_operator_without_the_role_may_not_read(fleet):
+    result = fleet.env.cli("audit", "GatewayOli")
+    assert result.returncode == 77 and "the role auditor or admin" in result.stderr and result.stdout == ""
+    (refused,) = wait_event(fleet.folder, "refused", operator="alice")
+    assert refused["service"] == "@audit"
+    assert fleet.env.cli("audit", "GatewayOli", name="bob").returncode == 77
+
+
+def test_nobody_reads_with_the_key_alone(env):
+    """Under psk any holder of the key has any name."""
+    env.broker()
+    env.relay()
+    env.agent(GOTTHARD_TRUST_POLICY="psk")
+    result = env.cli("audit", "GatewayOli")
+    assert result.returncode == 77 and result.stdout == ""
+
+
+def test_pins_grant_the_reading(env):
+    env.broker()
+    env.relay()
+    fingerprint = env.cli("fingerprint").stdout.split()[1]
+    pins = env.folder / "operators.pins"
+    pins.write_text(f"alice {fingerprint} role=auditor\n")
+    env.agent(GOTTHARD_TRUST_PINS=pins)
+    result = env.cli("audit", "GatewayOli")
+    assert result.returncode == 0 and '"event":"start"' in result.stdout, result.stderr
+
+
+def test_tampering_on_the_device_is_found_by_the_auditor(fleet):
+    fleet.publish(2, fleet.operator("alice", "role=admin"))
+    assert_granted(fleet)
+    wait_event(fleet.folder, "closed")
+    path = fleet.folder / "audit.log"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3] + [b"\x1b]0;owned\x07 not a line\n", lines[3].replace(b"alice", b"mally")] + lines[4:]))
+    result = fleet.env.cli("audit", "GatewayOli")
+    assert result.returncode == 76 and error_id(result) == "GTD-E17"
+    assert "\x1b" not in result.stdout + result.stderr
+    fleet.agent.wait_for("audit.log: the chain is broken, lines were changed or removed")
+
+
+def test_large_audit_is_read_whole_while_it_grows(fleet):
+    """More than the buffers on the way hold; the length is that of the beginning."""
+    fleet.publish(2, fleet.operator("alice", "role=admin"))
+    fleet.agent.stop()
+    size = 8 << 20
+    chain, path = [], fleet.folder / "audit.log"
+    before = audit.events(fleet.folder)[-1]
+    prev = audit.hashlib.sha256(path.read_bytes().splitlines(keepends=True)[-1]).hexdigest()
+    for seq in range(before["seq"] + 1, before["seq"] + 1 + size // 400):
+        line = (json.dumps({"seq": seq, "time": before["time"], "event": "asked", "reason": 200 * "x", "prev": prev},
+                           separators=(",", ":")) + "\n").encode()
+        prev = audit.hashlib.sha256(line).hexdigest()
+        chain.append(line)
+    with path.open("ab") as file:
+        file.write(b"".join(chain))
+    fleet.agent = fleet.env.agent(GOTTHARD_AGENT_DATA_PORT=fleet.target.port, GOTTHARD_TRUST_AUTHORITY=fleet.authority.text,
+                                  GOTTHARD_AUDIT_SIZE="64MiB")
+    result = fleet.env.cli("audit", "GatewayOli", "--verify")
+    assert result.returncode == 0, result.stderr
+    assert int(result.stderr.split("up to number ")[1].split(",")[0]) >= before["seq"] + len(chain)
+
+
 # --- the relay -----------------------------------------------------------------------------------
 
 

@@ -100,7 +100,7 @@ ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socke
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
               "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": [], "--file": ["/nonexistent"], "--since": ["1h"], "--verify": []}
-ARGUMENTS = {"access": ["show"], "audit": ["--file", "/nonexistent"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+ARGUMENTS = {"access": ["show"], "audit": ["dev"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])

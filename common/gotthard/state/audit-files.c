@@ -49,8 +49,23 @@ int gt_audit_files_open_one(const char *path, struct gt_audit_files *ret)
 
     if (fd < 0)
         return -errno;
-    *ret = (struct gt_audit_files){.fds = {fd}, .n = 1};
+    gt_audit_files_use(fd, ret);
     return 0;
+}
+
+void gt_audit_files_use(int fd, struct gt_audit_files *ret)
+{
+    *ret = (struct gt_audit_files){.fds = {fd}, .n = 1};
+}
+
+uint64_t gt_audit_files_size(const struct gt_audit_files *files)
+{
+    struct stat status;
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < files->n; i++)
+        n += fstat(files->fds[i], &status) == 0 ? (uint64_t)status.st_size : 0;
+    return n;
 }
 
 ssize_t gt_audit_files_read(struct gt_audit_files *files, void *ret, size_t cap)

@@ -14,8 +14,11 @@ struct gt_audit_files { /* fields are private */
 
 /* Opens all files in @folder. Returns 0, also if there is none, or a negative errno. */
 int gt_audit_files_open(const char *folder, struct gt_audit_files *ret) GT_MUST_CHECK;
-/* The same for one file, whatever its name. */
+/* The same for one file, whatever its name; or one that is open (takes @fd). */
 int gt_audit_files_open_one(const char *path, struct gt_audit_files *ret) GT_MUST_CHECK;
+void gt_audit_files_use(int fd, struct gt_audit_files *ret);
+/* Returns the number of bytes in all files now. */
+uint64_t gt_audit_files_size(const struct gt_audit_files *files);
 /* Returns the number of bytes that were read, 0 at the end of the last file, or a negative errno.
  * Closes files that were read. */
 ssize_t gt_audit_files_read(struct gt_audit_files *files, void *ret, size_t cap) GT_MUST_CHECK;

@@ -26,6 +26,7 @@
 
 #define GT_AUDIT_LOG_FILES_MAX 100 /* of the setting */
 #define GT_AUDIT_LOG_SIZE_MIN  (16u << 10)
+#define GT_AUDIT_LOG_SIZE_MAX  (64u << 20)
 
 struct gt_audit_log { /* fields are private */
     char *folder;     /* owned; NULL: off */
