@@ -164,7 +164,7 @@ static const struct gt_config_item items[] = {
         .details =
             "A string that begins with gk1a. The fleet's authority signs the access list, which states the rights of all operators on all devices. The broker sends the "
             "list, and the agent keeps it in its state directory. A list that revokes an operator ends the sessions of "
-            "this operator at once. The broker must let the device subscribe to PREFIX/fleet/access/+."),
+            "this operator at once. The broker must let the device subscribe to PREFIX/fleet/access/0, 1 and so on."),
     ITEM(
         "trust.access_max_age", DURATION, access_max_age_ms, .fallback = "0",
         .max = 3650 * 24 * HOUR, .help = "Maximum age of an access list, 0 for any.",

@@ -38,7 +38,7 @@ static void warn_of_clock(struct access_change *change)
     if (list && time(NULL) < gt_access_list_issued(list))
         print_warning(&change->context->print,
                       "the clock of this machine is behind the time at which the present list was "
-                      "issued");
+                      "issued: the new one is issued at that time as well");
 }
 
 static int sign(struct access_change *change, const char *body, struct failure *ret_failure)

@@ -54,6 +54,7 @@ struct request {
     uint8_t withdrawn[GT_RID_SIZE]; /* the last of them: a repetition repeats its answer */
     struct failure failure;
     struct gt_answer answer;
+    size_t n_parts;          /* of the access list, whose topics are subscribed */
     bool is_agreed;          /* on_agreed was called */
     bool was_up;             /* the broker was connected */
     double wait_until;       /* seconds of gt_clock(); 0: fail at once */
@@ -108,9 +109,9 @@ void request_withdraw_unanswered(struct request *request, bool with_refused);
 bool request_reject_version(struct request *request);
 
 /* The access list, where the policy is `list`; otherwise these do nothing. */
-/* Subscribes to its parts. Returns as gt_mqtt_subscribe. */
+/* Subscribes to its first part. Returns as gt_mqtt_subscribe. */
 int request_subscribe_list(struct request *request);
-/* Returns true if the topic is that of a part, which is handled. */
+/* Returns true if the topic is that of a part, which is handled; subscribes to the others. */
 bool request_receive_list(struct request *request, const char *topic, struct gt_span payload);
 /* Returns true if the request should not be sent before more parts have come. */
 bool request_awaits_list(const struct request *request);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "gotthard/signaling/topic.h"
 
+#include <stdio.h>
+
 #include "gotthard/base/bytes.h"
 #include "gotthard/base/text.h"
 
@@ -65,13 +67,14 @@ int gt_topic_state(const char *prefix, const char *device, char *ret)
     return topic_join(prefix, (const char *const[]){"d", device, "state", NULL}, ret);
 }
 
-int gt_topic_access(const char *prefix, const char *part, char *ret)
+int gt_topic_access(const char *prefix, size_t part, char *ret)
 {
-    uint64_t number;
+    char number[24];
 
-    if (gt_text_number(part, 0, UINT16_MAX, &number) != 0 && strcmp(part, "+") != 0)
+    if (part > UINT16_MAX)
         return GT_TOPIC_E_BAD;
-    return topic_join(prefix, (const char *const[]){"fleet", "access", part, NULL}, ret);
+    snprintf(number, sizeof(number), "%zu", part);
+    return topic_join(prefix, (const char *const[]){"fleet", "access", number, NULL}, ret);
 }
 
 bool gt_topic_is_access(const char *prefix, const char *topic)
