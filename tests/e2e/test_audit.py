@@ -409,7 +409,7 @@ def test_relay_records_clients_and_sessions(fleet, relay_folder):
     assert_granted(fleet)
     (closed,) = wait_event(relay_folder, "closed")
     assert closed["operator"] == "alice" and closed["device"] == "GatewayOli" and closed["port"] > 0
-    assert closed["streams"] == 1 and closed["reason"]
+    assert closed["streams"] == 1 and closed["reason"] and closed["up"] > 10 and closed["down"] > 10  # with those of TLS
     (paired,) = audit.events(relay_folder, "paired")
     assert paired["session"] == closed["session"] and paired["port"] == closed["port"]
     ups = wait_event(relay_folder, "client-up", 2)
@@ -443,7 +443,8 @@ def test_relay_records_reload_upgrade_and_stop(fleet, relay_folder):
     wait_event(relay_folder, "upgrade")
     open_stream(tunnel).close()
     tunnel.disconnect()
-    wait_event(relay_folder, "closed")
+    (closed,) = wait_event(relay_folder, "closed")
+    assert closed["up"] > 10
     assert relay.stop() == 0
     wait_event(relay_folder, "stop")
     assert verify(fleet.env, relay_folder).returncode == 0

@@ -69,6 +69,14 @@ void session_arm(struct session *session)
     ev_timer_start(host->loop, &session->timer);
 }
 
+uint64_t session_n_bytes(const struct session *session, enum gt_role role)
+{
+    size_t side = side_of(role);
+
+    return session->n_before[side] +
+           atomic_load_explicit(&session->session_port->n_bytes[side], memory_order_relaxed);
+}
+
 /* --- the audit -------------------------------------------------------------------------------- */
 
 static struct gt_audit_event event_of(const struct session *session, enum gt_audit_kind kind)
@@ -98,8 +106,8 @@ static void session_note_end(const struct session *session, uint64_t seconds, en
     struct gt_audit_event event = event_of(session, GT_AUDIT_CLOSED);
 
     event.n_streams = (uint32_t)GT_MIN(session->n_connections, UINT32_MAX);
-    event.n_up = session->n_up;
-    event.n_down = session->n_down;
+    event.n_up = session_n_bytes(session, GT_ROLE_OPERATOR);
+    event.n_down = session_n_bytes(session, GT_ROLE_DEVICE);
     event.seconds = seconds;
     event.code = (uint16_t)code;
     event.reason = gt_code_text(code);
@@ -146,8 +154,8 @@ static void session_end(struct session *session, enum gt_code code)
             rendezvous->tag, rendezvous->slots[0].name[0] ? rendezvous->slots[0].name : "-",
             rendezvous->slots[1].name[0] ? rendezvous->slots[1].name : "-", rendezvous->port,
             (unsigned long long)seconds, (unsigned long long)session->n_connections,
-            (unsigned long long)session->n_up, (unsigned long long)session->n_down,
-            gt_code_text(code));
+            (unsigned long long)session_n_bytes(session, GT_ROLE_OPERATOR),
+            (unsigned long long)session_n_bytes(session, GT_ROLE_DEVICE), gt_code_text(code));
     session_note_end(session, seconds, code);
     session_remove_port(session, code);
 }
