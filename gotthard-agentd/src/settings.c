@@ -270,6 +270,11 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
         snprintf(ret_why, cap, "missing; set {+device.name}");
         return "device.name";
     }
+    if (!gt_text_is_device_name(gt_span_text(s->device_name))) {
+        snprintf(ret_why, cap, "\"%.64s\": no device may have a name that begins with %s",
+                 s->device_name, GT_TEXT_RESERVED);
+        return "device.name";
+    }
     if (!s->crypt_key) {
         snprintf(ret_why, cap, "missing; set {+crypt.key}");
         return "crypt.key";

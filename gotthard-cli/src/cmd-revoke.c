@@ -24,6 +24,12 @@ static int revoke_and_count(struct access_change *change, const char *name, bool
     return r;
 }
 
+/* The names of all tokens: they are devices at the relay. */
+static bool is_enrolments(const char *name)
+{
+    return strcmp(name, GT_TEXT_RESERVED "*") == 0;
+}
+
 int cmd_revoke(struct context *context)
 {
     bool is_operator = context->line->given[OPTION_DEVICE] == NULL;
@@ -32,7 +38,7 @@ int cmd_revoke(struct context *context)
     struct failure failure;
     int code = 0;
 
-    if (!gt_text_is_name(gt_span_text(name)))
+    if (!gt_text_is_name(gt_span_text(name)) && (is_operator || !is_enrolments(name)))
         return command_misused(context, "invalid name of %s: '%s'",
                                is_operator ? "an operator" : "a device", name);
     int r = access_change_begin(context, &change, &failure);

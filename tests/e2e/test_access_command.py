@@ -138,6 +138,7 @@ def test_each_change_is_signed_stored_and_at_the_broker(admin):
     (["add", "user", "bob", MALLORY], 64, "'user' must be operator or device"),
     (["add", "operator", "b/b", MALLORY], 64, "invalid name of an operator"),
     (["add", "operator", "bob", "1234"], 64, "access add:"),
+    (["add", "device", "enroll-1", MALLORY], 64, "no device may have a name that begins with enroll-"),
     (["add", "operator", "bob", MALLORY, "rights=all"], 64, "unknown word after the fingerprint"),
     (["remove", "operator"], 64, "remove needs operator or device, and a name"),
     (["show", "all"], 64, "unexpected argument 'all'"),
@@ -334,6 +335,16 @@ def test_revoke_accepts_no_answer_without_a_listed_key(fleet):
     agent.wait_for("access list serial=2 .*in force")
     done = fleet.revoke("bob")
     assert done.returncode == 75 and "not signed by a key that the list has for it" in done.stderr, done.stderr
+
+
+def test_revoke_of_all_enrolments(fleet):
+    """The only pattern; no operator and no device has such a name."""
+    fleet.agent()
+    fleet.add("operator", "admin")
+    assert fleet.revoke("--device", "enroll-*").returncode == 0
+    assert fleet.text()[1][1:] == ["revoked d:enroll-*"]
+    for args in (["enroll-*"], ["--device", "plant-*"]):
+        assert fleet.revoke(*args).returncode == 64
 
 
 @effect("cli", "--device")

@@ -48,21 +48,21 @@ static int topic_join(const char *prefix, const char *const *levels, char *ret)
 
 int gt_topic_req(const char *prefix, const char *device, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)))
+    if (!gt_text_is_device_name(gt_span_text(device)))
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "req", NULL}, ret);
 }
 
 int gt_topic_rsp(const char *prefix, const char *device, const char *operator_, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)) || !gt_text_is_name(gt_span_text(operator_)))
+    if (!gt_text_is_device_name(gt_span_text(device)) || !gt_text_is_name(gt_span_text(operator_)))
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "rsp", operator_, NULL}, ret);
 }
 
 int gt_topic_state(const char *prefix, const char *device, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)) && strcmp(device, "+") != 0)
+    if (!gt_text_is_device_name(gt_span_text(device)) && strcmp(device, "+") != 0)
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "state", NULL}, ret);
 }
