@@ -79,6 +79,8 @@ static bool on_line(void *userdata, enum gt_audit_verdict verdict, struct gt_spa
     if (is_odd)
         warn(view, "is not JSON");
     view->n_odd += is_odd;
+    view->is_known_found |=
+        decoded && view->known && memcmp(view->chain.head.hash, view->known, GT_KEY_SIZE) == 0;
     if (view->first_odd == 0 && (is_odd || verdict == GT_AUDIT_VERDICT_BROKEN))
         view->first_odd = view->n;
     if (decoded && !is_odd)
@@ -92,6 +94,11 @@ void audit_view_init(struct audit_view *view, struct print *print, const char *n
     *view = (struct audit_view){.print = print, .name = name, .is_silent = is_silent};
     memcpy(view->since, since, strlen(since) + 1);
     gt_audit_chain_init(&view->chain, on_line, view);
+}
+
+void audit_view_require(struct audit_view *view, const uint8_t *known)
+{
+    view->known = known;
 }
 
 int audit_view_feed(struct audit_view *view, struct gt_span bytes)
@@ -119,6 +126,11 @@ int audit_view_end(struct audit_view *view, struct failure *ret_failure)
         return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s", view->name);
     if (view->n_odd > 0 || !gt_audit_chain_is_intact(chain))
         return set_broken(view, ret_failure);
+    if (view->known && !view->is_known_found)
+        return failure_set(ret_failure, FAILURE_AUDIT_BROKEN, NULL,
+                           "the audit of %s lacks the line of --known: lines were changed, or it "
+                           "was removed with an old file",
+                           view->name);
     if (chain->n_lines == 0)
         return failure_set(ret_failure, FAILURE_AUDIT_UNREADABLE, NULL,
                            "the audit of %s has no line", view->name);

@@ -45,7 +45,8 @@ static int view_files(struct audit_view *view, struct gt_audit_files *files,
 }
 
 /* Returns the exit status of a wrong command line, or 0. */
-static int check_arguments(struct context *context, char *ret_since)
+static int check_arguments(struct context *context, char *ret_since,
+                           uint8_t ret_known[static GT_KEY_SIZE])
 {
     const char *const *given = context->line->given;
     const char *since = given[OPTION_SINCE];
@@ -54,6 +55,8 @@ static int check_arguments(struct context *context, char *ret_since)
         return command_misused(context, "give a device or --file");
     if (since && !audit_view_parse_since(since, time(NULL), ret_since))
         return command_misused(context, "--since: must be a time as 2h or 2026-11-30T14:05:00Z");
+    if (given[OPTION_KNOWN] && gt_text_unhex(given[OPTION_KNOWN], ret_known, GT_KEY_SIZE) != 0)
+        return command_misused(context, "--known: must be a SHA-256 of 64 hex digits");
     return context->n_arguments > 0 && !command_cut_device(context, 0) ? GT_EXIT_USAGE : 0;
 }
 
@@ -76,13 +79,16 @@ int cmd_audit(struct context *context)
     struct gt_audit_files files = {.n = 0};
     struct audit_view view;
     struct failure failure;
-    int code = check_arguments(context, since);
+    uint8_t known[GT_KEY_SIZE];
+    int code = check_arguments(context, since, known);
 
     if (code)
         return code;
     const char *path = given[OPTION_FILE],
                *name = context->n_arguments > 0 ? context->arguments[0] : path;
     audit_view_init(&view, &context->print, name, since, given[OPTION_VERIFY] != NULL);
+    if (given[OPTION_KNOWN])
+        audit_view_require(&view, known);
     int r =
         path ? open_files(path, &files, &failure) : read_device(context, name, &files, &failure);
     if (r == 0)

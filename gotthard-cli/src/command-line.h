@@ -26,6 +26,7 @@ enum option_id {
     OPTION_FILE,
     OPTION_SINCE,
     OPTION_VERIFY,
+    OPTION_KNOWN,
     OPTION_REASON,
     OPTION_WAIT, /* its argument may be missing: "" */
     OPTION_BACKGROUND,

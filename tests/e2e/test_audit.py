@@ -136,6 +136,25 @@ def test_reload_and_stop_are_recorded(env):
     wait_event(folder, "stop")
 
 
+def test_audit_is_turned_off_and_on_by_a_reload(env):
+    env.broker()
+    env.relay()
+    folder = env.folder / "state-GatewayOli"
+    config = env.config_folder(agentd="")
+    agent = env.agent(GOTTHARD_CONFIG_DIR=config)
+    (config / "agentd.conf").write_text("audit = { files = 0; };")
+    agent.send(signal.SIGHUP)
+    wait_event(folder, "reload", reason="reloaded, the audit ends")
+    n = len(audit.lines(folder))
+    agent.send(signal.SIGHUP)
+    agent.wait_for("reloaded", count=2)
+    assert len(audit.lines(folder)) == n
+    (config / "agentd.conf").write_text("")
+    agent.send(signal.SIGHUP)
+    wait_event(folder, "reload", reason="reloaded")
+    assert len(audit.lines(folder)) == n + 1
+
+
 def test_connections_of_a_session_that_outlives_the_agent_are_recorded(fleet):
     """Also those that end while no agent is running."""
     tunnel = fleet.env.connect()
@@ -301,6 +320,26 @@ def test_lines_are_printed_from_a_time_on(recorded):
     last = json.loads(verify(env, copy, "--verify", "--json").stdout)
     assert last["event"] == "verified" and last["lines"] == len(lines) == last["seq"]
     assert last["hash"] == audit.hashlib.sha256(lines[-1]).hexdigest()
+
+
+@effect("cli", "--known")
+def test_known_line_shows_an_audit_that_was_written_again(recorded):
+    """With all hashes, so that the chain alone is intact."""
+    env, copy, lines = recorded
+    last = json.loads(verify(env, copy, "--verify", "--json").stdout)["hash"]
+    assert verify(env, copy, "--known", last).returncode == 0
+    forged, prev = [], audit.NONE
+    for line in lines:
+        event = json.loads(line.replace(b"alice", b"mally")) | {"prev": prev}
+        forged.append(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        prev = audit.hashlib.sha256(forged[-1]).hexdigest()
+    copy.write_bytes(b"".join(forged))
+    assert verify(env, copy).returncode == 0
+    result = verify(env, copy, "--known", last)
+    assert result.returncode == 76 and "lacks the line of --known" in result.stderr
+    copy.write_bytes(b"".join(lines[:-1]))  # its end was cut off
+    assert verify(env, copy).returncode == 0 and verify(env, copy, "--known", last).returncode == 76
+    assert verify(env, copy, "--known", "abc").returncode == 64
 
 
 def test_file_that_is_no_audit_is_reported(env, tmp_path):
