@@ -2,6 +2,9 @@
 /*
  * Files, rotation and failures of the audit; see the header.
  *
+ * The file is open for writing only while a line is written: its file system can become read-only
+ * at any time. The descriptor that stays open is for the lock.
+ *
  * The place in the chain is kept in memory while the process lives: a file that another program
  * changes meanwhile does not become the truth, and the chain shows the change.
  */
@@ -58,8 +61,8 @@ static int open_own(const struct gt_audit_log *log, int flags, struct stat *ret_
     char path[PATH_MAX];
 
     make_path(log->folder, 0, path);
-    gt_cleanup(gt_close) int fd =
-        open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0640);
+    gt_cleanup(gt_close) int fd = open(
+        path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | flags, 0640);
     if (fd < 0)
         return -errno;
     int r = check_own(fd, ret_status);
@@ -95,17 +98,35 @@ static int scan_before(const struct gt_audit_log *log, struct gt_audit_chain *ch
 
 /* --- appending -------------------------------------------------------------------------------- */
 
+/* Returns a descriptor of the file for one write, or a negative errno: -ESTALE if another program
+ * has replaced the file. */
+static int open_for_write(const struct gt_audit_log *log)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    make_path(log->folder, 0, path);
+    gt_cleanup(gt_close) int fd =
+        open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return -errno;
+    return status.st_dev == log->device && status.st_ino == log->inode ? gt_steal_fd(&fd) : -ESTALE;
+}
+
 /* A part that was written is taken back, or is found when the file is opened again. */
 static int write_whole(struct gt_audit_log *log, const char *bytes, size_t n)
 {
-    ssize_t written = write(log->fd, bytes, n);
-    int r = written < 0 ? -errno : -ENOSPC;
+    gt_cleanup(gt_close) int fd = open_for_write(log);
 
+    if (fd < 0)
+        return fd;
+    ssize_t written = write(fd, bytes, n);
+    int r = written < 0 ? -errno : -ENOSPC;
     if (written == (ssize_t)n) {
         log->size += n;
         return 0;
     }
-    if (written > 0 && ftruncate(log->fd, (off_t)log->size) < 0)
+    if (written > 0 && ftruncate(fd, (off_t)log->size) < 0)
         gt_close(&log->fd);
     return r;
 }

@@ -32,7 +32,7 @@ struct gt_audit_log { /* fields are private */
     char *folder;     /* owned; NULL: off */
     uint64_t size_max;
     unsigned n_files; /* 0: off */
-    int fd;           /* of audit.log; -1: not open */
+    int fd;           /* of audit.log, for reading, with the lock; -1: not open */
     uint64_t size;    /* of audit.log, as far as known */
     dev_t device;     /* of audit.log, with the next one */
     ino_t inode;
