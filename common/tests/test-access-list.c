@@ -77,7 +77,8 @@ static void test_parse_rejects_a_malformed_list_with_line_and_reason(void **stat
         {HEAD "operator alice\n",
          "line 3: the word after the name must be the SHA-256 of a key (64 hex digits, with or "
          "without colons, or base64)"},
-        {HEAD "operator alice " HEX " role=device\n", "line 3: role must be operator or admin"},
+        {HEAD "operator alice " HEX " role=device\n",
+         "line 3: role must be operator, auditor or admin"},
         {HEAD "operator alice " HEX " from=office\n",
          "line 3: unknown word after the hash; use role=, services=, devices= or until="},
         {HEAD "operator alice " HEX " devices=a,,b\n",

@@ -86,6 +86,30 @@ static void test_parse_reads_role_services_and_expiry(void **state)
     gt_pins_free(pins, n);
 }
 
+/* An auditor has no service, unless the line lists some. */
+static void test_auditor_reads_the_audit_and_no_more(void **state)
+{
+    size_t n;
+    struct gt_pin *pins = parse("alice " HEX " role=auditor\n"
+                                "bob " HEX " services=ssh role=auditor\n"
+                                "carol " HEX " role=auditor services=*\n"
+                                "dave " HEX "\n"
+                                "erin " HEX " role=admin services=web\n",
+                                &n);
+
+    assert_int_equal(n, 5);
+    assert_false(gt_pin_allows_service(&pins[0], "ssh"));
+    assert_true(gt_pin_allows_service(&pins[1], "ssh"));
+    assert_false(gt_pin_allows_service(&pins[1], "web"));
+    assert_true(gt_pin_allows_service(&pins[2], "web"));
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(gt_pin_may_read_audit(&pins[i]), i != 3);
+        assert_int_equal(gt_pin_is_admin(&pins[i]), i == 4);
+    }
+    assert_false(gt_pin_may_read_audit(NULL));
+    gt_pins_free(pins, n);
+}
+
 static void test_parse_rejects_malformed_lines(void **state)
 {
     static const char *bad[] = {
@@ -208,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse_accepts_each_form_of_a_pin),
         cmocka_unit_test(test_parse_reads_role_services_and_expiry),
+        cmocka_unit_test(test_auditor_reads_the_audit_and_no_more),
         cmocka_unit_test(test_parse_rejects_malformed_lines),
         cmocka_unit_test(test_parse_rejects_nul_byte),
         cmocka_unit_test(test_parse_enforces_limits),

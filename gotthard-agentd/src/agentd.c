@@ -152,6 +152,7 @@ static void agentd_stop(struct agentd *agentd, bool is_kept, const char *signal)
     gt_notify("STOPPING=1");
     gt_info("device=%s stopping sessions=%u reason=\"%s, %s\"", device_name(&agentd->device),
             n_sessions, signal, is_kept ? "sessions continue" : "closing the sessions");
+    device_note(&agentd->device, GT_AUDIT_STOP, is_kept ? "sessions continue" : signal);
     agentd_enter(agentd, is_kept || sessions_are_over(&agentd->device.sessions)
                              ? AGENTD_GOING_OFFLINE
                              : AGENTD_CLOSING);

@@ -3,12 +3,23 @@
 #include "device-private.h"
 #include "gotthard/base/clock.h"
 
+/* Events of the audit have the serial of the list that judged them. */
+static void device_note_access(struct device *device, const struct gt_access_list *list)
+{
+    uint64_t serial = list ? gt_access_list_serial(list) : 0, before = device->audit.serial;
+
+    device->audit.serial = serial;
+    if (serial != before)
+        device_note(device, GT_AUDIT_ACCESS_LIST, list ? "in force" : "not used any more");
+}
+
 /* It is later than when the list was issued, whatever the wall clock shows. */
 static void device_use_list(struct device *device)
 {
     const struct gt_access_list *list = access_list(&device->access);
 
     device->setup->trust.list = list;
+    device_note_access(device, list);
     if (list)
         expiry_clock_raise(&device->sessions.clock, gt_access_list_issued(list), gt_clock_ms());
 }

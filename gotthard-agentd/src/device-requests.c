@@ -55,6 +55,20 @@ static void device_fill_status(void *userdata, const char *operator_, bool sees_
     sessions_fill_status(&device->sessions, operator_, sees_all, ret);
 }
 
+static void device_on_note(void *userdata, const struct request_handler_note *note)
+{
+    struct device *device = userdata;
+
+    audit_write(&device->audit, &(struct gt_audit_event){
+                                    .kind = note->is_refused ? GT_AUDIT_REFUSED : GT_AUDIT_ASKED,
+                                    .operator_ = note->operator_,
+                                    .key = note->fingerprint,
+                                    .service = note->service,
+                                    .purpose = note->purpose,
+                                    .reason = note->reason,
+                                });
+}
+
 static void device_publish(void *userdata, const char *topic, struct gt_span payload)
 {
     struct device *device = userdata;
@@ -120,6 +134,7 @@ int device_new_request_handler(struct device *device, const struct setup *setup,
         .close_sessions = device_close_sessions,
         .fill_status = device_fill_status,
         .publish = device_publish,
+        .on_note = device_on_note,
         .on_state_due = device_on_state_due,
     };
     struct request_handler_settings settings =

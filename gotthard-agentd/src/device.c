@@ -40,6 +40,11 @@ struct agent_status device_status(const struct device *device)
     };
 }
 
+void device_note(struct device *device, enum gt_audit_kind kind, const char *reason)
+{
+    audit_note(&device->audit, kind, reason);
+}
+
 /* --- presence and sessions */
 
 /* Certificates are renewed in their files without a signal to this process. TLS and signatures
@@ -196,6 +201,7 @@ static int device_prepare_reload(struct device *device, struct setup **ret_setup
                        device_name(device), ret_error);
         setup_free(setup);
         device_change_fault(device, ret_error);
+        device_note(device, GT_AUDIT_RELOAD, ret_error);
         return DEVICE_E_UNCHANGED;
     }
     *ret_setup = setup;
@@ -245,6 +251,18 @@ static int device_apply_reload(struct device *device, struct setup *setup,
                             device->renamed ? device->renamed : device->request_handler);
 }
 
+/* The line is written also if the audit begins or ends with it. */
+static void device_reload_audit(struct device *device)
+{
+    const struct settings *settings = device->setup->settings;
+
+    if (!audit_is_on(&device->audit))
+        audit_configure(&device->audit, settings);
+    device_note(device, GT_AUDIT_RELOAD,
+                settings->audit_files > 0 ? "reloaded" : "reloaded, the audit ends");
+    audit_configure(&device->audit, settings);
+}
+
 int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_MAX])
 {
     struct request_handler *request_handler;
@@ -262,6 +280,7 @@ int device_reload(struct device *device, char ret_error[static GT_CONFIG_ERROR_M
     setup_apply_log_level(setup);
     setup_warn(setup);
     setup_remember(setup);
+    device_reload_audit(device);
     device_change_fault(device, "");
     setup_services_text(setup, services, sizeof(services));
     gt_info("device=%s reloaded services=\"%s\" policy=%s pins=%zu permit=\"%s\"",
@@ -279,6 +298,7 @@ int device_tick(struct device *device)
     expiry_clock_observe(&device->sessions.clock, time(NULL), gt_clock_ms(),
                          expiry_clock_is_synchronized());
     device_tick_access(device);
+    gt_audit_log_tick(&device->audit.log);
     device_recheck(device);
     device_log_fault(device);
     return device_retry_files(device);
@@ -317,11 +337,13 @@ void device_init(struct device *device, struct ev_loop *loop, struct setup *setu
         .setup = setup,
         .is_accepting = true,
     };
+    device->audit.log.fd = -1;
     ev_periodic_init(&device->expiry, device_on_expiry, 0., 0., NULL);
     device->expiry.data = device;
     presence_init(&device->presence, loop, &presence_events, device);
     sessions_init(&device->sessions, loop, setup, device_on_sessions_change, device_publish_report,
                   device);
+    device->sessions.audit = &device->audit;
 }
 
 int device_start(struct device *device)
@@ -347,6 +369,7 @@ void device_deinit(struct device *device)
     ev_periodic_stop(device->loop, &device->expiry);
     sessions_deinit(&device->sessions);
     access_close(&device->access);
+    audit_close(&device->audit);
     request_handler_free(device->request_handler);
     request_handler_free(device->renamed);
     setup_free(device->setup);

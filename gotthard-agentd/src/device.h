@@ -33,8 +33,9 @@ struct device {
     struct presence presence;
     struct sessions sessions;
     struct access access; /* under policy list */
-    ev_periodic expiry;   /* of the next pin of a session, by the wall clock */
-    bool is_accepting;    /* new sessions */
+    struct audit audit;
+    ev_periodic expiry; /* of the next pin of a session, by the wall clock */
+    bool is_accepting;  /* new sessions */
 };
 
 /* @setup: takes. @args: keeps. */
@@ -48,6 +49,8 @@ int device_start(struct device *device) GT_MUST_CHECK;
 /* Returns true if SIGTERM leaves the sessions open: the manager ends this process alone, as its
  * configuration declares, and the next listener can find them. */
 bool device_keeps_sessions(const struct device *device);
+/* Records an event of the device in the audit. */
+void device_note(struct device *device, enum gt_audit_kind kind, const char *reason);
 /* Publishes "offline" if it can. The workers' processes continue, if they have session files. */
 void device_deinit(struct device *device);
 

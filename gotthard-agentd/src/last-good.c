@@ -12,7 +12,6 @@
 #include "gotthard/config/config-file.h"
 #include "gotthard/config/protected-file.h"
 #include "gotthard/crypto/key.h"
-#include "session-file.h"
 
 #define NAME      "last-good.conf"
 #define MARK      "# sha256 "
@@ -203,7 +202,7 @@ void last_good_save(const struct gt_config *config)
     if (!find_folder(folder))
         return;
     snprintf(path, sizeof(path), "%.4000s/" NAME, folder);
-    if (session_folder_check(folder, why))
+    if (gt_protectedfile_check_own_folder(folder, why))
         gt_warn("%s: %s: the last good configuration is not kept", folder, why);
     else
         r = keep(config, folder, path);

@@ -11,6 +11,7 @@
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/relay/control-connection.h"
+#include "session-file.h"
 
 struct late_bye *late_bye_free(struct late_bye *late_bye)
 {
@@ -121,7 +122,7 @@ static void late_bye_on_due(struct ev_loop *loop, ev_timer *watcher, int revents
     if (late_bye->state == LATE_BYE_WAITING && late_bye_send(late_bye) == 0)
         return;
     if (late_bye->state == LATE_BYE_DONE && late_bye->session_file_path)
-        unlink(late_bye->session_file_path);
+        session_file_unlink(late_bye->session_file_path);
     late_bye->on_end(late_bye->userdata, late_bye);
 }
 

@@ -4,6 +4,7 @@
 
 #include "gotthard/base/log.h"
 #include "gotthard/config/config-proxy.h"
+#include "session-file.h"
 
 void late_byes_init(struct late_byes *late_byes, struct ev_loop *loop,
                     void (*on_change)(void *userdata), void *userdata)
@@ -76,5 +77,5 @@ void late_byes_send(struct late_byes *late_byes, const struct setup *setup,
     gt_warn_errno(r < 0 ? r : 0, "device=%s cannot notify the operator of the end of a session",
                   info->device);
     if (path && r != -ENOMEM)
-        unlink(path);
+        session_file_unlink(path);
 }

@@ -104,18 +104,36 @@ static enum gt_ack_status policy_check(const struct policy *policy,
     return GT_ACK_OK;
 }
 
+static bool policy_grants_audit(const struct policy *policy, const struct gt_pin *pin)
+{
+    return policy->has_audit && gt_pin_may_read_audit(pin);
+}
+
+/* Lists what the request may reach: a session for the audit reaches nothing else. */
+static int policy_list(const struct policy *policy, const struct policy_request *request,
+                       struct grant *grant)
+{
+    static const struct target audit = {.name = POLICY_AUDIT};
+
+    if (strcmp(request->req->service, POLICY_AUDIT) != 0) {
+        grant->permit_text = policy_permit_text(policy, request->pin);
+        return policy_list_services(policy, request->pin, &grant->services);
+    }
+    grant->permit_text = "";
+    return policy_grants_audit(policy, request->pin) ? targets_add(&grant->services, &audit) : 0;
+}
+
 int policy_decide(const struct policy *policy, const struct policy_request *request,
                   struct grant *ret)
 {
     uint32_t requested_s = request->req->lifetime_s;
     struct grant grant = {
         .relay = policy_find_relay(policy, request->req->relay),
-        .permit_text = policy_permit_text(policy, request->pin),
         .lifetime_s =
             requested_s ? GT_MIN(requested_s, policy->lifetime_max_s) : policy->lifetime_max_s,
     };
 
-    int r = policy_list_services(policy, request->pin, &grant.services);
+    int r = policy_list(policy, request, &grant);
     if (r) {
         grant_deinit(&grant);
         return r;
@@ -147,6 +165,8 @@ bool policy_recheck(const struct policy *policy, const struct gt_pin *pin,
     for (size_t i = 0; i < granted->n; i++) {
         const struct target *service = targets_find(&policy->services, granted->all[i].name);
 
+        if (strcmp(granted->all[i].name, POLICY_AUDIT) == 0 && policy_grants_audit(policy, pin))
+            continue;
         if (!service || !target_equals(service, &granted->all[i]) ||
             !gt_pin_allows_service(pin, service->name))
             return false;

@@ -10,6 +10,9 @@
 #include "permit.h"
 #include "target.h"
 
+/* The service that is the audit of the device: no name of a configured service. */
+#define POLICY_AUDIT "@audit"
+
 struct policy {
     struct targets services; /* owned */
     struct permit permit;    /* owned */
@@ -18,6 +21,7 @@ struct policy {
     unsigned sessions_max, per_operator_max;
     uint16_t streams_max;
     uint32_t lifetime_max_s;
+    bool has_audit; /* an audit is written */
 };
 
 /* A request, its authenticated operator, and the numbers of open sessions. */

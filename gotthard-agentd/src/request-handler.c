@@ -81,6 +81,8 @@ static size_t add_service_names(const struct targets *services, size_t budget,
 
         if (n_bytes + 2 + name.n > budget)
             break;
+        if (*name.data == '@') /* built in: no name for `connect` */
+            continue;
         n_bytes += 2 + name.n;
         ret->services[ret->n_services++] = name;
     }
@@ -163,12 +165,38 @@ static void request_handler_publish_reply(struct request_handler *request_handle
         gt_span(request_handler->in.reply, request_handler->in.n_reply));
 }
 
+/* @refused_why: NULL: the operator asks. */
+static void request_handler_note(const struct request_handler *request_handler,
+                                 const char *refused_why)
+{
+    const struct gt_incoming *in = &request_handler->in;
+    const struct gt_req *req = &in->req;
+    bool is_close = !req->operator_[0];
+    const struct request_handler_note note = {
+        .is_refused = refused_why != NULL,
+        .operator_ = is_close ? in->close.operator_ : req->operator_,
+        .fingerprint = in->is_signed ? in->fingerprint : NULL,
+        .service = req->service,
+        .purpose = is_close ? in->close.purpose : req->purpose,
+        .reason = refused_why     ? refused_why
+                  : is_close      ? "close"
+                  : req->is_query ? "status"
+                                  : "session",
+    };
+
+    if (request_handler->events->on_note)
+        request_handler->events->on_note(request_handler->userdata, &note);
+}
+
 /* @limit: as in struct grant. */
 static int request_handler_deny(struct request_handler *request_handler, enum gt_ack_status status,
                                 const char *why, const char *limit)
 {
     const struct gt_req *req = &request_handler->in.req;
+    char text[160];
 
+    snprintf(text, sizeof(text), "%s%s%s", why, *limit ? ": " : "", limit);
+    request_handler_note(request_handler, text);
     gt_warn("device=%s operator=%s refused service=%s relay=%s reason=\"%s%s%s\"", req->device,
             req->operator_, req->service, req->relay, why, *limit ? ": " : "", limit);
     int r = *limit
@@ -314,6 +342,7 @@ static int request_handler_handle_close(struct request_handler *request_handler)
     int n = request_handler->events->close_sessions(request_handler->userdata, close,
                                                     gt_pin_is_admin(request_handler->in.pin));
     if (n < 0) {
+        request_handler_note(request_handler, "the session is another operator's");
         gt_warn("device=%s operator=%s close refused reason=\"the session is another operator's\"",
                 close->device, close->operator_);
         code = GT_NAK_DENIED;
@@ -348,14 +377,19 @@ static int request_handler_apply_verdict(struct request_handler *request_handler
     switch (request_handler->in.verdict) {
     case GT_VERDICT_DROP: request_handler_log(request_handler, "dropped"); return 0;
     case GT_VERDICT_REPLY:
+        if (request_handler->in.is_denied)
+            request_handler_note(request_handler, request_handler->in.why);
         request_handler_log(request_handler,
                             request_handler->in.is_denied ? "refused" : "answered");
         request_handler_publish_reply(request_handler);
         return 0;
     case GT_VERDICT_REQUEST:
+        request_handler_note(request_handler, NULL);
         return request_handler->in.req.is_query ? request_handler_handle_query(request_handler)
                                                 : request_handler_handle_request(request_handler);
-    case GT_VERDICT_CLOSE: return request_handler_handle_close(request_handler);
+    case GT_VERDICT_CLOSE:
+        request_handler_note(request_handler, NULL);
+        return request_handler_handle_close(request_handler);
     }
     return 0;
 }

@@ -24,6 +24,15 @@ struct request_handler_offer {
     const struct grant *grant;
 };
 
+/* A request of an authenticated operator, or its refusal, for the audit. */
+struct request_handler_note {
+    bool is_refused;
+    const char *operator_;
+    const uint8_t *fingerprint; /* as in an offer */
+    const char *service, *purpose;
+    const char *reason; /* why it was refused; or "status" for a query; or "" */
+};
+
 struct request_handler_events {
     /* Returns the number of open sessions: those of @operator_, or all (NULL). */
     unsigned (*count_sessions)(void *userdata, const char *operator_);
@@ -45,6 +54,8 @@ struct request_handler_events {
     void (*fill_status)(void *userdata, const char *operator_, bool sees_all,
                         struct gt_device_status *ret);
     void (*publish)(void *userdata, const char *topic, struct gt_span payload);
+    /* An operator asks, or was refused. A grant is noted by start_session. NULL: not wanted. */
+    void (*on_note)(void *userdata, const struct request_handler_note *note);
     /* Publish STATE again: the epoch was rotated, or an operator does not have it. */
     void (*on_state_due)(void *userdata);
 };

@@ -126,7 +126,7 @@ static void scan_unlocked(struct scan *scan, int fd, const char *path)
     if (session_file_read(fd, &info) == 0)
         scan->events->on_killed(scan->userdata, &info, path);
     else
-        unlink(path); /* emptied by its worker, or never written */
+        session_file_unlink(path); /* emptied by its worker, or never written */
 }
 
 static void scan_file(struct scan *scan, const char *path)

@@ -13,24 +13,7 @@
 
 #include "gotthard/base/log.h"
 #include "session-file-private.h"
-
-int session_folder_check(const char *folder, char ret_why[static GT_PROTECTEDFILE_WHY])
-{
-    struct stat status = {0};
-    const char *why = NULL;
-    int fd;
-
-    if (gt_protectedfile_open_folder(folder, &fd, ret_why) != 0)
-        return SESSION_FOLDER_E_UNTRUSTED;
-    if (fstat(fd, &status) < 0 || status.st_uid != geteuid())
-        why = "owned by another user";
-    else if (status.st_mode & (S_IWGRP | S_IWOTH))
-        why = "writable by other users";
-    close(fd);
-    if (why)
-        snprintf(ret_why, GT_PROTECTEDFILE_WHY, "%s", why);
-    return why ? SESSION_FOLDER_E_UNTRUSTED : 0;
-}
+#include "worker-events.h"
 
 int session_file_create(const char *folder, char ret_path[static SESSION_FILE_PATH_MAX])
 {
@@ -131,6 +114,12 @@ void session_file_clear(int fd)
 {
     if (ftruncate(fd, 0) < 0)
         gt_warn_errno(errno, "cannot empty the file of this session");
+}
+
+void session_file_unlink(const char *path)
+{
+    unlink(path);
+    event_pipe_unlink(path);
 }
 
 bool session_file_is_abandoned(const char *path)

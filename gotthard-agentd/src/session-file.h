@@ -22,12 +22,6 @@
 #define SESSION_FILE_FD       4 /* the worker's descriptor, which holds the locks */
 #define SESSION_FILE_PATH_MAX 4096
 
-enum { SESSION_FOLDER_E_UNTRUSTED = 1 };
-/* Returns 0 if @folder is a folder of this user that no other user can write or replace
- * (config/protected-file.h), else E_UNTRUSTED with the reason in @ret_why. */
-int session_folder_check(const char *folder,
-                         char ret_why[static GT_PROTECTEDFILE_WHY]) GT_MUST_CHECK;
-
 /* Returns an anonymous file for a session without a folder, or a negative errno of
  * memfd_create(2). */
 int session_file_create_anonymous(void) GT_MUST_CHECK;
@@ -52,6 +46,8 @@ bool session_file_is_acknowledged(int fd, const char *path);
 int session_file_hold(int fd) GT_MUST_CHECK;
 /* In the worker: empties the file once the peer has been notified that the session is over. */
 void session_file_clear(int fd);
+/* Removes the file, and the FIFO of its worker's events. */
+void session_file_unlink(const char *path);
 /* Returns true if the file is not empty: its worker, which has exited, was killed. */
 bool session_file_is_abandoned(const char *path);
 

@@ -70,6 +70,6 @@ int session_rewrite_file(const struct session *session)
 void session_remove_file(struct session *session)
 {
     if (session->session_file_path)
-        unlink(session->session_file_path);
+        session_file_unlink(session->session_file_path);
     free(gt_steal(&session->session_file_path));
 }

@@ -104,6 +104,7 @@ static void session_end_as(struct session *session, enum session_state state, co
         return;
     gt_info("session=%s device=%s operator=%s %s reason=\"%s\"", session->id, session->info.device,
             session->info.operator_, states[state].name, why);
+    snprintf(session->end_why, sizeof(session->end_why), "%s", why);
     gt_close(&session->parameters);
     session_enter(session, state);
 }
@@ -153,6 +154,8 @@ struct session *session_free(struct session *session)
     gt_close(&session->parameters);
     ev_io_stop(session->loop, &session->reported);
     gt_close(&session->reports);
+    event_pipe_close(&session->events);
+    audit_feed_free(session->audit);
     gt_close(&session->pidfd);
     gt_close(&session->session_file);
     free(session->session_file_path);
@@ -192,12 +195,20 @@ static void session_on_reported(struct ev_loop *loop, ev_io *watcher, int revent
     session_receive_reports(watcher->data);
 }
 
+static void session_on_event(void *userdata, const struct worker_event *event)
+{
+    struct session *session = userdata;
+
+    session->on_event(session->userdata, session, event);
+}
+
 /* --- the worker's exit */
 
 /* The owner may free @session inside: it must not be used after this call. */
 static void session_end(struct session *session, enum session_ending ending)
 {
     session_receive_reports(session);
+    event_pipe_finish(&session->events);
     session->ending = ending;
     ev_child_stop(session->loop, &session->child);
     ev_io_stop(session->loop, &session->exited);
@@ -267,6 +278,7 @@ static struct session *session_alloc(struct ev_loop *loop, session_fn on_end, vo
     ev_io_init(&session->exited, session_on_pidfd, -1, EV_READ);
     ev_timer_init(&session->deadline, session_on_deadline, 0., 0.);
     ev_io_init(&session->reported, session_on_reported, -1, EV_READ);
+    event_pipe_init(&session->events, loop, session_on_event, session);
     session->child.data = session->exited.data = session->reported.data = session->deadline.data =
         session;
     return session;
@@ -278,15 +290,42 @@ static void session_set_rid(struct session *session, const uint8_t *rid)
     gt_text_hex(rid, (sizeof(session->id) - 1) / 2, session->id);
 }
 
-static int session_spawn(struct session *session, const struct lifelines *lifelines)
+/* Returns the worker's end of the pipe of its events, or -1: none is wanted, or possible. */
+static int session_open_events(struct session *session)
 {
+    if (!session->on_event)
+        return -1;
+    int fd = event_pipe_open(&session->events, session->session_file_path);
+    if (fd < 0 && session->session_file_path) /* a file system without FIFOs */
+        fd = event_pipe_open(&session->events, NULL);
+    if (fd < 0)
+        gt_warn_errno(fd, "session=%s operator=%s the audit will lack its connections", session->id,
+                      session->info.operator_);
+    return GT_MAX(fd, -1);
+}
+
+static int session_spawn(struct session *session, const struct session_settings *settings)
+{
+    const struct lifelines *lifelines = settings->lifelines;
+    gt_cleanup(gt_close) int audit = -1;
     char title[2 * GT_NAME_MAX + 64];
     struct worker_process process;
 
     snprintf(title, sizeof(title), "gotthard-agentd: %s session of %s", session->info.device,
              session->info.operator_);
-    int lifeline = lifelines_for_worker(lifelines, session->session_file_path != NULL);
-    int r = worker_spawn(title, session->session_file, lifeline, &process);
+    int r = settings->audit_folder
+                ? audit_feed_new(session->loop, settings->audit_folder, &session->audit, &audit)
+                : 0;
+    if (r)
+        return r;
+    gt_cleanup(gt_close) int events = session_open_events(session);
+    const struct worker_fds fds = {
+        .session_file = session->session_file,
+        .lifeline = lifelines_for_worker(lifelines, session->session_file_path != NULL),
+        .events = events,
+        .audit = audit,
+    };
+    r = worker_spawn(title, &fds, &process);
     if (r)
         return r;
     session->info.pid = process.pid;
@@ -307,8 +346,9 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
     session->info = *settings->info;
     memcpy(session->request_id, settings->request_id, GT_REQ_ID_SIZE);
     snprintf(session->service, sizeof(session->service), "%s", settings->service);
+    session->on_event = settings->on_event;
     session_open_file(session, settings->folder);
-    int r = session_spawn(session, settings->lifelines);
+    int r = session_spawn(session, settings);
     if (r) {
         session_remove_file(session);
         session_free(session);
@@ -325,7 +365,8 @@ int session_new(struct ev_loop *loop, const struct session_settings *settings, s
 }
 
 int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, const char *path,
-                    session_fn on_end, void *userdata, struct session **ret)
+                    session_fn on_end, session_event_fn on_event, void *userdata,
+                    struct session **ret)
 {
     struct session *session = session_alloc(loop, on_end, userdata);
     char *path_copy = strdup(path);
@@ -342,6 +383,9 @@ int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, 
     session->is_up = true;
     session->session_file_path = path_copy;
     session_set_rid(session, info->rid);
+    session->on_event = on_event;
+    if (on_event)
+        event_pipe_reopen(&session->events, path);
     ev_io_set(&session->exited, pidfd, EV_READ);
     ev_io_start(loop, &session->exited);
     session_enter(session, info->applied == info->grant ? SESSION_RUNNING : SESSION_CHANGING);

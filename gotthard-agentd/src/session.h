@@ -11,10 +11,12 @@
 
 #include <ev.h>
 
+#include "audit-feed.h"
 #include "gotthard/base/list.h"
 #include "gotthard/base/token-bucket.h"
 #include "lifeline.h"
 #include "session-file.h"
+#include "worker-events.h"
 #include "worker-reports.h"
 
 enum session_state {
@@ -42,6 +44,10 @@ typedef void (*session_fn)(void *userdata, struct session *session);
 typedef void (*session_report_fn)(void *userdata, struct session *session,
                                   const struct worker_report *report);
 
+/* The worker reports on a stream, or on the end of its session. */
+typedef void (*session_event_fn)(void *userdata, struct session *session,
+                                 const struct worker_event *event);
+
 /* A worker that reports more often is not a worker any more: nothing else is received from it. */
 #define SESSION_REPORTS_BURST 512
 #define SESSION_REPORTS_PER_S 1
@@ -68,6 +74,11 @@ struct session {
     struct worker_usage_counts usage; /* of the latest report */
     char service[GT_SERVICE_MAX + 1]; /* the one requested first; "": unknown */
     session_report_fn on_report;
+    struct event_pipe events;
+    struct audit_feed *audit;            /* owned; NULL: the session is not for reading the audit */
+    session_event_fn on_event;           /* NULL: there is no audit */
+    struct worker_event over;            /* the worker's last event; zeros: none */
+    char end_why[256];                   /* why the listener has closed it; "": it has not */
     struct session_reports *of_operator; /* the owner's; NULL: none, or the session was up */
     int session_file; /* descriptor, until the file is written; of an anonymous one: kept; -1: none
                        */
@@ -86,6 +97,8 @@ struct session_settings {
     const char *folder;                /* of session files; NULL: the file is anonymous */
     const struct lifelines *lifelines; /* a session without a folder ends with this process */
     session_report_fn on_report;       /* with the userdata of session_new */
+    session_event_fn on_event;         /* likewise; NULL: the worker reports no streams */
+    const char *audit_folder; /* of the audit that the session is for; NULL: it is for services */
 };
 
 /* Starts a worker. The loop must be libev's default loop, the only one with child watchers. Returns
@@ -93,9 +106,10 @@ struct session_settings {
 int session_new(struct ev_loop *loop, const struct session_settings *settings, session_fn on_end,
                 void *userdata, struct session **ret) GT_MUST_CHECK;
 /* Restores the session of an earlier listener. @info: takes, @pidfd: takes, both also on failure.
- * @path: of its session file (copied). -ENOMEM. */
+ * @path: of its session file (copied). @on_event: as in session_settings. -ENOMEM. */
 int session_restore(struct ev_loop *loop, struct session_info *info, int pidfd, const char *path,
-                    session_fn on_end, void *userdata, struct session **ret) GT_MUST_CHECK;
+                    session_fn on_end, session_event_fn on_event, void *userdata,
+                    struct session **ret) GT_MUST_CHECK;
 /* Sends the worker its parameters. On a negative errno the session is closing; on_end follows. */
 int session_start(struct session *session,
                   const struct worker_parameters *worker_parameters) GT_MUST_CHECK;

@@ -125,6 +125,7 @@ void sessions_on_session_end(void *userdata, struct session *session)
                        session->session_file_path);
     if (sessions->pending == session)
         sessions->pending = NULL;
+    sessions_audit_closed(sessions, session);
     sessions_end_reports(sessions, session);
     session_free(session);
     sessions->n--;
@@ -175,6 +176,8 @@ int sessions_prepare(struct sessions *sessions, const struct request_handler_off
         .folder = sessions->folder,
         .lifelines = &sessions->lifelines,
         .on_report = sessions_on_report,
+        .on_event = audit_is_on(sessions->audit) ? sessions_on_worker_event : NULL,
+        .audit_folder = strcmp(offer->service, POLICY_AUDIT) == 0 ? sessions->folder : NULL,
     };
     const struct gt_pin *pin;
 
@@ -240,6 +243,7 @@ int sessions_start(struct sessions *sessions, const struct request_handler_offer
     gt_info("session=%s device=%s operator=%s agreed service=%s relay=%s lifetime=%us pid=%d",
             session->id, session->info.device, session->info.operator_, offer->service,
             offer->grant->relay->name, offer->grant->lifetime_s, (int)session->info.pid);
+    sessions_audit_granted(sessions, session, offer->grant->lifetime_s);
     if (*offer->purpose)
         gt_info("session=%s device=%s operator=%s purpose=\"%s\"", session->id,
                 session->info.device, session->info.operator_, offer->purpose);
@@ -368,6 +372,7 @@ static void sessions_change(const struct sessions *sessions, struct session *ses
     }
     session_change(session, &services, policy_permit_text(policy, pin),
                    recheck_text(RECHECK_CHANGED));
+    sessions_audit(sessions, session, GT_AUDIT_CHANGED, recheck_text(RECHECK_CHANGED));
 }
 
 time_t sessions_recheck(struct sessions *sessions, time_t now)

@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#include "gotthard/state/audit-log.h"
+
 #define SECOND 1000ull
 #define HOUR   (3600 * SECOND)
 
@@ -218,6 +220,16 @@ static const struct gt_config_item items[] = {
          .details = "When the other side resets a connection, the bytes that it sent before are "
                     "delivered first. The time restarts whenever the program reads some."),
 
+    ITEM(
+        "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
+        .max = GT_AUDIT_LOG_SIZE_MAX, .help = "Maximum size of a file of the audit.",
+        .details =
+            "The agent records requests, grants, refusals, sessions and connections in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-agentd(8)."),
+    ITEM("audit.files", NUMBER, audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,
+         .help = "Maximum number of files of the audit; 0 is no audit.",
+         .details = "The audit takes at most so many times audit.size. When a file is full, the "
+                    "oldest one is removed. Without a state directory there is no audit."),
+
     ITEM("log.level", CHOICE, log_level, .flag = "log-level", .fallback = "info",
          .choices = "debug info warn error", .help = "Least severe level that is logged."),
 };
@@ -232,6 +244,7 @@ static const struct gt_config_group groups[] = {
     {"limits", "Amounts."},
     {"stream", "Memory."},
     {"timeouts", "Durations."},
+    {"audit", "The record of events in the state directory."},
     {"log", "Logging to standard error."},
 };
 

@@ -35,6 +35,7 @@ struct settings {
     uint64_t lifetime_ms, dial_timeout_ms, peer_timeout_ms, resume_window_ms;
     uint64_t vanished_ms, linger_ms;
     uint64_t stream_buffer; /* 0: gt_tunnel_ring_size */
+    uint64_t audit_size, audit_files;
     char *log_level;
 };
 

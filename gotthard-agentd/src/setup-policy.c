@@ -91,6 +91,7 @@ int setup_load_policy(struct setup *setup, char *ret_error)
     policy->sessions_max = (unsigned)s->sessions_max;
     policy->per_operator_max = (unsigned)s->per_operator_max;
     policy->streams_max = (uint16_t)s->streams_max;
+    policy->has_audit = s->audit_files > 0;
     policy->lifetime_max_s = (uint32_t)(s->lifetime_ms / 1000);
     int r = setup_load_relays(setup, ret_error);
     if (r == 0 && setup_offers_ssh(setup))

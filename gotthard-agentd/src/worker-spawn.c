@@ -11,6 +11,7 @@
 
 #include "gotthard/base/hardening.h"
 #include "session-file.h"
+#include "worker-events.h"
 #include "worker-reports.h"
 
 extern char **environ;
@@ -45,7 +46,7 @@ static char **worker_environment(void)
 /* The worker's descriptors in this process: above its own numbers, so that dup2(2) to one of them
  * cannot close another. -1: none. */
 struct given {
-    int parameters, session_file, reports, lifeline;
+    int parameters, session_file, reports, lifeline, events, audit;
 };
 
 static void given_close(struct given *given)
@@ -54,6 +55,8 @@ static void given_close(struct given *given)
     gt_close(&given->session_file);
     gt_close(&given->reports);
     gt_close(&given->lifeline);
+    gt_close(&given->events);
+    gt_close(&given->audit);
 }
 
 /* Returns the number of a copy of @fd, or a negative errno. */
@@ -62,6 +65,15 @@ static int copy_up(int fd)
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, WORKER_FDS_END);
 
     return copy < 0 ? -errno : copy;
+}
+
+/* @fd: -1: there is nothing to copy. */
+static int copy_optional(int fd, int *ret)
+{
+    int copy = fd < 0 ? -1 : copy_up(fd);
+
+    *ret = GT_MAX(copy, -1);
+    return fd < 0 ? 0 : GT_MIN(copy, 0);
 }
 
 /* Creates a pipe whose end @number (0 or 1) is the worker's. The other end does not block. */
@@ -97,6 +109,10 @@ static int add_file_actions(posix_spawn_file_actions_t *actions, const struct gi
         err = add_optional(actions, given->session_file, SESSION_FILE_FD);
     if (!err)
         err = add_optional(actions, given->lifeline, WORKER_LIFELINE_FD);
+    if (!err)
+        err = add_optional(actions, given->events, WORKER_EVENTS_FD);
+    if (!err)
+        err = add_optional(actions, given->audit, WORKER_AUDIT_FD);
     return err;
 }
 
@@ -125,19 +141,23 @@ static int spawn(const char *title, const struct given *given, pid_t *ret_pid)
 
 /* The copy of the session file is closed here; the lock stays with the open file description, which
  * the worker shares. */
-int worker_spawn(const char *title, int session_file, int lifeline, struct worker_process *ret)
+int worker_spawn(const char *title, const struct worker_fds *fds, struct worker_process *ret)
 {
     struct worker_process process = {.parameters = -1, .reports = -1};
-    struct given given = {-1, -1, -1, -1};
+    struct given given = {-1, -1, -1, -1, -1, -1};
     int r = pipe_new(0, &given.parameters, &process.parameters);
 
     if (r == 0)
         r = pipe_new(1, &given.reports, &process.reports);
-    if (r == 0 && session_file >= 0)
-        r = given.session_file = copy_up(session_file);
-    if (r >= 0 && lifeline >= 0)
-        r = given.lifeline = copy_up(lifeline);
-    if (r >= 0)
+    if (r == 0)
+        r = copy_optional(fds->session_file, &given.session_file);
+    if (r == 0)
+        r = copy_optional(fds->lifeline, &given.lifeline);
+    if (r == 0)
+        r = copy_optional(fds->events, &given.events);
+    if (r == 0)
+        r = copy_optional(fds->audit, &given.audit);
+    if (r == 0)
         r = spawn(title, &given, &process.pid);
     given_close(&given);
     if (r) {

@@ -12,6 +12,7 @@
 
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
+#include "policy.h"
 #include "service.h"
 #include "udp-target.h"
 
@@ -77,14 +78,56 @@ void worker_streams_flush_log(struct worker_streams *streams)
     gt_stream_log_flush(&streams->log);
 }
 
+/* --- the audit -------------------------------------------------------------------------------- */
+
+/* @stream: NULL if the service has no target. */
+static void fill_event(const struct worker_stream *stream, const char *service,
+                       struct worker_event *ret)
+{
+    gt_text_shorten(service, ret->service, sizeof(ret->service));
+    if (!stream)
+        return;
+    ret->seconds = (uint32_t)(gt_clock() - stream->begun_at);
+    snprintf(ret->source, sizeof(ret->source), "%s", stream->source);
+    if (stream->source[0])
+        gt_addr_text(&stream->addr, ret->target);
+    else
+        snprintf(ret->target, sizeof(ret->target), "%s:%u", stream->to.to.host, stream->to.to.port);
+}
+
+static void send_dialled(const struct worker_stream *stream)
+{
+    struct worker_event event = {.kind = WORKER_STREAM_DIALLED, .stream = stream->number};
+
+    fill_event(stream, gt_channel_service(stream->channel), &event);
+    worker_events_send(stream->streams->events, &event);
+}
+
+static void send_ended(const struct worker_streams *streams, uint32_t number,
+                       const struct worker_stream *stream, const char *service, enum gt_rst code,
+                       uint64_t n_up, uint64_t n_down)
+{
+    struct worker_event event = {
+        .kind = WORKER_STREAM_ENDED, .stream = number, .n_up = n_up, .n_down = n_down};
+    const char *why = code == GT_RST_NONE ? "closed" : gt_rst_text(code);
+
+    fill_event(stream, service, &event);
+    gt_text_shorten(stream && stream->why ? stream->why : why, event.why, sizeof(event.why));
+    worker_events_send(streams->events, &event);
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct worker_grant *grant,
-                         unsigned dial_timeout_ms)
+                         struct worker_events *events, unsigned dial_timeout_ms)
 {
-    *streams = (struct worker_streams){
-        .loop = loop, .log_prefix = log_prefix, .grant = grant, .dial_timeout_ms = dial_timeout_ms};
+    *streams = (struct worker_streams){.loop = loop,
+                                       .log_prefix = log_prefix,
+                                       .grant = grant,
+                                       .events = events,
+                                       .audit = -1,
+                                       .dial_timeout_ms = dial_timeout_ms};
     gt_stream_log_init(&streams->log, loop, worker_streams_log_sum, streams);
 }
 
@@ -102,6 +145,7 @@ void worker_streams_deinit(struct worker_streams *streams)
     struct worker_stream *stream, *next;
 
     worker_streams_flush_log(streams);
+    gt_close(&streams->audit);
     HASH_ITER (hh, streams->open, stream, next)
         worker_stream_free(stream);
 }
@@ -177,12 +221,16 @@ static void worker_stream_on_dial_done(void *userdata, struct service *service,
     if (fd >= 0 && !worker_stream_is_granted(stream)) {
         close(fd);
         gt_channel_reject(stream->channel, GT_RST_WITHDRAWN);
-    } else if (fd >= 0 && stream->to.is_udp)
-        worker_stream_serve_udp(stream, fd);
-    else if (fd >= 0)
-        gt_channel_serve(stream->channel, fd);
-    else
+        return;
+    }
+    if (fd >= 0)
+        send_dialled(stream);
+    if (fd < 0)
         gt_channel_reject(stream->channel, code);
+    else if (stream->to.is_udp)
+        worker_stream_serve_udp(stream, fd);
+    else
+        gt_channel_serve(stream->channel, fd);
 }
 
 /* Returns NULL without memory. */
@@ -233,6 +281,13 @@ void worker_streams_open(struct worker_streams *streams, struct gt_channel *chan
     int r;
 
     streams->n_streams++;
+    if (service && strcmp(service->name, POLICY_AUDIT) == 0) {
+        if (streams->audit >= 0)
+            gt_channel_serve(channel, gt_steal_fd(&streams->audit));
+        else
+            gt_channel_reject(channel, GT_RST_DENIED); /* it can be read once */
+        return;
+    }
     if (service) {
         target = (struct permit_target){service->address, target_udp(service->name) != NULL};
         r = worker_streams_dial(streams, channel, &target, service);
@@ -264,6 +319,11 @@ static void worker_streams_log_end(struct worker_streams *streams, uint32_t numb
                                    const struct worker_stream *stream, const char *service,
                                    enum gt_rst code, uint64_t n_up, uint64_t n_down)
 {
+    if (strcmp(service, POLICY_AUDIT) == 0) {
+        gt_info("%-s stream=%u service=%s ended down=%llu", streams->log_prefix, number, service,
+                (unsigned long long)n_down);
+        return;
+    }
     if (!*service || !gt_stream_log_end(&streams->log, code, n_up, n_down))
         return;
     if (stream && stream->source[0])
@@ -279,6 +339,8 @@ void worker_streams_end(struct worker_streams *streams, const char *service, uin
 
     streams->n_up += n_up;
     streams->n_down += n_down;
+    if (service && *service)
+        send_ended(streams, number, stream, service, code, n_up, n_down);
     worker_streams_log_end(streams, number, stream, service ? service : "", code, n_up, n_down);
     if (stream)
         worker_stream_free(stream);

@@ -13,6 +13,7 @@
 
 #include "gotthard/tunnel/stream-log.h"
 #include "gotthard/tunnel/tunnel.h"
+#include "worker-events.h"
 #include "worker-grant.h"
 
 struct worker_stream;
@@ -21,16 +22,18 @@ struct worker_streams {
     struct ev_loop *loop;
     const char *log_prefix;           /* keeps */
     const struct worker_grant *grant; /* keeps */
+    struct worker_events *events;     /* keeps; of the audit */
+    int audit;                        /* owned; the audit's bytes, for one stream; -1: none */
     unsigned dial_timeout_ms;
     struct worker_stream *open;       /* streams with a target, by number, until their end */
     uint64_t n_streams, n_up, n_down; /* streams and bytes since the beginning */
     struct gt_stream_log log;
 };
 
-/* @log_prefix: "session=7f3a9c21 operator=alice". */
+/* @log_prefix: "session=7f3a9c21 operator=alice". ->audit is -1 afterwards. */
 void worker_streams_init(struct worker_streams *streams, struct ev_loop *loop,
                          const char *log_prefix, const struct worker_grant *grant,
-                         unsigned dial_timeout_ms);
+                         struct worker_events *events, unsigned dial_timeout_ms);
 /* Cancels all dials; before the tunnel is freed. */
 void worker_streams_deinit(struct worker_streams *streams);
 /* A stream was opened for @service: dials its target, or refuses @channel. */

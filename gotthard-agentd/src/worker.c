@@ -22,6 +22,7 @@
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/tunnel.h"
 #include "session-file.h"
+#include "worker-events.h"
 #include "worker-grant.h"
 #include "worker-reports.h"
 #include "worker-resolver.h"
@@ -48,6 +49,7 @@ struct worker {
     struct worker_streams streams;
     struct worker_reports reports;
     struct worker_usage usage;
+    struct worker_events events;
     bool has_session_file, has_lifeline;
     double begun_at, closing_since; /* seconds of gt_clock() */
     ev_signal on_terminate, on_withdraw, on_change, on_status;
@@ -175,6 +177,21 @@ static int exit_code_of(enum gt_end_reason reason)
     return GT_EXIT_INTERNAL;
 }
 
+static void worker_send_over(struct worker *worker, const char *why)
+{
+    const struct worker_streams *streams = &worker->streams;
+    struct worker_event over = {
+        .kind = WORKER_SESSION_ENDED,
+        .n_streams = (uint32_t)GT_MIN(streams->n_streams, UINT32_MAX),
+        .n_up = streams->n_up,
+        .n_down = streams->n_down,
+        .seconds = (uint32_t)(gt_clock() - worker->begun_at),
+    };
+
+    gt_text_shorten(why, over.why, sizeof(over.why));
+    worker_events_send(&worker->events, &over);
+}
+
 static void worker_on_down(void *userdata, enum gt_end_reason reason, enum gt_code code,
                            const char *why)
 {
@@ -189,6 +206,7 @@ static void worker_on_down(void *userdata, enum gt_end_reason reason, enum gt_co
             (unsigned long long)streams->n_up, (unsigned long long)streams->n_down,
             gt_clock() - worker->begun_at, why);
     worker_reports_down(&worker->reports, reason, code, why);
+    worker_send_over(worker, *why ? why : gt_end_reason_text(reason));
     worker->exit_code = is_bye_unsent ? GT_EXIT_BYE_UNSENT : exit_code_of(reason);
     worker_enter(worker, WORKER_ENDED);
 }
@@ -335,8 +353,11 @@ static void worker_init(struct worker *worker)
     snprintf(worker->log_prefix, sizeof(worker->log_prefix), "session=%s operator=%s", id,
              parameters->operator_);
     worker->begun_at = gt_clock();
+    worker_events_init(&worker->events);
     worker_streams_init(&worker->streams, worker->loop, worker->log_prefix, &worker->grant,
-                        parameters->dial_timeout_ms);
+                        &worker->events, parameters->dial_timeout_ms);
+    if (fcntl(WORKER_AUDIT_FD, F_GETFD) >= 0)
+        worker->streams.audit = WORKER_AUDIT_FD;
     worker_reports_init(&worker->reports, worker->loop, WORKER_REPORTS_FD,
                         &parameters->relay.address);
 }
@@ -346,6 +367,7 @@ static void worker_deinit(struct worker *worker)
     worker_usage_stop(&worker->usage);
     worker_streams_deinit(&worker->streams);
     worker_reports_deinit(&worker->reports);
+    worker_events_deinit(&worker->events);
     gt_tunnel_free(worker->tunnel);
     worker_parameters_deinit(&worker->parameters);
     worker_grant_deinit(&worker->grant);

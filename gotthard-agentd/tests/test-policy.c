@@ -185,6 +185,43 @@ static void test_recheck_detects_removed_and_moved_services(void **state)
     policy_deinit(&moved);
 }
 
+/* The audit is for auditors and admins, and its session reaches nothing else. */
+static void test_decide_on_the_audit(void **state)
+{
+    static const struct gt_pin admin = {.role = GT_PIN_ADMIN, .is_any_service = true},
+                               auditor = {.role = GT_PIN_AUDITOR};
+    static const struct {
+        const struct gt_pin *pin;
+        bool has_audit;
+        enum gt_ack_status status;
+    } cases[] = {
+        {&admin, true, GT_ACK_OK},        {&auditor, true, GT_ACK_OK},
+        {&any_pin, true, GT_ACK_SERVICE}, {NULL, true, GT_ACK_SERVICE},
+        {&admin, false, GT_ACK_SERVICE},  {&auditor, false, GT_ACK_SERVICE},
+    };
+    struct policy policy = make_policy();
+    struct gt_req req = {.service = POLICY_AUDIT};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(cases); i++) {
+        struct policy_request request = {.req = &req, .pin = cases[i].pin};
+        struct grant grant;
+
+        policy.has_audit = cases[i].has_audit;
+        assert_int_equal(policy_decide(&policy, &request, &grant), 0);
+        assert_int_equal(grant.status, cases[i].status);
+        assert_int_equal(grant.services.n, cases[i].status == GT_ACK_OK);
+        assert_string_equal(grant.permit_text, "");
+        if (grant.services.n > 0) { /* and only as long as that is so */
+            assert_true(policy_recheck(&policy, cases[i].pin, &grant.services, ""));
+            assert_false(policy_recheck(&policy, &any_pin, &grant.services, ""));
+            policy.has_audit = false;
+            assert_false(policy_recheck(&policy, cases[i].pin, &grant.services, ""));
+        }
+        grant_deinit(&grant);
+    }
+    policy_deinit(&policy);
+}
+
 static void test_find_pin_matches_name_key_role_and_time(void **state)
 {
     struct gt_pin pins[] = {
@@ -210,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_decide_on_permitted_targets),
         cmocka_unit_test(test_decide_caps_lifetime),
         cmocka_unit_test(test_recheck_detects_removed_and_moved_services),
+        cmocka_unit_test(test_decide_on_the_audit),
         cmocka_unit_test(test_find_pin_matches_name_key_role_and_time),
     };
 

@@ -363,7 +363,7 @@ static bool is_trusted(const char *folder)
 {
     char why[GT_PROTECTEDFILE_WHY] = "";
 
-    bool is_trusted = session_folder_check(folder, why) == 0;
+    bool is_trusted = gt_protectedfile_check_own_folder(folder, why) == 0;
     assert_int_equal(why[0] == 0, is_trusted);
     return is_trusted;
 }

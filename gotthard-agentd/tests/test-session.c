@@ -277,8 +277,8 @@ static void on_alive(void *userdata, struct session_info *info, int pidfd, const
     struct restored *restored = userdata;
 
     assert_null(restored->session);
-    assert_int_equal(session_restore(restored->env->loop, info, pidfd, path, on_end, restored->env,
-                                     &restored->session),
+    assert_int_equal(session_restore(restored->env->loop, info, pidfd, path, on_end, NULL,
+                                     restored->env, &restored->session),
                      0);
 }
 

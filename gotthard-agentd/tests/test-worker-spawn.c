@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "session-file.h"
+#include "worker-events.h"
 #include "worker-reports.h"
 #include "worker-spawn.h"
 
@@ -27,7 +28,7 @@ enum fault {
     FAULT_SIGNAL = 16,
     FAULT_OTHER_FD = 32,
     FAULT_REPORTS = 64,
-    FAULT_LIFELINE = 128,
+    FAULT_LIFELINE = 128, /* or the pipe of events */
 };
 
 #define SENT "parameters"
@@ -65,6 +66,8 @@ static int worker(void)
         faults |= FAULT_REPORTS;
     if ((fcntl(WORKER_LIFELINE_FD, F_GETFD) >= 0) != (getenv("HAS_LIFELINE") != NULL))
         faults |= FAULT_LIFELINE;
+    if ((fcntl(WORKER_EVENTS_FD, F_GETFD) >= 0) != (getenv("HAS_LIFELINE") != NULL))
+        faults |= FAULT_LIFELINE;
     for (int fd = WORKER_FDS_END; fd < 64; fd++)
         if (fcntl(fd, F_GETFD) >= 0)
             faults |= FAULT_OTHER_FD;
@@ -74,10 +77,11 @@ static int worker(void)
 /* Returns the worker's faults. */
 static int spawn(int session_file, int lifeline)
 {
+    const struct worker_fds fds = {session_file, lifeline, .events = lifeline, .audit = -1};
     struct worker_process process;
     int status;
 
-    assert_int_equal(worker_spawn("test worker", session_file, lifeline, &process), 0);
+    assert_int_equal(worker_spawn("test worker", &fds, &process), 0);
     assert_int_equal(fcntl(process.parameters, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
     assert_int_equal(fcntl(process.reports, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
     assert_int_equal(write(process.parameters, SENT, strlen(SENT)), strlen(SENT));

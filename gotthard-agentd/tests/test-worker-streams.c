@@ -23,12 +23,18 @@ struct gt_channel {
 static struct {
     struct ev_loop *loop;
     struct worker_grant grant;
+    struct worker_events events;
     struct worker_streams streams;
     int listener, saved; /* saved: standard error */
     uint16_t port;
     FILE *captured;
     char text[65536];
 } f;
+
+const char *gt_channel_service(const struct gt_channel *channel)
+{
+    return "the service";
+}
 
 uint32_t gt_channel_number(const struct gt_channel *channel)
 {
@@ -66,6 +72,7 @@ static int set_up(void **state)
     struct gt_addr addr;
 
     memset(&f, 0, sizeof(f));
+    f.events.fd = -1;
     f.loop = ev_loop_new(0);
     assert_int_equal(gt_addr_parse("127.0.0.1", 0, &addr), 0);
     f.listener = gt_sock_listen(&addr, 64);
@@ -78,7 +85,8 @@ static int set_up(void **state)
     f.saved = dup(STDERR_FILENO);
     dup2(fileno(f.captured), STDERR_FILENO);
     gt_log_open("gotthard-agentd", GT_LOG_INFO);
-    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.grant, 5000);
+    worker_streams_init(&f.streams, f.loop, "session=test operator=alice", &f.grant, &f.events,
+                        5000);
     return 0;
 }
 

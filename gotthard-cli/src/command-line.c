@@ -10,7 +10,7 @@
 #define PRINTS_JSON                                                                             \
     (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
      COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS | COMMAND_RUN | COMMAND_ACCESS |       \
-     COMMAND_REVOKE)
+     COMMAND_REVOKE | COMMAND_AUDIT)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -42,6 +42,16 @@ const struct option command_line_options[N_OPTIONS] = {
                     COMMAND_FORGET | COMMAND_ACCESS},
     [OPTION_DEVICE] = {"--device", NULL, NULL, "Revoke the device of this name, not an operator.",
                        COMMAND_REVOKE},
+    [OPTION_FILE] = {"--file", NULL, "PATH",
+                     "Read this file, or the audit in this folder, and no device.", COMMAND_AUDIT},
+    [OPTION_SINCE] = {"--since", NULL, "TIME",
+                      "Print lines from this time on: 2h ago, or 2026-11-30[T14:05:00Z].",
+                      COMMAND_AUDIT},
+    [OPTION_VERIFY] = {"--verify", NULL, NULL, "Print the result of the verification only.",
+                       COMMAND_AUDIT},
+    [OPTION_KNOWN] = {"--known", NULL, "HASH",
+                      "Fail unless the line with this hash is there, of an earlier reading.",
+                      COMMAND_AUDIT},
     [OPTION_ALL] = {"--all", NULL, NULL, "Close the sessions of all operators, not only your own.",
                     COMMAND_DISCONNECT},
     [OPTION_REASON] = {"--reason", NULL, "TEXT",

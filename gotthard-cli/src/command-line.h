@@ -23,6 +23,10 @@ enum option_id {
     OPTION_YES,
     OPTION_ALL,
     OPTION_DEVICE,
+    OPTION_FILE,
+    OPTION_SINCE,
+    OPTION_VERIFY,
+    OPTION_KNOWN,
     OPTION_REASON,
     OPTION_WAIT, /* its argument may be missing: "" */
     OPTION_BACKGROUND,

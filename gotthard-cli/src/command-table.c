@@ -189,6 +189,16 @@ static const struct command commands[] = {
         .run = cmd_revoke,
     },
     {
+        .name = "audit",
+        .bit = COMMAND_AUDIT,
+        .settings = COMMAND_AUDIT,
+        .usage = "[DEVICE] [--file PATH]",
+        .help = "Print and verify the record of requests, grants, sessions and connections.",
+        .examples = "audit GatewayOli --since 2h\naudit --file /var/lib/gotthard-relayd --verify",
+        .n_arguments_max = 1,
+        .run = cmd_audit,
+    },
+    {
         .name = "config",
         .bit = COMMAND_CONFIG,
         .settings = COMMAND_ANY,

@@ -80,6 +80,7 @@ int cmd_version(struct context *context);
 int cmd_help(struct context *context);
 int cmd_access(struct context *context);
 int cmd_revoke(struct context *context);
+int cmd_audit(struct context *context);
 int cmd_doctor(struct context *context);
 /* The same if the settings cannot be loaded: the list ends with that. */
 int cmd_doctor_misconfigured(struct context *context, const struct failure *failure);

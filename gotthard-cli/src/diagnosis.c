@@ -149,6 +149,12 @@ void diagnosis_of_service(const char *device, const char *service, struct failur
                        "permit targets on the device: agent.permit in agentd.conf, and the word "
                        "permit in the services of the pin if it has a list",
                        "%s permits no hosts behind it to this operator, for SOCKS clients", device);
+    else if (strcmp(service, "@audit") == 0)
+        failure_set_of(
+            ret, device, FAILURE_NO_SERVICE,
+            "the entry of this operator, in the access list or in the pins of the device, "
+            "needs the role auditor or admin, and the device audit.files above 0",
+            "%s does not permit this operator to read its audit", device);
     else if (udp) {
         snprintf(hint, sizeof(hint),
                  "configure it on the device: %s = \"" UDP "HOST:PORT\" in the group services of "

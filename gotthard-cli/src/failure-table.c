@@ -63,6 +63,22 @@ static const struct failure_row rows[] = {
         .hint = "take it from the broker: gotthard-cli access fetch, then repeat the change",
     },
     {
+        .id = FAILURE_AUDIT_BROKEN,
+        .exit = GT_EXIT_PROTOCOL,
+        .title = "The audit was changed.",
+        .cause = "A line has not the hash of the line before it, or is no line: lines were "
+                 "changed, removed or inserted. The lines before it are as they were written.",
+        .hint = "compare with an earlier reading, and with the audit of the relay",
+    },
+    {
+        .id = FAILURE_AUDIT_UNREADABLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The audit cannot be read.",
+        .cause = "The file is missing or not readable, it has no line, or the device did not send "
+                 "all of it.",
+        .hint = "check the path, and audit.files on the device",
+    },
+    {
         .id = FAILURE_BROKER_UNREACHABLE,
         .exit = GT_EXIT_UNAVAILABLE,
         .title = "The broker cannot be reached.",

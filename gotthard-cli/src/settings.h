@@ -30,7 +30,8 @@ enum {
     COMMAND_RUN = 1 << 17,
     COMMAND_ACCESS = 1 << 18,
     COMMAND_REVOKE = 1 << 19,
-    COMMAND_END = 1 << 20, /* after the last command */
+    COMMAND_AUDIT = 1 << 20,
+    COMMAND_END = 1 << 21, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 

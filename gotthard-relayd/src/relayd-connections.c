@@ -15,12 +15,22 @@ static enum gt_code relayd_check(void *userdata, const char *identity, const uin
     return admission_check(&relayd->admission, identity, key_id);
 }
 
+static void relayd_use_list(struct relayd *relayd, const struct gt_access_list *list)
+{
+    uint64_t before = relayd->audit.serial;
+
+    relayd->admission.access = list;
+    relayd->audit.serial = list ? gt_access_list_serial(list) : 0;
+    if (relayd->audit.serial != before)
+        audit_note(&relayd->audit, GT_AUDIT_ACCESS_LIST, list ? "in force" : "not used any more");
+}
+
 /* Ends the sessions of those that are no longer admitted. Returns their number. */
 static size_t relayd_check_sessions(struct relayd *relayd)
 {
     size_t n_before = registry_n_sessions(&relayd->registry);
 
-    relayd->admission.access = access_list(&relayd->access);
+    relayd_use_list(relayd, access_list(&relayd->access));
     relayd->clients.check = relayd_check;
     registry_check(&relayd->registry, relayd_check, relayd);
     return n_before - registry_n_sessions(&relayd->registry);
@@ -183,6 +193,7 @@ int relayd_init_connections(struct relayd *relayd)
     relayd->preauths.userdata = relayd;
     client_host_init(&relayd->clients, relayd->loop);
     relayd->clients.tls = relayd->tls;
+    relayd->clients.audit = relayd->registry.sessions.audit = &relayd->audit;
     relayd->clients.on_frame = relayd_on_frame;
     relayd->clients.on_end = relayd_on_client_end;
     relayd->clients.userdata = relayd;

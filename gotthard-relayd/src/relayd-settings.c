@@ -23,6 +23,7 @@ void relayd_apply_settings(struct relayd *relayd)
     relayd->registry.limits = settings_registry_limits(s);
     relayd->registry.sessions.limits = settings_session_limits(s);
     const struct admission *admission = &relayd->admission;
+    audit_configure(&relayd->audit, s->audit_size, s->n_audit_files);
     access_configure(&relayd->access, admission->has_authority ? admission->authority : NULL,
                      s->access_list);
     relayd_apply_admission(relayd);
@@ -100,10 +101,22 @@ static bool relayd_reload(struct relayd *relayd, char *ret_error)
     return true;
 }
 
+/* The line is written also if the audit begins or ends with it. */
+static void relayd_note_reload(struct relayd *relayd)
+{
+    const struct settings *s = relayd->settings;
+
+    if (relayd->audit.log.n_files == 0)
+        audit_configure(&relayd->audit, s->audit_size, s->n_audit_files);
+    audit_note(&relayd->audit, GT_AUDIT_RELOAD,
+               s->n_audit_files > 0 ? "reloaded" : "reloaded, the audit ends");
+}
+
 /* Applies the settings that relayd_reload() has loaded. */
 static void relayd_finish_reload(struct relayd *relayd)
 {
     relayd_apply_log_level(relayd);
+    relayd_note_reload(relayd);
     relayd_apply_settings(relayd);
     struct data_thread_limits limits = settings_data_thread_limits(relayd->settings);
     data_threads_change(&relayd->data_threads, &limits);
@@ -120,10 +133,12 @@ void relayd_on_reload(struct ev_loop *loop, ev_signal *signal, int revents)
 
     if (is_running)
         gt_notify_reloading();
-    if (relayd_reload(relayd, error))
+    if (relayd_reload(relayd, error)) {
         relayd_finish_reload(relayd);
-    else
+    } else {
+        audit_note(&relayd->audit, GT_AUDIT_RELOAD, error);
         gt_error("configuration not reloaded, continuing with the old one: %s", error);
+    }
     if (is_running)
         relayd_notify_ready(relayd);
 }

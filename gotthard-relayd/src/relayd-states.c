@@ -34,6 +34,7 @@ static void enter_draining(struct relayd *relayd)
     gt_notify("STOPPING=1\nSTATUS=Draining");
     gt_info("draining sessions=%zu clients=%zu window=%ums", registry_n_sessions(&relayd->registry),
             relayd->clients.n_clients, window_ms);
+    audit_note(&relayd->audit, GT_AUDIT_STOP, "drains");
     main_listener_close(&relayd->main_listener);
     registry_drain(&relayd->registry);
     restart_notice_send(&relayd->clients, window_ms);

@@ -41,6 +41,7 @@ static void relayd_on_rejected(void *userdata, int status, const char *reason)
     struct relayd *relayd = userdata;
 
     gt_error("upgrade rejected, continuing with the running version reason=\"%s\"", reason);
+    audit_note(&relayd->audit, GT_AUDIT_UPGRADE, reason);
     relayd_notify_ready(relayd);
     gt_reload_server_finish(&relayd->reload_server, status, reason);
 }

@@ -3,8 +3,8 @@
  * The control thread: it owns the parts, accepts on the main port, starts the data threads, and
  * handles signals within the loop, never in a signal handler. The states are in relayd-states.c.
  *
- * After the start the relay opens no file but its configuration and the access list, makes no
- * connection and starts no program but itself, in an upgrade.
+ * After the start the relay opens no file but its configuration, the access list and the audit,
+ * makes no connection and starts no program but itself, in an upgrade.
  */
 #include "relayd.h"
 
@@ -166,9 +166,20 @@ static int relayd_init_limits(struct relayd *relayd, struct descriptor_budget *r
     return 0;
 }
 
+static void relayd_open_audit(struct relayd *relayd, bool is_upgrade)
+{
+    audit_open(&relayd->audit);
+    audit_configure(&relayd->audit, relayd->settings->audit_size, relayd->settings->n_audit_files);
+    audit_note(&relayd->audit, is_upgrade ? GT_AUDIT_UPGRADE : GT_AUDIT_START,
+               is_upgrade ? "continues as this version" : NULL);
+}
+
 static int relayd_start(struct relayd *relayd)
 {
     struct descriptor_budget budget;
+    bool is_upgrade = restore_is_pending(relayd->invocation->restore);
+
+    relayd_open_audit(relayd, is_upgrade);
     int r = relayd_init_limits(relayd, &budget);
 
     if (r)
@@ -176,8 +187,7 @@ static int relayd_start(struct relayd *relayd)
     r = relayd_create_data_threads(relayd, &budget);
     registry_set_data_threads(&relayd->registry, relayd->data_threads.all, relayd->data_threads.n);
     if (!r)
-        r = restore_is_pending(relayd->invocation->restore) ? relayd_restore(relayd)
-                                                            : relayd_open(relayd);
+        r = is_upgrade ? relayd_restore(relayd) : relayd_open(relayd);
     if (!r)
         r = data_threads_start(&relayd->data_threads);
     if (r)
@@ -211,6 +221,7 @@ static void relayd_deinit(struct relayd *relayd)
     gt_config_free(relayd->config);
     admission_deinit(&relayd->admission);
     access_deinit(&relayd->access);
+    audit_close(&relayd->audit);
 }
 
 int relayd_run(struct gt_config *config, struct admission *admission,

@@ -57,6 +57,7 @@ struct relayd {
     const struct relayd_invocation *invocation;
     struct admission admission;
     struct access access;
+    struct audit audit;
     ev_timer access_tick; /* active while the access list is incomplete or not stored */
     struct ev_loop *loop;
     struct gt_tls_context *tls;

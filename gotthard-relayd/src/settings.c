@@ -10,6 +10,7 @@
 
 #include "gotthard/config/config-mention.h"
 #include "gotthard/net/sock.h"
+#include "gotthard/state/audit-log.h"
 
 #define SECOND 1000ull
 #define HOUR   (3600 * SECOND)
@@ -147,6 +148,16 @@ static const struct gt_config_item items[] = {
     ITEM("limits.descriptors", NUMBER, n_descriptors, .fallback = "0", .max = 1 << 20,
          .help = "Maximum number of file descriptors; 0 is the system's limit."),
 
+    ITEM(
+        "audit.size", SIZE, audit_size, .fallback = "1MiB", .min = GT_AUDIT_LOG_SIZE_MIN,
+        .max = GT_AUDIT_LOG_SIZE_MAX, .help = "Maximum size of a file of the audit.",
+        .details =
+            "The relay records its clients and sessions in the file audit.log of its state directory. Each line has the hash of the line before. See FILES in gotthard-relayd(8)."),
+    ITEM("audit.files", NUMBER, n_audit_files, .fallback = "4", .max = GT_AUDIT_LOG_FILES_MAX,
+         .help = "Maximum number of files of the audit; 0 is no audit.",
+         .details = "The audit takes at most so many times audit.size. When a file is full, the "
+                    "oldest one is removed. Without a state directory there is no audit."),
+
     ITEM("log.level", CHOICE, level, .flag = "log-level", .fallback = "info",
          .choices = "debug info warn error", .help = "Least severe level that is logged."),
 };
@@ -158,6 +169,7 @@ static const struct gt_config_group groups[] = {
     {"trust", "Whose access list revokes identities."},
     {"timeouts", "Durations."},
     {"limits", "Amounts."},
+    {"audit", "The record of events in the state directory."},
     {"log", "Logging to standard error."},
 };
 

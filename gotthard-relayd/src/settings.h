@@ -18,6 +18,7 @@ struct settings {
     uint64_t pairing_ms, grace_ms, idle_ms, lifetime_ms, half_closed_ms, ticket_ms;
     uint64_t n_preauth, n_per_source;
     uint64_t n_sessions, n_sessions_per_identity, n_streams, n_tickets, n_frames, n_descriptors;
+    uint64_t audit_size, n_audit_files;
     char *level;
 };
 

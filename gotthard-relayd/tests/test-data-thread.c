@@ -216,8 +216,8 @@ static void test_data_thread_transfers_between_two_joins(void **state)
     assert_int_equal(receive(fds[1], buffer, sizeof(buffer)), 0);
     close(fds[1]);
     assert_message(1, MESSAGE_ENDED, GT_CODE_NONE);
-    assert_int_equal(env.messages[1].n_up, 5);
-    assert_int_equal(env.messages[1].n_down, 2);
+    assert_int_equal(atomic_load(&env.session_port->n_bytes[0]), 5);
+    assert_int_equal(atomic_load(&env.session_port->n_bytes[1]), 2);
     assert_int_equal(atomic_load(&env.data_thread->counts.n_bytes), 7);
 }
 

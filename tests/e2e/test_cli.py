@@ -96,12 +96,12 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "access", "revoke", "config", "completion", "version", "help")
+COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "access", "revoke", "audit", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
-              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": []}
-ARGUMENTS = {"access": ["show"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": [], "--file": ["/nonexistent"], "--since": ["1h"], "--verify": [], "--known": [64 * "0"]}
+ARGUMENTS = {"access": ["show"], "audit": ["dev"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])

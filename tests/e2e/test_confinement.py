@@ -110,7 +110,7 @@ def test_killed_resolver_is_reported(env):
 
 @needs_root
 def test_descriptors_of_a_session(env):
-    """Standard ones, the log, the session file, pipes and sockets of their own: nothing of the listener's."""
+    """Standard ones, the log, the session file with its FIFO, pipes and sockets of their own: nothing of the listener's."""
     state = env.folder / "state"
     state.mkdir(mode=0o700)
     agent, tunnel, worker, resolver = session(env, STATE_DIRECTORY=state)
@@ -130,7 +130,9 @@ def test_descriptors_of_a_session(env):
     of_listener = {link for link in files_of(agent.pid).values() if link.startswith(("socket:", "/"))}
     for fd in {0, 1, 2} & set(of_worker):
         of_listener.discard(of_worker.pop(fd))
-    assert of_worker.pop(4).startswith(f"{state}/")
+    session_file = of_worker.pop(4)
+    assert session_file.startswith(f"{state}/")
+    assert of_worker.pop(7) == f"{session_file}.events"  # a FIFO of its own, for the audit
     assert not [link for link in of_worker.values() if link.startswith("/")]
     assert not of_listener & set(of_worker.values())
 

@@ -22,6 +22,7 @@ COMMON = {
     "server.port": "6999", "crypt.key": OTHER_KEY, "crypt.key_previous": OTHER_KEY, "crypt.iv": "5a" * 16,
     "log.level": "warn",
 }
+AUDIT = {"audit.size": "64KiB", "audit.files": "7"}
 ENDS = {
     **COMMON, "server.host": "relay.example.org", "server.single_port": "true",
     "server.proxy": "http://oli@proxy.example.org:3128", "server.proxy_password": "open sesame", "relays": "alps=127.0.0.1:7,jura=[::1]:8",
@@ -33,7 +34,7 @@ ENDS = {
 }
 SAMPLES = {
     "relayd": {
-        **COMMON, "server.bind": "127.0.0.2", "server.ports_from": "7500", "server.ports_to": "8500",
+        **COMMON, **AUDIT, "server.bind": "127.0.0.2", "server.ports_from": "7500", "server.ports_to": "8500",
         "server.port_cooldown": "7s", "relay.threads": "3", "relay.splice": "off", "relay.pipe_size": "128KiB",
         "relay.congestion": "reno", "relay.drain": "7s", "relay.refused": "@certificates/refused",
         "relay.access_list": "/nonexistent/access", "trust.authority": "gk1a." + 43 * "A", "timeouts.handshake": "7s", "timeouts.hello": "7s",
@@ -44,7 +45,7 @@ SAMPLES = {
         "limits.tickets": "3", "limits.frames": "100", "limits.descriptors": "100",
     },
     "agentd": {
-        **ENDS, "device.name": "GatewayEli", "device.tags": "site=zurich,role=gateway", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
+        **ENDS, **AUDIT, "device.name": "GatewayEli", "device.tags": "site=zurich,role=gateway", "services": "web=127.0.0.1:80,plc=10.0.0.1:102",
         "trust.pins": "@certificates/operators.pins", "agent.data_host": "10.0.0.1", "agent.data_port": "2222", "agent.host_keys": "/nonexistent/*.pub",
         "agent.permit": "10.0.0.0/8:80,443 plc.local:*", "agent.keep_sessions": "true", "mqtt.reconnect_spread": "7s",
         "limits.sessions": "3", "limits.sessions_per_operator": "3", "limits.streams": "3", "timeouts.lifetime": "7s",

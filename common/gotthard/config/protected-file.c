@@ -329,6 +329,23 @@ int gt_protectedfile_open_folder(const char *path, int *ret_fd,
     return r;
 }
 
+int gt_protectedfile_check_own_folder(const char *path, char ret_why[static GT_PROTECTEDFILE_WHY])
+{
+    gt_cleanup(gt_close) int fd = -1;
+    struct stat status;
+    const char *why = NULL;
+
+    if (gt_protectedfile_open_folder(path, &fd, ret_why) != 0)
+        return GT_PROTECTEDFILE_E_UNUSABLE;
+    if (fstat(fd, &status) < 0 || status.st_uid != geteuid())
+        why = "owned by another user";
+    else if (status.st_mode & (S_IWGRP | S_IWOTH))
+        why = "writable by other users";
+    if (why)
+        snprintf(ret_why, GT_PROTECTEDFILE_WHY, "%s", why);
+    return why ? GT_PROTECTEDFILE_E_UNUSABLE : 0;
+}
+
 bool gt_protectedfile_is_absent(const char *path)
 {
     struct stat st;

@@ -33,6 +33,10 @@ int gt_protectedfile_open(const char *path, bool is_secret, int *ret_fd, struct 
 /* The same for a folder; *ret_fd serves for openat(2) and the like only (O_PATH). */
 int gt_protectedfile_open_folder(const char *path, int *ret_fd,
                                  char ret_why[static GT_PROTECTEDFILE_WHY]) GT_MUST_CHECK;
+/* Checks that a folder is this user's, and that no other user can write or replace it: its files
+ * are written by this program alone. Returns 0 or E_UNUSABLE. */
+int gt_protectedfile_check_own_folder(const char *path,
+                                      char ret_why[static GT_PROTECTEDFILE_WHY]) GT_MUST_CHECK;
 /* Checks that others have no access to a file, by its mode. For a file that was opened as one of
  * trust and contains a secret. Returns 0 or E_UNUSABLE. */
 int gt_protectedfile_check_secret(mode_t mode,

@@ -5,7 +5,8 @@
  *
  *     serial 42
  *     issued 2026-11-30T14:05:00Z
- *     operator NAME SPKI-SHA256 [role=operator|admin] [services=a,b] [devices=a,b*] [until=DATE]
+ *     operator NAME SPKI-SHA256 [role=operator|auditor|admin] [services=a,b] [devices=a,b*]
+ *                               [until=DATE]
  *     device NAME SPKI-SHA256 [until=DATE]
  *     revoked o:NAME | d:NAME | d:enroll-*
  *     signature BASE64

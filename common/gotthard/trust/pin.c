@@ -60,11 +60,13 @@ static const char *parse_role(struct gt_span value, const struct gt_pin_form *fo
         pin->role = GT_PIN_OPERATOR;
     else if (gt_span_equals(value, gt_span_text("admin")))
         pin->role = GT_PIN_ADMIN;
+    else if (gt_span_equals(value, gt_span_text("auditor")))
+        pin->role = GT_PIN_AUDITOR;
     else if (form->has_device_role && gt_span_equals(value, gt_span_text("device")))
         pin->role = GT_PIN_DEVICE;
     else
-        return form->has_device_role ? "role must be operator, admin or device"
-                                     : "role must be operator or admin";
+        return form->has_device_role ? "role must be operator, auditor, admin or device"
+                                     : "role must be operator, auditor or admin";
     return NULL;
 }
 
@@ -194,6 +196,8 @@ static const char *parse_until(struct gt_span value, const struct gt_pin_form *f
     return NULL;
 }
 
+#define SERVICES 1 /* place in the table of words */
+
 /* Parses the words after name and hash. Each may occur once. */
 static const char *parse_options(struct gt_span line, const struct gt_pin_form *form,
                                  struct gt_pin *pin)
@@ -205,7 +209,7 @@ static const char *parse_options(struct gt_span line, const struct gt_pin_form *
                              struct gt_pin *pin);
     } options[] = {
         {"role", form->has_role, parse_role},
-        {"services", form->has_services, parse_services},
+        [SERVICES] = {"services", form->has_services, parse_services},
         {"devices", form->has_devices, parse_devices},
         {"until", true, parse_until},
     };
@@ -226,6 +230,8 @@ static const char *parse_options(struct gt_span line, const struct gt_pin_form *
         if (why)
             return why;
     }
+    if (pin->role == GT_PIN_AUDITOR && !is_seen[SERVICES])
+        pin->is_any_service = false;
     return NULL;
 }
 
@@ -316,6 +322,11 @@ bool gt_pin_allows_device(const struct gt_pin *pin, const char *device)
 bool gt_pin_is_admin(const struct gt_pin *pin)
 {
     return !pin || pin->role == GT_PIN_ADMIN;
+}
+
+bool gt_pin_may_read_audit(const struct gt_pin *pin)
+{
+    return pin && (pin->role == GT_PIN_ADMIN || pin->role == GT_PIN_AUDITOR);
 }
 
 bool gt_pin_is_valid(const struct gt_pin *pin, time_t now)

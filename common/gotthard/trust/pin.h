@@ -4,12 +4,13 @@
  * (pins.h), or an entry of the access list (access-list.h), which have more or fewer of these
  * words:
  *
- *     NAME  SPKI-SHA256  [role=operator|admin|device] [services=a,b|*] [devices=a,b*|*]
+ *     NAME  SPKI-SHA256  [role=operator|auditor|admin|device] [services=a,b|*] [devices=a,b*|*]
  *                        [until=YYYY-MM-DD]
  *
  * The hash covers the key's SubjectPublicKeyInfo (RFC 7469, section 2.4), as 64 hex digits of
  * either case, with or without colons, or base64; "SHA256:" may precede it. The role defaults to
- * operator, services and devices to all; until= is the last valid day (UTC). In devices= a * stands
+ * operator, devices to all, and services to all, but for an auditor, who reads the audit, to none.
+ * until= is the last valid day (UTC). In devices= a * stands
  * for any characters, also none. Pure.
  */
 #pragma once
@@ -25,7 +26,7 @@
 struct gt_pin {
     char name[GT_NAME_MAX + 1];
     uint8_t fingerprint[GT_KEY_SIZE];
-    enum { GT_PIN_OPERATOR, GT_PIN_ADMIN, GT_PIN_DEVICE } role;
+    enum { GT_PIN_OPERATOR, GT_PIN_AUDITOR, GT_PIN_ADMIN, GT_PIN_DEVICE } role;
     bool is_any_service, is_any_device;
     char **services; /* owned; empty if is_any_service */
     size_t n_services;
@@ -56,6 +57,9 @@ bool gt_pin_allows_device(const struct gt_pin *pin, const char *device);
 /* Returns true if the pin's owner may close sessions of others. @pin NULL (policy psk): always
  * true, because every holder of the key has the same rights. */
 bool gt_pin_is_admin(const struct gt_pin *pin);
+/* Returns true if the pin's owner may read the audit of the device. @pin NULL (policy psk): false,
+ * because the name of an operator proves nothing then. */
+bool gt_pin_may_read_audit(const struct gt_pin *pin);
 /* Returns true unless the pin has expired at @now. */
 bool gt_pin_is_valid(const struct gt_pin *pin, time_t now);
 /* Returns true if @name matches @pattern, in which a * stands for any characters. */

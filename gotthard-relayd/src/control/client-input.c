@@ -35,6 +35,9 @@ static void handle_hello(struct client *client, const struct gt_control_frame *f
         return;
     }
     if (client->same_identity->n > client->host->limits.n_per_identity) {
+        client_note(
+            client, GT_AUDIT_REFUSED, GT_CODE_IDENTITY,
+            gt_code_limit_text(GT_CODE_IDENTITY, (uint32_t)client->host->limits.n_sessions));
         client_send_limit(client, NULL, GT_CODE_IDENTITY, client->host->limits.n_sessions);
         client_close(client, "too many connections for limits.sessions_per_identity");
         return;
@@ -42,6 +45,12 @@ static void handle_hello(struct client *client, const struct gt_control_frame *f
     client->without_session_since = gt_clock_ms();
     client_enter(client, CLIENT_READY);
     send_welcome(client);
+    audit_write(client->host->audit, &(struct gt_audit_event){
+                                         .kind = GT_AUDIT_CLIENT_UP,
+                                         .client = client->identity,
+                                         .address = gt_addr_text(&client->addr, text),
+                                         .software = frame->hello.software,
+                                     });
     gt_info("client=%s up address=%s software=\"%s\"", client->identity,
             gt_addr_text(&client->addr, text), frame->hello.software);
 }

@@ -77,6 +77,22 @@ void client_flush(struct client *client)
         client_watch(client);
 }
 
+/* --- the audit -------------------------------------------------------------------------------- */
+
+void client_note(const struct client *client, enum gt_audit_kind kind, enum gt_code code,
+                 const char *reason)
+{
+    char address[GT_ADDR_TEXT];
+
+    audit_write(client->host->audit, &(struct gt_audit_event){
+                                         .kind = kind,
+                                         .client = client->identity,
+                                         .address = gt_addr_text(&client->addr, address),
+                                         .code = (uint16_t)code,
+                                         .reason = reason,
+                                     });
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 static void client_log_end(const struct client *client)
@@ -85,10 +101,11 @@ static void client_log_end(const struct client *client)
     char text[GT_ADDR_TEXT];
     unsigned n_suppressed;
 
-    if (client->identity[0])
+    if (client->identity[0]) {
+        client_note(client, GT_AUDIT_CLIENT_DOWN, GT_CODE_NONE, client->reason);
         gt_info("client=%s down address=%s reason=\"%s\"", client->identity,
                 gt_addr_text(&client->addr, text), client->reason);
-    else if (gt_log_is_allowed(&rate, 5, &n_suppressed))
+    } else if (gt_log_is_allowed(&rate, 5, &n_suppressed))
         gt_info("preauth=%s handshake failed suppressed=%u reason=\"%s\"",
                 gt_addr_text(&client->addr, text), n_suppressed, client->reason);
 }
@@ -254,6 +271,7 @@ bool client_check(struct client *client)
         code = host->check(host->userdata, client->identity, client->proof.key_id);
     if (!code)
         return true;
+    client_note(client, GT_AUDIT_REFUSED, code, gt_code_text(code));
     client_send_code(client, GT_CONTROL_BYE, NULL, code);
     client_close(client, gt_code_text(code));
     return false;

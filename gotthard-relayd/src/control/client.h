@@ -18,6 +18,7 @@
 #include "gotthard/base/token-bucket.h"
 #include "gotthard/net/sock.h"
 #include "gotthard/relay/framed-connection.h"
+#include "limits/audit.h"
 #include "limits/name-count.h"
 #include "limits/quota.h"
 
@@ -54,6 +55,7 @@ struct client_limits {
 struct client_host {
     struct ev_loop *loop;        /* borrowed */
     struct gt_tls_context *tls;  /* borrowed */
+    struct audit *audit;         /* borrowed; NULL: none */
     client_check_fn check;       /* NULL: every authenticated client may stay */
     struct client_limits limits; /* set by client_host_set_limits */
     uint8_t boot_id[16];
@@ -88,6 +90,10 @@ struct client {
     struct gt_list of_host, to_flush;
     struct gt_framed_connection framed;
 };
+
+/* Records an event of @client in the audit. @reason: may be NULL. */
+void client_note(const struct client *client, enum gt_audit_kind kind, enum gt_code code,
+                 const char *reason);
 
 /* Clears @host and keeps @loop. The caller sets tls, boot_id and the callbacks, then the
  * limits. */

@@ -178,6 +178,7 @@ static void registry_reject(const struct registry *registry, struct client *clie
     if (code == GT_CODE_NO_PORT)
         snprintf(why, sizeof(why), "no free port in %u-%u", registry->ports.from,
                  registry->ports.to);
+    client_note(client, GT_AUDIT_REFUSED, code, why);
     if (gt_log_is_allowed(&rate, 1, &n_suppressed))
         gt_warn("client=%s rejected suppressed=%u reason=\"%s\"", client->identity, n_suppressed,
                 why);

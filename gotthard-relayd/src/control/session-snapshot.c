@@ -64,8 +64,8 @@ void session_save(const struct session *session, struct gt_writer *writer)
         .fd = session->session_port->acceptor.fd,
         .streams_serial = rendezvous->streams.serial,
         .n_connections = session->n_connections,
-        .n_up = session->n_up,
-        .n_down = session->n_down,
+        .n_up = session_n_bytes(session, GT_ROLE_OPERATOR),
+        .n_down = session_n_bytes(session, GT_ROLE_DEVICE),
         .n_slots = (uint32_t)stream_slots_n_used(&rendezvous->streams),
     };
 
@@ -105,7 +105,7 @@ struct session *session_restore(struct session_host *host, const struct saved_se
             return session_free(session);
     }
     session->n_connections = saved->n_connections;
-    session->n_up = saved->n_up;
-    session->n_down = saved->n_down;
+    session->n_before[0] = saved->n_up;
+    session->n_before[1] = saved->n_down;
     return session;
 }

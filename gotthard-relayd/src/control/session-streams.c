@@ -149,10 +149,6 @@ void session_on_message(struct session *session, const struct message *message)
     struct stream *stream =
         stream_slots_find(&session->rendezvous.streams, message->stream, message->attempt);
 
-    if (message->kind == MESSAGE_ENDED) {
-        session->n_up += message->n_up;
-        session->n_down += message->n_down;
-    }
     if (stream && message->kind == MESSAGE_PAIRED)
         session_on_stream_paired(session, stream);
     else if (stream && message->kind == MESSAGE_ENDED)

@@ -69,6 +69,51 @@ void session_arm(struct session *session)
     ev_timer_start(host->loop, &session->timer);
 }
 
+uint64_t session_n_bytes(const struct session *session, enum gt_role role)
+{
+    size_t side = side_of(role);
+
+    return session->n_before[side] +
+           atomic_load_explicit(&session->session_port->n_bytes[side], memory_order_relaxed);
+}
+
+/* --- the audit -------------------------------------------------------------------------------- */
+
+static struct gt_audit_event event_of(const struct session *session, enum gt_audit_kind kind)
+{
+    const struct rendezvous *rendezvous = &session->rendezvous;
+
+    return (struct gt_audit_event){
+        .kind = kind,
+        .session = rendezvous->tag,
+        .operator_ = rendezvous->slots[0].name,
+        .device = rendezvous->slots[1].name,
+        .port = rendezvous->port,
+    };
+}
+
+static void session_note(const struct session *session, const struct client *client)
+{
+    bool is_paired = session->rendezvous.state == RENDEZVOUS_PAIRED;
+    struct gt_audit_event event = event_of(session, is_paired ? GT_AUDIT_PAIRED : GT_AUDIT_WAITING);
+
+    event.client = client->identity;
+    audit_write(session->host->audit, &event);
+}
+
+static void session_note_end(const struct session *session, uint64_t seconds, enum gt_code code)
+{
+    struct gt_audit_event event = event_of(session, GT_AUDIT_CLOSED);
+
+    event.n_streams = (uint32_t)GT_MIN(session->n_connections, UINT32_MAX);
+    event.n_up = session_n_bytes(session, GT_ROLE_OPERATOR);
+    event.n_down = session_n_bytes(session, GT_ROLE_DEVICE);
+    event.seconds = seconds;
+    event.code = (uint16_t)code;
+    event.reason = gt_code_text(code);
+    audit_write(session->host->audit, &event);
+}
+
 /* --- the end of a session --------------------------------------------------------------------- */
 
 static void session_leave(struct session *session, enum gt_role role)
@@ -95,6 +140,7 @@ static void session_remove_port(struct session *session, enum gt_code code)
 static void session_end(struct session *session, enum gt_code code)
 {
     struct rendezvous *rendezvous = &session->rendezvous;
+    uint64_t seconds = (gt_clock_ms() - rendezvous->created_at) / 1000;
 
     for (size_t i = 0; i < GT_ARRAY_SIZE(session_roles); i++) {
         struct client *client = session_client(session, session_roles[i]);
@@ -107,9 +153,10 @@ static void session_end(struct session *session, enum gt_code code)
             "up=%llu down=%llu reason=\"%s\"",
             rendezvous->tag, rendezvous->slots[0].name[0] ? rendezvous->slots[0].name : "-",
             rendezvous->slots[1].name[0] ? rendezvous->slots[1].name : "-", rendezvous->port,
-            (unsigned long long)(gt_clock_ms() - rendezvous->created_at) / 1000,
-            (unsigned long long)session->n_connections, (unsigned long long)session->n_up,
-            (unsigned long long)session->n_down, gt_code_text(code));
+            (unsigned long long)seconds, (unsigned long long)session->n_connections,
+            (unsigned long long)session_n_bytes(session, GT_ROLE_OPERATOR),
+            (unsigned long long)session_n_bytes(session, GT_ROLE_DEVICE), gt_code_text(code));
+    session_note_end(session, seconds, code);
     session_remove_port(session, code);
 }
 
@@ -156,6 +203,7 @@ static void session_on_registered(struct session *session, struct client *client
     session_send_session(session, client);
     session_send_peer(session, session_peer(session, client), true, reason);
     session_repeat_tickets(session, client);
+    session_note(session, client);
     gt_info("session=%s %s=%s state=%s port=%u", rendezvous->tag,
             client->role == GT_ROLE_OPERATOR ? "operator" : "device", client->name,
             rendezvous_state_text(rendezvous->state), rendezvous->port);

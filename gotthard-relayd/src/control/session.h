@@ -27,6 +27,7 @@ struct session;
 struct session_host {
     struct ev_loop *loop; /* borrowed */
     struct session_limits limits;
+    struct audit *audit;           /* borrowed; NULL: none */
     uint64_t n_unexpected;         /* events in states that do not list them: 0 unless a bug */
     struct name_counts holders[2]; /* by role - 1: sessions per name */
     /* The last callback: the session has ended and its port is closing. The host frees it after
@@ -47,7 +48,7 @@ struct session {
         struct gt_list slot_held;  /* entry in the list of the connected client */
     } sides[2];                    /* by role - 1, like the slots of the rendezvous */
     uint64_t n_connections;        /* data connections that both sides have joined so far */
-    uint64_t n_up, n_down;         /* bytes of the ended ones */
+    uint64_t n_before[2];          /* bytes in the images before this one, as n_bytes of the port */
     UT_hash_handle by_rid, by_serial;
     struct gt_list ended; /* entry in the registry's list */
 };
@@ -93,6 +94,9 @@ void session_stop(struct session *session, enum gt_code code);
 void session_check(struct session *session, client_check_fn check, void *userdata);
 /* Handles PAIRED and ENDED from the data thread. Borrows @message. */
 void session_on_message(struct session *session, const struct message *message);
+
+/* Returns the bytes so far of all its data connections, from the operator or from the device. */
+uint64_t session_n_bytes(const struct session *session, enum gt_role role);
 
 struct session_status { /* all borrowed from the session */
     const char *tag, *state;

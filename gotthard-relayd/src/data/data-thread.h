@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A data thread: a thread with an event loop, the session ports assigned to it, and all their
- * bytes. It exchanges messages with the control thread and shares nothing else except the quota.
+ * bytes. It exchanges messages with the control thread and shares nothing else except the quota and
+ * the counts of bytes.
  */
 #pragma once
 

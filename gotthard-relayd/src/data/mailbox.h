@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * A queue of messages from one thread to another. The control thread and the data threads share
- * their mailboxes and the quota, and nothing else. Posting wakes the reader's loop. Messages are
- * delivered in the order in which they were posted.
+ * their mailboxes, the quota and counts of bytes, and nothing else. Posting wakes the reader's
+ * loop. Messages are delivered in the order in which they were posted.
  */
 #pragma once
 
@@ -49,7 +49,6 @@ struct message {
             uint64_t serial;
             uint32_t stream, attempt;
             enum gt_code code;
-            uint64_t n_up, n_down;
         };
     };
 };

@@ -140,6 +140,16 @@ static int side_forward_fin(struct pair_side *side)
     return shutdown(pair_other(side)->fd, SHUT_WR) < 0 ? PIPE_E_RESET : PIPE_E_END;
 }
 
+/* Only this thread writes the total, so that no locked instruction is needed. */
+static void side_count(struct pair_side *side, size_t n)
+{
+    side->n_bytes += n;
+    if (side->total)
+        atomic_store_explicit(side->total,
+                              atomic_load_explicit(side->total, memory_order_relaxed) + n,
+                              memory_order_relaxed);
+}
+
 /* Fills the pipe if it is empty, then empties it. Sets *@ret_n to the bytes received, if any were
  * read. PIPE_E_AGAIN, _END, _RESET; 0: more bytes may follow. */
 static int side_move_once(struct pair_side *side, struct pair_side *to, size_t *ret_n)
@@ -154,7 +164,7 @@ static int side_move_once(struct pair_side *side, struct pair_side *to, size_t *
             side->pipe = pipe_release(side->pair->pool, side->pipe);
             return r;
         }
-        side->n_bytes += side->pipe->n_held;
+        side_count(side, side->pipe->n_held);
         *ret_n = side->pipe->n_held;
     }
     r = pipe_empty(side->pipe, to->fd);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <ev.h>
+#include <stdatomic.h>
 
 #include "data/pipe.h"
 #include "gotthard/proto/control.h"
@@ -31,9 +32,10 @@ struct pair_side {
     int fd;
     ev_io io;
     struct quota_charge charge;
-    enum flow_state flow; /* direction from this side to the other */
-    struct pipe *pipe;    /* bytes in transit in that direction; NULL: none */
-    uint64_t n_bytes;     /* received from this side */
+    enum flow_state flow;    /* direction from this side to the other */
+    struct pipe *pipe;       /* bytes in transit in that direction; NULL: none */
+    uint64_t n_bytes;        /* received from this side */
+    _Atomic uint64_t *total; /* borrowed, written by this thread only: they are added; NULL: none */
 };
 
 struct pair_limits {

@@ -29,14 +29,11 @@ struct session_port *session_port_new(uint64_t serial, const char *tag, int *fd)
 static void session_port_report(struct session_port *session_port, enum message_kind kind,
                                 const struct pair *pair, enum gt_code code)
 {
-    data_thread_report(session_port->data_thread,
-                       &(struct message){.kind = kind,
-                                         .serial = session_port->serial,
-                                         .stream = pair->stream,
-                                         .attempt = pair->attempt,
-                                         .code = code,
-                                         .n_up = pair->sides[0].n_bytes,
-                                         .n_down = pair->sides[1].n_bytes});
+    data_thread_report(session_port->data_thread, &(struct message){.kind = kind,
+                                                                    .serial = session_port->serial,
+                                                                    .stream = pair->stream,
+                                                                    .attempt = pair->attempt,
+                                                                    .code = code});
 }
 
 static void session_port_remove_pair(struct session_port *session_port, struct pair *pair)
@@ -279,6 +276,8 @@ struct pair *session_port_new_pair(struct session_port *session_port, uint32_t s
         return NULL;
     pair->stream = stream;
     pair->attempt = attempt;
+    for (size_t i = 0; i < GT_ARRAY_SIZE(pair->sides); i++)
+        pair->sides[i].total = &session_port->n_bytes[i];
     gt_list_append(&session_port->pairs, &pair->of_session_port);
     atomic_fetch_add(&data_thread->counts.n_pairs, 1);
     return pair;

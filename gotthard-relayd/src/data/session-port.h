@@ -20,6 +20,8 @@ struct session_port {
     struct gt_list tickets, pairs; /* tickets in the order of their expiry */
     ev_timer expiry;               /* of the first ticket */
     struct gt_list of_data_thread;
+    _Atomic uint64_t n_bytes[2];  /* of all its pairs, from operator and device; the control thread
+                                     reads them */
     struct message close_message; /* REMOVE_PORT, which must not fail without memory */
 };
 

@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "gotthard/config/protected-file.h"
 
@@ -15,30 +14,12 @@
 
 /* --- the list in force ------------------------------------------------------------------------ */
 
-/* Returns false, with a reason, if another user could replace the files. */
-static bool is_own_folder(const char *folder, char ret_why[static GT_PROTECTEDFILE_WHY])
-{
-    gt_cleanup(gt_close) int fd = -1;
-    struct stat status;
-    const char *why = NULL;
-
-    if (gt_protectedfile_open_folder(folder, &fd, ret_why) != 0)
-        return false;
-    if (fstat(fd, &status) < 0 || status.st_uid != geteuid())
-        why = "owned by another user";
-    else if (status.st_mode & (S_IWGRP | S_IWOTH))
-        why = "writable by other users";
-    if (why)
-        snprintf(ret_why, GT_PROTECTEDFILE_WHY, "%s", why);
-    return !why;
-}
-
 /* Returns @folder if it can be used, else NULL. */
 static const char *usable_folder(const char *folder)
 {
     char why[GT_PROTECTEDFILE_WHY];
 
-    if (!folder || is_own_folder(folder, why))
+    if (!folder || gt_protectedfile_check_own_folder(folder, why) == 0)
         return folder;
     gt_error("relay.access_list: %s: %s; the access list is kept in memory only", folder, why);
     return NULL;
