@@ -34,7 +34,7 @@ static void *take_reserve(size_t n)
     return at < sizeof(reserve) && size <= sizeof(reserve) - at ? reserve + at : NULL;
 }
 
-/* What is in the reserve stays there. */
+/* Memory of the reserve stays there. */
 static void release(void *old)
 {
     if (in_reserve(old) == 0)
