@@ -61,14 +61,16 @@ static const struct {
                                   GT_EXIT_REFUSED},
     [GT_NEWCOMER_UNREACHABLE] = {"the relay cannot be reached", GT_EXIT_UNAVAILABLE},
     [GT_NEWCOMER_IN_USE] =
-        {"another machine uses this token at this moment: ask the operator for a new one, and whether that machine is known",
+        {"another machine uses this token at this moment: ask the operator for a new one, "
+         "and whether that machine is known",
          GT_EXIT_REFUSED},
     [GT_NEWCOMER_ENDED] = {"the operator's command has ended: the token was used before, or the "
                            "operator stopped it",
                            GT_EXIT_REFUSED},
     [GT_NEWCOMER_REJECTED] = {"the operator rejected the request", GT_EXIT_REFUSED},
     [GT_NEWCOMER_FORGED] =
-        {"the answer does not come from the command that made this token, so the token is in wrong hands. Nothing was installed. Warn the operator, and ask for a new one",
+        {"the answer does not come from the command that made this token, so the token is in "
+         "wrong hands. Nothing was installed. Warn the operator, and ask for a new one",
          GT_EXIT_REFUSED},
     [GT_NEWCOMER_NOT_INSTALLED] = {"the answer could not be installed", GT_EXIT_CONFIGURATION},
     [GT_NEWCOMER_EXPIRED] = {"no operator answered before the token expired", GT_EXIT_UNAVAILABLE},
