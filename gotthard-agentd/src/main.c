@@ -9,6 +9,7 @@
 
 #include "agentd.h"
 #include "doctor.h"
+#include "enrolment.h"
 #include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/format.h"
@@ -33,6 +34,8 @@ enum command {
     COMMAND_CHECK,
     COMMAND_DOCTOR,
     COMMAND_RELOAD,
+    COMMAND_ENROL,
+    COMMAND_INSTALL,
     COMMAND_HELP,
     COMMAND_VERSION
 };
@@ -41,7 +44,42 @@ struct options {
     enum command command;
     struct doctor_options doctor;
     bool has_doctor_option;
+    struct enrolment_options enrolment;
+    bool has_enrolment_option;
 };
+
+/* The words of the command line: enroll [TOKEN]. */
+static int main_on_word(void *userdata, const char *word)
+{
+    struct options *options = userdata;
+
+    if (options->command == COMMAND_SERVE && strcmp(word, "enroll") == 0) {
+        options->command = COMMAND_ENROL;
+        return 0;
+    }
+    if (options->command != COMMAND_ENROL || options->enrolment.token)
+        return 1;
+    options->enrolment.token = word;
+    return 0;
+}
+
+/* Options of the enrolment. Returns as main_on_option(). */
+static int main_on_enrolment_option(struct options *options, const char *option, const char *value,
+                                    bool *ret_takes_value)
+{
+    if (strcmp(option, "--force") == 0) {
+        options->has_enrolment_option = options->enrolment.is_forced = true;
+    } else if (strcmp(option, "--no-start") == 0) {
+        options->has_enrolment_option = options->enrolment.is_not_started = true;
+    } else if (strcmp(option, "--install") == 0) {
+        *ret_takes_value = true;
+        options->command = COMMAND_INSTALL;
+        options->enrolment.bundle = value;
+    } else {
+        return 1;
+    }
+    return 0;
+}
 
 static int main_on_option(void *userdata, const char *option, const char *value,
                           bool *ret_takes_value)
@@ -65,7 +103,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
         *command = COMMAND_VERSION;
     else
-        return 1;
+        return main_on_enrolment_option(options, option, value, ret_takes_value);
     return 0;
 }
 
@@ -73,12 +111,18 @@ static void print_help(void)
 {
     dprintf(STDOUT_FILENO,
             "Usage: gotthard-agentd [OPTION]...\n"
+            "       gotthard-agentd enroll [TOKEN|FILE|-]\n"
             "Makes this device reachable for its operators through an MQTT broker and a relay.\n\n"
             "  --config FILE                  read FILE instead of the files in /etc/gotthard\n"
             "  --check-config                 print each setting with its source, and exit\n"
             "  --doctor                       check each hop to the operators, and exit\n"
             "  --reload                       make the running agent reload, and exit with its "
             "result\n"
+            "  enroll [TOKEN|FILE|-]          become a device of a fleet, by a token of its "
+            "operator, and exit\n"
+            "  --install FILE                 the same, by a bundle file\n"
+            "  --force                        replace the identity of an earlier enrolment\n"
+            "  --no-start                     leave the service alone after an enrolment\n"
             "  --json                         print JSON, one row a line, with --doctor\n"
             "  --no-color                     print without colors, with --doctor\n"
             "  --help                         print this help, and exit\n"
@@ -137,7 +181,19 @@ static int main_run(const struct options *options, const struct gt_config_args *
         main_print_error("--json and --no-color need --doctor");
         return GT_EXIT_USAGE;
     }
+    if (options->has_enrolment_option && options->command != COMMAND_ENROL &&
+        options->command != COMMAND_INSTALL) {
+        main_print_error("--force and --no-start need enroll or --install");
+        return GT_EXIT_USAGE;
+    }
+    if ((options->command == COMMAND_ENROL || options->command == COMMAND_INSTALL) &&
+        (args->file || args->n_sets)) {
+        main_print_error("enroll and --install take no settings: they write the configuration");
+        return GT_EXIT_USAGE;
+    }
     switch (options->command) {
+    case COMMAND_ENROL: return enrolment_run(&options->enrolment);
+    case COMMAND_INSTALL: return enrolment_install_file(&options->enrolment);
     case COMMAND_HELP: print_help(); break;
     case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
     case COMMAND_RELOAD:
@@ -155,6 +211,7 @@ int main(int argc, char **argv)
     struct gt_config_parse parse = {
         .program = settings_program(),
         .other = main_on_option,
+        .word = main_on_word,
         .userdata = &options,
     };
     char error[GT_CONFIG_ERROR_MAX];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * MEETING -> ASKING -> REPORTING -> ENDING -> ENDED. The stream ends at a pair of sockets in this
- * process, so that the exchange is plain reads and writes. Must never hand over an answer that does
- * not open, and never a second one.
+ * MEETING -> ASKING -> REPORTING -> ENDING -> ENDED; HUNG_UP in place of an answer. The stream ends
+ * at a pair of sockets in this process, so that the exchange is plain reads and writes. Must never
+ * hand over an answer that does not open, and never a second one.
  */
 #include "gotthard/enrolment/newcomer.h"
 
@@ -14,12 +14,14 @@
 #include "gotthard/tls/suite-choice.h"
 #include "gotthard/tunnel/tunnel.h"
 
+#define HUNG_UP_S  2. /* from the end of the stream to that of the session, which has the reason */
 #define REPORT_S   5. /* for the operator's command to read the result */
 #define WAIT_MIN_S 60
 
 enum newcomer_state {
     NEWCOMER_MEETING,   /* no stream yet; bounded by the deadline */
     NEWCOMER_ASKING,    /* the request is sent, or on its way; likewise */
+    NEWCOMER_HUNG_UP,   /* the stream ended without an answer; HUNG_UP_S */
     NEWCOMER_REPORTING, /* the result is on its way; REPORT_S */
     NEWCOMER_ENDING,    /* the tunnel closes; 2 s, by the tunnel */
     NEWCOMER_ENDED,
@@ -37,6 +39,8 @@ struct gt_newcomer {
     int fd; /* our end of the stream; -1: none */
     ev_io io;
     ev_timer deadline;
+    bool was_registered; /* at the relay */
+    char retry_why[GT_ENROLMENT_TEXT_MAX + 1];
     enum gt_newcomer_end end; /* from REPORTING on */
     char why[GT_ENROLMENT_TEXT_MAX + 1];
 
@@ -98,21 +102,29 @@ unsigned gt_newcomer_time_left(const struct gt_token *token, int64_t now)
 
 static void newcomer_enter(struct gt_newcomer *newcomer, enum newcomer_state state)
 {
-    static const char *const names[] = {
-        [NEWCOMER_MEETING] = "meeting",     [NEWCOMER_ASKING] = "asking",
-        [NEWCOMER_REPORTING] = "reporting", [NEWCOMER_ENDING] = "ending",
-        [NEWCOMER_ENDED] = "ended",
+    static const struct {
+        const char *name;
+        double limit; /* seconds; 0: as before */
+        bool is_over; /* the stream and the deadline have no effect any more */
+    } states[] = {
+        [NEWCOMER_MEETING] = {"meeting", 0, false},
+        [NEWCOMER_ASKING] = {"asking", 0, false},
+        [NEWCOMER_HUNG_UP] = {"hung up", HUNG_UP_S, false},
+        [NEWCOMER_REPORTING] = {"reporting", REPORT_S, false},
+        [NEWCOMER_ENDING] = {"ending", 0, true},
+        [NEWCOMER_ENDED] = {"ended", 0, true},
     };
 
-    gt_debug("enrolment %s -> %s", names[newcomer->state], names[state]);
+    gt_debug("enrolment %s -> %s", states[newcomer->state].name, states[state].name);
     newcomer->state = state;
-    if (state == NEWCOMER_REPORTING) {
-        newcomer->deadline.repeat = REPORT_S;
+    if (states[state].limit > 0) {
+        newcomer->deadline.repeat = states[state].limit;
         ev_timer_again(newcomer->loop, &newcomer->deadline);
-    } else if (state >= NEWCOMER_ENDING) {
-        ev_timer_stop(newcomer->loop, &newcomer->deadline);
-        ev_io_stop(newcomer->loop, &newcomer->io);
     }
+    if (states[state].is_over)
+        ev_timer_stop(newcomer->loop, &newcomer->deadline);
+    if (states[state].is_over || state == NEWCOMER_HUNG_UP)
+        ev_io_stop(newcomer->loop, &newcomer->io);
 }
 
 static void newcomer_set_end(struct gt_newcomer *newcomer, enum gt_newcomer_end end,
@@ -143,8 +155,12 @@ static void newcomer_on_deadline(struct ev_loop *loop, ev_timer *timer, int reve
 
     if (newcomer->state == NEWCOMER_REPORTING)
         newcomer_close(newcomer); /* installed, or not; the operator does not read it */
-    else
+    else if (newcomer->state == NEWCOMER_HUNG_UP)
+        newcomer_finish(newcomer, GT_NEWCOMER_ENDED, "");
+    else if (newcomer->was_registered)
         newcomer_finish(newcomer, GT_NEWCOMER_EXPIRED, "");
+    else
+        newcomer_finish(newcomer, GT_NEWCOMER_UNREACHABLE, newcomer->retry_why);
 }
 
 /* --- the stream: output ----------------------------------------------------------------------- */
@@ -153,7 +169,8 @@ static void newcomer_watch(struct gt_newcomer *newcomer)
 {
     int events = EV_READ | (newcomer->n_sent < newcomer->n_out ? EV_WRITE : 0);
 
-    if (newcomer->state >= NEWCOMER_ENDING || events == (newcomer->io.events & ~EV__IOFDSET))
+    if ((newcomer->state != NEWCOMER_ASKING && newcomer->state != NEWCOMER_REPORTING) ||
+        events == (newcomer->io.events & ~EV__IOFDSET))
         return;
     ev_io_stop(newcomer->loop, &newcomer->io);
     ev_io_set(&newcomer->io, newcomer->fd, events);
@@ -292,13 +309,13 @@ static void newcomer_advance(struct gt_newcomer *newcomer, size_t n)
         newcomer_on_frame(newcomer);
 }
 
-/* The end of the stream, in the state before a whole answer. */
+/* Without an answer the end of the session has the reason, and comes soon. */
 static void newcomer_on_stream_over(struct gt_newcomer *newcomer)
 {
     if (newcomer->state == NEWCOMER_REPORTING)
         newcomer_close(newcomer);
     else
-        newcomer_finish(newcomer, GT_NEWCOMER_ENDED, "");
+        newcomer_enter(newcomer, NEWCOMER_HUNG_UP);
 }
 
 /* After the answer only the end of the stream is awaited. */
@@ -353,6 +370,7 @@ static void newcomer_on_retry(void *userdata, enum gt_end_reason cause, enum gt_
 {
     struct gt_newcomer *newcomer = userdata;
 
+    snprintf(newcomer->retry_why, sizeof(newcomer->retry_why), "%s", why);
     if (cause != GT_END_PEER) /* else the relay no longer waits for the operator's command */
         newcomer->events.on_retry(newcomer->userdata, why);
 }
@@ -361,6 +379,7 @@ static void newcomer_on_waiting(void *userdata)
 {
     struct gt_newcomer *newcomer = userdata;
 
+    newcomer->was_registered = true;
     newcomer->events.on_waiting(newcomer->userdata);
 }
 
