@@ -12,8 +12,9 @@ import subprocess
 import pytest
 
 import harness
-from enroller import DEVICE, OPERATOR, PRIVATE_KEY, RELAY, Enroller, Newcomer, sign
-from harness import PROGRAMS, echo, wait_until
+from enroller import DEVICE, OPERATOR, RELAY, Enroller, Newcomer
+from harness import PROGRAMS, echo
+from setting_markers import effect
 
 ENROLLED = ["agentd.conf.d", "agentd.conf.d/50-enrolled.conf", "enrolled", "enrolled/ca.crt", "enrolled/cert.pem",
             "enrolled/device.key", "enrolled/private.key"]
@@ -258,13 +259,13 @@ def test_certificate_of_another_key_is_refused(fleet):
     assert "enrolled/50-enrolled.conf" not in newcomer.files()
 
 
+@effect("agentd", "--force")
 def test_enrolled_device_is_not_replaced_without_force(fleet):
     folder = enrol(fleet).config
     before = (folder / "enrolled" / "device.key").read_text()
     assert_failed(Newcomer(fleet, Enroller(fleet).token, folder=folder), 78, "enrolled already. --force replaces", ENROLLED)
     newcomer = enrol(fleet, "--force", name="Pump8", folder=folder)
-    assert newcomer.files() == [name.replace("enrolled/", "enrolled-2/").replace("d/50", "d/50") if "/" in name and
-                                name.startswith("enrolled") else name if name != "enrolled" else "enrolled-2" for name in ENROLLED]
+    assert newcomer.files() == [re.sub("^enrolled", "enrolled-2", name) for name in ENROLLED]
     assert (folder / "enrolled-2" / "device.key").read_text() != before
     assert "Pump8" in (folder / "agentd.conf.d" / "50-enrolled.conf").read_text()
 
@@ -322,6 +323,7 @@ def install(env, path, *options, folder=None):
                           check=False, timeout=harness.LIMIT), folder
 
 
+@effect("agentd", "--install")
 def test_bundle_file_is_installed(env):
     env.broker()
     env.relay()
@@ -377,6 +379,39 @@ def test_other_files_are_no_bundle(env):
     assert done.returncode == 78 and "not a bundle" in done.stderr
     done, _ = install(env, env.folder / "missing")
     assert done.returncode == 78 and "missing" in done.stderr
+
+
+SERVICE = """
+mount -t tmpfs none /run && mkdir -p /run/systemd/system
+cp /etc/group "$1/group" && echo gotthard-agentd:x:4242: >> "$1/group" && mount --bind "$1/group" /etc/group
+shift; exec "$@"
+"""
+
+
+@effect("agentd", "--no-start")
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
+@pytest.mark.parametrize("options, status, calls", [
+    ([], 0, ["enable gotthard-agentd.service", "restart gotthard-agentd.service"]),
+    (["--no-start"], 0, []),
+    ([], 69, ["enable gotthard-agentd.service"]),
+])
+def test_service_is_started(env, options, status, calls):
+    """On a machine with systemd and the group of the package, seen by a program in its own mount namespace."""
+    folder = env.folder / "etc"
+    folder.mkdir()
+    systemctl = env.folder / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f'#!/bin/sh\necho "$@" >> {env.folder}/calls\nexit {status}\n')
+    systemctl.chmod(0o755)
+    done = subprocess.run(["unshare", "--mount", "sh", "-ec", SERVICE, "sh", env.folder, PROGRAMS["agentd"], "--install",
+                           write_bundle_file(env), *options], capture_output=True, text=True, check=False, timeout=harness.LIMIT,
+                          env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder, PATH=f"{systemctl.parent}:{os.environ['PATH']}"))
+    assert done.returncode == status, done.stderr
+    found = env.folder / "calls"
+    assert (found.read_text().splitlines() if found.exists() else []) == calls
+    for path in folder.rglob("*"):
+        if path.name != "agentd.conf.d":
+            assert path.stat().st_gid == 4242 and stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
 @pytest.mark.parametrize("words", [["--force"], ["--no-start"], ["enroll", "a", "b"], ["enroll", "--log-level", "debug"],
