@@ -4,7 +4,6 @@
  * names them, and the access list in the state folder; see the header.
  */
 #include <fcntl.h>
-#include <grp.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,96 +15,18 @@
 #include "gotthard/state/install.h"
 #include "setup.h"
 
-#define USER          "gotthard-agentd" /* and group: those of the service */
-#define STATE_FOLDER  "/var/lib/gotthard-agentd"
-#define CONFIGURATION "agentd.conf.d/50-enrolled.conf"
-#define FLEET         "agentd.conf.d/40-fleet.conf" /* before, so that it changes no identity */
-#define TEXT_MAX      (16 * 1024)
+#define USER         "gotthard-agentd" /* and group: those of the service */
+#define STATE_FOLDER "/var/lib/gotthard-agentd"
+#define TEXT_MAX     (16 * 1024)
 
 static GT_PRINTF(2, 3) int refuse(char *ret_why, const char *fmt, ...)
 {
     va_list arguments;
 
     va_start(arguments, fmt);
-    vsnprintf(ret_why, ENROLMENT_WHY, fmt, arguments);
+    vsnprintf(ret_why, GT_PLACE_WHY, fmt, arguments);
     va_end(arguments);
     return ENROLMENT_E_REFUSED;
-}
-
-/* --- the place -------------------------------------------------------------------------------- */
-
-int enrolment_find_place(struct enrolment_place *ret, char ret_why[static ENROLMENT_WHY])
-{
-    const char *given = getenv("GOTTHARD_CONFIG_DIR");
-    bool is_given = given && *given;
-    gt_cleanup(gt_free) char *resolved = is_given ? realpath(given, NULL) : NULL;
-
-    if (is_given && !resolved)
-        return refuse(ret_why, "GOTTHARD_CONFIG_DIR: %.300s: %s", given, strerror(errno));
-    const char *folder = is_given ? resolved : "/etc/gotthard";
-    if (strlen(folder) > 3800 || strpbrk(folder, "\"\\") || !gt_text_is_ascii(gt_span_text(folder)))
-        return refuse(ret_why, "%.300s: this path cannot be written into a configuration file",
-                      folder);
-    ret->is_default = !is_given;
-    snprintf(ret->folder, sizeof(ret->folder), "%s", folder);
-    snprintf(ret->configuration, sizeof(ret->configuration), "%s/" CONFIGURATION, folder);
-    snprintf(ret->fleet, sizeof(ret->fleet), "%s/" FLEET, folder);
-    return 0;
-}
-
-/* What an enrolment sets. */
-static const char *const identity_settings[] = {
-    "device.name",   "server.host",    "server.port",     "crypt.key",
-    "mqtt.endpoint", "mqtt.cert_path", "trust.authority",
-};
-
-/* Returns true if the file @path is named in @origin, "/etc/gotthard/agentd.conf.d/site.conf:3". */
-static bool is_of_file(const char *origin, const char *path)
-{
-    size_t n = strlen(path);
-
-    return strncmp(origin, path, n) == 0 && (origin[n] == ':' || origin[n] == 0);
-}
-
-static int check_settings(const struct enrolment_place *place, const struct gt_config *config,
-                          bool is_forced, char *ret_why)
-{
-    for (size_t i = 0; i < GT_ARRAY_SIZE(identity_settings); i++) {
-        const char *path = identity_settings[i];
-        const char *origin = gt_config_is_set(config, path) ? gt_config_origin(config, path) : "";
-
-        if (*origin == '/' && !is_of_file(origin, place->configuration))
-            return refuse(ret_why,
-                          "%s is set in %.300s: this device is configured by hand. Remove its "
-                          "identity there first",
-                          path, origin);
-    }
-    if (!is_forced && !gt_protectedfile_is_absent(place->configuration))
-        return refuse(ret_why,
-                      "%.300s exists: this device is enrolled already. --force replaces its "
-                      "identity",
-                      place->configuration);
-    return 0;
-}
-
-int enrolment_check_place(const struct enrolment_place *place, bool is_forced,
-                          struct gt_config **ret, char ret_why[static ENROLMENT_WHY])
-{
-    static struct gt_config_program program; /* kept by the configuration */
-    char error[GT_CONFIG_ERROR_MAX] = "";
-    struct gt_config *config = NULL;
-
-    program = *settings_program();
-    program.check = NULL; /* a device without an identity lacks settings */
-    int r = gt_config_load(&program, NULL, &config, error);
-    if (r)
-        return r < 0 ? r : refuse(ret_why, "%s", error);
-    r = check_settings(place, config, is_forced, ret_why);
-    if (r)
-        gt_config_free(config);
-    else
-        *ret = config;
-    return r;
 }
 
 /* --- texts ------------------------------------------------------------------------------------ */
@@ -180,7 +101,7 @@ static int store_list(const struct gt_bundle *bundle, const char *folder, char *
 }
 
 /* Returns the folder in which the service will find its state, or NULL. */
-static const char *find_state_folder(const struct enrolment_place *place)
+static const char *find_state_folder(const struct gt_place *place)
 {
     const char *given = getenv("STATE_DIRECTORY");
 
@@ -216,8 +137,7 @@ static void give_to_owner(const char *folder)
 
 /* The list of the bundle is the least that this device accepts, so that no broker can give it an
  * older one. */
-static int keep_list(const struct enrolment_place *place, const struct gt_bundle *bundle,
-                     char *ret_why)
+static int keep_list(const struct gt_place *place, const struct gt_bundle *bundle, char *ret_why)
 {
     const char *folder = find_state_folder(place);
 
@@ -253,7 +173,7 @@ static int add_files(struct gt_install *install, const struct gt_bundle *bundle,
 }
 
 /* The fleet's settings of an earlier enrolment must not stay. */
-static int add_configurations(struct gt_install *install, const struct enrolment_place *place,
+static int add_configurations(struct gt_install *install, const struct gt_place *place,
                               const struct gt_bundle *bundle, char *ret_why)
 {
     static const char none[] = "# The operator gave no further settings.\n";
@@ -292,7 +212,7 @@ static int check_result(const struct gt_install *install, char *ret_why)
     return r;
 }
 
-static int install_files(struct gt_install *install, const struct enrolment_place *place,
+static int install_files(struct gt_install *install, const struct gt_place *place,
                          const struct gt_bundle *bundle, struct gt_span private_key, char *ret_why)
 {
     int r = add_files(install, bundle, private_key, ret_why);
@@ -309,22 +229,15 @@ static int install_files(struct gt_install *install, const struct enrolment_plac
     return r;
 }
 
-static gid_t group_of_service(void)
-{
-    const struct group *group = geteuid() == 0 ? getgrnam(USER) : NULL;
-
-    return group ? group->gr_gid : (gid_t)-1;
-}
-
-int enrolment_install(const struct enrolment_place *place, const struct gt_bundle *bundle,
-                      struct gt_span private_key, char ret_why[static ENROLMENT_WHY])
+int enrolment_install(const struct gt_place *place, const struct gt_bundle *bundle,
+                      struct gt_span private_key, char ret_why[static GT_PLACE_WHY])
 {
     struct gt_install install;
     int r = bundle->entries[GT_BUNDLE_ACCESS_LIST].n ? store_list(bundle, NULL, ret_why) : 0;
 
     if (r)
         return r;
-    r = gt_install_init(&install, place->folder, group_of_service(), ret_why);
+    r = gt_install_init(&install, place->folder, place->group, ret_why);
     if (r)
         return r;
     r = install_files(&install, place, bundle, private_key, ret_why);

@@ -202,7 +202,7 @@ def test_token_of_another_relay_is_refused(fleet):
 
 @pytest.mark.parametrize("kind, text", [(OPERATOR, "operator"), (RELAY, "relay")])
 def test_token_of_another_kind_is_refused(fleet, kind, text):
-    assert_failed(Newcomer(fleet, Enroller(fleet, kind=kind).token), 64, f"this token is for a new {text}, not for a device")
+    assert_failed(Newcomer(fleet, Enroller(fleet, kind=kind).token), 64, f"this token is for a new {text}, not for a new device")
 
 
 @pytest.mark.parametrize("cut", [1, 5, 60])
@@ -286,7 +286,7 @@ def test_device_configured_by_hand_is_not_enrolled(fleet):
     site = folder / "agentd.conf.d" / "site.conf"
     site.write_text('device = { name = "Pump9"; };\n')
     newcomer = Newcomer(fleet, Enroller(fleet).token, "--force", folder=folder)
-    assert_failed(newcomer, 78, f"device.name is set in {site}:1: this device is configured by hand",
+    assert_failed(newcomer, 78, f"device.name is set in {site}:1: this machine is configured by hand",
                   ["agentd.conf.d", "agentd.conf.d/site.conf"])
 
 

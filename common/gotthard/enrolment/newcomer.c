@@ -440,6 +440,8 @@ static void newcomer_on_down(void *userdata, enum gt_end_reason cause, enum gt_c
     enum gt_newcomer_end end = end_of(cause, code);
 
     /* From REPORTING on the end is known. */
+    if (end == GT_NEWCOMER_NOT_ACCEPTED && newcomer->was_registered) /* it was accepted before */
+        end = GT_NEWCOMER_EXPIRED;
     if (newcomer->state < NEWCOMER_REPORTING)
         newcomer_set_end(newcomer, end, end == GT_NEWCOMER_ENDED ? "" : why);
     newcomer_enter(newcomer, NEWCOMER_ENDED);
