@@ -59,7 +59,7 @@ static int finish(const struct enrolment *enrolment, const struct enrolment_opti
 {
     dprintf(STDOUT_FILENO, "This device is enrolled as %s. Its configuration: %s\n",
             enrolment->name, enrolment->place.configuration);
-    return gt_service_start(PROGRAM, options->is_not_started);
+    return (int)gt_service_start(PROGRAM, options->is_not_started);
 }
 
 /* --- a token ---------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static int exchange(struct enrolment *enrolment, const struct gt_token *token,
         .on_bundle = on_bundle,
         .userdata = enrolment,
     };
-    int status = gt_newcomer_run(&command);
+    int status = (int)gt_newcomer_run(&command);
     hostkeys_deinit(&host_keys);
     if (has_proxy)
         gt_wipe(&proxy, sizeof(proxy));

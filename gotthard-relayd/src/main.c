@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "enrolment.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
@@ -26,6 +27,8 @@ enum action {
     ACTION_RUN,
     ACTION_CHECK,
     ACTION_RELOAD,
+    ACTION_ENROL,
+    ACTION_INSTALL,
     ACTION_HELP,
     ACTION_VERSION,
     /* From one image to the next, in an upgrade (upgrade/rehearsal.h); not in --help. */
@@ -36,7 +39,42 @@ enum action {
 struct command {
     enum action action;
     int fd; /* REHEARSE, TAKE_OVER: the state */
+    struct enrolment_options enrolment;
+    bool has_enrolment_option;
 };
+
+/* The words of the command line: enroll [TOKEN]. */
+static int main_on_word(void *userdata, const char *word)
+{
+    struct command *command = userdata;
+
+    if (command->action == ACTION_RUN && strcmp(word, "enroll") == 0) {
+        command->action = ACTION_ENROL;
+        return 0;
+    }
+    if (command->action != ACTION_ENROL || command->enrolment.token)
+        return 1;
+    command->enrolment.token = word;
+    return 0;
+}
+
+/* Options of the enrolment. Returns as main_on_option(). */
+static int main_on_enrolment_option(struct command *command, const char *option, const char *value,
+                                    bool *ret_takes_value)
+{
+    if (strcmp(option, "--force") == 0) {
+        command->has_enrolment_option = command->enrolment.is_forced = true;
+    } else if (strcmp(option, "--no-start") == 0) {
+        command->has_enrolment_option = command->enrolment.is_not_started = true;
+    } else if (strcmp(option, "--install") == 0) {
+        *ret_takes_value = true;
+        command->action = ACTION_INSTALL;
+        command->enrolment.bundle = value;
+    } else {
+        return 1;
+    }
+    return 0;
+}
 
 /* @value NULL: the parser asks whether the option takes a value. */
 static int main_on_fd(struct command *command, enum action action, const char *value,
@@ -73,7 +111,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--reload") == 0)
         *action = ACTION_RELOAD;
     else
-        return 1;
+        return main_on_enrolment_option(command, option, value, ret_takes_value);
     return 0;
 }
 
@@ -81,10 +119,15 @@ static int main_help(void)
 {
     printf(
         "Usage: gotthard-relayd [OPTION]...\n"
+        "       gotthard-relayd enroll [TOKEN|FILE|-]\n"
         "The public relay of Gotthard: connects operators and devices, and cannot read their data.\n\n"
         "  --config FILE                  use this file instead of those in /etc/gotthard\n"
         "  --check-config                 show all settings with their origin, and exit\n"
         "  --reload                       upgrade the running relay, and exit with its result\n"
+        "  enroll [TOKEN|FILE|-]          become a relay of a fleet, by a token of its operator, and exit\n"
+        "  --install FILE                 the same, by a bundle file\n"
+        "  --force                        replace the identity of an earlier enrolment\n"
+        "  --no-start                     leave the service alone after an enrolment\n"
         "  --help                         show this and exit\n"
         "  --version                      show the version and exit\n\n");
     fflush(stdout);
@@ -184,11 +227,51 @@ static void main_remove_fd_argument(const struct command *command, char **argv)
             argv[i] = argv[i + 1];
 }
 
+/* Returns NULL, or why the options do not belong together. */
+static const char *why_wrong_options(const struct command *command,
+                                     const struct gt_config_args *args)
+{
+    bool is_enrolment = command->action == ACTION_ENROL || command->action == ACTION_INSTALL;
+
+    if (command->has_enrolment_option && !is_enrolment)
+        return "--force and --no-start need enroll or --install";
+    if (is_enrolment && (args->file || args->n_sets))
+        return "enroll and --install take no settings: they write the configuration";
+    return NULL;
+}
+
+static int main_act(const struct command *command, const struct gt_config_args *args, char **argv)
+{
+    const char *why = why_wrong_options(command, args);
+
+    if (why) {
+        gt_error("%s (see --help)", why);
+        return GT_EXIT_USAGE;
+    }
+    switch (command->action) {
+    case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
+    case ACTION_HELP: return main_help();
+    case ACTION_RELOAD:
+        return gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
+    case ACTION_ENROL: return enrolment_run(&command->enrolment);
+    case ACTION_INSTALL: return enrolment_install_file(&command->enrolment);
+    case ACTION_RUN:
+    case ACTION_CHECK:
+    case ACTION_REHEARSE:
+    case ACTION_TAKE_OVER: return main_start(command, args, argv);
+    }
+    return GT_EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct command command = {.action = ACTION_RUN};
     struct gt_config_parse parse = {
-        .program = settings_program(), .other = main_on_option, .userdata = &command};
+        .program = settings_program(),
+        .other = main_on_option,
+        .word = main_on_word,
+        .userdata = &command,
+    };
     struct gt_config_args args;
     char error[GT_CONFIG_ERROR_MAX];
 
@@ -205,18 +288,7 @@ int main(int argc, char **argv)
         return r > 0 ? GT_EXIT_USAGE : GT_EXIT_INTERNAL;
     }
     main_remove_fd_argument(&command, argv);
-    r = GT_EXIT_SUCCESS;
-    switch (command.action) {
-    case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
-    case ACTION_HELP: r = main_help(); break;
-    case ACTION_RELOAD:
-        r = gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
-        break;
-    case ACTION_RUN:
-    case ACTION_CHECK:
-    case ACTION_REHEARSE:
-    case ACTION_TAKE_OVER: r = main_start(&command, &args, argv); break;
-    }
+    r = main_act(&command, &args, argv);
     free((void *)args.sets);
     return r;
 }

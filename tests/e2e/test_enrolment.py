@@ -12,8 +12,10 @@ import subprocess
 import pytest
 
 import harness
+from access_list import Authority
 from enroller import DEVICE, OPERATOR, RELAY, Enroller, Newcomer
 from harness import PROGRAMS, echo
+from relayclient import Client
 from setting_markers import effect
 
 ENROLLED = ["agentd.conf.d", "agentd.conf.d/50-enrolled.conf", "enrolled", "enrolled/ca.crt", "enrolled/cert.pem",
@@ -298,16 +300,39 @@ def test_own_settings_stay(fleet):
     assert "agentd.conf.d/site.conf" in enrol(fleet, folder=folder).files()
 
 
+def test_access_list_of_the_bundle_is_in_force(fleet):
+    """The broker has no list: the device starts with that of its bundle, and accepts no older one."""
+    fleet.broker()
+    authority = Authority()
+    fingerprint = fleet.cli("fingerprint").stdout.split()[1]
+    text = authority.list(5, f"operator alice {fingerprint}")
+    folder = fleet.folder / "with-list"
+    (folder / "agentd.conf.d").mkdir(parents=True)
+    (folder / "agentd.conf.d" / "site.conf").write_text(f'services = {{ ssh = "127.0.0.1:{fleet.target(echo).port}"; }};\n')
+    newcomer = enrol(fleet, folder=folder, AUTHORITY=authority.text, ACCESS_LIST=text.decode())
+    assert (newcomer.state / "access.list").read_bytes() == text
+    assert (newcomer.state / "access.serial").read_text() == f"5 {authority.text}\n"
+    agent = agent_of(fleet, newcomer)
+    assert "policy=list" in agent.log()
+    with fleet.connect("Pump7").dial() as sock:
+        sock.sendall(b"hello")
+        assert harness.receive_exactly(sock, 5) == b"hello"
+    assert fleet.connect("Pump7", name="bob", wait=False).wait() == 77
+
+
+def test_access_list_of_another_authority_is_refused(fleet):
+    enroller = Enroller(fleet)
+    newcomer = Newcomer(fleet, enroller.token)
+    enroller.answer(AUTHORITY=Authority().text, ACCESS_LIST=Authority().list(5).decode())
+    assert_failed(newcomer, 78, "access list: not signed by")
+
+
 # --- a bundle file -----------------------------------------------------------------------------------
 
 
-def write_bundle_file(env, name="Pump7", mode=0o600, **more):
-    """A bundle file as its bytes, with a key that was made for the device."""
-    certificates = env.certificates(name)
-    texts = {1: name, 2: env.cli("keygen", "device", name).stdout.strip(), 3: (certificates / "cert.pem").read_text(),
-             4: (certificates / "ca.crt").read_text(), 5: (certificates / "private.key").read_text(),
-             6: f"localhost:{env.relay_port}", 7: f"localhost:{env.broker_port}", **more}
-    data = b"GTB1" + bytes([DEVICE]) + b"".join(
+def bundle_file(env, kind, texts, mode=0o600):
+    """Writes a bundle of @texts by the types of their entries; returns its path."""
+    data = b"GTB1" + bytes([kind]) + b"".join(
         bytes([entry]) + len(text).to_bytes(4, "big") + text.encode() for entry, text in texts.items() if text)
     path = env.folder / env.unique("bundle-file")
     path.write_bytes(data)
@@ -315,11 +340,21 @@ def write_bundle_file(env, name="Pump7", mode=0o600, **more):
     return path
 
 
-def install(env, path, *options, folder=None):
+def write_bundle_file(env, name="Pump7", mode=0o600, **more):
+    """A bundle file of a device, with a private key that was made for it. @more: other texts, by the types "e3" and so on."""
+    certificates = env.certificates(name)
+    texts = {1: name, 2: env.cli("keygen", "device", name).stdout.strip(), 3: (certificates / "cert.pem").read_text(),
+             4: (certificates / "ca.crt").read_text(), 5: (certificates / "private.key").read_text(),
+             6: f"localhost:{env.relay_port}", 7: f"localhost:{env.broker_port}",
+             **{int(entry[1:]): text for entry, text in more.items()}}
+    return bundle_file(env, DEVICE, texts, mode)
+
+
+def install(env, path, *options, folder=None, program="agentd"):
     folder = folder or env.folder / env.unique("installed")
     folder.mkdir(exist_ok=True)
     environment = harness.clean_environment(GOTTHARD_CONFIG_DIR=folder)
-    return subprocess.run([PROGRAMS["agentd"], "--install", path, *options], env=environment, capture_output=True, text=True,
+    return subprocess.run([PROGRAMS[program], "--install", path, *options], env=environment, capture_output=True, text=True,
                           check=False, timeout=harness.LIMIT), folder
 
 
@@ -345,30 +380,14 @@ def test_bundle_file_is_installed(env):
 
 @pytest.mark.parametrize("more, mode, pattern", [
     ({}, 0o644, "must not be accessible by others|0644"),
-    ({"5": None}, 0o600, "private key: missing"),
-    ({"3": "x"}, 0o600, "cert.pem"),
+    ({"e5": None}, 0o600, "private key: missing"),
+    ({"e3": "x"}, 0o600, "cert.pem"),
+    ({"e12": "x"}, 0o600, "unknown type 12"),
 ])
 def test_unusable_bundle_file_installs_nothing(env, more, mode, pattern):
-    path = write_bundle_file(env, mode=mode, **{})
-    if more:
-        data = path.read_bytes()
-        entry, text = next((int(entry), text) for entry, text in more.items())
-        path.write_bytes(replace_entry(data, entry, text))
-    done, folder = install(env, path)
+    done, folder = install(env, write_bundle_file(env, mode=mode, **more))
     assert done.returncode == 78 and re.search(pattern, done.stderr), done.stderr
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-
-
-def replace_entry(data, entry, text):
-    head, at = data[:5], 5
-    while at < len(data):
-        n = int.from_bytes(data[at + 1:at + 5], "big")
-        if data[at] != entry:
-            head += data[at:at + 5 + n]
-        elif text:
-            head += bytes([entry]) + len(text).to_bytes(4, "big") + text.encode()
-        at += 5 + n
-    return head
 
 
 def test_other_files_are_no_bundle(env):
@@ -414,9 +433,80 @@ def test_service_is_started(env, options, status, calls):
             assert path.stat().st_gid == 4242 and stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
+# --- relays -------------------------------------------------------------------------------------------
+
+
+def relay_with(env, folder, **more):
+    """Starts a relay with the configuration of an enrolment, and ports of its own."""
+    return harness.Process(env, env.unique("relayd"), [PROGRAMS["relayd"]], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder, **more))
+
+
+def client_is_welcome(env, port):
+    """A client with a key of the fleet gets WELCOME at @port."""
+    env.clients, env.relay_port, first = [], port, env.relay_port
+    child = Client(env, "g1:d:GatewayOli").child
+    env.relay_port = first
+    child.kill()
+    return child.wait() is not None
+
+
+@effect("relayd", "--force", "--no-start")
+def test_relay_is_enrolled(fleet):
+    """A second relay, by a token that the first one carries. Clients of the fleet may use it."""
+    port, ports = harness.free_ports(1), harness.free_ports(5)
+    settings = f"server = {{ port = {port}; ports_from = {ports}; ports_to = {ports + 4}; }};\n"
+    enroller = Enroller(fleet, kind=RELAY)
+    newcomer = Newcomer(fleet, enroller.token, "--no-start", program="relayd")
+    enroller.answer_relay(CONFIGURATION=settings)
+    assert newcomer.wait() == 0, newcomer.log()
+    assert newcomer.files() == ["enrolled", "enrolled/relay.key", "relayd.conf.d", "relayd.conf.d/40-fleet.conf",
+                                "relayd.conf.d/50-enrolled.conf"]
+    relay_with(fleet, newcomer.config).wait_for(f"listening port={port} ")
+    assert client_is_welcome(fleet, port)
+    again = Newcomer(fleet, Enroller(fleet, kind=RELAY).token, folder=newcomer.config, program="relayd")
+    assert again.wait() == 78 and "--force" in again.log()
+    enroller = Enroller(fleet, kind=RELAY)
+    newcomer = Newcomer(fleet, enroller.token, "--force", folder=newcomer.config, program="relayd")
+    enroller.answer_relay()
+    assert newcomer.wait() == 0, newcomer.log()
+    assert newcomer.files() == ["enrolled-2", "enrolled-2/relay.key", "relayd.conf.d", "relayd.conf.d/40-fleet.conf",
+                                "relayd.conf.d/50-enrolled.conf"]
+    assert str(port) not in (newcomer.config / "relayd.conf.d" / "40-fleet.conf").read_text()
+
+
+def test_relay_refuses_the_token_of_a_device(fleet):
+    assert_failed(Newcomer(fleet, Enroller(fleet).token, program="relayd"), 64, "this token is for a new device, not for a new relay")
+
+
+@pytest.mark.parametrize("more, pattern", [
+    ({"KEY": "gk1r.AAAA"}, "key: not the key of this relay"),
+    ({"CONFIGURATION": "server = { port = 70000; };"}, "40-fleet.conf:1: server.port"),
+    ({"CERTIFICATE": "x"}, "certificate: not for a new relay"),
+])
+def test_unusable_bundle_of_a_relay_leaves_nothing_behind(fleet, more, pattern):
+    enroller = Enroller(fleet, kind=RELAY)
+    newcomer = Newcomer(fleet, enroller.token, program="relayd")
+    enroller.answer_relay(**more)
+    assert newcomer.wait() == 78 and pattern in newcomer.log(), newcomer.log()
+    assert [name for name in newcomer.files() if name != "relayd.conf.d"] == []
+
+
+@effect("relayd", "--install")
+def test_relay_is_installed_by_a_file(env):
+    port, ports = harness.free_ports(1), harness.free_ports(5)
+    path = bundle_file(env, RELAY, {2: env.cli("keygen", "relay").stdout.strip(),
+                                    10: f"server = {{ port = {port}; ports_from = {ports}; ports_to = {ports + 4}; }};\n"})
+    done, folder = install(env, path, program="relayd")
+    assert done.returncode == 0 and f"{path} contains the key of the relay: remove it" in done.stdout, done.stderr
+    relay_with(env, folder).wait_for(f"listening port={port} ")
+    done, _ = install(env, write_bundle_file(env), program="relayd")
+    assert done.returncode == 78 and "a bundle for a new device" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["agentd", "relayd"])
 @pytest.mark.parametrize("words", [["--force"], ["--no-start"], ["enroll", "a", "b"], ["enroll", "--log-level", "debug"],
                                    ["--install"], ["enroll", "/nonexistent/token"]])
-def test_usage_errors(env, words):
-    done = subprocess.run([PROGRAMS["agentd"], *words], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=env.folder),
+def test_usage_errors(env, words, program):
+    done = subprocess.run([PROGRAMS[program], *words], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=env.folder),
                           capture_output=True, text=True, check=False, timeout=harness.LIMIT)
     assert done.returncode == 64 and done.stderr, (words, done.stderr)

@@ -69,6 +69,14 @@ class Enroller(Process):
             if text is not None:
                 (self.bundle / str(entry)).write_text(text)
 
+    def answer_relay(self, **more):
+        """The answer to a new relay: its key."""
+        self.request()
+        key = self.env.cli("keygen", "relay").stdout.strip()
+        for entry, text in {KEY: key, **{globals()[entry]: text for entry, text in more.items()}}.items():
+            (self.bundle / str(entry)).write_text(text)
+        self.command("answer", RELAY)
+
     def answer(self, name="Pump7", kind=DEVICE, **more):
         self.request()
         self.write_bundle(name, **more)
@@ -81,16 +89,16 @@ class Enroller(Process):
 
 
 class Newcomer(Process):
-    """gotthard-agentd enroll, with a configuration folder of its own, and the token in a file."""
+    """The command enroll, with a configuration folder of its own, and the token in a file."""
 
-    def __init__(self, env, token, *options, folder=None, **more):
+    def __init__(self, env, token, *options, folder=None, program="agentd", **more):
         self.config = folder or env.folder / env.unique("newcomer")
         self.config.mkdir(mode=0o755, exist_ok=True)
         self.state = self.config / "state"
         self.state.mkdir(mode=0o700, exist_ok=True)
         path = env.folder / env.unique("token")
         path.write_text(f"{token}\n")
-        super().__init__(env, env.unique("newcomer"), [PROGRAMS["agentd"], "enroll", path, *options],
+        super().__init__(env, env.unique("newcomer"), [PROGRAMS[program], "enroll", path, *options],
                          env=clean_environment(GOTTHARD_CONFIG_DIR=self.config, STATE_DIRECTORY=self.state, **more))
 
     def files(self):
