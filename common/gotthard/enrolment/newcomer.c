@@ -385,6 +385,9 @@ static void newcomer_on_waiting(void *userdata)
 
 static void newcomer_on_up(void *userdata, uint16_t port)
 {
+    struct gt_newcomer *newcomer = userdata;
+
+    newcomer->was_registered = true; /* both sides at once: without on_waiting */
     gt_debug("enrolment: met the operator's command, port=%u", port);
 }
 
