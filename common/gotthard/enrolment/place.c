@@ -3,9 +3,11 @@
 #include "gotthard/enrolment/place.h"
 
 #include <grp.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "gotthard/config/config-path.h"
 #include "gotthard/config/protected-file.h"
 
 static GT_PRINTF(2, 3) int refuse(char *ret_why, const char *fmt, ...)
@@ -27,6 +29,30 @@ static gid_t group_of(const char *program)
     return group ? group->gr_gid : (gid_t)-1;
 }
 
+/* The paths are written into a configuration file, between quotes. */
+static int set_paths(struct gt_place *place, const char *folder, const char *program, char *ret_why)
+{
+    if (strlen(folder) > 3800 || strpbrk(folder, "\"\\") || !gt_text_is_ascii(gt_span_text(folder)))
+        return refuse(ret_why, "%.300s: this path cannot be written into a configuration file",
+                      folder);
+    snprintf(place->folder, sizeof(place->folder), "%s", folder);
+    snprintf(place->configuration, sizeof(place->configuration), "%s/%s.conf.d/50-enrolled.conf",
+             folder, program);
+    snprintf(place->fleet, sizeof(place->fleet), "%s/%s.conf.d/40-fleet.conf", folder, program);
+    return 0;
+}
+
+int gt_place_find_home(const char *program, struct gt_place *ret, char ret_why[static GT_PLACE_WHY])
+{
+    char folder[PATH_MAX];
+
+    if (!gt_configpath_home(folder))
+        return refuse(ret_why, "HOME is not set: there is no folder for this user's configuration");
+    ret->is_default = true;
+    ret->group = (gid_t)-1;
+    return set_paths(ret, folder, program, ret_why);
+}
+
 int gt_place_find(const char *program, struct gt_place *ret, char ret_why[static GT_PLACE_WHY])
 {
     const char *given = getenv("GOTTHARD_CONFIG_DIR");
@@ -36,16 +62,9 @@ int gt_place_find(const char *program, struct gt_place *ret, char ret_why[static
     if (is_given && !resolved)
         return refuse(ret_why, "GOTTHARD_CONFIG_DIR: %.300s: %s", given, strerror(errno));
     const char *folder = is_given ? resolved : "/etc/gotthard";
-    if (strlen(folder) > 3800 || strpbrk(folder, "\"\\") || !gt_text_is_ascii(gt_span_text(folder)))
-        return refuse(ret_why, "%.300s: this path cannot be written into a configuration file",
-                      folder);
     ret->is_default = !is_given;
     ret->group = group_of(program);
-    snprintf(ret->folder, sizeof(ret->folder), "%s", folder);
-    snprintf(ret->configuration, sizeof(ret->configuration), "%s/%s.conf.d/50-enrolled.conf",
-             folder, program);
-    snprintf(ret->fleet, sizeof(ret->fleet), "%s/%s.conf.d/40-fleet.conf", folder, program);
-    return 0;
+    return set_paths(ret, folder, program, ret_why);
 }
 
 /* Returns true if @origin, "/etc/gotthard/agentd.conf.d/site.conf:3", names the file @path. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Where an enrolment writes the configuration of a daemon, and whether that place is free. The
+ * Where an enrolment writes the configuration of a program, and whether that place is free. The
  * identity is one file, 50-enrolled.conf. Settings that the operator gives beside it are in
  * 40-fleet.conf, which is read before, so that they do not change the identity. Files of other
  * names belong to the machine's administrator.
@@ -26,6 +26,9 @@ enum { GT_PLACE_E_REFUSED = 1 }; /* a reason was written to @ret_why */
 /* Finds the place of gotthard-@program, "agentd" or "relayd". E_REFUSED, or a negative errno. */
 int gt_place_find(const char *program, struct gt_place *ret,
                   char ret_why[static GT_PLACE_WHY]) GT_MUST_CHECK;
+/* The same in the folder of this user's own configuration: for a program of users, "cli". */
+int gt_place_find_home(const char *program, struct gt_place *ret,
+                       char ret_why[static GT_PLACE_WHY]) GT_MUST_CHECK;
 /*
  * Checks that the place is free: no file of the configuration has one of @settings, those of an
  * identity, but with @is_forced the file of an earlier enrolment. Returns 0 and the configuration
