@@ -95,12 +95,12 @@ def test_version_is_the_one_version():
     assert json.loads(run("version", "--json").stdout)["version"] == version
 
 
-COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "access", "revoke", "config", "completion", "version", "help")
+COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sessions", "disconnect", "status", "devices", "forget", "doctor", "keygen", "fingerprint", "access", "revoke", "ca", "enroll", "join", "add", "config", "completion", "version", "help")
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
-              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": []}
-ARGUMENTS = {"access": ["show"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
+              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": [], "--for": ["1h"], "--operator": [], "--new-relay": [], "--fingerprint": ["00" * 32], "--replace": [], "--output": ["/nonexistent/x"], "--force": []}
+ARGUMENTS = {"ca": ["init"], "enroll": ["dev", "--yes"], "join": ["/nonexistent"], "add": ["device", "dev", "--output", "/nonexistent/x"], "access": ["show"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["help"]])
@@ -152,7 +152,8 @@ def test_command_accepts_the_options_of_its_help_only(command):
             args = [option, *values, "dev"]
         if command == "run":
             args = [option, *values, *ARGUMENTS["run"]]
-        result = run(command, *args, **GOOD)
+        variables = {**GOOD, "GOTTHARD_SERVER_HOST": ""} if command == "enroll" else GOOD  # it would wait at a relay
+        result = run(command, *args, **variables)
         if re.search(rf"^  (-., )?{option.replace('--no-', '--').split('=')[0]}\b", text, re.M):
             assert result.returncode != 64, result.stderr
         else:
