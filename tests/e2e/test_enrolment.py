@@ -327,6 +327,18 @@ def test_access_list_of_another_authority_is_refused(fleet):
     assert_failed(newcomer, 78, "access list: not signed by")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a mount namespace")
+def test_folder_that_cannot_be_written_costs_no_token(env):
+    """There is no relay: nothing was sent."""
+    folder = env.folder / "read-only"
+    folder.mkdir()
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"; shift; exec "$@"'
+    done = subprocess.run(["unshare", "--mount", "sh", "-ec", script, "sh", folder, PROGRAMS["agentd"], "enroll", Enroller(env).token],
+                          env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder), capture_output=True, text=True, check=False,
+                          timeout=harness.LIMIT)
+    assert done.returncode == 78 and f"{folder}: Read-only file system" in done.stderr, done.stderr
+
+
 # --- a bundle file -----------------------------------------------------------------------------------
 
 

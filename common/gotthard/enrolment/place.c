@@ -91,6 +91,17 @@ static int check_settings(const struct gt_place *place, const struct gt_config *
     return 0;
 }
 
+/* A token is of use once: it must not be lost because of a folder that cannot be written. */
+static int check_writable(const struct gt_place *place, char *ret_why)
+{
+    bool is_absent = access(place->folder, F_OK) < 0 && errno == ENOENT;
+    const char *folder = is_absent ? "/etc" : place->folder;
+
+    if (access(folder, W_OK | X_OK) == 0)
+        return 0;
+    return refuse(ret_why, "%.300s: %s. Run this command as root", folder, strerror(errno));
+}
+
 int gt_place_check(const struct gt_place *place, const struct gt_config_program *program,
                    const char *const *settings, size_t n_settings, bool is_forced,
                    struct gt_config **ret, char ret_why[static GT_PLACE_WHY])
@@ -105,6 +116,8 @@ int gt_place_check(const struct gt_place *place, const struct gt_config_program 
     if (r)
         return r < 0 ? r : refuse(ret_why, "%s", error);
     r = check_settings(place, config, settings, n_settings, ret_why);
+    if (r == 0)
+        r = check_writable(place, ret_why);
     if (r == 0 && !is_forced && !gt_protectedfile_is_absent(place->configuration))
         r = refuse(ret_why,
                    "%.300s exists: this machine is enrolled already. --force replaces its identity",

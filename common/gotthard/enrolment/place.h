@@ -30,9 +30,10 @@ int gt_place_find(const char *program, struct gt_place *ret,
 int gt_place_find_home(const char *program, struct gt_place *ret,
                        char ret_why[static GT_PLACE_WHY]) GT_MUST_CHECK;
 /*
- * Checks that the place is free: no file of the configuration has one of @settings, those of an
- * identity, but with @is_forced the file of an earlier enrolment. Returns 0 and the configuration
- * that this machine has besides, which the caller frees; E_REFUSED, or a negative errno.
+ * Checks that the place can be written and is free: no file of the configuration has one of
+ * @settings, those of an identity, but with @is_forced the file of an earlier enrolment. Returns 0
+ * and the configuration that this machine has besides, which the caller frees; E_REFUSED, or a
+ * negative errno.
  */
 int gt_place_check(const struct gt_place *place, const struct gt_config_program *program,
                    const char *const *settings, size_t n_settings, bool is_forced,
