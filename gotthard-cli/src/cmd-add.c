@@ -6,10 +6,10 @@
  */
 #include <string.h>
 
-#include "admission.h"
 #include "command-line.h"
 #include "gotthard/crypto/certificate-key.h"
 #include "new-file.h"
+#include "provision.h"
 
 static int fail_internal(int r, struct failure *ret_failure)
 {
@@ -17,7 +17,7 @@ static int fail_internal(int r, struct failure *ret_failure)
 }
 
 /* Signs the certificate of @key, and adds the key to the access list. */
-static int admit(struct admission *admission, const struct gt_certificate_key *key,
+static int admit(struct provision *provision, const struct gt_certificate_key *key,
                  uint8_t ret_fingerprint[static GT_KEY_SIZE], struct failure *ret_failure)
 {
     uint8_t request[GT_CERTIFICATE_REQUEST_MAX];
@@ -28,17 +28,17 @@ static int admit(struct admission *admission, const struct gt_certificate_key *k
         r = gt_certificate_key_fingerprint(key, ret_fingerprint);
     if (r != 0)
         return fail_internal(r, ret_failure);
-    r = admission_sign(admission, gt_span(request, n), ret_fingerprint, ret_failure);
-    return r == 0 ? admission_list(admission, ret_fingerprint, ret_failure) : r;
+    r = provision_sign(provision, gt_span(request, n), ret_fingerprint, ret_failure);
+    return r == 0 ? provision_list(provision, ret_fingerprint, ret_failure) : r;
 }
 
 /* @private_key: PEM, or empty. */
-static int write_bundle(const struct admission *admission, struct gt_span private_key,
+static int write_bundle(const struct provision *provision, struct gt_span private_key,
                         const char *path, struct failure *ret_failure)
 {
     uint8_t *bundle = NULL;
     size_t n = 0;
-    int r = admission_bundle(admission, private_key, &bundle, &n, ret_failure);
+    int r = provision_bundle(provision, private_key, &bundle, &n, ret_failure);
 
     if (r != 0)
         return r;
@@ -50,21 +50,21 @@ static int write_bundle(const struct admission *admission, struct gt_span privat
                                 "%s: %s", path, strerror(-r));
 }
 
-static void print_result(const struct admission *admission, const char *path)
+static void print_result(const struct provision *provision, const char *path)
 {
-    struct print *print = &admission->context->print;
-    bool is_relay = admission->kind == GT_TOKEN_RELAY;
+    struct print *print = &provision->context->print;
+    bool is_relay = provision->kind == GT_TOKEN_RELAY;
 
-    print_done(print, "%s has all that the %s %s needs", path, gt_token_kind_text(admission->kind),
-               admission->name);
+    print_done(print, "%s has all that the %s %s needs", path, gt_token_kind_text(provision->kind),
+               provision->name);
     print_note(print,
                "%s contains the %skey of the %s, which is a secret: copy it, run %s --install FILE "
                "there as root, and remove it on both machines.",
-               path, is_relay ? "" : "private ", gt_token_kind_text(admission->kind),
+               path, is_relay ? "" : "private ", gt_token_kind_text(provision->kind),
                is_relay ? "gotthard-relayd" : "gotthard-agentd");
 }
 
-static int add_device(struct admission *admission, const char *path, struct failure *ret_failure)
+static int add_device(struct provision *provision, const char *path, struct failure *ret_failure)
 {
     struct gt_certificate_key *key = NULL;
     uint8_t fingerprint[GT_KEY_SIZE];
@@ -77,26 +77,26 @@ static int add_device(struct admission *admission, const char *path, struct fail
     if (r != 0)
         r = fail_internal(r, ret_failure);
     if (r == 0)
-        r = admit(admission, key, fingerprint, ret_failure);
+        r = admit(provision, key, fingerprint, ret_failure);
     if (r == 0)
-        r = write_bundle(admission, gt_span(pem, n), path, ret_failure);
+        r = write_bundle(provision, gt_span(pem, n), path, ret_failure);
     if (pem)
         gt_wipe(pem, n);
     free(pem);
     gt_certificate_key_free(key);
     if (r != 0)
         return r;
-    print_result(admission, path);
-    admission_print_next(admission, fingerprint);
+    print_result(provision, path);
+    provision_print_next(provision, fingerprint);
     return 0;
 }
 
-static int add_relay(struct admission *admission, const char *path, struct failure *ret_failure)
+static int add_relay(struct provision *provision, const char *path, struct failure *ret_failure)
 {
-    int r = write_bundle(admission, gt_span("", 0), path, ret_failure);
+    int r = write_bundle(provision, gt_span("", 0), path, ret_failure);
 
     if (r == 0)
-        print_result(admission, path);
+        print_result(provision, path);
     return r;
 }
 
@@ -121,19 +121,19 @@ int cmd_add(struct context *context)
 {
     const char *path = context->line->given[OPTION_OUTPUT];
     bool is_replacing = context->line->given[OPTION_REPLACE] != NULL;
-    struct admission admission;
+    struct provision provision;
     struct failure failure;
 
     if (!check_arguments(context, path))
         return GT_EXIT_USAGE;
     bool is_relay = strcmp(context->arguments[0], "relay") == 0;
-    int r = admission_begin(context, is_relay ? GT_TOKEN_RELAY : GT_TOKEN_DEVICE,
-                            context->arguments[1], "", is_replacing, &admission, &failure);
+    int r = provision_begin(context, is_relay ? GT_TOKEN_RELAY : GT_TOKEN_DEVICE,
+                            context->arguments[1], "", is_replacing, &provision, &failure);
     if (r == 0)
-        r = is_relay ? add_relay(&admission, path, &failure)
-                     : add_device(&admission, path, &failure);
-    admission_end(&admission);
-    if (r == ADMISSION_E_INTERRUPTED)
+        r = is_relay ? add_relay(&provision, path, &failure)
+                     : add_device(&provision, path, &failure);
+    provision_end(&provision);
+    if (r == PROVISION_E_INTERRUPTED)
         return GT_EXIT_INTERRUPTED;
     return r == 0 ? 0 : print_failure(&context->print, &failure);
 }

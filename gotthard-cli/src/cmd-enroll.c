@@ -10,10 +10,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "admission.h"
 #include "command-line.h"
 #include "gotthard/config/config-proxy.h"
-#include "registrar.h"
+#include "gotthard/enrolment/registrar.h"
+#include "provision.h"
 
 #define LIFE_MIN_MS     60000u
 #define LIFE_DEFAULT_MS 3600000u
@@ -21,7 +21,7 @@
 
 struct enrolment {
     struct context *context;
-    struct admission admission;
+    struct provision provision;
     struct gt_token token;
     uint8_t private_key[GT_KEY_SIZE]; /* p; wiped by the answer */
     uint64_t life_ms;
@@ -29,10 +29,10 @@ struct enrolment {
     bool has_expected; /* --fingerprint */
 
     struct gt_proxy proxy;
-    struct registrar *registrar;                /* owned */
+    struct gt_registrar *registrar;             /* owned */
     const struct gt_enrolment_request *request; /* of the registrar, once is_requested */
     bool is_requested, is_interrupted, is_ended, is_waiting_shown;
-    enum registrar_end end;
+    enum gt_registrar_end end;
     char why[GT_ENROLMENT_TEXT_MAX + 1];
 
     ev_io input; /* the answer of the person at the terminal */
@@ -47,7 +47,7 @@ static void on_retry(void *userdata, const char *why)
     struct print *print = &enrolment->context->print;
 
     print_progress(print, "The relay %s:%u cannot be reached (%s); trying again",
-                   enrolment->admission.relay.host, enrolment->admission.relay.port, why);
+                   enrolment->provision.relay.host, enrolment->provision.relay.port, why);
     print_fact(print, "relay not reached reason=\"%s\"", why);
 }
 
@@ -57,9 +57,9 @@ static void on_waiting(void *userdata)
     struct print *print = &enrolment->context->print;
 
     print_progress(print, "Waiting for %s; Ctrl+C ends it, and the token with it",
-                   enrolment->admission.name);
+                   enrolment->provision.name);
     if (!enrolment->is_waiting_shown) {
-        print_fact(print, "waiting at the relay for %s", enrolment->admission.name);
+        print_fact(print, "waiting at the relay for %s", enrolment->provision.name);
         print_event(print, "waiting", "{}");
     }
     enrolment->is_waiting_shown = true;
@@ -80,7 +80,7 @@ static void on_request(void *userdata, const struct gt_enrolment_request *reques
     enrolment->is_requested = true;
 }
 
-static void on_end(void *userdata, enum registrar_end end, const char *why)
+static void on_end(void *userdata, enum gt_registrar_end end, const char *why)
 {
     struct enrolment *enrolment = userdata;
 
@@ -118,22 +118,22 @@ static const struct {
     enum failure_id id;
     const char *text, *hint;
 } ends[] = {
-    [REGISTRAR_INSTALLED] = {FAILURE_INTERNAL, "", NULL},
-    [REGISTRAR_NOT_INSTALLED] = {FAILURE_ENROLMENT, "the newcomer could not install its identity",
-                                 HINT_REPLACE},
-    [REGISTRAR_UNCONFIRMED] = {FAILURE_NO_COUNTERPART,
-                               "the answer was sent, and the newcomer did not confirm it",
-                               "look whether it is there: gotthard-cli devices. Otherwise "
-                               "repeat this command, with --replace if there is an access list"},
-    [REGISTRAR_REJECTED] = {FAILURE_ENROLMENT, "the newcomer was refused", NULL},
-    [REGISTRAR_MALFORMED] = {FAILURE_ENROLMENT, "this was no newcomer with the token",
-                             "the token may be in wrong hands: make a new one, and pass it by "
-                             "another way"},
-    [REGISTRAR_EXPIRED] = {FAILURE_NO_COUNTERPART, "the token was not used before it expired",
-                           NULL},
-    [REGISTRAR_BROKEN] = {FAILURE_NO_COUNTERPART, "the newcomer, or the relay, was lost", NULL},
-    [REGISTRAR_REFUSED] = {FAILURE_RELAY_REFUSED, "the relay refuses this operator", NULL},
-    [REGISTRAR_INTERNAL] = {FAILURE_INTERNAL, "internal error", NULL},
+    [GT_REGISTRAR_INSTALLED] = {FAILURE_INTERNAL, "", NULL},
+    [GT_REGISTRAR_NOT_INSTALLED] = {FAILURE_ENROLMENT,
+                                    "the newcomer could not install its identity", HINT_REPLACE},
+    [GT_REGISTRAR_UNCONFIRMED] = {FAILURE_NO_COUNTERPART,
+                                  "the answer was sent, and the newcomer did not confirm it",
+                                  "look whether it is there: gotthard-cli devices. Otherwise "
+                                  "repeat this command, with --replace if there is an access list"},
+    [GT_REGISTRAR_REJECTED] = {FAILURE_ENROLMENT, "the newcomer was refused", NULL},
+    [GT_REGISTRAR_MALFORMED] = {FAILURE_ENROLMENT, "this was no newcomer with the token",
+                                "the token may be in wrong hands: make a new one, and pass it by "
+                                "another way"},
+    [GT_REGISTRAR_EXPIRED] = {FAILURE_NO_COUNTERPART, "the token was not used before it expired",
+                              NULL},
+    [GT_REGISTRAR_BROKEN] = {FAILURE_NO_COUNTERPART, "the newcomer, or the relay, was lost", NULL},
+    [GT_REGISTRAR_REFUSED] = {FAILURE_RELAY_REFUSED, "the relay refuses this operator", NULL},
+    [GT_REGISTRAR_INTERNAL] = {FAILURE_INTERNAL, "internal error", NULL},
 };
 
 static int fail_of_end(const struct enrolment *enrolment, struct failure *ret_failure)
@@ -145,7 +145,7 @@ static int fail_of_end(const struct enrolment *enrolment, struct failure *ret_fa
 /* The enrolment is over before a step: Ctrl+C, or the end of the registrar. */
 static int fail_early(const struct enrolment *enrolment, struct failure *ret_failure)
 {
-    return enrolment->is_interrupted ? ADMISSION_E_INTERRUPTED
+    return enrolment->is_interrupted ? PROVISION_E_INTERRUPTED
                                      : fail_of_end(enrolment, ret_failure);
 }
 
@@ -158,7 +158,7 @@ static void print_usage_of_token(const struct enrolment *enrolment)
         [GT_TOKEN_OPERATOR] = "The operator runs: gotthard-cli join",
         [GT_TOKEN_RELAY] = "As root on the new relay: gotthard-relayd enroll",
     };
-    enum gt_token_kind kind = enrolment->admission.kind;
+    enum gt_token_kind kind = enrolment->provision.kind;
     time_t until = (time_t)enrolment->token.expires_at;
     char time_text[32] = "";
     struct tm tm;
@@ -167,7 +167,7 @@ static void print_usage_of_token(const struct enrolment *enrolment)
         (void)!strftime(time_text, sizeof(time_text), "%Y-%m-%d %H:%M", &tm);
     print_note(&enrolment->context->print,
                "This token is for the %s %s, once, until %s. It is a secret. %s",
-               gt_token_kind_text(kind), enrolment->admission.name, time_text, uses[kind]);
+               gt_token_kind_text(kind), enrolment->provision.name, time_text, uses[kind]);
 }
 
 static void print_token(struct enrolment *enrolment)
@@ -177,7 +177,7 @@ static void print_token(struct enrolment *enrolment)
 
     gt_token_format(&enrolment->token, text);
     print_event(print, "token", "{s:s, s:s, s:s, s:I}", "token", text, "kind",
-                gt_token_kind_text(enrolment->admission.kind), "name", enrolment->admission.name,
+                gt_token_kind_text(enrolment->provision.kind), "name", enrolment->provision.name,
                 "expires", (json_int_t)enrolment->token.expires_at);
     print_usage_of_token(enrolment);
     if (!print->is_json) {
@@ -189,10 +189,10 @@ static void print_token(struct enrolment *enrolment)
 
 static int make_token(struct enrolment *enrolment, struct failure *ret_failure)
 {
-    const struct admission *admission = &enrolment->admission;
+    const struct provision *provision = &enrolment->provision;
     uint32_t expires_at = (uint32_t)((uint64_t)time(NULL) + enrolment->life_ms / 1000);
     int r =
-        gt_token_new(&admission->key, admission->kind, admission->relay.host, admission->relay.port,
+        gt_token_new(&provision->key, provision->kind, provision->relay.host, provision->relay.port,
                      expires_at, &enrolment->token, enrolment->private_key);
 
     if (r == 0)
@@ -204,7 +204,7 @@ static int make_token(struct enrolment *enrolment, struct failure *ret_failure)
 
 static int start_registrar(struct enrolment *enrolment, struct failure *ret_failure)
 {
-    static const struct registrar_events events = {
+    static const struct gt_registrar_events events = {
         .on_retry = on_retry,
         .on_waiting = on_waiting,
         .on_met = on_met,
@@ -212,11 +212,11 @@ static int start_registrar(struct enrolment *enrolment, struct failure *ret_fail
         .on_end = on_end,
     };
     const struct settings *settings = enrolment->context->settings;
-    const struct admission *admission = &enrolment->admission;
+    const struct provision *provision = &enrolment->provision;
     uint8_t client_key[GT_KEY_SIZE];
-    struct registrar_settings registrar = {
+    struct gt_registrar_settings registrar = {
         .token = &enrolment->token,
-        .relay = &admission->relay,
+        .relay = &provision->relay,
         .is_single_port = settings->is_single_port,
         .name = settings->client_name,
         .client_key = client_key,
@@ -224,12 +224,12 @@ static int start_registrar(struct enrolment *enrolment, struct failure *ret_fail
     };
 
     (void)gt_config_proxy(&settings->server_proxy, settings->server_proxy_password,
-                          admission->relay.host, &enrolment->proxy);
+                          provision->relay.host, &enrolment->proxy);
     registrar.proxy = enrolment->proxy.kind == GT_PROXY_NONE ? NULL : &enrolment->proxy;
-    int r = gt_key_client(&admission->key, GT_ROLE_OPERATOR, settings->client_name, client_key);
+    int r = gt_key_client(&provision->key, GT_ROLE_OPERATOR, settings->client_name, client_key);
     if (r == 0)
-        r = registrar_new(enrolment->context->loop, &registrar, &events, enrolment,
-                          &enrolment->registrar);
+        r = gt_registrar_new(enrolment->context->loop, &registrar, &events, enrolment,
+                             &enrolment->registrar);
     gt_wipe(client_key, sizeof(client_key));
     return r == 0 ? 0 : failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s", strerror(abs(r)));
 }
@@ -241,20 +241,20 @@ static void print_request(struct enrolment *enrolment)
     struct print *print = &enrolment->context->print;
     const struct gt_enrolment_request *request = enrolment->request;
     char text[GT_ENROLMENT_FINGERPRINT_TEXT], hex[2 * GT_KEY_SIZE + 1];
-    const char *kind = gt_token_kind_text(enrolment->admission.kind);
+    const char *kind = gt_token_kind_text(enrolment->provision.kind);
 
     gt_enrolment_format_fingerprint(request->fingerprint, text);
     gt_text_hex(request->fingerprint, GT_KEY_SIZE, hex);
     print_clear_progress(print);
     print_plain(print, "A newcomer asks to be the %s %s. The fingerprint of its key is", kind,
-                enrolment->admission.name);
+                enrolment->provision.name);
     print_plain(print, "  %s", text);
     print_plain(print, "It claims to run %s, with %zu ssh host keys.", request->software,
                 request->n_host_keys);
-    print_fact(print, "request %s=%s fingerprint=%s software=%s", kind, enrolment->admission.name,
+    print_fact(print, "request %s=%s fingerprint=%s software=%s", kind, enrolment->provision.name,
                hex, request->software);
     print_event(print, "request", "{s:s, s:s, s:s, s:o}", "kind", kind, "name",
-                enrolment->admission.name, "fingerprint", hex, "software",
+                enrolment->provision.name, "fingerprint", hex, "software",
                 print_json_text(gt_span_text(request->software)));
 }
 
@@ -304,7 +304,7 @@ static int decide(struct enrolment *enrolment, struct failure *ret_failure)
     }
     if (!why)
         return 0;
-    registrar_reject(enrolment->registrar, why);
+    gt_registrar_reject(enrolment->registrar, why);
     if (!wait_for(enrolment, &enrolment->is_ended))
         return fail_early(enrolment, ret_failure);
     return failure_set(ret_failure, FAILURE_ENROLMENT,
@@ -320,9 +320,9 @@ static int answer(struct enrolment *enrolment, struct failure *ret_failure)
     uint8_t *bundle = NULL;
     size_t n = 0;
 
-    if (admission_bundle(&enrolment->admission, gt_span("", 0), &bundle, &n, ret_failure) != 0)
+    if (provision_bundle(&enrolment->provision, gt_span("", 0), &bundle, &n, ret_failure) != 0)
         return 1;
-    int r = registrar_answer(enrolment->registrar, enrolment->private_key, gt_span(bundle, n));
+    int r = gt_registrar_answer(enrolment->registrar, enrolment->private_key, gt_span(bundle, n));
     gt_wipe(bundle, n);
     free(bundle);
     if (r > 0)
@@ -332,23 +332,23 @@ static int answer(struct enrolment *enrolment, struct failure *ret_failure)
     print_progress(&enrolment->context->print, "Waiting until the newcomer has installed it");
     if (!wait_for(enrolment, &enrolment->is_ended))
         return fail_early(enrolment, ret_failure);
-    return enrolment->end == REGISTRAR_INSTALLED ? 0 : fail_of_end(enrolment, ret_failure);
+    return enrolment->end == GT_REGISTRAR_INSTALLED ? 0 : fail_of_end(enrolment, ret_failure);
 }
 
 /* Steps that change the fleet: certificate, access list. */
 static int admit(struct enrolment *enrolment, struct failure *ret_failure)
 {
-    struct admission *admission = &enrolment->admission;
+    struct provision *provision = &enrolment->provision;
     const struct gt_enrolment_request *request = enrolment->request;
     int r =
-        admission_sign(admission, request->certificate_request, request->fingerprint, ret_failure);
+        provision_sign(provision, request->certificate_request, request->fingerprint, ret_failure);
 
     if (r == 0)
-        r = admission_list(admission, request->fingerprint, ret_failure);
+        r = provision_list(provision, request->fingerprint, ret_failure);
     if (r == 0 && enrolment->is_ended)
         r = fail_of_end(enrolment, ret_failure);
     if (r == 1 && !enrolment->is_ended) {
-        registrar_reject(enrolment->registrar, "the operator's command has failed");
+        gt_registrar_reject(enrolment->registrar, "the operator's command has failed");
         (void)wait_for(enrolment, &enrolment->is_ended);
     }
     return r;
@@ -357,18 +357,18 @@ static int admit(struct enrolment *enrolment, struct failure *ret_failure)
 static void print_success(const struct enrolment *enrolment)
 {
     struct print *print = &enrolment->context->print;
-    const struct admission *admission = &enrolment->admission;
-    const char *kind = gt_token_kind_text(admission->kind);
+    const struct provision *provision = &enrolment->provision;
+    const char *kind = gt_token_kind_text(provision->kind);
     char hex[2 * GT_KEY_SIZE + 1];
 
     gt_text_hex(enrolment->request->fingerprint, GT_KEY_SIZE, hex);
     print_clear_progress(print);
-    print_done(print, "%s is enrolled as %s %s of the fleet", admission->name,
-               admission->kind == GT_TOKEN_OPERATOR ? "an" : "a", kind);
-    print_fact(print, "enrolled %s=%s fingerprint=%s", kind, admission->name, hex);
-    print_event(print, "enrolled", "{s:s, s:s, s:s, s:b}", "kind", kind, "name", admission->name,
-                "fingerprint", hex, "listed", admission->has_list);
-    admission_print_next(admission, enrolment->request->fingerprint);
+    print_done(print, "%s is enrolled as %s %s of the fleet", provision->name,
+               provision->kind == GT_TOKEN_OPERATOR ? "an" : "a", kind);
+    print_fact(print, "enrolled %s=%s fingerprint=%s", kind, provision->name, hex);
+    print_event(print, "enrolled", "{s:s, s:s, s:s, s:b}", "kind", kind, "name", provision->name,
+                "fingerprint", hex, "listed", provision->has_list);
+    provision_print_next(provision, enrolment->request->fingerprint);
 }
 
 static int enrol(struct enrolment *enrolment, struct failure *ret_failure)
@@ -474,18 +474,18 @@ int cmd_enroll(struct context *context)
     gt_cleanup(gt_free) char *rights = command_join_arguments(context, 1);
     if (!rights)
         return GT_EXIT_INTERNAL;
-    int r = admission_begin(context, kind, context->arguments[0], rights,
-                            context->line->given[OPTION_REPLACE] != NULL, &enrolment.admission,
+    int r = provision_begin(context, kind, context->arguments[0], rights,
+                            context->line->given[OPTION_REPLACE] != NULL, &enrolment.provision,
                             &failure);
     if (r == 0)
         r = enrol(&enrolment, &failure);
-    registrar_free(enrolment.registrar);
+    gt_registrar_free(enrolment.registrar);
     gt_wipe(enrolment.private_key, sizeof(enrolment.private_key));
     gt_token_wipe(&enrolment.token);
     gt_wipe(&enrolment.proxy, sizeof(enrolment.proxy));
-    admission_end(&enrolment.admission);
+    provision_end(&enrolment.provision);
     print_clear_progress(&context->print);
-    if (r == ADMISSION_E_INTERRUPTED) {
+    if (r == PROVISION_E_INTERRUPTED) {
         print_note(&context->print, "The token is worthless from now on.");
         return GT_EXIT_INTERRUPTED;
     }

@@ -3,7 +3,7 @@
  * WAITING -> READING -> DECIDING -> SENDING -> RESULT -> CLOSING -> ENDED. The stream ends at a
  * pair of sockets in this process. Must never answer twice, nor a request that was not checked.
  */
-#include "registrar.h"
+#include "gotthard/enrolment/registrar.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,19 +21,19 @@
 #define LAST_S    120u /* of the session, behind the expiry of the token */
 
 enum registrar_state {
-    REGISTRAR_STATE_WAITING,  /* at the relay; bounded by the token's life */
-    REGISTRAR_STATE_READING,  /* the request; REQUEST_S */
-    REGISTRAR_STATE_DECIDING, /* the caller's turn; the token's life */
-    REGISTRAR_STATE_SENDING,  /* answer or rejection; SEND_S */
-    REGISTRAR_STATE_RESULT,   /* RESULT_S */
-    REGISTRAR_STATE_CLOSING,  /* the tunnel closes; 2 s, by the tunnel */
-    REGISTRAR_STATE_ENDED,
+    REGISTRAR_WAITING,  /* at the relay; bounded by the token's life */
+    REGISTRAR_READING,  /* the request; REQUEST_S */
+    REGISTRAR_DECIDING, /* the caller's turn; the token's life */
+    REGISTRAR_SENDING,  /* answer or rejection; SEND_S */
+    REGISTRAR_RESULT,   /* RESULT_S */
+    REGISTRAR_CLOSING,  /* the tunnel closes; 2 s, by the tunnel */
+    REGISTRAR_ENDED,
 };
 
-struct registrar {
+struct gt_registrar {
     struct ev_loop *loop;
     enum registrar_state state;
-    struct registrar_events events;
+    struct gt_registrar_events events;
     void *userdata;
     struct gt_token token; /* secret */
     struct gt_host_port relay;
@@ -42,8 +42,8 @@ struct registrar {
     int fd;                              /* our end of the stream; -1: none */
     ev_io io;
     ev_timer deadline;
-    double ends_at;         /* the token's life, in seconds of gt_clock() */
-    enum registrar_end end; /* from CLOSING on */
+    double ends_at;            /* the token's life, in seconds of gt_clock() */
+    enum gt_registrar_end end; /* from CLOSING on */
     char why[GT_ENROLMENT_TEXT_MAX + 1];
     bool is_answer; /* the frame that is sent is an answer */
 
@@ -61,18 +61,18 @@ struct registrar {
 static const struct {
     const char *name;
     double deadline_s; /* 0: until the token expires */
-    enum registrar_end expiry;
+    enum gt_registrar_end expiry;
 } states[] = {
-    [REGISTRAR_STATE_WAITING] = {"waiting", 0, REGISTRAR_EXPIRED},
-    [REGISTRAR_STATE_READING] = {"reading", REQUEST_S, REGISTRAR_MALFORMED},
-    [REGISTRAR_STATE_DECIDING] = {"deciding", 0, REGISTRAR_EXPIRED},
-    [REGISTRAR_STATE_SENDING] = {"sending", SEND_S, REGISTRAR_UNCONFIRMED},
-    [REGISTRAR_STATE_RESULT] = {"result", RESULT_S, REGISTRAR_UNCONFIRMED},
-    [REGISTRAR_STATE_CLOSING] = {"closing", 0, REGISTRAR_INTERNAL},
-    [REGISTRAR_STATE_ENDED] = {"ended", 0, REGISTRAR_INTERNAL},
+    [REGISTRAR_WAITING] = {"waiting", 0, GT_REGISTRAR_EXPIRED},
+    [REGISTRAR_READING] = {"reading", REQUEST_S, GT_REGISTRAR_MALFORMED},
+    [REGISTRAR_DECIDING] = {"deciding", 0, GT_REGISTRAR_EXPIRED},
+    [REGISTRAR_SENDING] = {"sending", SEND_S, GT_REGISTRAR_UNCONFIRMED},
+    [REGISTRAR_RESULT] = {"result", RESULT_S, GT_REGISTRAR_UNCONFIRMED},
+    [REGISTRAR_CLOSING] = {"closing", 0, GT_REGISTRAR_INTERNAL},
+    [REGISTRAR_ENDED] = {"ended", 0, GT_REGISTRAR_INTERNAL},
 };
 
-static void registrar_enter(struct registrar *registrar, enum registrar_state state)
+static void registrar_enter(struct gt_registrar *registrar, enum registrar_state state)
 {
     struct ev_loop *loop = registrar->loop;
     double own_s = states[state].deadline_s, life_s = registrar->ends_at - gt_clock();
@@ -80,7 +80,7 @@ static void registrar_enter(struct registrar *registrar, enum registrar_state st
     gt_debug("enrolment %s -> %s", states[registrar->state].name, states[state].name);
     registrar->state = state;
     ev_timer_stop(loop, &registrar->deadline);
-    if (state >= REGISTRAR_STATE_CLOSING) {
+    if (state >= REGISTRAR_CLOSING) {
         ev_io_stop(loop, &registrar->io);
         return;
     }
@@ -90,42 +90,42 @@ static void registrar_enter(struct registrar *registrar, enum registrar_state st
 }
 
 /* Ends the session; on_end follows when the tunnel is down. @why: NULL keeps the present one. */
-static void registrar_close(struct registrar *registrar, enum registrar_end end, const char *why)
+static void registrar_close(struct gt_registrar *registrar, enum gt_registrar_end end,
+                            const char *why)
 {
-    if (registrar->state >= REGISTRAR_STATE_CLOSING)
+    if (registrar->state >= REGISTRAR_CLOSING)
         return;
     registrar->end = end;
     if (why)
         snprintf(registrar->why, sizeof(registrar->why), "%s", why);
-    registrar_enter(registrar, REGISTRAR_STATE_CLOSING);
+    registrar_enter(registrar, REGISTRAR_CLOSING);
     gt_tunnel_close(registrar->tunnel);
 }
 
 static void registrar_on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
 {
-    struct registrar *registrar = timer->data;
+    struct gt_registrar *registrar = timer->data;
     enum registrar_state state = registrar->state;
 
     registrar_close(registrar, states[state].expiry,
-                    state == REGISTRAR_STATE_READING ? "the request was not whole within 30 s"
-                                                     : "");
+                    state == REGISTRAR_READING ? "the request was not whole within 30 s" : "");
 }
 
 /* --- output ----------------------------------------------------------------------------------- */
 
-static void registrar_watch(struct registrar *registrar)
+static void registrar_watch(struct gt_registrar *registrar)
 {
-    bool is_sending = registrar->state == REGISTRAR_STATE_SENDING;
+    bool is_sending = registrar->state == REGISTRAR_SENDING;
     int events = EV_READ | (is_sending ? EV_WRITE : 0);
 
-    if (registrar->state >= REGISTRAR_STATE_CLOSING || registrar->fd < 0)
+    if (registrar->state >= REGISTRAR_CLOSING || registrar->fd < 0)
         return;
     ev_io_stop(registrar->loop, &registrar->io);
     ev_io_set(&registrar->io, registrar->fd, events);
     ev_io_start(registrar->loop, &registrar->io);
 }
 
-static int registrar_send(struct registrar *registrar, enum gt_enrolment_frame type, size_t n)
+static int registrar_send(struct gt_registrar *registrar, enum gt_enrolment_frame type, size_t n)
 {
     registrar->out = malloc(GT_ENROLMENT_HEAD + n);
     if (!registrar->out)
@@ -136,7 +136,7 @@ static int registrar_send(struct registrar *registrar, enum gt_enrolment_frame t
     return 0;
 }
 
-static void registrar_write(struct registrar *registrar)
+static void registrar_write(struct gt_registrar *registrar)
 {
     ssize_t n = send(registrar->fd, registrar->out + registrar->n_sent,
                      registrar->n_out - registrar->n_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -147,15 +147,15 @@ static void registrar_write(struct registrar *registrar)
     if (registrar->n_sent < registrar->n_out)
         return;
     registrar->n_head = registrar->n_read = 0;
-    registrar_enter(registrar, REGISTRAR_STATE_RESULT);
+    registrar_enter(registrar, REGISTRAR_RESULT);
     if (!registrar->is_answer)
         shutdown(registrar->fd, SHUT_WR); /* the newcomer ends the stream */
 }
 
-int registrar_answer(struct registrar *registrar, uint8_t private_key[static GT_KEY_SIZE],
-                     struct gt_span bundle)
+int gt_registrar_answer(struct gt_registrar *registrar, uint8_t private_key[static GT_KEY_SIZE],
+                        struct gt_span bundle)
 {
-    if (registrar->state != REGISTRAR_STATE_DECIDING)
+    if (registrar->state != REGISTRAR_DECIDING)
         return 0;
     int r = registrar_send(registrar, GT_ENROLMENT_ANSWER, bundle.n + GT_SEAL_OVERHEAD);
     if (r == 0)
@@ -166,45 +166,45 @@ int registrar_answer(struct registrar *registrar, uint8_t private_key[static GT_
         free(gt_steal(&registrar->out));
         return r;
     }
-    registrar_enter(registrar, REGISTRAR_STATE_SENDING);
+    registrar_enter(registrar, REGISTRAR_SENDING);
     registrar_watch(registrar);
     return 0;
 }
 
-void registrar_reject(struct registrar *registrar, const char *why)
+void gt_registrar_reject(struct gt_registrar *registrar, const char *why)
 {
     size_t n = GT_MIN(strlen(why), (size_t)GT_ENROLMENT_TEXT_MAX);
 
-    if (registrar->state != REGISTRAR_STATE_DECIDING)
+    if (registrar->state != REGISTRAR_DECIDING)
         return;
     snprintf(registrar->why, sizeof(registrar->why), "%s", why);
     if (registrar_send(registrar, GT_ENROLMENT_REJECTION, n) != 0) {
-        registrar_close(registrar, REGISTRAR_REJECTED, NULL);
+        registrar_close(registrar, GT_REGISTRAR_REJECTED, NULL);
         return;
     }
     memcpy(registrar->out + GT_ENROLMENT_HEAD, why, n);
-    registrar_enter(registrar, REGISTRAR_STATE_SENDING);
+    registrar_enter(registrar, REGISTRAR_SENDING);
     registrar_watch(registrar);
 }
 
 /* --- input ------------------------------------------------------------------------------------ */
 
-static void registrar_on_request(struct registrar *registrar)
+static void registrar_on_request(struct gt_registrar *registrar)
 {
     char why[GT_ENROLMENT_WHY] = "";
     int r = gt_enrolment_request_open(&registrar->token, gt_span(registrar->in, registrar->n_body),
                                       &registrar->request, why);
 
     if (r != 0) {
-        registrar_close(registrar, r < 0 ? REGISTRAR_INTERNAL : REGISTRAR_MALFORMED,
+        registrar_close(registrar, r < 0 ? GT_REGISTRAR_INTERNAL : GT_REGISTRAR_MALFORMED,
                         r < 0 ? strerror(-r) : why);
         return;
     }
-    registrar_enter(registrar, REGISTRAR_STATE_DECIDING);
+    registrar_enter(registrar, REGISTRAR_DECIDING);
     registrar->events.on_request(registrar->userdata, &registrar->request);
 }
 
-static void registrar_on_result(struct registrar *registrar)
+static void registrar_on_result(struct gt_registrar *registrar)
 {
     char text[GT_ENROLMENT_TEXT_MAX + 1] = "";
     bool is_installed = false;
@@ -212,38 +212,38 @@ static void registrar_on_result(struct registrar *registrar)
                                      text);
 
     registrar_close(registrar,
-                    r != 0         ? REGISTRAR_UNCONFIRMED
-                    : is_installed ? REGISTRAR_INSTALLED
-                                   : REGISTRAR_NOT_INSTALLED,
+                    r != 0         ? GT_REGISTRAR_UNCONFIRMED
+                    : is_installed ? GT_REGISTRAR_INSTALLED
+                                   : GT_REGISTRAR_NOT_INSTALLED,
                     text);
 }
 
 /* Returns where the next bytes of a body go, for the only frame that this state expects. */
-static uint8_t *registrar_room(struct registrar *registrar, size_t *ret_n)
+static uint8_t *registrar_room(struct gt_registrar *registrar, size_t *ret_n)
 {
     if (registrar->n_head < GT_ENROLMENT_HEAD) {
         *ret_n = GT_ENROLMENT_HEAD - registrar->n_head;
         return registrar->head + registrar->n_head;
     }
     *ret_n = registrar->n_body - registrar->n_read;
-    return (registrar->state == REGISTRAR_STATE_READING ? registrar->in : registrar->result) +
+    return (registrar->state == REGISTRAR_READING ? registrar->in : registrar->result) +
            registrar->n_read;
 }
 
-static bool registrar_on_head(struct registrar *registrar)
+static bool registrar_on_head(struct gt_registrar *registrar)
 {
-    bool is_reading = registrar->state == REGISTRAR_STATE_READING;
+    bool is_reading = registrar->state == REGISTRAR_READING;
     enum gt_enrolment_frame type = GT_ENROLMENT_ANSWER;
 
     if (gt_enrolment_read_head(registrar->head, &type, &registrar->n_body) == 0 &&
         type == (is_reading ? GT_ENROLMENT_REQUEST : GT_ENROLMENT_RESULT))
         return true;
-    registrar_close(registrar, is_reading ? REGISTRAR_MALFORMED : REGISTRAR_UNCONFIRMED,
+    registrar_close(registrar, is_reading ? GT_REGISTRAR_MALFORMED : GT_REGISTRAR_UNCONFIRMED,
                     "a message of another kind");
     return false;
 }
 
-static void registrar_advance(struct registrar *registrar, size_t n)
+static void registrar_advance(struct gt_registrar *registrar, size_t n)
 {
     if (registrar->n_head < GT_ENROLMENT_HEAD) {
         registrar->n_head += n;
@@ -254,30 +254,30 @@ static void registrar_advance(struct registrar *registrar, size_t n)
     }
     if (registrar->n_read < registrar->n_body)
         return;
-    if (registrar->state == REGISTRAR_STATE_READING)
+    if (registrar->state == REGISTRAR_READING)
         registrar_on_request(registrar);
     else
         registrar_on_result(registrar);
 }
 
 /* The stream is over before its last frame. */
-static void registrar_on_stream_over(struct registrar *registrar)
+static void registrar_on_stream_over(struct gt_registrar *registrar)
 {
-    bool is_decided = registrar->state > REGISTRAR_STATE_DECIDING;
+    bool is_decided = registrar->state > REGISTRAR_DECIDING;
 
     if (is_decided && !registrar->is_answer)
-        registrar_close(registrar, REGISTRAR_REJECTED, NULL);
+        registrar_close(registrar, GT_REGISTRAR_REJECTED, NULL);
     else if (is_decided)
-        registrar_close(registrar, REGISTRAR_UNCONFIRMED, "the newcomer broke off");
+        registrar_close(registrar, GT_REGISTRAR_UNCONFIRMED, "the newcomer broke off");
     else
-        registrar_close(registrar, REGISTRAR_BROKEN, "the newcomer broke off");
+        registrar_close(registrar, GT_REGISTRAR_BROKEN, "the newcomer broke off");
 }
 
 /* A request is read once: any byte behind it ends the session. */
-static void registrar_read(struct registrar *registrar)
+static void registrar_read(struct gt_registrar *registrar)
 {
-    bool is_expecting = registrar->state == REGISTRAR_STATE_READING ||
-                        (registrar->state == REGISTRAR_STATE_RESULT && registrar->is_answer);
+    bool is_expecting = registrar->state == REGISTRAR_READING ||
+                        (registrar->state == REGISTRAR_RESULT && registrar->is_answer);
     uint8_t extra[1];
     size_t n_room = sizeof(extra);
     uint8_t *room = is_expecting ? registrar_room(registrar, &n_room) : extra;
@@ -290,16 +290,16 @@ static void registrar_read(struct registrar *registrar)
     else if (is_expecting)
         registrar_advance(registrar, (size_t)n);
     else
-        registrar_close(registrar, REGISTRAR_MALFORMED, "a second request");
+        registrar_close(registrar, GT_REGISTRAR_MALFORMED, "a second request");
 }
 
 static void registrar_on_io(struct ev_loop *loop, ev_io *io, int revents)
 {
-    struct registrar *registrar = io->data;
+    struct gt_registrar *registrar = io->data;
 
     if (revents & EV_READ)
         registrar_read(registrar);
-    if ((revents & EV_WRITE) && registrar->state == REGISTRAR_STATE_SENDING)
+    if ((revents & EV_WRITE) && registrar->state == REGISTRAR_SENDING)
         registrar_write(registrar);
     registrar_watch(registrar);
 }
@@ -309,7 +309,7 @@ static void registrar_on_io(struct ev_loop *loop, ev_io *io, int revents)
 static void registrar_on_retry(void *userdata, enum gt_end_reason cause, enum gt_code code,
                                const char *why)
 {
-    struct registrar *registrar = userdata;
+    struct gt_registrar *registrar = userdata;
 
     if (cause != GT_END_PEER) /* else the relay no longer waits for the newcomer */
         registrar->events.on_retry(registrar->userdata, why);
@@ -317,28 +317,28 @@ static void registrar_on_retry(void *userdata, enum gt_end_reason cause, enum gt
 
 static void registrar_on_waiting(void *userdata)
 {
-    struct registrar *registrar = userdata;
+    struct gt_registrar *registrar = userdata;
 
     registrar->events.on_waiting(registrar->userdata);
 }
 
 static void registrar_on_up(void *userdata, uint16_t port)
 {
-    struct registrar *registrar = userdata;
+    struct gt_registrar *registrar = userdata;
     int fds[2];
 
-    if (registrar->state != REGISTRAR_STATE_WAITING)
+    if (registrar->state != REGISTRAR_WAITING)
         return;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) {
-        registrar_close(registrar, REGISTRAR_INTERNAL, strerror(errno));
+        registrar_close(registrar, GT_REGISTRAR_INTERNAL, strerror(errno));
         return;
     }
     registrar->fd = fds[0];
     if (gt_tunnel_open(registrar->tunnel, gt_endpoint_fds(fds[1]), GT_ENROLMENT_SERVICE) != 0) {
-        registrar_close(registrar, REGISTRAR_INTERNAL, "no stream can be opened");
+        registrar_close(registrar, GT_REGISTRAR_INTERNAL, "no stream can be opened");
         return;
     }
-    registrar_enter(registrar, REGISTRAR_STATE_READING);
+    registrar_enter(registrar, REGISTRAR_READING);
     registrar_watch(registrar);
     registrar->events.on_met(registrar->userdata);
 }
@@ -366,34 +366,34 @@ static void registrar_on_stream_end(void *userdata, const char *service, uint32_
 }
 
 /* The session has ended before the exchange. */
-static enum registrar_end end_of(const struct registrar *registrar, enum gt_end_reason cause)
+static enum gt_registrar_end end_of(const struct gt_registrar *registrar, enum gt_end_reason cause)
 {
-    if (registrar->state > REGISTRAR_STATE_DECIDING)
-        return registrar->is_answer ? REGISTRAR_UNCONFIRMED : REGISTRAR_REJECTED;
+    if (registrar->state > REGISTRAR_DECIDING)
+        return registrar->is_answer ? GT_REGISTRAR_UNCONFIRMED : GT_REGISTRAR_REJECTED;
     if (cause == GT_END_REFUSED)
-        return REGISTRAR_REFUSED;
+        return GT_REGISTRAR_REFUSED;
     bool is_late = cause == GT_END_PEER || cause == GT_END_EXPIRED;
-    if (is_late && registrar->state == REGISTRAR_STATE_WAITING)
-        return REGISTRAR_EXPIRED;
-    return cause == GT_END_INTERNAL ? REGISTRAR_INTERNAL : REGISTRAR_BROKEN;
+    if (is_late && registrar->state == REGISTRAR_WAITING)
+        return GT_REGISTRAR_EXPIRED;
+    return cause == GT_END_INTERNAL ? GT_REGISTRAR_INTERNAL : GT_REGISTRAR_BROKEN;
 }
 
 static void registrar_on_down(void *userdata, enum gt_end_reason cause, enum gt_code code,
                               const char *why)
 {
-    struct registrar *registrar = userdata;
+    struct gt_registrar *registrar = userdata;
 
-    if (registrar->state < REGISTRAR_STATE_CLOSING) {
+    if (registrar->state < REGISTRAR_CLOSING) {
         registrar->end = end_of(registrar, cause);
-        if (registrar->end != REGISTRAR_REJECTED)
+        if (registrar->end != GT_REGISTRAR_REJECTED)
             snprintf(registrar->why, sizeof(registrar->why), "%s", why);
     }
-    registrar_enter(registrar, REGISTRAR_STATE_ENDED);
+    registrar_enter(registrar, REGISTRAR_ENDED);
     registrar->events.on_end(registrar->userdata, registrar->end, registrar->why);
 }
 
-static int registrar_start_tunnel(struct registrar *registrar,
-                                  const struct registrar_settings *settings)
+static int registrar_start_tunnel(struct gt_registrar *registrar,
+                                  const struct gt_registrar_settings *settings)
 {
     static const struct gt_tunnel_events events = {
         .on_retry = registrar_on_retry,
@@ -433,10 +433,11 @@ static int registrar_start_tunnel(struct registrar *registrar,
 
 /* --- creation --------------------------------------------------------------------------------- */
 
-int registrar_new(struct ev_loop *loop, const struct registrar_settings *settings,
-                  const struct registrar_events *events, void *userdata, struct registrar **ret)
+int gt_registrar_new(struct ev_loop *loop, const struct gt_registrar_settings *settings,
+                     const struct gt_registrar_events *events, void *userdata,
+                     struct gt_registrar **ret)
 {
-    struct registrar *registrar = calloc(1, sizeof(*registrar));
+    struct gt_registrar *registrar = calloc(1, sizeof(*registrar));
 
     if (!registrar)
         return -ENOMEM;
@@ -452,15 +453,15 @@ int registrar_new(struct ev_loop *loop, const struct registrar_settings *setting
     registrar->io.data = registrar->deadline.data = registrar;
     int r = registrar_start_tunnel(registrar, settings);
     if (r != 0) {
-        registrar_free(registrar);
+        gt_registrar_free(registrar);
         return r;
     }
-    registrar_enter(registrar, REGISTRAR_STATE_WAITING);
+    registrar_enter(registrar, REGISTRAR_WAITING);
     *ret = registrar;
     return 0;
 }
 
-struct registrar *registrar_free(struct registrar *registrar)
+struct gt_registrar *gt_registrar_free(struct gt_registrar *registrar)
 {
     if (!registrar)
         return NULL;

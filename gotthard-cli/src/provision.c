@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* See the header. */
-#include "admission.h"
+#include "provision.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,42 +18,42 @@ static int fail_internal(int r, struct failure *ret_failure)
     return failure_set(ret_failure, FAILURE_INTERNAL, NULL, "%s", strerror(-r));
 }
 
-static bool is_operator(const struct admission *admission)
+static bool is_operator(const struct provision *provision)
 {
-    return admission->kind == GT_TOKEN_OPERATOR;
+    return provision->kind == GT_TOKEN_OPERATOR;
 }
 
-static bool is_relay(const struct admission *admission)
+static bool is_relay(const struct provision *provision)
 {
-    return admission->kind == GT_TOKEN_RELAY;
+    return provision->kind == GT_TOKEN_RELAY;
 }
 
 /* --- before there is a newcomer ----------------------------------------------------------------
  */
 
-static int check_settings(struct admission *admission, struct failure *ret_failure)
+static int check_settings(struct provision *provision, struct failure *ret_failure)
 {
-    const struct settings *settings = admission->context->settings;
+    const struct settings *settings = provision->context->settings;
 
-    if (!settings_relay(settings, settings->relay, &admission->relay))
+    if (!settings_relay(settings, settings->relay, &provision->relay))
         return failure_set(ret_failure, FAILURE_CONFIG, "set {+server.host}",
                            "no address is configured for the relay \"%s\"", settings->relay);
-    if (is_relay(admission))
+    if (is_relay(provision))
         return 0;
     if (!settings->mqtt_endpoint)
         return failure_set(ret_failure, FAILURE_CONFIG,
                            "set {+mqtt.endpoint} to the broker, which the newcomer will use",
                            "mqtt.endpoint is not set");
-    return mqtt_connect_authorities(settings, &admission->authorities, ret_failure);
+    return mqtt_connect_authorities(settings, &provision->authorities, ret_failure);
 }
 
 /* O6: the relay's key of a name follows from the name. */
-static int check_name_of_list(const struct admission *admission, const char *body,
+static int check_name_of_list(const struct provision *provision, const char *body,
                               struct failure *ret_failure)
 {
-    const char *name = admission->name;
+    const char *name = provision->name;
 
-    if (access_text_is_revoked(body, is_operator(admission), name))
+    if (access_text_is_revoked(body, is_operator(provision), name))
         return failure_set(
             ret_failure, FAILURE_NAME,
             "use another name: keys that were derived for a revoked one would work "
@@ -61,66 +61,66 @@ static int check_name_of_list(const struct admission *admission, const char *bod
             "%s is revoked, and its name must not be used again before the fleet key "
             "has changed",
             name);
-    if (!admission->is_replacing && access_text_has(body, is_operator(admission), name))
+    if (!provision->is_replacing && access_text_has(body, is_operator(provision), name))
         return failure_set(ret_failure, FAILURE_NAME,
                            "use another name, or --replace if the present key of this one is to be "
                            "replaced",
                            "the access list has the %s %s already",
-                           gt_token_kind_text(admission->kind), name);
+                           gt_token_kind_text(provision->kind), name);
     return 0;
 }
 
 /* A mistake in the rights must not be found when the newcomer waits. */
-static int check_rights(const struct admission *admission, struct failure *ret_failure)
+static int check_rights(const struct provision *provision, struct failure *ret_failure)
 {
     static const char any_key[] =
         "0000000000000000000000000000000000000000000000000000000000000000";
     gt_cleanup(gt_free) char *words = NULL, *body = NULL;
     char why[ACCESS_TEXT_WHY] = "";
 
-    if (!*admission->rights)
+    if (!*provision->rights)
         return 0;
-    if (!admission->has_list)
+    if (!provision->has_list)
         return failure_set(ret_failure, FAILURE_USAGE, "set {+trust.authority_key}",
                            "rights are a matter of the access list, and there is no authority");
-    if (asprintf(&words, "%s %s %s", admission->name, any_key, admission->rights) < 0) {
+    if (asprintf(&words, "%s %s %s", provision->name, any_key, provision->rights) < 0) {
         words = NULL;
         return fail_internal(-ENOMEM, ret_failure);
     }
-    int r = access_text_add("", is_operator(admission), words, &body, why);
+    int r = access_text_add("", is_operator(provision), words, &body, why);
     if (r < 0)
         return fail_internal(r, ret_failure);
     return r == 0 ? 0 : failure_set(ret_failure, FAILURE_USAGE, NULL, "%s", why);
 }
 
-static int check_list(struct admission *admission, struct failure *ret_failure)
+static int check_list(struct provision *provision, struct failure *ret_failure)
 {
-    const struct settings *settings = admission->context->settings;
+    const struct settings *settings = provision->context->settings;
     struct authority authority;
 
-    admission->has_list = settings->trust_authority_key != NULL;
-    if (!admission->has_list) {
-        snprintf(admission->authority, sizeof(admission->authority), "%s",
+    provision->has_list = settings->trust_authority_key != NULL;
+    if (!provision->has_list) {
+        snprintf(provision->authority, sizeof(provision->authority), "%s",
                  settings->trust_authority ? settings->trust_authority : "");
         return 0;
     }
     int r = authority_load(settings, false, &authority, ret_failure);
     if (r == 0) {
-        gt_authority_format_public(authority.public_key, admission->authority);
-        if (!is_relay(admission))
-            r = check_name_of_list(admission, authority.text ? authority.text : "", ret_failure);
+        gt_authority_format_public(authority.public_key, provision->authority);
+        if (!is_relay(provision))
+            r = check_name_of_list(provision, authority.text ? authority.text : "", ret_failure);
     }
     authority_deinit(&authority);
     return r;
 }
 
-int admission_begin(struct context *context, enum gt_token_kind kind, const char *name,
-                    const char *rights, bool is_replacing, struct admission *ret,
+int provision_begin(struct context *context, enum gt_token_kind kind, const char *name,
+                    const char *rights, bool is_replacing, struct provision *ret,
                     struct failure *ret_failure)
 {
     const struct settings *settings = context->settings;
 
-    *ret = (struct admission){.context = context,
+    *ret = (struct provision){.context = context,
                               .kind = kind,
                               .name = name,
                               .rights = rights,
@@ -163,14 +163,14 @@ static void signing_on_signal(void *userdata, int number)
 }
 
 /* Runs the loop until the command has ended. */
-static int run_hook(struct admission *admission, const char *request, struct signing *signing,
+static int run_hook(struct provision *provision, const char *request, struct signing *signing,
                     struct failure *ret_failure)
 {
     struct command_signals signals;
     const struct sign_hook_settings settings = {
-        .command = admission->context->settings->enroll_sign_command,
-        .name = admission->name,
-        .kind = gt_token_kind_text(admission->kind),
+        .command = provision->context->settings->enroll_sign_command,
+        .name = provision->name,
+        .kind = gt_token_kind_text(provision->kind),
         .request = request,
     };
     int r = sign_hook_new(signing->loop, &settings, signing_on_end, signing, &signing->hook);
@@ -183,7 +183,7 @@ static int run_hook(struct admission *admission, const char *request, struct sig
     command_signals_stop(&signals);
     sign_hook_free(signing->hook);
     if (signing->is_interrupted)
-        return ADMISSION_E_INTERRUPTED;
+        return PROVISION_E_INTERRUPTED;
     if (signing->why || !signing->output)
         return failure_set(ret_failure, FAILURE_CA, "check {enroll.sign_command}",
                            "the command that signs has failed: %s",
@@ -208,88 +208,88 @@ static int check_certificate(const char *certificate, const uint8_t *fingerprint
                        r > 0 ? why : "the certificate is of another key than the request");
 }
 
-static int sign_by_hook(struct admission *admission, struct gt_span request,
+static int sign_by_hook(struct provision *provision, struct gt_span request,
                         const uint8_t *fingerprint, struct failure *ret_failure)
 {
-    struct signing signing = {.loop = admission->context->loop};
+    struct signing signing = {.loop = provision->context->loop};
     gt_cleanup(gt_free) char *pem = NULL;
     int r = gt_pem_format("CERTIFICATE REQUEST", request, &pem);
 
     if (r != 0)
         return fail_internal(r, ret_failure);
-    r = run_hook(admission, pem, &signing, ret_failure);
+    r = run_hook(provision, pem, &signing, ret_failure);
     if (r == 0)
         r = check_certificate(signing.output, fingerprint, ret_failure);
     if (r == 0)
-        admission->certificate = gt_steal(&signing.output);
+        provision->certificate = gt_steal(&signing.output);
     free(signing.output);
     free(signing.why);
     return r;
 }
 
-int admission_sign(struct admission *admission, struct gt_span request,
+int provision_sign(struct provision *provision, struct gt_span request,
                    const uint8_t fingerprint[static GT_KEY_SIZE], struct failure *ret_failure)
 {
-    if (is_relay(admission))
+    if (is_relay(provision))
         return 0;
-    if (admission->context->settings->enroll_sign_command)
-        return sign_by_hook(admission, request, fingerprint, ret_failure);
-    return ca_issue(&admission->ca, is_operator(admission), admission->name, request,
-                    &admission->certificate, ret_failure);
+    if (provision->context->settings->enroll_sign_command)
+        return sign_by_hook(provision, request, fingerprint, ret_failure);
+    return ca_issue(&provision->ca, is_operator(provision), provision->name, request,
+                    &provision->certificate, ret_failure);
 }
 
 /* --- the access list -------------------------------------------------------------------------- */
 
 /* Writes the body with the new entry; the caller frees it. */
-static int make_body(const struct admission *admission, const char *body, const char *words,
+static int make_body(const struct provision *provision, const char *body, const char *words,
                      char **ret, struct failure *ret_failure)
 {
     gt_cleanup(gt_free) char *without = NULL;
     char why[ACCESS_TEXT_WHY] = "";
     size_t n = 0;
 
-    if (check_name_of_list(admission, body, ret_failure) != 0)
+    if (check_name_of_list(provision, body, ret_failure) != 0)
         return 1;
-    int r = access_text_drop(body, is_operator(admission), admission->name, &without, &n);
+    int r = access_text_drop(body, is_operator(provision), provision->name, &without, &n);
     if (r == 0)
-        r = access_text_add(without, is_operator(admission), words, ret, why);
+        r = access_text_add(without, is_operator(provision), words, ret, why);
     if (r < 0)
         return fail_internal(r, ret_failure);
     return r == 0 ? 0 : failure_set(ret_failure, FAILURE_USAGE, NULL, "access list: %s", why);
 }
 
-static int keep_list(struct admission *admission, const struct authority *authority,
+static int keep_list(struct provision *provision, const struct authority *authority,
                      struct failure *ret_failure)
 {
-    admission->list = strndup(authority->text, authority->n_text);
-    admission->n_list = authority->n_text;
-    return admission->list ? 0 : fail_internal(-ENOMEM, ret_failure);
+    provision->list = strndup(authority->text, authority->n_text);
+    provision->n_list = authority->n_text;
+    return provision->list ? 0 : fail_internal(-ENOMEM, ret_failure);
 }
 
-int admission_list(struct admission *admission, const uint8_t fingerprint[static GT_KEY_SIZE],
+int provision_list(struct provision *provision, const uint8_t fingerprint[static GT_KEY_SIZE],
                    struct failure *ret_failure)
 {
     char hex[2 * GT_KEY_SIZE + 1];
     gt_cleanup(gt_free) char *words = NULL, *body = NULL;
     struct access_change change;
 
-    if (!admission->has_list || is_relay(admission))
+    if (!provision->has_list || is_relay(provision))
         return 0;
     gt_text_hex(fingerprint, GT_KEY_SIZE, hex);
-    if (asprintf(&words, "%s %s%s%s", admission->name, hex, *admission->rights ? " " : "",
-                 admission->rights) < 0) {
+    if (asprintf(&words, "%s %s%s%s", provision->name, hex, *provision->rights ? " " : "",
+                 provision->rights) < 0) {
         words = NULL;
         return fail_internal(-ENOMEM, ret_failure);
     }
-    int r = access_change_begin(admission->context, &change, ret_failure);
+    int r = access_change_begin(provision->context, &change, ret_failure);
     if (r == 0)
-        r = make_body(admission, change.body, words, &body, ret_failure);
+        r = make_body(provision, change.body, words, &body, ret_failure);
     if (r == 0)
         r = access_change_apply(&change, body, ret_failure);
     if (r == 0)
-        r = keep_list(admission, &change.authority, ret_failure);
+        r = keep_list(provision, &change.authority, ret_failure);
     access_change_end(&change);
-    return r == ACCESS_BROKER_E_INTERRUPTED ? ADMISSION_E_INTERRUPTED : r;
+    return r == ACCESS_BROKER_E_INTERRUPTED ? PROVISION_E_INTERRUPTED : r;
 }
 
 /* --- the bundle ------------------------------------------------------------------------------- */
@@ -317,17 +317,17 @@ static char *make_configuration(const struct settings *settings)
     return n < 0 ? NULL : text;
 }
 
-static int derive_key(const struct admission *admission, char ret[static GT_KEY_TEXT_MAX],
+static int derive_key(const struct provision *provision, char ret[static GT_KEY_TEXT_MAX],
                       struct failure *ret_failure)
 {
     int r = 0;
 
-    switch (admission->kind) {
-    case GT_TOKEN_DEVICE: r = gt_key_format_device(&admission->key, admission->name, ret); break;
+    switch (provision->kind) {
+    case GT_TOKEN_DEVICE: r = gt_key_format_device(&provision->key, provision->name, ret); break;
     case GT_TOKEN_OPERATOR:
-        r = gt_key_format_operator(&admission->key, admission->name, true, ret);
+        r = gt_key_format_operator(&provision->key, provision->name, true, ret);
         break;
-    case GT_TOKEN_RELAY: r = gt_key_format_relay(&admission->key, ret); break;
+    case GT_TOKEN_RELAY: r = gt_key_format_relay(&provision->key, ret); break;
     }
     return r == 0 ? 0
                   : failure_set(ret_failure, FAILURE_KEY, NULL, "%s",
@@ -363,16 +363,16 @@ static int encode(const struct gt_bundle *bundle, bool is_file, uint8_t **ret, s
 }
 
 /* The entries of devices and operators beyond those of a relay. @relay: HOST:PORT. */
-static void fill_bundle(const struct admission *admission, const char *relay,
+static void fill_bundle(const struct provision *provision, const char *relay,
                         const char *configuration, struct gt_bundle *bundle)
 {
     struct gt_span *entries = bundle->entries;
 
-    entries[GT_BUNDLE_CERTIFICATE] = text_of(admission->certificate);
-    entries[GT_BUNDLE_AUTHORITIES] = gt_span(admission->authorities.text, admission->authorities.n);
+    entries[GT_BUNDLE_CERTIFICATE] = text_of(provision->certificate);
+    entries[GT_BUNDLE_AUTHORITIES] = gt_span(provision->authorities.text, provision->authorities.n);
     entries[GT_BUNDLE_RELAY] = gt_span_text(relay);
-    entries[GT_BUNDLE_BROKER] = gt_span_text(admission->context->settings->mqtt_endpoint);
-    entries[GT_BUNDLE_ACCESS_LIST] = gt_span(admission->list, admission->n_list);
+    entries[GT_BUNDLE_BROKER] = gt_span_text(provision->context->settings->mqtt_endpoint);
+    entries[GT_BUNDLE_ACCESS_LIST] = gt_span(provision->list, provision->n_list);
     entries[GT_BUNDLE_CONFIGURATION] = gt_span_text(configuration);
 }
 
@@ -386,24 +386,24 @@ static char *format_relay(const struct gt_host_port *relay)
     return n < 0 ? NULL : text;
 }
 
-int admission_bundle(const struct admission *admission, struct gt_span private_key, uint8_t **ret,
+int provision_bundle(const struct provision *provision, struct gt_span private_key, uint8_t **ret,
                      size_t *ret_n, struct failure *ret_failure)
 {
-    gt_cleanup(gt_free) char *configuration = make_configuration(admission->context->settings);
-    gt_cleanup(gt_free) char *relay = format_relay(&admission->relay);
-    struct gt_bundle bundle = {.kind = admission->kind};
+    gt_cleanup(gt_free) char *configuration = make_configuration(provision->context->settings);
+    gt_cleanup(gt_free) char *relay = format_relay(&provision->relay);
+    struct gt_bundle bundle = {.kind = provision->kind};
     char key[GT_KEY_TEXT_MAX];
 
     if (!configuration || !relay)
         return fail_internal(-ENOMEM, ret_failure);
-    if (derive_key(admission, key, ret_failure) != 0)
+    if (derive_key(provision, key, ret_failure) != 0)
         return 1;
-    bundle.entries[GT_BUNDLE_NAME] = gt_span_text(admission->name);
+    bundle.entries[GT_BUNDLE_NAME] = gt_span_text(provision->name);
     bundle.entries[GT_BUNDLE_KEY] = gt_span_text(key);
-    bundle.entries[GT_BUNDLE_AUTHORITY] = gt_span_text(admission->authority);
+    bundle.entries[GT_BUNDLE_AUTHORITY] = gt_span_text(provision->authority);
     bundle.entries[GT_BUNDLE_PRIVATE_KEY] = private_key;
-    if (!is_relay(admission))
-        fill_bundle(admission, relay, configuration, &bundle);
+    if (!is_relay(provision))
+        fill_bundle(provision, relay, configuration, &bundle);
     int r = encode(&bundle, private_key.n > 0, ret, ret_n, ret_failure);
     gt_wipe(key, sizeof(key));
     return r;
@@ -411,31 +411,31 @@ int admission_bundle(const struct admission *admission, struct gt_span private_k
 
 /* --- afterwards ------------------------------------------------------------------------------- */
 
-void admission_print_next(const struct admission *admission,
+void provision_print_next(const struct provision *provision,
                           const uint8_t fingerprint[static GT_KEY_SIZE])
 {
-    const struct settings *settings = admission->context->settings;
-    struct print *print = &admission->context->print;
+    const struct settings *settings = provision->context->settings;
+    struct print *print = &provision->context->print;
     char hex[2 * GT_KEY_SIZE + 1];
-    const char *name = admission->name, *prefix = settings->mqtt_prefix;
+    const char *name = provision->name, *prefix = settings->mqtt_prefix;
 
-    if (is_relay(admission))
+    if (is_relay(provision))
         return;
     gt_text_hex(fingerprint, GT_KEY_SIZE, hex);
-    if (*admission->authority && !admission->has_list)
+    if (*provision->authority && !provision->has_list)
         print_note(
             print,
             "Next, on the machine with the authority's key: gotthard-cli access add %s %s %s",
-            gt_token_kind_text(admission->kind), name, hex);
-    else if (!*admission->authority)
+            gt_token_kind_text(provision->kind), name, hex);
+    else if (!*provision->authority)
         print_note(print, "The line for the pin files of %s: %s %s",
-                   is_operator(admission) ? "devices" : "operators", name, hex);
-    if (is_operator(admission) && !*admission->authority)
+                   is_operator(provision) ? "devices" : "operators", name, hex);
+    if (is_operator(provision) && !*provision->authority)
         print_warning(print,
                       "there is no access list: where devices have no pins, %s can act as any "
                       "operator and device",
                       name);
-    if (is_operator(admission))
+    if (is_operator(provision))
         print_note(print,
                    "The broker must permit \"operator %s\" to write %s/d/+/req, and to read "
                    "%s/d/+/rsp/%s, %s/d/+/state and %s/fleet/access/+, as mosquitto-example.acl "
@@ -443,11 +443,11 @@ void admission_print_next(const struct admission *admission,
                    name, prefix, prefix, name, prefix, prefix);
 }
 
-void admission_end(struct admission *admission)
+void provision_end(struct provision *provision)
 {
-    gt_key_wipe(&admission->key);
-    free(gt_steal(&admission->authorities.text));
-    ca_deinit(&admission->ca);
-    free(gt_steal(&admission->certificate));
-    free(gt_steal(&admission->list));
+    gt_key_wipe(&provision->key);
+    free(gt_steal(&provision->authorities.text));
+    ca_deinit(&provision->ca);
+    free(gt_steal(&provision->certificate));
+    free(gt_steal(&provision->list));
 }

@@ -13,7 +13,7 @@
 #include "gotthard/trust/bundle.h"
 #include "identity.h"
 
-struct admission {
+struct provision {
     struct context *context;
     enum gt_token_kind kind; /* a relay has neither a certificate nor an entry in the list */
     const char *name;
@@ -30,25 +30,25 @@ struct admission {
     size_t n_list;
 };
 
-/* Each returns 0, 1 with @ret_failure, or ADMISSION_E_INTERRUPTED by Ctrl+C. */
-enum { ADMISSION_E_INTERRUPTED = 2 };
+/* Each returns 0, 1 with @ret_failure, or PROVISION_E_INTERRUPTED by Ctrl+C. */
+enum { PROVISION_E_INTERRUPTED = 2 };
 /* Checks everything that can be checked before there is a newcomer: keys, settings, whether the
- * name is free. The caller calls admission_end() in any case. */
-int admission_begin(struct context *context, enum gt_token_kind kind, const char *name,
-                    const char *rights, bool is_replacing, struct admission *ret,
+ * name is free. The caller calls provision_end() in any case. */
+int provision_begin(struct context *context, enum gt_token_kind kind, const char *name,
+                    const char *rights, bool is_replacing, struct provision *ret,
                     struct failure *ret_failure) GT_MUST_CHECK;
 /* Signs the certificate, by the fleet's own authority or the operator's command, for the key of
  * @request (DER), whose fingerprint is @fingerprint. */
-int admission_sign(struct admission *admission, struct gt_span request,
+int provision_sign(struct provision *provision, struct gt_span request,
                    const uint8_t fingerprint[static GT_KEY_SIZE],
                    struct failure *ret_failure) GT_MUST_CHECK;
 /* Adds the key to the access list and publishes it, if this machine signs one. */
-int admission_list(struct admission *admission, const uint8_t fingerprint[static GT_KEY_SIZE],
+int provision_list(struct provision *provision, const uint8_t fingerprint[static GT_KEY_SIZE],
                    struct failure *ret_failure) GT_MUST_CHECK;
 /* Encodes the bundle. @private_key: PEM; empty in an answer. The caller wipes and frees *ret. */
-int admission_bundle(const struct admission *admission, struct gt_span private_key, uint8_t **ret,
+int provision_bundle(const struct provision *provision, struct gt_span private_key, uint8_t **ret,
                      size_t *ret_n, struct failure *ret_failure) GT_MUST_CHECK;
 /* Prints what the operator has to do besides: pins, or rights at the broker. */
-void admission_print_next(const struct admission *admission,
+void provision_print_next(const struct provision *provision,
                           const uint8_t fingerprint[static GT_KEY_SIZE]);
-void admission_end(struct admission *admission);
+void provision_end(struct provision *provision);
