@@ -66,18 +66,35 @@ def test_settings_are_written_to_folders_for_them():
     written = [command.file for command in readme.set_up() if isinstance(command, readme.Command) and command.file]
     assert "cli.conf" in written and len(written) >= 4
     for path in written:
-        assert path in ("cli.conf", "fleet.conf") or re.match(r"/etc/gotthard/(relayd|agentd)\.conf\.d/\w+\.conf$|/etc/mosquitto/", path), path
+        assert path in ("cli.conf", "fleet.conf", "enroll.conf") or re.match(r"/etc/gotthard/(relayd|agentd)\.conf\.d/\w+\.conf$|/etc/mosquitto/", path), path
+
+
+def run_as_operator(folder, *parts):
+    """Runs the operator's commands of these parts as they are, with the programs of the build. Without those that wait."""
+    (folder / "bin").mkdir()
+    (folder / "bin/gotthard-cli").symlink_to(harness.PROGRAMS["cli"])
+    commands = [c.text for part in parts for c in readme.set_up()
+                if isinstance(c, readme.Command) and c.as_user and c.part == part and "gotthard-cli enroll" not in c.text]
+    script = "set -e\n" + "\n".join(commands).replace("/usr/share/doc/gotthard-cli/examples", str(ROOT / "etc"))
+    variables = {"HOME": str(folder), "PATH": f"{folder}/bin:{os.environ['PATH']}", "GOTTHARD_CONFIG_DIR": str(folder)}
+    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_bundle_of_a_device_without_a_network(tmp_path):
+    """The file that the operator writes after step 1 makes a device, with the README's command there."""
+    run_as_operator(tmp_path, "1", "By a one-time token")
+    command, = (c.text.split() for c in readme.set_up() if isinstance(c, readme.Command) and "--install" in c.text)
+    folder = tmp_path / "device"
+    folder.mkdir()
+    done = subprocess.run([harness.PROGRAMS["agentd"], *command[1:]], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder),
+                          capture_output=True, text=True, check=False, cwd=tmp_path / ".config/gotthard")
+    assert done.returncode == 0 and "enrolled as Pump7" in done.stdout, done.stderr
+    assert check("agentd", harness.clean_environment(GOTTHARD_CONFIG_DIR=folder)).returncode == 0
 
 
 def test_commands_of_step_1(tmp_path):
-    """The operator's commands as they are, with the programs of the build."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/gotthard-cli").symlink_to(harness.PROGRAMS["cli"])
-    commands = [c.text for c in readme.set_up() if isinstance(c, readme.Command) and c.as_user and c.part == "1"]
-    script = "set -e\n" + "\n".join(commands).replace("/usr/share/doc/gotthard-cli/examples", str(ROOT / "etc"))
-    variables = {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "GOTTHARD_CONFIG_DIR": str(tmp_path)}
-    done = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_as_operator(tmp_path, "1")
     made = set(os.listdir(tmp_path / ".config/gotthard"))
     assert {"fleet.key", "cli.conf", "relay.key", "GatewayOli.key", "broker", "GatewayOli", "alice"} <= made
     assert {"mosquitto-example.conf", "mosquitto-example.acl", "ca.crl"} <= set(os.listdir(tmp_path / ".config/gotthard/broker"))
