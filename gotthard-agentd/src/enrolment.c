@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "doctor.h"
 #include "gotthard/config/config-proxy.h"
 #include "gotthard/enrolment/bundle-file.h"
 #include "gotthard/enrolment/newcomer-command.h"
@@ -57,9 +58,18 @@ static bool install(struct enrolment *enrolment, const struct gt_bundle *bundle,
 /* The device is enrolled. Returns the exit status. */
 static int finish(const struct enrolment *enrolment, const struct enrolment_options *options)
 {
+    const struct doctor_options doctor = {0};
+    const struct gt_config_args args = {0};
+    bool is_started;
+
     dprintf(STDOUT_FILENO, "This device is enrolled as %s. Its configuration: %s\n",
             enrolment->name, enrolment->place.configuration);
-    return (int)gt_service_start(PROGRAM, options->is_not_started);
+    int status = (int)gt_service_start(PROGRAM, options->is_not_started, &is_started);
+    if (is_started) {
+        dprintf(STDOUT_FILENO, "Each hop from here to the operators:\n");
+        (void)doctor_run(&args, &doctor); /* the device is enrolled, whatever it finds */
+    }
+    return status;
 }
 
 /* --- a token ---------------------------------------------------------------------------------- */

@@ -120,8 +120,10 @@ static int install_bundle(const struct gt_place *place, const struct gt_bundle *
 
 static int finish(const struct gt_place *place, const struct enrolment_options *options)
 {
+    bool is_started;
+
     dprintf(STDOUT_FILENO, "This relay is enrolled. Its configuration: %s\n", place->configuration);
-    return (int)gt_service_start(PROGRAM, options->is_not_started);
+    return (int)gt_service_start(PROGRAM, options->is_not_started, &is_started);
 }
 
 /* --- a token ---------------------------------------------------------------------------------- */

@@ -438,6 +438,7 @@ def test_service_is_started(env, options, status, calls):
                            write_bundle_file(env), *options], capture_output=True, text=True, check=False, timeout=harness.LIMIT,
                           env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder, PATH=f"{systemctl.parent}:{os.environ['PATH']}"))
     assert done.returncode == status, done.stderr
+    assert bool(re.search(r"Each hop from here to the operators:\n.*configuration", done.stdout)) == (status == 0 and calls != []), done.stdout
     found = env.folder / "calls"
     assert (found.read_text().splitlines() if found.exists() else []) == calls
     for path in folder.rglob("*"):

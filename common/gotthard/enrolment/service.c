@@ -22,10 +22,11 @@ static bool run_systemctl(const char *verb, const char *unit)
 }
 
 /* One that runs has the configuration before, so that it is not enough to start it. */
-enum gt_exit_status gt_service_start(const char *program, bool is_left_alone)
+enum gt_exit_status gt_service_start(const char *program, bool is_left_alone, bool *ret_is_started)
 {
     char unit[80];
 
+    *ret_is_started = false;
     snprintf(unit, sizeof(unit), "%s.service", program);
     if (is_left_alone || geteuid() != 0 || access("/run/systemd/system", F_OK) < 0) {
         dprintf(STDOUT_FILENO, "Start it, for example: systemctl enable --now %s\n", unit);
@@ -38,6 +39,7 @@ enum gt_exit_status gt_service_start(const char *program, bool is_left_alone)
                                 unit);
         return GT_EXIT_UNAVAILABLE;
     }
+    *ret_is_started = true;
     dprintf(STDOUT_FILENO, "The service %s is enabled and started.\n", unit);
     return GT_EXIT_SUCCESS;
 }
