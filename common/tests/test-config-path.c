@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* config-path.c: absolute paths, paths below the home, and paths relative to a folder. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,6 +46,25 @@ static void test_resolve_rejects_homes_of_others(void **state)
     assert_null(path);
 }
 
+static void test_home_is_that_of_the_environment(void **state)
+{
+    char home[PATH_MAX];
+
+    setenv("HOME", "/home/oli", 1);
+    unsetenv("XDG_CONFIG_HOME");
+    assert_true(gt_configpath_home(home));
+    assert_string_equal(home, "/home/oli/.config/gotthard");
+    setenv("XDG_CONFIG_HOME", "/srv/x", 1);
+    assert_true(gt_configpath_home(home));
+    assert_string_equal(home, "/srv/x/gotthard");
+    setenv("XDG_CONFIG_HOME", "relative", 1);
+    assert_true(gt_configpath_home(home));
+    assert_string_equal(home, "/home/oli/.config/gotthard");
+    unsetenv("HOME");
+    assert_false(gt_configpath_home(home));
+    unsetenv("XDG_CONFIG_HOME");
+}
+
 static void test_resolve_all_resolves_each_word(void **state)
 {
     gt_cleanup(gt_free) char *paths = NULL;
@@ -79,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resolve_each_form),
         cmocka_unit_test(test_resolve_rejects_homes_of_others),
+        cmocka_unit_test(test_home_is_that_of_the_environment),
         cmocka_unit_test(test_resolve_all_resolves_each_word),
         cmocka_unit_test(test_folder_of_a_file),
     };

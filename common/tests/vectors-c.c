@@ -9,6 +9,7 @@
 #include "gotthard/signaling/topic.h"
 #include "gotthard/trust/access-parts.h"
 #include "gotthard/trust/device-keys.h"
+#include "gotthard/trust/enrolment.h"
 
 enum {
     KEY = 1,
@@ -127,6 +128,36 @@ static void print_access(char **argv)
     free(text);
 }
 
+/* The token of an enrolment. Its random values are hashes of parameters. */
+static void print_token(char **argv)
+{
+    struct gt_token token = {.kind = GT_TOKEN_DEVICE,
+                             .relay_host = "relay",
+                             .relay_port = 7000,
+                             .expires_at = 1800000000};
+    uint8_t x[GT_KEY_SIZE], private_key[GT_KEY_SIZE], hash[GT_KEY_SIZE], answer[GT_KEY_SIZE];
+    char text[GT_TOKEN_TEXT_MAX];
+    struct gt_token_keys keys;
+    struct gt_key key;
+
+    MUST(gt_key_parse(argv[KEY], argv[IV], &key));
+    hash_of(argv[EPOCH], token.seed, sizeof(token.seed));
+    hash_of(argv[X], x, sizeof(x));
+    hash_of(argv[Y], private_key, sizeof(private_key));
+    hash_of(argv[REQ], hash, sizeof(hash));
+    MUST(gt_token_derive(&token, &keys));
+    MUST(gt_key_client(&key, GT_ROLE_DEVICE, keys.name, token.client));
+    MUST(gt_x25519_public(private_key, token.public_key));
+    MUST(gt_enrolment_answer_key(keys.prk, x, token.public_key, hash, answer));
+    gt_token_format(&token, text);
+    print("PRK_T", keys.prk, sizeof(keys.prk));
+    print("K_sess of the token", keys.session, sizeof(keys.session));
+    print("rid of the token", keys.rid, sizeof(keys.rid));
+    print("name of the token", keys.name, strlen(keys.name));
+    print("gk1t", text, strlen(text));
+    print("k of the answer", answer, sizeof(answer));
+}
+
 /* Encodes a REQ without a proof. Returns the length of inner1. */
 static size_t make_req(char **argv, const uint8_t *gx, struct gt_key_agreement *agreement,
                        uint8_t *ret_inner)
@@ -233,6 +264,7 @@ int main(int argc, char **argv)
     print("rid of that ACK", session.rid, sizeof(session.rid));
     print_texts(argv);
     print_access(argv);
+    print_token(argv);
     MUST(gt_topic_req("gotthard/v1", argv[DEVICE], topic));
     MUST(gt_message_seal(keys.req, GT_MESSAGE_REQ, topic, gt_span(inner1, n_inner1), message, &n));
     print("REQ", message, n);

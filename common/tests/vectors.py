@@ -297,6 +297,26 @@ def access_lines(p):
             ("access part", part + sign(private, b"Gotthard v1, access part", part))]
 
 
+TOKEN_EXPIRY = 1800000000
+
+
+def token_vectors(p, k_rel):
+    """The token of an enrolment (section 8) whose random values are hashes of parameters."""
+    seed = sha256(p["epoch"].encode())[:16]
+    prk = extract(b"gotthard/1 token", seed)
+    name = f"enroll-{TOKEN_EXPIRY:08x}-{X(prk, b'name', b'', 4).hex()}"
+    k_rc = X(k_rel, b"relay-client", b"\x02" + lp(name.encode()), 32)
+    x, private = sha256(p["x"].encode()), sha256(p["y"].encode())
+    public = x25519(private, BASE)
+    material = struct.pack(">BI", 1, TOKEN_EXPIRY) + seed + k_rc + public
+    answer = X(extract(prk, x25519(x, public)), b"answer", sha256(p["req"].encode()), 32)
+    return [
+        ("PRK_T", prk), ("K_sess of the token", X(prk, b"session", b"", 32)),
+        ("rid of the token", X(prk, b"rendezvous", b"", 16)), ("name of the token", name.encode()),
+        ("gk1t", f"gk1t.relay:7000.{url64(material)}".encode()), ("k of the answer", answer),
+    ]
+
+
 def vectors(p):
     """Returns all lines in order, as (name, bytes), and the parameters that open the sealed ones."""
     operator, device = p["operator"].encode(), p["device"].encode()
@@ -350,6 +370,7 @@ def vectors(p):
         ("gk1o of some", f"gk1o.{p['operator']}.{url64(k_rc_o)}".encode()),
         ("line of a device", f"{p['device']} {url64(k_dev)}".encode()),
         *access_lines(p),
+        *token_vectors(p, k_rel),
     ]
     return lines, (k_req, b"GTM1\x01" + lp(b"gotthard/v1/d/" + device + b"/req"), inner1)
 

@@ -9,6 +9,7 @@
 
 #include "agentd.h"
 #include "doctor.h"
+#include "enrolment.h"
 #include "gotthard/base/descriptor-limit.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/format.h"
@@ -41,7 +42,15 @@ struct options {
     enum command command;
     struct doctor_options doctor;
     bool has_doctor_option;
+    struct gt_enrolment_options enrolment;
 };
+
+static int main_on_word(void *userdata, const char *word)
+{
+    struct options *options = userdata;
+
+    return gt_enrolment_options_word(&options->enrolment, word);
+}
 
 static int main_on_option(void *userdata, const char *option, const char *value,
                           bool *ret_takes_value)
@@ -65,7 +74,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
         *command = COMMAND_VERSION;
     else
-        return 1;
+        return gt_enrolment_options_option(&options->enrolment, option, value, ret_takes_value);
     return 0;
 }
 
@@ -73,12 +82,18 @@ static void print_help(void)
 {
     dprintf(STDOUT_FILENO,
             "Usage: gotthard-agentd [OPTION]...\n"
+            "       gotthard-agentd enroll [TOKEN|FILE|-]\n"
             "Makes this device reachable for its operators through an MQTT broker and a relay.\n\n"
             "  --config FILE                  read FILE instead of the files in /etc/gotthard\n"
             "  --check-config                 print each setting with its source, and exit\n"
             "  --doctor                       check each hop to the operators, and exit\n"
             "  --reload                       make the running agent reload, and exit with its "
             "result\n"
+            "  enroll [TOKEN|FILE|-]          become a device of a fleet, by a token of its "
+            "operator, and exit\n"
+            "  --install FILE                 the same, by a bundle file\n"
+            "  --force                        replace the identity of an earlier enrolment\n"
+            "  --no-start                     leave the service alone after an enrolment\n"
             "  --json                         print JSON, one row a line, with --doctor\n"
             "  --no-color                     print without colors, with --doctor\n"
             "  --help                         print this help, and exit\n"
@@ -131,10 +146,24 @@ static void main_print_error(const char *error)
     dprintf(STDERR_FILENO, "%s", line);
 }
 
+static int serve_or_enrol(const struct gt_config_args *args,
+                          const struct gt_enrolment_options *enrolment)
+{
+    if (!gt_enrolment_options_is_used(enrolment))
+        return serve(args, false);
+    return enrolment->is_enrol ? enrolment_run(enrolment) : enrolment_install_file(enrolment);
+}
+
 static int main_run(const struct options *options, const struct gt_config_args *args)
 {
     if (options->has_doctor_option && options->command != COMMAND_DOCTOR) {
         main_print_error("--json and --no-color need --doctor");
+        return GT_EXIT_USAGE;
+    }
+    const char *why =
+        gt_enrolment_options_check(&options->enrolment, args, options->command != COMMAND_SERVE);
+    if (why && options->command != COMMAND_HELP && options->command != COMMAND_VERSION) {
+        main_print_error(why);
         return GT_EXIT_USAGE;
     }
     switch (options->command) {
@@ -143,8 +172,8 @@ static int main_run(const struct options *options, const struct gt_config_args *
     case COMMAND_RELOAD:
         return gt_reload_client_run("gotthard-agentd", SIGHUP, GT_RELOAD_DEADLINE_MS);
     case COMMAND_DOCTOR: return doctor_run(args, &options->doctor);
-    case COMMAND_CHECK:
-    case COMMAND_SERVE: return serve(args, options->command == COMMAND_CHECK);
+    case COMMAND_CHECK: return serve(args, true);
+    case COMMAND_SERVE: return serve_or_enrol(args, &options->enrolment);
     }
     return GT_EXIT_SUCCESS;
 }
@@ -155,6 +184,7 @@ int main(int argc, char **argv)
     struct gt_config_parse parse = {
         .program = settings_program(),
         .other = main_on_option,
+        .word = main_on_word,
         .userdata = &options,
     };
     char error[GT_CONFIG_ERROR_MAX];

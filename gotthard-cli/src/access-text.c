@@ -230,11 +230,19 @@ int access_text_add(const char *body, bool is_operator, const char *words, char 
     return r ? r : append(body, kind_of(is_operator), words, ret);
 }
 
-int access_text_revoke(const char *body, bool is_operator, const char *name, char **ret,
-                       size_t *ret_n)
+bool access_text_has(const char *body, bool is_operator, const char *name)
 {
-    bool is_revoked = access_text_is_revoked(body, is_operator, name);
-    char words[GT_NAME_MAX + sizeof("o:")];
+    struct line line;
+
+    while (next_line(&body, &line))
+        if (is_entry(&line, is_operator, name))
+            return true;
+    return false;
+}
+
+int access_text_drop(const char *body, bool is_operator, const char *name, char **ret,
+                     size_t *ret_n)
+{
     struct output output;
     struct line line;
 
@@ -249,11 +257,25 @@ int access_text_revoke(const char *body, bool is_operator, const char *name, cha
     }
     output_end_line(&output);
     *ret = output.text;
-    if (is_revoked)
+    return 0;
+}
+
+int access_text_revoke(const char *body, bool is_operator, const char *name, char **ret,
+                       size_t *ret_n)
+{
+    char words[GT_NAME_MAX + sizeof("o:")];
+    char *without = NULL;
+    int r = access_text_drop(body, is_operator, name, &without, ret_n);
+
+    if (r != 0)
+        return r;
+    if (access_text_is_revoked(body, is_operator, name)) {
+        *ret = without;
         return 0;
+    }
     snprintf(words, sizeof(words), "%c:%s", is_operator ? 'o' : 'd', name);
-    int r = append(output.text, "revoked", words, ret);
-    free(output.text);
+    r = append(without, "revoked", words, ret);
+    free(without);
     return r;
 }
 

@@ -28,7 +28,12 @@ int access_text_add(const char *body, bool is_operator, const char *words, char 
  * entries. Returns 0 and a body that the caller frees, or -ENOMEM. */
 int access_text_revoke(const char *body, bool is_operator, const char *name, char **ret,
                        size_t *ret_n) GT_MUST_CHECK;
+/* Removes all entries of a name, and adds nothing: another key of the same name follows. Returns
+ * as access_text_revoke(). */
+int access_text_drop(const char *body, bool is_operator, const char *name, char **ret,
+                     size_t *ret_n) GT_MUST_CHECK;
 bool access_text_is_revoked(const char *body, bool is_operator, const char *name);
+bool access_text_has(const char *body, bool is_operator, const char *name);
 /* Returns true if a name of @before has neither an entry nor a line `revoked` in @after, or a
  * revoked one is not revoked any more. Writes the first one to @ret_why. Without memory: true. */
 bool access_text_loses(const char *before, const char *after, char ret_why[static ACCESS_TEXT_WHY]);

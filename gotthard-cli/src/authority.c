@@ -3,7 +3,6 @@
 #include "authority.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -11,46 +10,11 @@
 
 #include "access-text.h"
 #include "gotthard/config/config.h"
+#include "new-file.h"
 
 #define KEY_FILE_MAX 256 /* bytes */
 
 /* --- files ------------------------------------------------------------------------------------ */
-
-/* Creates a file of mode 0600. Returns 0 or a negative errno, and leaves none then. */
-static int write_new(const char *path, struct gt_span text)
-{
-    gt_cleanup(gt_close) int fd =
-        open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-    if (fd < 0)
-        return -errno;
-    for (ssize_t n; text.n; text = gt_span(text.data + n, text.n - (size_t)n)) {
-        n = write(fd, text.data, text.n);
-        if (n <= 0) {
-            int err = n < 0 ? errno : EIO;
-
-            unlink(path);
-            return -err;
-        }
-    }
-    if (fsync(fd) == 0)
-        return 0;
-    int err = errno;
-    unlink(path);
-    return -err;
-}
-
-/* The folder's entry must survive a power cut as well. */
-static int sync_folder(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-
-    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + 1 : 1,
-             slash ? path : ".");
-    gt_cleanup(gt_close) int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
 
 static int fail_file(const char *path, const char *why, struct failure *ret_failure)
 {
@@ -83,11 +47,11 @@ int authority_create(const struct settings *settings, char ret_public[static GT_
     gt_authority_format_private(key, text);
     size_t n = strlen(text);
     text[n] = '\n';
-    int r = write_new(path, gt_span(text, n + 1));
+    int r = new_file_write(path, 0600, gt_span(text, n + 1));
     gt_wipe(text, sizeof(text));
     gt_wipe(key, sizeof(key));
     if (r == 0)
-        r = sync_folder(path);
+        r = new_file_sync_folder(path);
     if (r == -EEXIST)
         return failure_set(ret_failure, FAILURE_AUTHORITY,
                            "keep it: it signs the list of your fleet. Another fleet needs another "
@@ -224,19 +188,9 @@ int authority_take(struct authority *authority, struct gt_span text, struct fail
 
 int authority_store(const struct authority *authority, struct failure *ret_failure)
 {
-    char temporary[PATH_MAX];
     const char *path = authority->list_path;
+    int r = new_file_replace(path, 0600, gt_span(authority->text, authority->n_text));
 
-    if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
-        return fail_file(path, "the path is too long", ret_failure);
-    unlink(temporary); /* of a command that was interrupted */
-    int r = write_new(temporary, gt_span(authority->text, authority->n_text));
-    if (r == 0 && rename(temporary, path) < 0) {
-        r = -errno;
-        unlink(temporary);
-    }
-    if (r == 0)
-        r = sync_folder(path);
     return r == 0 ? 0 : fail_file(path, strerror(-r), ret_failure);
 }
 

@@ -79,25 +79,9 @@ static bool take_kind(struct context *context, bool *ret_is_operator)
     return false;
 }
 
-/* Joins the arguments from @first on by blanks; the caller frees it. NULL without memory. */
-static char *join_arguments(const struct context *context, size_t first)
-{
-    size_t n = 1;
-
-    for (size_t i = first; i < context->n_arguments; i++)
-        n += strlen(context->arguments[i]) + 1;
-    char *words = calloc(1, n);
-    for (size_t i = first; words && i < context->n_arguments; i++) {
-        if (i > first)
-            strcat(words, " ");
-        strcat(words, context->arguments[i]);
-    }
-    return words;
-}
-
 static int add_to(struct access_change *change, bool is_operator, struct failure *ret_failure)
 {
-    gt_cleanup(gt_free) char *words = join_arguments(change->context, 2);
+    gt_cleanup(gt_free) char *words = command_join_arguments(change->context, 2);
     gt_cleanup(gt_free) char *body = NULL;
     char why[ACCESS_TEXT_WHY] = "";
     int r = words ? access_text_add(change->body, is_operator, words, &body, why) : -ENOMEM;

@@ -10,7 +10,7 @@
 #define PRINTS_JSON                                                                             \
     (COMMAND_CONNECT | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
      COMMAND_VERSION | COMMAND_DOCTOR | COMMAND_SESSIONS | COMMAND_RUN | COMMAND_ACCESS |       \
-     COMMAND_REVOKE | COMMAND_AUDIT)
+     COMMAND_REVOKE | COMMAND_ENROLL | COMMAND_AUDIT)
 
 const struct option command_line_options[N_OPTIONS] = {
     [OPTION_JSON] = {"--json", NULL, NULL, "Print JSON for programs on standard output.",
@@ -38,8 +38,25 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_USER] = {"--user", NULL, "USER", "Log in as this user.", COMMAND_RUN},
     [OPTION_FORKS] = {"--forks", NULL, "N", "Run it on this many devices at a time; 5 by default.",
                       COMMAND_RUN},
+    [OPTION_FOR] = {"--for", NULL, "TIME", "The token can be used for this time; 1h by default.",
+                    COMMAND_ENROLL},
+    [OPTION_OPERATOR] = {"--operator", NULL, NULL, "Enrol an operator, not a device.",
+                         COMMAND_ENROLL},
+    [OPTION_NEW_RELAY] = {"--new-relay", NULL, NULL, "Enrol a further relay, not a device.",
+                          COMMAND_ENROLL},
+    [OPTION_FINGERPRINT] = {"--fingerprint", NULL, "FINGERPRINT",
+                            "Accept the newcomer with this fingerprint, without a question.",
+                            COMMAND_ENROLL},
+    [OPTION_REPLACE] = {"--replace", NULL, NULL,
+                        "Replace the key of a name that the access list has.",
+                        COMMAND_ENROLL | COMMAND_ADD},
+    [OPTION_QR] = {"--qr", NULL, NULL, "Show the token as a QR code on the terminal as well.",
+                   COMMAND_ENROLL},
+    [OPTION_OUTPUT] = {"--output", NULL, "FILE", "Write the bundle to this new file.", COMMAND_ADD},
+    [OPTION_FORCE] = {"--force", NULL, NULL, "Replace the identity of an earlier enrolment.",
+                      COMMAND_JOIN},
     [OPTION_YES] = {"--yes", "-y", NULL, "Do it without a question.",
-                    COMMAND_FORGET | COMMAND_ACCESS},
+                    COMMAND_FORGET | COMMAND_ACCESS | COMMAND_ENROLL},
     [OPTION_DEVICE] = {"--device", NULL, NULL, "Revoke the device of this name, not an operator.",
                        COMMAND_REVOKE},
     [OPTION_FILE] = {"--file", NULL, "PATH",

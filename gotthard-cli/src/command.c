@@ -94,6 +94,32 @@ bool command_cut_device(struct context *context, size_t i)
     return true;
 }
 
+char *command_join_arguments(const struct context *context, size_t first)
+{
+    size_t n = 1;
+
+    for (size_t i = first; i < context->n_arguments; i++)
+        n += strlen(context->arguments[i]) + 1;
+    char *words = calloc(1, n);
+    for (size_t i = first; words && i < context->n_arguments; i++) {
+        if (i > first)
+            strcat(words, " ");
+        strcat(words, context->arguments[i]);
+    }
+    return words;
+}
+
+void command_prompt(const char *fmt, ...)
+{
+    char text[GT_CONFIG_ERROR_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    gt_vformat(GT_FORMAT_TEXT, text, sizeof(text), fmt, args);
+    va_end(args);
+    dprintf(STDERR_FILENO, "%s", text);
+}
+
 bool command_is_agreed(const char *fmt, ...)
 {
     char question[GT_CONFIG_ERROR_MAX], answer[16] = "";
@@ -102,7 +128,7 @@ bool command_is_agreed(const char *fmt, ...)
     va_start(args, fmt);
     gt_vformat(GT_FORMAT_TEXT, question, sizeof(question), fmt, args);
     va_end(args);
-    dprintf(STDERR_FILENO, "%s [y/N] ", question);
+    command_prompt("%s [y/N] ", question);
     return fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y');
 }
 

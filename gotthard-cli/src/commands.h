@@ -80,6 +80,10 @@ int cmd_version(struct context *context);
 int cmd_help(struct context *context);
 int cmd_access(struct context *context);
 int cmd_revoke(struct context *context);
+int cmd_ca(struct context *context);
+int cmd_enroll(struct context *context);
+int cmd_join(struct context *context);
+int cmd_add(struct context *context);
 int cmd_audit(struct context *context);
 int cmd_doctor(struct context *context);
 /* The same if the settings cannot be loaded: the list ends with that. */
@@ -111,6 +115,11 @@ bool command_take_device(struct context *context, const char *word,
 /* The same in place, for argument @i. */
 bool command_cut_device(struct context *context, size_t i);
 
+/* Joins the arguments from @first on by blanks; the caller frees it. NULL without memory. */
+char *command_join_arguments(const struct context *context, size_t first);
+
+/* Writes a text without a newline to the terminal, for a person who types behind it. */
+void command_prompt(const char *fmt, ...) GT_PRINTF(1, 2);
 /* Asks the person at the terminal a question and returns true for "y" or "yes". */
 bool command_is_agreed(const char *fmt, ...) GT_PRINTF(1, 2);
 

@@ -63,20 +63,30 @@ static const struct failure_row rows[] = {
         .hint = "take it from the broker: gotthard-cli access fetch, then repeat the change",
     },
     {
-        .id = FAILURE_AUDIT_BROKEN,
-        .exit = GT_EXIT_PROTOCOL,
-        .title = "The audit was changed.",
-        .cause = "A line has not the hash of the line before it, or is no line: lines were "
-                 "changed, removed or inserted. The lines before it are as they were written.",
-        .hint = "compare with an earlier reading, and with the audit of the relay",
+        .id = FAILURE_CA,
+        .exit = GT_EXIT_CONFIGURATION,
+        .title = "The certificate authority of this fleet, or the command that signs certificates, "
+                 "cannot be used.",
+        .cause = "A file is missing, damaged or readable by others, or the command has failed or "
+                 "printed something else than the certificate. Nothing was issued.",
+        .hint = "check {enroll.ca} and {enroll.sign_command}",
     },
     {
-        .id = FAILURE_AUDIT_UNREADABLE,
-        .exit = GT_EXIT_UNAVAILABLE,
-        .title = "The audit cannot be read.",
-        .cause = "The file is missing or not readable, it has no line, or the device did not send "
-                 "all of it.",
-        .hint = "check the path, and audit.files on the device",
+        .id = FAILURE_ENROLMENT,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The enrolment was refused, or has failed.",
+        .cause = "The operator has refused the newcomer, the token is damaged, has expired or was "
+                 "used before, or an answer or a request was not made with this token. A token "
+                 "is used once.",
+        .hint = "make a new token: gotthard-cli enroll; if a token may be in wrong hands, look who "
+                "was enrolled",
+    },
+    {
+        .id = FAILURE_NAME,
+        .exit = GT_EXIT_REFUSED,
+        .title = "The name of the newcomer cannot be used.",
+        .cause = "The access list has it already, or it was revoked.",
+        .hint = "use another name",
     },
     {
         .id = FAILURE_BROKER_UNREACHABLE,
@@ -161,6 +171,31 @@ static const struct failure_row rows[] = {
                  "relay could not be reached, or did not take the list.",
         .hint = "repeat the command later, it counts again; a device whose policy is not list "
                 "needs trust.authority",
+    },
+    {
+        .id = FAILURE_NO_COUNTERPART,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The other side of an enrolment did not come, or broke off.",
+        .cause =
+            "The token was not used before it expired, or the operator's command has ended, or "
+            "the connection was lost.",
+        .hint = "make a new token: gotthard-cli enroll",
+    },
+    {
+        .id = FAILURE_AUDIT_BROKEN,
+        .exit = GT_EXIT_PROTOCOL,
+        .title = "The audit was changed.",
+        .cause = "A line has not the hash of the line before it, or is no line: lines were "
+                 "changed, removed or inserted. The lines before it are as they were written.",
+        .hint = "compare with an earlier reading, and with the audit of the relay",
+    },
+    {
+        .id = FAILURE_AUDIT_UNREADABLE,
+        .exit = GT_EXIT_UNAVAILABLE,
+        .title = "The audit cannot be read.",
+        .cause = "The file is missing or not readable, it has no line, or the device did not send "
+                 "all of it.",
+        .hint = "check the path, and audit.files on the device",
     },
     {
         .id = FAILURE_DENIED,

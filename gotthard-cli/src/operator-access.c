@@ -105,7 +105,7 @@ int operator_access_new(const uint8_t authority[static GT_KEY_SIZE], uint64_t ma
     return 0;
 }
 
-static void take(struct operator_access *access, struct gt_span text)
+void operator_access_take(struct operator_access *access, struct gt_span text)
 {
     char why[GT_ACCESS_STORE_WHY] = "";
     int r = gt_access_store_take(&access->store, text, why);
@@ -130,7 +130,7 @@ void operator_access_receive(struct operator_access *access, struct gt_span payl
     int r = gt_access_assembly_add(&access->assembly, payload, access->store.authority,
                                    gt_access_store_floor(&access->store), &text, &n);
     if (r == 0)
-        take(access, gt_span(text, n));
+        operator_access_take(access, gt_span(text, n));
     else if (r == GT_ACCESS_PART_E_BAD)
         gt_debug("a part of an access list is malformed, damaged or of another authority");
     free(text);

@@ -17,6 +17,8 @@ int operator_access_new(const uint8_t authority[static GT_KEY_SIZE], uint64_t ma
                         struct gt_trust *trust, struct operator_access **ret) GT_MUST_CHECK;
 /* Handles a message with a part. Another list that is whole is in force at once. */
 void operator_access_receive(struct operator_access *access, struct gt_span payload);
+/* Takes a whole list, if it is newer: it is in force, and stored. */
+void operator_access_take(struct operator_access *access, struct gt_span text);
 /* Returns true if there is no list yet, or if parts of a newer one are missing. */
 bool operator_access_is_awaited(const struct operator_access *access);
 /* Returns the number of parts of the list that is being received, 0 for none. */

@@ -17,21 +17,23 @@
 #define HOUR       (3600 * SECOND)
 
 #define TUNNELS (COMMAND_CONNECT | COMMAND_PROXY | COMMAND_DOCTOR | COMMAND_AUDIT)
+#define ENROLS  (COMMAND_ENROLL | COMMAND_ADD)
 #define USES_BROKER                                                                     \
     (TUNNELS | COMMAND_DISCONNECT | COMMAND_STATUS | COMMAND_DEVICES | COMMAND_FORGET | \
-     COMMAND_ACCESS | COMMAND_REVOKE)
+     COMMAND_ACCESS | COMMAND_REVOKE | ENROLS)
 
 #define ITEM(...) GT_CONFIG_ITEM(struct settings, __VA_ARGS__)
 
 static char login_name[GT_NAME_MAX + 1];
 
 static const struct gt_config_item items[] = {
-    ITEM("server.host", HOST, server_host, .flag = "server-host", .commands = TUNNELS,
+    ITEM("server.host", HOST, server_host, .flag = "server-host", .commands = TUNNELS | ENROLS,
          .help = "Host of the relay that is called \"main\"."),
-    ITEM("server.port", NUMBER, server_port, .flag = "server-port", .commands = TUNNELS,
+    ITEM("server.port", NUMBER, server_port, .flag = "server-port", .commands = TUNNELS | ENROLS,
          .fallback = "7000", .min = 1, .max = 65535, .help = "Main port of that relay."),
-    ITEM("server.single_port", BOOL, is_single_port, .flag = "single-port", .commands = TUNNELS,
-         .fallback = "false", .help = "Use the relay's main port for data connections as well.",
+    ITEM("server.single_port", BOOL, is_single_port, .flag = "single-port",
+         .commands = TUNNELS | COMMAND_ENROLL | COMMAND_JOIN, .fallback = "false",
+         .help = "Use the relay's main port for data connections as well.",
          .details =
              "Where a firewall blocks the relay's range of ports this is found out within two "
              "seconds; the setting saves them."),
@@ -54,10 +56,10 @@ static const struct gt_config_item items[] = {
              "Example: alps = \"relay.example.org:7000\"; Operators and devices must use the "
              "same names."),
 
-    ITEM("client.relay", NAME, relay, .flag = "relay", .commands = TUNNELS, .fallback = MAIN_RELAY,
-         .help = "Name of the relay at which to meet the device."),
+    ITEM("client.relay", NAME, relay, .flag = "relay", .commands = TUNNELS | ENROLS,
+         .fallback = MAIN_RELAY, .help = "Name of the relay at which to meet the device."),
     ITEM("client.name", NAME, client_name, .flag = "client-name",
-         .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT | COMMAND_REVOKE,
+         .commands = TUNNELS | COMMAND_DISCONNECT | COMMAND_FINGERPRINT | COMMAND_REVOKE | ENROLS,
          .fallback = login_name, .fallback_help = "the login name",
          .help = "Name of this operator.",
          .details = "Devices and their logs know the operator by this name."),
@@ -173,6 +175,22 @@ static const struct gt_config_item items[] = {
              "`access init` makes it. The list is beside it, in a file with .list behind its name. "
              "Other users must not be able to read the key."),
 
+    ITEM("enroll.ca", PATH, enroll_ca, .help = "Folder of the fleet's own certificate authority.",
+         .details =
+             "It has ca.key and ca.crt, from `ca init` or make-certificate-example. `enroll` signs "
+             "the certificates of devices and operators with it, and records them there. Other "
+             "users must not be able to read ca.key."),
+    ITEM("enroll.sign_command", STRING, enroll_sign_command,
+         .help = "Command that signs a certificate request, in place of enroll.ca.",
+         .details =
+             "For another authority, such as AWS IoT Core. The shell runs it with the request "
+             "(PEM) on standard input, and with NAME and KIND (device or operator) in the "
+             "environment. It must print the certificate, and its chain behind it (PEM), within a "
+             "minute, and end with status 0."),
+    ITEM("enroll.validity", DURATION, enroll_validity_ms, .fallback = "3650d", .min = HOUR,
+         .max = 7300 * 24 * HOUR, .help = "Validity of the certificates that enroll.ca issues.",
+         .details = "A certificate never ends later than the authority itself."),
+
     ITEM("stream.buffer", SIZE, ring_size, .min = 64 << 10, .max = 64 << 20,
          .fallback_help = "16MiB, or 4MiB on a machine with less than 800MiB of memory",
          .help = "Maximum buffer of one connection in each direction.",
@@ -215,6 +233,7 @@ static const struct gt_config_group groups[] = {
     {"crypt", "Keys."},
     {"mqtt", "The MQTT broker."},
     {"trust", "Authentication of devices."},
+    {"enroll", "Enrolment of devices and operators."},
     {"stream", "Memory."},
     {"timeouts", "Durations."},
     {"log", "Logging to standard error."},

@@ -30,8 +30,12 @@ enum {
     COMMAND_RUN = 1 << 17,
     COMMAND_ACCESS = 1 << 18,
     COMMAND_REVOKE = 1 << 19,
-    COMMAND_AUDIT = 1 << 20,
-    COMMAND_END = 1 << 21, /* after the last command */
+    COMMAND_CA = 1 << 20,
+    COMMAND_ENROLL = 1 << 21,
+    COMMAND_JOIN = 1 << 22,
+    COMMAND_ADD = 1 << 23,
+    COMMAND_AUDIT = 1 << 24,
+    COMMAND_END = 1 << 25, /* after the last command */
     COMMAND_ANY = COMMAND_END - 1,
 };
 
@@ -60,6 +64,9 @@ struct settings {
     char *trust_policy, *trust_pins;
     char *trust_authority, *trust_authority_key; /* a key; the path of one */
     uint64_t access_max_age_ms;
+
+    char *enroll_ca, *enroll_sign_command; /* a folder; a command of the shell */
+    uint64_t enroll_validity_ms;
 
     uint64_t ring_size; /* 0: gt_tunnel_ring_size */
     uint64_t peer_timeout_ms, resume_window_ms, vanished_ms, linger_ms;

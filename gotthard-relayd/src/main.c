@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "enrolment.h"
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/hardening.h"
 #include "gotthard/base/log.h"
@@ -36,7 +37,15 @@ enum action {
 struct command {
     enum action action;
     int fd; /* REHEARSE, TAKE_OVER: the state */
+    struct gt_enrolment_options enrolment;
 };
+
+static int main_on_word(void *userdata, const char *word)
+{
+    struct command *command = userdata;
+
+    return gt_enrolment_options_word(&command->enrolment, word);
+}
 
 /* @value NULL: the parser asks whether the option takes a value. */
 static int main_on_fd(struct command *command, enum action action, const char *value,
@@ -73,7 +82,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--reload") == 0)
         *action = ACTION_RELOAD;
     else
-        return 1;
+        return gt_enrolment_options_option(&command->enrolment, option, value, ret_takes_value);
     return 0;
 }
 
@@ -81,10 +90,15 @@ static int main_help(void)
 {
     printf(
         "Usage: gotthard-relayd [OPTION]...\n"
+        "       gotthard-relayd enroll [TOKEN|FILE|-]\n"
         "The public relay of Gotthard: connects operators and devices, and cannot read their data.\n\n"
         "  --config FILE                  use this file instead of those in /etc/gotthard\n"
         "  --check-config                 show all settings with their origin, and exit\n"
         "  --reload                       upgrade the running relay, and exit with its result\n"
+        "  enroll [TOKEN|FILE|-]          become a relay of a fleet, by a token of its operator, and exit\n"
+        "  --install FILE                 the same, by a bundle file\n"
+        "  --force                        replace the identity of an earlier enrolment\n"
+        "  --no-start                     leave the service alone after an enrolment\n"
         "  --help                         show this and exit\n"
         "  --version                      show the version and exit\n\n");
     fflush(stdout);
@@ -184,11 +198,42 @@ static void main_remove_fd_argument(const struct command *command, char **argv)
             argv[i] = argv[i + 1];
 }
 
+static int main_act(const struct command *command, const struct gt_config_args *args, char **argv)
+{
+    const struct gt_enrolment_options *enrolment = &command->enrolment;
+    const char *why = gt_enrolment_options_check(enrolment, args, command->action != ACTION_RUN);
+    bool is_information = command->action == ACTION_HELP || command->action == ACTION_VERSION;
+
+    if (why && !is_information) {
+        gt_error("%s (see --help)", why);
+        return GT_EXIT_USAGE;
+    }
+    switch (command->action) {
+    case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
+    case ACTION_HELP: return main_help();
+    case ACTION_RELOAD:
+        return gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
+    case ACTION_RUN:
+        if (gt_enrolment_options_is_used(enrolment))
+            return enrolment->is_enrol ? enrolment_run(enrolment)
+                                       : enrolment_install_file(enrolment);
+        return main_start(command, args, argv);
+    case ACTION_CHECK:
+    case ACTION_REHEARSE:
+    case ACTION_TAKE_OVER: return main_start(command, args, argv);
+    }
+    return GT_EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     struct command command = {.action = ACTION_RUN};
     struct gt_config_parse parse = {
-        .program = settings_program(), .other = main_on_option, .userdata = &command};
+        .program = settings_program(),
+        .other = main_on_option,
+        .word = main_on_word,
+        .userdata = &command,
+    };
     struct gt_config_args args;
     char error[GT_CONFIG_ERROR_MAX];
 
@@ -205,18 +250,7 @@ int main(int argc, char **argv)
         return r > 0 ? GT_EXIT_USAGE : GT_EXIT_INTERNAL;
     }
     main_remove_fd_argument(&command, argv);
-    r = GT_EXIT_SUCCESS;
-    switch (command.action) {
-    case ACTION_VERSION: printf("gotthard-relayd %s\n", GOTTHARD_VERSION); break;
-    case ACTION_HELP: r = main_help(); break;
-    case ACTION_RELOAD:
-        r = gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
-        break;
-    case ACTION_RUN:
-    case ACTION_CHECK:
-    case ACTION_REHEARSE:
-    case ACTION_TAKE_OVER: r = main_start(&command, &args, argv); break;
-    }
+    r = main_act(&command, &args, argv);
     free((void *)args.sets);
     return r;
 }

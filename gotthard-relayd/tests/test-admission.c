@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -112,6 +113,32 @@ static void test_admission_of_revoked_identities(void **state)
     gt_access_list_free(list);
 }
 
+/* The name of a token has its expiry. Its key is right in each of these cases. */
+static void test_admission_of_tokens(void **state)
+{
+    uint8_t psk[GT_KEY_SIZE], id[GT_KEY_ID_SIZE];
+    struct admission admission = {0};
+    char future[64], past[64], operator_[64];
+    unsigned now = (unsigned)time(NULL);
+
+    snprintf(future, sizeof(future), "g1:d:enroll-%08x-01234567", now + 100);
+    snprintf(past, sizeof(past), "g1:d:enroll-%08x-01234567", now - 1);
+    snprintf(operator_, sizeof(operator_), "g1:o:enroll-%08x-01234567", now - 1);
+    add_key(&admission, 1);
+    assert_true(find(&admission, ADMISSION_CURRENT, future, psk, id));
+    assert_int_equal(admission_check(&admission, future, id), GT_CODE_NONE);
+    assert_false(find(&admission, ADMISSION_CURRENT, past, psk, id));
+    assert_int_equal(admission_check(&admission, past, id), GT_CODE_REFUSED);
+    assert_false(find(&admission, ADMISSION_CURRENT, "g1:d:enroll-1", psk, id));
+    assert_false(find(&admission, ADMISSION_CURRENT, "g1:d:enroll-fffffffff-01234567", psk, id));
+    assert_true(find(&admission, ADMISSION_CURRENT, operator_, psk, id)); /* a name like others */
+    refuse(&admission, future + strlen("g1:"));
+    assert_false(find(&admission, ADMISSION_CURRENT, future, psk, id));
+    assert_true(admission_token_left_ms(future + strlen("g1:d:")) > 90000);
+    assert_int_equal(admission_token_left_ms(past + strlen("g1:d:")), 0);
+    admission_deinit(&admission);
+}
+
 static void test_admission_after_a_change_of_keys(void **state)
 {
     struct admission before = {0}, after = {0}, moved = {0};
@@ -153,6 +180,7 @@ int main(void)
         cmocka_unit_test(test_admission_derives_the_psk_of_each_key),
         cmocka_unit_test(test_admission_of_refused_identities),
         cmocka_unit_test(test_admission_of_revoked_identities),
+        cmocka_unit_test(test_admission_of_tokens),
         cmocka_unit_test(test_admission_after_a_change_of_keys),
         cmocka_unit_test(test_admission_without_a_relay_key),
     };

@@ -182,6 +182,36 @@ static void fill(struct client *client)
     client->framed.n_out = GT_FRAMED_CONNECTION_OUT - 10;
 }
 
+static struct client *token_client(unsigned seconds)
+{
+    char name[GT_TOKEN_NAME_SIZE];
+
+    snprintf(name, sizeof(name), "enroll-%08x-01234567", (unsigned)time(NULL) + seconds);
+    return ready_client(GT_ROLE_DEVICE, name);
+}
+
+/* A token is good for one session with few streams, which ends with it. */
+static void test_registry_limits_a_token(void **state)
+{
+    struct client *operator= registered_client(GT_ROLE_OPERATOR, "alice", 1);
+    struct client *device = token_client(10);
+    struct gt_control_frame second = {.type = GT_CONTROL_RENDEZVOUS, .rid = "another rid"};
+
+    rendezvous(device, 1);
+    assert_int_equal(registry_n_sessions(&env.registry), 1);
+    struct session *session = session_of_client(device);
+    assert_true(session->rendezvous.expires_at <= gt_clock_ms() + 10000);
+    second.rendezvous.generation = 1;
+    registry_on_frame(&env.registry, device, &second);
+    assert_int_equal(registry_n_sessions(&env.registry), 1);
+    assert_int_equal(n_queued(device, GT_CONTROL_ERROR), 1);
+    for (uint32_t stream = 0; stream <= ADMISSION_TOKEN_STREAMS; stream++)
+        open_stream(operator, stream);
+    assert_int_equal(n_queued(operator, GT_CONTROL_STREAM_END), 0);
+    open_stream(operator, ADMISSION_TOKEN_STREAMS + 1);
+    assert_int_equal(n_queued(operator, GT_CONTROL_STREAM_END), 1);
+}
+
 static void test_registry_session_end_reaches_both_sides(void **state)
 {
     struct client *operator= registered_client(GT_ROLE_OPERATOR, "alice", 1);
@@ -320,6 +350,7 @@ static void test_registry_stream_end_is_forwarded_once_per_side(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_registry_limits_a_token, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_registry_session_end_reaches_both_sides, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_registry_session_ends_with_full_send_queues, set_up,

@@ -301,7 +301,7 @@ def test_tampering_is_found(recorded, case):
     assert verify(env, copy).returncode == 0
     copy.write_bytes(b"".join(TAMPERED[case](lines)))
     result = verify(env, copy)
-    assert result.returncode == 76 and error_id(result) == "GTD-E17", result.stderr
+    assert result.returncode == 76 and error_id(result) == "GTD-E37", result.stderr
     assert "\x1b" not in result.stdout + result.stderr
 
 
@@ -344,7 +344,7 @@ def test_known_line_shows_an_audit_that_was_written_again(recorded):
 
 def test_file_that_is_no_audit_is_reported(env, tmp_path):
     result = verify(env, tmp_path / "absent")
-    assert result.returncode == 69 and error_id(result) == "GTD-E18"
+    assert result.returncode == 69 and error_id(result) == "GTD-E38"
     (tmp_path / "empty").touch()
     result = verify(env, tmp_path / "empty")
     assert result.returncode == 69 and "has no line" in result.stderr
@@ -414,7 +414,7 @@ def test_tampering_on_the_device_is_found_by_the_auditor(fleet):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3] + [b"\x1b]0;owned\x07 not a line\n", lines[3].replace(b"alice", b"mally")] + lines[4:]))
     result = fleet.env.cli("audit", "GatewayOli")
-    assert result.returncode == 76 and error_id(result) == "GTD-E17"
+    assert result.returncode == 76 and error_id(result) == "GTD-E37"
     assert "\x1b" not in result.stdout + result.stderr
     fleet.agent.wait_for("audit.log: the chain is broken, lines were changed or removed")
 

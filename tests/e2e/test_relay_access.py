@@ -71,7 +71,7 @@ def fleet_of(env, relay_of):
 def test_revocation_ends_live_sessions_within_a_second(env, fleet_of):
     """Any client carries the list; the sessions of others stay, also of names that no list has."""
     fleet = fleet_of()
-    bob, stolen, honest = Pair(env, ("bob", "oli")), Pair(env, ("alice", "stolen-17")), Pair(env, ("alice", "enroll-1"))
+    bob, stolen, honest = Pair(env, ("bob", "oli")), Pair(env, ("alice", "stolen-17")), Pair(env, ("alice", f"enroll-{int(time.time()) + 3600:08x}-627a14c6"))
     idle = Client(env, "g1:o:bob")
     started = fleet.publish(honest.device, 1, "revoked o:bob", "revoked d:stolen-17", *(f"revoked o:x{i}" for i in range(200)))
     bob.assert_ended(REFUSED, [bob.operator])

@@ -55,7 +55,8 @@ SAMPLES = {
             "timeouts.answer": "7s", "client.shared_idle": "7s", "client.hold": "7s", "client.share": "true",
             "client.devices": "GatewayOli GatewayEli", "crypt.device_keys": "/nonexistent/keys",
             "crypt.device_keys_previous": "/nonexistent/keys", "trust.authority_key": "/nonexistent/key",
-            "trust.authority": "gk1a." + 43 * "A", "trust.access_max_age": "3d"},
+            "trust.authority": "gk1a." + 43 * "A", "trust.access_max_age": "3d", "enroll.ca": "/nonexistent/ca",
+            "enroll.sign_command": "sign", "enroll.validity": "30d"},
 }
 ALL = [(program, path) for program in NAMES for path in SAMPLES[program]]
 NEEDS = {"mqtt.alpn": {"GOTTHARD_MQTT_ENDPOINT": "localhost"}}  # TLS

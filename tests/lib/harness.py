@@ -369,11 +369,12 @@ pattern write {self.PREFIX}/d/%u/rsp/+
 pattern write {self.PREFIX}/d/%u/state
 pattern read {self.PREFIX}/fleet/access/+
 """ + "".join(f"""
-user {name}
+user {user}
 topic write {self.PREFIX}/d/+/req
 topic read {self.PREFIX}/d/+/rsp/{name}
 topic read {self.PREFIX}/d/+/state
-""" for name in ("alice", "bob", "operator", "admin")) + f"""\
+topic read {self.PREFIX}/fleet/access/+
+""" for name in ("alice", "bob", "operator", "admin") for user in (f"operator {name}", name)) + f"""\
 topic write {self.PREFIX}/fleet/access/+
 
 user god

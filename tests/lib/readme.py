@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: ISC
-"""The commands of README.md's set-up, so that tests run what the README says."""
+"""The commands of the set-ups of README.md and docs/by-hand.md, so that tests run what the pages say."""
 
 import dataclasses
 import pathlib
 import re
 
 README = pathlib.Path(__file__).resolve().parent.parent.parent / "README.md"
+BY_HAND = README.parent / "docs" / "by-hand.md"
 
 
 @dataclasses.dataclass
@@ -63,13 +64,13 @@ def parse(text):
     return found
 
 
-def set_up():
-    """Returns the commands and settings in the order of the README."""
-    return parse(README.read_text())
+def set_up(page=README):
+    """Returns the commands and settings in the order of the page."""
+    return parse(page.read_text())
 
 
-def packages(step):
+def packages(step, page=README):
     """Returns the arguments of the `apt install` that the text of a step names."""
-    match = re.search(rf"^\*\*{step}\. .*?^    ", README.read_text(), re.MULTILINE | re.DOTALL)
-    line = README.read_text()[match.start():].split("\n**", maxsplit=1)[0]
+    match = re.search(rf"^\*\*{step}\. .*?^    ", page.read_text(), re.MULTILINE | re.DOTALL)
+    line = page.read_text()[match.start():].split("\n**", maxsplit=1)[0]
     return re.findall(r"`apt install ([^`]+)`", line)

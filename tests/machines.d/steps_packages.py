@@ -143,6 +143,7 @@ def lost_device(fleet):
     alice = fleet.operators[0]
     with fleet.network.visit("alice"):
         walkthrough.follow(fleet, "A lost device, an expiring certificate", fleet.broker)
+        walkthrough.follow(fleet, "An expiring certificate", fleet.broker)
     fleet.devices[0].run("systemctl restart gotthard-agentd")
     wait_online(fleet, "GatewayOli")
     fleet.devices[1].run("systemctl restart gotthard-agentd")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The README's set-up, typed as it is written: one device and one operator, then a second of each."""
+"""The set-up of docs/by-hand.md, typed as it is written: one device and one operator, then a second of each."""
 
 import walkthrough
 from machine import wait_until
@@ -41,7 +41,7 @@ def unconfigured_install(fleet):
 
 @step(always=True, short=True)
 def set_up(fleet):
-    """README, steps 1 to 4: operator, broker, relay, device."""
+    """docs/by-hand.md, steps 1 to 4: operator, broker, relay, device."""
     operator, broker, relay, device = fleet.operators[0], fleet.broker, fleet.relay, fleet.devices[0]
     fleet.boot(operator, broker, relay, device)
     broker.run("systemctl --quiet enable --now mosquitto")  # as after its installation
@@ -57,7 +57,7 @@ def set_up(fleet):
 
 @step(always=True)
 def second_device(fleet):
-    """README, "A second device": its key and certificate, then step 4 with another name."""
+    """docs/by-hand.md, "A second device": its key and certificate, then step 4 with another name."""
     pump = fleet.devices[1].boot()
     walkthrough.follow(fleet, "A second device", pump)
     with fleet.network.visit("alice"):
@@ -75,7 +75,7 @@ def has_reloaded(broker):
 
 @step(always=True)
 def second_operator(fleet):
-    """README, "A second operator": key, certificate, ACL, and the operator's own settings as in step 1."""
+    """docs/by-hand.md, "A second operator": key, certificate, ACL, and the operator's own settings as in step 1."""
     bob = fleet.operators[1].boot()
     walkthrough.follow(fleet, "A second operator", fleet.broker)
     wait_until(lambda: has_reloaded(fleet.broker), "mosquitto reads the ACL")

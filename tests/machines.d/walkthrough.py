@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""Types README.md's set-up at the machines, as it is written there. Only what the text leaves to its reader is here: where the
+"""Types the set-up of docs/by-hand.md, and further parts of README.md, at the machines, as it is written there. Only what the text leaves to its reader is here: where the
 built packages are, whose machine a part is about, and which words a second device or operator replaces."""
 
 import re
@@ -39,9 +39,13 @@ class Terminal:
         self.process.stdout.close()
 
 
-def commands(part, replace=()):
-    """Returns the commands of a part of the README, in which each word of @replace is replaced by another."""
-    found = [each for each in readme.set_up() if isinstance(each, readme.Command) and each.part == part]
+def page_of(part):
+    return readme.BY_HAND if any(each.part == part for each in readme.set_up(readme.BY_HAND)) else readme.README
+
+
+def commands(part, replace=(), page=None):
+    """Returns the commands of a part of @page (docs/by-hand.md, else the README), in which each word of @replace is replaced by another."""
+    found = [each for each in readme.set_up(page or page_of(part)) if isinstance(each, readme.Command) and each.part == part]
     assert found, f"README.md has no part {part}"
     for each in found:
         for word, other in replace:
@@ -54,9 +58,9 @@ def settings(part):
     return [each.text for each in readme.set_up() if isinstance(each, readme.Settings) and each.part == part]
 
 
-def install(fleet, machine, part):
+def install(fleet, machine, part, page=None):
     """Types the `apt install` that the text of a numbered part names. "Copy each to its machine" comes first."""
-    for argument in readme.packages(part):
+    for argument in readme.packages(part, page or page_of(part)):
         if match := re.match(r"\./gotthard-(\w+)_\*\.deb$", argument):
             machine.put(getattr(fleet.packages, match[1]))
         machine.run(f"apt install {argument}")

@@ -134,7 +134,8 @@ static void file_head(const struct gt_config_program *program, int fd)
         "defaults, environment variables, /etc/gotthard/%s.conf, "
         "/etc/gotthard/%s.conf.d/*.conf in name order, %sthe command line. A setting may be in "
         "several files, but once in each. %s",
-        name, name, program->has_home_file ? "the user's ~/.config/gotthard/cli.conf, " : "",
+        name, name,
+        program->has_home_file ? "the same two of the user in ~/.config/gotthard, " : "",
         program->usage);
     gt_wrap_paragraph(fd, "# ", text);
     dprintf(fd, "#\n");

@@ -241,20 +241,6 @@ static int add_folder(struct layers *layers, const char *folder, char *ret_error
     return r;
 }
 
-static int add_home(struct layers *layers, char *ret_error)
-{
-    const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    char path[PATH_MAX];
-
-    if (folder && *folder == '/')
-        snprintf(path, sizeof(path), "%s/gotthard/%s.conf", folder, layers->program->name);
-    else if (home && *home == '/')
-        snprintf(path, sizeof(path), "%s/.config/gotthard/%s.conf", home, layers->program->name);
-    else
-        return 0;
-    return !gt_protectedfile_is_absent(path) ? add_file(layers, path, ret_error) : 0;
-}
-
 /* Returns the folder of the files, checked, or NULL if there is none. One that a variable names
  * must exist. It is checked in any case: pins are found in it as well. */
 static int find_folder(const char **ret, char *ret_error)
@@ -284,6 +270,13 @@ static int add_files(struct layers *layers, const char *folder, char *ret_error)
     if (r == 0 && !gt_protectedfile_is_absent(path))
         r = add_folder(layers, path, ret_error);
     return r;
+}
+
+static int add_home(struct layers *layers, char *ret_error)
+{
+    char folder[PATH_MAX];
+
+    return gt_configpath_home(folder) ? add_files(layers, folder, ret_error) : 0;
 }
 
 /* @path: of --config. A shell expands "~/" only where it stands alone. */

@@ -3,6 +3,7 @@
  */
 #include "gotthard/config/config-path.h"
 
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,18 @@ static const char *find_home(void)
         return home;
     const struct passwd *user = getpwuid(getuid());
     return user && *user->pw_dir == '/' ? user->pw_dir : NULL;
+}
+
+bool gt_configpath_home(char *ret)
+{
+    const char *folder = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    bool is_given = folder && *folder == '/';
+
+    if (!is_given && (!home || *home != '/'))
+        return false;
+    int n = snprintf(ret, PATH_MAX, "%s%s/gotthard", is_given ? folder : home,
+                     is_given ? "" : "/.config");
+    return n < PATH_MAX;
 }
 
 static int join(const char *folder, const char *name, char **ret)

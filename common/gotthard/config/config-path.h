@@ -14,6 +14,9 @@ int gt_configpath_resolve(const char *text, const char *folder, char **ret,
 /* The same for several paths separated by blanks. */
 int gt_configpath_resolve_all(const char *text, const char *folder, char **ret,
                               const char **ret_why) GT_MUST_CHECK;
+/* Writes the folder of a user's own files: $XDG_CONFIG_HOME/gotthard, by default
+ * ~/.config/gotthard (PATH_MAX bytes). Returns false without a home in the environment. */
+bool gt_configpath_home(char *ret);
 /* Returns the folder of the file @path, absolute; the caller frees it. NULL: out of memory, or
  * there is no working directory. Symbolic links are not followed. */
 char *gt_configpath_folder(const char *path);

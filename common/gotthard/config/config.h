@@ -7,11 +7,12 @@
  * Layers, the later one wins: the table's defaults, variables that other programs share
  * (https_proxy), GOTTHARD_ variables, systemd credentials,
  * /etc/gotthard/<program>.conf, <program>.conf.d/ *.conf in name order, (for the CLI)
- * ~/.config/gotthard/cli.conf, the command line. Each value keeps its origin. Nothing is guessed:
- * an unknown key, a wrong type, a number out of range or a duplicate is an error with file:line and
- * the expected form. A setting of an earlier version is ignored with a warning. Values that a later
- * layer overrides are checked as well. An empty variable counts as not given, as does an empty text
- * in a file if the setting is a text. An empty number, choice or duration in a file is an error.
+ * the same two in ~/.config/gotthard, the command line. Each value keeps its origin. Nothing is
+ * guessed: an unknown key, a wrong type, a number out of range or a duplicate is an error with
+ * file:line and the expected form. A setting of an earlier version is ignored with a warning.
+ * Values that a later layer overrides are checked as well. An empty variable counts as not given,
+ * as does an empty text in a file if the setting is a text. An empty number, choice or duration in
+ * a file is an error.
  */
 #pragma once
 
@@ -125,7 +126,7 @@ struct gt_config_program {
     const struct gt_config_item *items;
     size_t n_items;
     size_t settings_size;
-    bool has_home_file; /* reads ~/.config/gotthard/<name>.conf as well */
+    bool has_home_file; /* reads the files of ~/.config/gotthard as well */
     /* Checks relations between values (FROM > TO); may be NULL. On failure it writes one sentence,
      * in which "{+server.host}" stands for a setting and its place (config-mention.h).
      * Returns the path of the item at fault, or NULL if all is well. */

@@ -349,3 +349,40 @@ int gt_pem_key(struct gt_span text, EVP_PKEY **ret, char ret_why[static GT_PEM_W
         *ret = key;
     return r;
 }
+
+int gt_pem_format_key(EVP_PKEY *key, char **ret, size_t *ret_n)
+{
+    BIO *bio = BIO_new(BIO_s_secmem());
+    char *text = NULL, *copy = NULL;
+    long n = 0;
+
+    if (bio && PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1)
+        n = BIO_get_mem_data(bio, &text);
+    if (n > 0)
+        copy = strndup(text, (size_t)n);
+    BIO_free(bio); /* wipes it */
+    ERR_clear_error();
+    if (!copy)
+        return n > 0 ? -ENOMEM : -EIO;
+    *ret = copy;
+    *ret_n = (size_t)n;
+    return 0;
+}
+
+int gt_pem_format(const char *label, struct gt_span der, char **ret)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL, *copy = NULL;
+    long n = 0;
+
+    if (bio && PEM_write_bio(bio, label, "", der.data, (long)der.n) > 0)
+        n = BIO_get_mem_data(bio, &text);
+    if (n > 0)
+        copy = strndup(text, (size_t)n);
+    BIO_free(bio);
+    ERR_clear_error();
+    if (!copy)
+        return n > 0 ? -ENOMEM : -EIO;
+    *ret = copy;
+    return 0;
+}

@@ -27,3 +27,10 @@ struct stack_st_X509 *gt_pem_certificates_free(struct stack_st_X509 *certificate
 /* Parses the only private key of @text, which must not be encrypted. The caller frees it by
  * EVP_PKEY_free(). Returns as above. */
 int gt_pem_key(struct gt_span text, EVP_PKEY **ret, char ret_why[static GT_PEM_WHY]) GT_MUST_CHECK;
+
+/* Writes @key in PEM (PKCS #8), not encrypted. *ret: terminated, the NUL is not counted; the caller
+ * wipes and frees it. Returns 0 or a negative errno. */
+int gt_pem_format_key(EVP_PKEY *key, char **ret, size_t *ret_n) GT_MUST_CHECK;
+/* Writes public DER in PEM. @label: "CERTIFICATE". The caller frees *ret. Returns 0 or a negative
+ * errno. */
+int gt_pem_format(const char *label, struct gt_span der, char **ret) GT_MUST_CHECK;

@@ -14,7 +14,7 @@
 
 const uint8_t fake_key[GT_KEY_SIZE] = "the relay's key of every client!";
 
-const uint8_t fake_rid[GT_RID_SIZE] = "rendezvous here";
+uint8_t fake_rid[GT_RID_SIZE] = "rendezvous here";
 
 static bool fake_relay_find(void *userdata, struct gt_span identity,
                             uint8_t ret[static GT_KEY_SIZE])

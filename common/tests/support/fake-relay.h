@@ -16,7 +16,7 @@
 #define CLIENTS_MAX 128
 
 extern const uint8_t fake_key[GT_KEY_SIZE];
-extern const uint8_t fake_rid[GT_RID_SIZE];
+extern uint8_t fake_rid[GT_RID_SIZE]; /* a test may set that of its session */
 
 struct fake_relay;
 

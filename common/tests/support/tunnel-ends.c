@@ -80,7 +80,7 @@ static void end_on_service(void *userdata, struct gt_channel *channel, const cha
     int fds[2];
 
     f->n_requested++;
-    assert_string_equal(service, "echo");
+    assert_string_equal(service, f->service ? f->service : "echo");
     if (f->refusal)
         gt_channel_reject(channel, f->refusal);
     if (f->refusal || f->is_undecided)

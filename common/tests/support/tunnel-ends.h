@@ -37,6 +37,7 @@ struct fixture {
     struct end end[2];
     enum gt_rst refusal;     /* the device's answer; GT_RST_NONE: serves */
     bool is_undecided;       /* the device does not answer */
+    const char *service;     /* that the operator opens; NULL: "echo" */
     int target[NUMBERS_MAX]; /* by stream: the test's end of the service */
     unsigned n_requested;
 };

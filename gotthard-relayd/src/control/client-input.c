@@ -25,6 +25,16 @@ static void send_welcome(struct client *client)
     client_send(client, &welcome);
 }
 
+/* The connections that @client's identity may have. */
+static size_t connections_max(const struct client *client)
+{
+    size_t max = client->host->limits.n_per_identity;
+
+    return admission_is_token(client->role, client->name)
+               ? GT_MIN(max, (size_t)ADMISSION_TOKEN_CONNECTIONS)
+               : max;
+}
+
 static void handle_hello(struct client *client, const struct gt_control_frame *frame)
 {
     char text[GT_ADDR_TEXT];
@@ -34,7 +44,7 @@ static void handle_hello(struct client *client, const struct gt_control_frame *f
         client_fail(client, GT_CODE_VERSION, NULL, "no common protocol version");
         return;
     }
-    if (client->same_identity->n > client->host->limits.n_per_identity) {
+    if (client->same_identity->n > connections_max(client)) {
         client_note(
             client, GT_AUDIT_REFUSED, GT_CODE_IDENTITY,
             gt_code_limit_text(GT_CODE_IDENTITY, (uint32_t)client->host->limits.n_sessions));
@@ -192,7 +202,6 @@ void client_read(struct client *client)
 
 static void handle_authenticated(struct client *client)
 {
-    const struct client_host *host = client->host;
     struct gt_span identity = gt_tls_identity(client->framed.tls);
 
     quota_mark(&client->charge, CHARGE_KNOWN);
@@ -207,7 +216,7 @@ static void handle_authenticated(struct client *client)
         client_drop(client, "out of memory");
         return;
     }
-    if (client->same_identity->n > 2 * host->limits.n_per_identity) {
+    if (client->same_identity->n > 2 * connections_max(client)) {
         client_drop(client, "too many connections for limits.sessions_per_identity, before HELLO");
         return;
     }

@@ -141,6 +141,16 @@ struct session *registry_restore_session(struct registry *registry,
     return session;
 }
 
+/* The sessions that @client's identity may hold. */
+static size_t sessions_max(const struct registry *registry, const struct client *client)
+{
+    size_t max = registry->limits.n_sessions_per_identity;
+
+    return admission_is_token(client->role, client->name)
+               ? GT_MIN(max, (size_t)ADMISSION_TOKEN_SESSIONS)
+               : max;
+}
+
 /* Returns GT_CODE_NONE if @client may hold one more session, else the reason why not. */
 static enum gt_code registry_check_limits(struct registry *registry, const struct client *client,
                                           bool is_new)
@@ -150,7 +160,7 @@ static enum gt_code registry_check_limits(struct registry *registry, const struc
     if (is_new && registry_n_sessions(registry) >= registry->limits.n_sessions)
         return GT_CODE_SESSIONS;
     if (session_n_held(&registry->sessions, client->role, client->name) >=
-        registry->limits.n_sessions_per_identity)
+        sessions_max(registry, client))
         return GT_CODE_IDENTITY;
     return GT_CODE_NONE;
 }
@@ -158,11 +168,12 @@ static enum gt_code registry_check_limits(struct registry *registry, const struc
 /* --- requests of clients ---------------------------------------------------------------------- */
 
 /* Returns the value of the limit that @code names, or 0. */
-static size_t registry_limit_of(const struct registry *registry, enum gt_code code)
+static size_t registry_limit_of(const struct registry *registry, const struct client *client,
+                                enum gt_code code)
 {
     if (code == GT_CODE_SESSIONS)
         return registry->limits.n_sessions;
-    return code == GT_CODE_IDENTITY ? registry->limits.n_sessions_per_identity : 0;
+    return code == GT_CODE_IDENTITY ? sessions_max(registry, client) : 0;
 }
 
 /* Logs which limit rejects the session of @client, and reports it to the client. */
@@ -170,7 +181,7 @@ static void registry_reject(const struct registry *registry, struct client *clie
                             const struct gt_control_frame *frame, enum gt_code code)
 {
     static struct gt_log_rate rate;
-    size_t limit = registry_limit_of(registry, code);
+    size_t limit = registry_limit_of(registry, client, code);
     unsigned n_suppressed;
     char why[96];
 

@@ -76,11 +76,23 @@ static void session_end_stream(struct session *session, struct stream *stream)
     stream_slots_end(&session->rendezvous.streams, stream);
 }
 
+/* Returns true if @stream is beyond those of a session of a token. */
+static bool session_is_beyond_token(struct session *session, uint32_t stream)
+{
+    const char *device = rendezvous_slot(&session->rendezvous, GT_ROLE_DEVICE)->name;
+
+    return stream > ADMISSION_TOKEN_STREAMS && admission_is_token(GT_ROLE_DEVICE, device);
+}
+
 void session_open(struct session *session, struct client *client,
                   const struct gt_control_frame *frame)
 {
     uint32_t stream = frame->open.stream, attempt = frame->open.attempt;
 
+    if (session_is_beyond_token(session, stream)) {
+        session_send_end(session, client, stream, attempt, GT_CODE_LIMIT);
+        return;
+    }
     switch (stream_slots_open(&session->rendezvous.streams, stream, attempt)) {
     case STREAM_SLOTS_E_ORDER:
         client_fail(client, GT_CODE_PROTOCOL, session->rendezvous.rid, "attempt out of order");

@@ -241,6 +241,8 @@ void session_register(struct session *session, struct client *client,
     client_enter_slot(client, slot_held);
     if (client->role == GT_ROLE_OPERATOR)
         rendezvous_set_load(&session->rendezvous, 0, now); /* until its next LOAD */
+    if (admission_is_token(client->role, client->name))
+        ttl_ms = GT_MAX(admission_token_left_ms(client->name), (uint64_t)1);
     if (ttl_ms)
         session->rendezvous.expires_at = GT_MIN(session->rendezvous.expires_at, now + ttl_ms);
     if (claim.replaced && claim.replaced != client)

@@ -5,6 +5,8 @@
  */
 #include "limits/admission.h"
 
+#include <time.h>
+
 #include "gotthard/base/log.h"
 
 int admission_add_key(struct admission *admission, const struct gt_key *key)
@@ -42,6 +44,23 @@ static void log_refused(const char *identity, const char *why)
         gt_info("client=%s refused suppressed=%u reason=\"%s\"", identity, n_suppressed, why);
 }
 
+bool admission_is_token(enum gt_role role, const char *name)
+{
+    struct gt_span text = gt_span_text(name);
+
+    return role == GT_ROLE_DEVICE && gt_text_is_name(text) && !gt_text_is_device_name(text);
+}
+
+uint64_t admission_token_left_ms(const char *name)
+{
+    uint32_t expires_at = 0;
+    time_t now = time(NULL);
+
+    if (gt_token_parse_name(name, &expires_at) != 0 || now >= (time_t)expires_at)
+        return 0;
+    return (uint64_t)((time_t)expires_at - now) * 1000;
+}
+
 /* Returns why a well-formed identity is refused, or NULL. An identity that the access list does not
  * mention may use the relay: rights are judged by the devices. */
 static const char *why_refused(const struct admission *admission, const char *identity,
@@ -52,6 +71,8 @@ static const char *why_refused(const struct admission *admission, const char *id
     if (admission->access &&
         gt_access_list_is_revoked(admission->access, role == GT_ROLE_OPERATOR, name))
         return "revoked by the access list";
+    if (admission_is_token(role, name) && admission_token_left_ms(name) == 0)
+        return "its token has expired";
     return NULL;
 }
 

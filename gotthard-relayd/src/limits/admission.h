@@ -9,6 +9,7 @@
 #include "gotthard/crypto/key.h"
 #include "gotthard/proto/control.h"
 #include "gotthard/trust/access-list.h"
+#include "gotthard/trust/token.h"
 #include "limits/refused.h"
 
 enum { ADMISSION_CURRENT, ADMISSION_PREVIOUS };
@@ -34,9 +35,20 @@ void admission_move(struct admission *from, struct admission *to);
 void admission_deinit(struct admission *admission);
 
 /*
+ * The identity of a token (trust/token.h) needs little at the relay, and gets no more: a token may
+ * be stolen. It has the role of a device, and is refused after its expiry.
+ */
+#define ADMISSION_TOKEN_CONNECTIONS 4 /* a newcomer reconnects */
+#define ADMISSION_TOKEN_SESSIONS    1
+#define ADMISSION_TOKEN_STREAMS     4 /* numbers of streams with a connection of their own */
+bool admission_is_token(enum gt_role role, const char *name);
+/* Returns the milliseconds until its expiry, 0 after it and for a malformed name. */
+uint64_t admission_token_left_ms(const char *name);
+
+/*
  * Derives the TLS PSK of @identity, which is not authenticated yet, from key @which. Returns false
- * if there is no such key, if @identity is malformed, or if it is refused or revoked; then a client
- * must get the same response as one with a wrong key. *ret_key_id identifies the key.
+ * if there is no such key, if @identity is malformed, or if it is refused, revoked or expired; then
+ * a client must get the same response as one with a wrong key. *ret_key_id identifies the key.
  */
 bool admission_find_psk(const struct admission *admission, size_t which, struct gt_span identity,
                         uint8_t ret_psk[static GT_KEY_SIZE],
