@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
-"""An independent implementation of docs/protocol.md, sections 1, 2 and 7, to compare the C code with.
+"""An independent implementation of docs/protocol.md, sections 1, 2, 7 and 8, to compare the
+C code with.
 
 Without arguments it prints the known-answer vectors of section 6. With --check PROGRAM it runs
 PROGRAM (vectors-c) with the parameters of section 6 and with N random ones, and compares every

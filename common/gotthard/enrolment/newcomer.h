@@ -5,7 +5,7 @@
  * implementation for gotthard-agentd, gotthard-cli and gotthard-relayd.
  *
  * The newcomer is in the role of the device of an ordinary session (tunnel/tunnel.h) whose only
- * service is "enroll". Nothing is handed to the owner that the operator's command did not seal.
+ * service is "@enroll". Nothing is handed to the owner that the operator's command did not seal.
  */
 #pragma once
 

@@ -5,7 +5,7 @@
  * sealed under a key that follows from the private half of the token's P. Neither the relay nor a
  * thief of the token can make an answer, or read it.
  *
- * Both travel over one stream of the built-in service "enroll", in frames of type u8 || size u32.
+ * Both travel over one stream of the built-in service "@enroll", in frames of type u8 || size u32.
  * Pure.
  */
 #pragma once
@@ -14,7 +14,7 @@
 #include "gotthard/crypto/seal.h"
 #include "gotthard/trust/bundle.h"
 
-#define GT_ENROLMENT_SERVICE "enroll"
+#define GT_ENROLMENT_SERVICE "@enroll"
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
