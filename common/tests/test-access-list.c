@@ -89,11 +89,17 @@ static void test_parse_rejects_a_malformed_list_with_line_and_reason(void **stat
         {HEAD "device gate " HEX " services=ssh\n",
          "line 3: unknown word after the hash; use until="},
         {HEAD "revoked mallory\n",
-         "line 3: revoked must be followed by o:NAME or d:NAME, and nothing else"},
+         "line 3: revoked must be followed by o:NAME, d:NAME or d:enroll-*, and nothing else"},
         {HEAD "revoked o:mallory d:x\n",
-         "line 3: revoked must be followed by o:NAME or d:NAME, and nothing else"},
+         "line 3: revoked must be followed by o:NAME, d:NAME or d:enroll-*, and nothing else"},
         {HEAD "revoked r:mallory\n",
-         "line 3: revoked must be followed by o:NAME or d:NAME, and nothing else"},
+         "line 3: revoked must be followed by o:NAME, d:NAME or d:enroll-*, and nothing else"},
+        {HEAD "revoked o:enroll-*\n",
+         "line 3: revoked must be followed by o:NAME, d:NAME or d:enroll-*, and nothing else"},
+        {HEAD "revoked d:plant-*\n",
+         "line 3: revoked must be followed by o:NAME, d:NAME or d:enroll-*, and nothing else"},
+        {HEAD "device enroll-1 " HEX "\n",
+         "line 3: no device may have a name that begins with enroll-"},
         {HEAD "operator alice " HEX "\noperator alice " HEX " services=ssh\n",
          "line 4: two entries have the same name, key and devices"},
         {HEAD "revoked o:\xc3\xa9\n", "line 3: control character or non-ASCII character"},
@@ -170,6 +176,24 @@ static void test_revoked_name_has_no_entry(void **state)
 
     assert_null(gt_access_list_operator(list, "bob", key, "any", 0));
     assert_non_null(gt_access_list_device(list, "bob", key, 0));
+    gt_access_list_free(list);
+}
+
+static void test_names_of_enrolments_are_revoked_together(void **state)
+{
+    struct gt_access_list *list = parse(HEAD "revoked d:enroll-*\nrevoked o:bob\n");
+
+    assert_true(gt_access_list_is_revoked(list, false, "enroll-6b49d200-627a14c6"));
+    assert_true(gt_access_list_is_revoked(list, false, "enroll-"));
+    assert_false(gt_access_list_is_revoked(list, false, "enroll"));
+    assert_false(gt_access_list_is_revoked(list, false, "enrolled"));
+    assert_false(gt_access_list_is_revoked(list, true, "enroll-6b49d200-627a14c6"));
+    assert_true(gt_access_list_is_revoked(list, true, "bob"));
+    assert_int_equal(gt_access_list_count(list), 2);
+    gt_access_list_free(list);
+    list = parse(HEAD "revoked d:enroll-1\n");
+    assert_true(gt_access_list_is_revoked(list, false, "enroll-1"));
+    assert_false(gt_access_list_is_revoked(list, false, "enroll-2"));
     gt_access_list_free(list);
 }
 
@@ -286,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_pattern_matches_names),
         cmocka_unit_test(test_first_entry_that_is_valid_for_the_device_decides),
         cmocka_unit_test(test_revoked_name_has_no_entry),
+        cmocka_unit_test(test_names_of_enrolments_are_revoked_together),
         cmocka_unit_test(test_expiry_is_judged_by_no_earlier_time_than_the_list),
         cmocka_unit_test(test_age_of_a_list),
         cmocka_unit_test(test_signed_list_opens_unless_a_byte_differs),

@@ -54,6 +54,9 @@ static const struct {
     {{.type = GT_CONTROL_ERROR, .rid = {9}, .code = GT_CODE_NO_PORT}, 18},
     {{.type = GT_CONTROL_LOAD, .rid = {10}, .load = 0x01020304}, 20},
     {{.type = GT_CONTROL_ACCESS, .access = {(const uint8_t *)"a part", 6}}, 2 + 6},
+    {{.type = GT_CONTROL_EFFECT,
+      .effect = {.result = GT_EFFECT_KNOWN, .serial = 999999999999999, .n_ended = 7}},
+     13},
     {{.type = GT_CONTROL_LIMIT, .rid = {11}, .limit = {.code = GT_CODE_IDENTITY, .value = 64}}, 22},
 };
 

@@ -471,6 +471,8 @@ static void test_req_rejects_bad_names(void **state)
     memset(longest, 'a', sizeof(longest));
     assert_int_equal(decode_with(good, good, good, good), 0);
     assert_int_equal(decode_with(good, good, none, none), 0);
+    assert_int_equal(decode_with(gt_span_text("enroll-1"), good, good, good), 0);
+    assert_int_equal(decode_with(good, gt_span_text("enroll-1"), good, good), GT_MESSAGE_E_BAD);
     assert_int_equal(decode_with(gt_span(longest, 128), gt_span(longest, 128),
                                  gt_span(longest, 128), gt_span(longest, 64)),
                      0);

@@ -113,6 +113,7 @@ static void test_parse_rejects_malformed_lines(void **state)
         "alice MD5:" HEX,
         "alice " HEX " \x1b[0m",
         "alice " HEX " admin",
+        "enroll-1 " HEX " role=device",
         "alice " HEX " role",
         "alice " HEX " role=",
         "alice " HEX " role=root",

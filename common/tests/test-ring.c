@@ -170,6 +170,25 @@ static void test_ring_copies_borrowed_bytes(void **state)
     }
 }
 
+/* Of 64 KiB: the pool keeps its memory. */
+static void test_memory_of_an_ended_ring_is_wiped(void **state)
+{
+    struct gt_ring ring;
+    struct iovec room[2];
+    int n_room;
+
+    gt_ring_init(&ring, 64 * 1024);
+    assert_int_equal(gt_ring_write(&ring, "secret", 6), 0);
+    const uint8_t *memory = ring.data;
+    gt_ring_deinit(&ring);
+    gt_ring_init(&ring, 64 * 1024);
+    assert_int_equal(gt_ring_room(&ring, SIZE_MAX, room, &n_room), 0);
+    assert_ptr_equal(ring.data, memory);
+    assert_memory_equal(ring.data, "\0\0\0\0\0", 6);
+    gt_ring_deinit(&ring);
+    gt_ring_trim();
+}
+
 static void test_ring_matches_an_array_for_random_operations(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -252,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_empty_ring_restarts_at_its_memory),
         cmocka_unit_test(test_truncated_ring_keeps_the_bytes_before),
         cmocka_unit_test(test_ring_copies_borrowed_bytes),
+        cmocka_unit_test(test_memory_of_an_ended_ring_is_wiped),
         cmocka_unit_test(test_ring_matches_an_array_for_random_operations),
     };
 

@@ -236,6 +236,17 @@ static void test_name_rejects_unsafe_characters(void **state)
     assert_false(gt_text_is_name(gt_span(text, GT_NAME_MAX + 1)));
 }
 
+static void test_device_name_is_no_name_of_an_enrolment(void **state)
+{
+    static const char *const good[] = {"oli", "enroll", "enroll_1", "Enroll-1", "my-enroll-1"};
+    static const char *const bad[] = {"enroll-", "enroll-6b49d200-627a14c6", "", "a/b"};
+
+    for (size_t i = 0; i < GT_ARRAY_SIZE(good); i++)
+        assert_true(gt_text_is_device_name(gt_span_text(good[i])));
+    for (size_t i = 0; i < GT_ARRAY_SIZE(bad); i++)
+        assert_false(gt_text_is_device_name(gt_span_text(bad[i])));
+}
+
 static void test_host_rejects_malformed_names(void **state)
 {
     static const char *const good[] = {
@@ -433,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_base64_rejects_non_canonical_text),
         cmocka_unit_test(test_base64_decodes_its_own_output),
         cmocka_unit_test(test_name_rejects_unsafe_characters),
+        cmocka_unit_test(test_device_name_is_no_name_of_an_enrolment),
         cmocka_unit_test(test_host_rejects_malformed_names),
         cmocka_unit_test(test_host_port_splits_each_form),
         cmocka_unit_test(test_escape_leaves_printable_ascii_only),

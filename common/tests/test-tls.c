@@ -211,7 +211,7 @@ static int flow_open(struct flow *f, struct gt_tls *tls)
     assert_int_equal(r, GT_TLS_E_AGAIN);
     for (size_t i = 0; i < n; i++)
         flow_check(f, spans[i].data, spans[i].n);
-    return gt_tls_fill(tls);
+    return gt_tls_fill(tls, GT_IOBUF_SIZE);
 }
 
 static int flow_copy(struct flow *f, struct gt_tls *tls)

@@ -7,6 +7,7 @@
 
 #include "gotthard/signaling/key-agreement.h"
 #include "gotthard/signaling/topic.h"
+#include "gotthard/trust/access-parts.h"
 #include "gotthard/trust/device-keys.h"
 #include "gotthard/trust/enrolment.h"
 
@@ -136,6 +137,27 @@ static void print_token(char **argv)
     print("k of the answer", answer, sizeof(answer));
 }
 
+/* An access list that revokes both names, by an authority whose private key is x, and its second
+ * part of two. */
+static void print_access(char **argv)
+{
+    uint8_t key[GT_KEY_SIZE], public_key[GT_KEY_SIZE], part[GT_ACCESS_PART_MAX];
+    char body[512], why[GT_ACCESS_WHY], *text = NULL;
+    size_t n = 0, n_part = 0;
+
+    hash_of(argv[X], key, sizeof(key));
+    MUST(gt_ed25519_public(key, public_key));
+    print("authority", public_key, sizeof(public_key));
+    snprintf(body, sizeof(body),
+             "serial 42\nissued 2026-11-30T14:05:00Z\nrevoked o:%s\nrevoked d:%s\n", argv[OPERATOR],
+             argv[DEVICE]);
+    MUST(gt_access_list_sign(gt_span_text(body), key, &text, &n, why));
+    print("access list", text, n);
+    MUST(gt_access_part_encode(key, gt_span(text, n), 42, 1, 2, part, &n_part));
+    print("access part", part, n_part);
+    free(text);
+}
+
 /* Encodes a REQ without a proof. Returns the length of inner1. */
 static size_t make_req(char **argv, const uint8_t *gx, struct gt_key_agreement *agreement,
                        uint8_t *ret_inner)
@@ -241,6 +263,7 @@ int main(int argc, char **argv)
     print("K_sess of that ACK", session.session, sizeof(session.session));
     print("rid of that ACK", session.rid, sizeof(session.rid));
     print_texts(argv);
+    print_access(argv);
     print_token(argv);
     MUST(gt_topic_req("gotthard/v1", argv[DEVICE], topic));
     MUST(gt_message_seal(keys.req, GT_MESSAGE_REQ, topic, gt_span(inner1, n_inner1), message, &n));

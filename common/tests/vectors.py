@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
-"""An independent implementation of docs/protocol.md, sections 1 and 2, to compare the C code with.
+"""An independent implementation of docs/protocol.md, sections 1, 2 and 7, to compare the C code with.
 
 Without arguments it prints the known-answer vectors of section 6. With --check PROGRAM it runs
 PROGRAM (vectors-c) with the parameters of section 6 and with N random ones, and compares every
 line: the key schedule, the bytes of REQ and ACK, what both sides agree on. Nothing but Python's
-own library is used, and nothing is shared with the C code: X25519 and AES-256-GCM are written out
-below. It is slow, not constant-time, and only for tests.
+own library is used, and nothing is shared with the C code: X25519, Ed25519 and AES-256-GCM are
+written out below. It is slow, not constant-time, and only for tests.
 """
 import argparse
 import base64
@@ -64,6 +64,52 @@ def x25519(scalar, point):
 
 
 BASE = (9).to_bytes(32, "little")
+
+
+# Ed25519 (RFC 8032, section 5.1), in affine coordinates.
+ED_P = 2**255 - 19
+ED_D = -121665 * pow(121666, ED_P - 2, ED_P) % ED_P
+ED_Q = 2**252 + 27742317777372353535851937790883648493
+ED_BASE = (15112221349535400772501151409588531511454012693041857206046113283949847762202, 4 * pow(5, ED_P - 2, ED_P) % ED_P)
+
+
+def ed_add(a, b):
+    (x1, y1), (x2, y2) = a, b
+    product = ED_D * x1 * x2 * y1 * y2 % ED_P
+    return ((x1 * y2 + x2 * y1) * pow(1 + product, ED_P - 2, ED_P) % ED_P,
+            (y1 * y2 + x1 * x2) * pow(1 - product, ED_P - 2, ED_P) % ED_P)
+
+
+def ed_multiply(n, point):
+    result = (0, 1)
+    while n:
+        if n & 1:
+            result = ed_add(result, point)
+        point, n = ed_add(point, point), n >> 1
+    return result
+
+
+def ed_encode(point):
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def ed_number(*parts):
+    return int.from_bytes(hashlib.sha512(b"".join(parts)).digest(), "little")
+
+
+def ed_keys(private):
+    """Returns the scalar, the prefix and the public key."""
+    digest = hashlib.sha512(private).digest()
+    scalar = int.from_bytes(digest[:32], "little") & ((1 << 254) - 8) | 1 << 254
+    return scalar, digest[32:], ed_encode(ed_multiply(scalar, ED_BASE))
+
+
+def ed_sign(private, message):
+    scalar, prefix, public = ed_keys(private)
+    r = ed_number(prefix, message) % ED_Q
+    point = ed_encode(ed_multiply(r, ED_BASE))
+    s = (r + ed_number(point, public, message) * scalar) % ED_Q
+    return point + s.to_bytes(32, "little")
 
 
 def xtime(a):
@@ -166,7 +212,10 @@ def open_box(keyiv, ad, sealed):
 
 
 def self_test():
-    """RFC 5869 A.1, RFC 7748 5.2, and McGrew and Viega's test case 16 without its last bytes."""
+    """RFC 5869 A.1, RFC 7748 5.2, RFC 8032 7.1, and McGrew and Viega's test case 16 without its last bytes."""
+    private = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+    assert ed_keys(private)[2].hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    assert ed_sign(private, b"").hex().startswith("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155")
     assert expand(extract(bytes(range(13)), b"\x0b" * 22), bytes(range(0xF0, 0xFA)),
                   42).hex().startswith("3cb25f25faacd57a90434f64d0362f2a")
     assert x25519(
@@ -253,6 +302,21 @@ def token_vectors(p, k_rel):
     ]
 
 
+def sign(private, context, data):
+    """A signature of section 2."""
+    return ed_sign(private, b" " * 64 + context + b"\0" + sha256(data))
+
+
+def access_lines(p):
+    """An access list that revokes both names, by an authority whose private key is x, and its second part of two."""
+    private = sha256(p["x"].encode())
+    body = (f"serial 42\nissued 2026-11-30T14:05:00Z\nrevoked o:{p['operator']}\nrevoked d:{p['device']}\n").encode()
+    text = body + b"signature " + base64.b64encode(sign(private, b"Gotthard v1, access list", body)) + b"\n"
+    part = b"GTM1\x06" + struct.pack(">QIHH", 42, len(text), 1, 2) + sha256(text) + lp(text[len(text) // 2:])
+    return [("authority", ed_keys(private)[2]), ("access list", text),
+            ("access part", part + sign(private, b"Gotthard v1, access part", part))]
+
+
 def vectors(p):
     """Returns all lines in order, as (name, bytes), and the parameters that open the sealed ones."""
     operator, device = p["operator"].encode(), p["device"].encode()
@@ -305,7 +369,9 @@ def vectors(p):
         ("gk1o", f"gk1o.{p['operator']}.{url64(k_devs + k_rc_o)}".encode()),
         ("gk1o of some", f"gk1o.{p['operator']}.{url64(k_rc_o)}".encode()),
         ("line of a device", f"{p['device']} {url64(k_dev)}".encode()),
-    ] + token_vectors(p, k_rel)
+        *access_lines(p),
+        *token_vectors(p, k_rel),
+    ]
     return lines, (k_req, b"GTM1\x01" + lp(b"gotthard/v1/d/" + device + b"/req"), inner1)
 
 

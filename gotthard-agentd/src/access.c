@@ -7,11 +7,11 @@
 /* --- the list in force ------------------------------------------------------------------------ */
 
 void access_open(struct access *access, const char *device, const char *folder,
-                 const uint8_t authority[static GT_KEY_SIZE], uint64_t now_ms)
+                 const uint8_t authority[static GT_KEY_SIZE])
 {
     char why[GT_ACCESS_STORE_WHY] = "";
 
-    *access = (struct access){.device = device, .since_ms = now_ms};
+    *access = (struct access){.device = device};
     message_budget_init(&access->budget);
     gt_access_assembly_init(&access->assembly);
     int r = gt_access_store_init(&access->store, folder, authority, why);
@@ -43,13 +43,6 @@ bool access_has_authority(const struct access *access, const uint8_t authority[s
 const struct gt_access_list *access_list(const struct access *access)
 {
     return access->is_open ? access->store.list : NULL;
-}
-
-time_t access_time(const struct access *access, uint64_t now_ms)
-{
-    const struct gt_access_list *list = access_list(access);
-
-    return list ? gt_access_list_issued(list) + (time_t)((now_ms - access->since_ms) / 1000) : 0;
 }
 
 /* A list that cannot be stored is in force nevertheless: it may be a revocation. */
@@ -95,7 +88,7 @@ static void access_log_old(struct access *access, struct gt_span payload)
 }
 
 /* Returns true if the text is in force now. */
-static bool access_take(struct access *access, struct gt_span text, uint64_t now_ms)
+static bool access_take(struct access *access, struct gt_span text)
 {
     char why[GT_ACCESS_STORE_WHY] = "";
     int r = gt_access_store_take(&access->store, text, why);
@@ -106,7 +99,6 @@ static bool access_take(struct access *access, struct gt_span text, uint64_t now
                                                                  : strerror(-r));
         return false;
     }
-    access->since_ms = now_ms;
     gt_info("device=%s access list serial=%llu entries=%zu in force", access->device,
             (unsigned long long)gt_access_store_serial(&access->store),
             gt_access_list_count(access->store.list));
@@ -120,7 +112,7 @@ static bool access_add(struct access *access, struct gt_span payload, uint64_t n
     size_t n = 0;
     int r = gt_access_assembly_add(&access->assembly, payload, access->store.authority,
                                    gt_access_store_floor(&access->store), &text, &n);
-    bool is_taken = r == 0 && access_take(access, gt_span(text, n), now_ms);
+    bool is_taken = r == 0 && access_take(access, gt_span(text, n));
 
     free(text);
     if (r == GT_ACCESS_PART_E_OLD)
@@ -144,6 +136,11 @@ bool access_receive(struct access *access, struct gt_span payload, uint64_t now_
     access->is_incomplete = true;
     access_log_rejected(access, "more rejected parts than half of a CPU can verify");
     return false;
+}
+
+size_t access_parts(const struct access *access)
+{
+    return access->is_open && access->assembly.serial > 0 ? access->assembly.parts : 0;
 }
 
 bool access_tick(struct access *access)

@@ -73,9 +73,22 @@ void expiry_clock_init(struct expiry_clock *clock, const char *folder, time_t wa
                 (long long)(clock->floor - wall), clock->path);
 }
 
-void expiry_clock_deinit(struct expiry_clock *clock)
+void expiry_clock_deinit(struct expiry_clock *clock, uint64_t now_ms)
 {
+    time_t floor = floor_at(clock, now_ms);
+
+    if (floor > clock->saved)
+        save(clock, floor);
     free(gt_steal(&clock->path));
+}
+
+void expiry_clock_raise(struct expiry_clock *clock, time_t time, uint64_t now_ms)
+{
+    if (time <= floor_at(clock, now_ms))
+        return;
+    clock->floor = time;
+    clock->floor_ms = now_ms;
+    save(clock, time);
 }
 
 /* Returns for how long the wall clock has had no step, in ms. */

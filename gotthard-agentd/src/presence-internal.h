@@ -15,8 +15,10 @@ struct presence_link {
 
     ev_timer resubscribe; /* after a refusal */
     bool is_awaiting_suback, is_subscribed;
-    bool is_begun; /* "online" was published for this subscription */
-    int access_id; /* of the SUBSCRIBE for the access list; 0: none */
+    bool is_begun;             /* "online" was published for this subscription */
+    int access_id;             /* of the SUBSCRIBE for parts of the access list; 0: none */
+    size_t n_parts, n_awaited; /* topics of parts: subscribed, and to be subscribed */
+    ev_timer parts_again;      /* once for each connection */
     struct gt_log_rate access_refused;
     unsigned n_refused_subscriptions;      /* in a row */
     bool is_without_retained;              /* the warning is logged */
@@ -31,8 +33,12 @@ double presence_refusal_wait_s(unsigned n);
 int64_t presence_clock_shift_s(void);
 const char *presence_device(const struct presence *presence);
 
-/* Subscribes to the access list under policy list, in presence-access.c. */
-void presence_access_subscribe(struct presence_link *link);
+/* In presence-access.c, without effect unless the policy is list: */
+void presence_access_init(struct presence_link *link);
+/* The connection is lost, or about to be freed. */
+void presence_access_reset(struct presence_link *link);
+/* Subscribes to part 0, now and once more after some seconds. */
+void presence_access_begin(struct presence_link *link);
 /* Returns true if a SUBACK was the answer to that. */
 bool presence_access_on_suback(struct presence_link *link, int id, unsigned n_refused,
                                const char *why);

@@ -211,7 +211,9 @@ const char *presence_tick(struct presence *presence)
     presence_check_acknowledgement(presence, now);
     if (presence_has_other_clock(presence) || is_refresh_due)
         presence_changed(presence);
-    if (is_refresh_due)
+    if (is_refresh_due) {
         presence->refresh_at = now + REFRESH_S + gt_backoff_spread(REFRESH_SPREAD_S);
+        presence_request_access(presence); /* a subscription may work later than it was granted */
+    }
     return presence_reason_to_replace(presence);
 }

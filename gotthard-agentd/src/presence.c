@@ -94,6 +94,7 @@ static struct presence_link *link_free(struct presence_link *link, unsigned time
     if (!link)
         return NULL;
     ev_timer_stop(link->presence->loop, &link->resubscribe);
+    presence_access_reset(link);
     gt_mqtt_free_within(link->mqtt, timeout_ms);
     credentials_free(link->credentials);
     free(link);
@@ -210,7 +211,7 @@ static void link_on_up(void *userdata)
     if (link == presence->next && is_same_place(presence->link, link))
         presence_switch(presence);
     link->is_subscribed = link->is_begun = false;
-    link->access_id = 0;
+    presence_access_reset(link);
     link->outcome = NULL;
     link_subscribe(link);
 }
@@ -231,7 +232,7 @@ static void link_on_subscribed(void *userdata)
     link_limit_messages(link);
     link_warn_without_retained(link);
     presence_state_begin(presence);
-    presence_access_subscribe(link);
+    presence_access_begin(link);
     presence->events->on_change(presence->userdata);
 }
 
@@ -281,6 +282,7 @@ static void link_on_down(void *userdata, const char *why, unsigned retry_ms)
     struct presence *presence = link->presence;
 
     ev_timer_stop(presence->loop, &link->resubscribe);
+    presence_access_reset(link);
     link->is_awaiting_suback = false;
     link_log_down(link, why, retry_ms);
     if (link == presence->next)
@@ -389,6 +391,7 @@ static int link_new(struct presence *presence, struct request_handler *request_h
     link->presence = presence;
     ev_timer_init(&link->resubscribe, link_on_resubscribe, 0., 0.);
     link->resubscribe.data = link;
+    presence_access_init(link);
     link->request_handler = request_handler;
     link->broker = setup->broker;
     link->credentials = credentials_ref(setup->credentials);

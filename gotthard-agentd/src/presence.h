@@ -80,9 +80,11 @@ void presence_set(struct presence *presence, const struct setup *setup);
 /* Replaces the request handler of the connection in use by one with the same topics. */
 void presence_set_request_handler(struct presence *presence,
                                   struct request_handler *request_handler);
-/* Has the broker send the parts of the access list again, if the setup has policy list and there is
- * a connection. Each new connection does so by itself. */
+/* Has the broker send part 0 of the access list again, if the setup has policy list and there is a
+ * connection. Each new connection does so by itself. */
 void presence_request_access(struct presence *presence);
+/* Subscribes to the parts of a list that has @n_parts, as far as they are not yet. */
+void presence_await_access(struct presence *presence, size_t n_parts);
 /* Connects by the setup, beside the connection in use; on_replaced follows when it is up. Replaces
  * an earlier replacement. Negative: as gt_mqtt_new. */
 int presence_replace(struct presence *presence,

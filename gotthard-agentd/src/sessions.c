@@ -54,7 +54,7 @@ void sessions_deinit(struct sessions *sessions)
     late_byes_deinit(&sessions->late_byes);
     reports_deinit(&sessions->reports);
     lifelines_close(&sessions->lifelines);
-    expiry_clock_deinit(&sessions->clock);
+    expiry_clock_deinit(&sessions->clock, gt_clock_ms());
     free(sessions->folder);
 }
 
@@ -161,9 +161,7 @@ time_t sessions_now(const struct sessions *sessions)
 {
     uint64_t now_ms = gt_clock_ms();
     time_t now = expiry_clock_time(&sessions->clock, time(NULL), now_ms);
-    time_t listed = sessions->access ? access_time(sessions->access, now_ms) : 0;
 
-    now = GT_MAX(now, listed);
     return GT_MAX(now, sessions->setup->trust.pins_time);
 }
 

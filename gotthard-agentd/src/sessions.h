@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#include "access.h"
 #include "expiry-clock.h"
 #include "late-byes.h"
 #include "relay-views.h"
@@ -26,8 +25,7 @@ struct sessions {
     struct late_byes late_byes;
     struct reports reports; /* of the sessions that are not up yet */
     struct lifelines lifelines;
-    const struct access *access; /* keeps; of the owner, NULL: none */
-    char *folder;                /* owned; of session files, NULL: none are written */
+    char *folder; /* owned; of session files, NULL: none are written */
     struct expiry_clock clock;
     struct relay_views relay_views;
     double begun_at; /* seconds of gt_clock() */

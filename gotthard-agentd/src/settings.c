@@ -162,7 +162,7 @@ static const struct gt_config_item items[] = {
         .details =
             "A string that begins with gk1a. The fleet's authority signs the access list, which states the rights of all operators on all devices. The broker sends the "
             "list, and the agent keeps it in its state directory. A list that revokes an operator ends the sessions of "
-            "this operator at once. The broker must let the device subscribe to PREFIX/fleet/access/+."),
+            "this operator at once. The broker must let the device subscribe to PREFIX/fleet/access/0, 1 and so on."),
     ITEM(
         "trust.access_max_age", DURATION, access_max_age_ms, .fallback = "0",
         .max = 3650 * 24 * HOUR, .help = "Maximum age of an access list, 0 for any.",
@@ -255,6 +255,11 @@ static const char *settings_check(const void *data, char *ret_why, size_t cap)
 
     if (!s->device_name) {
         snprintf(ret_why, cap, "missing; set {+device.name}");
+        return "device.name";
+    }
+    if (!gt_text_is_device_name(gt_span_text(s->device_name))) {
+        snprintf(ret_why, cap, "\"%.64s\": no device may have a name that begins with %s",
+                 s->device_name, GT_TEXT_RESERVED);
         return "device.name";
     }
     if (!s->crypt_key) {

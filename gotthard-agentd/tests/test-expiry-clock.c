@@ -21,7 +21,7 @@ static uint64_t now_ms;
 
 static void start(time_t wall)
 {
-    expiry_clock_deinit(&clock_);
+    expiry_clock_deinit(&clock_, now_ms);
     expiry_clock_init(&clock_, folder, wall, now_ms);
 }
 
@@ -46,7 +46,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    expiry_clock_deinit(&clock_);
+    expiry_clock_deinit(&clock_, now_ms);
     return unlink(path) && errno != ENOENT;
 }
 
@@ -62,7 +62,7 @@ static void test_clock_set_back_is_ignored(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     /* a boot in 1970 */
     start(0);
-    assert_in_range(run(0, 60, false), Y2026 + 600, Y2026 + 4900);
+    assert_in_range(run(0, 60, false), Y2026 + 4700, Y2026 + 5000);
     /* and the right time again */
     assert_int_equal(run(Y2026 + DAY, 60, true), Y2026 + DAY + 60);
 }
@@ -129,6 +129,50 @@ static void test_clock_without_a_folder_is_kept_in_memory(void **state)
     assert_in_range(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 1200, Y2026 + 1300);
 }
 
+/* An access list was issued: the wall clock is held back, as by a hostile NTP server. */
+static void test_time_that_the_authority_has_signed_runs_on(void **state)
+{
+    time_t back = Y2026 - 300 * DAY;
+
+    start(back);
+    expiry_clock_raise(&clock_, Y2026, now_ms);
+    assert_int_equal(expiry_clock_time(&clock_, back, now_ms), Y2026);
+    now_ms += 40 * DAY * 1000; /* the device sleeps meanwhile */
+    assert_int_equal(expiry_clock_time(&clock_, back, now_ms), Y2026 + 40 * DAY);
+    assert_int_equal(expiry_clock_time(&clock_, Y2026 + 90 * DAY, now_ms), Y2026 + 90 * DAY);
+}
+
+/* Older lists, which a broker has withheld, are issued before the trusted time. */
+static void test_signed_time_never_goes_back(void **state)
+{
+    start(0);
+    expiry_clock_raise(&clock_, Y2026, now_ms);
+    now_ms += 10 * DAY * 1000;
+    expiry_clock_raise(&clock_, Y2026 + 5 * DAY, now_ms);
+    expiry_clock_raise(&clock_, 0, now_ms);
+    assert_int_equal(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 10 * DAY);
+    expiry_clock_raise(&clock_, Y2026 + 11 * DAY, now_ms);
+    assert_int_equal(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 11 * DAY);
+}
+
+/* Only the time that the device was switched off is not counted, and after a crash 15 minutes. */
+static void test_signed_time_is_kept_over_restarts(void **state)
+{
+    start(0);
+    expiry_clock_raise(&clock_, Y2026, now_ms);
+    now_ms += 600 * 1000;
+    start(0);
+    assert_int_equal(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 600);
+    now_ms = 7; /* another boot */
+    clock_.path = (free(clock_.path), NULL);
+    expiry_clock_init(&clock_, folder, 0, now_ms);
+    assert_int_equal(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 600);
+    (void)run(0, 1200, false);
+    clock_.path = (free(clock_.path), NULL); /* it is killed */
+    expiry_clock_init(&clock_, folder, 0, now_ms);
+    assert_in_range(expiry_clock_time(&clock_, 0, now_ms), Y2026 + 600 + 900, Y2026 + 600 + 1230);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -137,6 +181,9 @@ int main(void)
         TEST(test_wrong_future_seen_once_locks_nothing),
         TEST(test_clock_without_synchronization_counts_after_a_day),
         TEST(test_damaged_file_is_no_floor),
+        TEST(test_time_that_the_authority_has_signed_runs_on),
+        TEST(test_signed_time_never_goes_back),
+        TEST(test_signed_time_is_kept_over_restarts),
         TEST(test_planted_file_neither_blocks_nor_counts),
         TEST(test_clock_without_a_folder_is_kept_in_memory),
     };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The access list at the broker, for the authority: reads which list is there, and publishes
- * another one. Part 0 states serial and hash of the whole list, and is published first, so that it
- * alone is read. A broker that acknowledges a message may have dropped it (MQTT 3.1.1), so part 0
+ * another one. Part 0 states serial and hash of the whole list, so that it alone is read, and is
+ * published last. A broker that acknowledges a message may have dropped it (MQTT 3.1.1), so part 0
  * is read again afterwards. The functions run the loop until they are done.
  */
 #pragma once

@@ -135,7 +135,8 @@ static int parse_entry(struct gt_span words, bool is_operator, struct gt_pin *re
                        const char **ret_why)
 {
     static const struct gt_pin_form forms[] = {
-        {.unknown_why = "unknown word after the fingerprint; a device may have until="},
+        {.is_device = true,
+         .unknown_why = "unknown word after the fingerprint; a device may have until="},
         {.has_role = true,
          .has_services = true,
          .has_devices = true,

@@ -147,10 +147,19 @@ int authority_load(const struct settings *settings, bool is_locked, struct autho
     return load_list(ret, ret_failure);
 }
 
+/* Devices never let their time go back: a list that seems to be issued before the present one would
+ * be too old there. */
+static time_t issue_time(const struct authority *authority)
+{
+    time_t now = time(NULL);
+
+    return authority->list ? GT_MAX(now, gt_access_list_issued(authority->list)) : now;
+}
+
 int authority_sign(struct authority *authority, const char *body, struct failure *ret_failure)
 {
     gt_cleanup(gt_free) char *unsigned_text =
-        access_text_with_head(body, authority_serial(authority) + 1, time(NULL));
+        access_text_with_head(body, authority_serial(authority) + 1, issue_time(authority));
     char *text = NULL, why[GT_ACCESS_WHY] = "";
     size_t n = 0;
 

@@ -10,12 +10,16 @@
 #include "access-edit.h"
 #include "access-text.h"
 
-/* Prints the failure, unless a signal ended the command. Returns the exit status. */
-static int finish(struct context *context, int r, const struct failure *failure)
+/* Ends the change, and prints the failure, unless a signal ended the command. Returns the exit
+ * status. */
+static int finish(struct access_change *change, int r, const struct failure *failure)
 {
+    struct print *print = &change->context->print;
+
+    access_change_end(change);
     if (r == ACCESS_BROKER_E_INTERRUPTED)
         return GT_EXIT_INTERRUPTED;
-    return r == 0 ? 0 : print_failure(&context->print, failure);
+    return r == 0 ? access_change_exit(change, 0) : print_failure(print, failure);
 }
 
 /* --- init and show ---------------------------------------------------------------------------- */
@@ -102,8 +106,7 @@ static int access_add(struct context *context)
     int r = access_change_begin(context, &change, &failure);
     if (r == 0)
         r = add_to(&change, is_operator, &failure);
-    access_change_end(&change);
-    return finish(context, r, &failure);
+    return finish(&change, r, &failure);
 }
 
 static int access_remove(struct context *context)
@@ -119,8 +122,7 @@ static int access_remove(struct context *context)
     int r = access_change_begin(context, &change, &failure);
     if (r == 0)
         r = access_change_revoke(&change, is_operator, context->arguments[2], &failure);
-    access_change_end(&change);
-    return finish(context, r, &failure);
+    return finish(&change, r, &failure);
 }
 
 /* Signs the present entries again, so that they are younger than trust.access_max_age. */
@@ -174,8 +176,7 @@ static int run_change(struct context *context, change_fn fn)
 
     if (r == 0)
         r = fn(&change, &failure);
-    access_change_end(&change);
-    return finish(context, r, &failure);
+    return finish(&change, r, &failure);
 }
 
 int cmd_access(struct context *context)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `revoke`: revokes an operator or a device in the access list, publishes it, and counts the
- * devices that have it.
+ * `revoke`: revokes an operator or a device in the access list, publishes it at the broker and the
+ * relays, and counts the devices that have it.
  */
 #include <string.h>
 
@@ -14,7 +14,7 @@ static int revoke_and_count(struct access_change *change, const char *name, bool
                             int *ret_code, struct failure *ret_failure)
 {
     struct context *context = change->context;
-    int r = identity_load_key(context->settings, &context->print, &change->identity, ret_failure);
+    int r = access_change_load_key(change, ret_failure);
 
     if (r == 0)
         r = access_change_revoke(change, is_operator, name, ret_failure);
@@ -22,6 +22,12 @@ static int revoke_and_count(struct access_change *change, const char *name, bool
     if (r == 0)
         *ret_code = access_count(context, &change->authority, &change->identity);
     return r;
+}
+
+/* The names of all tokens: they are devices at the relay. */
+static bool is_enrolments(const char *name)
+{
+    return strcmp(name, GT_TEXT_RESERVED "*") == 0;
 }
 
 int cmd_revoke(struct context *context)
@@ -32,7 +38,7 @@ int cmd_revoke(struct context *context)
     struct failure failure;
     int code = 0;
 
-    if (!gt_text_is_name(gt_span_text(name)))
+    if (!gt_text_is_name(gt_span_text(name)) && (is_operator || !is_enrolments(name)))
         return command_misused(context, "invalid name of %s: '%s'",
                                is_operator ? "an operator" : "a device", name);
     int r = access_change_begin(context, &change, &failure);
@@ -41,5 +47,5 @@ int cmd_revoke(struct context *context)
     access_change_end(&change);
     if (r == ACCESS_BROKER_E_INTERRUPTED)
         return GT_EXIT_INTERRUPTED;
-    return r == 0 ? code : print_failure(&context->print, &failure);
+    return r == 0 ? access_change_exit(&change, code) : print_failure(&context->print, &failure);
 }

@@ -49,12 +49,12 @@ bool command_check_device(struct context *context, const char *word)
 {
     char shown[64];
 
-    if (gt_text_is_name(gt_span_text(word)))
+    if (gt_text_is_device_name(gt_span_text(word)))
         return true;
     gt_text_shorten(word, shown, sizeof(shown));
     command_misused(context,
                     "invalid device name '%s': 1 to %d letters, digits and . _ : @ -, beginning "
-                    "with a letter or digit",
+                    "with a letter or digit, and not with " GT_TEXT_RESERVED,
                     shown, GT_NAME_MAX);
     return false;
 }

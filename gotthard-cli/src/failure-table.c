@@ -165,9 +165,10 @@ static const struct failure_row rows[] = {
     {
         .id = FAILURE_LIST_NOT_EVERYWHERE,
         .exit = GT_EXIT_TRY_AGAIN,
-        .title = "Some devices do not have the access list yet.",
-        .cause = "They are offline, or have not proven within the time of the command that they "
-                 "have it. The broker keeps the list, and they get it when they are online.",
+        .title = "Some devices or relays do not have the access list yet.",
+        .cause = "A device is offline, or has not proven within the time of the command that it "
+                 "has the list. The broker keeps the list, and it gets it when it is online. Or a "
+                 "relay could not be reached, or did not take the list.",
         .hint = "repeat the command later, it counts again; a device whose policy is not list "
                 "needs trust.authority",
     },
@@ -265,7 +266,7 @@ static const struct failure_row rows[] = {
         .title = "The relay rejects a side.",
         .cause =
             "It has another key, no longer accepts the key of a side, or refuses the operator "
-            "or the device (relay.refused of gotthard-relayd.conf(5)). Or another kind of server "
+            "or the device (by the access list, or relay.refused of gotthard-relayd.conf(5)). Or another kind of server "
             "answers at its address.",
         .hint = "check that it is a gotthard-relayd; to give it a key of this fleet: "
                 "gotthard-cli keygen relay > relay.key, copy it to crypt.key_file of the relay, "

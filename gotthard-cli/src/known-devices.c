@@ -78,7 +78,7 @@ const char *known_devices_check(const char *names, char *ret_name)
     const char *at = names ? names : "";
 
     for (struct gt_span word; (word = next_word(&at)).n > 0;) {
-        if (gt_text_is_name(word))
+        if (gt_text_is_device_name(word))
             continue;
         snprintf(ret_name, GT_NAME_MAX + 1, "%.*s", (int)GT_MIN(word.n, (size_t)32),
                  (const char *)word.data);

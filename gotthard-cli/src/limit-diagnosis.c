@@ -40,7 +40,7 @@ static const struct limit {
      "use the fleet's present key on all sides, and connect again"},
     {GT_CODE_REFUSED, FAILURE_RELAY_REFUSED, "the relay closed the tunnel to ",
      ": it refuses the operator or the device",
-     "the file of relay.refused in the relay's settings lists the refused identities"},
+     "the access list revokes it, or the file of relay.refused in the relay's settings lists it"},
 };
 
 static void describe_lifetime(const struct tunnel_end *end, struct failure *ret)

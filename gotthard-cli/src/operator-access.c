@@ -141,6 +141,11 @@ bool operator_access_is_awaited(const struct operator_access *access)
     return !access->store.list || access->assembly.n_missing > 0;
 }
 
+size_t operator_access_parts(const struct operator_access *access)
+{
+    return access->assembly.serial > 0 ? access->assembly.parts : 0;
+}
+
 bool operator_access_has_list(const struct operator_access *access)
 {
     return access->store.list != NULL;

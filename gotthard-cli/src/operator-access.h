@@ -21,6 +21,8 @@ void operator_access_receive(struct operator_access *access, struct gt_span payl
 void operator_access_take(struct operator_access *access, struct gt_span text);
 /* Returns true if there is no list yet, or if parts of a newer one are missing. */
 bool operator_access_is_awaited(const struct operator_access *access);
+/* Returns the number of parts of the list that is being received, 0 for none. */
+size_t operator_access_parts(const struct operator_access *access);
 bool operator_access_has_list(const struct operator_access *access);
 /* Takes NULL; returns NULL. ->list of the trust becomes NULL. */
 struct operator_access *operator_access_free(struct operator_access *access);

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-/* The access list in a request: it comes on the same connection, before the device's answer. */
+/*
+ * The access list in a request: it comes on the same connection, before the device's answer. Part 0
+ * states how many parts there are; each is subscribed by its exact name, which brokers need that
+ * send retained messages for exact names only.
+ */
+#include "gotthard/base/log.h"
 #include "gotthard/signaling/topic.h"
 #include "request-internal.h"
 
@@ -8,15 +13,26 @@ static struct operator_access *access_of(const struct request *request)
     return request->settings.identity->access;
 }
 
+/* Subscribes to all parts before @n that are not yet. */
+static int subscribe_parts(struct request *request, size_t n)
+{
+    const char *prefix = request->settings.settings->mqtt_prefix;
+    int r = 0, id;
+
+    while (r == 0 && request->n_parts < n) {
+        size_t n_next = GT_MIN(n - request->n_parts, (size_t)GT_MQTT_FILTERS_MAX);
+
+        r = gt_mqtt_subscribe_parts(request->mqtt, prefix, request->n_parts, n_next, &id);
+        if (r == 0)
+            request->n_parts += n_next;
+    }
+    return r;
+}
+
 int request_subscribe_list(struct request *request)
 {
-    char filter[GT_TOPIC_MAX + 1];
-
-    if (!access_of(request))
-        return 0;
-    if (gt_topic_access(request->settings.settings->mqtt_prefix, "+", filter) != 0)
-        return -EINVAL;
-    return gt_mqtt_subscribe(request->mqtt, filter);
+    request->n_parts = 0;
+    return access_of(request) ? subscribe_parts(request, 1) : 0;
 }
 
 bool request_receive_list(struct request *request, const char *topic, struct gt_span payload)
@@ -24,6 +40,9 @@ bool request_receive_list(struct request *request, const char *topic, struct gt_
     if (!access_of(request) || !gt_topic_is_access(request->settings.settings->mqtt_prefix, topic))
         return false;
     operator_access_receive(access_of(request), payload);
+    if (subscribe_parts(request, operator_access_parts(access_of(request))) != 0)
+        gt_debug("device=%s the parts of the access list are not subscribed",
+                 request->settings.device);
     return true;
 }
 

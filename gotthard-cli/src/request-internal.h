@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The parts of a request: from the broker to the answer (request.c), the answer (request-answer.c),
- * before the device's state is there (request-early.c), its repetitions (request-send.c), and the
- * time between the answer and a tunnel that is up (request-attend.c). Only these files include this
+ * The parts of a request: from the broker to the answer (request.c), its failure
+ * (request-failure.c), the answer (request-answer.c), the access list (request-access.c), before
+ * the device's state is there (request-early.c), its repetitions (request-send.c), and the time
+ * between the answer and a tunnel that is up (request-attend.c). Only these files include this
  * header.
  */
 #pragma once
@@ -22,6 +23,9 @@ enum request_state {
     REQUEST_ATTENDING,       /* the session is agreed: the device may report */
     REQUEST_DONE,
 };
+
+/* Publications without a subscriber after which the device is not subscribed. */
+#define REQUEST_UNDELIVERED_MAX 2
 
 struct request {
     struct request_settings settings;
@@ -54,6 +58,7 @@ struct request {
     uint8_t withdrawn[GT_RID_SIZE]; /* the last of them: a repetition repeats its answer */
     struct failure failure;
     struct gt_answer answer;
+    size_t n_parts;          /* of the access list, whose topics are subscribed */
     bool is_agreed;          /* on_agreed was called */
     bool was_up;             /* the broker was connected */
     double wait_until;       /* seconds of gt_clock(); 0: fail at once */
@@ -61,8 +66,16 @@ struct request {
 };
 
 void request_enter(struct request *request, enum request_state state);
+void request_set_deadline(struct request *request, double seconds);
+/* Returns the time for an answer of this request. */
+unsigned request_answer_timeout_s(const struct request *request);
+
+/* In request-failure.c. */
 /* Ends the request with ->failure, or waits for the device. */
 void request_fail(struct request *request);
+/* The deadlines of the states in which the broker, and the device, is awaited. */
+void request_fail_broker_timeout(struct request *request);
+void request_fail_silence(struct request *request);
 /* The same by @err of a call to the MQTT connection or the initiator. */
 void request_fail_with(struct request *request, int err);
 /* Sends the request, or keeps the early one, and awaits the answer. */
@@ -108,9 +121,9 @@ void request_withdraw_unanswered(struct request *request, bool with_refused);
 bool request_reject_version(struct request *request);
 
 /* The access list, where the policy is `list`; otherwise these do nothing. */
-/* Subscribes to its parts. Returns as gt_mqtt_subscribe. */
+/* Subscribes to its first part. Returns as gt_mqtt_subscribe. */
 int request_subscribe_list(struct request *request);
-/* Returns true if the topic is that of a part, which is handled. */
+/* Returns true if the topic is that of a part, which is handled; subscribes to the others. */
 bool request_receive_list(struct request *request, const char *topic, struct gt_span payload);
 /* Returns true if the request should not be sent before more parts have come. */
 bool request_awaits_list(const struct request *request);

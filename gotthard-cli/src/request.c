@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "broker-rights.h"
-#include "diagnosis.h"
 #include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "mqtt-connect.h"
@@ -25,12 +24,9 @@
 #define SHORT_TIMEOUT_S  5. /* for the answer of a device that does not seem to be online */
 #define NAME_TIMEOUT_S   3. /* for an answer that the broker probably withholds from this name */
 #define SERVICE_OF_CLOSE ""
-#define UNDELIVERED_MAX  2
 
 /* --- states -------------------------------------------------------------------------------- */
 
-static void request_fail_broker_timeout(struct request *request);
-static void request_fail_silence(struct request *request);
 static void request_notify_owner(struct request *request);
 static void request_ask_again(struct request *request);
 
@@ -58,7 +54,7 @@ double request_round_trip_s(const struct request *request)
     return request->answered_at - request->sent_at;
 }
 
-static unsigned request_answer_timeout_s(const struct request *request)
+unsigned request_answer_timeout_s(const struct request *request)
 {
     const struct request_settings *settings = &request->settings;
     unsigned timeout_s = (unsigned)((settings->settings->answer_timeout_ms + 999) / 1000);
@@ -68,7 +64,7 @@ static unsigned request_answer_timeout_s(const struct request *request)
     return request->settings.is_query ? GT_MIN(timeout_s, (unsigned)SHORT_TIMEOUT_S) : timeout_s;
 }
 
-static void request_set_deadline(struct request *request, double seconds)
+void request_set_deadline(struct request *request, double seconds)
 {
     ev_timer_stop(request->settings.loop, &request->deadline);
     ev_timer_set(&request->deadline, seconds, 0);
@@ -102,74 +98,6 @@ static void request_notify_owner(struct request *request)
         request->events.on_end(request->userdata, &request->answer, NULL);
 }
 
-/* --- failures ------------------------------------------------------------------------------ */
-
-void request_fail(struct request *request)
-{
-    if (request->state == REQUEST_DONE)
-        return;
-    request->is_early = false;
-    if (request_wait(request)) {
-        request_enter(request, REQUEST_WAITING);
-        request_set_deadline(request, request_wait_s(request));
-        return;
-    }
-    request->is_failed = true;
-    request_enter(request, REQUEST_DONE);
-}
-
-static void request_fail_broker_timeout(struct request *request)
-{
-    if (request->is_early)
-        request_withdraw_unanswered(request, true);
-    mqtt_connect_failure(request->settings.settings, NULL, "no answer in time", &request->failure);
-    request_fail(request);
-}
-
-/* Under another name than the one in the certificate a broker delivers neither state nor answer. */
-static void request_diagnose_silence(struct request *request)
-{
-    const struct request_settings *settings = &request->settings;
-    enum device_state state = request->device_state;
-
-    diagnosis_of_silence(settings->device, state, request->since, request->is_will,
-                         request_answer_timeout_s(request), &request->failure);
-    if (!identity_has_other_name(settings->identity, settings->settings) ||
-        (state != DEVICE_UNKNOWN && state != DEVICE_ONLINE))
-        return;
-    failure_set(&request->failure, FAILURE_BROKER_REFUSED, NULL,
-                "the broker delivers no answer of %s: the certificate is for \"%s\", and "
-                "client.name is %s",
-                settings->device, settings->identity->own.name, settings->settings->client_name);
-    broker_rights_hint(settings->settings, settings->identity, &request->failure);
-}
-
-static void request_fail_silence(struct request *request)
-{
-    if (!request->is_noted)
-        request_diagnose_silence(request);
-    if (request_opens_session(request) && request->n_undelivered < UNDELIVERED_MAX)
-        request_withdraw_unanswered(request, true);
-    request_fail(request);
-}
-
-/* ENOTCONN is not an internal error: the broker has closed the connection, and the loop does not
- * know yet. */
-void request_fail_with(struct request *request, int err)
-{
-    if (err == -ENOTCONN)
-        mqtt_connect_failure(request->settings.settings, NULL, "the connection was lost",
-                             &request->failure);
-    else if (err == -EOPNOTSUPP)
-        failure_set(&request->failure, FAILURE_BROKER_REFUSED,
-                    "configure the broker to accept messages of 8192 bytes and QoS 1",
-                    "the broker does not accept a request of this size or QoS");
-    else
-        failure_set(&request->failure, FAILURE_INTERNAL, NULL, "request to %s: %s",
-                    request->settings.device, err < 0 ? strerror(-err) : "not possible");
-    request_fail(request);
-}
-
 /* --- sending the request ------------------------------------------------------------------- */
 
 /* Notifies the owner, and shortens the deadline if the device does not seem to be online. Fails at
@@ -182,7 +110,7 @@ static void request_adjust_deadline(struct request *request)
     request_notify_sent(request, request->device_state == DEVICE_ONLINE);
     if (request->device_state == DEVICE_ONLINE)
         return;
-    if (request->n_undelivered >= UNDELIVERED_MAX)
+    if (request->n_undelivered >= REQUEST_UNDELIVERED_MAX)
         request_fail_silence(request);
     else if (ev_timer_remaining(request->settings.loop, &request->deadline) > SHORT_TIMEOUT_S)
         request_set_deadline(request, SHORT_TIMEOUT_S);
@@ -334,7 +262,7 @@ static void request_on_published(void *userdata, int id, bool is_undelivered)
 
     if (id != request->publish_id || !is_undelivered)
         return;
-    if (++request->n_undelivered >= UNDELIVERED_MAX)
+    if (++request->n_undelivered >= REQUEST_UNDELIVERED_MAX)
         request_stop_repeating(request); /* until the device's next state */
     request_adjust_deadline(request);
 }

@@ -157,7 +157,7 @@ static const struct gt_config_item items[] = {
          .details =
              "A string that begins with gk1a, from `access init`. The broker sends the list, and "
              "commands keep it. The list must then name each device, and the broker must let "
-             "this operator subscribe to PREFIX/fleet/access/+."),
+             "this operator subscribe to PREFIX/fleet/access/0, 1 and so on."),
     ITEM("trust.access_max_age", DURATION, access_max_age_ms, .fallback = "0",
          .max = 3650 * 24 * HOUR, .help = "Maximum age of an access list, 0 for any.",
          .details =

@@ -197,6 +197,13 @@ int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter)
     return 0;
 }
 
+int gt_mqtt_subscribe_all(struct gt_mqtt *mqtt, const char *const *filters, size_t n, unsigned qos,
+                          int *ret_id)
+{
+    *ret_id = (int)++fakes.n_subscriptions;
+    return 0;
+}
+
 /* --- the device --------------------------------------------------------------------------------
  */
 

@@ -15,12 +15,21 @@ static enum gt_code relayd_check(void *userdata, const char *identity, const uin
     return admission_check(&relayd->admission, identity, key_id);
 }
 
-/* Sessions first: the other side reads the reason, and not that a connection was lost. */
-void relayd_apply_admission(struct relayd *relayd)
+/* Ends the sessions of those that are no longer admitted. Returns their number. */
+static size_t relayd_check_sessions(struct relayd *relayd)
 {
+    size_t n_before = registry_n_sessions(&relayd->registry);
+
     relayd->admission.access = access_list(&relayd->access);
     relayd->clients.check = relayd_check;
     registry_check(&relayd->registry, relayd_check, relayd);
+    return n_before - registry_n_sessions(&relayd->registry);
+}
+
+/* Sessions first: the other side reads the reason, and not that a connection was lost. */
+void relayd_apply_admission(struct relayd *relayd)
+{
+    relayd_check_sessions(relayd);
     client_host_check(&relayd->clients);
 }
 
@@ -33,18 +42,48 @@ static void relayd_on_access_tick(struct ev_loop *loop, ev_timer *timer, int rev
         ev_timer_stop(loop, timer);
 }
 
-/* An honest client never sends a part that is rejected. */
+/* The price of a part, as for client_charge(), and its answer. A part after which others of its
+ * list are awaited gets none. An honest client never sends a part that is rejected. */
+static const struct {
+    unsigned n_per_second; /* 0: that of any frame */
+    bool is_answered;
+    enum gt_effect effect;
+} access_effects[] = {
+    [ACCESS_ADDED] = {100, false, 0},
+    [ACCESS_REPEATED] = {0, false, 0},
+    [ACCESS_IN_FORCE] = {100, true, GT_EFFECT_TAKEN},
+    [ACCESS_KNOWN] = {0, true, GT_EFFECT_KNOWN},
+    [ACCESS_OTHER] = {0, true, GT_EFFECT_OTHER},
+    [ACCESS_UNUSED] = {0, true, GT_EFFECT_UNUSED},
+    [ACCESS_REJECTED] = {1, true, GT_EFFECT_REJECTED},
+    [ACCESS_LIST_REJECTED] = {100, true, GT_EFFECT_REJECTED},
+};
+
+static void relayd_send_effect(const struct relayd *relayd, struct client *client,
+                               enum gt_effect effect, size_t n_ended)
+{
+    struct gt_control_frame frame = {.type = GT_CONTROL_EFFECT};
+
+    frame.effect.result = (uint8_t)effect;
+    frame.effect.serial = access_serial(&relayd->access);
+    frame.effect.n_ended = (uint32_t)n_ended;
+    client_send(client, &frame);
+}
+
+/* A sender that the list revokes reads the answer before it is disconnected. */
 void relayd_on_access(struct relayd *relayd, struct client *client, struct gt_span part)
 {
     enum access_result result =
         access_receive(&relayd->access, client->identity, part, gt_clock_ms());
+    bool is_new = result == ACCESS_IN_FORCE;
 
-    if (result == ACCESS_REJECTED)
-        client_charge(client, 1);
-    else if (result != ACCESS_IGNORED)
-        client_charge(client, 100);
-    if (result == ACCESS_IN_FORCE)
-        relayd_apply_admission(relayd);
+    if (access_effects[result].n_per_second > 0)
+        client_charge(client, access_effects[result].n_per_second);
+    size_t n_ended = is_new ? relayd_check_sessions(relayd) : 0;
+    if (access_effects[result].is_answered)
+        relayd_send_effect(relayd, client, access_effects[result].effect, n_ended);
+    if (is_new)
+        client_host_check(&relayd->clients);
     if (access_is_pending(&relayd->access))
         ev_timer_start(relayd->loop, &relayd->access_tick);
 }

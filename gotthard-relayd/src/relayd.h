@@ -105,7 +105,8 @@ void relayd_check_done(struct relayd *relayd);
 /* Sets the callbacks through which connections and messages pass from part to part. A negative
  * errno. */
 int relayd_init_connections(struct relayd *relayd) GT_MUST_CHECK;
-/* Handles the part of an access list that @client has sent, and charges @client for it. */
+/* Handles the part of an access list that @client has sent: charges @client for it, and answers
+ * unless further parts are awaited. */
 void relayd_on_access(struct relayd *relayd, struct client *client, struct gt_span part);
 /* Admits clients by ->admission and the access list from now on. Ends the connections and sessions
  * of those that it no longer admits. */

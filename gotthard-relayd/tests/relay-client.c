@@ -146,6 +146,10 @@ static void print_frame(const struct gt_control_frame *f)
     case GT_CONTROL_LIMIT:
         print_line("limit code=%u rid=%s value=%" PRIu32, f->limit.code, rid, f->limit.value);
         return;
+    case GT_CONTROL_EFFECT:
+        print_line("effect result=%u serial=%" PRIu64 " ended=%" PRIu32, f->effect.result,
+                   f->effect.serial, f->effect.n_ended);
+        return;
     case GT_CONTROL_HELLO:
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_OPEN:

@@ -76,7 +76,7 @@ static enum access_result send_part(const struct part *part, uint64_t now_ms)
 /* Returns the result of the last part. */
 static enum access_result send_list(const uint8_t *signer, uint64_t serial, const char *name)
 {
-    enum access_result result = ACCESS_IGNORED;
+    enum access_result result = ACCESS_ADDED;
     struct part parts[N_PARTS];
 
     make_parts(signer, serial, name, parts);
@@ -92,11 +92,12 @@ static bool is_revoked(const char *name)
     return list && gt_access_list_is_revoked(list, true, name);
 }
 
-static void test_list_without_an_authority_is_ignored(void **state)
+static void test_list_without_an_authority_is_not_used(void **state)
 {
-    assert_int_equal(send_list(key, 1, "bob"), ACCESS_IGNORED);
+    assert_int_equal(send_list(key, 1, "bob"), ACCESS_UNUSED);
     access_configure(&env.access, NULL, env.folder);
-    assert_int_equal(send_list(key, 1, "bob"), ACCESS_IGNORED);
+    assert_int_equal(send_list(key, 1, "bob"), ACCESS_UNUSED);
+    assert_int_equal(access_serial(&env.access), 0);
     assert_null(access_list(&env.access));
     assert_false(access_is_pending(&env.access));
 }
@@ -108,9 +109,11 @@ static void test_only_newer_lists_of_the_authority_come_into_force(void **state)
     assert_null(access_list(&env.access));
     assert_int_equal(send_list(key, 5, "bob"), ACCESS_IN_FORCE);
     assert_true(is_revoked("bob"));
-    assert_int_equal(send_list(key, 5, "alice"), ACCESS_IGNORED);
-    assert_int_equal(send_list(key, 4, "alice"), ACCESS_IGNORED);
+    assert_int_equal(send_list(key, 5, "bob"), ACCESS_KNOWN);
+    assert_int_equal(send_list(key, 5, "alice"), ACCESS_OTHER);
+    assert_int_equal(send_list(key, 4, "alice"), ACCESS_OTHER);
     assert_true(is_revoked("bob") && !is_revoked("alice"));
+    assert_int_equal(access_serial(&env.access), 5);
     assert_int_equal(send_list(key, 6, "alice"), ACCESS_IN_FORCE);
     assert_true(is_revoked("alice") && !is_revoked("bob"));
 }
@@ -142,7 +145,7 @@ static void test_incomplete_list_is_dropped_after_a_minute(void **state)
     access_configure(&env.access, env.authority, NULL);
     make_parts(key, 1, "bob", parts);
     assert_int_equal(send_part(&parts[0], 1000), ACCESS_ADDED);
-    assert_int_equal(send_part(&parts[0], 2000), ACCESS_IGNORED);
+    assert_int_equal(send_part(&parts[0], 2000), ACCESS_REPEATED);
     assert_true(access_is_pending(&env.access));
     access_tick(&env.access, 60999);
     assert_true(access_is_pending(&env.access));
@@ -161,7 +164,8 @@ static void test_list_is_read_again_from_the_folder(void **state)
     access_deinit(&env.access);
     access_configure(&env.access, env.authority, env.folder);
     assert_true(is_revoked("bob"));
-    assert_int_equal(send_list(key, 2, "alice"), ACCESS_IGNORED);
+    assert_int_equal(send_list(key, 2, "alice"), ACCESS_OTHER);
+    assert_int_equal(send_list(key, 3, "bob"), ACCESS_KNOWN);
 }
 
 /* Its serial is still known, so that no older list takes its place. */
@@ -176,7 +180,8 @@ static void test_damaged_file_is_not_used_and_lowers_nothing(void **state)
     assert_int_equal(truncate(path, 50), 0);
     access_configure(&env.access, env.authority, env.folder);
     assert_null(access_list(&env.access));
-    assert_int_equal(send_list(key, 2, "alice"), ACCESS_IGNORED);
+    assert_int_equal(access_serial(&env.access), 3);
+    assert_int_equal(send_list(key, 2, "alice"), ACCESS_OTHER);
     assert_int_equal(send_list(key, 3, "bob"), ACCESS_IN_FORCE);
 }
 
@@ -262,7 +267,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_list_without_an_authority_is_ignored),
+        TEST(test_list_without_an_authority_is_not_used),
         TEST(test_only_newer_lists_of_the_authority_come_into_force),
         TEST(test_damaged_part_changes_nothing),
         TEST(test_incomplete_list_is_dropped_after_a_minute),

@@ -256,6 +256,7 @@ static struct gt_control_frame frame_of(enum gt_control_type type)
     case GT_CONTROL_STREAM_END: frame.stream_end.stream = frame.stream_end.attempt = 1; break;
     case GT_CONTROL_LOAD: frame.load = 1; break;
     case GT_CONTROL_ACCESS: frame.access = gt_span_text("a part"); break;
+    case GT_CONTROL_EFFECT:
     case GT_CONTROL_RENDEZVOUS:
     case GT_CONTROL_PEER:
     case GT_CONTROL_PING:
@@ -269,10 +270,11 @@ static struct gt_control_frame frame_of(enum gt_control_type type)
 }
 
 static const enum gt_control_type all_types[] = {
-    GT_CONTROL_HELLO, GT_CONTROL_WELCOME, GT_CONTROL_RENDEZVOUS, GT_CONTROL_SESSION,
-    GT_CONTROL_PEER,  GT_CONTROL_OPEN,    GT_CONTROL_TICKET,     GT_CONTROL_STREAM_END,
-    GT_CONTROL_PING,  GT_CONTROL_PONG,    GT_CONTROL_RESTARTING, GT_CONTROL_BYE,
-    GT_CONTROL_ERROR, GT_CONTROL_LOAD,    GT_CONTROL_LIMIT,      GT_CONTROL_ACCESS,
+    GT_CONTROL_HELLO,  GT_CONTROL_WELCOME, GT_CONTROL_RENDEZVOUS, GT_CONTROL_SESSION,
+    GT_CONTROL_PEER,   GT_CONTROL_OPEN,    GT_CONTROL_TICKET,     GT_CONTROL_STREAM_END,
+    GT_CONTROL_PING,   GT_CONTROL_PONG,    GT_CONTROL_RESTARTING, GT_CONTROL_BYE,
+    GT_CONTROL_ERROR,  GT_CONTROL_LOAD,    GT_CONTROL_LIMIT,      GT_CONTROL_ACCESS,
+    GT_CONTROL_EFFECT,
 };
 
 /* --- handshake and HELLO ---------------------------------------------------------------------- */

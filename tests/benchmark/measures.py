@@ -298,7 +298,7 @@ def idle(candidate, n, seconds):
     with Load(candidate, "hold", n) as load:
         load.line("held")
         took = time.monotonic() - begin
-        time.sleep(seconds / 2)  # remaining work of the last streams
+        time.sleep(5)  # data that is acknowledged late holds memory until then
         figures = {
             f"PSS KiB/stream {n}": (pss_kib(candidate) - before[0]) / n,
             f"descriptors/stream {n}": (n_descriptors(candidate) - before[1]) / n,

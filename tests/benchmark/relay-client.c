@@ -109,6 +109,7 @@ static void control_on_frame(struct control *control, struct gt_control_frame *f
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
     case GT_CONTROL_ACCESS:
+    case GT_CONTROL_EFFECT:
     case GT_CONTROL_LOAD:
     case GT_CONTROL_LIMIT: break;
     }

@@ -25,15 +25,16 @@ MALLORY = "5e" * 32
 class Admin:
     """The operator "admin", who has the authority's key, and the fleet around it."""
 
-    def __init__(self, env, init=True):
+    def __init__(self, env, init=True, has_relay=False):
         self.env = env
+        self.variables = {} if has_relay else {"GOTTHARD_SERVER_HOST": None}
         self.path = env.folder / "authority.key"
         self.list = env.folder / "authority.key.list"
         self.public = self.run("init").stdout.strip() if init else None
 
     def run(self, *args, command="access", **more):
         more.setdefault("GOTTHARD_TRUST_AUTHORITY_KEY", self.path)
-        return self.env.cli(command, *args, name="admin", **more)
+        return self.env.cli(command, *args, name="admin", **{**self.variables, **more})
 
     def good(self, *args, **more):
         done = self.run(*args, **more)
@@ -68,7 +69,7 @@ def admin(env):
 def fleet(env):
     env.broker()
     env.relay()
-    return Admin(env)
+    return Admin(env, has_relay=True)
 
 
 def at_broker(admin, n=1):
@@ -137,6 +138,7 @@ def test_each_change_is_signed_stored_and_at_the_broker(admin):
     (["add", "user", "bob", MALLORY], 64, "'user' must be operator or device"),
     (["add", "operator", "b/b", MALLORY], 64, "invalid name of an operator"),
     (["add", "operator", "bob", "1234"], 64, "access add:"),
+    (["add", "device", "enroll-1", MALLORY], 64, "no device may have a name that begins with enroll-"),
     (["add", "operator", "bob", MALLORY, "rights=all"], 64, "unknown word after the fingerprint"),
     (["remove", "operator"], 64, "remove needs operator or device, and a name"),
     (["show", "all"], 64, "unexpected argument 'all'"),
@@ -333,6 +335,16 @@ def test_revoke_accepts_no_answer_without_a_listed_key(fleet):
     agent.wait_for("access list serial=2 .*in force")
     done = fleet.revoke("bob")
     assert done.returncode == 75 and "not signed by a key that the list has for it" in done.stderr, done.stderr
+
+
+def test_revoke_of_all_enrolments(fleet):
+    """The only pattern; no operator and no device has such a name."""
+    fleet.agent()
+    fleet.add("operator", "admin")
+    assert fleet.revoke("--device", "enroll-*").returncode == 0
+    assert fleet.text()[1][1:] == ["revoked d:enroll-*"]
+    for args in (["enroll-*"], ["--device", "plant-*"]):
+        assert fleet.revoke(*args).returncode == 64
 
 
 @effect("cli", "--device")

@@ -67,7 +67,8 @@ def test_no_arguments():
 @pytest.mark.parametrize("args", [
     ["frobnicate"], ["connect"], ["connect", "dev", "1:2:3:4"], ["connect", "dev", "65536"], ["connect", "dev", ""],
     ["disconnect"], ["disconnect", "a", "b"], ["devices", "1x=y"], ["status", "a", "b"], ["forget"], ["forget", "a"], ["forget", "a", "b"], ["config"], ["config", "hide"], ["completion"], ["completion", "tcsh"],
-    ["keygen", "device"], ["keygen", "device", "a", "b"], ["keygen", "operator"], ["keygen", "operator", "a/b"],
+    ["keygen", "device"], ["keygen", "device", "a", "b"], ["keygen", "device", "enroll-1"], ["keygen", "operator", "bob", "enroll-1"],
+    ["connect", "enroll-1"], ["keygen", "operator"], ["keygen", "operator", "a/b"],
     ["keygen", "operator", "bob", "a/b"], ["keygen", "operator", "bob", "x", "y", "x"], ["keygen", "relay", "x"], ["keygen", "house"], ["keygen", ""], ["fingerprint", "x"], ["version", "x"], ["--frob"],
     ["connect", "--frob", "dev"], ["-x"], ["connect", "-x"], ["connect", "--bind"], ["connect", "dev", "--client-port"],
     ["--json=yes", "version"], ["--", "--help"], ["connect", "dev", *["0:22"] * 70],

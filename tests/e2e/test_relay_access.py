@@ -88,6 +88,15 @@ def test_revocation_ends_live_sessions_within_a_second(env, fleet_of):
     bob.device.receive("bye", code=REFUSED, rid=bob.rid)
 
 
+def test_all_enrolments_are_revoked_by_one_line(env, fleet_of):
+    fleet = fleet_of()
+    newcomer, honest = Client(env, f"g1:d:enroll-{int(time.time()) + 3600:08x}-627a14c6"), Pair(env)
+    fleet.publish(honest.operator, 1, "revoked d:enroll-*")
+    newcomer.receive("bye", code=REFUSED, rid=NO_RID)
+    assert_rejected(env, "g1:d:enroll-1")
+    honest.assert_works()
+
+
 def test_revoked_client_may_carry_its_own_revocation(env, fleet_of):
     """It is disconnected by the frame that it sends."""
     fleet = fleet_of()

@@ -309,8 +309,8 @@ class Broker:
         self.inactive = set(path.read_text().split()) if path.exists() else set()
 
     def policy_of(self, name):
-        """Returns None for a certificate that is unknown or inactive. Names of operators have the operators' policy, `god` and
-        `tester` may do everything, every other name belongs to a device."""
+        """Returns None for a certificate that is unknown or inactive. Names of operators have the operators' policy, `admin` also the
+        authority's, `god` and `tester` may do everything, every other name belongs to a device."""
         if name is None or name in self.inactive:
             return None
         if name in ("god", "tester"):
@@ -320,7 +320,10 @@ class Broker:
                  "Condition": {"ForAllValues:StringEquals": {CONNECT_ATTRIBUTES: ["LastWill", "PersistentConnect"]}}}]})
         is_operator = name in self.options.operators.split(",")
         policies = json.loads(fill_in(self.options.policies.read_text(), name))
-        return Policy(policies["operator" if is_operator else "device"])
+        policy = policies["operator" if is_operator else "device"]
+        if name == "admin":
+            policy["Statement"] += policies["authority"]["Statement"]
+        return Policy(policy)
 
     def connect_rate(self, identifier):
         return self.rates.setdefault(identifier, Rate(self.manners.connects_per_s))
@@ -415,7 +418,7 @@ def main():
     parser = argparse.ArgumentParser(description="A broker with the manners of AWS IoT Core.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--certificates", type=pathlib.Path, required=True, help="folder of cert.pem, private.key and ca.crt")
-    parser.add_argument("--policies", type=pathlib.Path, required=True, help="a JSON file of two policies, device and operator")
+    parser.add_argument("--policies", type=pathlib.Path, required=True, help="a JSON file of the policies device, operator and authority")
     parser.add_argument("--operators", default="", help="common names, separated by commas")
     parser.add_argument("--manner", action="append", default=[], metavar="NAME=VALUE")
     asyncio.run(Broker(parser.parse_args()).run())

@@ -417,7 +417,7 @@ set_tcp_nodelay true
         """Starts tests/lib/aws_broker.py. @manners: "name=value" of aws_manners.py."""
         broker = Process(self, self.unique("broker"), [
             sys.executable, ROOT / "tests" / "lib" / "aws_broker.py", "--port", self.broker_port, "--policies", policies,
-            "--certificates", self.certificates("broker"), "--operators", "alice,bob,operator",
+            "--certificates", self.certificates("broker"), "--operators", "alice,bob,operator,admin",
             *(f"--manner={manner}" for manner in manners)])
         broker.wait_for("aws_broker running")
         return broker

@@ -31,7 +31,7 @@ class Client:
     """A relay-client; its output is read in order, without the frames @unread, whose time no test can know."""
 
     def __init__(self, env, identity, hello=True, host="127.0.0.1", unread=(), **variables):
-        self.env, self.unread = env, {"ping", "limit", *unread}
+        self.env, self.unread = env, {"ping", "limit", "effect", *unread}
         self.child = subprocess.Popen(
             [CLIENT, host, str(env.relay_port), identity], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=harness.clean_environment(GOTTHARD_CRYPT_KEY=env.key, GOTTHARD_CRYPT_IV=env.iv, **variables))

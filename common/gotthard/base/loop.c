@@ -34,7 +34,7 @@ static void *take_reserve(size_t n)
     return at < sizeof(reserve) && size <= sizeof(reserve) - at ? reserve + at : NULL;
 }
 
-/* Memory of the reserve stays there. */
+/* Blocks of the reserve are never freed. */
 static void release(void *old)
 {
     if (in_reserve(old) == 0)

@@ -4,14 +4,21 @@
  * memory is its distance from the base, modulo the capacity. Must never move a written byte, except
  * all of them together on a resize. Must never return room that overlaps kept bytes, and never use
  * borrowed memory after gt_ring_copy_borrowed. Freed memory is wiped as far as it was used; that of
- * a mapped ring returns to the kernel.
+ * a mapped ring returns to the kernel, unless the pool of the thread keeps it.
  */
 #include "gotthard/base/ring.h"
 
 #include <assert.h>
 #include <sys/mman.h>
 
-#define MAPPED_MIN ((size_t)128 * 1024) /* bytes: from here on, rings are mapped */
+#define MAPPED_MIN ((size_t)64 * 1024) /* bytes: from here on, rings are mapped */
+#define KEPT_MAX   64                  /* memory of rings of MAPPED_MIN bytes, in the pool */
+
+/* The memory of short connections: last in, first out. */
+static _Thread_local struct {
+    uint8_t *kept[KEPT_MAX];
+    size_t n_kept;
+} pool;
 
 static size_t ring_rounded(size_t capacity)
 {
@@ -32,14 +39,31 @@ static bool is_mapped(const struct gt_ring *ring)
     return ring->capacity >= MAPPED_MIN;
 }
 
+/* The pool wipes what it keeps, and the kernel what it gets. */
+static void ring_free(struct gt_ring *ring)
+{
+    bool is_kept = ring->capacity == MAPPED_MIN && pool.n_kept < KEPT_MAX;
+
+    if (is_kept || !is_mapped(ring))
+        explicit_bzero(ring->data, ring->n_used);
+    if (is_kept)
+        pool.kept[pool.n_kept++] = ring->data;
+    else if (is_mapped(ring))
+        munmap(ring->data, ring->capacity);
+    else
+        free(ring->data);
+}
+
+void gt_ring_trim(void)
+{
+    while (pool.n_kept > 0)
+        munmap(pool.kept[--pool.n_kept], MAPPED_MIN);
+}
+
 void gt_ring_deinit(struct gt_ring *ring)
 {
-    if (ring->data && is_mapped(ring))
-        munmap(ring->data, ring->capacity);
-    else if (ring->data)
-        explicit_bzero(ring->data, ring->n_used);
-    if (!is_mapped(ring))
-        free(ring->data);
+    if (ring->data)
+        ring_free(ring);
     ring->data = NULL;
     ring->n_used = 0;
 }
@@ -84,10 +108,17 @@ static uint8_t *ring_map(size_t n)
     return data;
 }
 
+static uint8_t *ring_memory(size_t capacity)
+{
+    if (capacity == MAPPED_MIN && pool.n_kept > 0)
+        return pool.kept[--pool.n_kept];
+    return capacity >= MAPPED_MIN ? ring_map(capacity) : malloc(capacity);
+}
+
 static int ring_allocate(struct gt_ring *ring)
 {
     if (!ring->data)
-        ring->data = is_mapped(ring) ? ring_map(ring->capacity) : malloc(ring->capacity);
+        ring->data = ring_memory(ring->capacity);
     return ring->data ? 0 : -ENOMEM;
 }
 

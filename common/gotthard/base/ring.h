@@ -55,6 +55,8 @@ void gt_ring_deinit(struct gt_ring *ring);
 int gt_ring_resize(struct gt_ring *ring, size_t capacity) GT_MUST_CHECK;
 /* Frees the memory of an empty ring, until the next write. */
 void gt_ring_release(struct gt_ring *ring);
+/* Frees the memory that this thread keeps for later rings. For a thread that ends or is idle. */
+void gt_ring_trim(void);
 
 static inline size_t gt_ring_used(const struct gt_ring *ring)
 {

@@ -249,6 +249,13 @@ bool gt_text_is_name(struct gt_span text)
     return true;
 }
 
+bool gt_text_is_device_name(struct gt_span text)
+{
+    size_t n = strlen(GT_TEXT_RESERVED);
+
+    return gt_text_is_name(text) && (text.n < n || memcmp(text.data, GT_TEXT_RESERVED, n) != 0);
+}
+
 /* RFC 4291, section 2.2, with an optional zone ("%eth0", RFC 4007, section 11). */
 static bool is_ipv6(const char *text)
 {

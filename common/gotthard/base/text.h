@@ -39,6 +39,10 @@ int gt_text_unbase64(struct gt_span text, void *ret, size_t cap, size_t *ret_n) 
 /* Returns true for [A-Za-z0-9][A-Za-z0-9._:@-]{0,127}, which is safe in topics, logs and file
  * names. */
 bool gt_text_is_name(struct gt_span text);
+/* Returns true for a name that a device may have. Names that begin with GT_TEXT_RESERVED are those
+ * of enrolments at the relay. */
+#define GT_TEXT_RESERVED "enroll-"
+bool gt_text_is_device_name(struct gt_span text);
 /* Returns true if @text has printable ASCII characters and blanks only. */
 bool gt_text_is_ascii(struct gt_span text);
 /* Returns true for a DNS name, an IPv4 address or an IPv6 address without brackets. */

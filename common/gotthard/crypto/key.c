@@ -107,7 +107,8 @@ static size_t parse_named(const char *text, struct gt_key *key,
 static int parse_device(const char *text, struct gt_key *key)
 {
     uint8_t material[MATERIAL_MAX + 3];
-    bool is_good = parse_named(text, key, material) == 2 * GT_KEY_SIZE;
+    bool is_good = parse_named(text, key, material) == 2 * GT_KEY_SIZE &&
+                   gt_text_is_device_name(gt_span_text(key->name));
 
     key->kind = GT_KEY_DEVICE;
     if (is_good) {
@@ -239,7 +240,7 @@ static int derive_of_device(const uint8_t from[static GT_KEY_SIZE], const char *
 
 int gt_key_device(const struct gt_key *key, const char *device, uint8_t ret[static GT_KEY_SIZE])
 {
-    if (!gt_text_is_name(gt_span_text(device)))
+    if (!gt_text_is_device_name(gt_span_text(device)))
         return GT_KEY_E_SYNTAX;
     if (key->kind == GT_KEY_DEVICE && strcmp(key->name, device) == 0) {
         memcpy(ret, key->of_device, GT_KEY_SIZE);

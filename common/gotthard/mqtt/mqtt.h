@@ -112,6 +112,10 @@ int gt_mqtt_subscribe(struct gt_mqtt *mqtt, const char *filter) GT_MUST_CHECK;
  * on_suback. -EOPNOTSUPP if the packet is too large for the broker. */
 int gt_mqtt_subscribe_all(struct gt_mqtt *mqtt, const char *const *filters, size_t n, unsigned qos,
                           int *ret_id) GT_MUST_CHECK;
+/* The same for @n parts of the access list from part @first on, with QoS 1. -EINVAL also for a
+ * topic that cannot be formed. */
+int gt_mqtt_subscribe_parts(struct gt_mqtt *mqtt, const char *prefix, size_t first, size_t n,
+                            int *ret_id) GT_MUST_CHECK;
 /* The broker's limits, from its CONNACK: the largest packet, in bytes (payload, topic and
  * GT_MQTT_OVERHEAD), and whether it keeps retained messages. UINT32_MAX and true if it names
  * no limit, with version 3.1.1, and before the first connection. */

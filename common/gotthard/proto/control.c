@@ -130,6 +130,10 @@ const char *gt_code_limit_text(unsigned code, uint32_t value)
     ROW(BYTES, rid, GT_RID_SIZE) \
     ROW(U32, load)
 #define BODY_ACCESS(ROW) ROW(SPAN, access)
+#define BODY_EFFECT(ROW)    \
+    ROW(U8, effect.result)  \
+    ROW(U64, effect.serial) \
+    ROW(U32, effect.n_ended)
 #define BODY_LIMIT(ROW)          \
     ROW(BYTES, rid, GT_RID_SIZE) \
     ROW(U16, limit.code)         \
@@ -157,6 +161,7 @@ BODY(BYE, 18);
 BODY(ERROR, 18);
 BODY(LOAD, 20);
 BODY(ACCESS, 2); /* plus the part, at most GT_CONTROL_PART_MAX bytes */
+BODY(EFFECT, 13);
 BODY(LIMIT, 22);
 
 #define FRAME(type) [GT_CONTROL_##type] = {type##_fields, GT_ARRAY_SIZE(type##_fields)}
@@ -165,15 +170,24 @@ static const struct {
     const struct gt_field *fields; /* NULL: unknown type */
     size_t n_fields;
 } bodies[] = {
-    FRAME(HELLO), FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION),
-    FRAME(PEER),  FRAME(OPEN),    FRAME(TICKET),     FRAME(STREAM_END),
-    FRAME(PING),  FRAME(PONG),    FRAME(RESTARTING), FRAME(BYE),
-    FRAME(ERROR), FRAME(LOAD),    FRAME(ACCESS),     FRAME(LIMIT),
+    FRAME(HELLO),      FRAME(WELCOME), FRAME(RENDEZVOUS), FRAME(SESSION), FRAME(PEER),
+    FRAME(OPEN),       FRAME(TICKET),  FRAME(STREAM_END), FRAME(PING),    FRAME(PONG),
+    FRAME(RESTARTING), FRAME(BYE),     FRAME(ERROR),      FRAME(LOAD),    FRAME(ACCESS),
+    FRAME(EFFECT),     FRAME(LIMIT),
 };
 
 static bool is_known(uint8_t type)
 {
     return type < GT_ARRAY_SIZE(bodies) && bodies[type].fields;
+}
+
+struct gt_control_frame gt_control_hello(void)
+{
+    struct gt_control_frame hello = {.type = GT_CONTROL_HELLO};
+
+    hello.hello.version_min = hello.hello.version_max = GT_CONTROL_VERSION;
+    snprintf(hello.hello.software, sizeof(hello.hello.software), "gotthard/%s", GOTTHARD_VERSION);
+    return hello;
 }
 
 size_t gt_control_encode(const struct gt_control_frame *frame,

@@ -34,6 +34,7 @@ enum gt_control_type {
     /* Optional: an unknown type from 0x80 on is skipped. */
     GT_CONTROL_LOAD = 0x81,   /* how many streams the session has */
     GT_CONTROL_ACCESS = 0x82, /* a part of the access list */
+    GT_CONTROL_EFFECT = 0x83, /* what the list has caused at the relay */
     GT_CONTROL_LIMIT = 0x90,  /* the value of the limit that the ERROR behind it names */
 };
 
@@ -71,6 +72,21 @@ const char *gt_code_text(unsigned code);
 /* As gt_code_text; the text of a limit that has a code of its own also names its value, unless
  * @value is 0: unknown. */
 const char *gt_code_limit_text(unsigned code, uint32_t value);
+
+/* The result of an ACCESS frame, in EFFECT. */
+enum gt_effect {
+    GT_EFFECT_TAKEN = 0,  /* the list is in force by this frame */
+    GT_EFFECT_KNOWN = 1,  /* the list was in force before */
+    GT_EFFECT_OTHER = 2,  /* the relay has or receives a newer list, or another one of the serial */
+    GT_EFFECT_UNUSED = 3, /* no authority is configured at the relay */
+    GT_EFFECT_REJECTED = 4, /* malformed, damaged, or of another authority */
+};
+
+struct gt_access_effect {
+    uint8_t result;   /* enum gt_effect; a later version may have others */
+    uint64_t serial;  /* of the list in force at the relay; 0: none */
+    uint32_t n_ended; /* TAKEN: sessions that the list has ended */
+};
 
 struct gt_control_frame {
     enum gt_control_type type;
@@ -118,6 +134,7 @@ struct gt_control_frame {
         uint16_t code; /* BYE and ERROR */
         uint32_t load;
         struct gt_span access; /* trust/access-parts.h; borrows from the decoded bytes */
+        struct gt_access_effect effect;
         struct {
             uint16_t code;
             uint32_t value;
@@ -131,6 +148,8 @@ enum {
     GT_CONTROL_E_BAD,       /* close: unknown type below 0x80, flags, length, or a malformed body */
 };
 
+/* Returns the HELLO of this version. */
+struct gt_control_frame gt_control_hello(void);
 /* Encodes @frame, whose type must be known and whose strings and part must be within their limits.
  * Returns the number of bytes. */
 size_t gt_control_encode(const struct gt_control_frame *frame,

@@ -3,8 +3,6 @@
  * The frames of a control connection (docs/protocol.md section 3): those that the client sends, and
  * one row for each that a relay may send. A frame out of order must never reach its handler.
  */
-#include <stdio.h>
-
 #include "gotthard/base/log.h"
 #include "gotthard/relay/control-internal.h"
 
@@ -71,10 +69,8 @@ int gt_control_connection_stream_end(struct gt_control_connection *control, uint
 
 int gt_control_connection_queue_hello(struct gt_control_connection *control)
 {
-    struct gt_control_frame hello = {.type = GT_CONTROL_HELLO};
+    struct gt_control_frame hello = gt_control_hello();
 
-    hello.hello.version_min = hello.hello.version_max = GT_CONTROL_VERSION;
-    snprintf(hello.hello.software, sizeof(hello.hello.software), "gotthard/%s", GOTTHARD_VERSION);
     return gt_control_connection_queue(control, &hello, 0);
 }
 
@@ -156,33 +152,14 @@ static void control_on_restarting(struct gt_control_connection *control,
                                       frame->restarting.try_for_ms);
 }
 
-/* BYE and ERROR of the relay. Each limit has a code, so that the user reads which one it was. */
-static enum gt_end_reason reason_of_code(unsigned code)
-{
-    static const struct {
-        unsigned code;
-        enum gt_end_reason reason;
-    } rows[] = {
-        {GT_CODE_BYE, GT_END_CLOSED},          {GT_CODE_LIFETIME, GT_END_EXPIRED},
-        {GT_CODE_IDLE, GT_END_IDLE},           {GT_CODE_PAIRING, GT_END_PEER},
-        {GT_CODE_GRACE, GT_END_PEER},          {GT_CODE_LIMIT, GT_END_LIMIT},
-        {GT_CODE_SESSIONS, GT_END_LIMIT},      {GT_CODE_IDENTITY, GT_END_LIMIT},
-        {GT_CODE_WITHDRAWN, GT_END_WITHDRAWN},
-    };
-
-    for (size_t i = 0; i < GT_ARRAY_SIZE(rows); i++)
-        if (rows[i].code == code)
-            return rows[i].reason;
-    return GT_END_RELAY;
-}
-
 static void control_on_bye(struct gt_control_connection *control,
                            const struct gt_control_frame *frame)
 {
     enum gt_code code = frame->code;
     uint32_t value = code == control->limit ? control->limit_value : 0;
 
-    gt_control_connection_end(control, reason_of_code(code), code, gt_code_limit_text(code, value));
+    gt_control_connection_end(control, gt_end_reason_of_code(code), code,
+                              gt_code_limit_text(code, value));
 }
 
 static void control_on_limit(struct gt_control_connection *control,

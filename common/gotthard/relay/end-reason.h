@@ -24,6 +24,9 @@ enum gt_end_reason {
 /* Returns "closed", "unreachable", ...: for log lines and JSON. Static storage. */
 const char *gt_end_reason_text(enum gt_end_reason reason);
 
+/* Returns the reason for a BYE or ERROR of the relay with @code (enum gt_code). */
+enum gt_end_reason gt_end_reason_of_code(unsigned code);
+
 /* The control connection, once it was up. */
 enum gt_relay_change {
     GT_RELAY_LOST,

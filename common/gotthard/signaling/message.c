@@ -161,7 +161,8 @@ int gt_req_decode(struct gt_span inner, struct gt_req *ret, struct gt_span *ret_
         r.failed = true;
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    if (!gt_reader_is_done(&r) || !gt_text_is_ascii(gt_span_text(req.service)) ||
+    if (!gt_reader_is_done(&r) || !gt_text_is_device_name(gt_span_text(req.device)) ||
+        !gt_text_is_ascii(gt_span_text(req.service)) ||
         (*req.relay && !gt_text_is_name(gt_span_text(req.relay))))
         return GT_MESSAGE_E_BAD;
     *ret = req;
@@ -241,7 +242,8 @@ int gt_close_decode(struct gt_span inner, struct gt_close *ret, struct gt_span *
         read_purpose(&r, close.purpose);
     struct gt_span body = gt_span(inner.data, inner.n - r.left);
     proof_decode(&r, &proof);
-    if (!gt_reader_is_done(&r) || version != close_version(&close))
+    if (!gt_reader_is_done(&r) || !gt_text_is_device_name(gt_span_text(close.device)) ||
+        version != close_version(&close))
         return GT_MESSAGE_E_BAD;
     *ret = close;
     *ret_body = body;

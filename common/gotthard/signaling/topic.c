@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "gotthard/signaling/topic.h"
 
+#include <stdio.h>
+
 #include "gotthard/base/bytes.h"
 #include "gotthard/base/text.h"
 
@@ -46,32 +48,33 @@ static int topic_join(const char *prefix, const char *const *levels, char *ret)
 
 int gt_topic_req(const char *prefix, const char *device, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)))
+    if (!gt_text_is_device_name(gt_span_text(device)))
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "req", NULL}, ret);
 }
 
 int gt_topic_rsp(const char *prefix, const char *device, const char *operator_, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)) || !gt_text_is_name(gt_span_text(operator_)))
+    if (!gt_text_is_device_name(gt_span_text(device)) || !gt_text_is_name(gt_span_text(operator_)))
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "rsp", operator_, NULL}, ret);
 }
 
 int gt_topic_state(const char *prefix, const char *device, char *ret)
 {
-    if (!gt_text_is_name(gt_span_text(device)) && strcmp(device, "+") != 0)
+    if (!gt_text_is_device_name(gt_span_text(device)) && strcmp(device, "+") != 0)
         return GT_TOPIC_E_BAD;
     return topic_join(prefix, (const char *const[]){"d", device, "state", NULL}, ret);
 }
 
-int gt_topic_access(const char *prefix, const char *part, char *ret)
+int gt_topic_access(const char *prefix, size_t part, char *ret)
 {
-    uint64_t number;
+    char number[24];
 
-    if (gt_text_number(part, 0, UINT16_MAX, &number) != 0 && strcmp(part, "+") != 0)
+    if (part > UINT16_MAX)
         return GT_TOPIC_E_BAD;
-    return topic_join(prefix, (const char *const[]){"fleet", "access", part, NULL}, ret);
+    snprintf(number, sizeof(number), "%zu", part);
+    return topic_join(prefix, (const char *const[]){"fleet", "access", number, NULL}, ret);
 }
 
 bool gt_topic_is_access(const char *prefix, const char *topic)

@@ -17,9 +17,8 @@ int gt_topic_rsp(const char *prefix, const char *device, const char *operator_,
                  char *ret) GT_MUST_CHECK;
 /* @device may be "+", the filter for all devices. */
 int gt_topic_state(const char *prefix, const char *device, char *ret) GT_MUST_CHECK;
-/* Writes "<prefix>/fleet/access/<part>", or with "+" the filter for all parts of the access list.
- */
-int gt_topic_access(const char *prefix, const char *part, char *ret) GT_MUST_CHECK;
+/* Writes "<prefix>/fleet/access/<part>": of a part of the access list. */
+int gt_topic_access(const char *prefix, size_t part, char *ret) GT_MUST_CHECK;
 /* Returns true for the topic of a part. */
 bool gt_topic_is_access(const char *prefix, const char *topic);
 /* Writes the device's name out of a state topic (GT_NAME_MAX + 1). Returns 0 or E_BAD. */

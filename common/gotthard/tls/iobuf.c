@@ -117,7 +117,7 @@ void gt_iobuf_release_input(struct gt_iobuf *iobuf)
     pool_put(&iobuf->in, &iobuf->in_use);
 }
 
-int gt_iobuf_fill(struct gt_iobuf *iobuf)
+int gt_iobuf_fill(struct gt_iobuf *iobuf, size_t n_max)
 {
     if (iobuf->recv_error)
         return GT_IOBUF_E_BROKEN;
@@ -131,7 +131,7 @@ int gt_iobuf_fill(struct gt_iobuf *iobuf)
     int r = make_room(iobuf);
     if (r)
         return r;
-    size_t room = GT_IOBUF_SIZE - iobuf->in_end;
+    size_t room = GT_MIN(GT_IOBUF_SIZE - iobuf->in_end, n_max);
     ssize_t n;
     do
         n = recv(iobuf->fd, iobuf->in + iobuf->in_end, room, 0);
@@ -156,7 +156,7 @@ int gt_iobuf_fill(struct gt_iobuf *iobuf)
 
 int gt_iobuf_read(struct gt_iobuf *iobuf, void *ret, size_t n, size_t *ret_n)
 {
-    int r = gt_iobuf_has_input(iobuf) ? 0 : gt_iobuf_fill(iobuf);
+    int r = gt_iobuf_has_input(iobuf) ? 0 : gt_iobuf_fill(iobuf, GT_IOBUF_SIZE);
 
     if (r)
         return r;

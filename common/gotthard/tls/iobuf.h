@@ -50,9 +50,9 @@ void gt_iobuf_wipe(void);
  * Returns 0, GT_IOBUF_E_x or -ENOMEM.
  */
 int gt_iobuf_read(struct gt_iobuf *iobuf, void *ret, size_t n, size_t *ret_n) GT_MUST_CHECK;
-/* Appends the bytes of one recv() to the input, which must be less than GT_IOBUF_SIZE. Returns as
- * gt_iobuf_read(). */
-int gt_iobuf_fill(struct gt_iobuf *iobuf) GT_MUST_CHECK;
+/* Appends the bytes of one recv(), at most @n_max (1 or more), to the input, which must be less
+ * than GT_IOBUF_SIZE. Returns as gt_iobuf_read(). */
+int gt_iobuf_fill(struct gt_iobuf *iobuf, size_t n_max) GT_MUST_CHECK;
 /* Returns the input, which is contiguous and may be modified. It is valid, including dropped bytes,
  * until the next call that reads or releases input. */
 static inline uint8_t *gt_iobuf_input(const struct gt_iobuf *iobuf)

@@ -242,11 +242,11 @@ int gt_tls_open(struct gt_tls *tls, struct gt_span *ret)
     return r;
 }
 
-int gt_tls_fill(struct gt_tls *tls)
+int gt_tls_fill(struct gt_tls *tls, size_t n_max)
 {
     int r = tls_end_of_input(tls);
 
-    return r ? r : tls_result_of_fill(tls, gt_iobuf_fill(&tls->iobuf));
+    return r ? r : tls_result_of_fill(tls, gt_iobuf_fill(&tls->iobuf, n_max));
 }
 
 void gt_tls_release_input(struct gt_tls *tls)
@@ -262,7 +262,7 @@ static int tls_fill_plain(struct gt_tls *tls)
     while (r == 0 && tls->plain.n == 0) {
         r = gt_tls_open(tls, &tls->plain);
         if (r == GT_TLS_E_AGAIN)
-            r = gt_tls_fill(tls);
+            r = gt_tls_fill(tls, GT_IOBUF_SIZE);
     }
     return r;
 }

@@ -67,11 +67,11 @@ int gt_tls_read(struct gt_tls *tls, void *ret, size_t n, size_t *ret_n) GT_MUST_
 /*
  * Reading without a copy; do not combine it with gt_tls_read(). gt_tls_open() returns the content
  * of the next record, or E_AGAIN if the input has no complete one. The contents are valid until
- * gt_tls_fill(), which reads from the socket, or gt_tls_release_input(), which returns an empty
- * input buffer to the pool.
+ * gt_tls_fill(), which reads at most @n_max bytes (1 or more) from the socket, or
+ * gt_tls_release_input(), which returns an empty input buffer to the pool.
  */
 int gt_tls_open(struct gt_tls *tls, struct gt_span *ret) GT_MUST_CHECK;
-int gt_tls_fill(struct gt_tls *tls) GT_MUST_CHECK;
+int gt_tls_fill(struct gt_tls *tls, size_t n_max) GT_MUST_CHECK;
 void gt_tls_release_input(struct gt_tls *tls);
 /* Returns true if gt_tls_read() can return data without reading from the socket. */
 bool gt_tls_has_pending(const struct gt_tls *tls);

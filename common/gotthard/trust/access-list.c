@@ -10,6 +10,7 @@
 #include "gotthard/trust/lines.h"
 
 #define SIGNATURE_WORD "signature "
+#define ENROLMENTS     GT_TEXT_RESERVED "*" /* the only pattern that may be revoked */
 /* of the word, the signature in base64, and the newline */
 #define SIGNATURE_LINE (sizeof(SIGNATURE_WORD) - 1 + 88 + 1)
 
@@ -26,6 +27,7 @@ struct gt_access_list {
     const struct gt_pin **index; /* owned; into ->pins */
     struct revoked *revoked;     /* owned, sorted */
     size_t n_revoked, cap_revoked;
+    bool revokes_enrolments; /* d:enroll-* */
 };
 
 /* --- the order of the index ------------------------------------------------------------------- */
@@ -108,7 +110,7 @@ static int add_pin(struct gt_access_list *list, struct gt_span line, bool is_ope
                    const char **ret_why)
 {
     static const struct gt_pin_form forms[] = {
-        {.unknown_why = "unknown word after the hash; use until="},
+        {.is_device = true, .unknown_why = "unknown word after the hash; use until="},
         {.has_role = true,
          .has_services = true,
          .has_devices = true,
@@ -156,11 +158,14 @@ static int add_revoked(struct gt_access_list *list, struct gt_span line, const c
     list->revoked = revoked;
     revoked += list->n_revoked;
     *revoked = (struct revoked){.is_operator = gt_span_equals(kind, gt_span_text("o"))};
+    bool is_pattern = !revoked->is_operator && gt_span_equals(name, gt_span_text(ENROLMENTS));
     if ((!revoked->is_operator && !gt_span_equals(kind, gt_span_text("d"))) ||
-        !gt_text_is_name(name) || !is_last_word(line)) {
-        *ret_why = "revoked must be followed by o:NAME or d:NAME, and nothing else";
+        (!is_pattern && !gt_text_is_name(name)) || !is_last_word(line)) {
+        *ret_why =
+            "revoked must be followed by o:NAME, d:NAME or d:" ENROLMENTS ", and nothing else";
         return GT_ACCESS_E_SYNTAX;
     }
+    list->revokes_enrolments |= is_pattern;
     memcpy(revoked->name, name.data, name.n);
     list->n_revoked++;
     return 0;
@@ -442,6 +447,8 @@ bool gt_access_list_is_revoked(const struct gt_access_list *list, bool is_operat
 
     if (!gt_text_is_name(gt_span_text(name)) || !list->n_revoked)
         return false;
+    if (!is_operator && list->revokes_enrolments && !gt_text_is_device_name(gt_span_text(name)))
+        return true;
     memcpy(wanted.name, name, strlen(name));
     return bsearch(&wanted, list->revoked, list->n_revoked, sizeof(wanted), revoked_compare);
 }

@@ -5,8 +5,10 @@
  *
  *     serial 42
  *     issued 2026-11-30T14:05:00Z
- *     operator  NAME  SPKI-SHA256  [role=operator|admin] [services=a,b|*] [devices=a,b*|*]
- * [until=DATE] device    NAME  SPKI-SHA256  [until=DATE] revoked   o:NAME | d:NAME signature BASE64
+ *     operator NAME SPKI-SHA256 [role=operator|admin] [services=a,b] [devices=a,b*] [until=DATE]
+ *     device NAME SPKI-SHA256 [until=DATE]
+ *     revoked o:NAME | d:NAME | d:enroll-*
+ *     signature BASE64
  *
  * serial and issued come first, signature is the last line and covers all bytes before it. The
  * words of operator and device are those of pin.h. Of several entries for one name and key, the

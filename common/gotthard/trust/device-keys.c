@@ -33,7 +33,7 @@ static const char *parse_line(struct gt_span name, struct gt_span line, struct g
 
     if (key.n == 0 && name.n > 3 && memcmp(name.data, "gk1", 3) == 0)
         return "a gk1 string, expected the name of a device and its key";
-    if (!gt_text_is_name(name))
+    if (!gt_text_is_device_name(name))
         return "invalid name, expected the name of a device and its key";
     if (!decode_key(key, ret->of_device))
         return "the second word must be a key of 43 or 44 characters of base64";

@@ -240,7 +240,11 @@ static const char *parse_pin(struct gt_span line, const struct gt_pin_form *form
     if (!parse_fingerprint(gt_line_word(&line), pin->fingerprint))
         return "the word after the name must be the SHA-256 of a key (64 hex digits, with or "
                "without colons, or base64)";
-    return parse_options(line, form, pin);
+    const char *why = parse_options(line, form, pin);
+    bool is_device = form->is_device || pin->role == GT_PIN_DEVICE;
+    if (!why && is_device && !gt_text_is_device_name(name))
+        why = "no device may have a name that begins with " GT_TEXT_RESERVED;
+    return why;
 }
 
 int gt_pin_parse(struct gt_span line, const struct gt_pin_form *form, struct gt_pin *ret,

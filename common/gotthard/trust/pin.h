@@ -37,6 +37,7 @@ struct gt_pin {
 /* The words that a line may have after the hash, and what to answer to any other. */
 struct gt_pin_form {
     bool has_role, has_device_role, has_services, has_devices;
+    bool is_device;          /* the name is that of a device */
     const char *unknown_why; /* static */
 };
 

@@ -28,7 +28,7 @@ bool gt_token_is_kind(unsigned kind)
 
 bool gt_token_is_reserved_name(const char *name)
 {
-    return strncmp(name, GT_TOKEN_NAME_PREFIX, strlen(GT_TOKEN_NAME_PREFIX)) == 0;
+    return strncmp(name, GT_TEXT_RESERVED, strlen(GT_TEXT_RESERVED)) == 0;
 }
 
 /* @id: X(PRK_T, "name", "", 4). */
@@ -38,13 +38,13 @@ static void make_name(uint32_t expires_at, const uint8_t id[static 4],
     char hex[2 * 4 + 1];
 
     gt_text_hex(id, 4, hex);
-    snprintf(ret, GT_TOKEN_NAME_SIZE, GT_TOKEN_NAME_PREFIX "%08x-%s", (unsigned)expires_at, hex);
+    snprintf(ret, GT_TOKEN_NAME_SIZE, GT_TEXT_RESERVED "%08x-%s", (unsigned)expires_at, hex);
 }
 
 /* The name is written again and compared: there is one spelling of each. */
 int gt_token_parse_name(const char *name, uint32_t *ret_expires_at)
 {
-    size_t n_prefix = strlen(GT_TOKEN_NAME_PREFIX);
+    size_t n_prefix = strlen(GT_TEXT_RESERVED);
     char hex[2 * 4 + 1], again[GT_TOKEN_NAME_SIZE];
     uint8_t bytes[2][4];
 

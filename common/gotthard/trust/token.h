@@ -22,8 +22,7 @@
 
 /* The name of a token's identity at the relay, d:enroll-<8 hex of the expiry>-<8 hex>. Since K_rc
  * follows from the name, the relay knows the expiry without any state. */
-#define GT_TOKEN_NAME_PREFIX "enroll-"
-#define GT_TOKEN_NAME_SIZE   (sizeof(GT_TOKEN_NAME_PREFIX) + 8 + 1 + 8) /* with its NUL */
+#define GT_TOKEN_NAME_SIZE (sizeof(GT_TEXT_RESERVED) + 8 + 1 + 8) /* with its NUL */
 
 /* What the newcomer will be. A token of one kind is refused by the programs of the others. */
 enum gt_token_kind { GT_TOKEN_DEVICE = 1, GT_TOKEN_OPERATOR, GT_TOKEN_RELAY };

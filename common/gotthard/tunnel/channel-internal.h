@@ -103,6 +103,8 @@ void gt_channel_return(struct gt_channel *channel);
 void gt_channel_report_failed_dial(struct gt_channel *channel);
 /* Sums the bytes of payload that were sent and received. */
 uint64_t gt_channel_n_moved(const struct gt_channel *channel);
+/* Bytes that it may move before the loop continues with other streams. */
+size_t gt_channel_batch(const struct gt_channel *channel);
 extern const struct gt_shared_member_events gt_channel_member_events;
 
 /* --- channel-move.c --------------------------------------------------------------------------- */

@@ -125,7 +125,7 @@ static void own_on_readable(void *userdata)
 {
     struct gt_channel *channel = userdata;
 
-    gt_pump_receive(&channel->pump, channel->own.connection);
+    gt_pump_receive(&channel->pump, channel->own.connection, gt_channel_batch(channel));
     gt_channel_update(channel);
 }
 

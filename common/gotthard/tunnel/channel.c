@@ -117,6 +117,8 @@ static void channel_hold_if_needed(struct gt_channel *channel)
 
     if (channel->state == CHANNEL_ENDED)
         return;
+    if (!gt_channel_is_own(channel))
+        gt_stream_release(&channel->stream);
     if (stream->tx.head < stream->tx_sent ||
         (!gt_channel_is_own(channel) && (stream->tx.data || stream->rx.data)))
         gt_channel_hold(channel);
@@ -135,6 +137,13 @@ void gt_channel_update(struct gt_channel *channel)
     channel_hold_if_needed(channel);
 }
 
+/* Interactive streams are on the shared connection, and wait for the batches of all others. */
+size_t gt_channel_batch(const struct gt_channel *channel)
+{
+    return gt_shared_connection_is_in_use(channel->settings->shared) ? GT_PUMP_BATCH_SMALL
+                                                                     : GT_PUMP_BATCH_LARGE;
+}
+
 /* --- events of the endpoint and the shared connection ----------------------------------------- */
 
 static void channel_on_endpoint(void *userdata, int revents)
@@ -144,7 +153,8 @@ static void channel_on_endpoint(void *userdata, int revents)
     if (revents & EV_WRITE)
         gt_pump_write(&channel->pump);
     if (revents & EV_READ)
-        gt_pump_read(&channel->pump, gt_channel_is_own(channel) ? channel->own.connection : NULL);
+        gt_pump_read(&channel->pump, gt_channel_is_own(channel) ? channel->own.connection : NULL,
+                     gt_channel_batch(channel));
     if (revents & GT_ENDPOINT_VANISHED)
         gt_pump_stop(&channel->pump);
     gt_channel_update(channel);
@@ -289,7 +299,7 @@ static void channel_init(struct gt_channel *channel, const struct gt_channel_set
 static void channel_open_endpoint(struct gt_channel *channel, struct gt_endpoint_fds local)
 {
     gt_endpoint_open(&channel->endpoint, local);
-    gt_pump_read_once(&channel->pump);
+    gt_pump_read_once(&channel->pump, GT_PUMP_BATCH_LARGE);
     gt_ring_release(&channel->stream.tx);
     gt_pump_watch(&channel->pump);
 }

@@ -120,11 +120,11 @@ bool gt_data_connection_next_record(struct gt_data_connection *connection, struc
     return true;
 }
 
-bool gt_data_connection_fill(struct gt_data_connection *connection)
+bool gt_data_connection_fill(struct gt_data_connection *connection, size_t n_max)
 {
     if (!is_open_for_reading(connection))
         return false;
-    int r = gt_tls_fill(connection->tls);
+    int r = gt_tls_fill(connection->tls, n_max);
     if (r == GT_TLS_E_CLOSED)
         connection_closed_by_peer(connection);
     else if (r == GT_TLS_E_BROKEN)

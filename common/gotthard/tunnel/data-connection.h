@@ -67,8 +67,8 @@ void gt_data_connection_probe(struct gt_data_connection *connection);
 /* Payload of the next record. It stays in place until gt_data_connection_fill or the end of
  * on_readable. Returns false if no complete record is buffered. */
 bool gt_data_connection_next_record(struct gt_data_connection *connection, struct gt_span *ret);
-/* One recv(). Returns false if nothing more is available now. */
-bool gt_data_connection_fill(struct gt_data_connection *connection);
+/* One recv() of at most @n_max bytes. Returns false if nothing more is available now. */
+bool gt_data_connection_fill(struct gt_data_connection *connection, size_t n_max);
 /* Best size of one record in bytes: GT_DATA_CONNECTION_RECORD_MAX, or less while a record of that
  * size would arrive late. */
 size_t gt_data_connection_record_size(const struct gt_data_connection *connection);

@@ -132,12 +132,13 @@ static void pump_deliver(struct gt_pump *pump)
 }
 
 /* One write to the endpoint for each recv() on the data connection. */
-static void pump_receive_records(struct gt_pump *pump, struct gt_data_connection *connection)
+static void pump_receive_records(struct gt_pump *pump, struct gt_data_connection *connection,
+                                 size_t batch)
 {
     struct gt_stream *stream = pump->stream;
     struct gt_span record;
 
-    for (size_t total = 0; total < GT_PUMP_BUDGET;) {
+    for (size_t total = 0; total < batch;) {
         if (stream->rx.borrowed->n_spans == GT_RING_BORROWED_MAX)
             pump_deliver(pump);
         if (gt_data_connection_next_record(connection, &record)) {
@@ -147,12 +148,12 @@ static void pump_receive_records(struct gt_pump *pump, struct gt_data_connection
             continue;
         }
         pump_deliver(pump);
-        if (!gt_data_connection_fill(connection))
+        if (!gt_data_connection_fill(connection, batch))
             break;
     }
 }
 
-void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection)
+void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection, size_t batch)
 {
     struct gt_stream *stream = pump->stream;
     struct gt_borrowed borrowed;
@@ -160,7 +161,7 @@ void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection
     gt_borrowed_init(&borrowed);
     stream->now = gt_clock();
     stream->rx.borrowed = &borrowed;
-    pump_receive_records(pump, connection);
+    pump_receive_records(pump, connection, batch);
     pump_deliver(pump);
     stream->rx.borrowed = NULL;
 }
@@ -188,14 +189,14 @@ static void pump_read_failed(struct gt_pump *pump)
     gt_stream_local_end(pump->stream, pump_code(pump));
 }
 
-bool gt_pump_read_once(struct gt_pump *pump)
+bool gt_pump_read_once(struct gt_pump *pump, size_t n_max)
 {
     struct gt_stream *stream = pump->stream;
     struct iovec room[2];
     int n_room;
     size_t n = 0;
-    size_t n_max = GT_MIN(gt_ring_free(&stream->tx), GT_PUMP_READ_MAX);
 
+    n_max = GT_MIN(gt_ring_free(&stream->tx), n_max);
     if (gt_ring_room(&stream->tx, n_max, room, &n_room) < 0) {
         gt_stream_reset(stream, GT_RST_INTERNAL);
         return false;
@@ -210,12 +211,13 @@ bool gt_pump_read_once(struct gt_pump *pump)
     return n == n_max;
 }
 
-void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection)
+void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection, size_t batch)
 {
     struct gt_stream *stream = pump->stream;
-    uint64_t end = stream->tx.tail + GT_PUMP_BUDGET;
+    uint64_t end = stream->tx.tail + batch;
 
-    while (stream->tx.tail < end && gt_stream_has_tx_room(stream) && gt_pump_read_once(pump))
+    while (stream->tx.tail < end && gt_stream_has_tx_room(stream) &&
+           gt_pump_read_once(pump, (size_t)(end - stream->tx.tail)))
         gt_pump_send(pump, connection);
 }
 

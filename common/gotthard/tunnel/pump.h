@@ -10,8 +10,8 @@
  * recv() fills the input buffer of TLS, records are decrypted in place, and one sendmsg() passes
  * them on from there. While the endpoint keeps up, user space does not copy payload.
  *
- * One call moves at most GT_PUMP_BUDGET bytes, so that many streams share one loop fairly. No call
- * reports an outcome: the state of the stream afterwards is the outcome, and the caller acts on it.
+ * One call moves one batch, so that many streams share one loop fairly. No call reports an outcome:
+ * the state of the stream afterwards is the outcome, and the caller acts on it.
  */
 #pragma once
 
@@ -19,10 +19,9 @@
 #include "gotthard/tunnel/data-connection.h"
 #include "gotthard/tunnel/endpoint.h"
 
-#define GT_PUMP_BUDGET (1024 * 1024) /* bytes */
-#define GT_PUMP_READ_MAX                                                     \
-    ((size_t)15 * GT_DATA_MAX) /* bytes of one read: a batch of full records \
-                                */
+/* Bytes of one batch. A large one costs the least per byte, and other streams wait for it. */
+#define GT_PUMP_BATCH_LARGE ((size_t)15 * GT_DATA_MAX) /* full records of one output buffer */
+#define GT_PUMP_BATCH_SMALL ((size_t)4 * GT_DATA_MAX)
 
 struct gt_pump {
     struct gt_stream *stream;     /* borrows */
@@ -37,15 +36,17 @@ void gt_pump_init(struct gt_pump *pump, struct gt_stream *stream, struct gt_endp
  * that is over it does not flush: the caller closes the connection in the same loop iteration,
  * which sends both together. */
 void gt_pump_send(struct gt_pump *pump, struct gt_data_connection *connection);
-/* Data connection to stream to endpoint. */
-void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection);
+/* Data connection to stream to endpoint: @batch bytes (GT_PUMP_BATCH_x), and what one recv() may
+ * have returned beyond them. */
+void gt_pump_receive(struct gt_pump *pump, struct gt_data_connection *connection, size_t batch);
 /* @n received bytes of frames, which lie in the input buffer of TLS, to stream to endpoint. */
 void gt_pump_consume(struct gt_pump *pump, const uint8_t *data, size_t n);
-/* Endpoint to stream to data connection (NULL: none), while the stream has room. */
-void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection);
-/* One read from the endpoint into the stream, which must have room. Returns true if the endpoint
- * may have more. */
-bool gt_pump_read_once(struct gt_pump *pump);
+/* Endpoint to stream to data connection (NULL: none), at most @batch bytes, if the stream has room.
+ */
+void gt_pump_read(struct gt_pump *pump, struct gt_data_connection *connection, size_t batch);
+/* One read of at most @n_max bytes from the endpoint into the stream, which must have room. Returns
+ * true if the endpoint may have more. */
+bool gt_pump_read_once(struct gt_pump *pump, size_t n_max);
 /* Stream to endpoint: all received bytes, and an end of file after the last one. A reset after the
  * last one is linger.h's. */
 void gt_pump_write(struct gt_pump *pump);

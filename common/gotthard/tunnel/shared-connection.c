@@ -15,6 +15,7 @@
 
 #define REQUEST_AGAIN_S 10. /* after a ticket that did not arrive */
 #define SETTLED_S       10. /* a data connection that lasts as long as this ends the back-off */
+#define IN_USE_S        0.1
 #define UNSENT_MAX      (32 * 1024) /* bytes that wait in the kernel: more would delay turns */
 
 static const struct shared_state_row {
@@ -164,6 +165,7 @@ static void shared_on_heartbeat(void *userdata, bool is_quiet)
         return;
     gt_multiplexer_ping(&shared->mux);
     gt_iobuf_trim();
+    gt_ring_trim();
 }
 
 /* The operator closes a connection that carries nothing. The device then waits for a ticket. */
@@ -389,6 +391,11 @@ void gt_shared_connection_acknowledged(struct gt_shared_connection *shared)
 double gt_shared_connection_up_at(const struct gt_shared_connection *shared)
 {
     return shared->up_at;
+}
+
+bool gt_shared_connection_is_in_use(const struct gt_shared_connection *shared)
+{
+    return gt_clock() - shared->busy_at < IN_USE_S;
 }
 
 double gt_shared_connection_acked_at(const struct gt_shared_connection *shared)

@@ -99,6 +99,8 @@ double gt_shared_connection_up_at(const struct gt_shared_connection *shared);
 void gt_shared_connection_acknowledged(struct gt_shared_connection *shared);
 /* Returns when it did last, in seconds of gt_clock(); 0: never. */
 double gt_shared_connection_acked_at(const struct gt_shared_connection *shared);
+/* Returns true if it has carried anything in the last 0.1 s: the streams on it are in use. */
+bool gt_shared_connection_is_in_use(const struct gt_shared_connection *shared);
 /* A member's sent data makes no progress there (stall.h): the connection is replaced, with smaller
  * packets if @is_black_hole. Members get ->lost, from a later loop iteration. */
 void gt_shared_connection_blocked(struct gt_shared_connection *shared, bool is_black_hole);

@@ -29,6 +29,7 @@ struct gt_shared_connection {
     struct gt_attempt_policy attempts;
     double up_at;    /* of the last data connection that was up */
     double acked_at; /* a member's data was last acknowledged */
+    double busy_at;  /* a record was last sent or received */
     bool is_urgent;  /* the next ticket is requested without back-off */
 
     struct gt_data_connection *connection;

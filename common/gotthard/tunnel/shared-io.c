@@ -6,11 +6,12 @@
  */
 #include <assert.h>
 
+#include "gotthard/base/clock.h"
 #include "gotthard/base/log.h"
 #include "gotthard/tunnel/shared-internal.h"
 
-#define BATCH          (48 * 1024)   /* bytes of records in one write: the next turns wait for it */
-#define RECEIVE_BUDGET (1024 * 1024) /* bytes in one loop iteration */
+#define BATCH          (48 * 1024)  /* bytes of records in one write: the next turns wait for it */
+#define RECEIVE_BUDGET (256 * 1024) /* bytes in one loop iteration */
 
 void gt_shared_connection_attach(struct gt_shared_connection *shared, uint32_t number,
                                  uint32_t attempt, const struct gt_shared_member_events *events,
@@ -25,6 +26,8 @@ static void write_batch(struct gt_shared_connection *shared)
     struct gt_data_connection *connection = shared->connection;
     struct gt_multiplexer_record record;
 
+    if (gt_multiplexer_has_output(&shared->mux))
+        shared->busy_at = gt_clock();
     for (size_t total = 0; total < BATCH && gt_multiplexer_has_output(&shared->mux) &&
                            gt_data_connection_make_room(connection);
          total += record.n)
@@ -73,6 +76,7 @@ void gt_shared_io_receive(struct gt_shared_connection *shared)
     for (size_t total = 0; total < RECEIVE_BUDGET && shared->state == SHARED_UP;) {
         if (gt_data_connection_next_record(shared->connection, &record)) {
             total += record.n;
+            shared->busy_at = gt_clock();
             if (gt_multiplexer_receive(&shared->mux, record)) {
                 gt_debug("shared attempt=%u malformed record", shared->attempts.attempt);
                 gt_shared_fail(shared);
@@ -80,7 +84,7 @@ void gt_shared_io_receive(struct gt_shared_connection *shared)
             continue;
         }
         gt_multiplexer_settle(&shared->mux);
-        if (!gt_data_connection_fill(shared->connection))
+        if (!gt_data_connection_fill(shared->connection, RECEIVE_BUDGET))
             break;
     }
     gt_multiplexer_settle(&shared->mux);

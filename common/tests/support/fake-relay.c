@@ -120,10 +120,10 @@ static void fake_client_handle_frames(struct fake_client *client)
     size_t used;
 
     while (client->fd >= 0 && gt_control_decode(client->in, client->n_in, &frame, &used) == 0) {
+        client->n_frames[frame.type]++;
+        client->relay->on_frame(client, &frame); /* a part is still in the buffer */
         client->n_in -= used;
         memmove(client->in, client->in + used, client->n_in);
-        client->n_frames[frame.type]++;
-        client->relay->on_frame(client, &frame);
     }
 }
 

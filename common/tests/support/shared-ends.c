@@ -363,7 +363,7 @@ static void raw_on_readable(void *userdata)
     do
         while (gt_data_connection_next_record(raw->connection, &record))
             raw_see(raw, record);
-    while (gt_data_connection_fill(raw->connection));
+    while (gt_data_connection_fill(raw->connection, 1 << 20));
 }
 
 static void raw_on_writable(void *userdata)

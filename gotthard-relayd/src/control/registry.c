@@ -306,6 +306,7 @@ void registry_on_frame(struct registry *registry, struct client *client,
     case GT_CONTROL_PONG:
     case GT_CONTROL_RESTARTING:
     case GT_CONTROL_ACCESS:
+    case GT_CONTROL_EFFECT:
     case GT_CONTROL_LIMIT:
     case GT_CONTROL_ERROR: return; /* handled by the client itself */
     }

@@ -56,6 +56,16 @@ static void access_store_list(struct access *access)
                  why);
 }
 
+/* By the hash, a repeated list is distinguished from another one with its serial. */
+static void access_hash(struct access *access)
+{
+    const struct gt_span text = gt_access_store_text(&access->store);
+
+    memset(access->hash, 0, sizeof(access->hash));
+    if (text.n > 0 && gt_sha256(&text, 1, access->hash) != 0)
+        gt_error("cannot hash the access list");
+}
+
 static void access_open(struct access *access, const uint8_t *authority, const char *folder)
 {
     char why[GT_ACCESS_STORE_WHY] = "";
@@ -68,6 +78,7 @@ static void access_open(struct access *access, const uint8_t *authority, const c
         gt_error("the stored access list is not used, its revocations have no effect until a "
                  "client sends it again, and no older one is accepted: %s",
                  why);
+    access_hash(access);
     if (access->store.list)
         gt_info("access list serial=%llu entries=%zu read from relay.access_list",
                 (unsigned long long)gt_access_store_serial(&access->store),
@@ -82,6 +93,7 @@ static void access_keep(struct access *access, struct gt_span text)
     if (!access->is_open || text.n == 0)
         return;
     int r = gt_access_store_take(&access->store, text, why);
+    access_hash(access);
     if (r == 0)
         access_store_list(access);
     else if (r != GT_ACCESS_STORE_E_OLD)
@@ -116,6 +128,13 @@ void access_deinit(struct access *access)
     access->is_open = false;
 }
 
+uint64_t access_serial(const struct access *access)
+{
+    uint64_t floor = access->is_open ? gt_access_store_floor(&access->store) : 0;
+
+    return floor + (floor > 0 && !access->store.list);
+}
+
 const struct gt_access_list *access_list(const struct access *access)
 {
     return access->store.list;
@@ -135,19 +154,23 @@ static void log_rejected(struct access *access, const char *client, const char *
 }
 
 /* Clients repeat the list in force, which is no fault. */
-static void log_old(struct access *access, const char *client, struct gt_span payload)
+static enum access_result access_handle_old(struct access *access, const char *client,
+                                            struct gt_span payload)
 {
+    uint64_t serial = access_serial(access);
     struct gt_access_part part;
     unsigned n_suppressed;
 
-    if (gt_access_part_decode(payload, &part) != 0 ||
-        part.serial == gt_access_store_serial(&access->store) ||
-        !gt_log_is_allowed(&access->old, 1, &n_suppressed))
-        return;
-    gt_warn("client=%s access list rejected, a newer one is known serial=%llu received=%llu "
-            "suppressed=%u",
-            client, (unsigned long long)gt_access_store_floor(&access->store) + !access->store.list,
-            (unsigned long long)part.serial, n_suppressed);
+    if (gt_access_part_decode(payload, &part) != 0)
+        return ACCESS_OTHER;
+    if (part.serial == serial && memcmp(part.hash, access->hash, sizeof(part.hash)) == 0)
+        return ACCESS_KNOWN;
+    if (gt_log_is_allowed(&access->old, 1, &n_suppressed))
+        gt_warn("client=%s access list rejected, %s is known serial=%llu received=%llu "
+                "suppressed=%u",
+                client, part.serial == serial ? "another one" : "a newer one",
+                (unsigned long long)serial, (unsigned long long)part.serial, n_suppressed);
+    return ACCESS_OTHER;
 }
 
 /* Takes a text whose parts are complete. */
@@ -162,8 +185,9 @@ static enum access_result access_take(struct access *access, const char *client,
                      r == GT_ACCESS_STORE_E_BAD   ? why
                      : r == GT_ACCESS_STORE_E_OLD ? "the serial in its text is old"
                                                   : strerror(-r));
-        return ACCESS_ADDED;
+        return ACCESS_LIST_REJECTED;
     }
+    access_hash(access);
     gt_info("client=%s access list serial=%llu entries=%zu in force", client,
             (unsigned long long)gt_access_store_serial(&access->store),
             gt_access_list_count(access->store.list));
@@ -178,7 +202,7 @@ enum access_result access_receive(struct access *access, const char *client, str
     size_t n = 0;
 
     if (!access->is_open)
-        return ACCESS_IGNORED;
+        return ACCESS_UNUSED;
     int r = gt_access_assembly_add(&access->assembly, part, access->store.authority,
                                    gt_access_store_floor(&access->store), &text, &n);
     if (r == 0)
@@ -187,13 +211,13 @@ enum access_result access_receive(struct access *access, const char *client, str
         access->part_at = now_ms;
         return ACCESS_ADDED;
     }
+    if (r == GT_ACCESS_PART_E_TWICE)
+        return ACCESS_REPEATED;
     if (r == GT_ACCESS_PART_E_OLD)
-        log_old(access, client, part);
-    if (r == GT_ACCESS_PART_E_BAD)
-        log_rejected(access, client, "a part is malformed, damaged or of another authority");
-    if (r < 0)
-        log_rejected(access, client, strerror(-r));
-    return r == GT_ACCESS_PART_E_BAD || r < 0 ? ACCESS_REJECTED : ACCESS_IGNORED;
+        return access_handle_old(access, client, part);
+    log_rejected(access, client,
+                 r > 0 ? "a part is malformed, damaged or of another authority" : strerror(-r));
+    return ACCESS_REJECTED;
 }
 
 bool access_is_pending(const struct access *access)

@@ -20,15 +20,20 @@ struct access { /* fields are private; zero-initialize */
     struct gt_access_store store;
     struct gt_access_assembly assembly;
     struct gt_log_rate rejected, old, unstored;
-    uint64_t part_at; /* ms; of the last accepted part */
-    bool is_open;     /* an authority is configured */
+    uint8_t hash[GT_KEY_SIZE]; /* SHA-256 of the list in force */
+    uint64_t part_at;          /* ms; of the last accepted part */
+    bool is_open;              /* an authority is configured */
 };
 
 enum access_result {
-    ACCESS_IGNORED,  /* nothing was verified: no authority, an older list, a part that is known */
-    ACCESS_ADDED,    /* a part of the authority, or a list that is rejected as a whole */
-    ACCESS_REJECTED, /* malformed, damaged or of another authority */
-    ACCESS_IN_FORCE, /* a new list is in force: check all identities again */
+    ACCESS_ADDED,         /* a part of the authority; others are missing */
+    ACCESS_REPEATED,      /* a part that is known; others are missing */
+    ACCESS_IN_FORCE,      /* a new list is in force: check all identities again */
+    ACCESS_KNOWN,         /* of the list in force */
+    ACCESS_OTHER,         /* a newer list is known, or another one with this serial */
+    ACCESS_UNUSED,        /* no authority is configured */
+    ACCESS_REJECTED,      /* malformed, damaged or of another authority */
+    ACCESS_LIST_REJECTED, /* the list is so, in parts of the authority */
 };
 
 /* Uses this authority and folder, NULL for none, from now on, and reads the folder if one of them
@@ -36,6 +41,8 @@ enum access_result {
  * in memory only. */
 void access_configure(struct access *access, const uint8_t *authority, const char *folder);
 void access_deinit(struct access *access);
+/* Returns the serial of the list in force, or of the last one if that is lost; 0: none. */
+uint64_t access_serial(const struct access *access);
 /* Returns the list in force, or NULL. Valid until the next call with a list or settings. */
 const struct gt_access_list *access_list(const struct access *access);
 
