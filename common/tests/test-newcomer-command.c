@@ -105,6 +105,19 @@ static void test_other_files_are_no_tokens(void **state)
     assert_no_token("/", "not a token");
 }
 
+static void test_token_among_the_arguments_is_hidden(void **state)
+{
+    char token[] = "gk1t.relay:7000.secret", other[] = "gk1t", file[] = "/root/token";
+
+    gt_newcomer_hide_token(token);
+    assert_string_equal(token, "gk1t.*****************");
+    gt_newcomer_hide_token(other);
+    gt_newcomer_hide_token(file);
+    gt_newcomer_hide_token(NULL);
+    assert_string_equal(other, "gk1t");
+    assert_string_equal(file, "/root/token");
+}
+
 static void test_token_of_another_kind_is_refused(void **state)
 {
     struct gt_token token;
@@ -121,6 +134,7 @@ int main(void)
         cmocka_unit_test(test_token_is_an_argument_or_a_file),
         cmocka_unit_test(test_token_is_on_standard_input),
         cmocka_unit_test(test_other_files_are_no_tokens),
+        cmocka_unit_test(test_token_among_the_arguments_is_hidden),
         cmocka_unit_test(test_token_of_another_kind_is_refused),
     };
 

@@ -14,6 +14,7 @@
 #include "gotthard/config/config-proxy.h"
 #include "gotthard/enrolment/registrar.h"
 #include "provision.h"
+#include "qr.h"
 
 #define LIFE_MIN_MS     60000u
 #define LIFE_DEFAULT_MS 3600000u
@@ -170,6 +171,24 @@ static void print_usage_of_token(const struct enrolment *enrolment)
                gt_token_kind_text(kind), enrolment->provision.name, time_text, uses[kind]);
 }
 
+/* On standard error, which is the terminal. */
+static void show_qr(struct enrolment *enrolment, const char *token)
+{
+    struct print *print = &enrolment->context->print;
+    bool can_show = print->style == PRINT_HUMAN && print->has_marks;
+    char *text = can_show ? qr_text(token, print->has_color) : NULL;
+
+    if (text) {
+        (void)!write(STDERR_FILENO, text, strlen(text));
+        gt_wipe(text, strlen(text));
+    } else {
+        print_warning(print, "no QR code: %s",
+                      can_show ? "this program was built without libqrencode"
+                               : "standard error is no terminal with UTF-8");
+    }
+    free(text);
+}
+
 static void print_token(struct enrolment *enrolment)
 {
     struct print *print = &enrolment->context->print;
@@ -180,6 +199,8 @@ static void print_token(struct enrolment *enrolment)
                 gt_token_kind_text(enrolment->provision.kind), "name", enrolment->provision.name,
                 "expires", (json_int_t)enrolment->token.expires_at);
     print_usage_of_token(enrolment);
+    if (enrolment->context->line->given[OPTION_QR])
+        show_qr(enrolment, text);
     if (!print->is_json) {
         print_bytes(print, text, strlen(text));
         print_bytes(print, "\n", 1);

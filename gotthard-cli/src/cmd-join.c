@@ -32,9 +32,10 @@ static int take_token(struct join *join, struct failure *ret_failure)
 {
     const struct context *context = join->context;
     char why[GT_NEWCOMER_WHY] = "";
-    int r = gt_newcomer_read_token(context->n_arguments > 0 ? context->arguments[0] : NULL,
-                                   GT_TOKEN_OPERATOR, &join->token, why);
+    const char *word = context->n_arguments > 0 ? context->arguments[0] : NULL;
+    int r = gt_newcomer_read_token(word, GT_TOKEN_OPERATOR, &join->token, why);
 
+    gt_newcomer_hide_token(word);
     if (r == 0)
         return 0;
     return failure_set(

@@ -50,6 +50,8 @@ const struct option command_line_options[N_OPTIONS] = {
     [OPTION_REPLACE] = {"--replace", NULL, NULL,
                         "Replace the key of a name that the access list has.",
                         COMMAND_ENROLL | COMMAND_ADD},
+    [OPTION_QR] = {"--qr", NULL, NULL, "Show the token as a QR code on the terminal as well.",
+                   COMMAND_ENROLL},
     [OPTION_OUTPUT] = {"--output", NULL, "FILE", "Write the bundle to this new file.", COMMAND_ADD},
     [OPTION_FORCE] = {"--force", NULL, NULL, "Replace the identity of an earlier enrolment.",
                       COMMAND_JOIN},

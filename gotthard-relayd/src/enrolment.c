@@ -148,6 +148,7 @@ int enrolment_run(const struct enrolment_options *options)
     struct gt_token token;
 
     int r = gt_newcomer_read_token(options->token, GT_TOKEN_RELAY, &token, why);
+    gt_newcomer_hide_token(options->token);
     if (r) {
         (void)fail(r, why);
         return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_USAGE;

@@ -100,7 +100,7 @@ COMMANDS = ("connect", "proxy", "ssh", "run", "ssh-config", "known-hosts", "sess
 ANY_OPTION = {"--json": [], "--print-port": [], "--bind": ["nonsense"], "--socket": ["/nonexistent/x"], "--config": ["/nonexistent"], "--server-host": ["x"],
               "--server-port": ["1"], "--single-port": [], "--no-single-port": [], "--relay": ["x"], "--client-name": ["x"],
               "--client-port": ["0"], "--share": [], "--mqtt-endpoint": ["x"], "--cert-path": ["/"], "--lifetime": ["1h"],
-              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": [], "--for": ["1h"], "--operator": [], "--new-relay": [], "--fingerprint": ["00" * 32], "--replace": [], "--output": ["/nonexistent/x"], "--force": []}
+              "--answer-timeout": ["1s"], "--log-level": ["info"], "--online": [], "--yes": [], "--all": [], "--reason": ["x"], "--wait=1s": [], "--background": [], "--device": [], "--for": ["1h"], "--operator": [], "--new-relay": [], "--fingerprint": ["00" * 32], "--replace": [], "--qr": [], "--output": ["/nonexistent/x"], "--force": []}
 ARGUMENTS = {"ca": ["init"], "enroll": ["dev", "--yes"], "join": ["/nonexistent"], "add": ["device", "dev", "--output", "/nonexistent/x"], "access": ["show"], "revoke": ["x"], "completion": ["bash"], "connect": ["dev"], "proxy": ["dev"], "ssh": ["dev"], "run": ["--on", "dev", "true"], "known-hosts": ["dev"], "disconnect": ["dev"], "forget": ["dev", "--yes"], "config": ["show"]}
 
 

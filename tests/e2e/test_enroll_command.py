@@ -296,6 +296,30 @@ class OnTerminal:
         return code
 
 
+MODULES = {" ": (0, 0), "\u2580": (1, 0), "\u2584": (0, 1), "\u2588": (1, 1)}  # light ones
+
+
+@effect("cli", "--qr")
+def test_token_as_a_qr_code(fleet):
+    """The finder patterns of three corners are there, dark on light, and nothing without a terminal."""
+    terminal = OnTerminal(fleet, "Pump7", "--qr")
+    terminal.token()
+    terminal.wait_for("Waiting")
+    lines = [line for line in re.sub(r"\x1b\[[\d;]*m", "", terminal.text).splitlines() if re.fullmatch("[ \u2580\u2584\u2588]{40,}", line)]
+    rows = [[MODULES[mark][half] for mark in line] for line in lines for half in (0, 1)]
+    n = len(rows[0])
+    assert len(rows) - n in (0, 1) and n > 40
+    finder = [[1, 1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0, 1], *[[1, 0, 1, 1, 1, 0, 1]] * 3, [1, 0, 0, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1, 1]]
+    for top, left in ((2, 2), (2, n - 9), (n - 9, 2)):
+        assert [[1 - light for light in row[left:left + 7]] for row in rows[top:top + 7]] == finder
+    terminal.child.terminate()
+    terminal.wait()
+    command = fleet.enroll("Pump7", "--yes", "--qr")
+    command.wait_for("no QR code: standard error is no terminal")
+    assert command.token and "\u2588" not in command.log()
+    command.stop()
+
+
 @pytest.mark.parametrize("line", ["n\n", "\n", "yes, why not\n"])
 def test_question_is_answered_by_yes_only(fleet, line):
     terminal = OnTerminal(fleet, "Pump7")
@@ -409,6 +433,23 @@ def test_command_that_signs_in_place_of_the_authority(fleet):
     assert signed.read_text() == "device Pump7"
     assert (device.config / "enrolled/cert.pem").exists() and not (fleet.ca / "ca.index").exists()
     enrol(fleet, "Pump8", **more, GOTTHARD_ENROLL_CA=None)
+
+
+def test_example_that_signs_at_aws(fleet):
+    """With an `aws` that notes its calls, and signs as the tests' authority."""
+    folder = fleet.env.folder / "bin"
+    private_file(folder / "aws", f"""\
+#!/bin/sh
+printf '%s %s %s\\n' "$2" "$3" "$4" | head -n 1 >>{folder}/calls
+[ "$2" = create-certificate-from-csr ] || exit 0
+pem=$(printf '%s\\n' "$5" | openssl x509 -req -CA {fleet.ca}/ca.crt -CAkey {fleet.ca}/ca.key -CAcreateserial -days 1 2>/dev/null)
+jq -n --arg pem "$pem" '{{certificateArn: "arn:1", certificatePem: $pem}}'
+""", 0o700)
+    more = {"GOTTHARD_ENROLL_SIGN_COMMAND": ROOT / "etc/aws-sign-example", "PATH": f"{folder}:{os.environ['PATH']}"}
+    enrol(fleet, **more)
+    calls = (folder / "calls").read_text().splitlines()
+    assert calls == ["create-certificate-from-csr --set-as-active --certificate-signing-request", "create-thing --thing-name Pump7",
+                     "attach-policy --policy-name gotthard-device", "attach-thing-principal --thing-name Pump7"]
 
 
 @pytest.mark.parametrize("command, words", [

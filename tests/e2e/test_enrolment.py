@@ -5,6 +5,7 @@ tests/enroller is the operator's side. It is honest here, or it is the thief.
 """
 
 import os
+import pathlib
 import re
 import stat
 import subprocess
@@ -99,6 +100,8 @@ def test_token_from_standard_input_and_from_an_argument(fleet):
     folder.mkdir()
     child = subprocess.Popen([PROGRAMS["agentd"], "enroll", enroller.token], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=folder),
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    enroller.request()
+    assert pathlib.Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0")[2].strip(b"*") == b"gk1t."
     enroller.answer()
     assert child.wait(harness.LIMIT) == 0
 

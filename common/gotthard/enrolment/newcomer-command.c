@@ -119,6 +119,14 @@ int gt_newcomer_read_token(const char *word, enum gt_token_kind kind, struct gt_
     return r;
 }
 
+void gt_newcomer_hide_token(const char *word)
+{
+    size_t n_prefix = strlen(GT_TOKEN_PREFIX);
+
+    if (word && strncmp(word, GT_TOKEN_PREFIX, n_prefix) == 0)
+        memset((char *)(uintptr_t)word + n_prefix, '*', strlen(word) - n_prefix);
+}
+
 /* --- events ----------------------------------------------------------------------------------- */
 
 static void on_retry(void *userdata, const char *why)

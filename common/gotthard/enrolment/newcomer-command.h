@@ -23,6 +23,11 @@ void gt_newcomer_print_error(const char *program, const char *fmt, ...) GT_PRINT
 int gt_newcomer_read_token(const char *word, enum gt_token_kind kind, struct gt_token *ret,
                            char ret_why[static GT_NEWCOMER_WHY]) GT_MUST_CHECK;
 
+/* Overwrites the secret part of a token among the arguments of this process, @word of argv: every
+ * user of the machine reads them while the program waits. For after gt_newcomer_read_token(). No
+ * effect on other words and NULL. */
+void gt_newcomer_hide_token(const char *word);
+
 struct gt_newcomer_command {
     const char *program;          /* "gotthard-agentd" */
     const struct gt_token *token; /* and all of this: borrowed during the call */
