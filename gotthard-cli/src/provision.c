@@ -286,8 +286,12 @@ int provision_list(struct provision *provision, const uint8_t fingerprint[static
         r = make_body(provision, change.body, words, &body, ret_failure);
     if (r == 0)
         r = access_change_apply(&change, body, ret_failure);
-    if (r == 0)
+    if (r == 0) {
+        const char *self = provision->context->settings->client_name;
+
+        provision->lacks_this_operator = !access_text_has(body, true, self);
         r = keep_list(provision, &change.authority, ret_failure);
+    }
     access_change_end(&change);
     return r == ACCESS_BROKER_E_INTERRUPTED ? PROVISION_E_INTERRUPTED : r;
 }
@@ -411,17 +415,28 @@ int provision_bundle(const struct provision *provision, struct gt_span private_k
 
 /* --- afterwards ------------------------------------------------------------------------------- */
 
-void provision_print_next(const struct provision *provision,
-                          const uint8_t fingerprint[static GT_KEY_SIZE])
+/* The lines of mosquitto's ACL that a new operator needs (mosquitto-example.acl). */
+static void print_rights(const struct provision *provision)
 {
-    const struct settings *settings = provision->context->settings;
     struct print *print = &provision->context->print;
-    char hex[2 * GT_KEY_SIZE + 1];
-    const char *name = provision->name, *prefix = settings->mqtt_prefix;
+    const char *name = provision->name, *prefix = provision->context->settings->mqtt_prefix;
 
-    if (is_relay(provision))
-        return;
-    gt_text_hex(fingerprint, GT_KEY_SIZE, hex);
+    print_note(print,
+               "The broker must permit \"operator %s\" to write %s/d/+/req, and to read "
+               "%s/d/+/rsp/%s and %s/d/+/state. For mosquitto these are the lines of its ACL:",
+               name, prefix, prefix, name, prefix);
+    print_plain(print, "  user operator %s", name);
+    print_plain(print, "  topic write %s/d/+/req", prefix);
+    print_plain(print, "  topic read %s/d/+/rsp/%s", prefix, name);
+    print_plain(print, "  topic read %s/d/+/state", prefix);
+}
+
+/* @hex: the fingerprint. */
+static void print_trust(const struct provision *provision, const char *hex)
+{
+    struct print *print = &provision->context->print;
+    const char *name = provision->name;
+
     if (*provision->authority && !provision->has_list)
         print_note(
             print,
@@ -435,12 +450,25 @@ void provision_print_next(const struct provision *provision,
                       "there is no access list: where devices have no pins, %s can act as any "
                       "operator and device",
                       name);
+    if (provision->lacks_this_operator)
+        print_warning(print,
+                      "the access list has no operator %s: devices with the list refuse this "
+                      "operator. Add it: gotthard-cli access add operator %s FINGERPRINT",
+                      provision->context->settings->client_name,
+                      provision->context->settings->client_name);
+}
+
+void provision_print_next(const struct provision *provision,
+                          const uint8_t fingerprint[static GT_KEY_SIZE])
+{
+    char hex[2 * GT_KEY_SIZE + 1];
+
+    if (is_relay(provision))
+        return;
+    gt_text_hex(fingerprint, GT_KEY_SIZE, hex);
+    print_trust(provision, hex);
     if (is_operator(provision))
-        print_note(print,
-                   "The broker must permit \"operator %s\" to write %s/d/+/req, and to read "
-                   "%s/d/+/rsp/%s, %s/d/+/state and %s/fleet/access/+, as mosquitto-example.acl "
-                   "shows.",
-                   name, prefix, prefix, name, prefix, prefix);
+        print_rights(provision);
 }
 
 void provision_end(struct provision *provision)

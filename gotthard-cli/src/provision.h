@@ -28,6 +28,7 @@ struct provision {
     char *certificate;                     /* owned; once it is signed */
     char *list;                            /* owned; the whole list that has the entry */
     size_t n_list;
+    bool lacks_this_operator; /* the list has no entry of the operator who enrols */
 };
 
 /* Each returns 0, 1 with @ret_failure, or PROVISION_E_INTERRUPTED by Ctrl+C. */

@@ -402,6 +402,7 @@ def test_names_and_rights_that_are_not_possible(fleet, args, words):
 def test_name_of_the_list_is_replaced_on_request_and_a_revoked_one_never(fleet):
     fleet.init_access()
     enrol(fleet)
+    assert "the access list has no operator admin" in next(fleet.env.folder.glob("enroll-*.log")).read_text()
     before = fleet.lines()
     done = fleet.broken("Pump7")
     assert done.returncode == 77 and error_id(done) == "GTD-E19" and "--replace" in done.stderr
