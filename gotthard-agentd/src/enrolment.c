@@ -32,7 +32,7 @@ static int fail(int r, const char *why)
     return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_CONFIGURATION;
 }
 
-static int open_place(const struct enrolment_options *options, struct gt_place *ret,
+static int open_place(const struct gt_enrolment_options *options, struct gt_place *ret,
                       struct gt_config **ret_config, char *ret_why)
 {
     int r = gt_place_find("agentd", ret, ret_why);
@@ -56,7 +56,7 @@ static bool install(struct enrolment *enrolment, const struct gt_bundle *bundle,
 }
 
 /* The device is enrolled. Returns the exit status. */
-static int finish(const struct enrolment *enrolment, const struct enrolment_options *options)
+static int finish(const struct enrolment *enrolment, const struct gt_enrolment_options *options)
 {
     const struct doctor_options doctor = {0};
     const struct gt_config_args args = {0};
@@ -107,7 +107,7 @@ static int exchange(struct enrolment *enrolment, const struct gt_token *token,
     return status;
 }
 
-int enrolment_run(const struct enrolment_options *options)
+int enrolment_run(const struct gt_enrolment_options *options)
 {
     char why[GT_NEWCOMER_WHY] = "", why_place[GT_PLACE_WHY] = "";
     struct enrolment enrolment = {.name = ""};
@@ -129,7 +129,7 @@ int enrolment_run(const struct enrolment_options *options)
 
 /* --- a bundle file ---------------------------------------------------------------------------- */
 
-int enrolment_install_file(const struct enrolment_options *options)
+int enrolment_install_file(const struct gt_enrolment_options *options)
 {
     char why[GT_PLACE_WHY] = "";
     struct enrolment enrolment = {.name = ""};

@@ -6,19 +6,13 @@
  */
 #pragma once
 
+#include "gotthard/enrolment/enrolment-options.h"
 #include "gotthard/enrolment/place.h"
 #include "gotthard/trust/bundle.h"
 
-struct enrolment_options {
-    const char *token;   /* as gt_newcomer_read_token() */
-    const char *bundle;  /* path of a bundle file, in place of the token */
-    bool is_forced;      /* replaces an earlier enrolment */
-    bool is_not_started; /* leaves the service alone */
-};
-
 /* Return the exit status. Facts go to standard output, errors to standard error. */
-int enrolment_run(const struct enrolment_options *options);
-int enrolment_install_file(const struct enrolment_options *options);
+int enrolment_run(const struct gt_enrolment_options *options);
+int enrolment_install_file(const struct gt_enrolment_options *options);
 
 enum { ENROLMENT_E_REFUSED = GT_PLACE_E_REFUSED }; /* a reason was written to @ret_why */
 

@@ -34,8 +34,6 @@ enum command {
     COMMAND_CHECK,
     COMMAND_DOCTOR,
     COMMAND_RELOAD,
-    COMMAND_ENROL,
-    COMMAND_INSTALL,
     COMMAND_HELP,
     COMMAND_VERSION
 };
@@ -44,41 +42,14 @@ struct options {
     enum command command;
     struct doctor_options doctor;
     bool has_doctor_option;
-    struct enrolment_options enrolment;
-    bool has_enrolment_option;
+    struct gt_enrolment_options enrolment;
 };
 
-/* The words of the command line: enroll [TOKEN]. */
 static int main_on_word(void *userdata, const char *word)
 {
     struct options *options = userdata;
 
-    if (options->command == COMMAND_SERVE && strcmp(word, "enroll") == 0) {
-        options->command = COMMAND_ENROL;
-        return 0;
-    }
-    if (options->command != COMMAND_ENROL || options->enrolment.token)
-        return 1;
-    options->enrolment.token = word;
-    return 0;
-}
-
-/* Options of the enrolment. Returns as main_on_option(). */
-static int main_on_enrolment_option(struct options *options, const char *option, const char *value,
-                                    bool *ret_takes_value)
-{
-    if (strcmp(option, "--force") == 0) {
-        options->has_enrolment_option = options->enrolment.is_forced = true;
-    } else if (strcmp(option, "--no-start") == 0) {
-        options->has_enrolment_option = options->enrolment.is_not_started = true;
-    } else if (strcmp(option, "--install") == 0) {
-        *ret_takes_value = true;
-        options->command = COMMAND_INSTALL;
-        options->enrolment.bundle = value;
-    } else {
-        return 1;
-    }
-    return 0;
+    return gt_enrolment_options_word(&options->enrolment, word);
 }
 
 static int main_on_option(void *userdata, const char *option, const char *value,
@@ -103,7 +74,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--version") == 0 || strcmp(option, "-V") == 0)
         *command = COMMAND_VERSION;
     else
-        return main_on_enrolment_option(options, option, value, ret_takes_value);
+        return gt_enrolment_options_option(&options->enrolment, option, value, ret_takes_value);
     return 0;
 }
 
@@ -175,32 +146,34 @@ static void main_print_error(const char *error)
     dprintf(STDERR_FILENO, "%s", line);
 }
 
+static int serve_or_enrol(const struct gt_config_args *args,
+                          const struct gt_enrolment_options *enrolment)
+{
+    if (!gt_enrolment_options_is_used(enrolment))
+        return serve(args, false);
+    return enrolment->is_enrol ? enrolment_run(enrolment) : enrolment_install_file(enrolment);
+}
+
 static int main_run(const struct options *options, const struct gt_config_args *args)
 {
     if (options->has_doctor_option && options->command != COMMAND_DOCTOR) {
         main_print_error("--json and --no-color need --doctor");
         return GT_EXIT_USAGE;
     }
-    if (options->has_enrolment_option && options->command != COMMAND_ENROL &&
-        options->command != COMMAND_INSTALL) {
-        main_print_error("--force and --no-start need enroll or --install");
-        return GT_EXIT_USAGE;
-    }
-    if ((options->command == COMMAND_ENROL || options->command == COMMAND_INSTALL) &&
-        (args->file || args->n_sets)) {
-        main_print_error("enroll and --install take no settings: they write the configuration");
+    const char *why =
+        gt_enrolment_options_check(&options->enrolment, args, options->command != COMMAND_SERVE);
+    if (why && options->command != COMMAND_HELP && options->command != COMMAND_VERSION) {
+        main_print_error(why);
         return GT_EXIT_USAGE;
     }
     switch (options->command) {
-    case COMMAND_ENROL: return enrolment_run(&options->enrolment);
-    case COMMAND_INSTALL: return enrolment_install_file(&options->enrolment);
     case COMMAND_HELP: print_help(); break;
     case COMMAND_VERSION: printf("gotthard-agentd %s\n", GOTTHARD_VERSION); break;
     case COMMAND_RELOAD:
         return gt_reload_client_run("gotthard-agentd", SIGHUP, GT_RELOAD_DEADLINE_MS);
     case COMMAND_DOCTOR: return doctor_run(args, &options->doctor);
-    case COMMAND_CHECK:
-    case COMMAND_SERVE: return serve(args, options->command == COMMAND_CHECK);
+    case COMMAND_CHECK: return serve(args, true);
+    case COMMAND_SERVE: return serve_or_enrol(args, &options->enrolment);
     }
     return GT_EXIT_SUCCESS;
 }

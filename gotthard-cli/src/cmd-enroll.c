@@ -11,10 +11,9 @@
 #include <time.h>
 
 #include "command-line.h"
+#include "enroll-output.h"
 #include "gotthard/config/config-proxy.h"
 #include "gotthard/enrolment/registrar.h"
-#include "provision.h"
-#include "qr.h"
 
 #define LIFE_MIN_MS     60000u
 #define LIFE_DEFAULT_MS 3600000u
@@ -152,62 +151,6 @@ static int fail_early(const struct enrolment *enrolment, struct failure *ret_fai
 
 /* --- the token -------------------------------------------------------------------------------- */
 
-static void print_usage_of_token(const struct enrolment *enrolment)
-{
-    static const char *const uses[] = {
-        [GT_TOKEN_DEVICE] = "As root on the device: gotthard-agentd enroll",
-        [GT_TOKEN_OPERATOR] = "The operator runs: gotthard-cli join",
-        [GT_TOKEN_RELAY] = "As root on the new relay: gotthard-relayd enroll",
-    };
-    enum gt_token_kind kind = enrolment->provision.kind;
-    time_t until = (time_t)enrolment->token.expires_at;
-    char time_text[32] = "";
-    struct tm tm;
-
-    if (localtime_r(&until, &tm))
-        (void)!strftime(time_text, sizeof(time_text), "%Y-%m-%d %H:%M", &tm);
-    print_note(&enrolment->context->print,
-               "This token is for the %s %s, once, until %s. It is a secret. %s",
-               gt_token_kind_text(kind), enrolment->provision.name, time_text, uses[kind]);
-}
-
-/* On standard error, which is the terminal. */
-static void show_qr(struct enrolment *enrolment, const char *token)
-{
-    struct print *print = &enrolment->context->print;
-    bool can_show = print->style == PRINT_HUMAN && print->has_marks;
-    char *text = can_show ? qr_text(token, print->has_color) : NULL;
-
-    if (text) {
-        (void)!write(STDERR_FILENO, text, strlen(text));
-        gt_wipe(text, strlen(text));
-    } else {
-        print_warning(print, "no QR code: %s",
-                      can_show ? "this program was built without libqrencode"
-                               : "standard error is no terminal with UTF-8");
-    }
-    free(text);
-}
-
-static void print_token(struct enrolment *enrolment)
-{
-    struct print *print = &enrolment->context->print;
-    char text[GT_TOKEN_TEXT_MAX];
-
-    gt_token_format(&enrolment->token, text);
-    print_event(print, "token", "{s:s, s:s, s:s, s:I}", "token", text, "kind",
-                gt_token_kind_text(enrolment->provision.kind), "name", enrolment->provision.name,
-                "expires", (json_int_t)enrolment->token.expires_at);
-    print_usage_of_token(enrolment);
-    if (enrolment->context->line->given[OPTION_QR])
-        show_qr(enrolment, text);
-    if (!print->is_json) {
-        print_bytes(print, text, strlen(text));
-        print_bytes(print, "\n", 1);
-    }
-    gt_wipe(text, sizeof(text));
-}
-
 static int make_token(struct enrolment *enrolment, struct failure *ret_failure)
 {
     const struct provision *provision = &enrolment->provision;
@@ -256,28 +199,6 @@ static int start_registrar(struct enrolment *enrolment, struct failure *ret_fail
 }
 
 /* --- the decision ----------------------------------------------------------------------------- */
-
-static void print_request(struct enrolment *enrolment)
-{
-    struct print *print = &enrolment->context->print;
-    const struct gt_enrolment_request *request = enrolment->request;
-    char text[GT_ENROLMENT_FINGERPRINT_TEXT], hex[2 * GT_KEY_SIZE + 1];
-    const char *kind = gt_token_kind_text(enrolment->provision.kind);
-
-    gt_enrolment_format_fingerprint(request->fingerprint, text);
-    gt_text_hex(request->fingerprint, GT_KEY_SIZE, hex);
-    print_clear_progress(print);
-    print_plain(print, "A newcomer asks to be the %s %s. The fingerprint of its key is", kind,
-                enrolment->provision.name);
-    print_plain(print, "  %s", text);
-    print_plain(print, "It claims to run %s, with %zu ssh host keys.", request->software,
-                request->n_host_keys);
-    print_fact(print, "request %s=%s fingerprint=%s software=%s", kind, enrolment->provision.name,
-               hex, request->software);
-    print_event(print, "request", "{s:s, s:s, s:s, s:o}", "kind", kind, "name",
-                enrolment->provision.name, "fingerprint", hex, "software",
-                print_json_text(gt_span_text(request->software)));
-}
 
 /* A line of the terminal. Anything but a line that begins with y is a no. */
 static void on_input(struct ev_loop *loop, ev_io *watcher, int revents)
@@ -375,23 +296,6 @@ static int admit(struct enrolment *enrolment, struct failure *ret_failure)
     return r;
 }
 
-static void print_success(const struct enrolment *enrolment)
-{
-    struct print *print = &enrolment->context->print;
-    const struct provision *provision = &enrolment->provision;
-    const char *kind = gt_token_kind_text(provision->kind);
-    char hex[2 * GT_KEY_SIZE + 1];
-
-    gt_text_hex(enrolment->request->fingerprint, GT_KEY_SIZE, hex);
-    print_clear_progress(print);
-    print_done(print, "%s is enrolled as %s %s of the fleet", provision->name,
-               provision->kind == GT_TOKEN_OPERATOR ? "an" : "a", kind);
-    print_fact(print, "enrolled %s=%s fingerprint=%s", kind, provision->name, hex);
-    print_event(print, "enrolled", "{s:s, s:s, s:s, s:b}", "kind", kind, "name", provision->name,
-                "fingerprint", hex, "listed", provision->has_list);
-    provision_print_next(provision, enrolment->request->fingerprint);
-}
-
 static int enrol(struct enrolment *enrolment, struct failure *ret_failure)
 {
     int r = make_token(enrolment, ret_failure);
@@ -400,17 +304,17 @@ static int enrol(struct enrolment *enrolment, struct failure *ret_failure)
         r = start_registrar(enrolment, ret_failure);
     if (r != 0)
         return r;
-    print_token(enrolment);
+    enroll_print_token(&enrolment->provision, &enrolment->token);
     if (!wait_for(enrolment, &enrolment->is_requested))
         return fail_early(enrolment, ret_failure);
-    print_request(enrolment);
+    enroll_print_request(&enrolment->provision, enrolment->request);
     r = decide(enrolment, ret_failure);
     if (r == 0)
         r = admit(enrolment, ret_failure);
     if (r == 0)
         r = answer(enrolment, ret_failure);
     if (r == 0)
-        print_success(enrolment);
+        enroll_print_success(&enrolment->provision, enrolment->request);
     return r;
 }
 

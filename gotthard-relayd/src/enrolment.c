@@ -29,7 +29,7 @@ static int fail(int r, const char *why)
     return r < 0 ? GT_EXIT_INTERNAL : GT_EXIT_CONFIGURATION;
 }
 
-static int open_place(const struct enrolment_options *options, struct gt_place *ret,
+static int open_place(const struct gt_enrolment_options *options, struct gt_place *ret,
                       struct gt_config **ret_config, char *ret_why)
 {
     int r = gt_place_find("relayd", ret, ret_why);
@@ -118,7 +118,7 @@ static int install_bundle(const struct gt_place *place, const struct gt_bundle *
     return r;
 }
 
-static int finish(const struct gt_place *place, const struct enrolment_options *options)
+static int finish(const struct gt_place *place, const struct gt_enrolment_options *options)
 {
     bool is_started;
 
@@ -140,7 +140,7 @@ static bool on_bundle(void *userdata, const struct gt_bundle *bundle, struct gt_
     return r == 0;
 }
 
-int enrolment_run(const struct enrolment_options *options)
+int enrolment_run(const struct gt_enrolment_options *options)
 {
     char why[GT_NEWCOMER_WHY] = "", why_place[GT_PLACE_WHY] = "";
     struct gt_config *config = NULL;
@@ -164,7 +164,7 @@ int enrolment_run(const struct enrolment_options *options)
 
 /* --- a bundle file ---------------------------------------------------------------------------- */
 
-int enrolment_install_file(const struct enrolment_options *options)
+int enrolment_install_file(const struct gt_enrolment_options *options)
 {
     char why[GT_PLACE_WHY] = "";
     struct gt_config *config = NULL;

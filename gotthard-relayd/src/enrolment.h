@@ -6,15 +6,8 @@
  */
 #pragma once
 
-#include "gotthard/base/base.h"
-
-struct enrolment_options {
-    const char *token;   /* as gt_newcomer_read_token() */
-    const char *bundle;  /* path of a bundle file, in place of the token */
-    bool is_forced;      /* replaces an earlier enrolment */
-    bool is_not_started; /* leaves the service alone */
-};
+#include "gotthard/enrolment/enrolment-options.h"
 
 /* Return the exit status. Facts go to standard output, errors to standard error. */
-int enrolment_run(const struct enrolment_options *options);
-int enrolment_install_file(const struct enrolment_options *options);
+int enrolment_run(const struct gt_enrolment_options *options);
+int enrolment_install_file(const struct gt_enrolment_options *options);

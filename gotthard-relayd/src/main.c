@@ -27,8 +27,6 @@ enum action {
     ACTION_RUN,
     ACTION_CHECK,
     ACTION_RELOAD,
-    ACTION_ENROL,
-    ACTION_INSTALL,
     ACTION_HELP,
     ACTION_VERSION,
     /* From one image to the next, in an upgrade (upgrade/rehearsal.h); not in --help. */
@@ -39,41 +37,14 @@ enum action {
 struct command {
     enum action action;
     int fd; /* REHEARSE, TAKE_OVER: the state */
-    struct enrolment_options enrolment;
-    bool has_enrolment_option;
+    struct gt_enrolment_options enrolment;
 };
 
-/* The words of the command line: enroll [TOKEN]. */
 static int main_on_word(void *userdata, const char *word)
 {
     struct command *command = userdata;
 
-    if (command->action == ACTION_RUN && strcmp(word, "enroll") == 0) {
-        command->action = ACTION_ENROL;
-        return 0;
-    }
-    if (command->action != ACTION_ENROL || command->enrolment.token)
-        return 1;
-    command->enrolment.token = word;
-    return 0;
-}
-
-/* Options of the enrolment. Returns as main_on_option(). */
-static int main_on_enrolment_option(struct command *command, const char *option, const char *value,
-                                    bool *ret_takes_value)
-{
-    if (strcmp(option, "--force") == 0) {
-        command->has_enrolment_option = command->enrolment.is_forced = true;
-    } else if (strcmp(option, "--no-start") == 0) {
-        command->has_enrolment_option = command->enrolment.is_not_started = true;
-    } else if (strcmp(option, "--install") == 0) {
-        *ret_takes_value = true;
-        command->action = ACTION_INSTALL;
-        command->enrolment.bundle = value;
-    } else {
-        return 1;
-    }
-    return 0;
+    return gt_enrolment_options_word(&command->enrolment, word);
 }
 
 /* @value NULL: the parser asks whether the option takes a value. */
@@ -111,7 +82,7 @@ static int main_on_option(void *userdata, const char *option, const char *value,
     else if (strcmp(option, "--reload") == 0)
         *action = ACTION_RELOAD;
     else
-        return main_on_enrolment_option(command, option, value, ret_takes_value);
+        return gt_enrolment_options_option(&command->enrolment, option, value, ret_takes_value);
     return 0;
 }
 
@@ -227,24 +198,13 @@ static void main_remove_fd_argument(const struct command *command, char **argv)
             argv[i] = argv[i + 1];
 }
 
-/* Returns NULL, or why the options do not belong together. */
-static const char *why_wrong_options(const struct command *command,
-                                     const struct gt_config_args *args)
-{
-    bool is_enrolment = command->action == ACTION_ENROL || command->action == ACTION_INSTALL;
-
-    if (command->has_enrolment_option && !is_enrolment)
-        return "--force and --no-start need enroll or --install";
-    if (is_enrolment && (args->file || args->n_sets))
-        return "enroll and --install take no settings: they write the configuration";
-    return NULL;
-}
-
 static int main_act(const struct command *command, const struct gt_config_args *args, char **argv)
 {
-    const char *why = why_wrong_options(command, args);
+    const struct gt_enrolment_options *enrolment = &command->enrolment;
+    const char *why = gt_enrolment_options_check(enrolment, args, command->action != ACTION_RUN);
+    bool is_information = command->action == ACTION_HELP || command->action == ACTION_VERSION;
 
-    if (why) {
+    if (why && !is_information) {
         gt_error("%s (see --help)", why);
         return GT_EXIT_USAGE;
     }
@@ -253,9 +213,11 @@ static int main_act(const struct command *command, const struct gt_config_args *
     case ACTION_HELP: return main_help();
     case ACTION_RELOAD:
         return gt_reload_client_run("gotthard-relayd", SIGUSR2, GT_RELOAD_DEADLINE_MS);
-    case ACTION_ENROL: return enrolment_run(&command->enrolment);
-    case ACTION_INSTALL: return enrolment_install_file(&command->enrolment);
     case ACTION_RUN:
+        if (gt_enrolment_options_is_used(enrolment))
+            return enrolment->is_enrol ? enrolment_run(enrolment)
+                                       : enrolment_install_file(enrolment);
+        return main_start(command, args, argv);
     case ACTION_CHECK:
     case ACTION_REHEARSE:
     case ACTION_TAKE_OVER: return main_start(command, args, argv);

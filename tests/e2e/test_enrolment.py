@@ -521,7 +521,8 @@ def test_relay_is_installed_by_a_file(env):
 
 @pytest.mark.parametrize("program", ["agentd", "relayd"])
 @pytest.mark.parametrize("words", [["--force"], ["--no-start"], ["enroll", "a", "b"], ["enroll", "--log-level", "debug"],
-                                   ["--install"], ["enroll", "/nonexistent/token"]])
+                                   ["--install"], ["enroll", "/nonexistent/token"], ["enroll", "--check-config"],
+                                   ["enroll", "gk1t.", "--install", "file"], ["token"], ["--reload", "--force"]])
 def test_usage_errors(env, words, program):
     done = subprocess.run([PROGRAMS[program], *words], env=harness.clean_environment(GOTTHARD_CONFIG_DIR=env.folder),
                           capture_output=True, text=True, check=False, timeout=harness.LIMIT)

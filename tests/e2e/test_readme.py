@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 """The set-ups of README.md and docs/by-hand.md: the files they name are in the packages they name, they edit no file of a package,
-and the programs accept their settings. tests/machines follows docs/by-hand.md with the installed packages, test_new_fleet.py README.md."""
+and the programs accept their settings. tests/machines follows both with the installed packages (its step new_fleet is README.md), test_new_fleet.py README.md."""
 
 import os
 import pathlib

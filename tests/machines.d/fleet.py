@@ -29,7 +29,7 @@ class Fleet:
         for name, user, net, number in MACHINES:
             self.add(name, f"{net}.{number}", user)
         for each in self.machines.values():
-            self._admit_operators(each)
+            self.admit_operators(each)
 
     def __getitem__(self, name):
         return self.machines[name]
@@ -56,10 +56,10 @@ class Fleet:
         if user:
             made.add_user(user)
         if name in ("alice", "bob"):
-            self._add_key(made, user)
+            self.add_key(made, user)
         return made
 
-    def _add_key(self, operator, user):
+    def add_key(self, operator, user):
         folder = operator.root / f"home/{user}/.ssh"
         folder.mkdir(mode=0o700)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", user, "-f", folder / "id_ed25519"], check=True)
@@ -67,7 +67,7 @@ class Fleet:
         self.keys.append((folder / "id_ed25519.pub").read_text())
         subprocess.run(["chown", "-R", f"{operator.uid(user)}:{operator.uid(user)}", folder], check=True)
 
-    def _admit_operators(self, host):
+    def admit_operators(self, host):
         """Their keys open root's account, for the README's scp, and that of a device's user."""
         for home in (host.root / "root", *(host.root / "home").glob("user")):
             folder = home / ".ssh"

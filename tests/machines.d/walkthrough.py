@@ -43,9 +43,9 @@ def page_of(part):
     return readme.BY_HAND if any(each.part == part for each in readme.set_up(readme.BY_HAND)) else readme.README
 
 
-def commands(part, replace=()):
-    """Returns the commands of a part of docs/by-hand.md, else of the README, in which each word of @replace is replaced by another."""
-    found = [each for each in readme.set_up(page_of(part)) if isinstance(each, readme.Command) and each.part == part]
+def commands(part, replace=(), page=None):
+    """Returns the commands of a part of @page (docs/by-hand.md, else the README), in which each word of @replace is replaced by another."""
+    found = [each for each in readme.set_up(page or page_of(part)) if isinstance(each, readme.Command) and each.part == part]
     assert found, f"README.md has no part {part}"
     for each in found:
         for word, other in replace:
@@ -58,9 +58,9 @@ def settings(part):
     return [each.text for each in readme.set_up() if isinstance(each, readme.Settings) and each.part == part]
 
 
-def install(fleet, machine, part):
+def install(fleet, machine, part, page=None):
     """Types the `apt install` that the text of a numbered part names. "Copy each to its machine" comes first."""
-    for argument in readme.packages(part, page_of(part)):
+    for argument in readme.packages(part, page or page_of(part)):
         if match := re.match(r"\./gotthard-(\w+)_\*\.deb$", argument):
             machine.put(getattr(fleet.packages, match[1]))
         machine.run(f"apt install {argument}")
