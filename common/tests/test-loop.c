@@ -14,7 +14,7 @@
 #include "gotthard/base/exit-status.h"
 #include "gotthard/base/hardening.h"
 
-#define TIMERS_MAX 200000
+#define TIMERS_MAX 400000
 
 static struct {
     ev_timer timers[TIMERS_MAX];

@@ -286,10 +286,11 @@ static void world_open(struct world *w)
 
 /* --- connections of their own ----------------------------------------------------------------- */
 
-/* OPEN: it is not handshaken yet. */
+/* OPEN: it is not handshaken yet. The operator requests it when the device has answered the begin
+ * of the present attachment: then no begin is in flight that would be older. */
 static void world_request_own(struct stream_world *sw)
 {
-    if (!is_there(sw, 0) || gt_stream_is_over(stream_of(sw, 0)))
+    if (!is_there(sw, 0) || stream_of(sw, 0)->state != GT_STREAM_OPEN)
         return;
     sw->own_attempt = next_attempt(sw);
     memset(&sw->model.wires, 0, sizeof(sw->model.wires));

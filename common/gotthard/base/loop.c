@@ -58,11 +58,10 @@ static void *loop_allocate(void *old, long n)
         release(old);
         return NULL;
     }
-    void *data = in_reserve(old) > 0 ? malloc((size_t)n) : realloc(old, (size_t)n);
+    void *data = malloc((size_t)n);
 
-    if (data)
-        return in_reserve(old) > 0 ? moved(data, old, (size_t)n) : data;
-    data = take_reserve((size_t)n);
+    if (!data)
+        data = take_reserve((size_t)n);
     if (data)
         return moved(data, old, (size_t)n);
     gt_error("event loop failed reason=\"out of memory\"");

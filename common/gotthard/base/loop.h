@@ -8,8 +8,8 @@
  */
 #pragma once
 
-/* Enough for every array of a loop with some 10,000 descriptors: the old arrays stay in it too. */
-#define GT_LOOP_RESERVE (1 << 20) /* bytes, for all loops of the process */
+/* Enough for every array of a loop with some 10,000 timers: the old arrays stay in it too. */
+#define GT_LOOP_RESERVE (2 << 20) /* bytes, for all loops of the process */
 
 /* Applies to the whole process. Call it before the first loop is created. */
 void gt_loop_set_allocator(void);

@@ -59,12 +59,6 @@ static void shrink_ring(struct gt_stream *s, struct gt_ring *ring, size_t capaci
     gt_stream_resize_ring(s, ring, GT_MIN(capacity, ring->capacity));
 }
 
-void gt_stream_release(struct gt_stream *s)
-{
-    gt_ring_release(&s->tx);
-    gt_ring_release(&s->rx);
-}
-
 void gt_stream_trim(struct gt_stream *s)
 {
     gt_window_shrink(&s->window);

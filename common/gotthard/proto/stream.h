@@ -105,9 +105,7 @@ void gt_stream_init(struct gt_stream *s, enum gt_role role, uint32_t number, con
                     size_t ring_max);
 /* Frees the rings and returns their share of ->memory. */
 void gt_stream_deinit(struct gt_stream *s);
-/* Frees the memory of empty rings, until the next byte. */
-void gt_stream_release(struct gt_stream *s);
-/* Does so, and resets the window to its initial size.
+/* Frees the memory of empty rings, until the next byte, and resets the window to its initial size.
  * Cheap if there is none. gt_stream_consume() calls it for a stream with little traffic. */
 void gt_stream_trim(struct gt_stream *s);
 /* Drops all bytes of a stream that is over, and frees the memory of its rings. Nothing of it is

@@ -117,8 +117,6 @@ static void channel_hold_if_needed(struct gt_channel *channel)
 
     if (channel->state == CHANNEL_ENDED)
         return;
-    if (!gt_channel_is_own(channel))
-        gt_stream_release(&channel->stream);
     if (stream->tx.head < stream->tx_sent ||
         (!gt_channel_is_own(channel) && (stream->tx.data || stream->rx.data)))
         gt_channel_hold(channel);
