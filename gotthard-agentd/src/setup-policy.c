@@ -164,6 +164,13 @@ static bool setup_has_policy(const struct setup *setup, const char *policy)
     return strcmp(setup->settings->trust_policy, policy) == 0;
 }
 
+int setup_fail_without_authority(const struct setup *setup, char *ret_error)
+{
+    return setup_fail(setup, ret_error, "trust.authority",
+                      "absent, and an access list was required; restore it, or set trust.policy "
+                      "to pin or psk");
+}
+
 /* With `auto` the key alone is trusted only if there were never pins. A file that cannot be read is
  * an error. */
 int setup_load_trust(struct setup *setup, char *ret_error)
@@ -175,10 +182,7 @@ int setup_load_trust(struct setup *setup, char *ret_error)
     if (setup_has_policy(setup, "list") || (is_auto && setup->settings->trust_authority))
         return setup_load_list(setup, ret_error);
     if (is_auto && pin_memory_is_set(PIN_MEMORY_LIST))
-        return setup_fail(
-            setup, ret_error, "trust.authority",
-            "absent, and an access list was required; restore it, or set trust.policy "
-            "to pin or psk");
+        return setup_fail_without_authority(setup, ret_error);
     bool has_no_pins = setup_has_no_pins(setup);
     if (has_no_pins && pin_memory_is_set(PIN_MEMORY_PINS)) {
         (void)setup_fail(setup, ret_error, "trust.pins",

@@ -13,10 +13,7 @@ static int check_policy(const struct setup *old, const struct setup *new, char *
 {
     if (old->trust.policy == GT_POLICY_LIST && new->trust.policy != GT_POLICY_LIST &&
         strcmp(new->settings->trust_policy, "auto") == 0)
-        return setup_fail(
-            new, ret_error, "trust.authority",
-            "absent, and an access list was required; restore it, or set trust.policy "
-            "to pin or psk");
+        return setup_fail_without_authority(new, ret_error);
     if (old->trust.policy != GT_POLICY_PIN || new->trust.policy != GT_POLICY_PSK ||
         strcmp(new->settings->trust_policy, "psk") == 0)
         return 0;

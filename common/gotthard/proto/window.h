@@ -20,7 +20,7 @@
 
 #define GT_WINDOW_SHARED     (128 * 1024) /* bytes, on the shared connection */
 #define GT_WINDOW_INITIAL    (256 * 1024) /* bytes; also the limit of unsent data in the send ring */
-#define GT_WINDOW_RING_FIRST (64 * 1024)  /* first capacity of a ring: not mapped */
+#define GT_WINDOW_RING_FIRST (64 * 1024)  /* first capacity of a ring, whose memory is kept */
 #define GT_WINDOW_RING \
     (1024 * 1024) /* the same on a connection of its own; unused pages cost nothing */
 #define GT_WINDOW_LARGE \

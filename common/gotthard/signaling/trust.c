@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "gotthard/crypto/pem.h"
+#include "gotthard/crypto/statement.h"
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX (8 * GT_SIGNATURE_MAX)
@@ -197,11 +198,6 @@ void gt_signer_fingerprint(const struct gt_signer *signer, uint8_t ret[static GT
 
 /* --- signatures ----------------------------------------------------------------------------- */
 
-struct statement {
-    uint8_t bytes[64 + 32 + 1 + GT_KEY_SIZE];
-    size_t n;
-};
-
 static const char *context_text(enum gt_signature_context context)
 {
     switch (context) {
@@ -210,24 +206,6 @@ static const char *context_text(enum gt_signature_context context)
     case GT_SIGNATURE_ACK: return "Gotthard v1, device ack";
     }
     abort();
-}
-
-/* 64 spaces || context || 0 || SHA256(parts): the form of RFC 8446, section 4.4.3. */
-static int statement_make(enum gt_signature_context context, const struct gt_span *parts,
-                          size_t n_parts, struct statement *ret)
-{
-    uint8_t hash[GT_KEY_SIZE];
-    struct gt_writer w = gt_writer(ret->bytes, sizeof(ret->bytes));
-    const char *text = context_text(context);
-    int r = gt_sha256(parts, n_parts, hash);
-
-    if (r)
-        return r;
-    memset(gt_write_room(&w, 64), ' ', 64);
-    gt_write_bytes(&w, text, strlen(text) + 1);
-    gt_write_bytes(&w, hash, sizeof(hash));
-    ret->n = w.n;
-    return 0;
 }
 
 /* The digest follows from the algorithm, never from the key's default. */
@@ -249,10 +227,10 @@ int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context con
                    const struct gt_span *parts, size_t n_parts,
                    uint8_t ret[static GT_SIGNATURE_MAX], size_t *ret_n)
 {
-    struct statement statement;
+    struct gt_statement statement;
     EVP_PKEY_CTX *pkey = NULL; /* owned by md */
     size_t n = GT_SIGNATURE_MAX;
-    int r = statement_make(context, parts, n_parts, &statement);
+    int r = gt_statement_make(context_text(context), parts, n_parts, &statement);
 
     if (r)
         return r;
@@ -270,7 +248,7 @@ int gt_signer_sign(const struct gt_signer *signer, enum gt_signature_context con
 }
 
 static bool is_signed_by(EVP_PKEY *key, const struct gt_proof *proof,
-                         const struct statement *statement)
+                         const struct gt_statement *statement)
 {
     EVP_PKEY_CTX *pkey = NULL; /* owned by md */
     EVP_MD_CTX *md = EVP_MD_CTX_new();
@@ -302,9 +280,9 @@ int gt_signature_verify(const struct gt_proof *proof, enum gt_signature_context 
                         const struct gt_span *parts, size_t n_parts,
                         uint8_t ret_fingerprint[static GT_KEY_SIZE])
 {
-    struct statement statement;
+    struct gt_statement statement;
     uint8_t fingerprint[GT_KEY_SIZE];
-    int r = statement_make(context, parts, n_parts, &statement);
+    int r = gt_statement_make(context_text(context), parts, n_parts, &statement);
 
     if (r)
         return r;

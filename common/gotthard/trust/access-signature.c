@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "gotthard/base/text.h"
+#include "gotthard/crypto/statement.h"
 
 static void format_key(const char *prefix, const uint8_t *key, char *ret)
 {
@@ -80,44 +81,22 @@ static const char *context_text(enum gt_access_context context)
     abort();
 }
 
-struct statement {
-    uint8_t bytes[64 + 32 + 1 + GT_KEY_SIZE];
-    size_t n;
-};
-
-static int statement_make(enum gt_access_context context, struct gt_span data,
-                          struct statement *ret)
-{
-    uint8_t hash[GT_KEY_SIZE];
-    struct gt_writer w = gt_writer(ret->bytes, sizeof(ret->bytes));
-    const char *text = context_text(context);
-    int r = gt_sha256(&data, 1, hash);
-
-    if (r)
-        return r;
-    memset(gt_write_room(&w, 64), ' ', 64);
-    gt_write_bytes(&w, text, strlen(text) + 1);
-    gt_write_bytes(&w, hash, sizeof(hash));
-    ret->n = w.n;
-    return 0;
-}
-
 int gt_access_sign(const uint8_t key[static GT_KEY_SIZE], enum gt_access_context context,
                    struct gt_span data, uint8_t ret[static GT_ED25519_SIGNATURE_SIZE])
 {
-    struct statement statement;
-    int r = statement_make(context, data, &statement);
+    struct gt_statement statement;
+    int r = gt_statement_make(context_text(context), &data, 1, &statement);
 
-    return r ? r : gt_ed25519_sign(key, gt_span(statement.bytes, statement.n), ret);
+    return r ? r : gt_ed25519_sign(key, gt_statement_span(&statement), ret);
 }
 
 int gt_access_verify(const uint8_t public_key[static GT_KEY_SIZE], enum gt_access_context context,
                      struct gt_span data, const uint8_t signature[static GT_ED25519_SIGNATURE_SIZE])
 {
-    struct statement statement;
-    int r = statement_make(context, data, &statement);
+    struct gt_statement statement;
+    int r = gt_statement_make(context_text(context), &data, 1, &statement);
 
     if (r == 0)
-        r = gt_ed25519_verify(public_key, gt_span(statement.bytes, statement.n), signature);
+        r = gt_ed25519_verify(public_key, gt_statement_span(&statement), signature);
     return r > 0 ? GT_ACCESS_SIGNATURE_E_BAD : r;
 }

@@ -72,11 +72,11 @@ static void io_on_prepare(struct ev_loop *loop, ev_prepare *watcher, int revents
 void gt_shared_io_receive(struct gt_shared_connection *shared)
 {
     struct gt_span record;
+    size_t total = 0;
 
-    for (size_t total = 0; total < RECEIVE_BUDGET && shared->state == SHARED_UP;) {
+    while (total < RECEIVE_BUDGET && shared->state == SHARED_UP) {
         if (gt_data_connection_next_record(shared->connection, &record)) {
             total += record.n;
-            shared->busy_at = gt_clock();
             if (gt_multiplexer_receive(&shared->mux, record)) {
                 gt_debug("shared attempt=%u malformed record", shared->attempts.attempt);
                 gt_shared_fail(shared);
@@ -87,6 +87,8 @@ void gt_shared_io_receive(struct gt_shared_connection *shared)
         if (!gt_data_connection_fill(shared->connection, RECEIVE_BUDGET))
             break;
     }
+    if (total > 0)
+        shared->busy_at = gt_clock();
     gt_multiplexer_settle(&shared->mux);
 }
 
